@@ -1,0 +1,1 @@
+"""The sttx command: options, progress, tables and exit codes."""

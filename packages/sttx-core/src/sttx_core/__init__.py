@@ -1,0 +1,1 @@
+"""Trace types, tokenizers, phrases and replay: the decisions of sttx, without tensors."""

@@ -1,0 +1,1 @@
+"""The RWKV-7 model, its kernels and formats, the online learner and pretraining."""
