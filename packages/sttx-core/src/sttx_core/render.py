@@ -1,0 +1,119 @@
+"""`render`: the only place that knows how a trace becomes text.
+
+The RWKV chat convention: a turn is a label, a text and one blank line, and no turn holds a blank line of its
+own, so that a state tuned on sessions works in any RWKV chat program and a blank line always ends a turn.
+
+```
+User: {text}                             Tool call: {name} {input as compact JSON}
+Assistant: {text}                        Tool result: {name}
+Assistant: <think>{text}</think>         {output}
+                                         ("Tool error: " where the tool failed)
+```
+
+Whatever comes out is encodable as UTF-8: lone surrogates, which JSON can smuggle in, become U+FFFD. Terminal
+escapes stay. This file does not know about tokens or bits.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import assert_never
+
+from sttx_core.traces import (
+    AssistantMessage,
+    Json,
+    Other,
+    Pair,
+    Thinking,
+    ToolResult,
+    ToolUse,
+    Trace,
+    UserMessage,
+)
+
+_END = "\n\n"
+_BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A stretch of a rendered trace; `paid` says whether its bits count and are learned from."""
+
+    text: str
+    paid: bool = True
+
+
+def render(trace: Trace) -> str:
+    r"""Write a trace as text; "" if there is nothing in it to read.
+
+    >>> from sttx_core.traces import Meta
+    >>> render(UserMessage(meta=Meta(session="s"), text="Fix it.\r\n\r\n  please "))
+    'User: Fix it.\n  please\n\n'
+    """
+    return "".join(part.text for part in render_parts(trace))
+
+
+def render_parts(trace: Trace) -> tuple[Part, ...]:
+    r"""Write a trace as stretches that are paid for or not; joined, they are `render(trace)`.
+
+    Only a `Pair` has an unpaid part: its prompt, up to and with the label that asks for the completion.
+
+    >>> from sttx_core.traces import Meta
+    >>> render_parts(Pair(meta=Meta(session="s"), prompt="2+2?", completion="4"))
+    (Part(text='User: 2+2?\n\nAssistant:', paid=False), Part(text=' 4\n\n', paid=True))
+    """
+    match trace:
+        case UserMessage(text=text):
+            return _turn("User: ", text)
+        case AssistantMessage(text=text):
+            return _turn("Assistant: ", text)
+        case Thinking(text=text):
+            return _turn("Assistant: <think>", text, "</think>")
+        case ToolUse(name=name, input=value):
+            return (Part(_labelled("Tool call:", name, _compact_json(value), " ")),)
+        case ToolResult(name=name, output=output, is_error=is_error):
+            label = "Tool error:" if is_error else "Tool result:"
+            return (Part(_labelled(label, name, _fold(output), "\n")),)
+        case Pair(prompt=prompt, completion=completion):
+            return _pair(_fold(prompt), _fold(completion))
+        case Other():
+            return ()
+        case _:
+            assert_never(trace)
+
+
+def _turn(head: str, text: str, tail: str = "") -> tuple[Part, ...]:
+    folded = _fold(text)
+    return (Part(head + folded + tail + _END),) if folded else ()
+
+
+def _pair(prompt: str, completion: str) -> tuple[Part, ...]:
+    asked = f"User: {prompt}{_END}" if prompt else ""
+    if not completion:
+        return (Part(asked, paid=False),) if asked else ()
+    return (Part(asked + "Assistant:", paid=False), Part(f" {completion}{_END}"))
+
+
+def _labelled(label: str, name: str, body: str, separator: str) -> str:
+    """A tool's turn. It is written even with an empty body: that a tool said nothing is worth knowing."""
+    words = " ".join(_encodable(name).split())
+    head = f"{label} {words}" if words else label
+    return f"{head}{separator}{body}{_END}" if body else head + _END
+
+
+def _compact_json(value: Json) -> str:
+    return _encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def _fold(text: str) -> str:
+    """Make a text fit inside a turn: no blank line, no outer white space, one kind of line end."""
+    return _BLANK_LINES.sub("\n", _encodable(text).replace("\r\n", "\n")).strip()
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates by U+FFFD and join paired ones, so that the text is encodable as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
