@@ -1,0 +1,81 @@
+"""The published initialisation for pretraining RWKV-7 from scratch. Knows nothing of loaded weights.
+
+Source of every constant: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from sttx_train.rwkv7.model import RWKV7, Block
+
+
+def initialize(model: RWKV7, *, seed: int = 0) -> RWKV7:
+    """Fill every parameter in place with the published initialisation and return the model.
+
+    Args:
+        model: a model on the CPU in float32 or float64.
+        seed: of the generator that draws the random matrices; the global generator is left alone.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    config = model.config
+    with torch.no_grad():
+        model.emb.weight.uniform_(-1e-4, 1e-4, generator=generator)
+        ratio = config.vocab_size / config.hidden_size
+        _orthogonal(model.head.weight, 0.5 * math.sqrt(max(ratio, 1.0)), generator)
+        _ones(model.ln_out)
+        for layer, block in enumerate(model.blocks):
+            assert isinstance(block, Block)
+            _initialize_block(block, layer, config.num_layers, generator)
+    return model
+
+
+def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Generator) -> None:
+    for norm in (block.ln1, block.ln2, *([block.ln0] if layer == 0 else [])):
+        _ones(norm)
+    att, ffn = block.att, block.ffn
+    width, size = att.k_k.numel(), att.size
+    rising = layer / max(layers - 1, 1)
+    falling = 1.0 - layer / layers
+    channel = torch.arange(width, dtype=torch.float64)
+    for name, power in {"r": 0.2, "w": 0.9, "k": 0.7, "v": 0.7, "a": 0.9, "g": 0.2}.items():
+        getattr(att, f"x_{name}").copy_(1.0 - (channel / width) ** (power * falling))
+    linear = channel / max(width - 1, 1) - 0.5
+    half = max((size - 1) / 2, 0.5)
+    zigzag = (channel % size - (size - 1) / 2) / half
+    zigzag = zigzag * zigzag.abs()
+    decay = -6 + 6 * (channel / max(width - 1, 1)) ** (1 + rising**0.3)
+    att.w0.copy_(decay + 0.5 + zigzag * 2.5)
+    att.a0.copy_(zigzag * 0.3 + linear * 0.4)
+    if layer > 0:
+        att.v0.copy_(0.73 - linear * 0.4)
+    for name in "wavg":
+        if hasattr(att, f"{name}1"):
+            getattr(att, f"{name}1").zero_()
+            matrix = getattr(att, f"{name}2")
+            _orthogonal(matrix, 0.1 * math.sqrt(max(matrix.shape[0] / matrix.shape[1], 1.0)), generator)
+    att.k_k.copy_(0.71 - linear * 0.1)
+    att.k_a.fill_(1.02)
+    att.r_k.fill_(-0.04)
+    bound = 0.5 / math.sqrt(width)
+    att.receptance.weight.uniform_(-bound, bound, generator=generator)
+    att.key.weight.uniform_(-bound / 10, bound / 10, generator=generator)
+    att.value.weight.uniform_(-bound, bound, generator=generator)
+    att.output.weight.zero_()
+    att.ln_x.weight.fill_(((1 + layer) / layers) ** 0.7)
+    att.ln_x.bias.zero_()
+    ffn.x_k.copy_(1.0 - (channel / width) ** (falling**4))
+    ffn.key.weight.uniform_(-bound, bound, generator=generator)
+    ffn.value.weight.zero_()
+
+
+def _ones(norm: nn.LayerNorm) -> None:
+    norm.weight.fill_(1.0)
+    norm.bias.zero_()
+
+
+def _orthogonal(matrix: Tensor, gain: float, generator: torch.Generator) -> None:
+    nn.init.orthogonal_(matrix, gain=gain, generator=generator)

@@ -1,0 +1,209 @@
+"""RWKV-7 "Goose" in plain torch: the equations, nothing about files, learning or phrases.
+
+Source: Peng et al., "RWKV-7 Goose with Expressive Dynamic State Evolution" (2025), and the author's ``rwkv``
+package, which tests hold it to. Parameters carry the names of the published ``.pth`` files.
+
+Legend: B rows, T time, D hidden size, H heads, N head size, V vocabulary, L layers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.state import RecurrentState
+from sttx_train.wkv import Backend, wkv
+
+DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoid(.), so decay > 0.545
+
+
+def _shifted(x_BTD: Tensor, last_BD: Tensor) -> Tensor:
+    """Return x delayed by one step, its first step taken from the state."""
+    return torch.cat([last_BD.unsqueeze(1).to(x_BTD.dtype), x_BTD[:, :-1]], dim=1)
+
+
+def _last_valid(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
+    """Return each row's last step that is not padding."""
+    if lengths_B is None:
+        return x_BTD[:, -1]
+    return x_BTD[torch.arange(x_BTD.shape[0], device=x_BTD.device), lengths_B - 1]
+
+
+class TimeMix(nn.Module):
+    """The recurrent half of a block: generalised delta rule with vector-valued gating."""
+
+    def __init__(self, config: RWKV7Config, layer: int) -> None:
+        super().__init__()
+        width, heads, size = config.hidden_size, config.num_heads, config.head_size
+        self.layer, self.heads, self.size = layer, heads, size
+        for name in "rwkvag":
+            setattr(self, f"x_{name}", nn.Parameter(torch.empty(width)))
+        ranks = {"w": config.decay_rank, "a": config.a_rank, "v": config.v_rank}
+        if layer == 0:
+            del ranks["v"]  # layer 0 makes v_first, it has none to mix in
+        for name, rank in ranks.items():
+            setattr(self, f"{name}0", nn.Parameter(torch.empty(width)))
+            setattr(self, f"{name}1", nn.Parameter(torch.empty(width, rank)))
+            setattr(self, f"{name}2", nn.Parameter(torch.empty(rank, width)))
+        self.g1 = nn.Parameter(torch.empty(width, config.gate_rank))
+        self.g2 = nn.Parameter(torch.empty(config.gate_rank, width))
+        self.k_k = nn.Parameter(torch.empty(width))
+        self.k_a = nn.Parameter(torch.empty(width))
+        self.r_k = nn.Parameter(torch.empty(heads, size))
+        self.receptance = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+        self.ln_x = nn.GroupNorm(heads, width, eps=config.group_norm_eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        shift_BD: Tensor,
+        state_BHNN: Tensor,
+        v_first: Tensor | None,
+        valid_BT1: Tensor | None,
+        backend: Backend,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the output ``[B, T, D]``, the new wkv state and layer 0's value."""
+        B, T, D = x.shape
+        delta = _shifted(x, shift_BD) - x
+        r = self.receptance(torch.addcmul(x, delta, self.x_r))
+        k = self.key(torch.addcmul(x, delta, self.x_k))
+        x_v = torch.addcmul(x, delta, self.x_v)
+        v = self.value(x_v)
+        w = torch.tanh(torch.addcmul(x, delta, self.x_w) @ self.w1) @ self.w2
+        log_w = -DECAY_SCALE * torch.sigmoid(self.w0 + w)
+        a = torch.sigmoid(self.a0 + torch.addcmul(x, delta, self.x_a) @ self.a1 @ self.a2)
+        g = torch.sigmoid(torch.addcmul(x, delta, self.x_g) @ self.g1) @ self.g2
+        if v_first is None:
+            v_first = v
+        else:
+            v = torch.lerp(v, v_first, torch.sigmoid(self.v0 + x_v @ self.v1 @ self.v2).to(v.dtype))
+        kk = F.normalize((k * self.k_k).view(B, T, self.heads, self.size), dim=-1).view(B, T, D)
+        k = k * (1 + (a - 1) * self.k_a)
+        b = kk * a
+        v_in = v
+        if valid_BT1 is not None:  # a padded step decays nothing and writes nothing
+            log_w, kk, b, v_in = log_w * valid_BT1, kk * valid_BT1, b * valid_BT1, v * valid_BT1
+        heads = (B, T, self.heads, self.size)
+        y, state_BHNN = wkv(
+            r.view(heads),
+            log_w.view(heads),
+            k.view(heads),
+            v_in.view(heads),
+            -kk.view(heads),
+            b.view(heads),
+            state_BHNN,
+            backend=backend,
+        )
+        y = self.ln_x(y.reshape(B * T, D).to(self.ln_x.weight.dtype)).view(B, T, D)
+        bonus = (r.view(heads) * k.view(heads) * self.r_k).sum(-1, keepdim=True) * v.view(heads)
+        return self.output((y + bonus.view(B, T, D)) * g), state_BHNN, v_first
+
+
+class ChannelMix(nn.Module):
+    """The feed-forward half of a block: squared ReLU over a token-shifted input."""
+
+    def __init__(self, config: RWKV7Config) -> None:
+        super().__init__()
+        self.x_k = nn.Parameter(torch.empty(config.hidden_size))
+        self.key = nn.Linear(config.hidden_size, config.ffn_size, bias=False)
+        self.value = nn.Linear(config.ffn_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, shift_BD: Tensor) -> Tensor:
+        """Return the output ``[B, T, D]``."""
+        delta = _shifted(x, shift_BD) - x
+        return self.value(torch.relu(self.key(torch.addcmul(x, delta, self.x_k))).square())
+
+
+class Block(nn.Module):
+    """Pre-LayerNorm residual block; the first one also normalises the embedding (``ln0``)."""
+
+    def __init__(self, config: RWKV7Config, layer: int) -> None:
+        super().__init__()
+        width, eps = config.hidden_size, config.layer_norm_eps
+        if layer == 0:
+            self.ln0 = nn.LayerNorm(width, eps=eps)
+        self.ln1 = nn.LayerNorm(width, eps=eps)
+        self.ln2 = nn.LayerNorm(width, eps=eps)
+        self.att = TimeMix(config, layer)
+        self.ffn = ChannelMix(config)
+
+
+class RWKV7(nn.Module):
+    """An RWKV-7 language model.
+
+    ``model(ids_BT, state)`` returns logits ``[B, T, V]`` and the state after the last token; it is
+    differentiable in the state. A fresh model holds uninitialised memory: load weights, or call
+    :func:`sttx_train.rwkv7.init.initialize`.
+
+    Attributes:
+        config: the sizes.
+        backend: which wkv kernel runs (``recurrent``, ``chunked``, ``fla``, or ``auto``).
+    """
+
+    def __init__(self, config: RWKV7Config, *, backend: Backend = "auto") -> None:
+        super().__init__()
+        self.config = config
+        self.backend: Backend = backend
+        self.emb = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+        self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    def forward(
+        self, ids_BT: Tensor, state: RecurrentState | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        """Return logits ``[B, T, V]`` and the new state.
+
+        Args:
+            ids_BT: token ids.
+            state: where to start from; zeros when None.
+            lengths_B: number of true tokens of each row (at least 1); what follows is padding, which changes
+                neither the state nor the logits before it.
+        """
+        hidden, state = self.hidden(self.emb(ids_BT), state, lengths_B)
+        return self.head(hidden), state
+
+    def hidden(
+        self, x_BTD: Tensor, state: RecurrentState | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        """Run the blocks on embeddings ``[B, T, D]``; return what the head reads, and the new state."""
+        B, T, _ = x_BTD.shape
+        if state is None:
+            state = RecurrentState.zeros(self.config, B, device=x_BTD.device, dtype=x_BTD.dtype)
+        valid_BT1 = None
+        if lengths_B is not None:
+            valid_BT1 = torch.arange(T, device=x_BTD.device).expand(B, T) < lengths_B.unsqueeze(1)
+            valid_BT1 = valid_BT1.unsqueeze(-1).to(x_BTD.dtype)
+        x = self.blocks[0].ln0(x_BTD)
+        v_first: Tensor | None = None
+        att_shift, matrices, ffn_shift = [], [], []
+        for layer, block in enumerate(self.blocks):
+            x_att = block.ln1(x)
+            y, matrix, v_first = block.att(
+                x_att, state.att_shift[layer], state.wkv[layer], v_first, valid_BT1, self.backend
+            )
+            x = x + y
+            x_ffn = block.ln2(x)
+            x = x + block.ffn(x_ffn, state.ffn_shift[layer])
+            att_shift.append(_last_valid(x_att, lengths_B))
+            ffn_shift.append(_last_valid(x_ffn, lengths_B))
+            matrices.append(matrix)
+        new_state = RecurrentState(
+            att_shift=torch.stack(att_shift), wkv=torch.stack(matrices), ffn_shift=torch.stack(ffn_shift)
+        )
+        return self.ln_out(x), new_state
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.emb.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' number type."""
+        return self.emb.weight.dtype

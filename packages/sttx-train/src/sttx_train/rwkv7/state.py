@@ -1,0 +1,94 @@
+"""The recurrent state: three tensors whose size does not depend on how much was read.
+
+Legend: L layers, B rows, D hidden size, H heads, N head size. ``wkv`` is indexed ``[..., value, key]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sttx_train.rwkv7.config import RWKV7Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentState:
+    """What RWKV-7 remembers of everything it has read.
+
+    Attributes:
+        att_shift: ``[L, B, D]`` the previous input of each time mix.
+        wkv: ``[L, B, H, N, N]`` float32, the heads' matrices, ``[value, key]``.
+        ffn_shift: ``[L, B, D]`` the previous input of each channel mix.
+    """
+
+    att_shift: Tensor
+    wkv: Tensor
+    ffn_shift: Tensor
+
+    @classmethod
+    def zeros(
+        cls,
+        config: RWKV7Config,
+        batch: int = 1,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> RecurrentState:
+        """Return the state of a model that has read nothing."""
+        layers, width = config.num_layers, config.hidden_size
+        heads, size = config.num_heads, config.head_size
+        wkv_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        return cls(
+            att_shift=torch.zeros(layers, batch, width, device=device, dtype=dtype),
+            wkv=torch.zeros(layers, batch, heads, size, size, device=device, dtype=wkv_dtype),
+            ffn_shift=torch.zeros(layers, batch, width, device=device, dtype=dtype),
+        )
+
+    @classmethod
+    def stack(cls, states: Sequence[RecurrentState]) -> RecurrentState:
+        """Join states along the batch dimension."""
+        return cls(
+            att_shift=torch.cat([s.att_shift for s in states], dim=1),
+            wkv=torch.cat([s.wkv for s in states], dim=1),
+            ffn_shift=torch.cat([s.ffn_shift for s in states], dim=1),
+        )
+
+    def select(self, rows: Sequence[int]) -> RecurrentState:
+        """Return a copy of the given rows of the batch, in that order."""
+        index = torch.tensor(list(rows), device=self.wkv.device)
+        return RecurrentState(
+            att_shift=self.att_shift.index_select(1, index),
+            wkv=self.wkv.index_select(1, index),
+            ffn_shift=self.ffn_shift.index_select(1, index),
+        )
+
+    def detach(self) -> RecurrentState:
+        """Return the same values, cut off from the graph that made them."""
+        return RecurrentState(
+            att_shift=self.att_shift.detach(), wkv=self.wkv.detach(), ffn_shift=self.ffn_shift.detach()
+        )
+
+    def clone(self) -> RecurrentState:
+        """Return a copy that shares no memory."""
+        return RecurrentState(
+            att_shift=self.att_shift.clone(), wkv=self.wkv.clone(), ffn_shift=self.ffn_shift.clone()
+        )
+
+    def inject(self, s0: Tensor) -> RecurrentState:
+        """Return this state with ``s0 [L, H, N, N]`` added to every row's matrices, differentiably."""
+        return RecurrentState(
+            att_shift=self.att_shift, wkv=self.wkv + s0.unsqueeze(1), ffn_shift=self.ffn_shift
+        )
+
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return self.wkv.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held by the three tensors, in bytes."""
+        return self.att_shift.nbytes + self.wkv.nbytes + self.ffn_shift.nbytes

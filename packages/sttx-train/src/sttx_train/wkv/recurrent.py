@@ -1,0 +1,30 @@
+"""The wkv recurrence token by token: the definition that every other kernel is tested against."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def wkv_recurrent(
+    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Run ``S = S diag(w) + S a b^T + v k^T; y = S r`` over T steps.
+
+    Args:
+        r, log_w, k, v, a, b: ``[B, T, H, N]``.
+        state: ``[B, H, N, N]``, ``[value, key]``.
+
+    Returns:
+        y ``[B, T, H, N]`` and the state after the last step.
+    """
+    outputs = []
+    for t in range(r.shape[1]):
+        removed = torch.einsum("bhvk,bhk->bhv", state, a[:, t])
+        state = (
+            state * log_w[:, t].exp().unsqueeze(-2)
+            + removed.unsqueeze(-1) * b[:, t].unsqueeze(-2)
+            + v[:, t].unsqueeze(-1) * k[:, t].unsqueeze(-2)
+        )
+        outputs.append(torch.einsum("bhvk,bhk->bhv", state, r[:, t]))
+    return torch.stack(outputs, dim=1), state
