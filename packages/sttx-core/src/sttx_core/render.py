@@ -19,6 +19,7 @@ import re
 from dataclasses import dataclass
 from typing import assert_never
 
+from sttx_core.text import encodable
 from sttx_core.traces import (
     AssistantMessage,
     Json,
@@ -96,24 +97,15 @@ def _pair(prompt: str, completion: str) -> tuple[Part, ...]:
 
 def _labelled(label: str, name: str, body: str, separator: str) -> str:
     """A tool's turn. It is written even with an empty body: that a tool said nothing is worth knowing."""
-    words = " ".join(_encodable(name).split())
+    words = " ".join(encodable(name).split())
     head = f"{label} {words}" if words else label
     return f"{head}{separator}{body}{_END}" if body else head + _END
 
 
 def _compact_json(value: Json) -> str:
-    return _encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    return encodable(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
 
 
 def _fold(text: str) -> str:
     """Make a text fit inside a turn: no blank line, no outer white space, one kind of line end."""
-    return _BLANK_LINES.sub("\n", _encodable(text).replace("\r\n", "\n")).strip()
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates by U+FFFD and join paired ones, so that the text is encodable as UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
+    return _BLANK_LINES.sub("\n", encodable(text).replace("\r\n", "\n")).strip()
