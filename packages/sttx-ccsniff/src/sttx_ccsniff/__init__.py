@@ -1,1 +1,15 @@
-"""Every way coding-agent traces come in: session files, exports and the live ccsniff watcher."""
+"""Every way coding-agent traces come in: session files, exports and the live ccsniff watcher.
+
+```python
+with open_source("~/.claude/projects") as source:
+    for trace in source:
+        ...
+print(source.report.as_dict())
+```
+"""
+
+from sttx_ccsniff.environment import claude_projects
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.source import Source, open_source
+
+__all__ = ["Source", "SourceReport", "claude_projects", "open_source"]

@@ -1,0 +1,161 @@
+"""What a source reads from: a feed yields traces in small batches, and can be told to stop from outside.
+
+`FileFeed` reads one file or stream through the parser that its content asks for. Plain, gzip and zstandard
+are told apart by their first bytes. Folders are walked in `folders`; watching is in `ccsniff`.
+"""
+
+import gzip
+import io
+import os
+import select
+import stat
+import sys
+import threading
+import zlib
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sttx_ccsniff.formats import AutoParser
+from sttx_ccsniff.lines import LineSplitter
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_core.errors import SourceError, UsageError
+from sttx_core.traces import Trace
+
+_PIECE = 2**20
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_POLL_SECONDS = 0.1
+
+
+@dataclass(kw_only=True)
+class Shared:
+    """What all feeds of one source have in common."""
+
+    report: SourceReport
+    seen: Seen = field(default_factory=Seen)
+    stop: threading.Event = field(default_factory=threading.Event)
+    read: set[tuple[int, int]] = field(default_factory=set)
+    """Device and inode of every file read, so that none is read twice by two ways to it."""
+
+
+class Feed(Protocol):
+    """One thing to read from."""
+
+    description: str
+
+    def batches(self, shared: Shared) -> Generator[list[Trace], None, None]:
+        """Yield traces in order; return soon after `shared.stop` is set."""
+        ...
+
+    def close(self) -> None:
+        """Wake a `batches` that waits in another thread, and let go of everything held."""
+        ...
+
+
+class FileFeed:
+    """One file, or `-` for standard input.
+
+    Args:
+        path: The file; None is standard input.
+        lenient: A file of a folder: what is wrong with it is a warning, not an error.
+    """
+
+    def __init__(self, path: Path | None, *, lenient: bool = False) -> None:
+        self._path = path
+        self._lenient = lenient
+        self.origin = "-" if path is None else os.path.abspath(path)
+        self.description = "standard input" if path is None else f"file {self.origin}"
+
+    def batches(self, shared: Shared) -> Generator[list[Trace], None, None]:
+        """Yield the traces of each line."""
+        try:
+            yield from self._read(shared)
+        except (OSError, EOFError, zlib.error) as error:
+            problem = f"cannot read {self.origin!r}: {error}"
+            if not self._lenient:
+                raise SourceError(problem) from error
+            shared.report.damaged("unreadable file")
+            shared.report.warn(problem)
+
+    def close(self) -> None:
+        """Nothing is held: reading polls `stop`."""
+
+    def _read(self, shared: Shared) -> Generator[list[Trace], None, None]:
+        with self._open() as raw:
+            if self._path is not None and not _first_visit(raw, shared):
+                return
+            parser = AutoParser(self.origin, shared.report, shared.seen)
+            splitter = LineSplitter()
+            for piece in _pieces(raw, shared.stop):
+                shared.report.bytes_read += len(piece)
+                for line in splitter.feed(piece):
+                    if traces := parser.feed(line):
+                        yield traces
+                if shared.stop.is_set():
+                    return
+            if traces := parser.finish(splitter.finish()):
+                yield traces
+            for _ in range(splitter.overlong):
+                shared.report.damaged(f"line over {splitter.limit} bytes")
+
+    def _open(self) -> io.FileIO:
+        if self._path is not None:
+            return io.FileIO(self._path)
+        try:
+            return io.FileIO(os.dup(sys.stdin.fileno()))
+        except (OSError, ValueError, AttributeError) as error:
+            raise UsageError("standard input ('-') is not open: pipe something into it") from error
+
+
+class _Pipe(io.RawIOBase):
+    """A pipe or terminal that can be left while nobody writes to it."""
+
+    def __init__(self, raw: io.FileIO, stop: threading.Event) -> None:
+        self._raw = raw
+        self._stop = stop
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._stop.is_set():
+            if select.select([self._raw], [], [], _POLL_SECONDS)[0]:
+                return self._raw.readinto(buffer)
+        return 0
+
+
+def _first_visit(raw: io.FileIO, shared: Shared) -> bool:
+    status = os.fstat(raw.fileno())
+    identity = (status.st_dev, status.st_ino)
+    if identity in shared.read:
+        shared.report.skip("file already read")
+        return False
+    shared.read.add(identity)
+    return True
+
+
+def _pieces(raw: io.FileIO, stop: threading.Event) -> Iterator[bytes]:
+    """Yield the content as it comes, decompressed."""
+    waits = os.name == "posix" and not stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
+    buffered = io.BufferedReader(_Pipe(raw, stop) if waits else raw, _PIECE)
+    head = buffered.peek(4)[:4]
+    if head.startswith(_GZIP):
+        reader = gzip.GzipFile(fileobj=buffered)
+    elif head == _ZSTD:
+        reader = _zstd_reader(buffered)
+    else:
+        reader = buffered
+    while piece := reader.read1(_PIECE):
+        yield piece
+
+
+def _zstd_reader(compressed: Any) -> Any:
+    try:
+        import zstandard  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise SourceError(
+            "reading a zstandard file needs the package `zstandard`: install `sttx-ccsniff[zstd]`"
+        ) from error
+    return zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True)

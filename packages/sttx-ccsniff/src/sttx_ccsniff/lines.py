@@ -1,0 +1,62 @@
+"""Bytes in any pieces become whole lines. Knows nothing of what a line means."""
+
+MAX_LINE = 64 * 2**20
+"""Longest line held in memory, in bytes. The longest seen in the wild is 0.74 MB (an image)."""
+
+
+class LineSplitter:
+    r"""Cuts a stream of pieces at each `\n`, holding at most one unfinished line.
+
+    A line over `limit` bytes is thrown away up to its end and counted in `overlong`, so memory is bounded by
+    the limit and the largest piece.
+
+    >>> splitter = LineSplitter()
+    >>> splitter.feed(b'{"a"'), splitter.feed(b':1}\n{"b":2}\n{"c'), splitter.finish()
+    ([], [b'{"a":1}', b'{"b":2}'], b'{"c')
+    """
+
+    def __init__(self, limit: int = MAX_LINE) -> None:
+        self.limit = limit
+        self.overlong = 0
+        self._held: list[bytes] = []
+        self._size = 0
+        self._dropping = False
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Take the next piece; return the lines that it completes, without their line ends."""
+        lines = piece.split(b"\n")
+        tail = lines.pop()
+        if lines:
+            self._hold(lines[0])
+            lines[0] = self.finish()
+            if self._dropping:
+                self._dropping = False
+                del lines[0]
+            if len(piece) > self.limit:
+                lines = self._short_enough(lines)
+        self._hold(tail)
+        return lines
+
+    def finish(self) -> bytes:
+        """Return what stands after the last line end, and forget it."""
+        held = self._held
+        line = held[0] if len(held) == 1 else b"".join(held)
+        self._held = []
+        self._size = 0
+        return line
+
+    def _hold(self, piece: bytes) -> None:
+        if self._dropping or not piece:
+            return
+        self._size += len(piece)
+        if self._size > self.limit:
+            self.finish()
+            self._dropping = True
+            self.overlong += 1
+        else:
+            self._held.append(piece)
+
+    def _short_enough(self, lines: list[bytes]) -> list[bytes]:
+        short = [line for line in lines if len(line) <= self.limit]
+        self.overlong += len(lines) - len(short)
+        return short
