@@ -1,0 +1,115 @@
+"""Event logs: JSON lines, one file a day (UTC) and subsystem.
+
+Every line goes out as a single write to a file opened for appending, so lines stay whole when several threads
+and processes log at once. Each line has `time` (UTC, ISO 8601), `subsystem` and `event`, then what the event
+says about itself. This file does not know who logs what.
+"""
+
+import math
+import os
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from sttx_core.environment import log_dir
+from sttx_core.errors import DataError, UsageError
+from sttx_core.text import encodable
+
+_SUBSYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_OURS = frozenset({"time", "subsystem", "event"})
+
+
+class EventLog:
+    """The log of one subsystem; safe to share between threads and across forks.
+
+    Args:
+        subsystem: Name of who logs, lower-case letters, digits, `-` and `_`; part of the file's name.
+        directory: Folder of the logs, made at the first event. By default `STTX_LOG_DIR`, and if that is
+            unset the log is off and `write` does nothing.
+
+    Raises:
+        UsageError: The subsystem's name cannot be part of a file's name.
+    """
+
+    def __init__(self, subsystem: str, directory: str | os.PathLike[str] | None = None):
+        if not _SUBSYSTEM.fullmatch(subsystem):
+            raise UsageError(f"subsystem {subsystem!r}: use lower-case letters, digits, '-' and '_'")
+        self.subsystem = subsystem
+        self.directory = log_dir() if directory is None else Path(directory)
+
+    @property
+    def path(self) -> Path | None:
+        """Today's file, which may not exist yet; None if the log is off."""
+        return self._path(datetime.now(UTC))
+
+    def write(self, event: str, /, **fields: Any) -> None:
+        """Append one event.
+
+        Fields may hold whatever JSON can; numpy arrays and numbers too, the rest as its `str`.
+
+        Raises:
+            UsageError: A field is named as one that every line has.
+            DataError: The line cannot be written.
+        """
+        now = datetime.now(UTC)
+        path = self._path(now)
+        if path is None:
+            return
+        if clash := _OURS & fields.keys():
+            raise UsageError(f"field {min(clash)!r} is on every line already: name it otherwise")
+        stamp = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        line = {"time": stamp, "subsystem": self.subsystem, "event": event, **fields}
+        try:
+            _append(path, _encoded(line) + b"\n")
+        except OSError as error:
+            raise DataError(f"cannot write the event log {str(path)!r}: {error.strerror or error}") from error
+
+    def _path(self, now: datetime) -> Path | None:
+        return self.directory / f"{self.subsystem}-{now:%Y-%m-%d}.jsonl" if self.directory else None
+
+
+def _append(path: Path, line: bytes) -> None:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        descriptor = os.open(path, flags, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o600)
+    try:
+        written = os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+    if written < len(line):
+        raise OSError(f"only {written} of {len(line)} bytes fitted; is the disk full?")
+
+
+def _encoded(line: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY, default=str)
+    except TypeError:  # what orjson refuses: lone surrogates, integers over 64 bits, keys that are no str
+        return orjson.dumps(_plain(line))
+
+
+def _plain(value: Any) -> Any:
+    """Rebuild a value of parts that orjson takes."""
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return encodable(value)
+        case int():
+            return value if -(2**63) <= value < 2**64 else str(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {encodable(str(key)): _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case np.ndarray() | np.generic():
+            return _plain(value.tolist())
+        case _:
+            return encodable(str(value))
