@@ -1,0 +1,107 @@
+"""Tell what a model is from its tensors' names and shapes alone. Reads no files, converts nothing.
+
+Names are those of the published ``.pth`` files; Hugging Face's are recognised, and translated elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+from sttx_core.errors import ModelError
+from sttx_train.rwkv7.config import RWKV7Config
+
+Version = Literal["x040", "x050", "x051", "x052", "x060", "x070"]
+Naming = Literal["blinkdl", "huggingface"]
+
+
+def detect_version(shapes: Mapping[str, Sequence[int]]) -> Version | None:
+    """Name the RWKV architecture that tensors belong to; None if they are no RWKV model.
+
+    >>> detect_version({"emb.weight": (65536, 2048), "blocks.0.att.r_k": (32, 64)})
+    'x070'
+    >>> detect_version({"emb.weight": (65536, 2048), "blocks.0.att.time_maa_x": (1, 1, 2048)})
+    'x060'
+    """
+    parts = {part for name in shapes for part in name.split(".")}
+    if "r_k" in parts:
+        return "x070"
+    if "time_maa_x" in parts or {"bonus", "x_proj"} <= parts:
+        return "x060"
+    if "time_decay" not in parts:
+        return None
+    if "gate" in parts:
+        decays = [shape for name, shape in shapes.items() if name.split(".")[-1] == "time_decay"]
+        return "x052" if any(len(shape) > 1 and shape[1] > 1 for shape in decays) else "x051"
+    return "x050" if "ln_x" in parts else "x040"
+
+
+def detect_naming(names: Collection[str]) -> Naming | None:
+    """Say whose names tensors carry; None if neither's.
+
+    >>> detect_naming(["model.embeddings.weight"])
+    'huggingface'
+    """
+    if "emb.weight" in names:
+        return "blinkdl"
+    if "model.embeddings.weight" in names:
+        return "huggingface"
+    return None
+
+
+def require_x070(shapes: Mapping[str, Sequence[int]], source: str) -> None:
+    """Let RWKV-7 pass.
+
+    Raises:
+        ModelError: it is another architecture, an older RWKV, a tuned state, or empty.
+    """
+    version = detect_version(shapes)
+    if version == "x070":
+        return
+    advice = "give an RWKV-7 (x070) model, such as RWKV/RWKV7-Goose-World3-1.5B-HF"
+    if version is not None:
+        raise ModelError(
+            f"{source!r} is an RWKV model of architecture {version}; only RWKV-7 (x070) runs here: {advice}"
+        )
+    if not shapes:
+        raise ModelError(f"{source!r} holds no tensors: {advice}")
+    if all(name.endswith("time_state") for name in shapes) or set(shapes) == {"s0"}:
+        raise ModelError(f"{source!r} is a tuned state, not a model: {advice}")
+    raise ModelError(f"{source!r} is no RWKV model (its first tensor is {next(iter(shapes))!r}): {advice}")
+
+
+def detect_config(shapes: Mapping[str, Sequence[int]], source: str = "model") -> RWKV7Config:
+    """Read every size off an RWKV-7 model's tensors, named as in ``.pth`` files.
+
+    Sizes come from the tensors and nothing else: published formulas for the low ranks disagree with published
+    files. A model of one layer has no value residual; its ``v_rank`` is left at its default.
+
+    Raises:
+        ModelError: another architecture, or a tensor that the sizes come from is missing.
+    """
+    require_x070(shapes, source)
+    layers = {int(parts[1]) for name in shapes if (parts := name.split("."))[0] == "blocks"}
+    missing = sorted(set(range(max(layers, default=0) + 1)) - layers)
+    if missing:
+        raise ModelError(f"{source!r} has no tensors of layer {missing[0]}: the file is incomplete")
+
+    def size(name: str, dimension: int) -> int:
+        shape = shapes.get(name, ())
+        if len(shape) != 2:
+            raise ModelError(
+                f"{source!r} is incomplete: it has no matrix {name!r} (its shape: {list(shape)})"
+            )
+        return shape[dimension]
+
+    vocab_size, hidden_size = size("emb.weight", 0), size("emb.weight", 1)
+    return RWKV7Config(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        num_layers=len(layers),
+        head_size=size("blocks.0.att.r_k", 1),
+        ffn_size=size("blocks.0.ffn.key.weight", 0),
+        decay_rank=size("blocks.0.att.w1", 1),
+        a_rank=size("blocks.0.att.a1", 1),
+        v_rank=size("blocks.1.att.v1", 1) if len(layers) > 1 else 0,
+        gate_rank=size("blocks.0.att.g1", 1),
+    )

@@ -1,0 +1,153 @@
+"""Hugging Face / flash-linear-attention names and config of RWKV-7. Knows no files.
+
+A name maps to one name, both ways; low-rank matrices are the transposes of ours (theirs are ``nn.Linear``),
+and vectors are flat but for ``x_*`` of the time mix, ``[1, 1, D]`` (``[D]`` in older repositories).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sttx_core.errors import ModelError, UsageError
+from sttx_train.rwkv7.config import RWKV7Config
+
+_TOP = {
+    "model.embeddings.weight": "emb.weight",
+    "model.norm.weight": "ln_out.weight",
+    "model.norm.bias": "ln_out.bias",
+    "lm_head.weight": "head.weight",
+}
+_INNER = {
+    "pre_norm": "ln0",
+    "attn_norm": "ln1",
+    "ffn_norm": "ln2",
+    "attn.g_norm": "att.ln_x",
+    "attn.r_proj": "att.receptance",
+    "attn.k_proj": "att.key",
+    "attn.v_proj": "att.value",
+    "attn.o_proj": "att.output",
+    "ffn.key": "ffn.key",
+    "ffn.value": "ffn.value",
+}
+_PLAIN = ("k_k", "k_a", "r_k", *(f"x_{c}" for c in "rwkvag"))
+_LORA = {"0.weight": "1", "2.weight": "2", "2.bias": "0"}
+_THEIRS = re.compile(r"model\.layers\.(\d+)\.(.+)")
+_OURS = re.compile(r"blocks\.(\d+)\.(.+)")
+
+
+def _layer_names() -> dict[str, str]:
+    """Every name inside a layer, theirs to ours."""
+    names = {
+        f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _INNER.items() for kind in ("weight", "bias")
+    }
+    names |= {f"attn.{name}": f"att.{name}" for name in _PLAIN} | {"ffn.x_k": "ffn.x_k"}
+    names |= {f"attn.{c}_lora.lora.{theirs}": f"att.{c}{i}" for c in "wavg" for theirs, i in _LORA.items()}
+    return names
+
+
+_TO_OURS = _layer_names()
+_TO_THEIRS = {ours: theirs for theirs, ours in _TO_OURS.items()}
+_TOP_TO_THEIRS = {ours: theirs for theirs, ours in _TOP.items()}
+
+
+def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn Hugging Face's tensors into the model's; a name that is not theirs stays as it is."""
+    named = {}
+    for theirs, tensor in tensors.items():
+        layer = _THEIRS.fullmatch(theirs)
+        if layer and layer[2] in _TO_OURS:
+            named[f"blocks.{layer[1]}.{_TO_OURS[layer[2]]}"] = _as_ours(layer[2], tensor)
+        else:
+            named[_TOP.get(theirs, theirs)] = tensor
+    return named
+
+
+def published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the model's tensors into Hugging Face's: the inverse of :func:`canonical`."""
+    named = {}
+    for ours, tensor in tensors.items():
+        if layer := _OURS.fullmatch(ours):
+            theirs = _TO_THEIRS[layer[2]]
+            named[f"model.layers.{layer[1]}.{theirs}"] = _as_theirs(theirs, tensor)
+        else:
+            named[_TOP_TO_THEIRS[ours]] = tensor
+    return named
+
+
+def check_config(config: Mapping[str, Any], found: RWKV7Config, source: str) -> None:
+    """Hold a ``config.json`` against the sizes found in the tensors, and against what the model computes.
+
+    Raises:
+        ModelError: naming the key that disagrees.
+    """
+    expected = {
+        "model_type": "rwkv7",
+        "hidden_act": "sqrelu",
+        "norm_eps": found.layer_norm_eps,
+        "norm_first": True,
+        "vocab_size": found.vocab_size,
+        "hidden_size": found.hidden_size,
+        "num_hidden_layers": found.num_layers,
+        "head_dim": found.head_size,
+        "intermediate_size": found.ffn_size,
+    }
+    for key, value in expected.items():
+        if config.get(key) not in (None, value):
+            raise ModelError(
+                f"config.json of {source!r} says {key} = {config[key]!r}, where its tensors need {value!r}"
+            )
+
+
+def config_dict(config: RWKV7Config, dtype: str) -> dict[str, Any]:
+    """Return the ``config.json`` of flash-linear-attention's RWKV-7 classes.
+
+    Raises:
+        UsageError: a LayerNorm epsilon that this format cannot say apart from the GroupNorm's.
+    """
+    if config.layer_norm_eps != 1e-5:
+        raise UsageError(
+            f"'huggingface' cannot hold layer_norm_eps {config.layer_norm_eps!r}, only 1e-05: save as 'sttx'"
+        )
+    return {
+        "architectures": ["RWKV7ForCausalLM"],
+        "model_type": "rwkv7",
+        "attn_mode": "chunk",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "hidden_ratio": config.ffn_size / config.hidden_size,
+        "intermediate_size": config.ffn_size,
+        "num_hidden_layers": config.num_layers,
+        "head_dim": config.head_size,
+        "num_heads": config.num_heads,
+        "decay_low_rank_dim": config.decay_rank,
+        "a_low_rank_dim": config.a_rank,
+        "v_low_rank_dim": config.v_rank,
+        "gate_low_rank_dim": config.gate_rank,
+        "hidden_act": "sqrelu",
+        "norm_first": True,
+        "norm_bias": True,
+        "norm_eps": config.layer_norm_eps,
+        "tie_word_embeddings": False,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+        "torch_dtype": dtype,
+    }
+
+
+def _as_ours(theirs: str, tensor: Tensor) -> Tensor:
+    if theirs.endswith(("lora.0.weight", "lora.2.weight")):
+        return tensor.t()
+    if theirs.rsplit(".", 1)[-1].startswith("x_") and tensor.shape[:-1] == (1, 1):
+        return tensor.reshape(-1)
+    return tensor
+
+
+def _as_theirs(theirs: str, tensor: Tensor) -> Tensor:
+    if theirs.endswith(("lora.0.weight", "lora.2.weight")):
+        return tensor.t()
+    return tensor.view(1, 1, -1) if theirs.startswith("attn.x_") else tensor

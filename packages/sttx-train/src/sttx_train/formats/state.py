@@ -1,0 +1,132 @@
+"""Tuned initial states on disk: ours as ``.safetensors``, and the ``.pth`` that RWKV programs read.
+
+Both keep ``S0[layer, head, value, key]``, float32. A ``.pth`` holds exactly ``blocks.{i}.att.time_state``
+``[H, N, N]`` for each layer, since programs refuse other entries; what it is for goes into ``X.pth.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sttx_core.errors import ModelError, UsageError
+from sttx_train.files import replacing_file
+from sttx_train.formats.blinkdl import read_pth, write_pth
+from sttx_train.formats.tensorfiles import read_json, read_metadata, read_tensors, write_tensors
+from sttx_train.rwkv7.config import RWKV7Config
+
+_ENTRY = re.compile(r"blocks\.(\d+)\.att\.time_state")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedState:
+    """A learned initial state and what it says of itself.
+
+    Attributes:
+        s0: ``[L, H, N, N]`` float32, ``[value, key]``.
+        metadata: strings saved with it, such as the model it was tuned for.
+    """
+
+    s0: Tensor
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def save_state(
+    s0: Tensor, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a tuned state, whole or not at all; the name's end (``.safetensors``, ``.pth``) says how.
+
+    Args:
+        s0: ``[L, H, N, N]``, ``[value, key]``; written as float32.
+        path: the file to write.
+        metadata: strings to keep with it.
+
+    Raises:
+        UsageError: another name's end, or another shape.
+    """
+    path = Path(path)
+    if s0.ndim != 4 or s0.shape[-1] != s0.shape[-2]:
+        raise UsageError(f"a tuned state is [layers, heads, N, N], not {list(s0.shape)}")
+    s0 = s0.detach().to("cpu", torch.float32)
+    metadata = dict(metadata or {})
+    if path.suffix == ".safetensors":
+        with replacing_file(path) as aside:
+            write_tensors({"s0": s0}, aside, metadata)
+    elif path.suffix == ".pth":
+        write_pth({f"blocks.{i}.att.time_state": layer.clone() for i, layer in enumerate(s0)}, path)
+        if metadata:
+            with replacing_file(_sidecar(path)) as aside:
+                aside.write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
+    else:
+        raise UsageError(f"{str(path)!r} must end in '.safetensors' or '.pth'")
+
+
+def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = None) -> TunedState:
+    """Read a tuned state of either kind, told by the file's content.
+
+    Args:
+        path: the file.
+        config: the model it is for, to be held against its shape.
+
+    Raises:
+        ModelError: unreadable, damaged, no tuned state, or of another model's shape.
+    """
+    path = Path(path)
+    state = _read_pth(path) if _is_pickled(path) else _read_safetensors(path)
+    shape = list(state.s0.shape)
+    if len(shape) != 4 or shape[-1] != shape[-2]:
+        raise ModelError(f"{str(path)!r} is no tuned state: its shape is {shape}, not [layers, heads, N, N]")
+    if config is not None:
+        expected = [config.num_layers, config.num_heads, config.head_size, config.head_size]
+        if shape != expected:
+            raise ModelError(
+                f"{str(path)!r} is a state of shape {shape}, for another model: this one needs {expected}"
+            )
+    return state
+
+
+def _is_pickled(path: Path) -> bool:
+    """Safetensors open with a length and then a brace; a ``.pth`` with neither."""
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] != b"{"
+    except OSError as error:
+        raise ModelError(f"cannot read {str(path)!r}: {error.strerror}") from error
+
+
+def _read_safetensors(path: Path) -> TunedState:
+    tensors = read_tensors(path)
+    if set(tensors) != {"s0"}:
+        raise ModelError(f"{str(path)!r} is no tuned state of sttx: it holds {sorted(tensors)[:3]}, not 's0'")
+    return TunedState(s0=tensors["s0"].to(torch.float32, copy=True), metadata=read_metadata(path))
+
+
+def _read_pth(path: Path) -> TunedState:
+    tensors = read_pth(path)
+    expected = [f"blocks.{i}.att.time_state" for i in range(len(tensors))]
+    if foreign := [name for name in tensors if not _ENTRY.fullmatch(name)]:
+        raise ModelError(
+            f"{str(path)!r} is no tuned state: {foreign[0]!r} is none of its entries (is it a model?)"
+        )
+    if not tensors or set(tensors) != set(expected):
+        raise ModelError(
+            f"{str(path)!r} does not hold the states of layers 0 to {len(tensors) - 1}: it is incomplete"
+        )
+    shapes = {tuple(tensor.shape) for tensor in tensors.values()}
+    if len(shapes) > 1:
+        raise ModelError(f"{str(path)!r} mixes states of shapes {sorted(shapes)}")
+    s0 = torch.stack([tensors[name].to(torch.float32) for name in expected])
+    sidecar = _sidecar(path)
+    metadata = {str(k): str(v) for k, v in read_json(sidecar).items()} if sidecar.is_file() else {}
+    return TunedState(s0=s0, metadata=metadata)
+
+
+def _sidecar(path: Path) -> Path:
+    return path.with_name(path.name + ".json")

@@ -1,0 +1,262 @@
+"""Load a model by name, folder or file, and save one. Each format lives in its own file, told by content."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sttx_core.errors import ModelError, UsageError
+from sttx_core.tokenizers import Tokenizer
+from sttx_train.files import replacing_file, replacing_folder, sha256_of
+from sttx_train.formats import blinkdl, huggingface, sttx
+from sttx_train.formats.detect import detect_config, detect_naming, require_x070
+from sttx_train.formats.tensorfiles import SINGLE, read_folder, read_json, read_tensors, write_tensors
+from sttx_train.formats.vocabulary import VOCABULARY, tokenizer_for, write_tokenizer
+from sttx_train.rwkv7 import RWKV7, RWKV7Config
+from sttx_train.wkv import Backend, Choice, choose_backend
+
+Format = Literal["sttx", "huggingface", "blinkdl"]
+
+EMBEDDED = "goose-mini"
+_EMBEDDED_FOLDER = Path(__file__).parents[1] / "models" / EMBEDDED
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_FOLDER_FILES = frozenset({"config.json", SINGLE, VOCABULARY})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model ready to predict, and what is known of it.
+
+    Attributes:
+        model: in evaluation mode; no weight asks for a gradient.
+        id: how it was named: ``goose-mini``, an id of the hub, or its folder's or file's name.
+        path: the folder or file it was read from.
+        sha256: hash of its weight files' bytes, one after another by name.
+        format: what the files were.
+        kernel: which wkv kernel it runs, and why.
+    """
+
+    model: RWKV7
+    id: str
+    path: Path
+    sha256: str
+    format: Format
+    kernel: Choice
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The vocabulary that came with it, loaded when first asked for.
+
+        Raises:
+            ModelError: none came with it, or it does not fit; says which file to put where.
+        """
+        return tokenizer_for(self.path, rows=self.model.config.vocab_size)
+
+
+class _Weights(NamedTuple):
+    """A model's tensors under the model's own names, still as they are on disk."""
+
+    format: Format
+    files: tuple[Path, ...]
+    config: RWKV7Config
+    tensors: dict[str, Tensor]
+
+
+def load_model(
+    spec: str | os.PathLike[str] | None = None,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    kernel: Backend = "auto",
+) -> LoadedModel:
+    """Load an RWKV-7 model for prediction.
+
+    Args:
+        spec: a folder (ours or Hugging Face's), a ``.pth`` or ``.safetensors`` file, an id of Hugging
+            Face's hub such as ``RWKV/RWKV7-Goose-World3-1.5B-HF``; None or ``goose-mini`` mean the embedded
+            model.
+        device: where to put it.
+        dtype: the weights' number type in memory, whatever it is on disk.
+        kernel: the wkv kernel to run.
+
+    Raises:
+        ModelError: not found, damaged, incomplete, or of another architecture.
+        UsageError: the kernel cannot run on the device.
+    """
+    device = torch.device(device)
+    choice = choose_backend(device, kernel)
+    name, path = _resolve(spec)
+    weights = _read(path)
+    model = _build(weights, str(path), device, dtype, choice.backend)
+    return LoadedModel(
+        model=model,
+        id=name,
+        path=path,
+        sha256=sha256_of(weights.files),
+        format=weights.format,
+        kernel=choice,
+    )
+
+
+def save_model(
+    model: RWKV7,
+    path: str | os.PathLike[str],
+    *,
+    format: Format = "sttx",
+    tokenizer: Tokenizer | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a model, whole or not at all.
+
+    Args:
+        model: the model.
+        path: a folder for ``sttx`` and ``huggingface`` (an older model folder there is replaced), a file for
+            ``blinkdl``.
+        format: what to write.
+        tokenizer: written as ``vocab.txt`` in the folder, or as ``NAME.vocab.txt`` beside the file.
+        dtype: number type on disk, by default the model's.
+
+    Raises:
+        UsageError: unknown format, something else is at ``path``, or the format cannot hold this model.
+    """
+    path = Path(path)
+    tensors = {
+        name: tensor.detach().to("cpu", dtype or tensor.dtype) for name, tensor in model.state_dict().items()
+    }
+    if format == "blinkdl":
+        _save_blinkdl(model.config, tensors, path, tokenizer)
+    elif format == "sttx":
+        _save_folder(path, sttx.config_dict(model.config), tensors, tokenizer)
+    elif format == "huggingface":
+        number = str(dtype or model.dtype).removeprefix("torch.")
+        config = huggingface.config_dict(model.config, number)
+        _save_folder(path, config, huggingface.published(tensors), tokenizer)
+    else:
+        raise UsageError(f"unknown model format {format!r}: choose 'sttx', 'huggingface' or 'blinkdl'")
+
+
+def _save_blinkdl(
+    config: RWKV7Config, tensors: Mapping[str, Tensor], path: Path, tokenizer: Tokenizer | None
+) -> None:
+    if config.layer_norm_eps != 1e-5:
+        raise UsageError(
+            f"'blinkdl' cannot hold layer_norm_eps {config.layer_norm_eps!r}, only 1e-05: save as 'sttx'"
+        )
+    if path.is_dir():
+        raise UsageError(f"{str(path)!r} is a folder, but 'blinkdl' is a file: give a name ending in '.pth'")
+    blinkdl.write_pth(blinkdl.published(tensors), path)
+    if tokenizer is not None:
+        with replacing_file(path.with_name(f"{path.stem}.{VOCABULARY}")) as aside:
+            write_tokenizer(tokenizer, aside)
+
+
+def _save_folder(
+    path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: Tokenizer | None
+) -> None:
+    with replacing_folder(path, ours=_FOLDER_FILES) as folder:
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_tensors(tensors, folder / SINGLE, {"format": "pt"})
+        if tokenizer is not None:
+            write_tokenizer(tokenizer, folder / VOCABULARY)
+
+
+def _resolve(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
+    """Give the model's name and the folder or file it is in, fetching it if it is an id of the hub."""
+    if spec is None or spec == EMBEDDED:
+        if not _EMBEDDED_FOLDER.is_dir():
+            raise ModelError(
+                f"the embedded model {EMBEDDED!r} is not installed: install sttx-train again, or name a model"
+            )
+        return EMBEDDED, _EMBEDDED_FOLDER
+    path = Path(spec)
+    if path.exists():
+        name = path.resolve().name
+        return name if path.is_dir() else path.stem, path
+    if isinstance(spec, str) and _HUB_ID.fullmatch(spec):
+        return spec, _fetch(spec)
+    raise ModelError(f"no model at {str(spec)!r}: give a folder, a .pth, an id of the hub, or {EMBEDDED!r}")
+
+
+def _fetch(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
+    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"no model at {hub_id!r} here, and it cannot be fetched from the Hugging Face hub ({reason}): "
+            "check the name and the connection, or give a local folder"
+        ) from error
+
+
+def _read(path: Path) -> _Weights:
+    """Read a folder or a file; what it is shows in its tensors."""
+    if path.is_dir():
+        tensors, files = read_folder(path)
+    else:
+        tensors, files = _read_file(path), (path,)
+    source = str(path)
+    require_x070({name: tensor.shape for name, tensor in tensors.items()}, source)
+    naming = detect_naming(tensors)
+    if naming is None:
+        raise ModelError(f"{source!r} has no embedding, under no name that is known: the file is incomplete")
+    tensors = (huggingface if naming == "huggingface" else blinkdl).canonical(tensors)
+    config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
+    format: Format = naming
+    if path.is_dir() and (path / "config.json").is_file():
+        saved = read_json(path / "config.json")
+        if saved.get("format") == sttx.FORMAT:
+            format, config = "sttx", sttx.read_config(saved, config, source)
+        elif naming == "huggingface":
+            huggingface.check_config(saved, config, source)
+    return _Weights(format, files, config, tensors)
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    return read_tensors(path) if path.suffix == ".safetensors" else blinkdl.read_pth(path)
+
+
+def _build(
+    weights: _Weights, source: str, device: torch.device, dtype: torch.dtype, backend: Backend
+) -> RWKV7:
+    """Make the model around converted copies of the tensors, so that no file stays mapped."""
+    with torch.device("meta"):
+        model = RWKV7(weights.config, backend=backend)
+    _check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
+    copies = {
+        name: torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
+        for name, tensor in weights.tensors.items()
+    }
+    model.load_state_dict(copies, strict=True, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _check_fit(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: str) -> None:
+    problems = []
+    if missing := sorted(expected.keys() - tensors.keys()):
+        problems.append(f"it lacks {_some(missing)}")
+    if unexpected := sorted(tensors.keys() - expected.keys()):
+        problems.append(f"it has {_some(unexpected)}, unknown to RWKV-7")
+    problems += [
+        f"{name!r} is {list(tensors[name].shape)}, not {list(shape)}"
+        for name, shape in expected.items()
+        if name in tensors and tensors[name].shape != shape
+    ][:3]
+    if problems:
+        raise ModelError(f"{source!r} does not fit the RWKV-7 model: {'; '.join(problems)}")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:4]))
+    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
