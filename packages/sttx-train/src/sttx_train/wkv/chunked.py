@@ -38,28 +38,29 @@ def wkv_chunked(
     a_in = a * torch.exp(total - log_w)
     keys = torch.cat([b * grow, k * grow], dim=-2)  # [.., 2C, N]
     scores = torch.cat([a_in, r_in], dim=-2) @ keys.transpose(-1, -2)  # [.., 2C, 2C]
+    (ab, ak), (rb, rk) = (half.split(chunk, -1) for half in scores.split(chunk, -2))
     lower = torch.ones(chunk, chunk, device=r.device, dtype=torch.bool).tril()
     strict = lower.tril(-1)
-    a_b = scores[..., :chunk, :chunk] * strict
-    a_k = scores[..., :chunk, chunk:] * strict
-    r_b = scores[..., chunk:, :chunk] * lower
-    r_k = scores[..., chunk:, chunk:] * lower
+    a_b = ab * strict
+    a_k = ak * strict
+    r_b = rb * lower
+    r_k = rk * lower
     eye = torch.eye(chunk, device=r.device, dtype=r.dtype)
     solved = torch.linalg.solve_triangular(
         eye - a_b, torch.cat([a_in, a_k @ v], dim=-1), upper=False, unitriangular=True
     )  # U = W S_0 + U_0 for the unknown incoming state S_0
-    through = r_b @ solved
-    read = r_in + through[..., :N]
-    local = through[..., N:] + r_k @ v
+    through, through_0 = (r_b @ solved).split(N, -1)
+    read = r_in + through
+    local = through_0 + r_k @ v
     to_end = torch.exp(end) * grow  # exp(P_C - P)
-    carried = (b * to_end).transpose(-1, -2) @ solved
-    step = torch.diag_embed(torch.exp(end.squeeze(-2))) + carried[..., :N]
-    added = carried[..., N:] + (k * to_end).transpose(-1, -2) @ v
+    carried, carried_0 = ((b * to_end).transpose(-1, -2) @ solved).split(N, -1)
+    step = torch.diag_embed(torch.exp(end.squeeze(-2))) + carried
+    added = carried_0 + (k * to_end).transpose(-1, -2) @ v
     current = state.transpose(-1, -2)
     entering = []
-    for g in range(step.shape[2]):
+    for matrix, term in zip(step.unbind(2), added.unbind(2), strict=True):
         entering.append(current)
-        current = step[:, :, g] @ current + added[:, :, g]
+        current = matrix @ current + term
     y = read @ torch.stack(entering, dim=2) + local
     y = y.permute(0, 2, 3, 1, 4).reshape(B, T + padding, H, N)
     return y[:, :T], current.transpose(-1, -2)
