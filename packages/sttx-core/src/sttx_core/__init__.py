@@ -1,1 +1,82 @@
-"""Trace types, tokenizers, phrases and replay: the decisions of sttx, without tensors."""
+"""Trace types, tokenizers, phrases and replay: the decisions of sttx, without tensors.
+
+The public face of the package. Importing it loads neither torch nor numpy: `ReplayBuffer` and `Drawn` arrive
+with the first use of their name, and so does `HyperNetwork`, the one name that needs `sttx-core[torch]`.
+The conformance checks are in `sttx_core.checks`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from sttx_core.environment import log_dir
+from sttx_core.errors import CheckpointError, DataError, ModelError, SourceError, SttxError, UsageError
+from sttx_core.eventlog import EventLog
+from sttx_core.phrases import Choice, DynamicTokenizer, Phrase, PhraseConfig, PhraseStats
+from sttx_core.render import Part, render, render_parts
+from sttx_core.tokenizers import (
+    ByteTokenizer,
+    Tokenizer,
+    TrieTokenizer,
+    load_tokenizer,
+    write_vocabulary,
+)
+from sttx_core.traces import (
+    AssistantMessage,
+    Meta,
+    Other,
+    Pair,
+    Thinking,
+    ToolResult,
+    ToolUse,
+    Trace,
+    UserMessage,
+    trace_type,
+)
+
+if TYPE_CHECKING:
+    from sttx_core.hypernet import HyperNetwork as HyperNetwork
+    from sttx_core.replay import Drawn, ReplayBuffer
+
+__all__ = [
+    "AssistantMessage",
+    "ByteTokenizer",
+    "CheckpointError",
+    "Choice",
+    "DataError",
+    "Drawn",
+    "DynamicTokenizer",
+    "EventLog",
+    "Meta",
+    "ModelError",
+    "Other",
+    "Pair",
+    "Part",
+    "Phrase",
+    "PhraseConfig",
+    "PhraseStats",
+    "ReplayBuffer",
+    "SourceError",
+    "SttxError",
+    "Thinking",
+    "Tokenizer",
+    "ToolResult",
+    "ToolUse",
+    "Trace",
+    "TrieTokenizer",
+    "UsageError",
+    "UserMessage",
+    "load_tokenizer",
+    "log_dir",
+    "render",
+    "render_parts",
+    "trace_type",
+    "write_vocabulary",
+]
+
+_LATE = {"Drawn": "replay", "HyperNetwork": "hypernet", "ReplayBuffer": "replay"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import orjson
 
 from sttx_core.environment import log_dir
@@ -109,7 +108,7 @@ def _plain(value: Any) -> Any:
             return {encodable(str(key)): _plain(inner) for key, inner in value.items()}
         case list() | tuple():
             return [_plain(inner) for inner in value]
-        case np.ndarray() | np.generic():
+        case _ if hasattr(value, "tolist"):  # numpy's, which this file need not load
             return _plain(value.tolist())
         case _:
             return encodable(str(value))

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from sttx_core.errors import UsageError
 from sttx_core.text import encodable
 from sttx_core.tokenizers.protocol import EOT_ID, vocabulary_sha256
@@ -32,7 +30,7 @@ class ByteTokenizer:
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Encode any bytes."""
-        return (np.frombuffer(data, dtype=np.uint8).astype(np.int32) + 1).tolist()
+        return [byte + 1 for byte in data]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode to text; bytes that are not UTF-8 become U+FFFD."""
