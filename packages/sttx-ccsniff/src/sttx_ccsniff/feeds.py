@@ -83,12 +83,12 @@ class FileFeed:
         """Nothing is held: reading polls `stop`."""
 
     def _read(self, shared: Shared) -> Generator[list[Trace], None, None]:
-        with self._open() as raw:
-            if self._path is not None and not _first_visit(raw, shared):
+        with self._open(shared.stop) as opened:
+            if self._path is not None and not _first_visit(opened.fileno(), shared):
                 return
             parser = AutoParser(self.origin, shared.report, shared.seen)
             splitter = LineSplitter()
-            for piece in _pieces(raw, shared.stop):
+            for piece in _pieces(opened):
                 shared.report.bytes_read += len(piece)
                 for line in splitter.feed(piece):
                     if traces := parser.feed(line):
@@ -100,34 +100,38 @@ class FileFeed:
             for _ in range(splitter.overlong):
                 shared.report.damaged(f"line over {splitter.limit} bytes")
 
-    def _open(self) -> io.FileIO:
+    def _open(self, stop: threading.Event) -> io.BufferedReader:
         if self._path is not None:
-            return io.FileIO(self._path)
+            return _buffered(io.FileIO(self._path), stop)
         try:
-            return io.FileIO(os.dup(sys.stdin.fileno()))
+            return _buffered(io.FileIO(os.dup(sys.stdin.fileno())), stop)
         except (OSError, ValueError, AttributeError) as error:
             raise UsageError("standard input ('-') is not open: pipe something into it") from error
 
 
-class _Pipe(io.RawIOBase):
+class _Pipe(io.FileIO):
     """A pipe or terminal that can be left while nobody writes to it."""
 
-    def __init__(self, raw: io.FileIO, stop: threading.Event) -> None:
-        self._raw = raw
+    def __init__(self, descriptor: int, stop: threading.Event) -> None:
+        super().__init__(descriptor)
         self._stop = stop
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
         while not self._stop.is_set():
-            if select.select([self._raw], [], [], _POLL_SECONDS)[0]:
-                return self._raw.readinto(buffer)
+            if select.select([self], [], [], _POLL_SECONDS)[0]:
+                return super().readinto(buffer)
         return 0
 
 
-def _first_visit(raw: io.FileIO, shared: Shared) -> bool:
-    status = os.fstat(raw.fileno())
+def _buffered(raw: io.FileIO, stop: threading.Event) -> io.BufferedReader:
+    if os.name == "posix" and not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        with raw:
+            raw = _Pipe(os.dup(raw.fileno()), stop)
+    return io.BufferedReader(raw, _PIECE)
+
+
+def _first_visit(descriptor: int, shared: Shared) -> bool:
+    status = os.fstat(descriptor)
     identity = (status.st_dev, status.st_ino)
     if identity in shared.read:
         shared.report.skip("file already read")
@@ -136,17 +140,15 @@ def _first_visit(raw: io.FileIO, shared: Shared) -> bool:
     return True
 
 
-def _pieces(raw: io.FileIO, stop: threading.Event) -> Iterator[bytes]:
+def _pieces(opened: io.BufferedReader) -> Iterator[bytes]:
     """Yield the content as it comes, decompressed."""
-    waits = os.name == "posix" and not stat.S_ISREG(os.fstat(raw.fileno()).st_mode)
-    buffered = io.BufferedReader(_Pipe(raw, stop) if waits else raw, _PIECE)
-    head = buffered.peek(4)[:4]
+    head = opened.peek(4)[:4]
     if head.startswith(_GZIP):
-        reader = gzip.GzipFile(fileobj=buffered)
+        reader = gzip.GzipFile(fileobj=opened)
     elif head == _ZSTD:
-        reader = _zstd_reader(buffered)
+        reader = _zstd_reader(opened)
     else:
-        reader = buffered
+        reader = opened
     while piece := reader.read1(_PIECE):
         yield piece
 

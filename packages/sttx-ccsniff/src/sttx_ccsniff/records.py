@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from sttx_core.text import encodable
+
 _DECODER = json.JSONDecoder(strict=False)
 _BLANK = b" \t\r\n\x00"
 _GAP = re.compile(r"[\s\x00\ufeff]*")
@@ -103,12 +105,10 @@ def _without_lone_surrogates(value: Any, noted: Counter[str]) -> Any:
     """JSON can escape half of a surrogate pair, which no UTF-8 can hold: such halves become U+FFFD."""
     match value:
         case str():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
+            whole = encodable(value)
+            if whole is not value:
                 noted["lone surrogates replaced"] += 1
-                return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-            return value
+            return whole
         case dict():
             return {
                 _without_lone_surrogates(key, noted): _without_lone_surrogates(item, noted)

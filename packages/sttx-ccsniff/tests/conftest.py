@@ -1,0 +1,54 @@
+"""Records in Claude Code's format, made short for tests."""
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Record = dict[str, Any]
+
+
+@pytest.fixture
+def record() -> Callable[..., Record]:
+    """Make a record of a session; each has its own uuid."""
+    count = itertools.count(1)
+
+    def make(kind: str = "user", content: Any = None, **fields: Any) -> Record:
+        made: Record = {
+            "type": kind,
+            "uuid": f"uuid-{next(count)}",
+            "sessionId": "s",
+            "cwd": "/home/ada/orchard",
+            "timestamp": "2026-02-02T09:00:00.500Z",
+        }
+        if content is not None:
+            made["message"] = {"role": kind, "content": content}
+        return made | fields
+
+    return make
+
+
+@pytest.fixture
+def session_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write records (or raw lines) into a file."""
+
+    def write(name: str, *records: Record | bytes, end: bytes = b"\n") -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in records]
+        path.write_bytes(b"\n".join(lines) + end)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def sessions() -> Path:
+    """The session files that are kept with the repository."""
+    for folder in Path(__file__).parents:
+        if (folder / "test-data" / "sessions").is_dir():
+            return folder / "test-data" / "sessions"
+    raise FileNotFoundError("test-data/sessions is not above this file")

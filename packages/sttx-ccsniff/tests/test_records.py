@@ -1,0 +1,120 @@
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sttx_ccsniff.records import decode_line
+
+WHOLE = b'{"type":"user","uuid":"u1","message":{"content":"whole"}}'
+NEXT = b'{"type":"user","uuid":"u2","message":{"content":"next"}}'
+
+
+def decode(line):
+    noted = Counter()
+    values, problem = decode_line(line, noted)
+    return values, problem, dict(noted)
+
+
+def uuids(values):
+    return [value["uuid"] for value in values]
+
+
+def test_a_plain_line_is_one_value():
+    assert decode(WHOLE) == ([json.loads(WHOLE)], "", {})
+
+
+@pytest.mark.parametrize("line", [b"", b"   ", b"\r", b"\x00" * 64, b" \x00\r"])
+def test_nothing_on_a_line_is_nothing(line):
+    assert decode(line) == ([], "", {})
+
+
+@pytest.mark.parametrize("between", [b"", b" ", b"\x00\x00", b"\r"])
+def test_objects_glued_on_one_line_are_all_read(between):
+    values, problem, noted = decode(WHOLE + between + NEXT + between + WHOLE)
+    assert uuids(values) == ["u1", "u2", "u1"]
+    assert problem == ""
+    assert noted == {"objects glued on one line": 2}
+
+
+@pytest.mark.parametrize("cut", range(1, len(WHOLE)))
+def test_a_line_cut_anywhere_is_malformed_and_gives_no_half_record(cut):
+    assert decode(WHOLE[:cut]) == ([], "cut short", {})
+
+
+@pytest.mark.parametrize("cut", range(1, len(WHOLE)))
+def test_a_record_glued_behind_a_cut_is_recovered(cut):
+    values, problem, _ = decode(WHOLE[:cut] + NEXT)
+    assert uuids(values) == ["u2"]
+    assert problem == "cut short"
+
+
+def test_a_block_inside_a_cut_record_is_not_taken_for_a_record():
+    block = b'{"type":"tool_use","id":"t","name":"Bash","input":{}}'
+    values, problem, _ = decode(b'{"uuid":"u","message":{"content":[' + block)
+    assert (values, problem) == ([], "cut short")
+
+
+def test_a_whole_record_before_a_cut_one_is_kept():
+    values, problem, _ = decode(WHOLE + NEXT[:20])
+    assert (uuids(values), problem) == (["u1"], "cut short")
+
+
+@pytest.mark.parametrize("line", [b"# tailing...", b"hello", b"}", b"\xff\xfe"])
+def test_what_is_no_json_is_said_so(line):
+    values, problem, _ = decode(line)
+    assert (values, problem) == ([], "not JSON")
+
+
+def test_bad_utf8_is_replaced_and_noted():
+    values, problem, noted = decode(b'{"a":"x\xffy"}')
+    assert (values, problem, noted) == ([{"a": "x\ufffdy"}], "", {"bad UTF-8 replaced": 1})
+
+
+@pytest.mark.parametrize("escape", [rb"\ud83d", rb"\uDE00", rb"\ude00\ud83d"])
+def test_lone_surrogates_become_replacement_characters(escape):
+    values, problem, noted = decode(b'{"' + escape + b'":["a' + escape + b'b"]}')
+    [(key, [text])] = values[0].items()
+    halves = escape.count(b"\\u")
+    assert (key, text) == ("\ufffd" * halves, "a" + "\ufffd" * halves + "b")
+    assert problem == "" and noted["lone surrogates replaced"] == 2
+    text.encode()
+
+
+def test_paired_surrogates_are_one_character():
+    values, _, noted = decode(rb'{"a":"\ud83d\ude00","b":"\ud83d"}')
+    assert values == [{"a": "\U0001f600", "b": "\ufffd"}]
+    assert noted == {"lone surrogates replaced": 1}
+
+
+def test_raw_control_characters_in_strings_are_read():
+    assert decode(b'{"a":"tab\there \x00 \x1b[0m"}')[0] == [{"a": "tab\there \x00 \x1b[0m"}]
+
+
+def test_a_byte_order_mark_is_not_content():
+    assert decode(b"\xef\xbb\xbf" + WHOLE)[0] == [json.loads(WHOLE)]
+
+
+@pytest.mark.parametrize("depth", [2_000, 200_000])
+def test_nesting_beyond_the_stack_is_refused_with_a_reason(depth):
+    values, problem, _ = decode(b'{"a":' * depth + b"1" + b"}" * depth)
+    assert (values, problem) == ([], "nested too deep")
+
+
+def test_gigantic_numbers_do_not_crash():
+    values, _, _ = decode(b'{"a":' + b"9" * 300 + b"}")
+    assert values[0]["a"] == pytest.approx(1e300, rel=1e-9)
+    decode(b'{"a":' + b"9" * 10_000 + b"}")
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_read_or_refused_never_a_crash(line):
+    values, problem, _ = decode(line)
+    assert values or problem or not line.strip(b" \t\r\n\x00")
+
+
+@given(st.binary(max_size=30), st.integers(0, 57))
+def test_damage_in_a_record_never_crashes(junk, at):
+    values, problem, _ = decode(WHOLE[:at] + junk + WHOLE[at:])
+    assert values or problem

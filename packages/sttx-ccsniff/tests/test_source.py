@@ -1,0 +1,429 @@
+import gc
+import gzip
+import io
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import sttx_ccsniff.feeds
+from sttx_ccsniff import Source, open_source
+from sttx_core.errors import SourceError, UsageError
+from sttx_core.traces import Meta, UserMessage
+
+
+def texts(source):
+    with source:
+        return [trace.text for trace in source]
+
+
+def spoken(record, *words):
+    return [record(content=word) for word in words]
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name == "sttx-source"]
+
+
+def wait_until(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "did not happen in time"
+        time.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind():
+    yield
+    gc.collect()
+    wait_until(lambda: not threads())
+
+
+# What can be opened
+
+
+def test_a_file(record, session_file):
+    path = session_file("a.jsonl", *spoken(record, "one", "two"))
+    source = open_source(path)
+    assert str(path) in source.description
+    assert texts(source) == ["one", "two"]
+    assert source.report.as_dict()["traces"]["user_message"] == 2
+    assert source.report.bytes_read == path.stat().st_size
+    assert source.report.formats == {"claude-code": 1}
+
+
+def test_a_last_line_without_its_end_is_read(record, session_file):
+    assert texts(open_source(session_file("a.jsonl", *spoken(record, "one", "two"), end=b""))) == [
+        "one",
+        "two",
+    ]
+
+
+def test_a_last_line_cut_short_is_counted(record, session_file):
+    path = session_file("a.jsonl", *spoken(record, "one"), b'{"type":"user","mess', end=b"")
+    source = open_source(path)
+    assert texts(source) == ["one"]
+    assert source.report.as_dict()["malformed_by_reason"] == {"cut short": 1}
+
+
+@pytest.mark.parametrize("lines", [0, 1])
+def test_an_empty_file_ends_at_once(session_file, lines):
+    assert texts(open_source(session_file("a.jsonl", *[b""] * lines))) == []
+
+
+def test_a_gzip_file_whatever_its_name(record, session_file):
+    path = session_file("a.jsonl", *spoken(record, "one", "two"))
+    size = path.stat().st_size
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    source = open_source(path)
+    assert texts(source) == ["one", "two"]
+    assert source.report.bytes_read == size, "bytes are counted after decompression"
+
+
+def test_a_zstandard_file(record, session_file):
+    zstandard = pytest.importorskip("zstandard", reason="the extra `zstd` is not installed")
+    path = session_file("a.jsonl", *spoken(record, "one", "two"))
+    half = path.stat().st_size // 2
+    data = path.read_bytes()
+    compressor = zstandard.ZstdCompressor()
+    path.write_bytes(compressor.compress(data[:half]) + compressor.compress(data[half:]))
+    assert texts(open_source(path)) == ["one", "two"]
+
+
+def test_a_zstandard_file_without_the_package_names_the_extra(session_file, monkeypatch):
+    path = session_file("a.jsonl.zst")
+    path.write_bytes(b"\x28\xb5\x2f\xfd" + b"\x00" * 8)
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    with pytest.raises(SourceError, match=r"sttx-ccsniff\[zstd\]"):
+        texts(open_source(path))
+
+
+def test_several_sources_are_read_one_after_the_other(record, session_file, tmp_path):
+    one = session_file("x/one.jsonl", *spoken(record, "1"))
+    two = session_file("y/two.jsonl", *spoken(record, "2"))
+    assert texts(open_source([two, str(one)])) == ["2", "1"]
+    assert texts(open_source([tmp_path / "y", tmp_path])) == ["2", "1"], "a file reached twice is read once"
+
+
+def test_the_claude_source_reads_the_configured_folder(record, session_file, tmp_path, monkeypatch):
+    session_file("config/projects/slug/a.jsonl", *spoken(record, "one"))
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
+    source = open_source("claude")
+    assert source.description == f"claude: history in {tmp_path / 'config' / 'projects'}: 1 session file"
+    assert texts(source) == ["one"]
+
+
+def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path, monkeypatch):
+    session_file(".claude/projects/slug/a.jsonl", *spoken(record, "one"))
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert texts(open_source("claude")) == ["one"]
+    assert texts(open_source("~/.claude")) == ["one"]
+
+
+# What cannot
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("/no/such/file", {}, "'/no/such/file'"),
+        ([], {}, "no source given"),
+        ("-", {"capacity": 0}, "capacity must be at least 1, not 0"),
+        (["live", "live"], {}, "given twice"),
+        ("claude", {"follow": True}, "only the source 'live' can follow"),
+    ],
+)
+def test_the_callers_mistakes_are_said_at_once(spec, options, message):
+    with pytest.raises(UsageError, match=message):
+        open_source(spec, **options)
+
+
+def test_nothing_to_read_is_said_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "none"))
+    with pytest.raises(SourceError, match="no Claude Code history"):
+        open_source("claude")
+    with pytest.raises(SourceError, match="no session files"):
+        open_source(tmp_path)
+
+
+def test_a_file_that_goes_away_is_an_error_that_names_it(record, session_file):
+    path = session_file("a.jsonl", *spoken(record, "one"))
+    source = open_source(path)
+    path.unlink()
+    with pytest.raises(SourceError, match="a.jsonl"):
+        texts(source)
+
+
+def test_damaged_compression_is_an_error_after_what_could_be_read(record, session_file):
+    path = session_file("a.jsonl", *(record(content=f"{n} {os.urandom(200).hex()}") for n in range(9000)))
+    data = gzip.compress(path.read_bytes())
+    path.write_bytes(data[: len(data) * 3 // 4])
+    got = []
+    with pytest.raises(SourceError, match="a.jsonl"), open_source(path) as source:
+        got.extend(source)
+    assert got
+
+
+def test_one_damaged_file_of_a_folder_is_a_warning(record, session_file, tmp_path):
+    session_file("a.jsonl", *spoken(record, "one"))
+    session_file("b.jsonl.gz", b"\x1f\x8b damaged")
+    said = []
+    source = open_source(tmp_path, say=said.append)
+    assert texts(source) == ["one"]
+    assert len(said) == 1 and "b.jsonl.gz" in said[0]
+    assert source.report.malformed == {"unreadable file": 1}
+
+
+# Standard input
+
+
+@pytest.fixture
+def piped(monkeypatch):
+    """Give the process a standard input that the test writes to."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as standard_input, os.fdopen(writing, "wb", buffering=0) as pipe:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(standard_input))
+        yield pipe
+
+
+def test_standard_input_as_it_comes(record, piped):
+    one, two = (json.dumps(each).encode() + b"\n" for each in spoken(record, "one", "two"))
+    with open_source("-") as source:
+        piped.write(one + two[:30])
+        assert next(source).text == "one"
+        piped.write(two[30:])
+        trace = next(source)
+        assert (trace.text, trace.meta.origin) == ("two", "-")
+        piped.close()
+        assert list(source) == []
+
+
+def test_standard_input_compressed(record, piped):
+    piped.write(gzip.compress(b"\n".join(json.dumps(one).encode() for one in spoken(record, "one", "two"))))
+    piped.close()
+    assert texts(open_source("-")) == ["one", "two"]
+
+
+def test_leaving_a_silent_standard_input_takes_no_time(piped):
+    source = open_source("-", idle_timeout=0.05)
+    start = time.monotonic()
+    assert texts(source) == []
+    assert time.monotonic() - start < 3
+
+
+def test_a_closed_standard_input_is_the_callers_mistake(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(UsageError, match="pipe something"):
+        texts(open_source("-"))
+
+
+# Back-pressure, and ends
+
+
+class Counted:
+    """A feed that makes traces for ever, and says how many it made and whether it was closed."""
+
+    description = "counted"
+
+    def __init__(self, error_at=None):
+        self.made = 0
+        self.closed = False
+        self.error_at = error_at
+
+    def batches(self, shared):
+        try:
+            while not shared.stop.is_set():
+                if self.made == self.error_at:
+                    raise RuntimeError("the feed broke")
+                self.made += 1
+                meta = Meta(session="s", origin="counted")
+                yield [UserMessage(meta=meta, text=str(self.made))]
+        finally:
+            self.closed = True
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("capacity", [1, 2, 8, 64])
+def test_reading_waits_for_the_consumer(capacity):
+    feed = Counted()
+    with Source([feed], capacity=capacity) as source:
+        for consumed, trace in enumerate(source, 1):
+            assert trace.text == str(consumed)
+            assert feed.made <= consumed + max(2, capacity) + 1
+            if consumed == 5 * capacity + 3:
+                break
+            time.sleep(0.001)
+    assert feed.closed
+
+
+def test_nothing_is_read_before_it_is_asked_for():
+    feed = Counted()
+    source = Source([feed])
+    time.sleep(0.02)
+    assert feed.made == 0 and not threads()
+    source.close()
+    assert list(source) == []
+
+
+def test_an_error_of_the_reader_reaches_the_consumer_after_what_was_read():
+    got = []
+    with pytest.raises(RuntimeError, match="the feed broke"), Source([Counted(error_at=7)]) as source:
+        got += [trace.text for trace in source for _ in [got.append(None)]]
+    assert len(got) == 7
+
+
+def test_closing_in_mid_stream_ends_the_thread():
+    source = Source([Counted()], capacity=4)
+    next(source)
+    assert threads()
+    source.close()
+    assert not threads()
+    source.close()
+    assert list(source) == []
+
+
+def test_an_exception_of_the_consumer_ends_the_thread():
+    feed = Counted()
+    with pytest.raises(KeyError), Source([feed]) as source:
+        next(source)
+        raise KeyError
+    assert feed.closed and not threads()
+
+
+def test_a_source_that_is_forgotten_ends_too():
+    feed = Counted()
+    next(Source([feed]))
+    gc.collect()
+    wait_until(lambda: feed.closed and not threads())
+
+
+def test_an_idle_stream_ends():
+    class Silent(Counted):
+        def batches(self, shared):
+            yield [UserMessage(meta=Meta(session="s"), text="only")]
+            shared.stop.wait()
+
+    assert texts(Source([Silent()], idle_timeout=0.05)) == ["only"]
+
+
+# Exactly once
+
+
+def test_a_cursor_goes_on_where_it_was(record, session_file, tmp_path):
+    for name in "abc":
+        session_file(f"{name}.jsonl", *spoken(record, *(f"{name}{n}" for n in range(5))))
+    whole = texts(open_source(tmp_path))
+    assert len(whole) == 15
+    for stop in range(16):
+        with open_source(tmp_path) as source:
+            first = [next(source).text for _ in range(stop)]
+            cursor = source.cursor
+        assert sum(cursor.values()) == stop
+        rest = open_source(tmp_path, cursor=json.loads(json.dumps(cursor)))
+        assert first + texts(rest) == whole
+        assert rest.report.already_delivered == stop
+        assert sum(rest.cursor.values()) == 15
+
+
+def test_the_cursor_counts_traces_of_each_origin(record, session_file):
+    path = session_file("a.jsonl", *spoken(record, "one", "two"), record("assistant", content=[]))
+    with open_source(path) as source:
+        list(source)
+    assert source.cursor == {str(path): 2}
+
+
+def test_an_origin_is_absolute(record, session_file, monkeypatch):
+    path = session_file("a.jsonl", *spoken(record, "one"))
+    monkeypatch.chdir(path.parent)
+    with open_source("a.jsonl") as source:
+        assert next(source).meta.origin == str(path)
+
+
+# Folders
+
+
+def stamped(record, time_, word):
+    return record(content=word, timestamp=f"2026-02-02T{time_}:00.000Z")
+
+
+def test_a_folder_is_read_in_the_order_of_time(record, session_file, tmp_path):
+    session_file("z/first.jsonl", stamped(record, "08:00", "1"))
+    session_file("a/third.jsonl", b"not json", stamped(record, "10:00", "3"))
+    path = session_file("m/deep/er/second.jsonl", stamped(record, "09:00", "2"))
+    (path.parent / "second.jsonl.gz").write_bytes(
+        gzip.compress(path.read_bytes().replace(b"uuid-3", b"uuid-x"))
+    )
+    path.unlink()
+    session_file("m/notes.txt", b"not a session")
+    session_file("m/other.json", b"{}")
+    assert texts(open_source(tmp_path)) == ["1", "2", "3"]
+
+
+def test_a_resumed_session_comes_after_what_it_copies(record, session_file, tmp_path):
+    copied = stamped(record, "08:00", "asked")
+    session_file("z-first.jsonl", copied, stamped(record, "08:01", "answered"))
+    session_file("zz-resumed.jsonl", copied, stamped(record, "11:00", "asked again"))
+    source = open_source(tmp_path)
+    assert texts(source) == ["asked", "answered", "asked again"]
+    assert source.report.skipped == {"duplicate uuid": 1}
+
+
+def test_links_are_followed_without_loops_or_repeats(record, session_file, tmp_path):
+    path = session_file("real/a.jsonl", *spoken(record, "one"))
+    outside = session_file("../outside/b.jsonl", *spoken(record, "two"))
+    (tmp_path / "real" / "loop").symlink_to(tmp_path)
+    (tmp_path / "again").symlink_to(tmp_path / "real")
+    (tmp_path / "link.jsonl").symlink_to(path)
+    (tmp_path / "linked").symlink_to(outside.parent)
+    (tmp_path / "broken.jsonl").symlink_to(tmp_path / "nowhere")
+    said = []
+    source = open_source(tmp_path, say=said.append)
+    assert sorted(texts(source)) == ["one", "two"]
+    assert source.report.skipped == {"file already read": 1}
+    assert len(said) == 1 and "broken.jsonl" in said[0]
+
+
+def test_mixed_formats_in_one_folder(record, session_file, tmp_path):
+    session_file("a.jsonl", *spoken(record, "one"))
+    session_file("b.ndjson", b'{"sid":"s","role":"user","type":"text","text":"two","ts":1}')
+    session_file("c.jsonl", b'{"prompt":"p","completion":"c"}')
+    said = []
+    with open_source(tmp_path, say=said.append) as source:
+        assert len(list(source)) == 3
+    assert source.report.formats == {"claude-code": 1, "ccsniff-rows": 1, "pairs": 1}
+    assert len(said) == 1
+
+
+def test_a_line_over_the_limit_is_skipped_and_counted(record, session_file, monkeypatch):
+    class Short(sttx_ccsniff.feeds.LineSplitter):
+        def __init__(self):
+            super().__init__(limit=2000)
+
+    monkeypatch.setattr(sttx_ccsniff.feeds, "LineSplitter", Short)
+    source = open_source(session_file("a.jsonl", *spoken(record, "one", "x" * 5000, "two")))
+    assert texts(source) == ["one", "two"]
+    assert source.report.malformed == {"line over 2000 bytes": 1}
+
+
+def test_a_warning_without_a_listener_is_logged(record, session_file, tmp_path, caplog):
+    session_file("b.ndjson", b'{"sid":"s","role":"user","type":"text","text":"two","ts":1}')
+    texts(open_source(tmp_path))
+    assert [each.name for each in caplog.records] == ["sttx_ccsniff"]
+
+
+def test_many_files_need_no_descriptor_each(record, session_file, tmp_path):
+    for number in range(300):
+        session_file(f"{number}.jsonl", *spoken(record, str(number)))
+    held = Path("/proc/self/fd")
+    before = len(list(held.iterdir())) if held.exists() else 0
+    with open_source(tmp_path) as source:
+        for _ in range(250):
+            next(source)
+        assert not held.exists() or len(list(held.iterdir())) <= before + 3
