@@ -80,6 +80,8 @@ def test_home_is_expanded(monkeypatch):
         (np.float32(0.5), 0.5),
         (np.arange(3), [0, 1, 2]),
         (np.bool_(True), True),
+        (None, None),
+        ([True, None, 1.5, "\ud800"], [True, None, 1.5, "\ufffd"]),
         (float("nan"), None),
         (Path("/a/b"), "/a/b"),
         (b"bytes", "b'bytes'"),

@@ -252,6 +252,43 @@ def test_the_largest_surprises_still_draw():
     assert len({one.slot for one in buffer.draw(100)}) > 50
 
 
+def test_draws_stay_in_proportion_after_a_long_life():
+    buffer = ReplayBuffer(20, seed=9)
+    draw = random.Random(4)
+    for value in range(400):
+        buffer.add(item(value), draw.expovariate(1))
+        for one in buffer.draw(2):
+            buffer.refresh(one.slot, one.generation, draw.expovariate(1))
+    weights = buffer.state_dict()["arrays"]["surprise"]
+    n = 50_000
+    times = np.bincount([one.slot for one in buffer.draw(n)], minlength=20)
+    expected = weights / weights.sum() * n
+    chi_square = float(((times - expected) ** 2 / expected).sum())
+    assert chi_square < 50  # 19 degrees of freedom: one time in ten thousand
+
+
+def test_one_great_surprise_among_nothing():
+    buffer = ReplayBuffer(1000)
+    for value in range(1000):
+        buffer.add(item(value), 1.0 if value == 613 else 0.0)
+    assert {int(one.item[0]) for one in buffer.draw(300)} == {613}
+
+
+def test_tiny_surprises_beside_huge_ones_never_lead_to_an_empty_slot():
+    buffer = ReplayBuffer(7, seed=2)
+    for value, surprise in enumerate([1e300, 5e-324, 1e-300, 0.0, 1e300]):
+        buffer.add(item(value), surprise)
+    assert {one.slot for one in buffer.draw(2000)} == {0, 4}
+
+
+@pytest.mark.parametrize("split", [1, 2, 5])
+def test_many_draws_at_once_are_the_draws_one_by_one(split):
+    whole, pieces = filled(), filled()
+    at_once = [one.slot for one in whole.draw(10)]
+    assert [one.slot for _ in range(10 // split) for one in pieces.draw(split)] == at_once
+    assert whole.draws == pieces.draws == 15
+
+
 def filled(size=6):
     buffer = ReplayBuffer(8, seed=3)
     for value in range(size):

@@ -1,9 +1,13 @@
 """Tokenizers: conformance, the fast matcher against a slow twin, vocabulary files and their faults."""
 
+import copy
+import pickle
 import random
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,6 +169,58 @@ def test_nested_tokens_deeper_than_the_regex_compiler_can_recurse(tmp_path):
 def test_bytes_round_trip_any_text(text):
     tokenizer = ByteTokenizer()
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory) -> TrieTokenizer:
+    path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.txt"
+    write_vocabulary(distinct([*SINGLES, *WORDS]), path)
+    return TrieTokenizer(path)
+
+
+@given(data=st.binary(max_size=200))
+def test_the_trie_round_trips_any_bytes(tokenizer, data):
+    ids = tokenizer.encode_bytes(data)
+    assert tokenizer.decode_bytes(ids) == data
+    assert tokenizer.decode(ids) == data.decode("utf-8", "replace")
+
+
+@given(text=st.text(st.characters(codec=None) | st.sampled_from(" \n=é日本語"), max_size=60))
+def test_the_trie_takes_any_text(tokenizer, text):
+    clean = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert tokenizer.decode(tokenizer.encode(text)) == clean
+
+
+@pytest.mark.parametrize("kind", ["bytes", "trie"])
+def test_ids_may_come_in_any_kind_of_sequence(tokenizer, kind):
+    either = ByteTokenizer() if kind == "bytes" else tokenizer
+    ids = either.encode("User: the end")
+    for given_ids in (tuple(ids), iter(ids), np.array(ids), np.array(ids, np.int32)):
+        assert either.decode(given_ids) == "User: the end"
+
+
+@pytest.mark.parametrize("unused", [True, False])
+def test_a_tokenizer_can_be_copied_to_another_process(vocabulary, unused):
+    tokenizer = TrieTokenizer(vocabulary)
+    expected = TrieTokenizer(vocabulary).encode("then the end")
+    if not unused:
+        tokenizer.encode("the")
+    for other in (pickle.loads(pickle.dumps(tokenizer)), copy.deepcopy(tokenizer)):
+        assert other.encode("then the end") == expected
+        assert other.sha256 == tokenizer.sha256
+
+
+def test_the_first_encoding_may_happen_in_several_threads(vocabulary):
+    tokenizer = TrieTokenizer(vocabulary)
+    results = []
+    threads = [
+        threading.Thread(target=lambda: results.append(tokenizer.encode("User: the end"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [TrieTokenizer(vocabulary).encode("User: the end")] * 8
 
 
 def test_saving_gives_the_same_vocabulary(vocabulary, tmp_path):
