@@ -6,7 +6,7 @@ length in bytes. The World vocabulary reads unchanged, with either kind of line 
 The matcher is one regular expression in the shape of a trie: alternatives share their prefixes, and a node
 that is itself a token makes the rest optional, so that the greedy match is the longest. The engine in C then
 does the walking: 5 to 8 MB/s with the World vocabulary on one core, and a second to compile it, which happens
-at the first encoding. (`pyrwkv-tokenizer`, compiled, does 40 to 60 MB/s, but takes no bytes that are not UTF-8
+at the first encoding. (`pyrwkv-tokenizer` does 40 to 60 MB/s, but takes no bytes that are not UTF-8
 and panics on vocabulary files other than its own; an Aho-Corasick automaton in Rust, 8.7 where this did 6.5.)
 """
 
