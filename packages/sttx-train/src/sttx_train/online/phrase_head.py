@@ -1,0 +1,271 @@
+"""Phrases inside the model: their input rows, and the exact price of a window over them.
+
+A window of base tokens is merged with the live phrases; a phrase enters as one step, and is priced as its first
+token (base softmax) times one stop-or-continue choice at each trie node it passes. Greedy merging never lets a
+phrase be followed by a token that would have lengthened it, so those tokens leave the softmax: the probabilities
+over all next phrases sum to one, and none of it is spent on what cannot come.
+
+Knows the model, the table and the hypernetwork; neither sessions nor optimizers.
+Legend: B rows, T steps, M priced steps, C choices, K options of a choice, P live phrases, D width, V base vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sttx_core.hypernet import HyperNetwork
+from sttx_core.phrases import STOP, DynamicTokenizer
+from sttx_train.rwkv7 import RWKV7, RecurrentState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Base tokens to price after a context that the state has not read yet.
+
+    Attributes:
+        context: what comes just before ``ids``: the last phrase of the window before, or the end-of-text id.
+        ids: the base tokens to price, at least one.
+        paid: which of them count (all when None); the others are read, but neither priced nor learned.
+    """
+
+    context: tuple[int, ...]
+    ids: tuple[int, ...]
+    paid: tuple[bool, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Rows laid out as padded tensors, with everything a forward needs; made by :meth:`PhraseHead.prepare`."""
+
+    inputs_BT: Tensor
+    lengths_B: Tensor
+    row_M: Tensor
+    step_M: Tensor
+    target_M: Tensor
+    impossible: tuple[Tensor, Tensor]
+    choice_at_C: Tensor
+    options_CK: Tensor
+    prior_CK: Tensor
+    taken_C: Tensor
+    merged: tuple[tuple[int, ...], ...]
+    steps: tuple[int, ...]
+
+
+class PhraseHead:
+    """Lays windows out over live phrases and prices them with a model.
+
+    Args:
+        model: the frozen (or partly learning) RWKV-7.
+        hypernet: makes the phrases' rows.
+        table: the live phrases.
+    """
+
+    def __init__(self, model: RWKV7, hypernet: HyperNetwork, table: DynamicTokenizer) -> None:
+        self.model, self.hypernet, self.table = model, hypernet, table
+
+    # -- laying out: integers only -----------------------------------------------------------------------
+
+    def prepare(self, rows: Sequence[Row], *, phrases: bool) -> Batch:
+        """Merge the rows (or leave them as base tokens) and lay them out as one padded batch."""
+        layouts = [_Layout(self.table, row, phrases) for row in rows]
+        width = max(len(layout.inputs) for layout in layouts)
+        inputs = [layout.inputs + [0] * (width - len(layout.inputs)) for layout in layouts]
+        row_M, step_M, target_M = [], [], []
+        masked: list[tuple[int, int]] = []
+        choices = []
+        for index, layout in enumerate(layouts):
+            priced = {step: len(row_M) + i for i, (step, _, _) in enumerate(layout.targets)}
+            for step, target, impossible in layout.targets:
+                masked += [(len(row_M), token) for token in impossible]
+                row_M.append(index)
+                step_M.append(step)
+                target_M.append(target)
+            choices += [(priced[step], choice) for step, choice in layout.choices]
+        widest = max((len(choice.options) for _, choice in choices), default=1)
+        slots = [
+            [0 if o == STOP else o - self.table.base_vocab + 1 for o in choice.options]
+            + [0] * (widest - len(choice.options))
+            for _, choice in choices
+        ]
+        priors = [
+            list(choice.log_prior) + [float("-inf")] * (widest - len(choice.options)) for _, choice in choices
+        ]
+        to = self.model.device
+        return Batch(
+            inputs_BT=torch.tensor(inputs, device=to),
+            lengths_B=torch.tensor([len(layout.inputs) for layout in layouts], device=to),
+            row_M=torch.tensor(row_M, dtype=torch.long, device=to),
+            step_M=torch.tensor(step_M, dtype=torch.long, device=to),
+            target_M=torch.tensor(target_M, dtype=torch.long, device=to),
+            impossible=(
+                torch.tensor([m for m, _ in masked], dtype=torch.long, device=to),
+                torch.tensor([t for _, t in masked], dtype=torch.long, device=to),
+            ),
+            choice_at_C=torch.tensor([at for at, _ in choices], dtype=torch.long, device=to),
+            options_CK=torch.tensor(slots, dtype=torch.long, device=to).view(len(choices), widest),
+            prior_CK=torch.tensor(priors, dtype=torch.float64, device=to).view(len(choices), widest),
+            taken_C=torch.tensor([choice.taken for _, choice in choices], dtype=torch.long, device=to),
+            merged=tuple(tuple(layout.merged) for layout in layouts),
+            steps=tuple(len(layout.inputs) for layout in layouts),
+        )
+
+    # -- pricing: tensors ----------------------------------------------------------------------------------
+
+    def forward(
+        self, batch: Batch, state: RecurrentState | None, bias_V: Tensor | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        """Return each row's price in nats ``[B]``, differentiable, and the state after its last input."""
+        rows_in, rows_out = self.rows()
+        padded = None if len(set(batch.steps)) == 1 else batch.lengths_B
+        hidden, state = self.model.hidden(self.embed(batch.inputs_BT, rows_in), state, padded)
+        hidden_MD = hidden[batch.row_M, batch.step_M]
+        log_p = F.log_softmax(self._logits(hidden_MD, bias_V, batch.impossible), dim=-1)
+        nats_M = -log_p.gather(-1, batch.target_M.unsqueeze(-1)).squeeze(-1)
+        nats_B = nats_M.new_zeros(len(batch.steps)).index_add(0, batch.row_M, nats_M)
+        if len(batch.choice_at_C) and rows_out is not None:
+            logits_CK = self._choice_logits(hidden_MD, rows_out, batch)
+            nats_C = -logits_CK.gather(-1, batch.taken_C.unsqueeze(-1)).squeeze(-1)
+            nats_B = nats_B.index_add(0, batch.row_M[batch.choice_at_C], nats_C)
+        return nats_B, state
+
+    def rows(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return input and output rows ``[slots, D]`` of the live phrases, or None where there are none.
+
+        A phrase's parent may be a phrase: rows are made length by length, and gradients flow through all.
+        """
+        live = self.table.live()
+        if not live:
+            return None, None
+        base, device = self.table.base_vocab, self.model.device
+        order = {base + phrase.slot: index for index, phrase in enumerate(live)}
+        parents = [phrase.parent for phrase in live]
+        tokens = torch.tensor([phrase.token for phrase in live], device=device)
+        lengths = [len(phrase.tokens) for phrase in live]
+        weight = self.model.emb.weight
+        token_rows = weight[tokens].float()
+        rows: Tensor | None = None
+        parent_rows: list[Tensor] = []
+        start = 0
+        while start < len(live):
+            stop = start + lengths[start:].count(lengths[start])
+            if rows is None:
+                above = weight[torch.tensor(parents[start:stop], device=device)].float()
+            else:
+                above = rows[torch.tensor([order[p] for p in parents[start:stop]], device=device)]
+            made = self.hypernet.input_rows(above, token_rows[start:stop])
+            rows = made if rows is None else torch.cat([rows, made])
+            parent_rows.append(above)
+            start = stop
+        assert rows is not None
+        by_slot = torch.zeros(self.table.config.capacity, dtype=torch.long, device=device)
+        by_slot[torch.tensor([phrase.slot for phrase in live], device=device)] = torch.arange(
+            len(live), device=device
+        )
+        outputs = self.hypernet.output_rows(torch.cat(parent_rows), token_rows)
+        return rows[by_slot], outputs[by_slot]
+
+    def embed(self, ids_BT: Tensor, rows_in: Tensor | None) -> Tensor:
+        """Return the input rows ``[B, T, D]`` of base tokens and phrases."""
+        base = self.table.base_vocab
+        if rows_in is None:
+            return self.model.emb(ids_BT)
+        phrase = ids_BT >= base
+        x = self.model.emb(torch.where(phrase, 0, ids_BT))
+        return torch.where(phrase.unsqueeze(-1), rows_in[(ids_BT - base).clamp_min(0)].to(x.dtype), x)
+
+    def _logits(self, hidden_MD: Tensor, bias_V: Tensor | None, impossible: tuple[Tensor, Tensor]) -> Tensor:
+        logits = self.model.head(hidden_MD)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        if bias_V is not None:
+            logits = logits + bias_V
+        if len(impossible[0]):
+            logits = logits.index_put(impossible, logits.new_tensor(float("-inf")))
+        return logits
+
+    def _choice_logits(self, hidden_MD: Tensor, rows_out: Tensor, batch: Batch) -> Tensor:
+        """Return log probabilities ``[C, K]`` of every choice's options."""
+        hidden_CD = hidden_MD[batch.choice_at_C].to(rows_out.dtype)
+        scores_CP = F.pad(hidden_CD @ rows_out.T, (1, 0))  # column 0 is STOP, whose row is zero
+        logits = scores_CP.gather(-1, batch.options_CK) + batch.prior_CK.to(rows_out.dtype)
+        return F.log_softmax(logits, dim=-1)
+
+    @torch.no_grad()
+    def next_log_probs(
+        self, hidden_D: Tensor, *, after: int | None = None, bias_V: Tensor | None = None
+    ) -> dict[int, float]:
+        """Return the log probability of every possible next phrase; they sum to one.
+
+        Args:
+            hidden_D: what the head reads, after the last step.
+            after: the phrase just read, if the next one continues its window; its followers cannot come.
+            bias_V: a learned output bias.
+        """
+        followers = self.table.followers(after) if after is not None else ()
+        if len(followers) == self.table.base_vocab:
+            followers = ()
+        tokens = torch.tensor(followers, dtype=torch.long, device=hidden_D.device)
+        logits = self._logits(hidden_D[None], bias_V, (torch.zeros_like(tokens), tokens))
+        reach = dict(enumerate(F.log_softmax(logits[0], dim=-1).tolist()))
+        _, rows_out = self.rows()
+        found: dict[int, float] = {}
+        nodes = [*range(self.table.base_vocab), *(self.table.base_vocab + p.slot for p in self.table.live())]
+        for node in nodes:
+            options, prior = self.table.options(node)
+            scores = torch.tensor(prior, dtype=torch.float64)
+            if rows_out is not None and len(options) > 1:
+                slots = [option - self.table.base_vocab for option in options[1:]]
+                scores[1:] += (rows_out[slots] @ hidden_D.to(rows_out.dtype)).double().cpu()
+            for option, value in zip(options, F.log_softmax(scores, dim=-1).tolist(), strict=True):
+                if option == STOP:
+                    found[node] = reach[node] + value
+                else:
+                    reach[option] = reach[node] + value
+        return found
+
+
+class _Layout:
+    """One row: what goes in, and at which steps what is priced."""
+
+    def __init__(self, table: DynamicTokenizer, row: Row, phrases: bool) -> None:
+        assert row.ids, "a row prices at least one token"
+        merge = table.merge if phrases else list
+        prefix = list(merge(row.context))
+        runs = [(paid, list(merge(ids))) for paid, ids in _runs(row)]
+        self.merged = [phrase for _, run in runs for phrase in run]
+        self.inputs = (prefix + self.merged)[:-1]
+        self.targets: list[tuple[int, int, tuple[int, ...]]] = []
+        step = len(prefix) - 1
+        priced = set()
+        for paid, run in runs:
+            previous: int | None = None
+            for phrase in run:
+                followers = table.followers(previous) if phrases and previous is not None else ()
+                if len(followers) == table.base_vocab:
+                    followers = ()  # nothing else could come: the softmax stays whole
+                if paid:
+                    self.targets.append((step, table.tokens(phrase)[0], followers))
+                    priced.add(step)
+                previous = phrase
+                step += 1
+        first = len(prefix) - 1
+        found = table.price(self.merged) if phrases else []
+        self.choices = [
+            (choice.position + first, choice) for choice in found if choice.position + first in priced
+        ]
+
+
+def _runs(row: Row) -> list[tuple[bool, tuple[int, ...]]]:
+    """Split a row where its tokens change between paid and unpaid."""
+    if row.paid is None or all(row.paid):
+        return [(True, row.ids)]
+    runs, start = [], 0
+    for index in range(1, len(row.ids) + 1):
+        if index == len(row.ids) or row.paid[index] != row.paid[start]:
+            runs.append((row.paid[start], row.ids[start:index]))
+            start = index
+    return runs

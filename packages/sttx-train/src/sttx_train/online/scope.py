@@ -1,0 +1,49 @@
+"""Which tensors learn: named scopes, each exactly the tensors it names. Knows no optimizer but their rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import nn
+
+from sttx_core.errors import UsageError
+from sttx_train.rwkv7 import RWKV7
+
+Scope = Literal["state", "bias", "vectors", "head", "all"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+
+
+def parse_scopes(text: str) -> tuple[Scope, ...]:
+    """Read a comma-separated list of scopes.
+
+    Raises:
+        UsageError: an unknown scope, or none.
+
+    >>> parse_scopes("state,bias")
+    ('state', 'bias')
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in SCOPES]
+    if unknown or not names:
+        raise UsageError(f"unknown scope {(unknown or [text])[0]!r}; choose among {', '.join(SCOPES)}")
+    return tuple(scope for scope in SCOPES if scope in names)
+
+
+def weights_in_scope(model: RWKV7, scopes: Sequence[Scope]) -> dict[str, nn.Parameter]:
+    """Return the model's own weights that the scopes name.
+
+    ``vectors`` are norms, mixes, decay and gate biases (everything of one dimension, and ``r_k``); ``head`` is
+    the output matrix; ``all`` is every weight. ``state`` and ``bias`` name none: their tensors are the
+    learner's own.
+    """
+    chosen = {}
+    for name, parameter in model.named_parameters():
+        vector = parameter.ndim == 1 or name.endswith("r_k")
+        if (
+            "all" in scopes
+            or ("vectors" in scopes and vector)
+            or ("head" in scopes and name == "head.weight")
+        ):
+            chosen[name] = parameter
+    return chosen

@@ -1,0 +1,350 @@
+"""The loop, over any iterable of traces: predict, pay, learn; and what a run leaves behind.
+
+Reads top to bottom: `StreamTrainer.run` is the whole of it. Knows no source and no screen: it takes traces, and
+tells each step to whoever listens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.phrases import PhraseConfig
+from sttx_core.traces import Trace
+from sttx_train.checkpoint import CheckpointStore
+from sttx_train.formats import LoadedModel
+from sttx_train.online.learner import LearnerConfig, OnlineLearner, StepReport, Window
+from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
+from sttx_train.windows import TraceWindows
+
+METRICS = "metrics.jsonl"
+TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")  # differ from run to run
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """How a stream is cut, how long it is followed, and when it is saved.
+
+    Attributes:
+        steps: stop after this many steps, counted from the stream's start (0: at the stream's end).
+        window: base tokens of a window.
+        batch: most windows of a step, each of another document.
+        checkpoint_every: steps between checkpoints (0: only at the end).
+        keep: checkpoints kept.
+    """
+
+    steps: int = 0
+    window: int = 256
+    batch: int = 1
+    checkpoint_every: int = 50
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        for name, least in (("steps", 0), ("window", 1), ("batch", 1), ("checkpoint_every", 0), ("keep", 1)):
+            if getattr(self, name) < least:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} must be at least {least}, not {getattr(self, name)!r}")
+
+
+@dataclass
+class Totals:
+    """Sums over the whole stream so far, earlier runs that this one resumes included."""
+
+    steps: int = 0
+    windows: int = 0
+    bits: float = 0.0
+    frozen_bits: float = 0.0
+    bytes: int = 0
+    tokens: int = 0
+    model_steps: int = 0
+
+    @property
+    def bpb_paid(self) -> float:
+        """Bits per byte paid so far, each window before it was learned from; NaN before the first."""
+        return self.bits / self.bytes if self.bytes else math.nan
+
+    @property
+    def bpb_frozen(self) -> float:
+        """What the frozen model would have paid for the same bytes, its state carried too."""
+        return self.frozen_bits / self.bytes if self.bytes else math.nan
+
+
+@dataclass
+class Progress:
+    """One step as a listener sees it."""
+
+    totals: Totals
+    report: StepReport
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+class StreamTrainer:
+    """Streams traces through a model that learns from them.
+
+    Args:
+        loaded: the model and its vocabulary.
+        learning: how the learner learns.
+        config: how the stream is cut and saved.
+        directory: checkpoints and ``metrics.jsonl`` go here; nothing is written when None.
+        phrase_config: how phrases are found.
+        resume: continue the run whose checkpoints are in ``directory``.
+
+    Attributes:
+        cursor: traces taken in so far, by origin: what a source needs to go on after them.
+        totals: what was paid so far.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        learning: LearnerConfig | None = None,
+        config: StreamConfig | None = None,
+        *,
+        directory: Path | None = None,
+        phrase_config: PhraseConfig | None = None,
+        resume: bool = False,
+    ) -> None:
+        self.loaded = loaded
+        self.learning = learning or LearnerConfig()
+        self.config = config or StreamConfig()
+        tokenizer = loaded.tokenizer
+        self.windows = TraceWindows(
+            tokenizer,
+            size=self.config.window,
+            batch=self.config.batch,
+            documents=self.learning.sessions,
+        )
+        self.learner = OnlineLearner(
+            loaded.model,
+            self.windows.byte_lengths,
+            self.learning,
+            phrase_config=phrase_config,
+            start_id=tokenizer.eot_id,
+        )
+        self.store = CheckpointStore(directory, keep=self.config.keep) if directory else None
+        self.cursor: dict[str, int] = {}
+        self.totals = Totals()
+        self.checkpoint: Path | None = None
+        self._stopping = False
+        if resume:
+            self._resume()
+        elif self.store is not None and self.store.latest() is not None:
+            raise UsageError(
+                f"{str(directory)!r} already holds a run; continue it with --resume, or name another folder"
+            )
+
+    def run(self, traces: Iterable[Trace], on_step: Callable[[Progress], None] | None = None) -> Totals:
+        """Follow the stream until it ends, the steps are done, or :meth:`stop` was called; then save."""
+        if self.store is not None:
+            self.store.directory.mkdir(parents=True, exist_ok=True)
+        for windows in self._batches(traces):
+            started = time.monotonic()
+            report = self.learner.step(windows)
+            self._account(windows, report)
+            metrics = self._metrics(report, time.monotonic() - started)
+            self._log(metrics)
+            if on_step is not None:
+                on_step(Progress(self.totals, report, metrics))
+            every = self.config.checkpoint_every
+            if self._done():
+                break
+            if every and self.totals.steps % every == 0:
+                self.save()
+        self.save()
+        return self.totals
+
+    def stop(self) -> None:
+        """Ask a running :meth:`run` to end after the step at hand (from a signal handler, say)."""
+        self._stopping = True
+
+    def _batches(self, traces: Iterable[Trace]) -> Iterable[list[Window]]:
+        """Yield batches of windows; what is left over is yielded when the stream ends of itself."""
+        if self._done():
+            return
+        while (windows := self.windows.take()) is not None:
+            yield windows
+        for trace in traces:
+            if self._stopping:
+                return
+            self.cursor[trace.meta.origin] = self.cursor.get(trace.meta.origin, 0) + 1
+            self.windows.add(trace)
+            while (windows := self.windows.take()) is not None:
+                yield windows
+        while not self._stopping and (windows := self.windows.flush()) is not None:
+            yield windows
+
+    def _done(self) -> bool:
+        return self._stopping or bool(self.config.steps and self.totals.steps >= self.config.steps)
+
+    def _account(self, windows: list[Window], report: StepReport) -> None:
+        totals, score = self.totals, report.score
+        totals.steps += 1
+        totals.windows += len(windows)
+        totals.bits += score.bits
+        totals.frozen_bits += score.frozen_bits if self.learning.frozen else 0.0
+        totals.bytes += score.bytes
+        totals.tokens += score.tokens
+        totals.model_steps += score.model_steps
+
+    def _metrics(self, report: StepReport, seconds: float) -> dict[str, Any]:
+        score, totals = report.score, self.totals
+        return {
+            "step": totals.steps,
+            "bpb": {
+                "now": _ratio(score.bits, score.bytes),
+                "now_frozen": _ratio(score.frozen_bits, score.bytes),
+                "paid": _finite(totals.bpb_paid),
+                "frozen": self._frozen(),
+            },
+            "bytes": totals.bytes,
+            "tokens": totals.tokens,
+            "model_steps": totals.model_steps,
+            "loss": _finite(report.loss),
+            "grad_norm": _finite(report.grad_norm),
+            "grad_s0": _finite(report.grad_s0),
+            "norm_s0": _finite(report.norm_s0),
+            "phrases_on": score.phrases_on,
+            "phrases": len(self.learner.table),
+            "replay": len(self.learner.replay),
+            "replayed": report.replayed,
+            "skipped_steps": self.learner.skipped_steps,
+            "seconds": seconds,
+            "tokens_per_second": score.tokens / seconds,
+            "bytes_per_second": score.bytes / seconds,
+            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+
+    def _log(self, metrics: dict[str, Any]) -> None:
+        if self.store is not None:
+            with (self.store.directory / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics, allow_nan=False) + "\n")
+
+    # -- saving and resuming -------------------------------------------------------------------------------
+
+    def save(self) -> Path | None:
+        """Write a checkpoint of everything that decides what comes next; None when nothing is kept."""
+        if self.store is None or (self.checkpoint and self.checkpoint.name == self._folder_name()):
+            return self.checkpoint
+        metrics = self.store.directory / METRICS
+        metrics.touch()
+        with metrics.open("rb") as file:
+            os.fsync(file.fileno())
+        self.checkpoint = self.store.save(
+            self.totals.steps,
+            tensors=learner_tensors(self.learner),
+            documents={
+                **learner_documents(self.learner),
+                "stream": {
+                    "cursor": self.cursor,
+                    "windows": self.windows.state_dict(),
+                    "totals": asdict(self.totals),
+                    "metrics_bytes": metrics.stat().st_size,
+                },
+                "report": self.report(),
+            },
+            manifest=self._identity(),
+        )
+        return self.checkpoint
+
+    def _folder_name(self) -> str:
+        return f"step-{self.totals.steps:08d}"
+
+    def _identity(self) -> dict[str, Any]:
+        """Return what a later run must share with this one to continue it."""
+        stream = {name: value for name, value in asdict(self.config).items() if name in ("window", "batch")}
+        return {
+            "kind": "stream",
+            "base_model": self.loaded.id,
+            "base_sha256": self.loaded.sha256,
+            "tokenizer_sha256": self.loaded.tokenizer.sha256,
+            "learning": asdict(self.learning),
+            "phrase_config": asdict(self.learner.table.config),
+            "stream_config": stream,
+            "kernel": self.loaded.kernel.backend,
+            "device": str(self.loaded.model.device),
+            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
+            "torch_threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+    def _resume(self) -> None:
+        if self.store is None:
+            raise UsageError("--resume needs the --checkpoint-dir of the run to continue")
+        saved = self.store.load()
+        flexible = ("torch_threads", "torch", "base_model")  # recorded; a change may move the last bits
+        saved.require(**{key: value for key, value in self._identity().items() if key not in flexible})
+        restore_learner(self.learner, saved.tensors, saved.documents)
+        stream = saved.documents["stream"]
+        self.windows.load_state_dict(stream["windows"])
+        self.totals = Totals(**stream["totals"])
+        self.cursor = dict(stream["cursor"])
+        self.checkpoint = saved.path
+        metrics = self.store.directory / METRICS
+        if not metrics.exists() or metrics.stat().st_size < stream["metrics_bytes"]:
+            raise CheckpointError(
+                f"{str(metrics)!r} is shorter than its checkpoint says; restore it, or start anew elsewhere"
+            )
+        os.truncate(metrics, stream["metrics_bytes"])  # steps after the checkpoint are run again
+
+    def _frozen(self) -> float | None:
+        return _finite(self.totals.bpb_frozen) if self.learning.frozen else None
+
+    # -- telling -------------------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, Any]:
+        """Return the run as one JSON-able object: what it cost, what was gained, what was learned."""
+        learner, sizes, totals = self.learner, self.loaded.model.config, self.totals
+        stats = learner.table.stats
+        return {
+            "steps": totals.steps,
+            "windows": totals.windows,
+            "bytes": totals.bytes,
+            "tokens": totals.tokens,
+            "model_steps": totals.model_steps,
+            "bpb": {"paid": _finite(totals.bpb_paid), "frozen": self._frozen()},
+            "phrases": {
+                "mode": self.learning.phrases,
+                "on": learner.gate.on,
+                "live": len(learner.table),
+                "merges": stats.merges,
+                "promotions": stats.promotions,
+                "evictions": stats.evictions,
+                "steps_saved": totals.tokens - totals.model_steps,
+            },
+            "replay": {"size": len(learner.replay), "draws": learner.replay.draws},
+            "sessions": {"carried": len(learner.sessions), "evictions": learner.sessions.evictions},
+            "skipped_steps": learner.skipped_steps,
+            "scope": list(self.learning.scope),
+            "norm_s0": float(learner.s0.detach().norm()),
+            "trainable_parameters": sum(p.numel() for p in learner.trainable().values()),
+            "model": {
+                "id": self.loaded.id,
+                "sha256": self.loaded.sha256,
+                "hidden_size": sizes.hidden_size,
+                "num_layers": sizes.num_layers,
+                "vocab_size": sizes.vocab_size,
+            },
+            "device": str(self.loaded.model.device),
+            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
+            "kernel": self.loaded.kernel.backend,
+            "kernel_reason": self.loaded.kernel.reason,
+            "checkpoint": str(self.checkpoint) if self.checkpoint else None,
+        }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _ratio(bits: float, size: int) -> float | None:
+    return _finite(bits / size) if size else None

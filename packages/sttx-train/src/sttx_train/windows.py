@@ -1,0 +1,110 @@
+"""Cuts a stream of traces into windows of base tokens, document by document. Knows no model.
+
+Sessions interleave, so each document has its own buffer; a batch takes at most one window of each.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sttx_core.errors import UsageError
+from sttx_core.render import render_parts
+from sttx_core.tokenizers import Tokenizer
+from sttx_core.traces import Trace
+from sttx_train.online.learner import Window
+
+
+@dataclass
+class _Buffer:
+    """Tokens of one document that wait for a full window, with whether each is paid."""
+
+    ids: deque[int] = field(default_factory=deque)
+    paid: deque[bool] = field(default_factory=deque)
+
+
+class TraceWindows:
+    """Buffers rendered traces and hands them out in windows.
+
+    A batch is ready when ``batch`` documents hold a full window, or when one holds two and waiting longer would
+    only delay it; with ``batch=1`` every full window is handed out at once. What every call returns depends on
+    the traces alone.
+
+    Args:
+        tokenizer: of the model.
+        size: base tokens of a window.
+        batch: most windows of a batch, each of another document.
+        documents: most documents with an unfinished window; the least recently used one is then cut short.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, size: int = 256, batch: int = 1, documents: int = 64) -> None:
+        if size < 1 or batch < 1:
+            raise UsageError(f"--window and --batch must be at least 1, not {size!r} and {batch!r}")
+        self.tokenizer, self.size, self.batch, self.documents = tokenizer, size, batch, documents
+        self.byte_lengths = token_byte_lengths(tokenizer)
+        self._buffers: OrderedDict[str, _Buffer] = OrderedDict()
+
+    def add(self, trace: Trace) -> None:
+        """Encode a trace's text into its document's buffer."""
+        for part in render_parts(trace):
+            ids = self.tokenizer.encode(part.text)
+            if ids:
+                buffer = self._buffers.setdefault(trace.document, _Buffer())
+                buffer.ids.extend(ids)
+                buffer.paid.extend([part.paid] * len(ids))
+        if trace.document in self._buffers:
+            self._buffers.move_to_end(trace.document)
+
+    def take(self) -> list[Window] | None:
+        """Return the next batch of full windows, or None until more traces come."""
+        full = [name for name, buffer in self._buffers.items() if len(buffer.ids) >= self.size]
+        pressing = any(len(self._buffers[name].ids) >= 2 * self.size for name in full)
+        if len(full) >= self.batch or pressing:
+            return [self._cut(name) for name in full[: self.batch]]
+        if len(self._buffers) > self.documents:
+            return [self._cut(next(iter(self._buffers)))]
+        return None
+
+    def flush(self) -> list[Window] | None:
+        """Return a batch of whatever is left, or None when nothing is: for the end of the stream."""
+        return [self._cut(name) for name in list(self._buffers)[: self.batch]] or None
+
+    def _cut(self, name: str) -> Window:
+        buffer = self._buffers[name]
+        length = min(self.size, len(buffer.ids))
+        ids = tuple(buffer.ids.popleft() for _ in range(length))
+        paid = tuple(buffer.paid.popleft() for _ in range(length))
+        if not buffer.ids:
+            del self._buffers[name]
+        return Window(document=name, ids=ids, paid=None if all(paid) else paid)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what waits, JSON-able, in order."""
+        return {
+            "buffers": [
+                [name, list(buffer.ids), [int(paid) for paid in buffer.paid]]
+                for name, buffer in self._buffers.items()
+            ]
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Hold exactly what :meth:`state_dict` described."""
+        self._buffers = OrderedDict(
+            (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid)))
+            for name, ids, paid in state["buffers"]
+        )
+
+
+def token_byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
+    """Return ``[vocab_size]`` the bytes that each token stands for; 0 for the end of text and unused ids."""
+    return np.array([len(_bytes_or_empty(tokenizer, token)) for token in range(tokenizer.vocab_size)])
+
+
+def _bytes_or_empty(tokenizer: Tokenizer, token: int) -> bytes:
+    try:
+        return tokenizer.token_bytes(token)
+    except UsageError:  # ids that the vocabulary leaves unused
+        return b""
