@@ -384,7 +384,7 @@ BLOCK_KEYS = ("type", "text", "thinking", "id", "name", "input", "tool_use_id", 
 BLOCK_TYPES = ("text", "thinking", "tool_use", "tool_result", "image", "redacted_thinking", "new")
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.dictionaries(st.sampled_from(KEYS), json_values), st.sampled_from(["user", "assistant", "system", "x"])
 )
@@ -397,7 +397,7 @@ def test_wrong_types_in_every_field_never_crash_and_never_vanish(fields, kind):
     assert traces or read.counted
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.dictionaries(st.sampled_from(BLOCK_KEYS), json_values),
     st.sampled_from(BLOCK_TYPES),

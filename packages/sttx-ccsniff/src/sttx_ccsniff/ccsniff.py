@@ -103,6 +103,8 @@ class LiveFeed:
                 match letter:
                     case b"L":
                         report.bytes_read += len(payload) + 1
+                        if number not in parsers:
+                            raise SourceError(f"ccsniff's watcher sent a line of file {number}, never named")
                         if traces := parsers[number].feed(payload):
                             yield traces
                     case b"F":

@@ -1,0 +1,183 @@
+"""The real npm ccsniff, run through our shim, follows a folder that is written to meanwhile."""
+
+import json
+import os
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from sttx_ccsniff import open_source
+from sttx_ccsniff.ccsniff import VERSION, shim_command
+from sttx_core.traces import trace_type
+
+pytestmark = [
+    pytest.mark.network,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed"),
+]
+
+SESSIONS = Path(__file__).parent.parent / "test-data" / "sessions"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A cache folder into which the pinned ccsniff was really installed, and what was said about it."""
+    cache, said = tmp_path_factory.mktemp("cache"), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STTX_CACHE_DIR", str(cache))
+        shim_command(cache, said.append)
+    return cache, said
+
+
+@pytest.fixture
+def projects(installed, tmp_path, monkeypatch):
+    """An empty home with Claude Code's folder in it."""
+    folder = tmp_path / ".claude" / "projects"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("STTX_CACHE_DIR", str(installed[0]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
+    return folder
+
+
+def texts_by_document(traces):
+    """What each document says, in its own order: sessions may interleave in any way."""
+    told: dict[str, list[object]] = {}
+    for trace in traces:
+        told.setdefault(trace.document, []).append((trace_type(trace), trace.meta.uid, trace.meta.agent))
+    return told
+
+
+def test_installing_was_said_and_is_the_pinned_version(installed):
+    cache, said = installed
+    assert len(said) == 1 and VERSION in said[0]
+    package = cache / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff" / "package.json"
+    assert json.loads(package.read_text())["version"] == VERSION
+
+
+def test_history_through_ccsniff_is_what_the_files_hold(projects):
+    shutil.copytree(SESSIONS, projects, dirs_exist_ok=True)
+    for path in projects.rglob("*.jsonl"):
+        data = path.read_bytes()
+        path.write_bytes(data if data.endswith(b"\n") else data + b"\n")
+    with open_source("live", follow=False) as source:
+        live = list(source)
+    with open_source(projects) as native:
+        files = list(native)
+    ours, theirs = texts_by_document(live), texts_by_document(files)
+    resumed = {name for name in theirs if name not in ours or ours[name] != theirs[name]}
+    assert len(resumed) <= 2, "only the resumed session and its original may differ: either may come first"
+    assert len(live) == len(files)
+    for key in ("traces", "malformed", "bytes_read", "skipped", "records"):
+        assert source.report.as_dict()[key] == native.report.as_dict()[key], key
+
+
+class Writer(threading.Thread):
+    """Writes session files as Claude Code does: line by line, some in two halves, a sub-agent beside."""
+
+    def __init__(self, projects, turns):
+        super().__init__(daemon=True)
+        self.folder = projects / "-home-ada-orchard"
+        self.turns = turns
+        self.written = {}
+
+    def run(self):
+        for turn in range(self.turns):
+            for session, agent in (("s1", ""), ("s2", ""), ("s1", "q")):
+                self.turn(session, agent, turn)
+            time.sleep(0.01)
+
+    def turn(self, session, agent, turn):
+        name = f"{session}/subagents/agent-{agent}.jsonl" if agent else f"{session}.jsonl"
+        call = {"type": "tool_use", "id": f"{session}{agent}{turn}", "name": "Bash", "input": {"n": turn}}
+        answer = {"type": "tool_result", "tool_use_id": call["id"], "content": f"日本語 {turn}\n"}
+        self.line(name, session, agent, f"{turn}a", "assistant", {"type": "text", "text": f"turn {turn}"})
+        self.line(name, session, agent, f"{turn}b", "assistant", call)
+        self.line(name, session, agent, f"{turn}c", "user", answer, halves=True)
+
+    def line(self, name, session, agent, uuid, role, block, halves=False):
+        record = {
+            "type": role,
+            "uuid": f"{session}{agent}{uuid}",
+            "sessionId": session,
+            "isSidechain": bool(agent),
+        }
+        record |= {"agentId": agent} if agent else {}
+        record["message"] = {"role": role, "id": "m", "content": [block]}
+        data = json.dumps(record, ensure_ascii=False).encode() + b"\n"
+        middle = data.index("本".encode()) + 1 if halves else len(data)
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for half in (data[:middle], data[middle:]):
+            with path.open("ab", buffering=0) as file:
+                file.write(half)
+            time.sleep(0.003 if halves else 0)
+        self.written[record["uuid"]] = time.monotonic()
+
+
+def test_what_is_written_while_it_follows_arrives_once_whole_and_soon(projects, tmp_path):
+    (projects / "-home-ada-orchard").mkdir()
+    turns = 40
+    writer = Writer(projects, turns)
+    traces, delays = [], []
+    with open_source("live", idle_timeout=20, capacity=16) as source:
+        first = projects / "-home-ada-orchard" / "before.jsonl"
+        first.write_text('{"type":"user","uuid":"before","sessionId":"s0","message":{"content":"Hi"}}\n')
+        assert next(source).text == "Hi"
+        writer.start()
+        for trace in source:
+            traces.append(trace)
+            writer_time = writer.written.get(trace.meta.uid)
+            delays.append(time.monotonic() - writer_time if writer_time else 0.0)
+            if len(traces) == 9 * turns:
+                break
+    told = texts_by_document(traces)
+    assert set(told) == {"s1", "s2", "s1/q"}
+    for document, agent in (("s1", ""), ("s2", ""), ("s1/q", "q")):
+        name = document.replace("/", "")
+        kinds = (("a", "assistant_message"), ("b", "tool_use"), ("c", "tool_result"))
+        expected = [(kind, f"{name}{turn}{part}", agent) for turn in range(turns) for part, kind in kinds]
+        assert told[document] == expected
+    results = [trace for trace in traces if trace_type(trace) == "tool_result"]
+    assert {trace.name for trace in results} == {"Bash"}
+    assert {trace.output for trace in results} == {f"日本語 {turn}\n" for turn in range(turns)}
+    assert source.report.malformed == {} and source.report.noted == {}
+    assert sorted(delays)[len(delays) // 2] < 2.0, "the median delay, on a machine that may be busy"
+
+
+def test_nothing_of_the_users_is_copied_or_changed(projects, tmp_path):
+    shutil.copytree(SESSIONS, projects, dirs_exist_ok=True)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with open_source("live", follow=False) as source:
+        list(source)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert before == after
+    assert not (tmp_path / ".claude" / "history-backup").exists()
+
+
+def test_an_interrupted_run_goes_on_where_it_was(projects):
+    shutil.copytree(SESSIONS, projects, dirs_exist_ok=True)
+    with open_source("live", follow=False) as source:
+        whole = {trace.meta.uid for trace in source}
+    with open_source("live", follow=False) as source:
+        first = [next(source).meta.uid for _ in range(57)]
+        cursor = source.cursor
+    with open_source("live", follow=False, cursor=cursor) as source:
+        rest = [trace.meta.uid for trace in source]
+    assert set(first) | set(rest) == whole
+    assert len(first) + len(rest) == len(whole) == sum(source.cursor.values())
+
+
+def test_the_watcher_ends_with_the_source(projects):
+    with open_source("live", idle_timeout=0.5) as source:
+        assert list(source) == []
+    if os.path.isdir("/proc"):
+        mine = f"\0{projects}\0".encode()
+        for process in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                assert mine not in b"\0" + process.read_bytes()
+            except OSError:
+                continue
