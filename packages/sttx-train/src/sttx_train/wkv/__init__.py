@@ -68,7 +68,7 @@ def wkv(
     Returns:
         y ``[B, T, H, N]`` and the new state, both in the state's number type for the torch kernels.
     """
-    chosen = choose_backend(r.device, backend).backend if backend == "auto" else backend
+    chosen = choose_backend(r.device, backend).backend
     if chosen == "fla":
         from sttx_train.wkv.fla import wkv_fla
 

@@ -1,0 +1,50 @@
+"""Models and inputs that the tests of this package share."""
+
+import pytest
+import torch
+
+from sttx_train.rwkv7 import RWKV7, RWKV7Config
+
+
+def randomise(model, seed=0):
+    """Give every tensor values of its own, large enough that each path shows in the logits."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.ndim == 1 and name.endswith("weight"):  # a norm's
+                parameter.copy_(1 + 0.2 * noise)
+            elif parameter.ndim == 1 or "emb" in name or "r_k" in name:
+                parameter.copy_(0.5 * noise)
+            else:  # linear layers are [out, in], low-rank maps [in, out]
+                parameter.copy_(noise / parameter.shape[1 if name.endswith("weight") else 0] ** 0.5)
+    return model
+
+
+@pytest.fixture
+def make_model():
+    """Return a function from sizes to a randomised model in evaluation mode."""
+
+    def make(seed=0, dtype=torch.float32, **sizes):
+        defaults = {
+            "vocab_size": 61,
+            "hidden_size": 32,
+            "num_layers": 3,
+            "head_size": 16,
+            "v_rank": 8,
+            "a_rank": 16,
+        }
+        model = randomise(RWKV7(RWKV7Config(**(defaults | sizes))), seed)
+        return model.to(dtype).eval().requires_grad_(False)
+
+    return make
+
+
+@pytest.fixture
+def draw_ids():
+    """Return a function from a shape to token ids."""
+
+    def draw(*shape, vocab_size=61, seed=0):
+        return torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
+
+    return draw

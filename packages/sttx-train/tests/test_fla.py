@@ -1,0 +1,118 @@
+"""flash-linear-attention's kernels against the recurrent definition: on CUDA, and on a CPU by interpretation.
+
+Run as a script, with TRITON_INTERPRET=1 in the environment (Triton reads it when it is imported), this file
+runs fla's kernels in Triton's interpreter. Two things of fla 0.6 stand in the interpreter's way and are
+replaced there: the autotuner's measuring, which needs a device (the first configuration is taken), and loop
+counters on which ``.to`` is called (the interpreter's are plain ints). The kernels that gather would not run;
+with a lower bound on the decay, none does.
+"""
+
+import builtins
+import importlib
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sttx_core.errors import UsageError
+from sttx_train.wkv import wkv, wkv_recurrent
+from sttx_train.wkv.fla import DECODE_STEPS, LOWEST_LOG_DECAY, wkv_fla
+
+CASES = [(DECODE_STEPS, False), (7, True), (70, False), (70, True)]  # steps, gradients wanted
+NAMES = ["y", "final", "r", "log_w", "k", "v", "a", "b", "state"]
+
+
+def draw(batch, steps, heads, size):
+    """Draw inputs like a model's, in float64; the last step is padded as the model pads."""
+    g = torch.Generator().manual_seed(steps)
+    shape = (batch, steps, heads, size)
+    r, k, v, decay, a, gate = (torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(6))
+    valid = torch.ones(batch, steps, 1, 1, dtype=torch.float64)
+    valid[:, -1] = 0
+    kk = F.normalize(a, dim=-1) * valid
+    log_w = LOWEST_LOG_DECAY * torch.sigmoid(3 * decay) * valid
+    state = torch.randn(batch, heads, size, size, generator=g, dtype=torch.float64)
+    return [r, log_w, k, v * valid, -kk, kk * gate.sigmoid(), state]
+
+
+def results(kernel, tensors, learning):
+    """Give the outputs, and with learning the gradients of a fixed mix of them, by every input."""
+    tensors = [x.clone().requires_grad_(learning) for x in tensors]
+    outputs = kernel(*tensors)
+    if not learning:
+        return outputs
+    mixed = sum(
+        (x.float() * torch.linspace(-1, 1, x.numel(), device=x.device).view(x.shape)).sum() for x in outputs
+    )
+    return [*outputs, *torch.autograd.grad(mixed, tensors)]
+
+
+def errors(kernel, tensors, learning, *, device="cpu", dtype=torch.float32):
+    """Give the largest error of each output and gradient, relative to the definition's largest in float64."""
+    low = [x.to(device, torch.float32 if i in (1, 6) else dtype) for i, x in enumerate(tensors)]
+    expected = results(wkv_recurrent, [x.double().cpu() for x in low], learning)
+    found = results(kernel, low, learning)
+    return {
+        name: ((x.double().cpu() - y).abs().max() / y.abs().max()).item()
+        for name, x, y in zip(NAMES, found, expected, strict=False)
+    }
+
+
+def interpreted():
+    """Compare under Triton's interpreter, and print the errors of each case."""
+    from triton.runtime.autotuner import Autotuner
+
+    Autotuner._bench = lambda self, *args, config, **kwargs: [0.0, 0.0, 0.0]
+    from fla.ops.generalized_delta_rule import dplr
+
+    class Counter(int):
+        def to(self, dtype):
+            return self
+
+    for name in ("chunk_h_fwd", "chunk_h_bwd"):
+        module = importlib.import_module(f"{dplr.__name__}.{name}")
+        module.range = lambda *bounds: map(Counter, builtins.range(*map(int, bounds)))
+    sys.stdout.write(
+        json.dumps([errors(wkv_fla, draw(2, steps, 2, 16), learning) for steps, learning in CASES])
+    )
+
+
+@pytest.mark.slow
+def test_interpreted_kernels_agree_with_the_definition():
+    pytest.importorskip("triton", reason="Triton is not on this platform")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", __file__],
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert [list(case) for case in found] == [NAMES if learning else NAMES[:2] for _, learning in CASES]
+    assert max(max(case.values()) for case in found) < 5e-4, found
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 5e-3), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize(("steps", "learning"), [(1, False), (16, True), *CASES])
+def test_cuda_kernels_agree_with_the_definition(steps, learning, dtype, limit):
+    found = errors(wkv_fla, draw(2, steps, 3, 64), learning, device="cuda", dtype=dtype)
+    assert max(found.values()) < limit, found
+
+
+def test_what_it_cannot_run_is_refused_by_name():
+    tensors = draw(1, 2, 1, 16)
+    with pytest.raises(UsageError, match="needs a CUDA device"):
+        wkv(*tensors, backend="fla")
+    with pytest.raises(UsageError, match="no float64"):
+        wkv_fla(*tensors)
+
+
+if __name__ == "__main__":
+    interpreted()

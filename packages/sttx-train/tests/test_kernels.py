@@ -1,0 +1,147 @@
+"""The chunked kernel against the recurrent definition, in float64: values, final state, every gradient."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sttx_core.errors import UsageError
+from sttx_train.wkv import BACKENDS, choose_backend, wkv, wkv_chunked, wkv_recurrent
+
+NAMES = ("r", "log_w", "k", "v", "a", "b", "state")
+LIMIT = 1e-9
+
+
+def draw(batch, steps, heads, size, *, decay=3.0, seed=0):
+    """Draw inputs like a model's; a larger decay reaches its bounds more often."""
+    g = torch.Generator().manual_seed(seed)
+    shape = (batch, steps, heads, size)
+    r, k, v, w, a, gate = (torch.randn(shape, generator=g, dtype=torch.float64) for _ in range(6))
+    kk = F.normalize(a, dim=-1)
+    state = torch.randn(batch, heads, size, size, generator=g, dtype=torch.float64)
+    return [r, -0.6065306597126334 * torch.sigmoid(decay * w), k, v, -kk, kk * gate.sigmoid(), state]
+
+
+def relative(found, expected):
+    return ((found - expected).abs().max() / expected.abs().max().clamp_min(1e-300)).item()
+
+
+def run(kernel, inputs, seed=1, **options):
+    """Give outputs, final state and the gradients of a random mix of both by every input."""
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    outputs = kernel(*leaves, **options)
+    g = torch.Generator().manual_seed(seed)
+    mixed = sum((x * torch.randn(x.shape, generator=g, dtype=torch.float64).to(x)).sum() for x in outputs)
+    return [*(x.detach() for x in outputs), *torch.autograd.grad(mixed, leaves)]
+
+
+def assert_same(found, expected, limit=LIMIT):
+    for name, x, y in zip(("y", "final", *NAMES), found, expected, strict=True):
+        assert x.shape == y.shape, name
+        assert relative(x, y) < limit, (name, relative(x, y))
+
+
+@pytest.mark.parametrize(
+    ("batch", "steps", "heads", "size"),
+    [(1, 64, 2, 64), (2, 100, 2, 16), (3, 33, 1, 8), (1, 31, 3, 16), (2, 1, 1, 8), (1, 2, 1, 4)],
+)
+def test_chunked_equals_recurrent(batch, steps, heads, size):
+    inputs = draw(batch, steps, heads, size)
+    assert_same(run(wkv_chunked, inputs), run(wkv_recurrent, inputs))
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 8, 16, 32, 64])
+def test_every_chunk_size_gives_the_same(chunk):
+    inputs = draw(2, 40, 2, 8)
+    assert_same(run(wkv_chunked, inputs, chunk=chunk), run(wkv_recurrent, inputs))
+
+
+@pytest.mark.parametrize("log_decay", [0.0, -0.6065306597126334])
+def test_decay_at_its_bounds(log_decay):
+    inputs = draw(1, 96, 2, 16)
+    inputs[1] = torch.full_like(inputs[1], log_decay)
+    assert_same(run(wkv_chunked, inputs), run(wkv_recurrent, inputs))
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    cuts=st.lists(st.integers(1, 69), max_size=4, unique=True),
+    backend=st.sampled_from(["recurrent", "chunked"]),
+)
+def test_any_split_gives_the_same(cuts, backend):
+    *sequence, state = draw(2, 70, 2, 8)
+    y, final = wkv(*sequence, state, backend=backend)
+    pieces = []
+    for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), 70], strict=True):
+        piece, state = wkv(*(x[:, start:end] for x in sequence), state, backend=backend)
+        pieces.append(piece)
+    assert relative(torch.cat(pieces, dim=1), y) < LIMIT
+    assert relative(state, final) < LIMIT
+
+
+def test_rows_and_heads_do_not_meet():
+    inputs = draw(3, 40, 2, 8)
+    y, final = wkv_chunked(*inputs)
+    for row in range(3):
+        for head in range(2):
+            alone = [x[row : row + 1, :, head : head + 1] for x in inputs[:-1]]
+            y_alone, final_alone = wkv_chunked(*alone, inputs[-1][row : row + 1, head : head + 1])
+            assert relative(y_alone[0, :, 0], y[row, :, head]) < LIMIT
+            assert relative(final_alone[0, 0], final[row, head]) < LIMIT
+
+
+def test_the_definition_is_the_papers():
+    *sequence, state = draw(1, 1, 1, 4)
+    r, log_w, k, v, a, b = (x[0, 0, 0] for x in sequence)
+    expected = state[0, 0] @ (torch.diag(log_w.exp()) + torch.outer(a, b)) + torch.outer(v, k)
+    y, final = wkv_recurrent(*sequence, state)
+    assert relative(final[0, 0], expected) < LIMIT
+    assert relative(y[0, 0, 0], expected @ r) < LIMIT
+
+
+def test_padding_steps_change_nothing():
+    inputs = draw(2, 50, 2, 8)
+    padded = [torch.cat([x, torch.randn_like(x[:, :9])], dim=1) for x in inputs[:-1]]
+    for i in (1, 3, 4, 5):  # log_w, v, a, b are zero where the model pads
+        padded[i][:, 50:] = 0
+    y, final = wkv_chunked(*inputs)
+    y_padded, final_padded = wkv_chunked(*padded, inputs[-1])
+    assert relative(y_padded[:, :50], y) < LIMIT
+    assert relative(final_padded, final) < LIMIT
+
+
+def test_float32_stays_near_float64_at_the_strongest_decay():
+    inputs = draw(1, 256, 2, 64)
+    inputs[1] = torch.full_like(inputs[1], -0.6065306597126334)
+    expected = run(wkv_recurrent, inputs)
+    found = run(wkv_chunked, [x.float() for x in inputs])
+    for name, x, y in zip(("y", "final", *NAMES), found, expected, strict=True):
+        assert relative(x.double(), y) < 2e-4, (name, relative(x.double(), y))
+
+
+def test_low_precision_inputs_run_in_the_states_type():
+    inputs = [x.to(torch.bfloat16) for x in draw(1, 20, 1, 8)]
+    inputs[-1] = inputs[-1].float()
+    y, final = wkv(*inputs, backend="chunked")
+    expected, _ = wkv_recurrent(*(x.float() for x in inputs))
+    assert (y.dtype, final.dtype) == (torch.float32, torch.float32)
+    assert relative(y, expected) < 1e-5
+
+
+def test_autocast_leaves_the_kernel_alone():
+    inputs = [x.float() for x in draw(1, 40, 1, 16)]
+    expected = wkv(*inputs, backend="chunked")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = wkv(*inputs, backend="chunked")
+    assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
+
+
+def test_each_choice_says_why():
+    cpu = torch.device("cpu")
+    assert choose_backend(cpu).backend == "chunked"
+    assert "cpu" in choose_backend(cpu).reason
+    assert choose_backend(cpu, "recurrent") == ("recurrent", "asked for")
+    with pytest.raises(UsageError, match="'fla' needs a CUDA device"):
+        choose_backend(cpu, "fla")
+    assert set(BACKENDS) == {"auto", "recurrent", "chunked", "fla"}
