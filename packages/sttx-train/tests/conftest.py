@@ -21,7 +21,7 @@ def randomise(model, seed=0):
     return model
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model():
     """Return a function from sizes to a randomised model in evaluation mode."""
 
@@ -40,7 +40,7 @@ def make_model():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw_ids():
     """Return a function from a shape to token ids."""
 
