@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sttx_core.environment import log_dir
 from sttx_core.errors import CheckpointError, DataError, ModelError, SourceError, SttxError, UsageError
 from sttx_core.eventlog import EventLog
+from sttx_core.pairs import PairMaker, to_pairs
 from sttx_core.phrases import Choice, DynamicTokenizer, Phrase, PhraseConfig, PhraseStats
 from sttx_core.render import Part, render, render_parts
 from sttx_core.tokenizers import (
@@ -50,6 +51,7 @@ __all__ = [
     "ModelError",
     "Other",
     "Pair",
+    "PairMaker",
     "Part",
     "Phrase",
     "PhraseConfig",
@@ -69,6 +71,7 @@ __all__ = [
     "log_dir",
     "render",
     "render_parts",
+    "to_pairs",
     "trace_type",
     "write_vocabulary",
 ]

@@ -1,7 +1,7 @@
 """The loop, over any iterable of traces: predict, pay, learn; and what a run leaves behind.
 
-Reads top to bottom: `StreamTrainer.run` is the whole of it. Knows no source and no screen: it takes traces, and
-tells each step to whoever listens.
+Reads top to bottom: `StreamTrainer.run` is the whole of it. Knows no source and no screen: it takes traces,
+and tells each step to whoever listens.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import Any
 import torch
 
 from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.pairs import PairMaker
 from sttx_core.phrases import PhraseConfig
 from sttx_core.traces import Trace
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import LoadedModel
 from sttx_train.online.learner import LearnerConfig, OnlineLearner, StepReport, Window
 from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
+from sttx_train.phrase_list import phrase_list
 from sttx_train.windows import TraceWindows
 
 METRICS = "metrics.jsonl"
+_SHAPING = ("window", "batch", "api_pairs")  # of a stream's config: what a later run cannot change
 TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")  # differ from run to run
 
 
@@ -41,6 +44,7 @@ class StreamConfig:
         batch: most windows of a step, each of another document.
         checkpoint_every: steps between checkpoints (0: only at the end).
         keep: checkpoints kept.
+        api_pairs: make pairs of prompt and completion, and pay for completions only.
     """
 
     steps: int = 0
@@ -48,6 +52,7 @@ class StreamConfig:
     batch: int = 1
     checkpoint_every: int = 50
     keep: int = 3
+    api_pairs: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 0), ("window", 1), ("batch", 1), ("checkpoint_every", 0), ("keep", 1)):
@@ -132,6 +137,7 @@ class StreamTrainer:
             start_id=tokenizer.eot_id,
         )
         self.store = CheckpointStore(directory, keep=self.config.keep) if directory else None
+        self.pairs = PairMaker() if self.config.api_pairs else None
         self.cursor: dict[str, int] = {}
         self.totals = Totals()
         self.checkpoint: Path | None = None
@@ -177,7 +183,7 @@ class StreamTrainer:
             if self._stopping:
                 return
             self.cursor[trace.meta.origin] = self.cursor.get(trace.meta.origin, 0) + 1
-            self.windows.add(trace)
+            self.windows.add(self.pairs.pair(trace) if self.pairs else trace)
             while (windows := self.windows.take()) is not None:
                 yield windows
         while not self._stopping and (windows := self.windows.flush()) is not None:
@@ -247,10 +253,12 @@ class StreamTrainer:
                 "stream": {
                     "cursor": self.cursor,
                     "windows": self.windows.state_dict(),
+                    "pairs": self.pairs.state_dict() if self.pairs else None,
                     "totals": asdict(self.totals),
                     "metrics_bytes": metrics.stat().st_size,
                 },
                 "report": self.report(),
+                "phrase_list": phrase_list(self.learner.table, self.loaded.tokenizer),
             },
             manifest=self._identity(),
         )
@@ -261,7 +269,7 @@ class StreamTrainer:
 
     def _identity(self) -> dict[str, Any]:
         """Return what a later run must share with this one to continue it."""
-        stream = {name: value for name, value in asdict(self.config).items() if name in ("window", "batch")}
+        stream = {name: value for name, value in asdict(self.config).items() if name in _SHAPING}
         return {
             "kind": "stream",
             "base_model": self.loaded.id,
@@ -286,6 +294,8 @@ class StreamTrainer:
         restore_learner(self.learner, saved.tensors, saved.documents)
         stream = saved.documents["stream"]
         self.windows.load_state_dict(stream["windows"])
+        if self.pairs is not None:
+            self.pairs.load_state_dict(stream["pairs"])
         self.totals = Totals(**stream["totals"])
         self.cursor = dict(stream["cursor"])
         self.checkpoint = saved.path
