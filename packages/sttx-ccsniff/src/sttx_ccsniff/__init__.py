@@ -8,8 +8,19 @@ print(source.report.as_dict())
 ```
 """
 
+from sttx_ccsniff.default import DefaultSource, History, claude_history, default_source, sample_folder
 from sttx_ccsniff.environment import claude_projects
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.source import Source, open_source
 
-__all__ = ["Source", "SourceReport", "claude_projects", "open_source"]
+__all__ = [
+    "DefaultSource",
+    "History",
+    "Source",
+    "SourceReport",
+    "claude_history",
+    "claude_projects",
+    "default_source",
+    "open_source",
+    "sample_folder",
+]

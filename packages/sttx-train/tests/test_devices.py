@@ -1,0 +1,44 @@
+"""Devices and number types: what `auto` takes, that it says why, and what is refused."""
+
+import pytest
+import torch
+
+from sttx_core.errors import UsageError
+from sttx_train.devices import choose_device, choose_number
+
+
+@pytest.fixture(params=[False, True], ids=["no cuda", "cuda"])
+def cuda(request, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: request.param)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    return request.param
+
+
+def test_auto_takes_cuda_where_it_is(cuda):
+    chosen = choose_device()
+    assert chosen.device.type == ("cuda" if cuda else "cpu")
+    assert chosen.reason == ("torch sees a GPU" if cuda else "torch sees no CUDA device")
+
+
+def test_what_is_asked_for_is_taken_or_refused(cuda):
+    assert choose_device("cpu") == (torch.device("cpu"), "asked for")
+    if cuda:
+        assert choose_device("cuda").device.type == "cuda"
+    else:
+        with pytest.raises(UsageError, match="use --device cpu"):
+            choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("device", "requested", "expected"),
+    [
+        ("cpu", "auto", torch.float32),
+        ("cuda", "auto", torch.bfloat16),
+        ("cpu", "bfloat16", torch.bfloat16),
+        ("cuda", "float32", torch.float32),
+    ],
+)
+def test_number_types(device, requested, expected):
+    chosen = choose_number(torch.device(device), requested)
+    assert chosen.dtype is expected
+    assert (chosen.reason == "asked for") == (requested != "auto")
