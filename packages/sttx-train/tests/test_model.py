@@ -190,4 +190,13 @@ class TestInitialisation:
         assert last.ln_x.weight[0].item() == pytest.approx(1.0)
         assert first.ln_x.weight[0].item() == pytest.approx((1 / 3) ** 0.7)
         assert (first.w1.abs().max(), first.r_k.unique().tolist()) == (0, [pytest.approx(-0.04)])
+        assert first.a0[0].item() == pytest.approx(-0.19 - 0.3 - 0.2)
         assert not hasattr(first, "v0")
+
+    @pytest.mark.parametrize(("name", "gain"), [("receptance", 1.0), ("key", 0.1), ("value", 1.0)])
+    def test_published_matrices_are_orthogonal(self, fresh, name, gain):
+        for block in fresh.blocks:
+            matrix = getattr(block.att, name).weight
+            assert torch.allclose(matrix.T @ matrix, gain**2 * torch.eye(64), atol=1e-4)
+        keys = fresh.blocks[1].ffn.key.weight
+        assert torch.allclose(keys.T @ keys, torch.eye(64), atol=1e-4)

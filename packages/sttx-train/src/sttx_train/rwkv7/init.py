@@ -1,6 +1,7 @@
 """The published initialisation for pretraining RWKV-7 from scratch. Knows nothing of loaded weights.
 
-Source of every constant: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL).
+Source of every constant: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL): vectors and low-rank maps from
+the constructors, matrices from ``generate_init_weight``, which replaces what the constructors gave them.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Ge
     zigzag = zigzag * zigzag.abs()
     decay = -6 + 6 * (channel / max(width - 1, 1)) ** (1 + rising**0.3)
     att.w0.copy_(decay + 0.5 + zigzag * 2.5)
-    att.a0.copy_(zigzag * 0.3 + linear * 0.4)
+    att.a0.copy_(-0.19 + zigzag * 0.3 + linear * 0.4)
     if layer > 0:
         att.v0.copy_(0.73 - linear * 0.4)
     for name in "wavg":
@@ -60,15 +61,14 @@ def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Ge
     att.k_k.copy_(0.71 - linear * 0.1)
     att.k_a.fill_(1.02)
     att.r_k.fill_(-0.04)
-    bound = 0.5 / math.sqrt(width)
-    att.receptance.weight.uniform_(-bound, bound, generator=generator)
-    att.key.weight.uniform_(-bound / 10, bound / 10, generator=generator)
-    att.value.weight.uniform_(-bound, bound, generator=generator)
+    _orthogonal(att.receptance.weight, 1.0, generator)
+    _orthogonal(att.key.weight, 0.1, generator)
+    _orthogonal(att.value.weight, 1.0, generator)
     att.output.weight.zero_()
     att.ln_x.weight.fill_(((1 + layer) / layers) ** 0.7)
     att.ln_x.bias.zero_()
     ffn.x_k.copy_(1.0 - (channel / width) ** (falling**4))
-    ffn.key.weight.uniform_(-bound, bound, generator=generator)
+    _orthogonal(ffn.key.weight, 1.0, generator)
     ffn.value.weight.zero_()
 
 
