@@ -30,14 +30,9 @@ class HyperNetwork(nn.Module):
     def __init__(self, width: int, *, rank: int = 0, seed: int = 0) -> None:
         super().__init__()
         rank = rank or max(16, width // 4)
-        self.input = _two_layers(width, rank)
-        self.output = _two_layers(width, rank)
         generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for part in (self.input, self.output):
-                first, last = part[0], part[2]
-                first.weight.normal_(std=(2 * width) ** -0.5, generator=generator)
-                last.weight.zero_()
+        self.input = _two_layers(width, rank, generator)
+        self.output = _two_layers(width, rank, generator)
 
     def input_rows(self, parent_PD: Tensor, token_PD: Tensor) -> Tensor:
         """Return ``[P, D]``: the row of each phrase's last token plus H_in(parent, token)."""
@@ -52,10 +47,12 @@ class HyperNetwork(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def _two_layers(width: int, rank: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(2 * width, rank, bias=False), nn.Tanh(), nn.Linear(rank, width, bias=False)
-    )
+def _two_layers(width: int, rank: int, generator: torch.Generator) -> nn.Sequential:
+    first, last = nn.Linear(2 * width, rank, bias=False), nn.Linear(rank, width, bias=False)
+    with torch.no_grad():
+        first.weight.normal_(std=(2 * width) ** -0.5, generator=generator)
+        last.weight.zero_()
+    return nn.Sequential(first, nn.Tanh(), last)
 
 
 def _normalized(parent_PD: Tensor, token_PD: Tensor) -> Tensor:

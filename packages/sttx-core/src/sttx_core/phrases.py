@@ -1,8 +1,8 @@
 """Online dynamic tokenization: phrases that are discovered in the stream. Knows ids and counts, no tensors.
 
-A phrase is a base token, or a phrase followed by one base token, so the live phrases form a trie whose roots are
-the base tokens (as in LZW). Windows are merged with the table as it stood before them, so that a decoder can
-follow; `observe` then moves the table on.
+A phrase is a base token, or a phrase followed by one base token, so the live phrases form a trie whose roots
+are the base tokens (as in LZW). Windows are merged with the table as it stood before them, so that a decoder
+can follow; `observe` then moves the table on.
 
 The table also keeps the counts behind the model's output factor: after its first token, a phrase is priced at
 each trie node it passes by one choice among *stop* and *continue with t*.

@@ -29,9 +29,9 @@ class _Buffer:
 class TraceWindows:
     """Buffers rendered traces and hands them out in windows.
 
-    A batch is ready when ``batch`` documents hold a full window, or when one holds two and waiting longer would
-    only delay it; with ``batch=1`` every full window is handed out at once. What every call returns depends on
-    the traces alone.
+    A batch is ready when ``batch`` documents hold a full window, or when one holds two and waiting longer
+    would only delay it; with ``batch=1`` every full window is handed out at once. What every call returns
+    depends on the traces alone.
 
     Args:
         tokenizer: of the model.

@@ -1,12 +1,13 @@
 """Phrases inside the model: their input rows, and the exact price of a window over them.
 
-A window of base tokens is merged with the live phrases; a phrase enters as one step, and is priced as its first
-token (base softmax) times one stop-or-continue choice at each trie node it passes. Greedy merging never lets a
-phrase be followed by a token that would have lengthened it, so those tokens leave the softmax: the probabilities
-over all next phrases sum to one, and none of it is spent on what cannot come.
+A window of base tokens is merged with the live phrases; a phrase enters as one step, and is priced as its
+first token (base softmax) times one stop-or-continue choice at each trie node it passes. Greedy merging never
+lets a phrase be followed by a token that would have lengthened it, so those tokens leave the softmax: the
+probabilities over all next phrases sum to one, and none of it is spent on what cannot come.
 
 Knows the model, the table and the hypernetwork; neither sessions nor optimizers.
-Legend: B rows, T steps, M priced steps, C choices, K options of a choice, P live phrases, D width, V base vocabulary.
+Legend: B rows, T steps, M priced steps, C choices, K options of a choice, P live phrases, D width,
+V base vocabulary.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Row:
     Attributes:
         context: what comes just before ``ids``: the last phrase of the window before, or the end-of-text id.
         ids: the base tokens to price, at least one.
-        paid: which of them count (all when None); the others are read, but neither priced nor learned.
+        paid: which of them count (all when None); the others are read, but neither priced nor
+            learned.
     """
 
     context: tuple[int, ...]

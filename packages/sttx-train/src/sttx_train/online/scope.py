@@ -1,4 +1,4 @@
-"""Which tensors learn: named scopes, each exactly the tensors it names. Knows no optimizer but their rates."""
+"""Which tensors learn: named scopes, each exactly the tensors it names. Knows no optimizer and no rates."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def parse_scopes(text: str) -> tuple[Scope, ...]:
 def weights_in_scope(model: RWKV7, scopes: Sequence[Scope]) -> dict[str, nn.Parameter]:
     """Return the model's own weights that the scopes name.
 
-    ``vectors`` are norms, mixes, decay and gate biases (everything of one dimension, and ``r_k``); ``head`` is
-    the output matrix; ``all`` is every weight. ``state`` and ``bias`` name none: their tensors are the
+    ``vectors`` are norms, mixes, decay and gate biases (everything of one dimension, and ``r_k``); ``head``
+    is the output matrix; ``all`` is every weight. ``state`` and ``bias`` name none: their tensors are the
     learner's own.
     """
     chosen = {}

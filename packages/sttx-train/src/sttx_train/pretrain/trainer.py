@@ -1,7 +1,7 @@
 """Pretraining: all weights of an RWKV-7 on packed tokens. Knows no traces and no online learning.
 
-Rows of a batch are streams read in order, so the state is carried from window to window (detached, and now and
-then reset), as it will be in use.
+Rows of a batch are streams read in order, so the state is carried from window to window (detached, and now
+and then reset), as it will be in use.
 """
 
 from __future__ import annotations

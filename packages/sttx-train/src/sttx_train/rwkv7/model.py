@@ -34,6 +34,22 @@ def _last_valid(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
 class TimeMix(nn.Module):
     """The recurrent half of a block: generalised delta rule with vector-valued gating."""
 
+    x_r: nn.Parameter
+    x_w: nn.Parameter
+    x_k: nn.Parameter
+    x_v: nn.Parameter
+    x_a: nn.Parameter
+    x_g: nn.Parameter
+    w0: nn.Parameter
+    w1: nn.Parameter
+    w2: nn.Parameter
+    a0: nn.Parameter
+    a1: nn.Parameter
+    a2: nn.Parameter
+    v0: nn.Parameter
+    v1: nn.Parameter
+    v2: nn.Parameter
+
     def __init__(self, config: RWKV7Config, layer: int) -> None:
         super().__init__()
         width, heads, size = config.hidden_size, config.num_heads, config.head_size
@@ -101,6 +117,7 @@ class TimeMix(nn.Module):
         )
         y = self.ln_x(y.reshape(B * T, D).to(self.ln_x.weight.dtype)).view(B, T, D)
         bonus = (r.view(heads) * k.view(heads) * self.r_k).sum(-1, keepdim=True) * v.view(heads)
+        assert v_first is not None
         return self.output((y + bonus.view(B, T, D)) * g), state_BHNN, v_first
 
 
@@ -179,10 +196,13 @@ class RWKV7(nn.Module):
         if lengths_B is not None:
             valid_BT1 = torch.arange(T, device=x_BTD.device).expand(B, T) < lengths_B.unsqueeze(1)
             valid_BT1 = valid_BT1.unsqueeze(-1).to(x_BTD.dtype)
-        x = self.blocks[0].ln0(x_BTD)
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        x = first.ln0(x_BTD)
         v_first: Tensor | None = None
         att_shift, matrices, ffn_shift = [], [], []
         for layer, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
             x_att = block.ln1(x)
             y, matrix, v_first = block.att(
                 x_att, state.att_shift[layer], state.wkv[layer], v_first, valid_BT1, self.backend

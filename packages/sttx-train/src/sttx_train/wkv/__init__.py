@@ -60,8 +60,12 @@ def wkv(
     """Run RWKV-7's recurrence ``S = S diag(exp(log_w)) + (S a) b^T + v k^T; y = S r``.
 
     Args:
-        r, log_w, k, v, a, b: ``[B, T, H, N]``; ``a`` is the negated normalised key, ``b`` that key times the
-            in-context learning rate; log_w in (-0.607, 0].
+        r: receptance ``[B, T, H, N]``.
+        log_w: natural logarithm of the decay, in (-0.607, 0], same shape.
+        k: key, same shape.
+        v: value, same shape.
+        a: the negated normalised key, same shape.
+        b: the normalised key times the in-context learning rate, same shape.
         state: ``[B, H, N, N]``, ``[value, key]``.
         backend: which kernel; ``auto`` takes :func:`choose_backend`'s.
 

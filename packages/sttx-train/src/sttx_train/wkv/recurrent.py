@@ -12,7 +12,12 @@ def wkv_recurrent(
     """Run ``S = S diag(w) + S a b^T + v k^T; y = S r`` over T steps.
 
     Args:
-        r, log_w, k, v, a, b: ``[B, T, H, N]``.
+        r: receptance ``[B, T, H, N]``.
+        log_w: natural logarithm of the decay, same shape.
+        k: key, same shape.
+        v: value, same shape.
+        a: direction that is read for removal, same shape.
+        b: direction that the removed value is written back along, same shape.
         state: ``[B, H, N, N]``, ``[value, key]``.
 
     Returns:
