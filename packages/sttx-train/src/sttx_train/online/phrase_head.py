@@ -148,15 +148,15 @@ class PhraseHead:
         parents = [phrase.parent for phrase in live]
         tokens = torch.tensor([phrase.token for phrase in live], device=device)
         lengths = [len(phrase.tokens) for phrase in live]
-        weight = self.model.emb.weight
-        token_rows = weight[tokens].float()
+        weight, kind = self.model.emb.weight, next(self.hypernet.parameters()).dtype
+        token_rows = weight[tokens].to(kind)
         rows: Tensor | None = None
         parent_rows: list[Tensor] = []
         start = 0
         while start < len(live):
             stop = start + lengths[start:].count(lengths[start])
             if rows is None:
-                above = weight[torch.tensor(parents[start:stop], device=device)].float()
+                above = weight[torch.tensor(parents[start:stop], device=device)].to(kind)
             else:
                 above = rows[torch.tensor([order[p] for p in parents[start:stop]], device=device)]
             made = self.hypernet.input_rows(above, token_rows[start:stop])

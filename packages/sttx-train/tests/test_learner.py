@@ -1,0 +1,234 @@
+"""The online learner: gradients that provably reach the state, frozen weights, exact prices."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from sttx_core.errors import UsageError
+from sttx_train.online import LearnerConfig, OnlineLearner, Window
+from sttx_train.rwkv7 import RWKV7, RWKV7Config
+
+VOCAB = 40
+SIZES = RWKV7Config(vocab_size=VOCAB, hidden_size=16, num_layers=3, head_size=8)
+
+
+def make_model(dtype: torch.dtype = torch.float32) -> RWKV7:
+    model = RWKV7(SIZES, backend="chunked").to(dtype)
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator).to(dtype)
+            norm = "ln" in name and name.endswith("weight")
+            parameter.copy_(1 + 0.1 * noise if norm else 0.3 * noise)
+    return model
+
+
+def make_learner(dtype: torch.dtype = torch.float32, **options: Any) -> OnlineLearner:
+    return OnlineLearner(make_model(dtype), np.ones(VOCAB, dtype=int), LearnerConfig(**options))
+
+
+def stream(count: int, length: int = 24, seed: int = 0, document: str = "a") -> list[Window]:
+    """Windows that repeat a few motifs, so that there is something to learn and to merge."""
+    random = np.random.default_rng(seed)
+    motifs = [list(random.integers(1, VOCAB, 6)) for _ in range(4)]
+    ids: list[int] = []
+    while len(ids) < count * length:
+        ids += motifs[random.integers(4)]
+    return [
+        Window(document=document, ids=tuple(map(int, ids[i * length : (i + 1) * length])))
+        for i in range(count)
+    ]
+
+
+def test_gradient_of_the_price_reaches_s0_exactly() -> None:
+    """Finite differences of d(loss)/d(S0) through an injected window, in float64, layer by layer."""
+    learner = make_learner(torch.float64, phrases="on", replay_rows=0)
+    windows = stream(8)
+    for window in windows[:-1]:
+        learner.learn_one(window)
+    window = windows[-1]
+    assert learner.sessions.get("a").state is not None, "the window is injected, not a document's start"
+    _, nats, _ = learner._pay([window], phrases=True)
+    (grad,) = torch.autograd.grad(nats.sum(), learner.s0)
+
+    def price() -> float:
+        return learner.score_one(window).bits * math.log(2)
+
+    entries = [(layer, head, 1 + layer, 2 * head + 3) for layer in range(3) for head in range(2)]
+    for entry in entries:
+        epsilon, before = 1e-5, float(learner.s0.detach()[entry])
+        with torch.no_grad():
+            learner.s0[entry] = before + epsilon
+            up = price()
+            learner.s0[entry] = before - epsilon
+            down = price()
+            learner.s0[entry] = before
+        assert float(grad[entry]) == pytest.approx((up - down) / (2 * epsilon), rel=1e-5, abs=1e-9), entry
+    assert all(grad[layer].abs().max() > 1e-6 for layer in range(3))
+
+
+def test_gradient_and_size_of_s0_are_reported() -> None:
+    learner = make_learner()
+    reports = [learner.step([window]) for window in stream(3)]
+    assert all(report.grad_s0 > 0 for report in reports)
+    assert reports[0].norm_s0 > 0 and reports[-1].norm_s0 == float(learner.s0.detach().norm())
+
+
+def test_frozen_weights_stay_bit_identical_and_hold_nothing() -> None:
+    learner = make_learner(phrases="on")
+    before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
+    for window in stream(6):
+        learner.learn_one(window)
+    for name, parameter in learner.model.named_parameters():
+        assert torch.equal(parameter, before[name]), name
+        assert parameter.grad is None and not parameter.requires_grad
+    assert learner.optimizer is not None
+    learned = {id(parameter) for parameter in learner.trainable().values()}
+    assert {id(parameter) for parameter in learner.optimizer.state} <= learned
+
+
+def test_untouched_learner_prices_exactly_as_the_frozen_model() -> None:
+    learner = make_learner(phrases="off", replay_rows=0, inject="none", lr_state=0.0)
+    for window in stream(5):
+        score = learner.step([window]).score
+        assert score.bits == score.frozen_bits
+
+
+def test_score_is_pure_and_is_what_learning_pays() -> None:
+    learner = make_learner(phrases="on", replay_rows=0)
+    for window in stream(6):
+        first, second = learner.score_one(window), learner.score_one(window)
+        assert first == second
+        assert learner.step([window]).score.bits == pytest.approx(first.bits, rel=1e-6)
+
+
+def test_bits_of_carried_windows_equal_one_long_window() -> None:
+    windows = stream(5)
+    learner = make_learner(torch.float64, phrases="off", replay_rows=0, lr_state=0.0)
+    split = sum(learner.step([window]).score.bits for window in windows)
+    ids = [token for window in windows for token in window.ids]
+    logits, _ = learner.model(torch.tensor([[0, *ids[:-1]]]))
+    whole = float(F.cross_entropy(logits[0], torch.tensor(ids), reduction="sum")) / math.log(2)
+    assert split == pytest.approx(whole, rel=1e-9)
+
+
+def test_loss_on_a_repeated_stream_falls() -> None:
+    learner = make_learner(lr_state=0.05)
+    windows = stream(4)
+    rounds = [
+        sum(learner.step([Window(document=str(i), ids=w.ids)]).score.bits for w in windows) for i in range(8)
+    ]
+    assert rounds[-1] < 0.8 * rounds[0]
+
+
+@pytest.mark.parametrize("inject", ["every", "start", "none"])
+def test_injection_says_where_s0_enters(inject: str) -> None:
+    learner = make_learner(inject=inject, phrases="off", replay_rows=0)
+    first, second = stream(2)
+    with torch.no_grad():
+        learner.s0.normal_(generator=torch.Generator().manual_seed(1))
+    fresh = learner.score_one(first)
+    assert (fresh.bits != fresh.frozen_bits) == (inject != "none")
+    reached = learner.step([first]), learner.step([second])
+    assert (reached[1].grad_s0 > 0) == (inject == "every")
+
+
+@pytest.mark.parametrize(
+    ("scope", "moving"),
+    [
+        (("state",), set()),
+        (("bias",), set()),
+        (("vectors",), {"blocks.0.att.x_r", "blocks.1.att.r_k", "ln_out.weight"}),
+        (("head",), {"head.weight"}),
+        (("all",), {"emb.weight", "head.weight", "blocks.2.ffn.key.weight", "blocks.0.att.w1"}),
+    ],
+)
+def test_each_scope_moves_exactly_what_it_names(scope: tuple[Any, ...], moving: set[str]) -> None:
+    learner = make_learner(scope=scope, phrases="on")
+    before = {name: parameter.detach().clone() for name, parameter in learner.model.named_parameters()}
+    s0, bias = learner.s0.detach().clone(), learner.bias.detach().clone()
+    hyper = [parameter.detach().clone() for parameter in learner.hypernet.parameters()]
+    for window in stream(4):
+        learner.learn_one(window)
+    moved = {n for n, p in learner.model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved <= set(learner.trainable()) and moving <= moved
+    assert bool(moved) == bool(moving)
+    assert torch.equal(s0, learner.s0) == ("state" not in scope)
+    assert torch.equal(bias, learner.bias) == ("bias" not in scope)
+    changed = any(not torch.equal(a, b) for a, b in zip(hyper, learner.hypernet.parameters(), strict=True))
+    assert changed == ("state" in scope)
+    assert set(learner.trainable()) == {
+        name
+        for name in [
+            *before,
+            "s0",
+            "bias",
+            *(f"hypernet.{n}" for n, _ in learner.hypernet.named_parameters()),
+        ]
+        if (name in learner.weights)
+        or (name == "bias" and "bias" in scope)
+        or (name.startswith(("s0", "hypernet")) and "state" in scope)
+    }
+
+
+def test_frozen_price_stays_that_of_the_model_as_loaded() -> None:
+    windows = stream(4)
+    plain = make_learner(phrases="off")
+    wide = make_learner(phrases="off", scope=("state", "all"), lr_weights=0.05)
+    for window in windows:
+        assert wide.step([window]).score.frozen_bits == plain.step([window]).score.frozen_bits
+
+
+def test_documents_of_a_batch_price_as_alone() -> None:
+    options: dict[str, Any] = {"phrases": "off", "replay_rows": 0, "lr_state": 0.0}
+    left, right = stream(3, seed=1, document="l"), stream(3, length=17, seed=2, document="r")
+    alone = make_learner(torch.float64, **options)
+    expected = [sum(alone.step([w]).score.bits for w in pair) for pair in zip(left, right, strict=True)]
+    together = make_learner(torch.float64, **options)
+    for pair, bits in zip(zip(left, right, strict=True), expected, strict=True):
+        assert together.step(list(pair)).score.bits == pytest.approx(bits, rel=1e-9)
+
+
+def test_replay_rows_are_drawn_refreshed_and_teach() -> None:
+    learner = make_learner(replay_rows=2, phrases="off")
+    reports = [learner.step([window]) for window in stream(5)]
+    assert [report.replayed for report in reports] == [0, 2, 2, 2, 2]
+    assert len(learner.replay) == 5 and learner.replay.draws == 8
+    silent = make_learner(replay_rows=2, replay_weight=0.0, phrases="off")
+    for window in stream(5):
+        silent.learn_one(window)
+    assert not torch.equal(silent.s0, learner.s0)
+
+
+def test_memory_is_flat_over_a_long_stream() -> None:
+    learner = make_learner(replay_capacity=8, sessions=3, phrases="on")
+    sizes = []
+    for index, window in enumerate(stream(60)):
+        learner.learn_one(Window(document=str(index % 9), ids=window.ids))
+        held = sum(e.state.nbytes + e.frozen.nbytes for e in learner.sessions.entries.values())  # type: ignore[union-attr]
+        sizes.append(held + sum(len(d.item) for d in learner.replay.draw(0)))
+    assert len(learner.sessions) == 3 and len(learner.replay) == 8
+    assert sizes[-1] == sizes[10]
+    assert len(learner.table) <= 256
+
+
+def test_not_finite_gradients_change_nothing_and_are_counted() -> None:
+    learner = make_learner(phrases="off", replay_rows=0)
+    with torch.no_grad():
+        learner.s0[0, 0, 0, 0] = math.nan
+    before = learner.s0.detach().clone()
+    learner.learn_one(stream(1)[0])
+    assert learner.skipped_steps == 1
+    assert torch.equal(torch.nan_to_num(before), torch.nan_to_num(learner.s0.detach()))
+
+
+@pytest.mark.parametrize(
+    "options", [{"lr_state": -1.0}, {"clip": 0.0}, {"sessions": 0}, {"replay_rows": -1}, {"phrases": "maybe"}]
+)
+def test_bad_options_are_refused_by_name(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--"):
+        make_learner(**options)
