@@ -1,8 +1,9 @@
 """Every bash and python block of the documentation runs, as a reader would run it, and prints what it says.
 
-The blocks of one page run in order, in a copy of what git holds, so what one leaves the next one finds; a python
-block stands alone. `<!-- not run: why -->` before a block leaves it out: for what needs the network or a GPU,
-or takes too long. A text block after the words "It prints" is compared with what the block before it printed.
+The blocks of one page run in order, in a copy of what git holds, so what one leaves the next one finds; a
+python block stands alone. `<!-- not run: why -->` before a block leaves it out: for what needs the network or
+a GPU, or takes too long. A text block after the words "It prints" is compared with what the block before it
+printed.
 """
 
 import os
@@ -85,7 +86,7 @@ def copy_of_repository(folder: Path) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """A reader's, with this environment taken as installed, and no sessions of the person who runs the tests."""
+    """Take this environment as installed, and show nobody's own sessions."""
     return os.environ | {
         "UV_PROJECT": str(ROOT),
         "UV_PROJECT_ENVIRONMENT": sys.prefix,
