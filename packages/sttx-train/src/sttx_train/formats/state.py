@@ -19,7 +19,13 @@ from torch import Tensor
 from sttx_core.errors import ModelError, UsageError
 from sttx_train.files import replacing_file
 from sttx_train.formats.blinkdl import read_pth, write_pth
-from sttx_train.formats.tensorfiles import read_json, read_metadata, read_tensors, write_tensors
+from sttx_train.formats.tensorfiles import (
+    is_safetensors,
+    read_json,
+    read_metadata,
+    read_tensors,
+    write_tensors,
+)
 from sttx_train.rwkv7.config import RWKV7Config
 
 _ENTRY = re.compile(r"blocks\.(\d+)\.att\.time_state")
@@ -79,7 +85,7 @@ def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = Non
         ModelError: unreadable, damaged, no tuned state, or of another model's shape.
     """
     path = Path(path)
-    state = _read_pth(path) if _is_pickled(path) else _read_safetensors(path)
+    state = _read_safetensors(path) if is_safetensors(path) else _read_pth(path)
     shape = list(state.s0.shape)
     if len(shape) != 4 or shape[-1] != shape[-2]:
         raise ModelError(f"{str(path)!r} is no tuned state: its shape is {shape}, not [layers, heads, N, N]")
@@ -90,15 +96,6 @@ def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = Non
                 f"{str(path)!r} is a state of shape {shape}, for another model: this one needs {expected}"
             )
     return state
-
-
-def _is_pickled(path: Path) -> bool:
-    """Safetensors open with a length and then a brace; a ``.pth`` with neither."""
-    try:
-        with path.open("rb") as file:
-            return file.read(9)[8:] != b"{"
-    except OSError as error:
-        raise ModelError(f"cannot read {str(path)!r}: {error.strerror}") from error
 
 
 def _read_safetensors(path: Path) -> TunedState:

@@ -13,13 +13,21 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.files import replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.detect import detect_config, detect_naming, require_x070
-from sttx_train.formats.tensorfiles import SINGLE, read_folder, read_json, read_tensors, write_tensors
+from sttx_train.formats.tensorfiles import (
+    SINGLE,
+    is_safetensors,
+    read_folder,
+    read_json,
+    read_tensors,
+    write_tensors,
+)
 from sttx_train.formats.vocabulary import VOCABULARY, tokenizer_for, write_tokenizer
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 from sttx_train.wkv import Backend, Choice, choose_backend
@@ -224,14 +232,14 @@ def _read(path: Path) -> _Weights:
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    return read_tensors(path) if path.suffix == ".safetensors" else blinkdl.read_pth(path)
+    return read_tensors(path) if is_safetensors(path) else blinkdl.read_pth(path)
 
 
 def _build(
     weights: _Weights, source: str, device: torch.device, dtype: torch.dtype, backend: Backend
 ) -> RWKV7:
     """Make the model around converted copies of the tensors, so that no file stays mapped."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialisation():
         model = RWKV7(weights.config, backend=backend)
     _check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
     copies = {
@@ -240,6 +248,15 @@ def _build(
     }
     model.load_state_dict(copies, strict=True, assign=True)
     return model.eval().requires_grad_(False)
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Make modules without drawing values: for ``meta``, torch would import its compiler to draw them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _check_fit(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: str) -> None:

@@ -34,6 +34,19 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def is_safetensors(path: Path) -> bool:
+    """Tell by the content: a length in eight bytes and then a brace, which no ``.pth`` opens with.
+
+    Raises:
+        ModelError: unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise ModelError(f"cannot read {str(path)!r}: {error.strerror}") from error
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read one safetensors file; its data is mapped into memory, and read when it is used.
 
