@@ -162,7 +162,7 @@ class Pretrainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state = state.detach()
-        return float(loss), float(norm), lr
+        return float(loss.detach()), float(norm), lr
 
     def _starting_state(self, streams: PackedStreams) -> RecurrentState:
         """Return the carried state, zeroed in the rows that start afresh (drawn from seed and step alone)."""
