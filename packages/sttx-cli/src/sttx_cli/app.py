@@ -1,0 +1,85 @@
+"""The `sttx` command: which commands there are, and how whatever happens becomes an exit code.
+
+A command's module is imported when it is run, so that `sttx --help` answers at once, without torch.
+
+Exit codes: 0 done, 1 failed, 2 the caller's mistake. Mistakes and failures that have a name are one sentence;
+a traceback is a bug of ours.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+from sttx_core.errors import SttxError
+
+COMMANDS = {
+    "train": "Learn from a stream of traces, and keep what was learned.",
+    "inspect": "Explain a run, a checkpoint or a model.",
+    "merge-stats": "Show the phrases that a run has found.",
+    "validate-data": "Count what a source of traces holds.",
+    "pretrain": "Train a small base model from text files.",
+    "doctor": "Say what works on this machine.",
+}
+"""Every command with its one line, known without importing it; a test holds these lines to the commands."""
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, the main job first."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        return import_module(f"sttx_cli.commands.{cmd_name.replace('-', '_')}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("sttx-cli"), prog_name="sttx")
+def cli() -> None:
+    """A language model that keeps learning from your coding agent's sessions.
+
+    Streams traces through an RWKV-7 model, pays for what it did not expect, and learns from exactly that.
+    """
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit code; never exits."""
+    try:
+        result = cli.main(arguments, prog_name="sttx", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SttxError as error:
+        return _failed(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return _failed("interrupted before there was anything to save", 130)
+    except BrokenPipeError:  # whoever read our output has gone; flushing the rest at exit would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        return _failed(str(error), 1)
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    sys.exit(run())
+
+
+def _failed(sentence: str, code: int) -> int:
+    click.echo(f"sttx: {sentence}", err=True)
+    return code

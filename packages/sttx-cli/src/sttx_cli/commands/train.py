@@ -1,0 +1,152 @@
+"""`sttx train`: traces in, a state that has learned out. Wires a source to the trainer and tells about it."""
+
+import itertools
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from sttx_ccsniff import Source, default_source, open_source
+from sttx_cli.options import CommaList, build, config_options
+from sttx_cli.output import ProgressView, emit_json, say
+from sttx_cli.signals import Interruptible
+from sttx_cli.summary import run_summary
+from sttx_core.errors import SourceError
+from sttx_core.phrases import PhraseConfig
+from sttx_core.traces import Trace
+from sttx_train.devices import Device, Number, choose_device, choose_number
+from sttx_train.formats import EMBEDDED, LoadedModel, load_model
+from sttx_train.online import LearnerConfig, parse_scopes
+from sttx_train.stream import StreamConfig, StreamTrainer
+from sttx_train.wkv import BACKENDS, Backend
+
+
+@click.command("train")
+@click.option(
+    "--ccsniff-from",
+    "sources",
+    metavar="SOURCE",
+    multiple=True,
+    help="What to read: live, claude, a file or folder, or - for standard input. May be repeated. "
+    "By default your Claude Code history, or a small sample where there is none.",
+)
+@click.option(
+    "--checkpoint-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder for checkpoints and metrics.jsonl.",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
+@click.option(
+    "--model",
+    default=None,
+    help=f"A folder, a .pth or .safetensors file, or an id of Hugging Face's hub; by default {EMBEDDED}.",
+)
+@click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True)
+@click.option("--dtype", type=click.Choice(get_args(Number)), default="auto", show_default=True)
+@click.option("--kernel", type=click.Choice(BACKENDS), default="auto", show_default=True)
+@config_options(StreamConfig)
+@config_options(LearnerConfig, types={"scope": CommaList(parse_scopes)})
+@config_options(PhraseConfig, prefix="phrase_")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
+def command(
+    sources: tuple[str, ...],
+    checkpoint_dir: Path,
+    resume: bool,
+    model: str | None,
+    device: Device,
+    dtype: Number,
+    kernel: Backend,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Learn from a stream of traces, and keep what was learned.
+
+    Every window of a session is priced first, in bits per byte, and then learned from. Ctrl-C finishes the
+    step, saves and ends; --resume goes on from there.
+    """
+    phrases = build(PhraseConfig, options, prefix="phrase_")
+    stream = build(StreamConfig, options)
+    learning = build(LearnerConfig, options)
+    specs = _specs(sources)
+    open_source(specs).close()  # what cannot be opened is refused before a model is loaded
+    trainer = StreamTrainer(
+        _load(model, device, dtype, kernel),
+        learning,
+        stream,
+        directory=checkpoint_dir,
+        phrase_config=phrases,
+        resume=resume,
+    )
+    if resume:
+        say(f"resumed: at step {trainer.totals.steps} of {str(trainer.checkpoint)!r}")
+    with open_source(specs, cursor=trainer.cursor, say=lambda text: say(f"note: {text}")) as source:
+        say(f"source: {source.description}")
+        report = _follow(trainer, source, fresh=not resume)
+    report["source"] = {"description": source.description, **source.report.as_dict()}
+    click.echo(run_summary(report), err=as_json)
+    if as_json:
+        emit_json(report)
+
+
+def _specs(sources: tuple[str, ...]) -> list[str]:
+    if sources:
+        return list(sources)
+    chosen = default_source()
+    say(f"source: {chosen.spec!r} ({chosen.reason})")
+    return [chosen.spec]
+
+
+def _load(model: str | None, device: Device, dtype: Number, kernel: Backend) -> LoadedModel:
+    where = choose_device(device)
+    number = choose_number(where.device, dtype)
+    loaded = load_model(model, device=where.device, dtype=number.dtype, kernel=kernel)
+    sizes = loaded.model.config
+    say(
+        f"model: {loaded.id} ({'asked for' if model else 'none named: the one that comes with sttx'}; "
+        f"{sizes.num_layers} layers of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
+    )
+    say(f"device: {where.device} ({where.reason})")
+    say(f"dtype: {str(number.dtype).removeprefix('torch.')} ({number.reason})")
+    say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")
+    return loaded
+
+
+def _follow(trainer: StreamTrainer, source: Source, *, fresh: bool) -> dict[str, Any]:
+    """Run to the end, whichever comes first, and report it with why and how long."""
+
+    def release() -> None:
+        say("finishing this step, then saving; interrupt again to end at once")
+        source.close()
+
+    before, started = replace(trainer.totals), time.monotonic()
+    with (
+        Interruptible(trainer.stop, release) as interruptible,
+        ProgressView(trainer.config.steps, before.steps) as view,
+    ):
+        traces = _with_something(source, interruptible) if fresh else source
+        trainer.run(traces, lambda progress: view.show(progress.metrics))
+    steps, wanted = trainer.totals.steps, trainer.config.steps
+    ended = "interrupted" if interruptible.signalled else "end of stream"
+    return {
+        **trainer.report(),
+        "ended": "steps" if wanted and steps >= wanted else ended,
+        "steps_wanted": wanted,
+        "steps_this_run": steps - before.steps,
+        "seconds": time.monotonic() - started,
+    }
+
+
+def _with_something(source: Source, interruptible: Interruptible) -> Iterable[Trace]:
+    """Return the source, having made sure that it holds a trace: an empty one is a failure, no short run."""
+    first = next(source, None)
+    if first is None and not interruptible.signalled:
+        report = source.report
+        raise SourceError(
+            f"no trace in {source.description}: {report.records} records, {report.malformed.total()} of them "
+            "damaged; `sttx validate-data` says more"
+        )
+    return itertools.chain([] if first is None else [first], source)

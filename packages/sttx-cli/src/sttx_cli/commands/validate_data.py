@@ -1,0 +1,33 @@
+"""`sttx validate-data`: reads a source to its end and counts what it holds."""
+
+import click
+
+from sttx_ccsniff import open_source
+from sttx_cli.output import emit_json, emit_table, facts, say
+
+
+@click.command("validate-data")
+@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(sources: tuple[str, ...], as_json: bool) -> None:
+    """Count what a source of traces holds.
+
+    SOURCE is what --ccsniff-from of `sttx train` takes; live ends where its history does. Every record
+    becomes a trace, or is counted as skipped or malformed with its reason.
+    """
+    follow = False if "live" in sources else None
+    with open_source(sources, follow=follow, say=lambda text: say(f"note: {text}")) as source:
+        say(f"source: {source.description}")
+        for _ in source:
+            pass
+    told = source.report.as_dict()
+    if as_json:
+        emit_json(told)
+        return
+    rows = {name: f"{told[name]:,}" for name in ("records", "sessions", "agents", "bytes_read", "text_bytes")}
+    rows |= {f"traces: {name}": f"{count:,}" for name, count in told["traces"].items()}
+    rows |= {"malformed": f"{told['malformed']:,}"}
+    for group in ("malformed_by_reason", "skipped", "noted", "formats"):
+        title = group.removesuffix("_by_reason")
+        rows |= {f"{title}: {reason}": f"{count:,}" for reason, count in told[group].items()}
+    emit_table("; ".join(sources), facts(rows))

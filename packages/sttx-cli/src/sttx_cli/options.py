@@ -1,0 +1,102 @@
+"""Command-line options made from the frozen config dataclasses, so that no name, default or help text drifts.
+
+A field `lr_state: float = 0.1` becomes `--lr-state FLOAT`, its help what the class's docstring says of it.
+Knows no particular config.
+"""
+
+import dataclasses
+import re
+import textwrap
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+Config = TypeVar("Config")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class CommaList(click.ParamType):
+    """A comma-separated list, read by a function that refuses what it does not know."""
+
+    name = "list"
+
+    def __init__(self, parse: Callable[[str], tuple[str, ...]]) -> None:
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Give strings to the function; a default is a tuple already."""
+        return self._parse(value) if isinstance(value, str) else value
+
+
+def config_options(
+    config: type,
+    *,
+    prefix: str = "",
+    skip: Collection[str] = (),
+    types: Mapping[str, click.ParamType] | None = None,
+) -> Callable[[Decorated], Decorated]:
+    """Add an option for every field of a config to a command.
+
+    Args:
+        config: a dataclass whose docstring has an ``Attributes:`` section.
+        prefix: leads every name, as in ``--phrase-window``.
+        skip: fields that the command gives itself.
+        types: click types of fields whose annotation does not say enough.
+    """
+    helps, hints = attribute_docs(config), get_type_hints(config)
+    fields = [field for field in dataclasses.fields(config) if field.name not in skip]
+
+    def decorate(command: Decorated) -> Decorated:
+        for field in reversed(fields):
+            kind = (types or {}).get(field.name) or _click_type(hints[field.name])
+            command = click.option(
+                *_declaration(prefix + field.name, kind),
+                prefix + field.name,
+                type=kind,
+                default=field.default,
+                show_default=_shown(field.default),
+                help=helps[field.name],
+            )(command)
+        return command
+
+    return decorate
+
+
+def build(config: type[Config], options: dict[str, Any], *, prefix: str = "", **more: Any) -> Config:
+    """Make a config of the options that are its fields, taking them out of ``options``.
+
+    Raises:
+        UsageError: the config refuses a value.
+    """
+    names = [field.name for field in dataclasses.fields(config) if field.name not in more]  # type: ignore[arg-type]
+    return config(**{name: options.pop(prefix + name) for name in names if prefix + name in options}, **more)
+
+
+def attribute_docs(config: type) -> dict[str, str]:
+    """Return what a docstring's ``Attributes:`` section says of each name; names may share an entry.
+
+    >>> from sttx_core.phrases import PhraseConfig
+    >>> attribute_docs(PhraseConfig)["capacity"]
+    'most live phrases at once.'
+    """
+    section = textwrap.dedent((config.__doc__ or "").partition("Attributes:")[2])
+    found: dict[str, str] = {}
+    for names, text in re.findall(r"^([\w, ]+): (.*(?:\n +.*)*)", textwrap.dedent(section), re.MULTILINE):
+        found |= dict.fromkeys(re.split(r",\s*", names.strip()), " ".join(text.split()))
+    return found
+
+
+def _click_type(hint: Any) -> click.ParamType:
+    if get_origin(hint) is Literal:
+        return click.Choice(get_args(hint))
+    return {int: click.INT, float: click.FLOAT, bool: click.BOOL, str: click.STRING}[hint]
+
+
+def _declaration(name: str, kind: click.ParamType) -> list[str]:
+    option = name.replace("_", "-")
+    return [f"--{option}/--no-{option}" if kind is click.BOOL else f"--{option}"]
+
+
+def _shown(default: Any) -> bool | str:
+    return ",".join(default) if isinstance(default, tuple) else True

@@ -1,0 +1,125 @@
+"""What a folder or file of ours is, read and verified: a run, one checkpoint of it, or a model.
+
+Everything told is JSON-able. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sttx_core.errors import CheckpointError, UsageError
+from sttx_train.checkpoint import Checkpoint, CheckpointStore
+from sttx_train.checkpoint_folder import FOLDER_NAME
+from sttx_train.formats import load_model
+
+_POINTER = "latest"
+
+
+def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
+    """Tell what a run's folder, a checkpoint's folder or a model is; ``kind`` says which.
+
+    Raises:
+        CheckpointError: it is a checkpoint and damaged; says what to do.
+        ModelError: it is neither a checkpoint nor a model that can be read.
+    """
+    return inspect_checkpoint(spec) if _is_checkpoint(Path(spec)) else inspect_model(spec)
+
+
+def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
+    """Verify a checkpoint, the latest one of a run's folder or the one given, and tell what it holds.
+
+    A checkpoint of `sttx train` tells its run's report; one of `sttx pretrain` its step and sizes.
+    """
+    checkpoint = load_checkpoint(spec)
+    manifest = checkpoint.manifest
+    facts = {
+        "kind": manifest.get("kind"),
+        "step": checkpoint.step,
+        "created": manifest["created"],
+        "files": {name: entry["bytes"] for name, entry in manifest["files"].items()},
+    }
+    if manifest.get("kind") == "stream":
+        stream = checkpoint.documents["stream"]
+        facts |= checkpoint.documents["report"] | {
+            "learning": manifest["learning"],
+            "stream": manifest["stream_config"],
+            "cursor": stream["cursor"],
+            "torch": manifest["torch"],
+        }
+    else:
+        facts["config"] = checkpoint.documents.get("config")
+    return facts | {"checkpoint": str(checkpoint.path)}
+
+
+def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Load a model and tell its sizes, files and vocabulary."""
+    loaded = load_model(spec)
+    sizes, tokenizer = loaded.model.config, loaded.tokenizer
+    return {
+        "kind": "model",
+        "architecture": "RWKV-7 (x070)",
+        "model": {
+            "id": loaded.id,
+            "sha256": loaded.sha256,
+            "hidden_size": sizes.hidden_size,
+            "num_layers": sizes.num_layers,
+            "vocab_size": sizes.vocab_size,
+        },
+        "sizes": sizes.to_dict(),
+        "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
+        "format": loaded.format,
+        "path": str(loaded.path),
+        "vocabulary": {"entries": tokenizer.vocab_size, "sha256": tokenizer.sha256},
+        "device": str(loaded.model.device),
+        "kernel": loaded.kernel.backend,
+    }
+
+
+def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict[str, Any]:
+    """Tell the phrases of a checkpoint of `sttx train`, those that saved most first.
+
+    Args:
+        spec: a run's folder or a checkpoint's.
+        top: at most this many phrases; all when None.
+
+    Returns:
+        ``phrases``, each with ``text``, ``length`` in base tokens, ``uses`` and ``steps_saved``; ``totals``
+        over the whole stream, evicted phrases included, as the run's report has them; ``shown``.
+    """
+    if top is not None and top < 1:
+        raise UsageError(f"--top must be at least 1, not {top!r}")
+    checkpoint = load_checkpoint(spec)
+    if checkpoint.manifest.get("kind") != "stream":
+        raise UsageError(f"{str(checkpoint.path)!r} is no checkpoint of `sttx train`: it has no phrases")
+    rows, report = checkpoint.documents["phrase_list"], checkpoint.documents["report"]
+    return {
+        "checkpoint": str(checkpoint.path),
+        "steps": report["steps"],
+        "tokens": report["tokens"],
+        "totals": report["phrases"],
+        "shown": len(rows[:top]),
+        "phrases": rows[:top],
+    }
+
+
+def load_checkpoint(spec: str | os.PathLike[str]) -> Checkpoint:
+    """Read and verify the latest checkpoint of a run's folder, or the one whose folder is given."""
+    path = Path(spec)
+    if not path.exists():
+        raise UsageError(f"no checkpoint at {str(spec)!r}: give the folder of a run or of one checkpoint")
+    if FOLDER_NAME.fullmatch(path.resolve().name):
+        return CheckpointStore(path.parent).load(path)
+    if not _is_checkpoint(path):
+        raise CheckpointError(
+            f"no checkpoint in {str(spec)!r}: give the folder of a run or of one checkpoint"
+        )
+    return CheckpointStore(path).load()
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a path is a checkpoint's folder, or one that holds checkpoints."""
+    if FOLDER_NAME.fullmatch(path.resolve().name) or os.path.lexists(path / _POINTER):
+        return True
+    return path.is_dir() and any(FOLDER_NAME.fullmatch(entry.name) for entry in path.iterdir())
