@@ -1,10 +1,8 @@
 """Mixes files and transcripts, encodes them, and writes the training tokens and the held-out texts.
 
-Each document begins with token 0. Held-out folders of packages (see `transcripts.held_out`) are in no training
-document, neither as files nor quoted in transcripts.
+Each document begins with token 0. Held-out folders (`selection.held_out`) are in no training document,
+neither as files nor quoted in transcripts; the transcripts held out are played on held-out files only.
 """
-
-from __future__ import annotations
 
 import argparse
 import json
@@ -12,13 +10,38 @@ import os
 import pathlib
 import random
 import shutil
+from collections.abc import Sequence
 
 import numpy as np
-from sttx_core.tokenizers.trie import TrieTokenizer
-from transcripts import held_out
+from selection import held_out
 
-HELD_KINDS = {"python": ["python"], "typescript": ["typescript"], "go": ["go"], "prose": ["prose", "man"], "json": ["json", "yaml"]}
-HELD_SIZE = 300_000
+from sttx_core.tokenizers import TrieTokenizer
+
+HELD_KINDS = {
+    "python": ["python"],
+    "typescript": ["typescript"],
+    "go": ["go"],
+    "prose": ["prose", "man"],
+    "json": ["json", "yaml"],
+}
+HELD_BYTES = 300_000
+SHARES = {
+    "typescript": 22,
+    "go": 15,
+    "python": 15,
+    "prose": 15,
+    "rust": 9,
+    "javascript": 7,
+    "json": 5,
+    "log": 5,
+    "c": 2,
+    "man": 1.5,
+    "csharp": 1.5,
+    "yaml": 1,
+    "shell": 0.5,
+    "web": 0.5,
+}
+"""Of the plain files' bytes, in percent; a kind that has less than its share gives all it has."""
 
 
 def load(path: pathlib.Path) -> list[dict]:
@@ -27,71 +50,98 @@ def load(path: pathlib.Path) -> list[dict]:
         return [json.loads(line) for line in lines]
 
 
-def write_held_out(held: list[dict], sessions: list[dict], out: pathlib.Path) -> dict[str, int]:
-    """Writes `heldout/<kind>.txt`, whole documents of each kind, a form feed between two documents."""
+def take(rows: Sequence[dict], size: float) -> list[dict]:
+    """The first rows, until they have `size` bytes."""
+    taken, total = [], 0
+    for row in rows:
+        if total >= size:
+            break
+        taken.append(row)
+        total += len(row["text"].encode())
+    return taken
+
+
+def choose(files: Sequence[dict], size: float, rng: random.Random) -> list[dict]:
+    """About `size` bytes of plain files in the proportions of `SHARES`."""
+    chosen = []
+    for kind, share in SHARES.items():
+        rows = [row for row in files if row["kind"] == kind]
+        rng.shuffle(rows)
+        chosen += take(rows, size * share / sum(SHARES.values()))
+    return chosen
+
+
+def write_held_out(held: Sequence[dict], sessions: Sequence[dict], out: pathlib.Path) -> dict[str, int]:
+    """Writes `heldout/<kind>.txt`, whole documents with a form feed between them; returns their sizes."""
     sizes = {}
     (out / "heldout").mkdir(parents=True, exist_ok=True)
-    for name, kinds in [*HELD_KINDS.items(), ("transcripts", None)]:
-        rows = sessions if kinds is None else [row for row in held if row["kind"] in kinds]
+    for name in [*HELD_KINDS, "transcripts"]:
+        rows = (
+            list(sessions)
+            if name == "transcripts"
+            else [row for row in held if row["kind"] in HELD_KINDS[name]]
+        )
         random.Random(3).shuffle(rows)
-        texts, size = [], 0
-        for row in rows:
-            if size > HELD_SIZE:
-                break
-            texts.append(row["text"].replace("\f", " "))
-            size += len(texts[-1])
-        (out / "heldout" / f"{name}.txt").write_text("\f".join(texts), encoding="utf-8")
-        sizes[name] = size
+        text = "\f".join(row["text"].replace("\f", " ") for row in take(rows, HELD_BYTES))
+        (out / "heldout" / f"{name}.txt").write_text(text, encoding="utf-8")
+        sizes[name] = len(text.encode())
     return sizes
 
 
+def write_tokens(documents: Sequence[dict], encoder: TrieTokenizer, path: pathlib.Path) -> dict[str, dict]:
+    """Writes the documents' tokens as little-endian uint16; returns bytes and tokens by kind."""
+    kinds: dict[str, dict] = {}
+    part = path.with_suffix(".part")
+    with part.open("wb") as out:
+        for row in documents:
+            ids = np.array([encoder.eot_id, *encoder.encode(row["text"])], dtype="<u2")
+            ids.tofile(out)
+            entry = kinds.setdefault(row["kind"], {"bytes": 0, "tokens": 0, "documents": 0})
+            for key, value in (("bytes", len(row["text"].encode())), ("tokens", len(ids)), ("documents", 1)):
+                entry[key] += value
+    os.replace(part, path)
+    return dict(sorted(kinds.items()))
+
+
 def main() -> None:
-    """Packs `<work>` into `<out>`."""
+    """Packs `<work>` into `<out>`: train.bin, heldout/, vocab.txt, manifest.json, and last of all READY."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--raw-share", type=float, default=0.4, help="share of the bytes that are plain files")
+    parser.add_argument("--vocab", type=pathlib.Path, required=True)
+    parser.add_argument(
+        "--raw-share", type=float, default=0.4, help="share of the bytes that are plain files"
+    )
     parser.add_argument("--seed", type=int, default=11)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
-    files, sessions = load(options.work / "files.jsonl"), load(options.work / "transcripts.train.jsonl")
-    held_sizes = write_held_out([row for row in files if held_out(row)], load(options.work / "transcripts.held.jsonl"), options.out)
-    raw = [row for row in files if not held_out(row)]
-    rng.shuffle(raw)
-    session_bytes = sum(len(row["text"]) for row in sessions)
-    budget = session_bytes * options.raw_share / (1 - options.raw_share)
-    chosen, size = [], 0
-    for row in raw:
-        if size > budget:
-            break
-        chosen.append(row)
-        size += len(row["text"])
-    documents = sessions + chosen
+    files = load(options.work / "files.jsonl") + load(options.work / "terminal.jsonl")
+    sessions = load(options.work / "transcripts.train.jsonl")
+    held = write_held_out(
+        [row for row in files if held_out(row)], load(options.work / "transcripts.held.jsonl"), options.out
+    )
+    size = sum(len(row["text"].encode()) for row in sessions) * options.raw_share / (1 - options.raw_share)
+    documents = sessions + choose([row for row in files if not held_out(row)], size, rng)
     rng.shuffle(documents)
-    shutil.copy(options.work / "vocab.txt", options.out / "vocab.txt")
+    shutil.copy(options.vocab, options.out / "vocab.txt")
     encoder = TrieTokenizer(options.out / "vocab.txt")
-    kinds: dict[str, list[int]] = {}
-    total = 0
-    part = options.out / "train.bin.part"
-    with part.open("wb") as out:
-        for row in documents:
-            ids = np.array([0, *encoder.encode(row["text"])], dtype=np.uint16)
-            ids.tofile(out)
-            total += len(ids)
-            counts = kinds.setdefault(row["kind"], [0, 0])
-            counts[0] += len(row["text"].encode())
-            counts[1] += len(ids)
-    os.replace(part, options.out / "train.bin")
-    packages = json.loads((options.work / "manifest.json").read_text())
-    manifest = {"tokens": total, "bytes": sum(count[0] for count in kinds.values()), "documents": len(documents),
-                "kinds": {kind: {"bytes": count[0], "bytes_per_token": round(count[0] / count[1], 3)} for kind, count in sorted(kinds.items())},
-                "heldout": held_sizes, "packages": packages}
-    (options.out / "manifest.json").write_text(json.dumps(manifest, indent=1))
-    line = f"{total} tokens, {manifest['bytes']} bytes, {len(documents)} documents\n"
+    kinds = write_tokens(documents, encoder, options.out / "train.bin")
+    manifest = {
+        "tokens": sum(entry["tokens"] for entry in kinds.values()),
+        "bytes": sum(entry["bytes"] for entry in kinds.values()),
+        "documents": len(documents),
+        "vocabulary": encoder.sha256,
+        "seed": options.seed,
+        "kinds": kinds,
+        "heldout": held,
+        "packages": json.loads((options.work / "manifest.json").read_text()),
+    }
+    (options.out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+    line = f"{manifest['tokens']} tokens, {manifest['bytes']} bytes, {len(documents)} documents\n"
     (options.out / "READY.part").write_text(line)
     os.replace(options.out / "READY.part", options.out / "READY")
-    print(line, json.dumps(manifest["kinds"], indent=1), held_sizes)
+    print(line, json.dumps({"kinds": kinds, "heldout": held}, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,125 @@
+"""Decides which files are worth learning from: by name, by readability, by licence and by being new.
+
+It knows nothing of packages or downloads.
+"""
+
+import collections
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+
+EXTENSIONS = {
+    "python": ".py .pyi",
+    "typescript": ".ts .tsx .mts .cts",
+    "javascript": ".js .jsx .mjs .cjs .svelte .vue",
+    "go": ".go .mod",
+    "rust": ".rs",
+    "c": ".c .h .cc .cpp .hpp",
+    "csharp": ".cs",
+    "shell": ".sh .bash .zsh .bats",
+    "json": ".json .jsonc",
+    "yaml": ".yaml .yml .toml .cfg .ini",
+    "prose": ".md .mdx .rst .txt",
+    "web": ".css .html .scss",
+}
+HELD_OUT_OF_256 = 5
+NEVER_HELD_OUT = frozenset({"ruff", "uv", "pydantic-core"})
+"""A draft of the corpus, which the weights have also seen, held out other folders of these."""
+_KIND_OF = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions.split()}
+_NOT_TEXT = re.compile(r"min\.(js|css)$|-lock\.|\.(map|lock)$|LICEN[CS]E|COPYING|NOTICE|top_level|RECORD")
+_LEADING_COMMENT = re.compile(r"(?:(?:#|//)[^\n]*\n)+|\s*/\*.*?\*/\n?", re.S)
+_COPYLEFT = re.compile(r"GPL|MPL|EPL|CDDL|SSPL|Commons Clause|-NC|Commercial|UNLICENSED|SEE LICENSE", re.I)
+
+
+def kind_of(name: str) -> str | None:
+    """The kind of text that a file name promises, or None for what is not wanted.
+
+    >>> kind_of("src/app.tsx"), kind_of("app.min.js"), kind_of("usr/share/man/man1/jq.1.gz")
+    ('typescript', None, 'man')
+    """
+    if re.search(r"usr/share/man/man\d/[^/]+\.\w+(\.gz)?$", name):
+        return "man"
+    base = name.rsplit("/", 1)[-1]
+    if _NOT_TEXT.search(base):
+        return None
+    stem, dot, suffix = base.rpartition(".")
+    kind = _KIND_OF.get(f".{suffix}") if dot and stem else None
+    return kind or ("prose" if re.match(r"README|CHANGE|HISTORY|NEWS|CONTRIBUTING", base) else None)
+
+
+def without_licence_header(text: str) -> str:
+    r"""The text without a leading comment about copyright or licence, which thousands of files repeat.
+
+    >>> without_licence_header("// Copyright 2020 A.\n// MIT License.\n\npackage main\n")
+    'package main\n'
+    """
+    found = _LEADING_COMMENT.match(text)
+    return (
+        text[found.end() :].lstrip("\n")
+        if found and re.search(r"opyright|icen[cs]e", found.group())
+        else text
+    )
+
+
+def is_readable(text: str, kind: str) -> bool:
+    """Whether a text is neither tiny, nor minified, nor mostly beyond ASCII."""
+    if len(text) < 200:
+        return False
+    longest_mean = 400 if kind == "prose" else 110
+    return len(text) / (text.count("\n") + 1) <= longest_mean and len(text.encode()) - len(text) < 0.08 * len(
+        text
+    )
+
+
+def is_permissive(licence: str, accepted: Sequence[str]) -> bool:
+    """Whether a declared licence is permissive: every "and" part has an "or" part that is.
+
+    >>> names = ["MIT", "Apache"]
+    >>> [is_permissive(x, names) for x in ("MIT", "GPL-2 OR MIT", "MIT AND MPL-2.0", "", "LGPL-3")]
+    [True, True, False, False, False]
+    """
+    known = re.compile("|".join(accepted), re.I)
+
+    def fine(part: str) -> bool:
+        return any(
+            known.search(item) and not _COPYLEFT.search(item)
+            for item in re.split(r"\bor\b", part, flags=re.I)
+        )
+
+    return bool(licence) and all(fine(part) for part in re.split(r"\band\b|/", licence, flags=re.I))
+
+
+def held_out(item: Mapping[str, str]) -> bool:
+    """Whether a file is held out from training: whole folders of packages are, about one in fifty."""
+    if item["package"] in NEVER_HELD_OUT:
+        return False
+    folder = item["package"] + "/" + item["path"].rsplit("/", 1)[0]
+    return hashlib.md5(folder.encode()).digest()[0] < HELD_OUT_OF_256
+
+
+class Collector:
+    """Keeps what is new: exact copies, files of lines mostly seen before, and full kinds are refused."""
+
+    def __init__(self, caps: Mapping[str, int]) -> None:
+        self._caps = caps
+        self._texts: set[bytes] = set()
+        self._lines: set[bytes] = set()
+        self.kinds: collections.Counter[str] = collections.Counter()
+
+    def accept(self, text: str, kind: str) -> bool:
+        """Whether the text is new enough and its kind has room; if so it is remembered."""
+        digest = _digest(text)
+        if digest in self._texts or self.kinds[kind] > self._caps[kind]:
+            return False
+        self._texts.add(digest)
+        lines = {_digest(line) for line in map(str.strip, text.split("\n")) if len(line) > 20}
+        fresh = lines - self._lines
+        if len(fresh) < 0.4 * len(lines) or not lines:
+            return False
+        self._lines |= fresh
+        self.kinds[kind] += len(text.encode())
+        return True
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=7).digest()
