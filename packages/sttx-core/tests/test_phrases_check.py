@@ -71,7 +71,7 @@ class EvictsWithoutLook(DynamicTokenizer):
     """Forgets that a phrase was used, so it evicts the oldest."""
 
     def _use(self, phrase):
-        self._clock += 1
+        pass
 
 
 class ShiftsIds(DynamicTokenizer):

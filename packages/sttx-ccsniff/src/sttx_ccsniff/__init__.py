@@ -10,6 +10,7 @@ print(source.report.as_dict())
 
 from sttx_ccsniff.default import DefaultSource, History, claude_history, default_source, sample_folder
 from sttx_ccsniff.environment import claude_projects
+from sttx_ccsniff.readiness import Tool, live_tools
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.source import Source, open_source
 
@@ -18,9 +19,11 @@ __all__ = [
     "History",
     "Source",
     "SourceReport",
+    "Tool",
     "claude_history",
     "claude_projects",
     "default_source",
+    "live_tools",
     "open_source",
     "sample_folder",
 ]

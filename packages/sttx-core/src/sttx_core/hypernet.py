@@ -48,7 +48,9 @@ class HyperNetwork(nn.Module):
 
 
 def _two_layers(width: int, rank: int, generator: torch.Generator) -> nn.Sequential:
-    first, last = nn.Linear(2 * width, rank, bias=False), nn.Linear(rank, width, bias=False)
+    # Made empty, then filled, so that the global generator is left alone.
+    first = nn.Linear(2 * width, rank, bias=False, device="meta").to_empty(device="cpu")
+    last = nn.Linear(rank, width, bias=False, device="meta").to_empty(device="cpu")
     with torch.no_grad():
         first.weight.normal_(std=(2 * width) ** -0.5, generator=generator)
         last.weight.zero_()

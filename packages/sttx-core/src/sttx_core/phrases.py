@@ -4,27 +4,21 @@ A phrase is a base token, or a phrase followed by one base token, so the live ph
 are the base tokens (as in LZW). Windows are merged with the table as it stood before them, so that a decoder
 can follow; `observe` then moves the table on.
 
-The table also keeps the counts behind the model's output factor: after its first token, a phrase is priced at
-each trie node it passes by one choice among *stop* and *continue with t*.
+How phrases are priced is in `phrase_counts`; this file says where in the trie each choice is made.
 """
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import math
-from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.phrase_counts import STOP, Choice, ChoiceCounts
 
-SMOOTHING = (
-    0.4  # added to each count; near Krichevsky and Trofimov's 1/2, as most nodes have few live branches
-)
-COUNT_LIMIT = 255.0  # a node's counts are halved when their sum passes this, so that old habits fade
-STOP = -1  # the option of a choice that ends the phrase
+__all__ = ["STOP", "Choice", "DynamicTokenizer", "Phrase", "PhraseConfig", "PhraseStats"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +27,7 @@ class PhraseConfig:
 
     Attributes:
         window: adjacent pairs that are remembered.
-        threshold: times a pair must stand in the window to become a phrase.
+        threshold: a pair becomes a phrase when it comes to stand so often in the window.
         capacity: most live phrases at once.
         max_length: most base tokens of a phrase.
     """
@@ -61,15 +55,26 @@ class PhraseStats:
 
 @dataclass
 class Phrase:
-    """A live phrase. ``slot`` is its place in the table; ``generation`` tells it from earlier holders."""
+    """A live phrase.
+
+    Attributes:
+        slot: its place in the table; its id is ``base_vocab + slot``.
+        generation: tells it from those that held the slot before.
+        parent: the phrase or base token that it continues.
+        token: the base token that it adds to its parent.
+        tokens: all its base tokens.
+        path: the trie nodes from its first token to itself.
+        uses: how often it stood in a window.
+        children: the phrase ids that continue it, by their token.
+    """
 
     slot: int
     generation: int
     parent: int
     token: int
     tokens: tuple[int, ...]
+    path: tuple[int, ...]
     uses: int = 0
-    last_use: int = 0
     children: dict[int, int] = field(default_factory=dict)
 
 
@@ -79,22 +84,6 @@ class Pair(NamedTuple):
     node: int
     generation: int
     token: int
-
-
-class Choice(NamedTuple):
-    """One stop-or-continue decision: where it stands, what could be taken, and what was.
-
-    Attributes:
-        position: index of the phrase in the window.
-        options: phrase ids that continue it; :data:`STOP` comes first.
-        log_prior: log of each option's smoothed count, unnormalised, natural logarithm.
-        taken: index into ``options``.
-    """
-
-    position: int
-    options: tuple[int, ...]
-    log_prior: tuple[float, ...]
-    taken: int
 
 
 class DynamicTokenizer:
@@ -118,21 +107,26 @@ class DynamicTokenizer:
         self.base_vocab = base_vocab
         self.config = config or PhraseConfig(**options)
         self.stats = PhraseStats()
-        self._phrases: dict[int, Phrase] = {}  # by slot
+        self._phrases: OrderedDict[int, Phrase] = OrderedDict()  # by id, least recently used first
         self._roots: dict[int, dict[int, int]] = {}  # base token -> {next token: phrase id}
-        self._generations: list[int] = [0] * self.config.capacity
+        self._generations = [0] * self.config.capacity
         self._free = list(range(self.config.capacity - 1, -1, -1))
         self._pairs: deque[Pair] = deque()
         self._pair_counts: Counter[Pair] = Counter()
         self._previous: tuple[int, int] | None = None  # node and generation of the last phrase seen
-        self._counts: dict[int, dict[int, float]] = {}  # node id -> {option: count}
-        self._clock = 0
-        self._leaves: list[tuple[int, int, int]] = []  # heap of (last use, slot, generation), may be stale
+        self._counts = ChoiceCounts()
 
     # -- merging and expanding: pure -------------------------------------------------------------------
 
     def merge(self, ids: Sequence[int]) -> list[int]:
-        """Return ``ids`` with every longest live phrase replaced, left to right. Changes nothing."""
+        """Return base ids with every longest live phrase replaced, left to right. Changes nothing.
+
+        Raises:
+            DataError: an id is not of the base vocabulary.
+        """
+        if len(ids) and not 0 <= min(ids) <= max(ids) < self.base_vocab:
+            bad = next(one for one in ids if not 0 <= one < self.base_vocab)
+            raise DataError(f"{bad!r} is no id of the base vocabulary, which has {self.base_vocab}")
         merged = []
         index, end = 0, len(ids)
         while index < end:
@@ -157,19 +151,11 @@ class DynamicTokenizer:
         Raises:
             DataError: no such phrase is live.
         """
-        if phrase < self.base_vocab:
-            return (phrase,)
-        found = self._phrases.get(phrase - self.base_vocab)
-        if found is None:
-            raise DataError(f"phrase id {phrase!r} is not live; ids of evicted phrases cannot be expanded")
-        return found.tokens
+        return (phrase,) if phrase < self.base_vocab else self._phrase(phrase).tokens
 
-    def path(self, phrase: int) -> list[int]:
+    def path(self, phrase: int) -> tuple[int, ...]:
         """Return the trie nodes from the phrase's first token to the phrase itself."""
-        nodes = [phrase]
-        while nodes[-1] >= self.base_vocab:
-            nodes.append(self._phrases[nodes[-1] - self.base_vocab].parent)
-        return nodes[::-1]
+        return (phrase,) if phrase < self.base_vocab else self._phrase(phrase).path
 
     def followers(self, phrase: int) -> tuple[int, ...]:
         """Return the base tokens that cannot follow a phrase in greedy merging: they would lengthen it."""
@@ -182,12 +168,16 @@ class DynamicTokenizer:
     def __len__(self) -> int:
         return len(self._phrases)
 
-    def _children(self, node: int) -> dict[int, int]:
-        if node < self.base_vocab:
-            return self._roots.get(node, {})
-        return self._phrases[node - self.base_vocab].children
+    def _phrase(self, phrase: int) -> Phrase:
+        found = self._phrases.get(phrase)
+        if found is None:
+            raise DataError(f"phrase id {phrase!r} is not live; ids of evicted phrases cannot be expanded")
+        return found
 
-    # -- pricing: the counts of the output factor ------------------------------------------------------
+    def _children(self, node: int) -> dict[int, int]:
+        return self._roots.get(node, {}) if node < self.base_vocab else self._phrase(node).children
+
+    # -- pricing: where choices are made -----------------------------------------------------------------
 
     def price(self, merged: Sequence[int]) -> list[Choice]:
         """Return the choices a decoder faces over ``merged``. Changes nothing.
@@ -196,53 +186,44 @@ class DynamicTokenizer:
         :meth:`observe` makes the counts of the window lasting.
         """
         choices: list[Choice] = []
-        counts: dict[int, dict[int, float]] = {}
+        counts = self._counts.draft()
         for position, phrase in enumerate(merged):
             for node, taken in self._choices(phrase):
                 children = self._children(node)
-                if node not in counts:
-                    counts[node] = dict(self._counts.get(node, ()))
                 if children:
                     options = (STOP, *children.values())
-                    prior = _log_prior(options, counts[node])
+                    prior = counts.log_prior(node, options)
                     choices.append(Choice(position, options, prior, options.index(taken)))
-                _count(counts[node], taken)
+                    counts.add(node, taken)
         return choices
 
     def options(self, node: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
         """Return what may be chosen at a node and the log priors, as a choice made now would see them."""
         options = (STOP, *self._children(node).values())
-        return options, _log_prior(options, self._counts.get(node, {}))
+        return options, self._counts.log_prior(node, options)
 
     def _choices(self, phrase: int) -> Iterator[tuple[int, int]]:
         """Yield each node that a phrase passes, and what is chosen there."""
         nodes = self.path(phrase)
-        return zip(nodes, [*nodes[1:], STOP], strict=True)
+        return zip(nodes, (*nodes[1:], STOP), strict=True)
 
     # -- learning: the table moves on ------------------------------------------------------------------
 
     def observe(self, merged: Sequence[int]) -> None:
-        """Learn from a merged window: slide the window of pairs, promote, evict, count what was saved."""
-        for phrase in merged:
+        """Learn from a merged window: slide the window of pairs, promote, evict, count what was saved.
+
+        Raises:
+            DataError: a phrase is not live; nothing was changed then.
+        """
+        lengths = [len(self.tokens(phrase)) for phrase in merged]
+        for phrase, length in zip(merged, lengths, strict=True):
             for node, taken in self._choices(phrase):
-                _count(self._counts.setdefault(node, {}), taken)
-            tokens = self.tokens(phrase)
-            if len(tokens) > 1:
+                self._counts.add(node, taken)
+            if length > 1:
                 self._use(phrase)
                 self.stats.merges += 1
-                self.stats.steps_saved += len(tokens) - 1
-        promoted: list[Pair] = []
-        for phrase in merged:
-            if self._previous is not None:
-                pair = Pair(*self._previous, self.tokens(phrase)[0])
-                self._pairs.append(pair)
-                self._pair_counts[pair] += 1
-                if self._pair_counts[pair] == self.config.threshold:
-                    promoted.append(pair)
-                if len(self._pairs) > self.config.window:
-                    self._forget(self._pairs.popleft())
-            self._previous = (phrase, self._generation(phrase))
-        for pair in promoted:
+                self.stats.steps_saved += length - 1
+        for pair in self._slide(merged):
             if self._generation(pair.node) == pair.generation:
                 self._promote(pair.node, pair.token)
 
@@ -250,24 +231,38 @@ class DynamicTokenizer:
         """Say that the next window does not follow on the last one: no pair spans the gap."""
         self._previous = None
 
+    def _slide(self, merged: Sequence[int]) -> list[Pair]:
+        """Move the window of pairs over a window's phrases; return those that became frequent, in order."""
+        frequent = []
+        for phrase in merged:
+            if self._previous is not None:
+                pair = Pair(*self._previous, self.tokens(phrase)[0])
+                if len(self._pairs) == self.config.window:
+                    self._forget(self._pairs.popleft())
+                self._pairs.append(pair)
+                self._pair_counts[pair] += 1
+                if self._pair_counts[pair] == self.config.threshold:
+                    frequent.append(pair)
+            self._previous = (phrase, self._generation(phrase))
+        return frequent
+
+    def _forget(self, pair: Pair) -> None:
+        self._pair_counts[pair] -= 1
+        if not self._pair_counts[pair]:
+            del self._pair_counts[pair]
+
     def _generation(self, node: int) -> int:
         """Return a live phrase's generation; 0 for base tokens, -1 for a phrase that is gone."""
         if node < self.base_vocab:
             return 0
-        phrase = self._phrases.get(node - self.base_vocab)
+        phrase = self._phrases.get(node)
         return -1 if phrase is None else phrase.generation
 
-    def _forget(self, pair: Pair) -> None:
-        self._pair_counts[pair] -= 1
-        if self._pair_counts[pair] <= 0:
-            del self._pair_counts[pair]
-
     def _use(self, phrase: int) -> None:
-        self._clock += 1
-        for node in self.path(phrase)[1:]:
-            entry = self._phrases[node - self.base_vocab]
-            entry.last_use = self._clock
-        self._phrases[phrase - self.base_vocab].uses += 1
+        entry = self._phrases[phrase]
+        entry.uses += 1
+        for node in entry.path[:0:-1]:  # parents last, so that they stand behind their children
+            self._phrases.move_to_end(node)
 
     def _promote(self, parent: int, token: int) -> None:
         children = self._children(parent)
@@ -277,57 +272,35 @@ class DynamicTokenizer:
         if not self._free and not self._evict(keep=parent):
             return
         slot = self._free.pop()
+        node = self.base_vocab + slot
         self._generations[slot] += 1
-        self._clock += 1
-        phrase = Phrase(slot, self._generations[slot], parent, token, tokens, last_use=self._clock)
-        self._phrases[slot] = phrase
-        if parent < self.base_vocab:
-            self._roots.setdefault(parent, {})[token] = self.base_vocab + slot
-        else:
-            self._phrases[parent - self.base_vocab].children[token] = self.base_vocab + slot
-        heapq.heappush(self._leaves, (phrase.last_use, slot, phrase.generation))
+        path = (*self.path(parent), node)
+        self._phrases[node] = Phrase(slot, self._generations[slot], parent, token, tokens, path)
+        siblings = self._roots.setdefault(parent, {}) if parent < self.base_vocab else children
+        siblings[token] = node
+        self._counts.grow(parent, node, float(self.config.threshold))
         self.stats.promotions += 1
-        counts = self._counts.setdefault(parent, {})
-        moved = min(counts.get(STOP, 0.0), float(self.config.threshold))  # these stops will now continue
-        counts[STOP] = counts.get(STOP, 0.0) - moved
-        _count(counts, self.base_vocab + slot, float(self.config.threshold))
 
     def _evict(self, keep: int) -> bool:
-        """Free the least recently used leaf other than ``keep``; False if there is none."""
-        spared = []
-        found = False
-        while self._leaves and not found:
-            last_use, slot, generation = heapq.heappop(self._leaves)
-            phrase = self._phrases.get(slot)
-            if phrase is None or phrase.generation != generation or phrase.children:
-                continue  # a stale entry: reused, or no leaf any more
-            if phrase.last_use != last_use:
-                heapq.heappush(self._leaves, (phrase.last_use, slot, generation))
-            elif self.base_vocab + slot == keep:
-                spared.append((last_use, slot, generation))
-            else:
+        """Free the least recently used leaf other than ``keep``; False if there is none.
+
+        The first leaf is near the front: only a phrase that was not used since its child was made can
+        stand before it.
+        """
+        for node, phrase in self._phrases.items():
+            if not phrase.children and node != keep:
                 self._remove(phrase)
-                found = True
-        for entry in spared:
-            heapq.heappush(self._leaves, entry)
-        return found
+                return True
+        return False
 
     def _remove(self, phrase: Phrase) -> None:
         node = self.base_vocab + phrase.slot
-        del self._phrases[phrase.slot]
-        if phrase.parent < self.base_vocab:
-            siblings = self._roots[phrase.parent]
-        else:
-            siblings = self._phrases[phrase.parent - self.base_vocab].children
+        del self._phrases[node]
+        siblings = self._children(phrase.parent)
         del siblings[phrase.token]
-        self._counts.pop(node, None)
-        self._counts.get(phrase.parent, {}).pop(node, None)
-        if phrase.parent < self.base_vocab:
-            if not siblings:
-                del self._roots[phrase.parent]
-        elif not siblings:
-            parent = self._phrases[phrase.parent - self.base_vocab]
-            heapq.heappush(self._leaves, (parent.last_use, parent.slot, parent.generation))
+        if not siblings:
+            self._roots.pop(phrase.parent, None)
+        self._counts.remove(phrase.parent, node)
         self._free.append(phrase.slot)
         self.stats.evictions += 1
 
@@ -339,22 +312,17 @@ class DynamicTokenizer:
             "base_vocab": self.base_vocab,
             "config": asdict(self.config),
             "stats": asdict(self.stats),
-            "phrases": [
-                [p.slot, p.generation, p.parent, p.token, p.uses, p.last_use] for p in self._phrases.values()
-            ],
-            "children": [[node, list(c.items())] for node, c in self._all_children()],
+            "phrases": [[p.slot, p.generation, p.parent, p.token, p.uses] for p in self._phrases.values()],
+            "children": [[node, list(items.values())] for node, items in self._all_children()],
             "generations": list(self._generations),
             "free": list(self._free),
             "pairs": [list(pair) for pair in self._pairs],
             "previous": list(self._previous) if self._previous else None,
-            "counts": [[node, list(counts.items())] for node, counts in self._counts.items()],
-            "clock": self._clock,
-            "leaves": [list(entry) for entry in self._leaves],
+            "counts": self._counts.snapshot(),
         }
 
     def _all_children(self) -> list[tuple[int, dict[int, int]]]:
-        nodes = list(self._roots.items())
-        return nodes + [(self.base_vocab + p.slot, p.children) for p in self._phrases.values() if p.children]
+        return [*self._roots.items(), *((n, p.children) for n, p in self._phrases.items() if p.children)]
 
     def restore(self, snapshot: dict[str, Any]) -> None:
         """Become what :meth:`snapshot` described.
@@ -369,40 +337,26 @@ class DynamicTokenizer:
             )
         self.config = PhraseConfig(**snapshot["config"])
         self.stats = PhraseStats(**snapshot["stats"])
-        rows = {row[0]: row for row in snapshot["phrases"]}
-        children = {node: {int(t): int(c) for t, c in items} for node, items in snapshot["children"]}
-
-        def tokens(node: int) -> tuple[int, ...]:
-            if node < self.base_vocab:
-                return (node,)
-            _, _, parent, token, _, _ = rows[node - self.base_vocab]
-            return (*tokens(parent), token)
-
-        self._phrases = {
-            slot: Phrase(
-                slot, generation, parent, token, tokens(self.base_vocab + slot), uses, last_use,
-                children.get(self.base_vocab + slot, {}),
-            )
-            for slot, generation, parent, token, uses, last_use in snapshot["phrases"]
-        }  # fmt: skip
-        self._roots = {node: items for node, items in children.items() if node < self.base_vocab}
         self._generations = list(snapshot["generations"])
         self._free = list(snapshot["free"])
         self._pairs = deque(Pair(*pair) for pair in snapshot["pairs"])
         self._pair_counts = Counter(self._pairs)
         self._previous = tuple(snapshot["previous"]) if snapshot["previous"] else None
-        self._counts = {node: {int(o): float(c) for o, c in items} for node, items in snapshot["counts"]}
-        self._clock = snapshot["clock"]
-        self._leaves = [(use, slot, generation) for use, slot, generation in snapshot["leaves"]]
+        self._counts = ChoiceCounts()
+        self._counts.restore(snapshot["counts"])
+        rows = {self.base_vocab + row[0]: row for row in snapshot["phrases"]}
 
+        def path(node: int) -> tuple[int, ...]:
+            return (node,) if node < self.base_vocab else (*path(rows[node][2]), node)
 
-def _log_prior(options: Sequence[int], counts: Mapping[int, float]) -> tuple[float, ...]:
-    return tuple(math.log(counts.get(option, 0.0) + SMOOTHING) for option in options)
-
-
-def _count(counts: dict[int, float], option: int, amount: float = 1.0) -> None:
-    """Count one choice at a node; halve the node's counts when they grow past the limit."""
-    counts[option] = counts.get(option, 0.0) + amount
-    if sum(counts.values()) > COUNT_LIMIT:
-        for key in counts:
-            counts[key] /= 2
+        self._phrases, self._roots = OrderedDict(), {}
+        for node, (slot, generation, parent, token, uses) in rows.items():
+            nodes = path(node)
+            tokens = (nodes[0], *(rows[one][3] for one in nodes[1:]))
+            self._phrases[node] = Phrase(slot, generation, parent, token, tokens, nodes, uses)
+        for parent, nodes in snapshot["children"]:
+            children = {rows[node][3]: node for node in nodes}
+            if parent < self.base_vocab:
+                self._roots[parent] = children
+            else:
+                self._phrases[parent].children = children

@@ -1,7 +1,8 @@
 """The online learner: predict, pay, learn, one window at a time.
 
-Every window of a document starts from ``carried.detach() + S0``: the gradient of the price reaches S0 exactly,
-at every step, by the same forward that pays. Knows windows of ids; neither traces, files nor progress.
+Every window of a document starts from ``carried.detach() + S0``: the gradient of the price reaches S0
+exactly, at every step, by the same forward that pays. Knows windows of ids; neither traces, files nor
+progress.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows laid out as padded tensors, with everything a forward needs; made by :meth:`PhraseHead.prepare`."""
+    """Rows as padded tensors, with everything a forward needs; made by :meth:`PhraseHead.prepare`."""
 
     inputs_BT: Tensor
     lengths_B: Tensor

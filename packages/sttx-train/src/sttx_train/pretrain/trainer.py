@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from sttx_train.checkpoint import CheckpointStore
 from sttx_train.pretrain.data import PackedStreams
 from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
 
+_SHAPING = ("vocab_size", "hidden_size", "layers", "head_size", "ctx", "batch")  # fixed over a run's resumes
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
@@ -34,6 +36,7 @@ class PretrainConfig:
         batch: streams read side by side.
         lr: peak learning rate; the decay bias ``w0`` learns at twice this rate, as published.
         warmup: steps of linear warm-up; then a cosine down to ``lr * final``.
+        final: learning rate at the end, as a share of ``lr``.
         steps: stop after this many steps (0: no such limit).
         minutes: stop after this much time (0: no such limit).
         reset: probability that a stream's state is reset at a window.
@@ -199,6 +202,13 @@ class Pretrainer:
     def _restore(self) -> None:
         checkpoint = self.store.load()
         checkpoint.require(kind="pretrain")
+        saved, config = checkpoint.documents["config"], asdict(self.config)
+        for name in _SHAPING:
+            if saved[name] != config[name]:
+                option = name.replace("_", "-")
+                raise UsageError(
+                    f"the run to resume has --{option} {saved[name]!r}, not {config[name]!r}: give the same"
+                )
         self.model.load_state_dict(checkpoint.tensors["model"])
         groups = self.optimizer.state_dict()["param_groups"]
         entries: dict[int, dict[str, Tensor]] = {}
@@ -241,9 +251,7 @@ def held_out_bits(model: RWKV7, ids: np.ndarray, *, ctx: int = 512) -> float:
 
 
 def write_metrics(path: Path, step: PretrainStep, **more: object) -> None:
-    """Append one step to a JSON-lines file."""
+    """Append one step to a JSON-lines file, made with its folder when it is the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({**asdict(step), **more}) + "\n")
-
-
-ProgressHook = Callable[[PretrainStep], None]

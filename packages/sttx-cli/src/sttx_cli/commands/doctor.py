@@ -1,0 +1,139 @@
+"""`sttx doctor`: says what works on this machine, what does not, and what to do about it."""
+
+import platform
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+
+from sttx_ccsniff import claude_history, live_tools
+from sttx_cli.output import emit_json
+from sttx_core.environment import log_dir
+from sttx_core.errors import SttxError
+
+Status = Literal["ok", "note", "broken"]
+_PYTHONS = ((3, 11), (3, 13))
+_SHORT_DAYS = 90
+_LITTLE_SPACE = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing looked at: ``broken`` stops `sttx train`, a ``note`` does not."""
+
+    name: str
+    status: Status
+    detail: str
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(as_json: bool) -> int:
+    """Say what works on this machine. Exits with 1 if something is broken."""
+    findings = [*_python(), *_torch(), *_model(), *_live(), *_history(), *_log()]
+    broken = any(finding.status == "broken" for finding in findings)
+    if as_json:
+        emit_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            click.echo(f"{finding.status:6}  {finding.name:{width}}  {finding.detail}")
+    return int(broken)
+
+
+def _python() -> Iterator[Finding]:
+    fits = _PYTHONS[0] <= sys.version_info[:2] <= _PYTHONS[1]
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    yield Finding(
+        name="python",
+        status="ok" if fits else "note",
+        detail=detail if fits else f"{detail}: tested with 3.11 to 3.13 only",
+    )
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except ImportError as error:
+        yield Finding(
+            name="torch", status="broken", detail=f"cannot be imported ({error}): install sttx again"
+        )
+        return
+    from sttx_train.devices import choose_device
+    from sttx_train.wkv import choose_backend
+
+    chosen = choose_device()
+    kernel = choose_backend(chosen.device)
+    yield Finding(name="torch", status="ok", detail=f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding(name="device", status="ok", detail=f"{chosen.device} ({chosen.reason})")
+    yield Finding(name="kernel", status="ok", detail=f"{kernel.backend} ({kernel.reason})")
+    yield _fla(cuda=chosen.device.type == "cuda")
+
+
+def _fla(*, cuda: bool) -> Finding:
+    try:
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # what it says of a machine without a GPU is said below
+            import fla.ops.rwkv7  # noqa: F401
+    except Exception as error:  # noqa: BLE001  whatever Triton raises on a machine it does not know
+        detail = f"cannot be imported ({type(error).__name__}: {error})"
+        return Finding(name="fla", status="note", detail=f"{detail}: kernels in plain torch are used")
+    return Finding(
+        name="fla", status="ok", detail="can be imported" + ("" if cuda else "; needs a CUDA device")
+    )
+
+
+def _model() -> Iterator[Finding]:
+    from sttx_train.inspection import inspect_model
+
+    try:
+        told = inspect_model(None)
+    except SttxError as error:
+        yield Finding(name="model", status="broken", detail=str(error))
+        return
+    sizes = told["model"]
+    yield Finding(
+        name="model",
+        status="ok",
+        detail=f"{sizes['id']}: {told['parameters']:,} parameters, {sizes['vocab_size']:,} tokens",
+    )
+
+
+def _live() -> Iterator[Finding]:
+    for tool in live_tools():
+        yield Finding(name=tool.name, status="ok" if tool.ready else "note", detail=tool.detail)
+
+
+def _history() -> Iterator[Finding]:
+    history = claude_history()
+    folder = repr(str(history.folder))
+    if not history.sessions:
+        detail = f"no session files in {folder}: name a source, or the sample is used"
+        yield Finding(name="Claude Code", status="note", detail=detail)
+        return
+    yield Finding(name="Claude Code", status="ok", detail=f"{history.sessions} session files in {folder}")
+    days = history.cleanup_days
+    if days is None or days < _SHORT_DAYS:
+        after = "at a time its settings do not say" if days is None else f"{days} days after their last use"
+        detail = (
+            f"Claude Code deletes sessions {after}: set cleanupPeriodDays in its settings.json to keep them"
+        )
+        yield Finding(name="history kept", status="note", detail=detail)
+
+
+def _log() -> Iterator[Finding]:
+    folder = log_dir()
+    yield Finding(
+        name="event log",
+        status="ok",
+        detail=f"in {str(folder)!r}" if folder else "off (STTX_LOG_DIR is not set)",
+    )
+    free = shutil.disk_usage(".").free
+    yield Finding(
+        name="disk", status="ok" if free > 1 << 30 else "note", detail=f"{free / 1e9:.1f} GB free here"
+    )

@@ -1,0 +1,141 @@
+"""`sttx pretrain`: text in, a small base model out. Wires a corpus to the pretrainer and tells about it."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sttx_cli.options import build, config_options
+from sttx_cli.output import emit_json, number, say
+from sttx_cli.signals import Interruptible
+from sttx_core.errors import UsageError
+from sttx_core.tokenizers import Tokenizer, TrieTokenizer
+from sttx_train.checkpoint import CheckpointStore
+from sttx_train.formats import load_model, save_model
+from sttx_train.pretrain.corpus import Corpus, load_corpus
+from sttx_train.pretrain.trainer import PretrainConfig, Pretrainer, PretrainStep, held_out_bits, write_metrics
+
+_TELL_SECONDS = 10.0
+
+
+@click.command("pretrain")
+@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The model's folder."
+)
+@click.option(
+    "--checkpoint-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder for checkpoints and metrics.jsonl; by default the model's with -run added.",
+)
+@click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
+@click.option(
+    "--vocab",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=None,
+    help="An RWKV vocabulary file; by default that of the model that comes with sttx.",
+)
+@click.option(
+    "--held-out",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Share of the text, its end, to measure on.",
+)
+@config_options(PretrainConfig, skip=("vocab_size",))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
+def command(
+    data: tuple[Path, ...],
+    out: Path,
+    checkpoint_dir: Path | None,
+    resume: bool,
+    vocab: Path | None,
+    held_out: float,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Train a small base model from text files.
+
+    DATA are text files, folders of them, or packed .bin files of 16-bit ids. Ctrl-C saves and ends; --resume
+    goes on. The model's folder is what --model of `sttx train` takes.
+    """
+    tokenizer = _tokenizer(vocab)
+    config = build(PretrainConfig, options, vocab_size=tokenizer.vocab_size)
+    directory = checkpoint_dir or out.with_name(f"{out.name}-run")
+    if not resume and CheckpointStore(directory).latest() is not None:
+        raise UsageError(
+            f"{str(directory)!r} already holds a run; continue it with --resume, or name another"
+        )
+    corpus = load_corpus(data, tokenizer, held_out=held_out)
+    say(
+        f"text: {len(corpus.train):,} tokens to train on, {len(corpus.held):,} held out "
+        f"({corpus.train_bytes / max(len(corpus.train), 1):.2f} bytes each)"
+    )
+    trainer = Pretrainer(config, directory, resume=resume)
+    parameters = sum(weight.numel() for weight in trainer.model.parameters())
+    say(f"model: {config.layers} layers of {config.hidden_size}, {parameters:,} parameters")
+    report = _train(trainer, corpus) | {"parameters": parameters, "checkpoint": str(directory)}
+    if report["ended"] == "done":
+        save_model(trainer.model.eval(), out, tokenizer=tokenizer)
+        report["out"] = str(out)
+    click.echo(_summary(report), err=as_json)
+    if as_json:
+        emit_json(report)
+
+
+def _tokenizer(vocab: Path | None) -> Tokenizer:
+    if vocab is not None:
+        return TrieTokenizer(vocab)
+    loaded = load_model()
+    say(f"vocabulary: of {loaded.id}, none named")
+    return loaded.tokenizer
+
+
+def _train(trainer: Pretrainer, corpus: Corpus) -> dict[str, Any]:
+    """Run to the end or an interruption; measure what was held out."""
+    per_byte = len(corpus.train) / max(corpus.train_bytes, 1) / math.log(2)
+    told, last = 0.0, None
+    with Interruptible(lambda: None, lambda: say("saving; interrupt again to end at once")) as interruptible:
+        for last in trainer.run(corpus.train):
+            write_metrics(trainer.store.directory / "metrics.jsonl", last)
+            if time.monotonic() - told > _TELL_SECONDS or trainer.progress() >= 1:
+                told = time.monotonic()
+                _tell(trainer, last, per_byte)
+            if interruptible.signalled:
+                trainer.save()
+                break
+    done = interruptible.signalled is None
+    bits = held_out_bits(trainer.model.eval(), corpus.held) if done and len(corpus.held) > 1 else None
+    return {
+        "ended": "done" if done else "interrupted",
+        "steps": trainer.step,
+        "tokens": last.tokens if last else 0,
+        "seconds": trainer.seconds,
+        "loss": last.loss if last else None,
+        "bpb": {
+            "train": last.loss * per_byte if last else None,
+            "held_out": None if bits is None else bits / max(corpus.held_bytes, 1),
+        },
+        "out": None,
+    }
+
+
+def _tell(trainer: Pretrainer, step: PretrainStep, per_byte: float) -> None:
+    rate = step.tokens / step.seconds if step.seconds else 0.0
+    say(
+        f"step {step.step} · {100 * trainer.progress():.0f}% · loss {step.loss:.3f} · "
+        f"bpb about {step.loss * per_byte:.3f} · lr {step.lr:.2e} · |grad| {step.grad_norm:.2f} · "
+        f"tokens/s {rate:,.0f}"
+    )
+
+
+def _summary(report: dict[str, Any]) -> str:
+    told = f"{report['steps']:,} steps, {report['tokens']:,} tokens in {report['seconds']:.1f} s; "
+    told += f"last loss {number(report['loss'])} nats a token, {number(report['bpb']['train'])} bits per byte"
+    if report["out"] is None:
+        return f"Interrupted. {told}.\nGo on with the same command and --resume."
+    held = f"Held out: {number(report['bpb']['held_out'])} bits per byte."
+    return f"{told}.\n{held}\nModel: {report['out']}; use it with --model {report['out']}."

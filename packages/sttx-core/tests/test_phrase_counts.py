@@ -1,0 +1,96 @@
+"""The counts behind the output factor: smoothed, fading, and a draft that leaves its original alone."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sttx_core.phrase_counts import COUNT_LIMIT, SMOOTHING, STOP, ChoiceCounts
+
+
+def shares(counts, node, *options):
+    """The options' smoothed counts."""
+    return [math.exp(value) for value in counts.log_prior(node, options)]
+
+
+def test_a_node_that_was_never_seen_has_the_smoothing_alone():
+    assert shares(ChoiceCounts(), 7, STOP, 12) == pytest.approx([SMOOTHING, SMOOTHING])
+
+
+def test_each_choice_counts_at_its_own_node():
+    counts = ChoiceCounts()
+    for node, option in [(1, STOP), (1, STOP), (1, 9), (2, 9)]:
+        counts.add(node, option)
+    assert shares(counts, 1, STOP, 9) == pytest.approx([2 + SMOOTHING, 1 + SMOOTHING])
+    assert shares(counts, 2, STOP, 9) == pytest.approx([SMOOTHING, 1 + SMOOTHING])
+
+
+def test_counts_are_halved_when_their_sum_passes_the_limit_and_not_before():
+    counts = ChoiceCounts()
+    for _ in range(int(COUNT_LIMIT) - 1):
+        counts.add(1, STOP)
+    counts.add(1, 9)
+    assert shares(counts, 1, STOP, 9) == pytest.approx([COUNT_LIMIT - 1 + SMOOTHING, 1 + SMOOTHING])
+    counts.add(1, 9)
+    assert shares(counts, 1, STOP, 9) == pytest.approx([(COUNT_LIMIT - 1) / 2 + SMOOTHING, 1 + SMOOTHING])
+
+
+def test_old_habits_fade():
+    counts = ChoiceCounts()
+    for _ in range(10_000):
+        counts.add(1, STOP)
+    for _ in range(int(COUNT_LIMIT)):
+        counts.add(1, 9)
+    stop, go = shares(counts, 1, STOP, 9)
+    assert go > stop
+
+
+def test_a_new_branch_takes_over_the_stops_that_it_was_found_in():
+    counts = ChoiceCounts()
+    for _ in range(5):
+        counts.add(1, STOP)
+    counts.grow(1, 9, 3.0)
+    assert shares(counts, 1, STOP, 9) == pytest.approx([2 + SMOOTHING, 3 + SMOOTHING])
+    counts.grow(1, 10, 3.0)
+    assert shares(counts, 1, STOP, 9, 10) == pytest.approx([SMOOTHING, 3 + SMOOTHING, 3 + SMOOTHING])
+
+
+def test_a_removed_phrase_is_forgotten_as_a_node_and_as_a_branch():
+    counts = ChoiceCounts()
+    for node, option in [(1, 9), (9, STOP), (9, 10), (1, STOP)]:
+        counts.add(node, option)
+    counts.remove(1, 9)
+    assert shares(counts, 1, STOP, 9) == pytest.approx([1 + SMOOTHING, SMOOTHING])
+    assert shares(counts, 9, STOP, 10) == pytest.approx([SMOOTHING, SMOOTHING])
+    counts.remove(3, 4)  # which nobody ever counted
+
+
+choices = st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 3)), max_size=400)
+
+
+@given(choices, choices)
+def test_a_draft_goes_on_from_its_original_and_leaves_it_alone(before, after):
+    counts, straight = ChoiceCounts(), ChoiceCounts()
+    for node, option in before:
+        counts.add(node, option)
+        straight.add(node, option)
+    kept = counts.snapshot()
+    draft = counts.draft()
+    for node, option in after:
+        draft.add(node, option)
+        straight.add(node, option)
+    assert counts.snapshot() == kept
+    for node in range(5):
+        assert draft.log_prior(node, range(-1, 4)) == straight.log_prior(node, range(-1, 4))
+
+
+@given(choices)
+def test_no_node_ever_sums_to_more_than_the_limit_and_a_snapshot_is_exact(before):
+    counts = ChoiceCounts()
+    for node, option in before:
+        counts.add(node, option, 40.0)
+        assert all(sum(count for _, count in items) <= COUNT_LIMIT for _, items in counts.snapshot())
+    restored = ChoiceCounts()
+    restored.restore(counts.snapshot())
+    assert restored.snapshot() == counts.snapshot()
