@@ -2,13 +2,15 @@ import json
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sttx_ccsniff.records import decode_line
 
 WHOLE = b'{"type":"user","uuid":"u1","message":{"content":"whole"}}'
 NEXT = b'{"type":"user","uuid":"u2","message":{"content":"next"}}'
+BOM = b"\xef\xbb\xbf"
+BLANK = " \t\r\n\x00\ufeff"  # what may stand between records: the rest of Unicode's white space is no JSON
 
 
 def decode(line):
@@ -25,7 +27,7 @@ def test_a_plain_line_is_one_value():
     assert decode(WHOLE) == ([json.loads(WHOLE)], "", {})
 
 
-@pytest.mark.parametrize("line", [b"", b"   ", b"\r", b"\x00" * 64, b" \x00\r"])
+@pytest.mark.parametrize("line", [b"", b"   ", b"\r", b"\x00" * 64, b" \x00\r", BOM, BOM + b" "])
 def test_nothing_on_a_line_is_nothing(line):
     assert decode(line) == ([], "", {})
 
@@ -61,7 +63,9 @@ def test_a_whole_record_before_a_cut_one_is_kept():
     assert (uuids(values), problem) == (["u1"], "cut short")
 
 
-@pytest.mark.parametrize("line", [b"# tailing...", b"hello", b"}", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "line", [b"# tailing...", b"hello", b"}", b"\xff\xfe", b"\x0b", b"\x0c", b"\x1c", b"\xc2\xa0"]
+)
 def test_what_is_no_json_is_said_so(line):
     values, problem, _ = decode(line)
     assert (values, problem) == ([], "not JSON")
@@ -93,7 +97,7 @@ def test_raw_control_characters_in_strings_are_read():
 
 
 def test_a_byte_order_mark_is_not_content():
-    assert decode(b"\xef\xbb\xbf" + WHOLE)[0] == [json.loads(WHOLE)]
+    assert decode(BOM + WHOLE)[0] == [json.loads(WHOLE)]
 
 
 @pytest.mark.parametrize("depth", [2_000, 200_000])
@@ -108,10 +112,19 @@ def test_gigantic_numbers_do_not_crash():
     decode(b'{"a":' + b"9" * 10_000 + b"}")
 
 
+@pytest.mark.parametrize("between", [b"\x0b", b"\xc2\xa0", b","])
+def test_what_is_no_white_space_of_jsons_between_objects_is_told(between):
+    values, problem, _ = decode(WHOLE + between + NEXT)
+    assert (uuids(values), problem) == (["u1", "u2"], "not JSON")
+
+
 @given(st.binary(max_size=80))
-def test_any_bytes_are_read_or_refused_never_a_crash(line):
+@example(b"\x0b")
+@example(BOM)
+def test_any_bytes_are_read_or_refused_or_blank_never_a_crash(line):
     values, problem, _ = decode(line)
-    assert values or problem or not line.strip(b" \t\r\n\x00")
+    blank = not line.decode(errors="replace").strip(BLANK)
+    assert bool(values or problem) != blank
 
 
 @given(st.binary(max_size=30), st.integers(0, 57))

@@ -15,8 +15,7 @@ import orjson
 from sttx_core.text import encodable
 
 _DECODER = json.JSONDecoder(strict=False)
-_BLANK = b" \t\r\n\x00"
-_GAP = re.compile(r"[\s\x00\ufeff]*")
+_GAP = re.compile(r"[ \t\r\n\x00\ufeff]*")  # JSON's own white space, and what crashes and editors leave
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _RECORD_START = re.compile(r'\{"(?:parentUuid|type|uuid|sessionId|messageId|isSidechain)":')
 _RECORD_KEYS = ("uuid", "sessionId", "messageId", "leafUuid")
@@ -37,9 +36,6 @@ def decode_line(line: bytes, noted: Counter[str]) -> tuple[list[Any], str]:
         return [orjson.loads(line)], ""
     except orjson.JSONDecodeError:
         pass
-    line = line.strip(_BLANK)
-    if not line:
-        return [], ""
     try:
         return _decode_slowly(_text(line, noted), noted)
     except RecursionError:
