@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from sttx_core.tokenizers import ByteTokenizer
+from sttx_train.formats import save_model
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 
@@ -48,3 +51,33 @@ def draw_ids():
         return torch.randint(0, vocab_size, shape, generator=torch.Generator().manual_seed(seed))
 
     return draw
+
+
+@pytest.fixture
+def saved(make_model, tmp_path):
+    """Return a function that saves a random model in a format and says where."""
+
+    def save(format, *, seed=0, **sizes):
+        path = tmp_path / ("model.pth" if format == "blinkdl" else format)
+        save_model(make_model(seed, **sizes), path, format=format, tokenizer=ByteTokenizer())
+        return path
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def edit_tensors():
+    """Return a function that lets another change the tensors of a saved model."""
+
+    def edited(path, edit):
+        if path.suffix == ".pth":
+            tensors = torch.load(path, weights_only=True)
+            edit(tensors)
+            torch.save(tensors, path)
+        else:
+            tensors = load_file(path / "model.safetensors")
+            copies = {name: tensor.clone() for name, tensor in tensors.items()}
+            edit(copies)
+            save_file(copies, path / "model.safetensors")
+
+    return edited
