@@ -1,0 +1,79 @@
+"""The examples run as they stand, on the model that comes with sttx and on any other."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sttx_core import ByteTokenizer
+from sttx_train import RWKV7, CheckpointStore, RWKV7Config, initialize, load_model, save_model
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model = initialize(RWKV7(RWKV7Config(vocab_size=257, hidden_size=64, num_layers=2)), seed=1)
+    save_model(model, folder, tokenizer=ByteTokenizer())
+    return folder
+
+
+def example(name: str, *options: str | Path) -> str:
+    """Run an example as a person would; return what it printed."""
+    command = [sys.executable, str(EXAMPLES / name), *map(str, options)]
+    result = subprocess.run(
+        command, capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL
+    )
+    assert (result.returncode, result.stderr) == (0, ""), result.stderr
+    return result.stdout
+
+
+def value(printed: str, name: str) -> str:
+    return re.findall(rf"^{name}: (.+)$", printed, re.MULTILINE)[0]
+
+
+def logits(printed: str) -> list[float]:
+    return [float(text) for text in re.findall(r"^ +(-?\d+\.\d{3})  ", printed, re.MULTILINE)]
+
+
+def test_every_example_is_run_here():
+    there = {path.name for path in EXAMPLES.glob("*.py")}
+    assert there == set(re.findall(r'example\("(\w+\.py)"', Path(__file__).read_text()))
+
+
+def test_load_the_embedded_model():
+    printed = example("smoke_load.py")
+    assert value(printed, "model") == "goose-mini"
+    assert value(printed, "vocabulary") == str(load_model().model.config.vocab_size)
+    assert len(set(logits(printed))) == 5
+
+
+def test_load_prints_the_logits_of_the_model_named(tiny_model):
+    printed = example("smoke_load.py", "--model", tiny_model, "--text", "ab")
+    assert (value(printed, "model"), value(printed, "vocabulary")) == ("tiny", "257")
+    with torch.no_grad():
+        wanted, _ = load_model(tiny_model).model(torch.tensor([[0, *ByteTokenizer().encode("ab")]]))
+    assert logits(printed) == pytest.approx(wanted[0, -1].topk(5).values.tolist(), abs=1e-3)
+
+
+def test_train_for_five_steps(tiny_model, tmp_path):
+    folder = tmp_path / "run"
+    printed = example("smoke_train.py", "--model", tiny_model, "--checkpoint-dir", folder)
+    losses = [float(loss) for loss in value(printed, "losses").split()]
+    assert (value(printed, "steps"), len(losses)) == ("5", 5)
+    assert losses[-1] < losses[0]
+    assert int(value(printed, "merges")) > 0
+    assert int(value(printed, "promotions")) > 0
+    saved = CheckpointStore(folder).load()
+    assert (saved.step, str(saved.path)) == (5, value(printed, "checkpoint"))
+    assert saved.documents["report"]["phrases"]["merges"] == int(value(printed, "merges"))
+
+
+def test_train_the_embedded_model_in_a_folder_that_is_thrown_away():
+    printed = example("smoke_train.py")
+    assert value(printed, "steps") == "5"
+    assert not Path(value(printed, "checkpoint")).exists()
