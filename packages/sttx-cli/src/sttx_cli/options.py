@@ -54,9 +54,9 @@ def config_options(
                 *_declaration(prefix + field.name, kind),
                 prefix + field.name,
                 type=kind,
-                default=field.default,
-                show_default=_shown(field.default),
-                help=helps[field.name],
+                default=_default(field.default),
+                show_default=True,
+                help=sentence(helps[field.name]),
             )(command)
         return command
 
@@ -87,6 +87,16 @@ def attribute_docs(config: type) -> dict[str, str]:
     return found
 
 
+def sentence(text: str) -> str:
+    """Write what a docstring says as help reads: a capital first, and no marks of code.
+
+    >>> sentence("seed of ``w0``.")
+    'Seed of w0.'
+    """
+    text = text.replace("``", "")
+    return text[:1].upper() + text[1:]
+
+
 def _click_type(hint: Any) -> click.ParamType:
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
@@ -98,5 +108,5 @@ def _declaration(name: str, kind: click.ParamType) -> list[str]:
     return [f"--{option}/--no-{option}" if kind is click.BOOL else f"--{option}"]
 
 
-def _shown(default: Any) -> bool | str:
-    return ",".join(default) if isinstance(default, tuple) else True
+def _default(value: Any) -> Any:
+    return ",".join(value) if isinstance(value, tuple) else value

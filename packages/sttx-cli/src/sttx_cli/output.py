@@ -34,7 +34,11 @@ def emit_table(title: str, table: Table) -> None:
     """Print a table on standard output, as wide as the terminal; 120 columns where there is none."""
     click.echo(title)
     width = None if sys.stdout.isatty() else 120
-    Console(file=sys.stdout, width=width, highlight=False, markup=False).print(table)
+    console = Console(file=sys.stdout, width=width, highlight=False, markup=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def quoted(text: str) -> str:

@@ -1,6 +1,7 @@
 """A run in plain sentences: what it cost, what was gained, what there is now. Knows only the report."""
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 
@@ -66,8 +67,9 @@ def _learned(report: Mapping[str, Any]) -> str:
 def _where(report: Mapping[str, Any]) -> str:
     if report["checkpoint"] is None:
         return ""
+    folder = PurePath(report["checkpoint"]).parent
     return (
         f"Checkpoint: {report['checkpoint']}\n"
-        "Look at it with `sttx inspect` and `sttx merge-stats`; "
+        f"Look at it with `sttx inspect {folder}` and `sttx merge-stats {folder}`; "
         "go on with the same command, --resume and more --steps."
     )

@@ -27,7 +27,7 @@ class PhraseConfig:
 
     Attributes:
         window: adjacent pairs that are remembered.
-        threshold: a pair becomes a phrase when it comes to stand so often in the window.
+        threshold: how often a pair must stand among those remembered to become a phrase.
         capacity: most live phrases at once.
         max_length: most base tokens of a phrase.
     """

@@ -40,10 +40,10 @@ class StreamConfig:
 
     Attributes:
         steps: stop after this many steps, counted from the stream's start (0: at the stream's end).
-        window: base tokens of a window.
+        window: base tokens of a window, the stretch that is priced and then learned from.
         batch: most windows of a step, each of another document.
         checkpoint_every: steps between checkpoints (0: only at the end).
-        keep: checkpoints kept.
+        keep: checkpoints kept; older ones are removed.
         api_pairs: make pairs of prompt and completion, and pay for completions only.
     """
 
@@ -151,8 +151,7 @@ class StreamTrainer:
 
     def run(self, traces: Iterable[Trace], on_step: Callable[[Progress], None] | None = None) -> Totals:
         """Follow the stream until it ends, the steps are done, or :meth:`stop` was called; then save."""
-        if self.store is not None:
-            self.store.directory.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         for windows in self._batches(traces):
             started = time.monotonic()
             report = self.learner.step(windows)
@@ -241,8 +240,8 @@ class StreamTrainer:
         """Write a checkpoint of everything that decides what comes next; None when nothing is kept."""
         if self.store is None or (self.checkpoint and self.checkpoint.name == self._folder_name()):
             return self.checkpoint
+        self._make_folder()
         metrics = self.store.directory / METRICS
-        metrics.touch()
         with metrics.open("rb") as file:
             os.fsync(file.fileno())
         self.checkpoint = self.store.save(
@@ -263,6 +262,14 @@ class StreamTrainer:
             manifest=self._identity(),
         )
         return self.checkpoint
+
+    def _make_folder(self) -> None:
+        """Make the folder and metrics; lines of a run that died before its first checkpoint are not ours."""
+        if self.store is None:
+            return
+        self.store.directory.mkdir(parents=True, exist_ok=True)
+        if self.checkpoint is None and not self.totals.steps:
+            (self.store.directory / METRICS).write_bytes(b"")
 
     def _folder_name(self) -> str:
         return f"step-{self.totals.steps:08d}"

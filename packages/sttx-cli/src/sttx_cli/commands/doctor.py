@@ -3,9 +3,9 @@
 import platform
 import shutil
 import sys
-import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Literal
 
 import click
@@ -75,17 +75,17 @@ def _torch() -> Iterator[Finding]:
 
 
 def _fla(*, cuda: bool) -> Finding:
+    if not cuda:  # importing it takes long, and says little where it cannot run
+        there = find_spec("fla") is not None
+        return Finding(
+            name="fla", status="ok", detail=f"{'' if there else 'not '}installed; only a CUDA device uses it"
+        )
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # what it says of a machine without a GPU is said below
-            import fla.ops.rwkv7  # noqa: F401
+        import fla.ops.rwkv7  # noqa: F401
     except Exception as error:  # noqa: BLE001  whatever Triton raises on a machine it does not know
         detail = f"cannot be imported ({type(error).__name__}: {error})"
         return Finding(name="fla", status="note", detail=f"{detail}: kernels in plain torch are used")
-    return Finding(
-        name="fla", status="ok", detail="can be imported" + ("" if cuda else "; needs a CUDA device")
-    )
+    return Finding(name="fla", status="ok", detail="can be imported")
 
 
 def _model() -> Iterator[Finding]:
@@ -134,6 +134,5 @@ def _log() -> Iterator[Finding]:
         detail=f"in {str(folder)!r}" if folder else "off (STTX_LOG_DIR is not set)",
     )
     free = shutil.disk_usage(".").free
-    yield Finding(
-        name="disk", status="ok" if free > 1 << 30 else "note", detail=f"{free / 1e9:.1f} GB free here"
-    )
+    enough = free > _LITTLE_SPACE
+    yield Finding(name="disk", status="ok" if enough else "note", detail=f"{free / 1e9:.1f} GB free here")

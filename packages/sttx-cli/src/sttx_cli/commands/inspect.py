@@ -28,6 +28,7 @@ def command(path: str, as_json: bool) -> None:
     emit_table(f"{path}: {_TITLES[told['kind']]}", facts(rows))
 
 
+_MOST_ORIGINS = 10
 _TITLES = {
     "stream": "a run of `sttx train`; every file as it was saved",
     "pretrain": "a run of `sttx pretrain`; every file as it was saved",
@@ -55,8 +56,15 @@ def _run(told: Mapping[str, Any]) -> dict[str, object]:
         f"{model['vocab_size']:,} tokens, sha256 {model['sha256'][:16]}…",
         "device": f"{told['device']}, {told['dtype']}",
         "kernel": f"{told['kernel']} ({told['kernel_reason']})",
-        **{f"traces of {origin}": f"{count:,}" for origin, count in list(told["cursor"].items())[:10]},
+        "traces taken in": _origins(told["cursor"]),
     }
+
+
+def _origins(cursor: Mapping[str, int]) -> str:
+    shown = [f"{count:,} of {origin}" for origin, count in list(cursor.items())[:_MOST_ORIGINS]]
+    if len(cursor) > _MOST_ORIGINS:
+        shown.append(f"and of {len(cursor) - _MOST_ORIGINS:,} more")
+    return "\n".join(shown) or "none"
 
 
 def _model(told: Mapping[str, Any]) -> dict[str, object]:

@@ -45,9 +45,27 @@ from sttx_train.wkv import BACKENDS, Backend
     default=None,
     help=f"A folder, a .pth or .safetensors file, or an id of Hugging Face's hub; by default {EMBEDDED}.",
 )
-@click.option("--device", type=click.Choice(get_args(Device)), default="auto", show_default=True)
-@click.option("--dtype", type=click.Choice(get_args(Number)), default="auto", show_default=True)
-@click.option("--kernel", type=click.Choice(BACKENDS), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(get_args(Device)),
+    default="auto",
+    show_default=True,
+    help="Where the model runs; auto takes a GPU where there is one.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(get_args(Number)),
+    default="auto",
+    show_default=True,
+    help="Number type of the model's weights; auto takes float32 on a CPU, bfloat16 on a GPU.",
+)
+@click.option(
+    "--kernel",
+    type=click.Choice(BACKENDS),
+    default="auto",
+    show_default=True,
+    help="What computes the recurrence; auto takes the fastest that runs on the device.",
+)
 @config_options(StreamConfig)
 @config_options(LearnerConfig, types={"scope": CommaList(parse_scopes)})
 @config_options(PhraseConfig, prefix="phrase_")

@@ -36,18 +36,24 @@ class LearnerConfig:
     """How the learner learns. Rates were chosen by measurement; docs/log.md has the figures.
 
     Attributes:
-        scope: which tensors learn.
+        scope: which tensors learn, one or more with commas between: state (S0 and the hypernetwork), bias (an
+            output bias), vectors (norms, mixes, decay and gate biases), head (the output matrix), all (every
+            weight of the model).
         inject: add S0 at every window, only at a document's start, or never.
-        phrases: phrases inside the model: on, off, or kept only while they cost no bits.
-        lr_state, lr_hypernet, lr_bias, lr_vectors, lr_weights: AdamW learning rates by kind of tensor.
-        weight_decay: AdamW's, on all of them.
-        clip: largest norm of the whole gradient.
+        phrases: phrases inside the model: on, off, or auto: kept only while they cost no bits.
+        lr_state: learning rate of S0.
+        lr_hypernet: learning rate of the hypernetwork.
+        lr_bias: learning rate of the output bias, where the scope names it.
+        lr_vectors: learning rate of the model's vectors, where the scope names them.
+        lr_weights: learning rate of the model's matrices, where the scope names them.
+        weight_decay: AdamW's weight decay, on everything that learns.
+        clip: largest norm of the whole gradient; a longer one is shortened to it.
         replay_rows: replayed windows beside each step's new ones (0: no replay).
-        replay_weight: weight of their mean loss against the new windows'.
+        replay_weight: weight of the replayed windows' mean loss beside the new windows'.
         replay_capacity: most windows kept for replay.
-        sessions: most documents whose states are carried.
+        sessions: most documents whose states are carried; the least recently used is forgotten.
         frozen: also price every window with the frozen model, its own state carried, for comparison.
-        seed: of the hypernetwork's first layers and of replay's draws.
+        seed: seed of the hypernetwork's first layers and of replay's draws.
     """
 
     scope: tuple[Scope, ...] = ("state",)

@@ -31,21 +31,24 @@ class PretrainConfig:
     """How to pretrain.
 
     Attributes:
-        vocab_size, hidden_size, layers, head_size: the model's sizes.
+        vocab_size: ids of the vocabulary, which are rows of the embedding and of the head.
+        hidden_size: width of the model, a multiple of the head size.
+        layers: number of the model's layers.
+        head_size: side of each head's square state.
         ctx: tokens of a window.
-        batch: streams read side by side.
-        lr: peak learning rate; the decay bias ``w0`` learns at twice this rate, as published.
-        warmup: steps of linear warm-up; then a cosine down to ``lr * final``.
-        final: learning rate at the end, as a share of ``lr``.
+        batch: streams of text read side by side.
+        lr: learning rate at its peak; the decay bias ``w0`` learns at twice this rate, as published.
+        final: learning rate at the end, as a share of the peak.
+        warmup: steps in which the learning rate rises to its peak; then it falls along a cosine.
         steps: stop after this many steps (0: no such limit).
         minutes: stop after this much time (0: no such limit).
         reset: probability that a stream's state is reset at a window.
-        weight_decay: on matrices only.
-        clip: largest norm of the gradient.
+        weight_decay: AdamW's weight decay, on matrices only.
+        clip: largest norm of the gradient; a longer one is shortened to it.
         bf16: run matrix products in bfloat16 (weights stay float32).
         compile: compile the model with torch.compile (needs a C++ compiler).
         checkpoint_every: steps between checkpoints.
-        seed: of initialisation and resets.
+        seed: seed of the initial weights and of the resets.
     """
 
     vocab_size: int
