@@ -1,11 +1,14 @@
 """Models and inputs that the tests of this package share."""
 
+import random
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from sttx_core.tokenizers import ByteTokenizer
-from sttx_train.formats import save_model
+from sttx_core.traces import AssistantMessage, Meta, ToolResult, ToolUse, UserMessage
+from sttx_train.formats import load_model, save_model
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 
@@ -81,3 +84,45 @@ def edit_tensors():
             save_file(copies, path / "model.safetensors")
 
     return edited
+
+
+@pytest.fixture(scope="session")
+def tiny(make_model, tmp_path_factory):
+    """Return a function that loads a tiny random model of bytes from its folder, another for each seed."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def load(seed=0, dtype=torch.float32):
+        path = folder / f"tiny-{seed}"
+        if not path.exists():
+            sizes = {"vocab_size": 257, "hidden_size": 64, "num_layers": 2, "head_size": 32}
+            save_model(make_model(seed, **sizes), path, tokenizer=ByteTokenizer())
+        return load_model(path, dtype=dtype)
+
+    return load
+
+
+WORDS = ["the", "file", "was", "read", "again", "and", "the", "test", "that", "failed", "now", "passes"]
+
+
+@pytest.fixture(scope="session")
+def talk():
+    """Return a function that makes traces of interleaved sessions that repeat themselves."""
+
+    def make(count, *, sessions=2, seed=0):
+        dice = random.Random(seed)
+        traces = []
+        for number in range(count):
+            session = f"s{dice.randrange(sessions)}"
+            meta = Meta(session=session, origin=f"/traces/{session}.jsonl", uid=str(number))
+            text = " ".join(dice.choices(WORDS, k=dice.randrange(3, 9)))
+            traces.append(
+                (
+                    UserMessage(meta=meta, text=text),
+                    AssistantMessage(meta=meta, text=text),
+                    ToolUse(meta=meta, name="Bash", input={"command": text}, id=str(number)),
+                    ToolResult(meta=meta, name="Bash", output=text, id=str(number)),
+                )[number % 4]
+            )
+        return traces
+
+    return make

@@ -1,0 +1,408 @@
+"""The loop: what a run writes, when it ends, and that a resumed run is the uninterrupted one."""
+
+import itertools
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+
+from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.phrases import PhraseConfig
+from sttx_core.render import render
+from sttx_core.traces import Meta, Other, UserMessage
+from sttx_train.checkpoint import CheckpointStore
+from sttx_train.online import LearnerConfig
+from sttx_train.stream import METRICS, TIME_FIELDS, StreamConfig, StreamTrainer
+
+LEARNING: dict[str, Any] = {"phrases": "on", "replay_rows": 2, "sessions": 3}
+STREAM: dict[str, Any] = {"window": 32, "checkpoint_every": 3}
+
+
+@pytest.fixture
+def make(tiny, tmp_path):
+    """Return a function that makes a trainer with checkpoints; `None` for none."""
+
+    def trainer(directory="run", *, seed=0, resume=False, learning=None, **stream):
+        return StreamTrainer(
+            tiny(seed),
+            LearnerConfig(**(LEARNING | (learning or {}))),
+            StreamConfig(**(STREAM | stream)),
+            directory=tmp_path / directory if directory else None,
+            phrase_config=PhraseConfig(window=64, capacity=16),
+            resume=resume,
+        )
+
+    return trainer
+
+
+def metrics(trainer):
+    lines = (trainer.store.directory / METRICS).read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def lasting(rows):
+    """Metrics without what differs from run to run."""
+    return [{name: value for name, value in row.items() if name not in TIME_FIELDS} for row in rows]
+
+
+def left(traces, cursor):
+    """What a source delivers after a cursor: the first traces of each origin are dropped."""
+    had = dict(cursor)
+    for trace in traces:
+        if had.get(trace.meta.origin, 0):
+            had[trace.meta.origin] -= 1
+        else:
+            yield trace
+
+
+def everything(trainer):
+    """All that a run has learned and remembers, to compare with another's."""
+    saved = trainer.store.load()
+    tensors = {f"{file}/{name}": t for file, group in saved.tensors.items() for name, t in group.items()}
+    documents = {name: saved.documents[name] for name in ("stream", "learner", "phrases", "phrase_list")}
+    documents["stream"].pop("metrics_bytes")  # times are written with more digits or fewer
+    return tensors, documents
+
+
+def assert_same_run(one, other):
+    assert lasting(metrics(one)) == lasting(metrics(other))
+    (tensors, documents), (others, other_documents) = everything(one), everything(other)
+    assert documents == other_documents
+    assert tensors.keys() == others.keys()
+    assert [name for name, tensor in tensors.items() if not torch.equal(tensor, others[name])] == []
+
+
+class TestRun:
+    def test_every_token_is_paid_once(self, make, talk):
+        trainer, traces = make(), talk(24)
+        totals = trainer.run(traces)
+        size = sum(len(render(trace).encode()) for trace in traces)
+        assert totals.bytes == totals.tokens == size
+        assert totals.model_steps < totals.tokens, "phrases save steps"
+        assert totals == trainer.totals and totals.windows == totals.steps
+
+    def test_one_line_a_step_and_totals_that_add_up(self, make, talk):
+        trainer, reports = make(), []
+        totals = trainer.run(talk(24), lambda progress: reports.append(progress.report.score))
+        rows = metrics(trainer)
+        assert [row["step"] for row in rows] == list(range(1, totals.steps + 1))
+        assert totals.bits == pytest.approx(sum(score.bits for score in reports))
+        assert totals.frozen_bits == pytest.approx(sum(score.frozen_bits for score in reports))
+        assert rows[-1]["bpb"]["paid"] == totals.bpb_paid == pytest.approx(totals.bits / totals.bytes)
+        assert rows[-1]["bpb"]["frozen"] == totals.bpb_frozen
+        for name in ("bytes", "tokens", "model_steps"):
+            assert rows[-1][name] == getattr(totals, name) == sum(getattr(s, name) for s in reports)
+        for row, score in zip(rows, reports, strict=True):
+            assert row["bpb"]["now"] == pytest.approx(score.bits / score.bytes)
+
+    def test_a_listener_sees_what_is_written(self, make, talk):
+        trainer, seen = make(), []
+        trainer.run(talk(12), lambda progress: seen.append(progress.metrics))
+        assert seen == metrics(trainer) and len(seen) > 3
+
+    def test_windows_of_several_documents_make_one_step(self, make, talk):
+        totals = make(batch=2, learning={"sessions": 8}).run(talk(40, sessions=3))
+        assert totals.steps < totals.windows <= 2 * totals.steps
+
+    def test_the_stream_ends_with_what_is_left(self, make):
+        totals = make().run([UserMessage(meta=Meta(session="a"), text="short")])
+        assert (totals.steps, totals.bytes) == (1, len("User: short\n\n"))
+
+    def test_a_stream_of_nothing_is_a_run_of_no_steps(self, make):
+        trainer = make()
+        trainer.run([Other(meta=Meta(session="a", origin="o"), kind="summary", raw={})])
+        assert trainer.totals.steps == 0 and trainer.report()["bpb"] == {"paid": None, "frozen": None}
+        assert metrics(trainer) == [] and trainer.checkpoint.name == "step-00000000"
+        assert make(resume=True).cursor == {"o": 1}
+
+    def test_pairs_are_paid_for_their_completions_only(self, make, talk):
+        traces = talk(24)
+        everything, completions = make("all").run(traces), make("pairs", api_pairs=True).run(traces)
+        assert 0 < completions.bytes < everything.bytes
+        assert completions.tokens > completions.bytes
+
+    def test_a_prompt_longer_than_a_window_is_read_unpaid(self, make):
+        meta, trainer = Meta(session="a"), make(api_pairs=True)
+        trainer.run([UserMessage(meta=meta, text="why " * 30), *talk_back(meta)])
+        rows = metrics(trainer)
+        assert rows[0]["bpb"]["now"] is None and rows[0]["bytes"] == 0 < rows[0]["tokens"]
+        assert rows[-1]["bytes"] == len(" because\n\n")
+
+    def test_without_the_frozen_model_nothing_is_said_of_it(self, make, talk):
+        trainer = make(learning={"frozen": False})
+        trainer.run(talk(8))
+        assert {row["bpb"]["frozen"] for row in metrics(trainer)} == {None}
+        assert trainer.report()["bpb"]["frozen"] is None
+
+    def test_loss_on_a_repeated_stream_falls(self, make, talk):
+        trainer = make(None, learning={"lr_state": 0.03, "phrases": "off"})
+        traces, rounds, before = talk(8, sessions=1), [], 0.0
+        for _ in range(5):
+            totals = trainer.run(traces)
+            rounds.append(totals.bits - before)
+            before = totals.bits
+        assert rounds[-1] < 0.7 * rounds[0]
+        assert totals.bpb_paid < totals.bpb_frozen
+
+    def test_what_a_run_holds_does_not_grow(self, make, talk):
+        trainer = make(None, learning={"sessions": 2, "replay_capacity": 4})
+        held = []
+        for number in range(3):
+            trainer.run(talk(12, sessions=5, seed=number))
+            held.append(held_bytes(trainer))
+        assert held[0] > 0 and held[-1] <= 1.01 * held[1]
+        assert len(trainer.learner.replay) == 4 and len(trainer.learner.sessions) == 2
+
+
+def talk_back(meta):
+    from sttx_core.traces import AssistantMessage
+
+    return [AssistantMessage(meta=meta, text="because")]
+
+
+def held_bytes(trainer):
+    """Memory of all that a run carries from step to step, as its checkpoint would hold it."""
+    from sttx_train.online.persistence import learner_tensors
+
+    groups = learner_tensors(trainer.learner)
+    return sum(tensor.nbytes for group in groups.values() for tensor in group.values())
+
+
+class TestEnd:
+    def test_it_stops_after_the_steps_asked_for(self, make, talk):
+        trainer, taken = make(steps=5), []
+        trainer.run(trace for trace in talk(60) if not taken.append(trace))
+        assert trainer.totals.steps == 5 and len(taken) < 30, "no more is read than is needed"
+        assert trainer.checkpoint.name == "step-00000005"
+        assert sum(trainer.cursor.values()) == len(taken)
+
+    def test_steps_are_counted_from_the_streams_start(self, make, talk):
+        make(steps=4).run(talk(60))
+        again = make(steps=4, resume=True)
+        assert again.run(iter(())).steps == 4
+        further = make(steps=6, resume=True)
+        assert further.run(left(talk(60), further.cursor)).steps == 6
+
+    def test_stop_ends_after_the_step_at_hand_and_saves(self, make, talk):
+        trainer = make()
+        trainer.run(talk(60), lambda progress: progress.totals.steps == 4 and trainer.stop())
+        assert trainer.totals.steps == 4 and len(metrics(trainer)) == 4
+        assert trainer.store.load().step == 4
+
+    def test_stop_between_steps_keeps_the_last_checkpoint(self, make, talk):
+        trainer, traces = make(checkpoint_every=1), talk(60)
+
+        def until_stopped():
+            for trace in traces:
+                yield trace
+                if trainer.totals.steps == 2:
+                    trainer.stop()
+
+        trainer.run(until_stopped())
+        again = make(checkpoint_every=1, resume=True)
+        assert again.totals.steps == 2
+        assert sum(again.cursor.values()) <= sum(trainer.cursor.values())
+
+    def test_checkpoints_come_as_often_as_asked_and_as_many_are_kept(self, make, talk):
+        trainer = make(steps=11, checkpoint_every=3, keep=2)
+        trainer.run(talk(60))
+        names = sorted(path.name for path in trainer.store.directory.glob("step-*"))
+        assert names == ["step-00000009", "step-00000011"]
+
+    def test_without_a_folder_nothing_is_written(self, make, talk, tmp_path, monkeypatch):
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        monkeypatch.chdir(empty)
+        before = sorted(tmp_path.rglob("*"))
+        trainer = make(None)
+        assert trainer.run(talk(12)).steps > 2
+        assert trainer.save() is None and trainer.checkpoint is None
+        assert sorted(tmp_path.rglob("*")) == before
+
+    def test_the_cursor_counts_every_trace_by_origin(self, make, talk):
+        trainer, traces = make(), talk(24)
+        trainer.run([*traces, Other(meta=Meta(session="s0", origin="elsewhere"), kind="x", raw={})])
+        wanted = {"elsewhere": 1}
+        for trace in traces:
+            wanted[trace.meta.origin] = wanted.get(trace.meta.origin, 0) + 1
+        assert trainer.cursor == wanted == trainer.store.load().documents["stream"]["cursor"]
+
+
+class TestResume:
+    """Steps after the checkpoint that a killed run leaves behind are run again, and come out the same."""
+
+    TRACES = 18
+
+    @pytest.mark.parametrize("options", [{}, {"batch": 2}, {"api_pairs": True}], ids=str)
+    @pytest.mark.parametrize("died_after", [[1, 4], [5, 2], [8, 1, 1, 3]], ids=str)
+    def test_interrupted_anywhere_it_is_the_uninterrupted_run(self, make, talk, options, died_after):
+        traces = talk(self.TRACES)
+        whole = make("whole", **options)
+        whole.run(traces)
+        torn = make("torn", **options)
+        torn.save()
+        for count in died_after:
+            with pytest.raises(Died):
+                torn.run(left(traces, torn.cursor), die_after(count))
+            torn = make("torn", resume=True, **options)
+        torn.run(left(traces, torn.cursor))
+        assert whole.totals == torn.totals
+        assert_same_run(whole, torn)
+
+    @pytest.mark.parametrize("learning", [{"phrases": "auto"}, {"scope": ("bias", "vectors"), "seed": 3}])
+    def test_other_ways_to_learn_resume_as_well(self, make, talk, learning):
+        traces = talk(self.TRACES)
+        whole = make("whole", learning=learning)
+        whole.run(traces)
+        torn = make("torn", learning=learning)
+        with pytest.raises(Died):
+            torn.run(traces, die_after(7))
+        torn = make("torn", learning=learning, resume=True)
+        assert torn.totals.steps == 6
+        torn.run(left(traces, torn.cursor))
+        assert_same_run(whole, torn)
+
+    def test_interrupted_while_the_rest_is_flushed(self, make, talk):
+        traces = talk(12, sessions=6)
+        whole = make("whole", checkpoint_every=1, learning={"sessions": 8})
+        whole.run(traces)
+        torn = make("torn", checkpoint_every=1, learning={"sessions": 8})
+        with pytest.raises(Died):
+            torn.run(traces, die_after(whole.totals.steps - 1))
+        torn = make("torn", checkpoint_every=1, learning={"sessions": 8}, resume=True)
+        assert list(left(traces, torn.cursor)) == [], "only what waits in windows is left"
+        torn.run(iter(()))
+        assert_same_run(whole, torn)
+
+    def test_a_stopped_run_goes_on_as_if_it_had_not(self, make, talk):
+        traces = talk(self.TRACES)
+        whole = make("whole")
+        whole.run(traces)
+        torn = make("torn")
+        torn.run(traces, lambda progress: progress.totals.steps == 4 and torn.stop())
+        torn = make("torn", resume=True)
+        torn.run(left(traces, torn.cursor))
+        assert_same_run(whole, torn)
+
+    def test_what_was_not_resumed_differs(self, make, talk):
+        """The comparison can fail: a run that went on without its phrases and averages is another."""
+        traces = talk(self.TRACES)
+        whole, fresh = make("whole"), make("fresh")
+        whole.run(traces)
+        fresh.run(traces[5:])
+        assert lasting(metrics(whole))[-1] != lasting(metrics(fresh))[-1]
+
+    def test_a_run_that_died_before_its_first_checkpoint_leaves_no_lines_behind(self, make, talk):
+        with pytest.raises(Died):
+            make().run(talk(20), die_after(2))
+        trainer = make()
+        trainer.run(talk(20))
+        assert [row["step"] for row in metrics(trainer)] == list(range(1, trainer.totals.steps + 1))
+
+
+class Died(Exception):
+    """The process ended here."""
+
+
+def die_after(steps):
+    count = itertools.count(1)
+
+    def listener(progress):
+        if next(count) == steps:
+            raise Died
+
+    return listener
+
+
+class TestRefusals:
+    @pytest.fixture
+    def run(self, make, talk):
+        trainer = make()
+        trainer.run(talk(12))
+        return trainer
+
+    def test_a_folder_with_a_run_is_not_written_over(self, run, make):
+        with pytest.raises(UsageError, match="already holds a run; continue it with --resume"):
+            make()
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"seed": 1}, "base_sha256"),
+            ({"window": 64}, "stream_config"),
+            ({"batch": 2}, "stream_config"),
+            ({"api_pairs": True}, "stream_config"),
+            ({"learning": {"scope": ("state", "bias")}}, "learning"),
+            ({"learning": {"lr_state": 0.2}}, "learning"),
+        ],
+        ids=str,
+    )
+    def test_another_run_is_not_resumed(self, run, make, change, said):
+        before = lasting(metrics(run))
+        with pytest.raises(CheckpointError, match=f"has {said} .* and this run has"):
+            make(resume=True, **change)
+        assert lasting(metrics(run)) == before
+
+    @pytest.mark.parametrize("change", [{"steps": 3}, {"checkpoint_every": 1}, {"keep": 1}], ids=str)
+    def test_what_shapes_nothing_may_change(self, run, make, change):
+        assert make(resume=True, **change).totals == run.totals
+
+    def test_resuming_needs_a_folder_and_a_checkpoint(self, make):
+        with pytest.raises(UsageError, match="--checkpoint-dir"):
+            make(None, resume=True)
+        with pytest.raises(CheckpointError, match="start without resuming"):
+            make("nothing here", resume=True)
+
+    def test_metrics_that_are_shorter_than_saved_are_refused(self, run, make):
+        path = run.store.directory / METRICS
+        path.write_bytes(path.read_bytes()[:-5])
+        with pytest.raises(CheckpointError, match="shorter than its checkpoint says"):
+            make(resume=True)
+        path.unlink()
+        with pytest.raises(CheckpointError, match="shorter than its checkpoint says"):
+            make(resume=True)
+
+    def test_metrics_of_steps_after_the_checkpoint_are_dropped(self, run, make):
+        path = run.store.directory / METRICS
+        saved = path.read_bytes()
+        path.write_bytes(saved + b'{"step": 99}\n{"st')
+        make(resume=True)
+        assert path.read_bytes() == saved
+
+    @pytest.mark.parametrize(
+        "options",
+        [{"steps": -1}, {"window": 0}, {"batch": 0}, {"checkpoint_every": -1}, {"keep": 0}],
+        ids=str,
+    )
+    def test_bad_options_are_refused_by_name(self, options):
+        (name,) = options
+        with pytest.raises(UsageError, match=f"--{name.replace('_', '-')} must be at least"):
+            StreamConfig(**options)
+
+
+class TestReport:
+    def test_it_is_json_and_agrees_with_the_totals(self, make, talk):
+        trainer = make()
+        totals = trainer.run(talk(24))
+        report = json.loads(json.dumps(trainer.report(), allow_nan=False))
+        assert {name: report[name] for name in ("steps", "windows", "bytes", "tokens", "model_steps")} == {
+            name: value for name, value in asdict(totals).items() if not name.endswith("bits")
+        }
+        assert report["phrases"]["steps_saved"] == totals.tokens - totals.model_steps > 0
+        assert report["phrases"]["live"] == len(trainer.learner.table) > 0
+        assert report["replay"] == {"size": totals.windows, "draws": 2 * (totals.steps - 1)}
+        assert report["model"]["sha256"] == trainer.loaded.sha256
+        assert report["norm_s0"] > 0 and report["scope"] == ["state"]
+        assert report["checkpoint"] == str(trainer.checkpoint)
+        heads = 2 * 2 * 32 * 32
+        assert report["trainable_parameters"] == heads + sum(
+            weight.numel() for weight in trainer.learner.hypernet.parameters()
+        )
+
+    def test_a_checkpoint_holds_the_report_of_its_step(self, make, talk):
+        trainer = make()
+        trainer.run(talk(24))
+        saved = CheckpointStore(trainer.store.directory).load().documents["report"]
+        assert saved | {"checkpoint": None} == trainer.report() | {"checkpoint": None}
