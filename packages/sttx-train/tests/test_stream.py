@@ -76,7 +76,7 @@ def assert_same_run(one, other):
 
 class TestRun:
     def test_every_token_is_paid_once(self, make, talk):
-        trainer, traces = make(), talk(24)
+        trainer, traces = make(None), talk(16)
         totals = trainer.run(traces)
         size = sum(len(render(trace).encode()) for trace in traces)
         assert totals.bytes == totals.tokens == size
@@ -85,7 +85,7 @@ class TestRun:
 
     def test_one_line_a_step_and_totals_that_add_up(self, make, talk):
         trainer, reports = make(), []
-        totals = trainer.run(talk(24), lambda progress: reports.append(progress.report.score))
+        totals = trainer.run(talk(12), lambda progress: reports.append(progress.report.score))
         rows = metrics(trainer)
         assert [row["step"] for row in rows] == list(range(1, totals.steps + 1))
         assert totals.bits == pytest.approx(sum(score.bits for score in reports))
@@ -103,7 +103,7 @@ class TestRun:
         assert seen == metrics(trainer) and len(seen) > 3
 
     def test_windows_of_several_documents_make_one_step(self, make, talk):
-        totals = make(batch=2, learning={"sessions": 8}).run(talk(40, sessions=3))
+        totals = make(None, batch=2, learning={"sessions": 8}).run(talk(18, sessions=3))
         assert totals.steps < totals.windows <= 2 * totals.steps
 
     def test_the_stream_ends_with_what_is_left(self, make):
@@ -118,8 +118,8 @@ class TestRun:
         assert make(resume=True).cursor == {"o": 1}
 
     def test_pairs_are_paid_for_their_completions_only(self, make, talk):
-        traces = talk(24)
-        everything, completions = make("all").run(traces), make("pairs", api_pairs=True).run(traces)
+        traces = talk(12)
+        everything, completions = make(None).run(traces), make(None, api_pairs=True).run(traces)
         assert 0 < completions.bytes < everything.bytes
         assert completions.tokens > completions.bytes
 
@@ -137,13 +137,13 @@ class TestRun:
         assert trainer.report()["bpb"]["frozen"] is None
 
     def test_loss_on_a_repeated_stream_falls(self, make, talk):
-        trainer = make(None, learning={"lr_state": 0.03, "phrases": "off"})
-        traces, rounds, before = talk(8, sessions=1), [], 0.0
-        for _ in range(5):
+        trainer = make(None, learning={"scope": ("state", "bias"), "phrases": "off"})
+        traces, rounds, before = talk(6, sessions=1), [], 0.0
+        for _ in range(4):
             totals = trainer.run(traces)
             rounds.append(totals.bits - before)
             before = totals.bits
-        assert rounds[-1] < 0.7 * rounds[0]
+        assert rounds[-1] < 0.8 * rounds[0]
         assert totals.bpb_paid < totals.bpb_frozen
 
     def test_what_a_run_holds_does_not_grow(self, make, talk):
@@ -222,7 +222,7 @@ class TestEnd:
         assert sorted(tmp_path.rglob("*")) == before
 
     def test_the_cursor_counts_every_trace_by_origin(self, make, talk):
-        trainer, traces = make(), talk(24)
+        trainer, traces = make(), talk(8)
         trainer.run([*traces, Other(meta=Meta(session="s0", origin="elsewhere"), kind="x", raw={})])
         wanted = {"elsewhere": 1}
         for trace in traces:
@@ -233,11 +233,14 @@ class TestEnd:
 class TestResume:
     """Steps after the checkpoint that a killed run leaves behind are run again, and come out the same."""
 
-    TRACES = 18
+    TRACES = 16
 
-    @pytest.mark.parametrize("options", [{}, {"batch": 2}, {"api_pairs": True}], ids=str)
-    @pytest.mark.parametrize("died_after", [[1, 4], [5, 2], [8, 1, 1, 3]], ids=str)
-    def test_interrupted_anywhere_it_is_the_uninterrupted_run(self, make, talk, options, died_after):
+    @pytest.mark.parametrize(
+        ("died_after", "options"),
+        [([1, 4], {}), ([8, 1, 1, 3], {}), ([5, 2], {"batch": 2}), ([7, 4], {"api_pairs": True})],
+        ids=str,
+    )
+    def test_interrupted_anywhere_it_is_the_uninterrupted_run(self, make, talk, died_after, options):
         traces = talk(self.TRACES)
         whole = make("whole", **options)
         whole.run(traces)
@@ -385,7 +388,7 @@ class TestRefusals:
 class TestReport:
     def test_it_is_json_and_agrees_with_the_totals(self, make, talk):
         trainer = make()
-        totals = trainer.run(talk(24))
+        totals = trainer.run(talk(14))
         report = json.loads(json.dumps(trainer.report(), allow_nan=False))
         assert {name: report[name] for name in ("steps", "windows", "bytes", "tokens", "model_steps")} == {
             name: value for name, value in asdict(totals).items() if not name.endswith("bits")
@@ -403,6 +406,6 @@ class TestReport:
 
     def test_a_checkpoint_holds_the_report_of_its_step(self, make, talk):
         trainer = make()
-        trainer.run(talk(24))
+        trainer.run(talk(6))
         saved = CheckpointStore(trainer.store.directory).load().documents["report"]
         assert saved | {"checkpoint": None} == trainer.report() | {"checkpoint": None}
