@@ -304,7 +304,7 @@ def test_the_environment_is_read_in_the_listed_files_only():
 
 @pytest.mark.parametrize("name", sorted(ENVIRONMENT))
 def test_every_variable_is_explained_where_it_is_read_and_in_the_documentation(name):
-    page = (ROOT / "docs" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "environment.md").read_text()
     docstring = ast.get_docstring(tree(name)) or ""
     asked = [node.args[0] for called, node in calls(name) if called.endswith(("environ.get", "getenv"))]
     variables = {

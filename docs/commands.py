@@ -1,0 +1,43 @@
+"""Writes `cli.md` from what `sttx` says of itself: `uv run python docs/commands.py`.
+
+So help is written once, beside what it is about. A test fails while the page says anything else.
+"""
+
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("cli.md")
+WIDTH = 100
+TOP = """\
+# The command line
+
+What `sttx` and each of its commands say with `--help`. Data goes to standard output, talk and progress to
+standard error; with `--json` standard output is one JSON object. Exit codes: 0 done, 1 failed, 2 the caller's
+mistake.
+
+<!-- Written by docs/commands.py: change a help text where it stands in the code. -->
+"""
+
+
+def helps() -> dict[str, str]:
+    """Return the help of every command line that has one, wrapped to the page, the group's own first."""
+    import click
+
+    from sttx_cli.app import cli
+
+    with click.Context(cli, info_name="sttx", terminal_width=WIDTH, **cli.context_settings) as group:
+        found = {"sttx": cli.get_help(group)}
+        for name in cli.list_commands(group):
+            command = cli.get_command(group, name)
+            assert command is not None, name
+            with click.Context(command, group, info_name=name, terminal_width=WIDTH) as context:
+                found[f"sttx {name}"] = command.get_help(context)
+    return found
+
+
+def page() -> str:
+    """Return the page as it should be."""
+    return "\n".join([TOP, *(f"## {name}\n\n```text\n{text}\n```\n" for name, text in helps().items())])
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
