@@ -1,0 +1,122 @@
+"""Options follow their config: names, types, defaults and help, and what it refuses."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sttx_cli.options import CommaList, attribute_docs, build, config_options, sentence
+from sttx_core.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Sizes of a thing.
+
+    Attributes:
+        rows, columns: how large it is; one text
+            for both.
+        rate: share of ``rows``: 0 to 1.
+        kind: what it is.
+        loud: say so.
+        tags: words of it.
+        name: what it is called.
+    """
+
+    rows: int = 3
+    columns: int = 4
+    rate: float = 0.5
+    kind: Literal["flat", "deep"] = "flat"
+    loud: bool = False
+    tags: tuple[str, ...] = ("a", "b")
+    name: str = "x"
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise UsageError(f"--rows must be at least 1, not {self.rows!r}")
+
+
+def split(text: str) -> tuple[str, ...]:
+    if not text:
+        raise UsageError("no tag")
+    return tuple(text.split(","))
+
+
+def invoke(*arguments: str, prefix: str = "", skip: tuple[str, ...] = ()):
+    """Run a command that has the config's options; return the config, and the result."""
+    found = []
+
+    @click.command
+    @config_options(Sizes, prefix=prefix, skip=skip, types={"tags": CommaList(split)})
+    def command(**options):
+        found.append(build(Sizes, options, prefix=prefix, **dict.fromkeys(skip, 9)))
+        assert options == {}, "build takes what it uses"
+
+    result = CliRunner().invoke(command, list(arguments))
+    return (found[0] if found else None), result
+
+
+def test_defaults_are_the_configs():
+    assert invoke()[0] == Sizes()
+
+
+def test_every_field_can_be_given():
+    line = ["--rows", "7", "--columns", "8", "--rate", "0.25", "--kind", "deep"]
+    line += ["--loud", "--tags", "c,d", "--name", "y"]
+    wanted = Sizes(rows=7, columns=8, rate=0.25, kind="deep", loud=True, tags=("c", "d"), name="y")
+    assert invoke(*line)[0] == wanted
+    assert invoke("--no-loud")[0] == Sizes()
+
+
+def test_a_prefix_leads_every_name():
+    assert invoke("--thing-rows", "7", prefix="thing_")[0] == Sizes(rows=7)
+    assert "No such option" in invoke("--rows", "7", prefix="thing_")[1].output
+
+
+def test_what_is_skipped_is_no_option_and_comes_from_the_caller():
+    config, result = invoke("--columns", "5", skip=("rows",))
+    assert (config.rows, config.columns) == (9, 5)
+    assert invoke("--rows", "1", skip=("rows",))[1].exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "line", [["--rows", "x"], ["--rate", "x"], ["--kind", "round"], ["--loud", "x"]], ids=" ".join
+)
+def test_a_wrong_type_is_the_callers_mistake(line):
+    assert invoke(*line)[1].exit_code == 2
+
+
+@pytest.mark.parametrize("line", [["--rows", "0"], ["--tags", ""]], ids=" ".join)
+def test_what_the_config_refuses_is_refused(line):
+    assert isinstance(invoke(*line)[1].exception, UsageError)
+
+
+def test_help_is_what_the_docstring_says():
+    text = " ".join(invoke("--help")[1].output.split())
+    assert "--rate FLOAT Share of rows: 0 to 1. [default: 0.5]" in text
+    assert "--tags LIST Words of it. [default: a,b]" in text
+    assert "--kind [flat|deep] What it is. [default: flat]" in text
+    assert text.count("How large it is; one text for both.") == 2
+
+
+def test_docs_of_names_that_share_an_entry():
+    docs = attribute_docs(Sizes)
+    assert docs["rows"] == docs["columns"] == "how large it is; one text for both."
+    assert list(docs) == ["rows", "columns", "rate", "kind", "loud", "tags", "name"]
+
+
+def test_a_field_without_a_word_is_our_bug():
+    @dataclass(frozen=True)
+    class Mute:
+        """Says nothing."""
+
+        rows: int = 1
+
+    with pytest.raises(KeyError, match="rows"):
+        config_options(Mute)(lambda **_: None)
+
+
+def test_sentences():
+    assert (sentence("seed of ``w0``."), sentence("S0."), sentence("")) == ("Seed of w0.", "S0.", "")
