@@ -71,13 +71,19 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps <= 0 and self.minutes <= 0:
+        if self.steps == 0 and self.minutes == 0:
             raise UsageError("pretraining needs an end: give --steps or --minutes")
         for name in ("ctx", "batch", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)!r}"
-                )
+                raise UsageError(f"{_option(name)} must be at least 1, not {getattr(self, name)!r}")
+        for name in ("steps", "minutes", "warmup", "final", "reset", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{_option(name)} must not be negative: {getattr(self, name)!r}")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{_option(name)} must be above 0, not {getattr(self, name)!r}")
+        if self.reset > 1:
+            raise UsageError(f"--reset is a probability, not {self.reset!r}")
 
     def model_config(self) -> RWKV7Config:
         """Return the sizes of the model."""
@@ -99,6 +105,10 @@ class PretrainStep:
     grad_norm: float
     tokens: int
     seconds: float
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 class Pretrainer:
@@ -208,9 +218,9 @@ class Pretrainer:
         saved, config = checkpoint.documents["config"], asdict(self.config)
         for name in _SHAPING:
             if saved[name] != config[name]:
-                option = name.replace("_", "-")
                 raise UsageError(
-                    f"the run to resume has --{option} {saved[name]!r}, not {config[name]!r}: give the same"
+                    f"the run to resume has {_option(name)} {saved[name]!r}, not {config[name]!r}: "
+                    "give the same"
                 )
         self.model.load_state_dict(checkpoint.tensors["model"])
         groups = self.optimizer.state_dict()["param_groups"]

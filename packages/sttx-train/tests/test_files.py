@@ -1,0 +1,121 @@
+"""Files that are wholly there or not at all."""
+
+import hashlib
+import os
+
+import pytest
+
+from sttx_core.errors import UsageError
+from sttx_train import files
+from sttx_train.files import replacing_file, replacing_folder, sha256_of
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Full(Exception):
+    """The disk is full."""
+
+
+def test_a_hash_is_of_the_bytes_one_file_after_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_BLOCK", 5)
+    (tmp_path / "a").write_bytes(b"0123456789abc")
+    (tmp_path / "b").write_bytes(b"")
+    (tmp_path / "c").write_bytes(b"xyz")
+    paths = [tmp_path / name for name in "abc"]
+    assert sha256_of(paths) == hashlib.sha256(b"0123456789abcxyz").hexdigest()
+    assert sha256_of(reversed(paths)) != sha256_of(paths)
+    assert sha256_of([]) == hashlib.sha256().hexdigest()
+
+
+class TestFile:
+    def test_it_is_made_with_its_folder(self, tmp_path):
+        with replacing_file(tmp_path / "new" / "f") as aside:
+            aside.write_text("one")
+            assert not (tmp_path / "new" / "f").exists(), "not before it is whole"
+        assert names(tmp_path / "new") == ["f"] and (tmp_path / "new" / "f").read_text() == "one"
+
+    def test_the_old_one_stays_until_the_end_and_after_an_error(self, tmp_path):
+        path = tmp_path / "f"
+        path.write_text("old")
+        with pytest.raises(Full), replacing_file(path) as aside:
+            aside.write_text("half")
+            raise Full
+        assert path.read_text() == "old" and names(tmp_path) == ["f"]
+        with replacing_file(path) as aside:
+            aside.write_text("new")
+            assert path.read_text() == "old"
+        assert path.read_text() == "new" and names(tmp_path) == ["f"]
+
+    def test_it_is_readable_as_the_umask_says(self, tmp_path):
+        before = os.umask(0o027)
+        try:
+            with replacing_file(tmp_path / "f") as aside:
+                aside.unlink()
+                aside.touch(mode=0o600)  # as some writers do
+        finally:
+            os.umask(before)
+        assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
+
+    def test_it_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+        order = []
+        monkeypatch.setattr(files, "sync", lambda path: order.append((path.name, (tmp_path / "f").exists())))
+        with replacing_file(tmp_path / "f") as aside:
+            pass
+        assert order == [(aside.name, False), (tmp_path.name, True)]
+
+
+class TestFolder:
+    OURS = frozenset({"a", "b"})
+
+    def write(self, path, **contents):
+        with replacing_folder(path, ours=self.OURS) as folder:
+            for name, text in contents.items():
+                (folder / name).write_text(text)
+
+    def test_it_is_made_and_replaced_whole(self, tmp_path):
+        self.write(tmp_path / "m", a="1", b="2")
+        self.write(tmp_path / "m", a="3")
+        assert names(tmp_path / "m") == ["a"] and (tmp_path / "m" / "a").read_text() == "3"
+        assert names(tmp_path) == ["m"]
+
+    def test_an_error_leaves_the_old_one(self, tmp_path):
+        self.write(tmp_path / "m", a="1")
+        with pytest.raises(Full), replacing_folder(tmp_path / "m", ours=self.OURS) as folder:
+            (folder / "a").write_text("half")
+            raise Full
+        assert (tmp_path / "m" / "a").read_text() == "1" and names(tmp_path) == ["m"]
+
+    def test_a_rename_that_fails_leaves_the_old_one(self, tmp_path, monkeypatch):
+        self.write(tmp_path / "m", a="1")
+        rename = type(tmp_path).rename
+
+        def failing(path, target):
+            if ".new-" in path.name:
+                raise OSError(28, "No space left on device")
+            return rename(path, target)
+
+        monkeypatch.setattr(type(tmp_path), "rename", failing)
+        with pytest.raises(OSError, match="No space"):
+            self.write(tmp_path / "m", a="2")
+        assert (tmp_path / "m" / "a").read_text() == "1" and names(tmp_path) == ["m"]
+
+    def test_what_a_dead_process_left_is_no_hindrance(self, tmp_path):
+        (tmp_path / f".m.new-{os.getpid()}").mkdir()
+        (tmp_path / f".m.new-{os.getpid()}" / "junk").touch()
+        self.write(tmp_path / "m", a="1")
+        assert names(tmp_path / "m") == ["a"] and names(tmp_path) == ["m"]
+
+    def test_a_folder_of_anything_else_is_refused(self, tmp_path):
+        (tmp_path / "m").mkdir()
+        (tmp_path / "m" / "a").touch()
+        (tmp_path / "m" / "letters.txt").touch()
+        with pytest.raises(UsageError, match=r"holds 'letters\.txt'"):
+            self.write(tmp_path / "m", a="1")
+        assert names(tmp_path / "m") == ["a", "letters.txt"]
+
+    def test_a_file_in_its_place_is_refused(self, tmp_path):
+        (tmp_path / "m").touch()
+        with pytest.raises(UsageError, match="is a file, where a folder"):
+            self.write(tmp_path / "m", a="1")

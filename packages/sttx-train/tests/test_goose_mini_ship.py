@@ -1,0 +1,68 @@
+"""The recipe's last step: a run's weights, rounded, become a model folder, and what it scores is told."""
+
+import json
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from sttx_core.tokenizers import TrieTokenizer, write_vocabulary
+from sttx_train.formats import load_model
+from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
+from sttx_train.pretrain.data import encode_documents
+
+SHIP = Path(__file__).parents[1] / "recipes" / "goose_mini" / "ship.py"
+HELD_OUT = {
+    "prose": "The file was read again, and the test passed.\n" * 4,
+    "code": "def f(x):\n    return x\n",
+}
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory):
+    """A run of no steps with random weights, shipped by the script in a process of its own."""
+    work = tmp_path_factory.mktemp("ship")
+    write_vocabulary([*(bytes([i]) for i in range(256)), b"the ", b"return"], work / "vocab.txt")
+    sizes = {"vocab_size": 259, "hidden_size": 32, "layers": 2, "head_size": 16}
+    trainer = Pretrainer(PretrainConfig(**sizes, ctx=8, batch=3, steps=1), work / "run")
+    generator = torch.Generator().manual_seed(0)
+    for weight in trainer.model.parameters():
+        weight.data.add_(0.1 * torch.randn(weight.shape, generator=generator))
+    trainer.step, trainer.seconds = 7, 90.0
+    trainer.save()
+    (work / "held").mkdir()
+    for name, text in HELD_OUT.items():
+        (work / "held" / f"{name}.txt").write_text(text)
+    command = [sys.executable, SHIP, work / "run", work / "vocab.txt", work / "held", work / "model"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return trainer, work, json.loads(done.stdout)
+
+
+def test_the_model_is_the_runs_rounded_to_bfloat16(shipped):
+    trainer, work, _ = shipped
+    model = load_model(work / "model").model
+    for name, weight in trainer.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight.to(torch.bfloat16).float()), name
+    assert not torch.equal(model.emb.weight, trainer.model.emb.weight), "the test's weights need rounding"
+
+
+def test_its_vocabulary_came_along(shipped):
+    _, work, _ = shipped
+    assert load_model(work / "model").tokenizer.sha256 == TrieTokenizer(work / "vocab.txt").sha256
+
+
+def test_it_scores_what_the_shipped_weights_pay(shipped):
+    _, work, told = shipped
+    loaded = load_model(work / "model")
+    assert (told["step"], told["tokens"], told["minutes"]) == (7, 7 * 3 * 8, 1.5)
+    assert set(told["held_out"]) == set(HELD_OUT)
+    for name, text in HELD_OUT.items():
+        score, size = told["held_out"][name], len(text.encode())
+        bits = held_out_bits(loaded.model, encode_documents([text], loaded.tokenizer))
+        assert score["bytes"] == size and score["bpb"] == pytest.approx(bits / size, abs=1e-3)
+        packed = lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
+        assert score["xz"] == round(8 * len(packed) / size, 3)

@@ -1,0 +1,117 @@
+"""A learner as tensors and documents: restored in mid-stream it goes on bit for bit."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sttx_core.errors import CheckpointError
+from sttx_core.phrases import PhraseConfig
+from sttx_train.online import LearnerConfig, OnlineLearner, Window
+from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
+
+OPTIONS = {
+    "default": {},
+    "without phrases": {"phrases": "off"},
+    "phrases on": {"phrases": "on"},
+    "without replay": {"replay_rows": 0},
+    "without the frozen model": {"frozen": False},
+    "weights": {"scope": ("vectors", "head")},
+    "nothing learns": {"scope": ()},
+    "bias and decay": {"scope": ("state", "bias"), "weight_decay": 0.1},
+    "few sessions": {"sessions": 1},
+}
+
+
+def stream(count):
+    """Windows of three documents, made of a few motifs."""
+    dice = np.random.default_rng(1)
+    motifs = [dice.integers(1, 61, 5) for _ in range(3)]
+    for number in range(count):
+        ids = np.concatenate([motifs[dice.integers(3)] for _ in range(4)])
+        yield Window(document=str(number % 3), ids=tuple(map(int, ids)))
+
+
+@pytest.fixture
+def make(make_model):
+    def learner(**options: Any):
+        config = LearnerConfig(**({"replay_capacity": 4, "sessions": 2} | options))
+        phrases = PhraseConfig(window=60, threshold=2, capacity=6)
+        return OnlineLearner(make_model(), np.ones(61, dtype=int), config, phrase_config=phrases)
+
+    return learner
+
+
+def saved(learner):
+    """What a checkpoint would give back: copies, and documents as JSON reads them."""
+    tensors = {
+        file: {name: tensor.clone() for name, tensor in group.items()}
+        for file, group in learner_tensors(learner).items()
+    }
+    return tensors, json.loads(json.dumps(learner_documents(learner), allow_nan=False))
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_restored_it_pays_and_learns_the_same_bit_for_bit(make, options):
+    straight = make(**options)
+    windows = list(stream(12))
+    for window in windows[:7]:
+        straight.learn_one(window)
+    torn = make(**options)
+    if torn.weights:  # a fresh process loads the untouched model and lays the learned weights over it
+        assert not torch.equal(torn.model.head.weight, straight.model.head.weight)
+    restore_learner(torn, *saved(straight))
+    for window in windows[7:]:
+        one, other = straight.step([window]), torn.step([window])
+        assert repr(one) == repr(other)  # NaN, where the frozen model is not asked for, is no equal
+    tensors, documents = saved(straight)
+    others, other_documents = saved(torn)
+    assert documents == other_documents
+    for file, group in tensors.items():
+        assert group.keys() == others[file].keys()
+        assert [name for name in group if not torch.equal(group[name], others[file][name])] == [], file
+
+
+def test_a_fresh_learner_is_saved_and_restored(make):
+    torn = make()
+    restore_learner(torn, *saved(make()))
+    window = next(stream(1))
+    assert torn.step([window]) == make().step([window])
+
+
+def test_saving_changes_nothing(make):
+    one, other = make(), make()
+    for window in stream(6):
+        learner_tensors(one), learner_documents(one)
+        assert one.step([window]) == other.step([window])
+
+
+def test_only_what_learns_is_saved(make):
+    learner = make(scope=("state", "bias"))
+    for window in stream(3):
+        learner.learn_one(window)
+    tensors, _ = saved(learner)
+    assert set(tensors["learned"]) == set(learner.trainable())
+    assert {name.rsplit("/", 1)[0] for name in tensors["optimizer"]} == set(learner.trainable())
+    assert {name.rsplit("/", 1)[1] for name in tensors["optimizer"]} == {"step", "exp_avg", "exp_avg_sq"}
+
+
+def test_states_are_stacked_in_the_order_of_their_documents(make):
+    learner = make()
+    for window in stream(5):
+        learner.learn_one(window)
+    tensors, documents = saved(learner)
+    entries = list(learner.sessions.entries.items())
+    assert [name for name, *_ in documents["learner"]["sessions"]] == [name for name, _ in entries]
+    for index, (_, entry) in enumerate(entries):
+        assert torch.equal(tensors["sessions"]["state.wkv"][:, [index]], entry.state.wkv)
+        assert torch.equal(tensors["sessions"]["frozen.att_shift"][:, [index]], entry.frozen.att_shift)
+
+
+@pytest.mark.parametrize("scope", [("state", "bias"), ("bias",), ("all",), ()], ids=str)
+def test_another_scope_is_refused(make, scope):
+    learner = make(scope=("state",))
+    with pytest.raises(CheckpointError, match="another --scope: tensor '"):
+        restore_learner(make(scope=scope), *saved(learner))
