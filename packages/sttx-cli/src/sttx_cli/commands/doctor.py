@@ -89,11 +89,11 @@ def _fla(*, cuda: bool) -> Finding:
 
 
 def _model() -> Iterator[Finding]:
-    from sttx_train.inspection import inspect_model
-
     try:
+        from sttx_train.inspection import inspect_model
+
         told = inspect_model(None)
-    except SttxError as error:
+    except (SttxError, ImportError) as error:
         yield Finding(name="model", status="broken", detail=str(error))
         return
     sizes = told["model"]

@@ -1,0 +1,111 @@
+"""`sttx doctor`: what works, what does not, and an exit code for scripts."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from sttx_ccsniff import live_tools
+from sttx_cli.commands import doctor
+from sttx_core.errors import ModelError
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """Ask Node and npm for their versions once, not in every test: they take a second."""
+    return live_tools()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch, tools):
+    monkeypatch.setattr(doctor, "live_tools", lambda: tools)
+
+
+def findings(result):
+    return {finding["name"]: finding for finding in result.json["findings"]}
+
+
+def test_all_is_well_here(sttx):
+    result = sttx("doctor", "--json")
+    found = findings(result)
+    assert (result.code, result.err, result.json["ok"]) == (0, "", True)
+    assert list(found)[:3] == ["python", "torch", "device"]
+    assert {
+        "kernel",
+        "fla",
+        "model",
+        "node",
+        "npm",
+        "ccsniff",
+        "Claude Code",
+        "event log",
+        "disk",
+    } <= found.keys()
+    assert all(finding["status"] in ("ok", "note") and finding["detail"] for finding in found.values())
+    assert found["model"]["detail"].startswith("goose-mini: ")
+
+
+def test_a_person_reads_the_same(sttx):
+    found = sttx("doctor", "--json").json["findings"]
+    lines = sttx("doctor").out.splitlines()
+    assert len(lines) == len(found)
+    for line, finding in zip(lines, found, strict=True):
+        assert line.startswith(f"{finding['status']:6}  {finding['name']}")
+
+
+def test_no_history_is_a_note_and_a_history_is_counted(sttx, tmp_path, monkeypatch, sessions):
+    none = findings(sttx("doctor", "--json"))["Claude Code"]
+    assert none["status"] == "note" and "name a source, or the sample is used" in none["detail"]
+    folder = tmp_path / "claude" / "projects"
+    folder.mkdir(parents=True)
+    shutil.copy(sessions, folder / "one.jsonl")
+    monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
+    found = findings(sttx("doctor", "--json"))
+    assert found["Claude Code"]["detail"] == f"1 session files in {str(folder)!r}"
+    assert found["history kept"]["status"] == "note" and "30 days" in found["history kept"]["detail"]
+    (tmp_path / "claude" / "settings.json").write_text(json.dumps({"cleanupPeriodDays": 3650}))
+    assert "history kept" not in findings(sttx("doctor", "--json"))
+
+
+def test_where_the_log_goes(sttx, tmp_path, monkeypatch):
+    assert findings(sttx("doctor", "--json"))["event log"]["detail"] == "off (STTX_LOG_DIR is not set)"
+    monkeypatch.setenv("STTX_LOG_DIR", str(tmp_path))
+    assert findings(sttx("doctor", "--json"))["event log"]["detail"] == f"in {str(tmp_path)!r}"
+
+
+def test_without_torch_nothing_works(sttx, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    result = sttx("doctor", "--json")
+    assert (result.code, result.json["ok"]) == (1, False)
+    found = findings(result)
+    assert found["torch"]["status"] == "broken" and "install sttx again" in found["torch"]["detail"]
+    assert "device" not in found and found["model"]["status"] == "broken"
+
+
+def test_without_a_model_nothing_works(sttx, monkeypatch):
+    def refuse(_):
+        raise ModelError("the embedded model is not installed")
+
+    monkeypatch.setattr("sttx_train.inspection.inspect_model", refuse)
+    result = sttx("doctor")
+    assert result.code == 1
+    assert "broken  model" in result.out and "the embedded model is not installed" in result.out
+
+
+def test_a_full_disk_is_a_note(sttx, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 10**6))
+    assert findings(sttx("doctor", "--json"))["disk"]["status"] == "note"
+
+
+def test_an_untested_python_is_a_note(sttx, monkeypatch):
+    monkeypatch.setattr(doctor, "_PYTHONS", ((2, 6), (2, 7)))
+    assert "tested with" in findings(sttx("doctor", "--json"))["python"]["detail"]
+
+
+def test_without_a_gpu_fla_is_not_even_imported(sttx, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fla.ops.rwkv7", None)
+    fla = doctor._fla(cuda=False)
+    assert fla.status == "ok" and fla.detail.endswith("only a CUDA device uses it")
+    broken = doctor._fla(cuda=True)
+    assert broken.status == "note" and "kernels in plain torch are used" in broken.detail

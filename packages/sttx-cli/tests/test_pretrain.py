@@ -1,0 +1,141 @@
+"""`sttx pretrain`: text in, a model out that `sttx train` takes."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from sttx_cli.commands import pretrain
+from sttx_core.tokenizers import write_vocabulary
+from sttx_train import load_model
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Return a folder of six texts."""
+    folder = tmp_path_factory.mktemp("corpus")
+    for number in range(6):
+        (folder / f"{number}.txt").write_text(f"Text number {number} says the same as the others. " * 4)
+    return folder
+
+
+@pytest.fixture
+def line(corpus, tmp_path):
+    """Return a line that trains a very small model in four steps into `out`."""
+    vocabulary = tmp_path / "bytes.txt"
+    write_vocabulary((bytes([byte]) for byte in range(256)), vocabulary)
+    sizes = ["--hidden-size", 64, "--layers", 1, "--ctx", 16, "--batch", 2, "--no-bf16", "--warmup", 0]
+    steps = ["--steps", 4, "--held-out", 0.2, "--lr", 0.01]
+    return ["pretrain", corpus, "--out", tmp_path / "out", "--vocab", vocabulary, *sizes, *steps]
+
+
+def test_a_model_comes_out(sttx, line, tmp_path, sessions):
+    result = sttx(*line, "--json")
+    told = result.json
+    assert result.code == 0, result.err
+    assert (told["ended"], told["steps"], told["tokens"]) == ("done", 4, 4 * 2 * 16)
+    assert told["out"] == str(tmp_path / "out")
+    assert told["checkpoint"] == str(tmp_path / "out-run")
+    assert told["bpb"]["train"] > 0 and told["bpb"]["held_out"] > 0
+    loaded = load_model(tmp_path / "out")
+    assert sum(weight.numel() for weight in loaded.model.parameters()) == told["parameters"]
+    logged = [json.loads(one) for one in (tmp_path / "out-run" / "metrics.jsonl").read_text().splitlines()]
+    assert [one["step"] for one in logged] == [1, 2, 3, 4]
+    assert logged[-1]["loss"] == told["loss"] < logged[0]["loss"]
+    train = ["train", "--ccsniff-from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
+    assert sttx(*train, "--device", "cpu", "--checkpoint-dir", tmp_path / "run").code == 0
+
+
+def test_what_a_person_is_told(sttx, line, tmp_path):
+    result = sttx(*line)
+    assert (
+        result.out.splitlines()[-1] == f"Model: {tmp_path / 'out'}; use it with --model {tmp_path / 'out'}."
+    )
+    assert "Held out: " in result.out
+    assert "model: 1 layers of 64, " in result.err and "held out" in result.err
+    assert "step 4 · 100% · loss " in result.err
+
+
+def test_its_run_can_be_inspected_and_has_no_phrases(sttx, line, tmp_path):
+    assert sttx(*line).code == 0
+    result = sttx("inspect", tmp_path / "out-run")
+    assert result.out.splitlines()[0].endswith("a run of `sttx pretrain`; every file as it was saved")
+    assert sttx("inspect", tmp_path / "out-run", "--json").json["config"]["hidden_size"] == 64
+    merge_stats = sttx("merge-stats", tmp_path / "out-run")
+    assert (merge_stats.code, merge_stats.out) == (2, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_run_goes_on_where_it_was(sttx, line, tmp_path, monkeypatch, number):
+    assert sttx(*line, "--out", tmp_path / "whole").code == 0
+    write = pretrain.write_metrics
+
+    def interrupt(path, step, **more):
+        write(path, step, **more)
+        if step.step == 2:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "write_metrics", interrupt)
+        result = sttx(*line)
+    assert (result.code, (tmp_path / "out").exists()) == (0, False)
+    assert result.out.startswith("Interrupted. 2 steps, ")
+    assert "saving; interrupt again" in result.err
+    told = sttx(*line, "--resume", "--json").json
+    assert (told["steps"], told["ended"]) == (4, "done")
+    weights = [load_model(tmp_path / name).sha256 for name in ("out", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_a_folder_that_holds_a_run_is_left_as_it_is(sttx, line, tmp_path, unchanged):
+    assert sttx(*line).code == 0
+    with unchanged(tmp_path):
+        result = sttx(*line)
+    assert (result.code, result.out) == (2, "")
+    assert "already holds a run; continue it with --resume" in result.err
+
+
+def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
+    assert sttx(*line).code == 0
+    with unchanged(tmp_path):
+        result = sttx(*line, "--layers", 2, "--resume", "--steps", 6)
+    assert (result.code, result.out) == (2, "")
+    assert "the run to resume has --layers 1, not 2" in result.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--steps", 0], 2, "give --steps or --minutes"),
+        (["--batch", 0], 2, "--batch must be at least 1, not 0"),
+        (["--hidden-size", 100], 2, "must be a multiple of head_size 64"),
+        (["--held-out", 1], 2, "--held-out must be a share from 0 to below 1"),
+        (["--batch", 5000], 1, "5000"),
+        (["--resume"], 1, "start without resuming"),
+        (["--vocab", "/no/such/vocabulary"], 2, "does not exist"),
+        (["/no/such/text"], 1, "'/no/such/text' does not exist"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)
+def test_mistakes_write_nothing(sttx, line, tmp_path, options, code, said):
+    before = set(tmp_path.iterdir())
+    result = sttx(*line, *options)
+    assert (result.code, result.out) == (code, "")
+    assert said in result.err and "Traceback" not in result.err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_no_text_is_a_failure(sttx, line, tmp_path):
+    (tmp_path / "none").mkdir()
+    result = sttx("pretrain", tmp_path / "none", *line[2:])
+    assert result.code == 1
+    assert "no text in " in result.err
+
+
+def test_without_a_vocabulary_the_embedded_models_is_taken_and_said(sttx, line, tmp_path):
+    at = line.index("--vocab")
+    result = sttx(*line[:at], *line[at + 2 :], "--json")
+    assert result.code == 0, result.err
+    assert "vocabulary: of goose-mini, none named" in result.err
+    assert load_model(tmp_path / "out").tokenizer.sha256 == load_model().tokenizer.sha256
