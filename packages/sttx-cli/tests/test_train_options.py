@@ -1,0 +1,166 @@
+"""Every option of `sttx train` has an effect, and the one it says."""
+
+import click
+import pytest
+
+from sttx_cli.app import cli
+from sttx_cli.commands.train import command
+from sttx_cli.commands.train import command as train
+from sttx_train import CheckpointStore
+
+# Beside these, with what is needed to see it: an option changes what the run pays or holds.
+CHANGES_THE_PRICE = {
+    "--inject start": "",
+    "--inject none": "",
+    "--lr-state 0": "",
+    "--lr-hypernet 1": "--phrases on",
+    "--lr-bias 0": "--scope bias",
+    "--lr-vectors 0": "--scope vectors",
+    "--lr-weights 0": "--scope head",
+    "--weight-decay 0.5": "",
+    "--clip 0.0001": "",
+    "--replay-rows 0": "",
+    "--replay-weight 3": "",
+    "--phrases off": "--phrases on",
+    "--phrase-window 4": "--phrases on",
+    "--phrase-threshold 50": "--phrases on",
+    "--phrase-capacity 2": "--phrases on",
+    "--phrase-max-length 2": "--phrases on",
+    "--seed 7": "--replay-rows 2 --steps 16",
+    "--scope bias": "",
+    "--batch 2": "",
+    "--window 32": "",
+    "--dtype bfloat16": "",
+}
+SEEN_ELSEWHERE = {
+    "--ccsniff-from",
+    "--checkpoint-dir",
+    "--resume",
+    "--api-pairs",
+    "--model",
+    "--json",
+    "--steps",
+    "--device",
+    "--kernel",
+    "--checkpoint-every",
+    "--keep",
+    "--replay-capacity",
+    "--sessions",
+    "--frozen",
+}
+
+
+@pytest.fixture
+def trained(sttx, base, tmp_path):
+    """Return a function from options to the report of a run with them."""
+
+    def run(*options: object):
+        folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
+        result = sttx(*base, *options, "--checkpoint-dir", folder)
+        assert result.code == 0, result.err
+        return result.json
+
+    return run
+
+
+def test_every_option_is_tried():
+    options = {param.opts[0] for param in command.params if isinstance(param, click.Option)}
+    tried = {option.split()[0] for option in CHANGES_THE_PRICE}
+    assert tried | SEEN_ELSEWHERE == options
+    assert cli.get_command(click.Context(cli), "train") is train
+
+
+@pytest.mark.parametrize(("option", "beside"), CHANGES_THE_PRICE.items(), ids=CHANGES_THE_PRICE)
+def test_an_option_changes_the_price(trained, option, beside):
+    without = trained(*beside.split())
+    assert trained(*beside.split(), *option.split())["bpb"]["paid"] != without["bpb"]["paid"]
+    assert trained(*beside.split())["bpb"] == without["bpb"], "the same line, the same price"
+
+
+def test_a_state_that_is_not_injected_costs_what_the_frozen_model_costs(trained):
+    bpb = trained("--inject", "none", "--phrases", "off")["bpb"]
+    assert bpb["paid"] == bpb["frozen"]
+
+
+@pytest.mark.parametrize(
+    ("scope", "extra"),
+    [
+        ("bias", lambda model: 257),
+        ("head", lambda model: 257 * 64),
+        ("vectors", lambda model: sum(p.numel() for n, p in model if p.ndim == 1 or n.endswith("r_k"))),
+        ("all", lambda model: sum(p.numel() for _, p in model)),
+    ],
+    ids=["bias", "head", "vectors", "all"],
+)
+def test_a_scope_is_the_numbers_it_names(trained, tiny_model, scope, extra):
+    from sttx_train import load_model
+
+    told = trained("--scope", scope, "--steps", 1)
+    assert told["trainable_parameters"] == extra(list(load_model(tiny_model).model.named_parameters()))
+    assert told["scope"] == [scope]
+
+
+def test_scopes_add_up(trained):
+    one, two, both = (trained("--scope", scope, "--steps", 1) for scope in ("state", "bias", "bias,state"))
+    assert both["trainable_parameters"] == one["trainable_parameters"] + two["trainable_parameters"]
+    assert both["scope"] == ["state", "bias"]
+
+
+def test_no_frozen_model_no_comparison(trained):
+    told, with_it = trained("--no-frozen"), trained()
+    assert told["bpb"] == {"paid": with_it["bpb"]["paid"], "frozen": None}
+
+
+def test_bounds_are_kept(trained):
+    told = trained("--replay-capacity", 3, "--sessions", 1, "--phrases", "on", "--phrase-capacity", 5)
+    assert (told["replay"]["size"], told["sessions"]["carried"], told["phrases"]["live"]) == (3, 1, 5)
+    assert told["phrases"]["evictions"] > 0
+
+
+def test_no_replay_draws_nothing(trained):
+    assert trained("--replay-rows", 0)["replay"] == {"size": 0, "draws": 0}
+
+
+def test_phrases_off_save_nothing(trained):
+    told = trained("--phrases", "off")["phrases"]
+    assert (told["mode"], told["on"], told["steps_saved"], told["merges"]) == ("off", False, 0, 0)
+    assert trained("--phrases", "on")["phrases"]["steps_saved"] > 0
+
+
+def test_short_phrases_are_short(trained, sttx):
+    told = trained("--phrases", "on", "--phrase-max-length", 2)
+    rows = sttx("merge-stats", told["checkpoint"], "--json").json["phrases"]
+    assert {row["length"] for row in rows} == {2}
+
+
+def test_a_batch_holds_windows_of_several_sessions(trained):
+    assert trained("--batch", 2)["windows"] == 16
+    assert trained()["windows"] == 8
+
+
+def test_checkpoints_come_and_go(trained):
+    def steps(*options: object) -> list[int]:
+        folder = CheckpointStore(trained(*options)["checkpoint"]).directory.parent
+        return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+
+    assert steps("--checkpoint-every", 0) == [8]
+    assert steps("--checkpoint-every", 3) == [3, 6, 8]
+    assert steps("--checkpoint-every", 1, "--keep", 2) == [7, 8]
+
+
+def test_the_kernel_that_was_asked_for_ran(trained):
+    asked, chosen = trained("--kernel", "recurrent"), trained()
+    assert (asked["kernel"], asked["kernel_reason"]) == ("recurrent", "asked for")
+    assert asked["bpb"]["frozen"] == pytest.approx(chosen["bpb"]["frozen"], rel=1e-4)
+    assert asked["bpb"]["frozen"] != chosen["bpb"]["frozen"]
+
+
+def test_number_type_and_device_are_told(trained):
+    told = trained("--dtype", "bfloat16", "--steps", 1)
+    assert (told["dtype"], told["device"]) == ("bfloat16", "cpu")
+
+
+def test_the_model_named_is_the_one_that_reads(trained, other_model):
+    told = trained("--model", other_model)
+    assert told["model"]["id"] == "other"
+    assert told["bpb"]["frozen"] != trained()["bpb"]["frozen"]
