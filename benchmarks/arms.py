@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--sessions", required=True, help="comma-separated parts of file names, in order")
     parser.add_argument("--arms", default=";".join(ARMS), help="separated by ';'")
     parser.add_argument("--model", default=None)
-    parser.add_argument("--window", type=int, default=256)
+    parser.add_argument("--window", type=int, default=64)
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, for every arm")
     parser.add_argument("--frozen", action="store_true", help="price the frozen model beside every arm")
     parser.add_argument("--seeds", default="0")

@@ -46,13 +46,15 @@ class Twin:
         frequent = []
         for tokens in merged:
             if self.previous is not None:
-                self.pairs.append((*self.previous, tokens[0]))
+                self.pairs.append((*self.previous, tokens))
                 if self.pairs[-self.config.window :].count(self.pairs[-1]) == self.config.threshold:
                     frequent.append(self.pairs[-1])
             self.previous = (tokens, self.generation(tokens))
-        for parent, generation, token in frequent:
+        for parent, generation, tokens in frequent:
             if self.generation(parent) == generation:
-                self.promote(parent, token)
+                for end in range(len(tokens)):
+                    if not self.promote(parent + tokens[:end], tokens[end]):
+                        break
 
     def generation(self, tokens):
         if len(tokens) == 1:
@@ -61,14 +63,16 @@ class Twin:
 
     def promote(self, parent, token):
         tokens = (*parent, token)
-        if tokens in self.live or len(tokens) > self.config.max_length:
-            return
+        if tokens in self.live:
+            return True
+        if len(tokens) > self.config.max_length:
+            return False
         slot = len(self.live)
         if slot == self.config.capacity:
             parents = {other[:-1] for other in self.live}
             leaves = [other for other in self.live if other not in parents and other != parent]
             if not leaves:
-                return
+                return False
             victim = min(leaves, key=lambda other: self.live[other].last_use)
             slot = self.live.pop(victim).slot
             self.evictions += 1
@@ -78,6 +82,7 @@ class Twin:
         self.live[tokens] = SimpleNamespace(
             slot=slot, generation=self.holders[slot], uses=0, last_use=self.time
         )
+        return True
 
 
 configs = st.builds(
@@ -322,10 +327,33 @@ def test_the_threshold_is_exact(threshold):
         assert len(table) == (number == threshold), number
 
 
-def test_phrases_grow_by_one_token_up_to_their_longest():
+def test_two_phrases_become_one_with_all_that_lie_between():
+    table = DynamicTokenizer(BASE, threshold=1)
+    for ids in ([1, 2], [3, 4, 5], [3, 4, 5]):
+        table.cut()
+        learn(table, ids)
+    table.cut()
+    learn(table, [1, 2, 3, 4, 5])
+    assert len(table.merge([1, 2, 3, 4, 5])) == 1
+    assert sorted(phrase.tokens for phrase in table.live()) == [
+        (1, 2), (1, 2, 3), (1, 2, 3, 4), (1, 2, 3, 4, 5), (3, 4), (3, 4, 5), (4, 5)
+    ]  # fmt: skip
+
+
+def test_a_pair_too_long_for_the_table_is_made_as_far_as_it_goes():
+    table = DynamicTokenizer(BASE, threshold=1, capacity=3)
+    learn(table, [1, 2])
+    table.cut()
+    learn(table, [3, 4])
+    table.cut()
+    learn(table, [1, 2, 3, 4])
+    assert [phrase.tokens for phrase in table.live()] == [(1, 2), (1, 2, 3), (1, 2, 3, 4)]
+
+
+def test_phrases_double_up_to_their_longest():
     ids = list(range(9))
-    table = DynamicTokenizer(BASE, threshold=1, max_length=4)
-    for length in (2, 3, 4, 4):
+    table = DynamicTokenizer(BASE, threshold=1, max_length=5)
+    for length in (2, 4, 5, 5):
         table.cut()
         learn(table, ids)
         assert max(len(phrase.tokens) for phrase in table.live()) == length

@@ -1,8 +1,9 @@
 """Online dynamic tokenization: phrases that are discovered in the stream. Knows ids and counts, no tensors.
 
 A phrase is a base token, or a phrase followed by one base token, so the live phrases form a trie whose roots
-are the base tokens (as in LZW). Windows are merged with the table as it stood before them, so that a decoder
-can follow; `observe` then moves the table on.
+are the base tokens (as in LZW). Two phrases that often stand side by side become one, with every phrase between
+them in the trie. Windows are merged with the table as it stood before them, so that a decoder can follow;
+`observe` then moves the table on.
 
 How phrases are priced is in `phrase_counts`; this file says where in the trie each choice is made.
 """
@@ -79,11 +80,11 @@ class Phrase:
 
 
 class Pair(NamedTuple):
-    """A phrase and the base token that stood after it; the generation tells reused slots apart."""
+    """A phrase and the base tokens of the one after it; the generation tells reused slots apart."""
 
     node: int
     generation: int
-    token: int
+    tokens: tuple[int, ...]
 
 
 class DynamicTokenizer:
@@ -225,7 +226,7 @@ class DynamicTokenizer:
                 self.stats.steps_saved += length - 1
         for pair in self._slide(merged):
             if self._generation(pair.node) == pair.generation:
-                self._promote(pair.node, pair.token)
+                self._promote(pair.node, pair.tokens)
 
     def cut(self) -> None:
         """Say that the next window does not follow on the last one: no pair spans the gap."""
@@ -236,7 +237,7 @@ class DynamicTokenizer:
         frequent = []
         for phrase in merged:
             if self._previous is not None:
-                pair = Pair(*self._previous, self.tokens(phrase)[0])
+                pair = Pair(*self._previous, self.tokens(phrase))
                 if len(self._pairs) == self.config.window:
                     self._forget(self._pairs.popleft())
                 self._pairs.append(pair)
@@ -264,22 +265,31 @@ class DynamicTokenizer:
         for node in entry.path[:0:-1]:  # parents last, so that they stand behind their children
             self._phrases.move_to_end(node)
 
-    def _promote(self, parent: int, token: int) -> None:
-        children = self._children(parent)
+    def _promote(self, node: int, tokens: Sequence[int]) -> None:
+        """Make the phrase that continues a node with some tokens, as far as length and capacity allow."""
+        for token in tokens:
+            child = self._children(node).get(token)
+            child = self._grow(node, token) if child is None else child
+            if child is None:
+                return
+            node = child
+
+    def _grow(self, parent: int, token: int) -> int | None:
         tokens = (*self.tokens(parent), token)
-        if token in children or len(tokens) > self.config.max_length:
-            return
-        if not self._free and not self._evict(keep=parent):
-            return
+        if len(tokens) > self.config.max_length or not (self._free or self._evict(keep=parent)):
+            return None
         slot = self._free.pop()
         node = self.base_vocab + slot
         self._generations[slot] += 1
         path = (*self.path(parent), node)
         self._phrases[node] = Phrase(slot, self._generations[slot], parent, token, tokens, path)
-        siblings = self._roots.setdefault(parent, {}) if parent < self.base_vocab else children
-        siblings[token] = node
+        if parent < self.base_vocab:
+            self._roots.setdefault(parent, {})[token] = node
+        else:
+            self._phrases[parent].children[token] = node
         self._counts.grow(parent, node, float(self.config.threshold))
         self.stats.promotions += 1
+        return node
 
     def _evict(self, keep: int) -> bool:
         """Free the least recently used leaf other than ``keep``; False if there is none.
@@ -316,7 +326,7 @@ class DynamicTokenizer:
             "children": [[node, list(items.values())] for node, items in self._all_children()],
             "generations": list(self._generations),
             "free": list(self._free),
-            "pairs": [list(pair) for pair in self._pairs],
+            "pairs": [[pair.node, pair.generation, list(pair.tokens)] for pair in self._pairs],
             "previous": list(self._previous) if self._previous else None,
             "counts": self._counts.snapshot(),
         }
@@ -339,7 +349,7 @@ class DynamicTokenizer:
         self.stats = PhraseStats(**snapshot["stats"])
         self._generations = list(snapshot["generations"])
         self._free = list(snapshot["free"])
-        self._pairs = deque(Pair(*pair) for pair in snapshot["pairs"])
+        self._pairs = deque(Pair(node, age, tuple(tokens)) for node, age, tokens in snapshot["pairs"])
         self._pair_counts = Counter(self._pairs)
         self._previous = tuple(snapshot["previous"]) if snapshot["previous"] else None
         self._counts = ChoiceCounts()

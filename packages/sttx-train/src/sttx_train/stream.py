@@ -48,7 +48,7 @@ class StreamConfig:
     """
 
     steps: int = 0
-    window: int = 256
+    window: int = 64
     batch: int = 1
     checkpoint_every: int = 50
     keep: int = 3

@@ -40,7 +40,7 @@ class TraceWindows:
         documents: most documents with an unfinished window; the least recently used one is then cut short.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, size: int = 256, batch: int = 1, documents: int = 64) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, size: int = 64, batch: int = 1, documents: int = 64) -> None:
         if size < 1 or batch < 1:
             raise UsageError(f"--window and --batch must be at least 1, not {size!r} and {batch!r}")
         self.tokenizer, self.size, self.batch, self.documents = tokenizer, size, batch, documents

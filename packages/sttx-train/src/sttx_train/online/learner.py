@@ -28,6 +28,7 @@ from sttx_train.online.sessions import Carried, Sessions
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 NATS_TO_BITS = 1 / math.log(2)
+BETAS = (0.9, 0.95)  # AdamW's; a stream moves on, so its second moment forgets faster than the usual 0.999
 Injection = Literal["every", "start", "none"]
 
 
@@ -60,7 +61,7 @@ class LearnerConfig:
     inject: Injection = "every"
     phrases: PhraseMode = "auto"
     lr_state: float = 0.1
-    lr_hypernet: float = 3e-3
+    lr_hypernet: float = 3e-4
     lr_bias: float = 0.1
     lr_vectors: float = 3e-3
     lr_weights: float = 1e-3
@@ -287,7 +288,7 @@ class OnlineLearner:
             groups.append({"params": [parameter.requires_grad_(True)], "lr": rate, "name": name})
         for parameter in (self.s0, self.bias, *self.hypernet.parameters()):
             parameter.requires_grad_(any(parameter is group["params"][0] for group in groups))
-        return torch.optim.AdamW(groups, weight_decay=config.weight_decay) if groups else None
+        return torch.optim.AdamW(groups, betas=BETAS, weight_decay=config.weight_decay) if groups else None
 
     def _update(self, loss: Tensor) -> dict[str, float]:
         """Take one optimizer step; return the norms of the gradient, of S0's, and of S0."""
