@@ -2,8 +2,10 @@
 
 import io
 import json
+import re
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from sttx_cli import output
@@ -136,6 +138,24 @@ def test_a_terminal_gets_a_panel_that_goes_away(monkeypatch, steps):
     assert "average" in written and "2.250" in written
     assert ("━" in written) == bool(steps)
     assert "\x1b[2K" in written, "nothing was wiped"
+
+
+@pytest.mark.parametrize("steps", [0, 12345])
+def test_the_panel_has_each_name_over_its_value_on_80_columns(steps):
+    console = Console(file=io.StringIO(), width=80)
+    told = metrics(12000, memory_mb=12345.0, phrases_on=False, tokens_per_second=123456.0)
+    console.print(ProgressView(steps)._panel(told))
+    *bar, names, values, more_names, more_values = console.file.getvalue().splitlines()
+    assert [set(line) for line in map(str.strip, bar)] == ([{"━"}] if steps else [])
+    step = "12000/12345" if steps else "12000"
+    assert (names.split(), values.split()[:2]) == (
+        ["step", "bpb", "average", "frozen", "tokens/s"],
+        [step, "2.500"],
+    )
+    assert more_names.endswith(" memory") and more_values.endswith(" 12,345 MB")
+    ends = [[match.end() for match in re.finditer(r"\S+(?: \S+)*", line)] for line in (names, values)]
+    assert ends[0] == ends[1]
+    assert "12 (off)" in more_values and "|grad S0|" in more_names
 
 
 def test_facts_are_two_columns():

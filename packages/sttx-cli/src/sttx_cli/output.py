@@ -18,6 +18,7 @@ from rich.table import Table
 
 PLAIN_LINES = 20  # over a run of known length, where standard error is no terminal
 PLAIN_SECONDS = 10.0
+PANEL_COLUMNS = 5
 
 
 def say(text: str) -> None:
@@ -106,14 +107,20 @@ class ProgressView:
         return step in (self._first, self._steps) or waited or bool(every and step % every == 0)
 
     def _panel(self, metrics: Mapping[str, Any]) -> Group:
-        table = Table(box=None, pad_edge=False)
-        cells = self._cells(metrics)
-        for name in cells:
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_row(*cells.values())
+        """Lay out names over values in two rows of five, which fits a terminal of 80 columns."""
+        cells = list(self._cells(metrics).items())
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for _ in range(PANEL_COLUMNS):
+            table.add_column(justify="right", no_wrap=True, min_width=9)
+        for start in range(0, len(cells), PANEL_COLUMNS):
+            names, values = zip(*cells[start : start + PANEL_COLUMNS], strict=True)
+            table.add_row(*names, style="bold")
+            table.add_row(*values)
         if not self._steps:
             return Group(table)
-        return Group(ProgressBar(total=self._steps, completed=metrics["step"], width=60), table)
+        bar = Table.grid()  # a bar by itself does not end its line
+        bar.add_row(ProgressBar(total=self._steps, completed=metrics["step"], width=60))
+        return Group(bar, table)
 
     def _cells(self, metrics: Mapping[str, Any]) -> dict[str, str]:
         bpb = metrics["bpb"]
