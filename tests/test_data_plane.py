@@ -1,0 +1,90 @@
+"""Session files to traces to windows to tokens, and back to text: nothing is lost, added or moved."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sttx_ccsniff import open_source
+from sttx_core.render import render
+from sttx_core.tokenizers import ByteTokenizer
+from sttx_core.traces import trace_type
+from sttx_train.formats import load_model
+from sttx_train.windows import TraceWindows
+
+DATA = Path(__file__).parents[1] / "test-data"
+SOURCES = {"session files": DATA / "sessions", "ccsniff's rows": DATA / "ccsniff-fixture.ndjson"}
+
+
+def read(path, **options):
+    """The traces of a source, and its report."""
+    with open_source(path, say=lambda said: None, **options) as source:
+        return list(source), source.report.as_dict(), source.cursor
+
+
+@pytest.fixture(scope="module")
+def embedded():
+    return load_model().tokenizer
+
+
+@pytest.fixture(params=["bytes", "embedded"])
+def tokenizer(request, embedded):
+    return ByteTokenizer() if request.param == "bytes" else embedded
+
+
+@pytest.mark.parametrize("path", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize(("size", "batch", "documents"), [(64, 1, 64), (256, 3, 4)])
+def test_decoded_windows_are_the_rendered_traces(path, tokenizer, size, batch, documents):
+    traces, report, _ = read(path)
+    cut = TraceWindows(tokenizer, size=size, batch=batch, documents=documents)
+    wanted: Counter[str] = Counter()
+    found: dict[str, bytes] = {}
+    texts: dict[str, str] = {}
+    tokens = 0
+
+    def take(windows):
+        nonlocal tokens
+        for window in windows:
+            tokens += len(window.ids)
+            wanted[window.document] += int(cut.byte_lengths[list(window.ids)].sum())
+            found[window.document] = found.get(window.document, b"") + tokenizer.decode_bytes(window.ids)
+
+    for trace in traces:
+        texts[trace.document] = texts.get(trace.document, "") + render(trace)
+        cut.add(trace)
+        while (windows := cut.take()) is not None:
+            take(windows)
+    while (windows := cut.flush()) is not None:
+        take(windows)
+    assert {name: data.decode() for name, data in found.items()} == {n: t for n, t in texts.items() if t}
+    assert sum(wanted.values()) == sum(map(len, found.values())) == report["text_bytes"]
+    assert 0 < tokens <= report["text_bytes"]
+
+
+@pytest.mark.parametrize("path", SOURCES.values(), ids=SOURCES)
+def test_what_is_counted_is_what_came(path):
+    traces, report, cursor = read(path)
+    counted = Counter(map(trace_type, traces))
+    assert {name: number for name, number in report["traces"].items() if number} == counted
+    assert report["sessions"] == len({trace.meta.session for trace in traces})
+    assert cursor == Counter(trace.meta.origin for trace in traces)
+    assert report["text_bytes"] == sum(len(render(trace).encode()) for trace in traces)
+
+
+@pytest.mark.parametrize("path", SOURCES.values(), ids=SOURCES)
+@pytest.mark.parametrize("had", [1, 57, 10_000])
+def test_a_cursor_anywhere_leaves_exactly_the_rest(path, had):
+    traces, _, _ = read(path)
+    cursor = Counter(trace.meta.origin for trace in traces[:had])
+    rest, report, after = read(path, cursor=cursor)
+    assert rest == traces[had:]
+    assert report["already_delivered"] == min(had, len(traces))
+    assert after == Counter(trace.meta.origin for trace in traces)
+
+
+def test_both_ways_in_tell_of_the_same_tools():
+    """The fixture is made of these sessions, without what ccsniff leaves out."""
+    files, rows = read(SOURCES["session files"])[0], read(SOURCES["ccsniff's rows"])[0]
+    said = {trace.text for trace in files if trace_type(trace) in ("user_message", "assistant_message")}
+    told = [trace.text for trace in rows if trace_type(trace) == "assistant_message"]
+    assert sum(text in said for text in told) > 0.8 * len(told)

@@ -1,0 +1,37 @@
+"""A real `sttx train` process, killed at random moments and resumed, is the run that was left alone."""
+
+from pathlib import Path
+
+import pytest
+
+FIXTURE = Path(__file__).parents[1] / "test-data" / "ccsniff-fixture.ndjson"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_three_times_it_is_the_uninterrupted_run(benchmark, tiny_model, tmp_path):
+    kill_resume = benchmark("kill_resume")
+    options = ["--model", str(tiny_model), "--window", "64", "--steps", "60", "--checkpoint-every", "4"]
+    options += ["--phrases", "on", "--replay-rows", "2", "--batch", "2", "--kernel", "chunked"]
+    told = kill_resume.compare(FIXTURE, tmp_path, 3, 1, options, most=9)
+    assert told["kills"] == 3, "every kill met a running process"
+    assert told["steps"] == told["steps_after_kills"] == 60
+    assert told["equal"], told
+
+
+def test_the_comparison_sees_a_difference(benchmark, tmp_path, monkeypatch):
+    kill_resume = benchmark("kill_resume")
+
+    def pretend(source, directory, options):
+        directory.mkdir(exist_ok=True)
+        bits = 1.0 if directory.name == "whole" else 2.0
+        lines = [
+            '{"step": 1, "loss": 0.5, "seconds": 3}',
+            f'{{"step": 2, "loss": {bits}, "seconds": {bits}}}',
+        ]
+        (directory / kill_resume.METRICS).write_text("\n".join(lines) + "\n")
+
+    monkeypatch.setattr(kill_resume, "finish", pretend)
+    monkeypatch.setattr(kill_resume, "kill", lambda *args: True)
+    told = kill_resume.compare(FIXTURE, tmp_path, 2, 0, [])
+    assert (told["equal"], told["first_different_step"], told["kills"]) == (False, 2, 2)

@@ -1,0 +1,105 @@
+"""A real run through the command, witnessed from outside: what moved, what did not, and who says so."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sttx_ccsniff import open_source
+from sttx_core.render import render
+from sttx_train.formats import load_model
+from sttx_train.online import LearnerConfig
+from sttx_train.stream import METRICS, StreamConfig, StreamTrainer
+
+FIXTURE = Path(__file__).parents[1] / "test-data" / "ccsniff-fixture.ndjson"
+STEPS, WINDOW = 8, 96
+
+
+def sttx(*arguments):
+    """Run the command; its standard output must be one JSON object."""
+    command = [sys.executable, "-m", "sttx_cli", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def digests(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_model, tmp_path_factory):
+    """Eight steps on the fixture: the report, the run's folder, and the model's files before and after."""
+    folder = tmp_path_factory.mktemp("witness") / "run"
+    before = digests(tiny_model)
+    options = ["--steps", STEPS, "--window", WINDOW, "--model", tiny_model, "--phrases", "on"]
+    report = sttx("train", "--ccsniff-from", FIXTURE, "--checkpoint-dir", folder, *options)
+    return report, folder, before, digests(tiny_model)
+
+
+def test_the_model_is_loaded_as_asked_and_stays_as_it_is_on_disk(run, tiny_model):
+    report, _, before, after = run
+    assert before == after
+    assert report["model"]["sha256"] == before["model.safetensors"]
+    assert report["model"]["id"] == "tiny" and report["model"]["hidden_size"] == 64
+
+
+def test_eight_steps_were_made_and_paid_for(run):
+    report, folder, _, _ = run
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1)) and report["ended"] == "steps"
+    assert report["tokens"] == rows[-1]["tokens"] == report["bytes"]
+    assert STEPS * WINDOW / 2 < report["tokens"] <= STEPS * WINDOW
+    assert rows[-1]["bpb"]["paid"] == report["bpb"]["paid"]
+    assert all(row["grad_s0"] > 0 for row in rows)
+    assert report["bpb"]["paid"] != report["bpb"]["frozen"]
+
+
+def test_the_state_has_changed_and_no_weight_was_saved(run):
+    report, folder, _, _ = run
+    learned = load_file(Path(report["checkpoint"]) / "learned.safetensors")
+    assert float(learned["s0"].norm()) == pytest.approx(report["norm_s0"]) != 0
+    assert learned["s0"].shape == (2, 2, 32, 32)
+    assert {name.split(".")[0] for name in learned} == {"s0", "hypernet"}
+
+
+def test_inspect_agrees_with_the_run(run):
+    report, folder, _, _ = run
+    told = sttx("inspect", folder)
+    shared = set(told) & set(report)
+    assert {"steps", "bytes", "bpb", "phrases", "replay", "norm_s0", "model", "kernel"} <= shared
+    assert {name: told[name] for name in shared} == {name: report[name] for name in shared}
+    assert told["kind"] == "stream" and told["cursor"] == {str(FIXTURE): sum(told["cursor"].values())}
+
+
+def test_merge_stats_agree_with_the_run(run):
+    report, folder, _, _ = run
+    told = sttx("merge-stats", folder)
+    assert told["totals"] == report["phrases"] and told["steps"] == STEPS
+    assert len(told["phrases"]) == report["phrases"]["live"] > 0
+    with open_source(FIXTURE, say=lambda said: None) as source:
+        text = "".join(render(trace) for trace in source)
+    words = [row["text"] for row in told["phrases"] if row["text"].isalpha()]
+    assert words and all(word in text for word in words)
+
+
+def test_the_checkpoint_restores_what_the_run_was(run, tiny_model):
+    """The same steps in this process, by the library: the same learned tensors, bit for bit."""
+    report, folder, _, _ = run
+    options = LearnerConfig(phrases="on"), StreamConfig(window=WINDOW, steps=STEPS)
+    resumed = StreamTrainer(load_model(tiny_model), *options, directory=folder, resume=True)
+    assert resumed.totals.steps == STEPS and resumed.totals.bytes == report["bytes"]
+    learned = load_file(Path(report["checkpoint"]) / "learned.safetensors")
+    assert resumed.learner.trainable().keys() == learned.keys()
+    for name, tensor in resumed.learner.trainable().items():
+        assert torch.equal(tensor.detach(), learned[name]), name
+    with open_source(FIXTURE, say=lambda said: None) as source:
+        again = StreamTrainer(load_model(tiny_model), *options)
+        again.run(source)
+    assert again.totals.bits == pytest.approx(resumed.totals.bits, rel=1e-5)
+    assert again.totals.bytes == resumed.totals.bytes and again.cursor == resumed.cursor
