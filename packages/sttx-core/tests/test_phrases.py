@@ -52,9 +52,12 @@ class Twin:
             self.previous = (tokens, self.generation(tokens))
         for parent, generation, tokens in frequent:
             if self.generation(parent) == generation:
-                for end in range(len(tokens)):
-                    if not self.promote(parent + tokens[:end], tokens[end]):
-                        break
+                self.join(parent, tokens)
+
+    def join(self, parent, tokens):
+        for end in range(len(tokens)):
+            if not self.promote(parent + tokens[:end], tokens[end]):
+                return
 
     def generation(self, tokens):
         if len(tokens) == 1:

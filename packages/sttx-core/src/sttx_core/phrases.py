@@ -1,9 +1,9 @@
 """Online dynamic tokenization: phrases that are discovered in the stream. Knows ids and counts, no tensors.
 
 A phrase is a base token, or a phrase followed by one base token, so the live phrases form a trie whose roots
-are the base tokens (as in LZW). Two phrases that often stand side by side become one, with every phrase between
-them in the trie. Windows are merged with the table as it stood before them, so that a decoder can follow;
-`observe` then moves the table on.
+are the base tokens (as in LZW). Two phrases that often stand side by side become one, and so does every
+phrase between them in the trie. Windows are merged with the table as it stood before them, so that a decoder
+can follow; `observe` then moves the table on.
 
 How phrases are priced is in `phrase_counts`; this file says where in the trie each choice is made.
 """
