@@ -129,7 +129,9 @@ def test_the_readme_prints_what_it_says():
 
 
 def test_the_readme_names_every_file():
-    named = {name.rstrip("/") for name in re.findall(r"^\| `([a-z_/]+)` \|", README.read_text(), re.MULTILINE)}
+    named = {
+        name.rstrip("/") for name in re.findall(r"^\| `([a-z_/]+)` \|", README.read_text(), re.MULTILINE)
+    }
     there = {
         path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
     }
