@@ -44,12 +44,12 @@ def split(text: str) -> tuple[str, ...]:
     return tuple(text.split(","))
 
 
-def invoke(*arguments: str, prefix: str = "", skip: tuple[str, ...] = ()):
+def invoke(*arguments: str, prefix: str = "", skip: tuple[str, ...] = (), defaults: Sizes | None = None):
     """Run a command that has the config's options; return the config, and the result."""
     found = []
 
     @click.command
-    @config_options(Sizes, prefix=prefix, skip=skip, types={"tags": CommaList(split)})
+    @config_options(Sizes, prefix=prefix, skip=skip, defaults=defaults, types={"tags": CommaList(split)})
     def command(**options):
         found.append(build(Sizes, options, prefix=prefix, **dict.fromkeys(skip, 9)))
         assert options == {}, "build takes what it uses"
@@ -60,6 +60,11 @@ def invoke(*arguments: str, prefix: str = "", skip: tuple[str, ...] = ()):
 
 def test_defaults_are_the_configs():
     assert invoke()[0] == Sizes()
+
+
+def test_a_command_may_have_defaults_of_its_own():
+    assert invoke("--columns", "5", defaults=Sizes(rows=8))[0] == Sizes(rows=8, columns=5)
+    assert "[default: 8]" in invoke("--help", defaults=Sizes(rows=8))[1].output
 
 
 def test_every_field_can_be_given():

@@ -34,6 +34,7 @@ def config_options(
     *,
     prefix: str = "",
     skip: Collection[str] = (),
+    defaults: object | None = None,
     types: Mapping[str, click.ParamType] | None = None,
 ) -> Callable[[Decorated], Decorated]:
     """Add an option for every field of a config to a command.
@@ -42,6 +43,7 @@ def config_options(
         config: a dataclass whose docstring has an ``Attributes:`` section.
         prefix: leads every name, as in ``--phrase-window``.
         skip: fields that the command gives itself.
+        defaults: an instance whose values are the defaults, where the class's own are not.
         types: click types of fields whose annotation does not say enough.
     """
     helps, hints = attribute_docs(config), get_type_hints(config)
@@ -54,7 +56,7 @@ def config_options(
                 *_declaration(prefix + field.name, kind),
                 prefix + field.name,
                 type=kind,
-                default=_default(field.default),
+                default=_default(getattr(defaults, field.name, field.default)),
                 show_default=True,
                 help=sentence(helps[field.name]),
             )(command)

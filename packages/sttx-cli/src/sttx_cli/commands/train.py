@@ -19,7 +19,7 @@ from sttx_core.phrases import PhraseConfig
 from sttx_core.traces import Trace
 from sttx_train.devices import Device, Number, choose_device, choose_number
 from sttx_train.formats import EMBEDDED, LoadedModel, load_model
-from sttx_train.online import LearnerConfig, parse_scopes
+from sttx_train.online import PHRASES, LearnerConfig, parse_scopes
 from sttx_train.stream import StreamConfig, StreamTrainer
 from sttx_train.wkv import BACKENDS, Backend
 
@@ -68,7 +68,7 @@ from sttx_train.wkv import BACKENDS, Backend
 )
 @config_options(StreamConfig)
 @config_options(LearnerConfig, types={"scope": CommaList(parse_scopes)})
-@config_options(PhraseConfig, prefix="phrase_")
+@config_options(PhraseConfig, prefix="phrase_", defaults=PHRASES)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 def command(
     sources: tuple[str, ...],

@@ -29,6 +29,7 @@ from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 NATS_TO_BITS = 1 / math.log(2)
 BETAS = (0.9, 0.95)  # AdamW's; a stream moves on, so its second moment forgets faster than the usual 0.999
+PHRASES = PhraseConfig(capacity=512)  # twice the table's own 256: fewer bits and fewer steps (docs/log.md)
 Injection = Literal["every", "start", "none"]
 
 
@@ -135,7 +136,7 @@ class OnlineLearner:
         model: an RWKV-7; its weights are frozen unless the scope names them.
         byte_lengths: ``[vocab_size]`` UTF-8 bytes of each base token: prices are told per byte.
         config: how to learn.
-        phrase_config: how phrases are found.
+        phrase_config: how phrases are found; :data:`PHRASES` when None.
         start_id: the end-of-text id that leads every document.
     """
 
@@ -158,7 +159,7 @@ class OnlineLearner:
         self.s0 = nn.Parameter(torch.zeros(shape, device=model.device, dtype=kind))
         self.bias = nn.Parameter(torch.zeros(sizes.vocab_size, device=model.device, dtype=kind))
         self.hypernet = HyperNetwork(sizes.hidden_size, seed=config.seed).to(model.device, kind)
-        self.table = DynamicTokenizer(sizes.vocab_size, phrase_config)
+        self.table = DynamicTokenizer(sizes.vocab_size, phrase_config or PHRASES)
         self.replay = ReplayBuffer(config.replay_capacity, seed=config.seed)
         self.gate = PhraseGate(config.phrases)
         self.sessions = Sessions(config.sessions, start_id)
