@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import zipfile
 
 import pytest
@@ -67,6 +68,13 @@ class TestRefusals:
         with pytest.raises(ModelError, match="damaged"):
             load_model(tmp_path / name)
 
+    def test_what_is_no_pth_is_told_by_how_it_opens(self, tmp_path):
+        for name, content in {"text.pth": b"hello world", "empty.pth": b""}.items():
+            (tmp_path / name).write_bytes(content)
+            said = f"no .pth: it opens with {content[:8]!r}: fetch it again"
+            with pytest.raises(ModelError, match=f"{re.escape(said)}$"):
+                load_model(tmp_path / name)
+
     def test_pickled_code_never_runs(self, tmp_path):
         class Evil:
             def __reduce__(self):
@@ -77,7 +85,7 @@ class TestRefusals:
             archive.writestr("archive/version", "3")
         (tmp_path / "legacy.pth").write_bytes(pickle.dumps(Evil()))
         for name in ("evil.pth", "legacy.pth"):
-            with pytest.raises(ModelError, match="more than tensors, which is never run"):
+            with pytest.raises(ModelError, match=r"more than tensors, which is never run: fetch it again$"):
                 load_model(tmp_path / name)
         assert not (tmp_path / "ran").exists()
 

@@ -20,6 +20,7 @@ from sttx_core.errors import ModelError
 from sttx_train.files import replacing_file
 
 VECTORS = frozenset(("x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "v0", "k_k", "k_a"))
+_OPENINGS = (b"PK", b"\x80")  # of the zip archives that torch writes, and of the pickles that it wrote before
 _UNUSED = tuple(f"blocks.0.att.v{i}" for i in range(3))
 
 
@@ -55,12 +56,8 @@ def read_pth(path: Path) -> dict[str, Tensor]:
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    except Exception as error:  # a damaged pickle can fail in any way
-        reason = str(error).split("\n")[0][:120] or type(error).__name__
-        raise ModelError(
-            f"{str(path)!r} is damaged, no .pth, or holds more than tensors, which is never run "
-            f"({reason}): fetch it again"
-        ) from error
+    except Exception as error:  # a damaged pickle can fail in any way, and torch's words are for programmers
+        raise ModelError(f"{str(path)!r} {_why_unread(path)}: fetch it again") from error
     if not isinstance(loaded, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()
     ):
@@ -76,6 +73,14 @@ def write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
         aside.open("wb") as file,
     ):  # given a path, its name goes into the bytes
         torch.save(plain, file)
+
+
+def _why_unread(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(_OPENINGS):
+        return "is damaged, or holds more than tensors, which is never run"
+    return f"is damaged, or no .pth: it opens with {start!r}"
 
 
 def _flat(tensor: Tensor) -> Tensor:
