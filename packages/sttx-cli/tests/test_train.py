@@ -144,7 +144,7 @@ def test_api_pairs_pay_for_completions_only(sttx, base, sessions, tmp_path):
         (["--lr-state", "-1"], "--lr-state must not be negative"),
         (["--lr-state", "nan"], "--lr-state must not be negative"),
         (["--clip", "0"], "--clip must be above 0"),
-        (["--phrase-max-length", "1"], "phrase max_length must be at least 2"),
+        (["--phrase-max-length", "1"], "--phrase-max-length must be at least 2"),
         (["--kernel", "nonsense"], "'nonsense' is not one of"),
         (["--device", "nonsense"], "'nonsense' is not one of"),
         (["--kernel", "fla"], "kernel 'fla' needs a CUDA device"),

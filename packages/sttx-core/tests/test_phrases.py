@@ -236,7 +236,8 @@ def test_only_base_ids_are_merged(bad):
     ("option", "value"), [("window", 0), ("threshold", 0), ("capacity", 0), ("max_length", 1)]
 )
 def test_sizes_that_make_no_sense_are_refused_by_name(option, value):
-    with pytest.raises(UsageError, match=f"phrase {option} must be at least {value + 1}, not {value}"):
+    named = f"--phrase-{option.replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"^{named} must be at least {value + 1}, not {value}$"):
         DynamicTokenizer(BASE, **{option: value})
 
 

@@ -41,7 +41,8 @@ class PhraseConfig:
     def __post_init__(self) -> None:
         for name, least in (("window", 1), ("threshold", 1), ("capacity", 1), ("max_length", 2)):
             if getattr(self, name) < least:
-                raise UsageError(f"phrase {name} must be at least {least}, not {getattr(self, name)!r}")
+                option = f"--phrase-{name.replace('_', '-')}"
+                raise UsageError(f"{option} must be at least {least}, not {getattr(self, name)!r}")
 
 
 @dataclass
