@@ -57,6 +57,14 @@ def test_what_a_person_is_told(sttx, line, tmp_path):
     assert "step 4 · 100% · loss " in result.err
 
 
+def test_files_that_are_no_text_are_counted_and_said(sttx, line, tmp_path):
+    (tmp_path / "binary").mkdir()
+    (tmp_path / "binary" / "a.pyc").write_bytes(b"\0")
+    result = sttx(*line, tmp_path / "binary", "--json")
+    assert result.json["files_skipped"] == 1
+    assert f"skipped as no text: 1, such as '{tmp_path / 'binary' / 'a.pyc'}'" in result.err
+
+
 def test_its_run_can_be_inspected_and_has_no_phrases(sttx, line, tmp_path):
     assert sttx(*line).code == 0
     result = sttx("inspect", tmp_path / "out-run")

@@ -40,6 +40,13 @@ def test_the_last_documents_are_held_out_whole(texts):
     assert (BASE.decode(half.train), BASE.decode(half.held)) == ("first", "secöndthird")
 
 
+def test_files_that_are_no_text_are_named(texts):
+    (texts / "b.pyc").write_bytes(b"\0\1")
+    corpus = load_corpus([texts], BASE, held_out=0)
+    assert corpus.skipped == (texts / "b.pyc",)
+    assert corpus.train_bytes == len("firstsecöndthird".encode())
+
+
 def test_paths_are_read_in_the_order_given(texts):
     paths = [texts / "c.txt", texts / "a.txt"]
     assert BASE.decode(load_corpus(paths, BASE, held_out=0.0).train) == "thirdfirst"

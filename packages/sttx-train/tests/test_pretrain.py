@@ -74,9 +74,19 @@ class TestData:
         (tmp_path / "b").mkdir()
         (tmp_path / "b" / "z.txt").write_text("two")
         (tmp_path / "a.txt").write_text("one")
-        (tmp_path / "odd.txt").write_bytes(b"\xff!")
-        assert list(iter_documents([tmp_path])) == ["one", "two", "\ufffd!"]
+        assert list(iter_documents([tmp_path])) == ["one", "two"]
         assert list(iter_documents([tmp_path / "b", tmp_path / "a.txt"])) == ["two", "one"]
+
+    def test_what_is_no_text_is_passed_over_in_a_folder_and_refused_by_name(self, tmp_path):
+        odd = {"latin.txt": b"\xff!", "module.pyc": b"\x00a"}
+        for name, content in {"good.txt": b"one\r\nline", **odd}.items():
+            (tmp_path / name).write_bytes(content)
+        skipped = []
+        assert list(iter_documents([tmp_path], skipped)) == ["one\nline"]
+        assert skipped == [tmp_path / name for name in odd]
+        for name in odd:
+            with pytest.raises(DataError, match=f"{name}' is no text"):
+                list(iter_documents([tmp_path / name]))
 
     def test_what_is_absent_or_too_large_is_refused(self, tmp_path, monkeypatch):
         with pytest.raises(DataError, match="does not exist"):

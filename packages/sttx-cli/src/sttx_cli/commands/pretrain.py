@@ -74,10 +74,16 @@ def command(
         f"text: {len(corpus.train):,} tokens to train on, {len(corpus.held):,} held out "
         f"({corpus.train_bytes / max(len(corpus.train), 1):.2f} bytes each)"
     )
+    if corpus.skipped:
+        say(f"skipped as no text: {len(corpus.skipped):,}, such as {str(corpus.skipped[0])!r}")
     trainer = Pretrainer(config, directory, resume=resume)
     parameters = sum(weight.numel() for weight in trainer.model.parameters())
     say(f"model: {config.layers} layers of {config.hidden_size}, {parameters:,} parameters")
-    report = _train(trainer, corpus) | {"parameters": parameters, "checkpoint": str(directory)}
+    report = _train(trainer, corpus) | {
+        "parameters": parameters,
+        "checkpoint": str(directory),
+        "files_skipped": len(corpus.skipped),
+    }
     if report["ended"] == "done":
         save_model(trainer.model.eval(), out, tokenizer=tokenizer)
         report["out"] = str(out)

@@ -27,16 +27,18 @@ class Corpus:
         train: what is trained on.
         held: what is only measured; empty when nothing is held out.
         train_bytes, held_bytes: UTF-8 bytes that the tokens stand for.
+        skipped: files of the folders that are no text.
     """
 
     train: np.ndarray
     held: np.ndarray
     train_bytes: int
     held_bytes: int
+    skipped: tuple[Path, ...] = ()
 
 
 def load_corpus(paths: Sequence[Path], tokenizer: Tokenizer, *, held_out: float = 0.01) -> Corpus:
-    """Read text files, folders of them, and packed ``.bin`` files, in this order of names.
+    """Read text files, folders of them, and packed ``.bin`` files, in the order they are given.
 
     Args:
         paths: what to read.
@@ -45,14 +47,18 @@ def load_corpus(paths: Sequence[Path], tokenizer: Tokenizer, *, held_out: float 
 
     Raises:
         UsageError: the share is none, or leaves nothing to train on.
-        DataError: a file is absent, damaged, or of a larger vocabulary; or there is no text.
+        DataError: a file is absent, damaged, no text though named itself, or of a larger vocabulary; or there
+            is no text.
     """
     if not 0 <= held_out < 1:
         raise UsageError(f"--held-out must be a share from 0 to below 1, not {held_out!r}")
-    pieces = list(_pieces(paths, tokenizer))
+    skipped: list[Path] = []
+    pieces = list(_pieces(paths, tokenizer, skipped))
     tokens = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     if not len(tokens):
-        raise DataError(f"no text in {', '.join(repr(str(path)) for path in paths)}")
+        raise DataError(
+            f"no text in {', '.join(repr(str(path)) for path in paths)} ({len(skipped)} files are no text)"
+        )
     lengths = token_byte_lengths(tokenizer)
     at = split_point(tokens, held_out, tokenizer.eot_id)
     if at == 0:
@@ -66,6 +72,7 @@ def load_corpus(paths: Sequence[Path], tokenizer: Tokenizer, *, held_out: float 
         held=held,
         train_bytes=int(lengths[train].sum()),
         held_bytes=int(lengths[held].sum()),
+        skipped=tuple(skipped),
     )
 
 
@@ -82,12 +89,12 @@ def split_point(tokens: np.ndarray, share: float, eot_id: int = 0) -> int:
     return int(fitting[-1]) if len(fitting) else 0
 
 
-def _pieces(paths: Iterable[Path], tokenizer: Tokenizer) -> Iterator[np.ndarray]:
+def _pieces(paths: Iterable[Path], tokenizer: Tokenizer, skipped: list[Path]) -> Iterator[np.ndarray]:
     for path in paths:
         if path.suffix == PACKED and path.is_file():
             yield _packed(path, tokenizer)
         else:
-            yield encode_documents(iter_documents([path]), tokenizer)
+            yield encode_documents(iter_documents([path], skipped), tokenizer)
 
 
 def _packed(path: Path, tokenizer: Tokenizer) -> np.ndarray:
