@@ -63,9 +63,9 @@ class LearnerConfig:
     phrases: PhraseMode = "auto"
     lr_state: float = 0.1
     lr_hypernet: float = 3e-4
-    lr_bias: float = 0.1
+    lr_bias: float = 0.01
     lr_vectors: float = 3e-3
-    lr_weights: float = 1e-3
+    lr_weights: float = 3e-4
     weight_decay: float = 0.0
     clip: float = 1.0
     replay_rows: int = 1
