@@ -430,6 +430,29 @@ def test_a_store_that_may_only_be_read_can_be_read(store):
     assert not (store.directory / ".lock").exists()
 
 
+# --- expect
+
+
+@pytest.mark.parametrize("pointer", [True, False])
+def test_a_run_is_expected_or_not_by_names_alone(store, pointer):
+    with pytest.raises(CheckpointError, match="no checkpoint in .*: start without resuming"):
+        store.expect(run=True)
+    store.expect(run=False)
+    (save(store, 1) / "manifest.json").write_text("damaged")
+    if not pointer:
+        (store.directory / "latest").unlink()
+    store.expect(run=True)  # what is damaged is for `load` to tell
+    with pytest.raises(UsageError, match="already holds a run; continue it with --resume"):
+        store.expect(run=False)
+
+
+def test_a_file_is_neither_a_run_nor_room_for_one(tmp_path):
+    (tmp_path / "file").touch()
+    for run in (True, False):
+        with pytest.raises(CheckpointError, match="is a file: give a folder"):
+            CheckpointStore(tmp_path / "file").expect(run=run)
+
+
 # --- require
 
 

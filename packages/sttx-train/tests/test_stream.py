@@ -24,13 +24,13 @@ STREAM: dict[str, Any] = {"window": 32, "checkpoint_every": 3}
 def make(tiny, tmp_path):
     """Return a function that makes a trainer with checkpoints; `None` for none."""
 
-    def trainer(directory="run", *, seed=0, resume=False, learning=None, **stream):
+    def trainer(directory="run", *, seed=0, resume=False, learning=None, phrases=None, **stream):
         return StreamTrainer(
             tiny(seed),
             LearnerConfig(**(LEARNING | (learning or {}))),
             StreamConfig(**(STREAM | stream)),
             directory=tmp_path / directory if directory else None,
-            phrase_config=PhraseConfig(window=64, capacity=16),
+            phrase_config=PhraseConfig(**({"window": 64, "capacity": 16} | (phrases or {}))),
             resume=resume,
         )
 
@@ -333,20 +333,29 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            ({"seed": 1}, "base_sha256"),
-            ({"window": 64}, "stream_config"),
-            ({"batch": 2}, "stream_config"),
-            ({"api_pairs": True}, "stream_config"),
-            ({"learning": {"scope": ("state", "bias")}}, "learning"),
-            ({"learning": {"lr_state": 0.2}}, "learning"),
+            ({"seed": 1}, "a --model of SHA-256 '[0-9a-f]{64}' and this run has '[0-9a-f]{64}'"),
+            ({"window": 64}, "--window 32 and this run has 64"),
+            ({"batch": 2}, "--batch 1 and this run has 2"),
+            ({"api_pairs": True}, "--api-pairs False and this run has True"),
+            ({"learning": {"scope": ("bias",)}}, r"--scope \['state'\] and this run has \['bias'\]"),
+            ({"learning": {"lr_state": 0.2}}, r"--lr-state [\d.]+ and this run has 0.2"),
+            ({"phrases": {"capacity": 8}}, "--phrase-capacity 16 and this run has 8"),
         ],
         ids=str,
     )
     def test_another_run_is_not_resumed(self, run, make, change, said):
         before = lasting(metrics(run))
-        with pytest.raises(CheckpointError, match=f"has {said} .* and this run has"):
+        with pytest.raises(CheckpointError, match=f"' has {said}: resume with what it was made with"):
             make(resume=True, **change)
         assert lasting(metrics(run)) == before
+
+    def test_an_option_that_is_no_more_is_not_passed_over(self, run, make):
+        now = StreamTrainer._identity
+        run._identity = lambda: {**now(run), "learning": {**now(run)["learning"], "gone": 7}}
+        run.checkpoint = None
+        run.save()
+        with pytest.raises(CheckpointError, match="has --gone 7 and this run has None"):
+            make(resume=True)
 
     @pytest.mark.parametrize("change", [{"steps": 3}, {"checkpoint_every": 1}, {"keep": 1}], ids=str)
     def test_what_shapes_nothing_may_change(self, run, make, change):

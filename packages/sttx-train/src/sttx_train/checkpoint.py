@@ -76,14 +76,24 @@ class Checkpoint:
         Raises:
             CheckpointError: a field is absent or differs; names it and both values.
         """
-        for field, wanted in expected.items():
-            if field in self.manifest and self.manifest[field] == json.loads(json.dumps(wanted)):
-                continue
-            found = f"has {field} {self.manifest[field]!r}" if field in self.manifest else f"has no {field}"
-            raise CheckpointError(
-                f"checkpoint {str(self.path)!r} {found} and this run has {wanted!r}: "
-                "resume with what it was made with, or start anew in another folder"
-            )
+        require_equal(self.path, self.manifest, expected)
+
+
+def require_equal(checkpoint: Path, found: Mapping[str, Any], expected: Mapping[str, object]) -> None:
+    """Refuse a checkpoint of which something, by name, is not as this run needs it.
+
+    Raises:
+        CheckpointError: names the first that is absent or differs, and both values.
+    """
+    for name, wanted in expected.items():
+        wanted = json.loads(json.dumps(wanted))
+        if name in found and found[name] == wanted:
+            continue
+        has = f"has {name} {found[name]!r}" if name in found else f"has no {name}"
+        raise CheckpointError(
+            f"checkpoint {str(checkpoint)!r} {has} and this run has {wanted!r}: "
+            "resume with what it was made with, or start anew in another folder"
+        )
 
 
 class CheckpointStore:
@@ -146,6 +156,26 @@ class CheckpointStore:
                 self._prune(step, folder)
         return folder
 
+    def expect(self, *, run: bool) -> None:
+        """Refuse a folder that holds a run where none is expected, or none where one is.
+
+        Goes by names alone, so that it can be asked before anything is loaded.
+
+        Raises:
+            UsageError: there is a run already.
+            CheckpointError: there is none to continue.
+        """
+        with _refusing_os_errors(f"cannot read checkpoints in {str(self.directory)!r}"):
+            self._refuse_a_file()
+            there = os.path.lexists(self.directory / _LATEST) or bool(self._folders())
+        if there and not run:
+            raise UsageError(
+                f"{str(self.directory)!r} already holds a run; continue it with --resume, or name another "
+                "folder"
+            )
+        if run and not there:
+            raise self._nothing()
+
     def latest(self) -> Path | None:
         """Return the folder to resume from, every byte of it verified; None if nothing was saved yet.
 
@@ -167,7 +197,7 @@ class CheckpointStore:
         with self._reading():
             folder = self._current() if path is None else Path(path)
             if folder is None:
-                raise CheckpointError(f"no checkpoint in {str(self.directory)!r}: start without resuming")
+                raise self._nothing()
             folder = folder.resolve() if path is not None else folder
             manifest = self._verify(folder)
             files = [folder / name for name in manifest["files"]]
@@ -180,6 +210,9 @@ class CheckpointStore:
                 },
                 manifest=manifest,
             )
+
+    def _nothing(self) -> CheckpointError:
+        return CheckpointError(f"no checkpoint in {str(self.directory)!r}: start without resuming")
 
     def _current(self) -> Path | None:
         """Return the folder that `latest` names; without that file, the one of the highest step."""

@@ -11,7 +11,7 @@ import math
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sttx_core.errors import CheckpointError, UsageError
 from sttx_core.pairs import PairMaker
 from sttx_core.phrases import PhraseConfig
 from sttx_core.traces import Trace
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint import CheckpointStore, require_equal
 from sttx_train.formats import LoadedModel
 from sttx_train.online.learner import LearnerConfig, OnlineLearner, StepReport, Window
 from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
@@ -144,10 +144,8 @@ class StreamTrainer:
         self._stopping = False
         if resume:
             self._resume()
-        elif self.store is not None and self.store.latest() is not None:
-            raise UsageError(
-                f"{str(directory)!r} already holds a run; continue it with --resume, or name another folder"
-            )
+        elif self.store is not None:
+            self.store.expect(run=False)
 
     def run(self, traces: Iterable[Trace], on_step: Callable[[Progress], None] | None = None) -> Totals:
         """Follow the stream until it ends, the steps are done, or :meth:`stop` was called; then save."""
@@ -296,8 +294,9 @@ class StreamTrainer:
         if self.store is None:
             raise UsageError("--resume needs the --checkpoint-dir of the run to continue")
         saved = self.store.load()
-        flexible = ("torch_threads", "torch", "base_model")  # recorded; a change may move the last bits
-        saved.require(**{key: value for key, value in self._identity().items() if key not in flexible})
+        saved.require(kind="stream")
+        made_with, options = _as_options(saved.manifest), _as_options(self._identity())
+        require_equal(saved.path, made_with, dict.fromkeys(made_with) | options)
         restore_learner(self.learner, saved.tensors, saved.documents)
         stream = saved.documents["stream"]
         self.windows.load_state_dict(stream["windows"])
@@ -357,6 +356,23 @@ class StreamTrainer:
             "kernel_reason": self.loaded.kernel.reason,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
         }
+
+
+def _as_options(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what runs must share, by the options that a person gives.
+
+    The threads and version of torch are recorded only: another may move the last bits.
+    """
+    found = {
+        "a --model of SHA-256": identity["base_sha256"],
+        "a vocabulary of SHA-256": identity["tokenizer_sha256"],
+        "--kernel": identity["kernel"],
+        "--device": identity["device"],
+        "--dtype": identity["dtype"],
+    }
+    for group, prefix in (("stream_config", "--"), ("learning", "--"), ("phrase_config", "--phrase-")):
+        found |= {prefix + name.replace("_", "-"): value for name, value in identity[group].items()}
+    return found
 
 
 def _finite(value: float) -> float | None:

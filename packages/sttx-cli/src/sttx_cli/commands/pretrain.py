@@ -10,7 +10,6 @@ import click
 from sttx_cli.options import build, config_options
 from sttx_cli.output import emit_json, number, say
 from sttx_cli.signals import Interruptible
-from sttx_core.errors import UsageError
 from sttx_core.tokenizers import Tokenizer, TrieTokenizer
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import load_model, save_model
@@ -62,13 +61,10 @@ def command(
     DATA are text files, folders of them, or packed .bin files of 16-bit ids. Ctrl-C saves and ends; --resume
     goes on. The model's folder is what --model of `sttx train` takes.
     """
+    directory = checkpoint_dir or out.with_name(f"{out.name}-run")
+    CheckpointStore(directory).expect(run=resume)
     tokenizer = _tokenizer(vocab)
     config = build(PretrainConfig, options, vocab_size=tokenizer.vocab_size)
-    directory = checkpoint_dir or out.with_name(f"{out.name}-run")
-    if not resume and CheckpointStore(directory).latest() is not None:
-        raise UsageError(
-            f"{str(directory)!r} already holds a run; continue it with --resume, or name another"
-        )
     corpus = load_corpus(data, tokenizer, held_out=held_out)
     say(
         f"text: {len(corpus.train):,} tokens to train on, {len(corpus.held):,} held out "

@@ -17,6 +17,7 @@ from sttx_cli.summary import run_summary
 from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
 from sttx_core.traces import Trace
+from sttx_train.checkpoint import CheckpointStore
 from sttx_train.devices import Device, Number, choose_device, choose_number
 from sttx_train.formats import EMBEDDED, LoadedModel, load_model
 from sttx_train.online import PHRASES, LearnerConfig, parse_scopes
@@ -89,8 +90,11 @@ def command(
     phrases = build(PhraseConfig, options, prefix="phrase_")
     stream = build(StreamConfig, options)
     learning = build(LearnerConfig, options)
+    CheckpointStore(checkpoint_dir).expect(
+        run=resume
+    )  # refused, as a bad source is, before a model is loaded
     specs = _specs(sources)
-    open_source(specs).close()  # what cannot be opened is refused before a model is loaded
+    open_source(specs).close()
     trainer = StreamTrainer(
         _load(model, device, dtype, kernel),
         learning,
