@@ -94,6 +94,20 @@ def test_a_zstandard_file(record, session_file):
     assert texts(open_source(path)) == ["one", "two"]
 
 
+@pytest.mark.parametrize("damage", ["cut short", "overwritten"])
+def test_a_damaged_zstandard_file_is_never_taken_for_a_whole_one(record, session_file, tmp_path, damage):
+    zstandard = pytest.importorskip("zstandard", reason="the extra `zstd` is not installed")
+    path = session_file("a.jsonl.zst", *(record(content=os.urandom(200).hex()) for _ in range(900)))
+    data = zstandard.ZstdCompressor(write_checksum=True).compress(path.read_bytes())
+    half = len(data) // 2
+    path.write_bytes(data[:half] if damage == "cut short" else data[:half] + b"?" * 64 + data[half + 64 :])
+    with pytest.raises(SourceError, match=r"cannot read .*a\.jsonl\.zst"):
+        texts(open_source(path))
+    source = open_source(tmp_path, say=lambda said: None)
+    texts(source)
+    assert source.report.malformed == {"unreadable file": 1}
+
+
 def test_a_zstandard_file_without_the_package_names_the_extra(session_file, monkeypatch):
     path = session_file("a.jsonl.zst")
     path.write_bytes(b"\x28\xb5\x2f\xfd" + b"\x00" * 8)
@@ -167,6 +181,30 @@ def test_damaged_compression_is_an_error_after_what_could_be_read(record, sessio
     with pytest.raises(SourceError, match="a.jsonl"), open_source(path) as source:
         got.extend(source)
     assert got
+
+
+def test_a_link_to_itself_does_not_hide_the_files_beside_it(record, session_file, tmp_path):
+    session_file("a.jsonl", *spoken(record, "one"))
+    (tmp_path / "loop").symlink_to("loop")
+    assert texts(open_source(tmp_path)) == ["one"]
+
+
+def test_a_folder_that_may_not_be_read_is_a_warning(record, session_file, tmp_path, monkeypatch):
+    session_file("a.jsonl", *spoken(record, "one"))
+    closed = session_file("closed/b.jsonl", *spoken(record, "two")).parent
+    scandir = os.scandir
+
+    def refuse(folder):
+        if Path(folder) == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    said = []
+    source = open_source(tmp_path, say=said.append)
+    assert texts(source) == ["one"]
+    assert len(said) == 1 and str(closed) in said[0]
+    assert source.report.malformed == {"unreadable file": 1}
 
 
 def test_one_damaged_file_of_a_folder_is_a_warning(record, session_file, tmp_path):

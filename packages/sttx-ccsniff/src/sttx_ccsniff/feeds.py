@@ -25,6 +25,7 @@ from sttx_core.errors import SourceError, UsageError
 from sttx_core.traces import Trace
 
 _PIECE = 2**20
+_ZSTD_PIECE = 2**16  # compressed: what becomes of it is held at once
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _POLL_SECONDS = 0.1
 
@@ -143,21 +144,31 @@ def _first_visit(descriptor: int, shared: Shared) -> bool:
 def _pieces(opened: io.BufferedReader) -> Iterator[bytes]:
     """Yield the content as it comes, decompressed."""
     head = opened.peek(4)[:4]
-    if head.startswith(_GZIP):
-        reader = gzip.GzipFile(fileobj=opened)
-    elif head == _ZSTD:
-        reader = _zstd_reader(opened)
-    else:
-        reader = opened
+    if head == _ZSTD:
+        yield from _zstd_pieces(opened)
+        return
+    reader = gzip.GzipFile(fileobj=opened) if head.startswith(_GZIP) else opened
     while piece := reader.read1(_PIECE):
         yield piece
 
 
-def _zstd_reader(compressed: Any) -> Any:
+def _zstd_pieces(opened: io.BufferedReader) -> Iterator[bytes]:
+    """Decompress frame by frame: the package's own reader takes a file that was cut short for a whole one."""
     try:
         import zstandard  # type: ignore[import-not-found]
     except ImportError as error:
         raise SourceError(
             "reading a zstandard file needs the package `zstandard`: install `sttx-ccsniff[zstd]`"
         ) from error
-    return zstandard.ZstdDecompressor().stream_reader(compressed, read_across_frames=True)
+    frame: Any = None
+    while compressed := opened.read1(_ZSTD_PIECE):
+        while compressed:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            try:
+                yield frame.decompress(compressed)
+            except zstandard.ZstdError as error:
+                raise OSError(str(error)) from error
+            compressed = frame.unused_data
+            frame = None if frame.eof else frame
+    if frame is not None:
+        raise EOFError("Compressed file ended before the end of its last frame")

@@ -49,7 +49,10 @@ class FolderFeed:
 
 
 def session_files(folder: Path) -> list[Path]:
-    """Find the files under a folder that are named like session files."""
+    """Find the files under a folder that are named like session files.
+
+    A folder that cannot be looked into stands for its files, so that whoever reads it says so.
+    """
     return list(_walk(folder, set(), _MOST_FOLDERS_DEEP))
 
 
@@ -85,14 +88,24 @@ def _walk(folder: Path, visited: set[tuple[int, int]], depth: int) -> Iterator[P
     try:
         status = folder.stat()
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
     except OSError:
+        yield folder
         return
     identity = (status.st_dev, status.st_ino)
     if identity in visited or depth == 0:
         return
     visited.add(identity)
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _walk(Path(entry.path), visited, depth - 1)
         elif _NAMES.fullmatch(entry.name):
             yield Path(entry.path)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say
+        return False
