@@ -227,8 +227,22 @@ def test_not_finite_gradients_change_nothing_and_are_counted() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"lr_state": -1.0}, {"clip": 0.0}, {"sessions": 0}, {"replay_rows": -1}, {"phrases": "maybe"}]
+    "options",
+    [
+        {"lr_state": -1.0},
+        {"weight_decay": -0.1},
+        {"clip": 0.0},
+        {"clip": math.nan},
+        {"sessions": 0},
+        {"replay_rows": -1},
+        {"phrases": "maybe"},
+        {"inject": "sometimes"},
+        {"scope": ("state", "nonsense")},
+        {"scope": "state"},
+    ],
+    ids=str,
 )
 def test_bad_options_are_refused_by_name(options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="--"):
+    (name,) = options
+    with pytest.raises(UsageError, match=f"--{name.replace('_', '-')}"):
         make_learner(**options)

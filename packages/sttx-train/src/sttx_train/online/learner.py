@@ -11,7 +11,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import Drawn, ReplayBuffer
 from sttx_train.online.gate import PhraseGate, PhraseMode
 from sttx_train.online.phrase_head import Batch, PhraseHead, Row
-from sttx_train.online.scope import Scope, weights_in_scope
+from sttx_train.online.scope import SCOPES, Scope, weights_in_scope
 from sttx_train.online.sessions import Carried, Sessions
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
@@ -31,6 +31,7 @@ NATS_TO_BITS = 1 / math.log(2)
 BETAS = (0.9, 0.95)  # AdamW's; a stream moves on, so its second moment forgets faster than the usual 0.999
 PHRASES = PhraseConfig(capacity=512)  # twice the table's own 256: fewer bits and fewer steps (docs/log.md)
 Injection = Literal["every", "start", "none"]
+_RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +77,7 @@ class LearnerConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights", "replay_weight"):
+        for name in (*_RATES, "weight_decay", "replay_weight", "replay_rows"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must not be negative: {getattr(self, name)!r}")
         for name in ("replay_capacity", "sessions"):
@@ -84,10 +85,12 @@ class LearnerConfig:
                 raise UsageError(
                     f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)!r}"
                 )
-        if self.clip <= 0:
+        if not self.clip > 0:
             raise UsageError(f"--clip must be above 0, not {self.clip!r}")
-        if self.replay_rows < 0:
-            raise UsageError(f"--replay-rows must not be negative: {self.replay_rows!r}")
+        if self.inject not in get_args(Injection):
+            raise UsageError(f"--inject must be every, start or none, not {self.inject!r}")
+        if unknown := [name for name in self.scope if name not in SCOPES]:
+            raise UsageError(f"unknown --scope {unknown[0]!r}; choose among {', '.join(SCOPES)}")
 
 
 @dataclass(frozen=True, kw_only=True)
