@@ -134,6 +134,12 @@ def test_mistakes_write_nothing(sttx, line, tmp_path, options, code, said):
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_run_without_an_end_is_refused_before_a_vocabulary_is_loaded(sttx, corpus, tmp_path):
+    result = sttx("pretrain", corpus, "--out", tmp_path / "out")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "sttx: pretraining needs an end: give --steps or --minutes\n"
+
+
 def test_no_text_is_a_failure(sttx, line, tmp_path):
     (tmp_path / "none").mkdir()
     result = sttx("pretrain", tmp_path / "none", *line[2:])

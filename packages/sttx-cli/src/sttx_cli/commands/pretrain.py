@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,9 @@ def command(
     """
     directory = checkpoint_dir or out.with_name(f"{out.name}-run")
     CheckpointStore(directory).expect(run=resume)
+    config = build(PretrainConfig, options, vocab_size=0)  # bad options are refused before anything is loaded
     tokenizer = _tokenizer(vocab)
-    config = build(PretrainConfig, options, vocab_size=tokenizer.vocab_size)
+    config = replace(config, vocab_size=tokenizer.vocab_size)
     corpus = load_corpus(data, tokenizer, held_out=held_out)
     say(
         f"text: {len(corpus.train):,} tokens to train on, {len(corpus.held):,} held out "

@@ -90,9 +90,8 @@ def command(
     phrases = build(PhraseConfig, options, prefix="phrase_")
     stream = build(StreamConfig, options)
     learning = build(LearnerConfig, options)
-    CheckpointStore(checkpoint_dir).expect(
-        run=resume
-    )  # refused, as a bad source is, before a model is loaded
+    # What cannot be is refused before a model is loaded.
+    CheckpointStore(checkpoint_dir).expect(run=resume)
     specs = _specs(sources)
     open_source(specs).close()
     trainer = StreamTrainer(
