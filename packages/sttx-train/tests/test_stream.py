@@ -221,6 +221,23 @@ class TestEnd:
         assert trainer.save() is None and trainer.checkpoint is None
         assert sorted(tmp_path.rglob("*")) == before
 
+    def test_the_event_log_tells_start_checkpoints_and_end(self, make, talk, tmp_path, monkeypatch):
+        monkeypatch.setenv("STTX_LOG_DIR", str(tmp_path / "logs"))
+        trainer = make(steps=4, checkpoint_every=3)
+        trainer.run(talk(30))
+        (file,) = (tmp_path / "logs").iterdir()
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        assert [(line["event"], line.get("step")) for line in lines] == [
+            ("started", 0),
+            ("saved", 3),
+            ("saved", 4),
+            ("ended", None),
+        ]
+        assert {line["subsystem"] for line in lines} == {"train"}
+        assert lines[0]["learning"]["phrases"] == "on"
+        assert lines[2]["checkpoint"] == str(trainer.checkpoint)
+        assert lines[-1]["bpb"] == trainer.report()["bpb"]
+
     def test_the_cursor_counts_every_trace_by_origin(self, make, talk):
         trainer, traces = make(), talk(8)
         trainer.run([*traces, Other(meta=Meta(session="s0", origin="elsewhere"), kind="x", raw={})])

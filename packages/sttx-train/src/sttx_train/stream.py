@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.eventlog import EventLog
 from sttx_core.pairs import PairMaker
 from sttx_core.phrases import PhraseConfig
 from sttx_core.traces import Trace
@@ -107,6 +108,7 @@ class StreamTrainer:
     Attributes:
         cursor: traces taken in so far, by origin: what a source needs to go on after them.
         totals: what was paid so far.
+        log: event log of the run's start, checkpoints and end; off unless ``STTX_LOG_DIR`` names a folder.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class StreamTrainer:
         self.cursor: dict[str, int] = {}
         self.totals = Totals()
         self.checkpoint: Path | None = None
+        self.log = EventLog("train")
         self._stopping = False
         if resume:
             self._resume()
@@ -150,6 +153,7 @@ class StreamTrainer:
     def run(self, traces: Iterable[Trace], on_step: Callable[[Progress], None] | None = None) -> Totals:
         """Follow the stream until it ends, the steps are done, or :meth:`stop` was called; then save."""
         self._make_folder()
+        self.log.write("started", step=self.totals.steps, **self._identity())
         for windows in self._batches(traces):
             started = time.monotonic()
             report = self.learner.step(windows)
@@ -164,6 +168,7 @@ class StreamTrainer:
             if every and self.totals.steps % every == 0:
                 self.save()
         self.save()
+        self.log.write("ended", **self.report())
         return self.totals
 
     def stop(self) -> None:
@@ -259,6 +264,7 @@ class StreamTrainer:
             },
             manifest=self._identity(),
         )
+        self.log.write("saved", step=self.totals.steps, checkpoint=str(self.checkpoint))
         return self.checkpoint
 
     def _make_folder(self) -> None:
