@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from sttx_cli.options import CommaList, attribute_docs, build, config_options, sentence
+from sttx_cli.options import CommaList, Grouped, attribute_docs, build, config_options, sentence
 from sttx_core.errors import UsageError
 
 
@@ -125,3 +125,17 @@ def test_a_field_without_a_word_is_our_bug():
 
 def test_sentences():
     assert (sentence("seed of ``w0``."), sentence("S0."), sentence("")) == ("Seed of w0.", "S0.", "")
+
+
+def test_a_grouped_command_lists_its_options_under_their_titles():
+    @click.command(cls=Grouped)
+    @config_options(Sizes, title="Sizes", skip=("tags",))
+    @click.argument("data")
+    @click.option("--json", help="Print it.")
+    def command(**options):
+        pass
+
+    told = CliRunner().invoke(command, ["--help"]).output
+    first, _, second = told.partition("\nSizes:\n")
+    assert "\nOptions:\n  --json" in first and "--help" in first
+    assert "--rows" in second and "--name" in second and "--json" not in second

@@ -29,9 +29,32 @@ class CommaList(click.ParamType):
         return self._parse(value) if isinstance(value, str) else value
 
 
+class Titled(click.Option):
+    """An option that a :class:`Grouped` command lists under a title."""
+
+    def __init__(self, *args: Any, title: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = title
+
+
+class Grouped(click.Command):
+    """A command whose help lists its options under their titles, those without one first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each title."""
+        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (record := param.get_help_record(ctx)):
+                sections.setdefault(getattr(param, "title", "Options"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def config_options(
     config: type,
     *,
+    title: str = "Options",
     prefix: str = "",
     skip: Collection[str] = (),
     defaults: object | None = None,
@@ -41,6 +64,7 @@ def config_options(
 
     Args:
         config: a dataclass whose docstring has an ``Attributes:`` section.
+        title: heads them in the help of a :class:`Grouped` command.
         prefix: leads every name, as in ``--phrase-window``.
         skip: fields that the command gives itself.
         defaults: an instance whose values are the defaults, where the class's own are not.
@@ -55,6 +79,8 @@ def config_options(
             command = click.option(
                 *_declaration(prefix + field.name, kind),
                 prefix + field.name,
+                cls=Titled,
+                title=title,
                 type=kind,
                 default=_default(getattr(defaults, field.name, field.default)),
                 show_default=True,

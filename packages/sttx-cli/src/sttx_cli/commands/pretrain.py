@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sttx_cli.options import build, config_options
+from sttx_cli.options import Grouped, build, config_options
 from sttx_cli.output import emit_json, number, say
 from sttx_cli.signals import Interruptible
 from sttx_core.tokenizers import Tokenizer, TrieTokenizer
@@ -20,7 +20,7 @@ from sttx_train.pretrain.trainer import PretrainConfig, Pretrainer, PretrainStep
 _TELL_SECONDS = 10.0
 
 
-@click.command("pretrain")
+@click.command("pretrain", cls=Grouped)
 @click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The model's folder."
@@ -45,7 +45,7 @@ _TELL_SECONDS = 10.0
     show_default=True,
     help="Share of the text, its end, to measure on.",
 )
-@config_options(PretrainConfig, skip=("vocab_size",))
+@config_options(PretrainConfig, title="Model and training", skip=("vocab_size",))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 def command(
     data: tuple[Path, ...],

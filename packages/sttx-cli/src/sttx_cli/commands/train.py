@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from sttx_ccsniff import Source, default_source, open_source
-from sttx_cli.options import CommaList, build, config_options
+from sttx_cli.options import CommaList, Grouped, build, config_options
 from sttx_cli.output import ProgressView, emit_json, say
 from sttx_cli.signals import Interruptible
 from sttx_cli.summary import run_summary
@@ -25,7 +25,7 @@ from sttx_train.stream import StreamConfig, StreamTrainer
 from sttx_train.wkv import BACKENDS, Backend
 
 
-@click.command("train")
+@click.command("train", cls=Grouped)
 @click.option(
     "--ccsniff-from",
     "sources",
@@ -67,9 +67,9 @@ from sttx_train.wkv import BACKENDS, Backend
     show_default=True,
     help="What computes the recurrence; auto takes the fastest that runs on the device.",
 )
-@config_options(StreamConfig)
-@config_options(LearnerConfig, types={"scope": CommaList(parse_scopes)})
-@config_options(PhraseConfig, prefix="phrase_", defaults=PHRASES)
+@config_options(StreamConfig, title="The run")
+@config_options(LearnerConfig, title="Learning", types={"scope": CommaList(parse_scopes)})
+@config_options(PhraseConfig, title="Phrases", prefix="phrase_", defaults=PHRASES)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 def command(
     sources: tuple[str, ...],
