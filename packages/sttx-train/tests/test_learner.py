@@ -216,6 +216,20 @@ def test_memory_is_flat_over_a_long_stream() -> None:
     assert len(learner.table) <= 256
 
 
+def test_while_phrases_are_off_the_hypernetwork_stands_still() -> None:
+    learner = make_learner(phrases="auto", lr_hypernet=0.1)
+    windows = stream(12)
+    for window in windows[:8]:
+        learner.learn_one(window)
+    learner.gate.on = False
+    before = [weight.detach().clone() for weight in learner.hypernet.parameters()]
+    learner.learn_one(windows[8])
+    assert all(map(torch.equal, before, learner.hypernet.parameters()))
+    learner.gate.on = True
+    learner.learn_one(windows[9])
+    assert not all(map(torch.equal, before, learner.hypernet.parameters()))
+
+
 def test_not_finite_gradients_change_nothing_and_are_counted() -> None:
     learner = make_learner(phrases="off", replay_rows=0)
     with torch.no_grad():

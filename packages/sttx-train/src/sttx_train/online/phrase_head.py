@@ -56,6 +56,7 @@ class Batch:
     taken_C: Tensor
     merged: tuple[tuple[int, ...], ...]
     steps: tuple[int, ...]
+    phrases: bool
 
 
 class PhraseHead:
@@ -114,6 +115,7 @@ class PhraseHead:
             taken_C=torch.tensor([choice.taken for _, choice in choices], dtype=torch.long, device=to),
             merged=tuple(tuple(layout.merged) for layout in layouts),
             steps=tuple(len(layout.inputs) for layout in layouts),
+            phrases=phrases,
         )
 
     # -- pricing: tensors ----------------------------------------------------------------------------------
@@ -122,7 +124,7 @@ class PhraseHead:
         self, batch: Batch, state: RecurrentState | None, bias_V: Tensor | None = None
     ) -> tuple[Tensor, RecurrentState]:
         """Return each row's price in nats ``[B]``, differentiable, and the state after its last input."""
-        rows_in, rows_out = self.rows()
+        rows_in, rows_out = self.rows() if batch.phrases else (None, None)
         padded = None if len(set(batch.steps)) == 1 else batch.lengths_B
         hidden, state = self.model.hidden(self.embed(batch.inputs_BT, rows_in), state, padded)
         hidden_MD = hidden[batch.row_M, batch.step_M]
