@@ -153,6 +153,15 @@ def shim_command(folder: Path, say: Callable[[str], None]) -> list[str]:
     return [node, str(shim), str(library), str(folder)]
 
 
+def is_installed() -> bool:
+    """Whether the pinned ccsniff, and no other, lies in the cache folder."""
+    return _is_pinned(_prefix())
+
+
+def _prefix() -> Path:
+    return cache_folder() / f"ccsniff-{VERSION}"
+
+
 def _node() -> str:
     node = shutil.which("node")
     if node is None:
@@ -170,7 +179,7 @@ def _node() -> str:
 
 def _installed(say: Callable[[str], None]) -> Path:
     """The folder that holds the pinned ccsniff, installed now if it was not."""
-    prefix = cache_folder() / f"ccsniff-{VERSION}"
+    prefix = _prefix()
     if _is_pinned(prefix):
         return prefix
     npm = shutil.which("npm")

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
-from sttx_ccsniff.ccsniff import OLDEST_NODE, VERSION
+from sttx_ccsniff.ccsniff import OLDEST_NODE, VERSION, is_installed
 from sttx_ccsniff.environment import cache_folder
 
 _ANSWER_SECONDS = 20
@@ -42,7 +42,7 @@ def _npm() -> Tool:
 
 def _ccsniff() -> Tool:
     folder = cache_folder()
-    if (folder / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff" / "package.json").is_file():
+    if is_installed():
         return Tool("ccsniff", True, f"{VERSION} in {str(folder)!r}")
     return Tool("ccsniff", True, f"{VERSION} is installed into {str(folder)!r} when `live` first runs")
 
