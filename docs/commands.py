@@ -12,7 +12,7 @@ TOP = """\
 
 What `sttx` and each of its commands say with `--help`. Data goes to standard output, talk and progress to
 standard error; with `--json` standard output is one JSON object. Exit codes: 0 done, 1 failed, 2 the caller's
-mistake.
+mistake, 130 interrupted before there was anything to save.
 
 <!-- Written by docs/commands.py: change a help text where it stands in the code. -->
 """

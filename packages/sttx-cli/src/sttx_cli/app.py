@@ -2,8 +2,8 @@
 
 A command's module is imported when it is run, so that `sttx --help` answers at once, without torch.
 
-Exit codes: 0 done, 1 failed, 2 the caller's mistake. Mistakes and failures that have a name are one sentence;
-a traceback is a bug of ours.
+Exit codes: 0 done, 1 failed, 2 the caller's mistake, 130 interrupted before there was anything to save.
+Mistakes and failures that have a name are one sentence; a traceback is a bug of ours.
 """
 
 import os
