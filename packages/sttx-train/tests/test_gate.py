@@ -1,6 +1,7 @@
 """The gate: phrases stay only while they cost no bits, measured now and then."""
 
 import json
+import math
 
 import pytest
 
@@ -54,6 +55,14 @@ def test_the_past_fades():
     gate.observe(10.0, 20.0)
     gate.observe(1.0, 2.0)
     assert (gate.with_phrases, gate.without) == (MEMORY * 10 + 1, MEMORY * 20 + 2)
+
+
+@pytest.mark.parametrize("prices", [(math.nan, 1.0), (1.0, math.inf)])
+def test_a_price_that_is_not_finite_says_nothing(prices):
+    gate = PhraseGate("auto")
+    before = gate.state_dict()
+    gate.observe(*prices)
+    assert gate.state_dict() == before
 
 
 @pytest.mark.parametrize("at", range(0, 40, 7))

@@ -216,6 +216,19 @@ def test_memory_is_flat_over_a_long_stream() -> None:
     assert len(learner.table) <= 256
 
 
+def test_what_is_only_read_teaches_nothing() -> None:
+    learner = make_learner(replay_rows=0)
+    first, prompt, last = stream(3)
+    learner.learn_one(first)
+    before = {name: weight.detach().clone() for name, weight in learner.trainable().items()}
+    unpaid = Window(document=prompt.document, ids=prompt.ids, paid=(False,) * len(prompt.ids))
+    report = learner.step([unpaid])
+    assert (report.score.bits, report.score.bytes, report.grad_norm) == (0, 0, 0)
+    assert all(torch.equal(before[name], weight) for name, weight in learner.trainable().items())
+    learner.learn_one(last)
+    assert not torch.equal(before["s0"], learner.s0)
+
+
 def test_while_phrases_are_off_the_hypernetwork_stands_still() -> None:
     learner = make_learner(phrases="auto", lr_hypernet=0.1)
     windows = stream(12)

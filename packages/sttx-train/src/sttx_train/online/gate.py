@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from sttx_core.errors import UsageError
@@ -39,7 +40,12 @@ class PhraseGate:
         return self.mode == "auto" and self.windows % PROBE_EVERY == 0
 
     def observe(self, paid: float, other: float) -> None:
-        """Take in what a window cost as it was priced, and the other way; decide about the next ones."""
+        """Take in what a window cost as it was priced, and the other way; decide about the next ones.
+
+        A price that is not finite says nothing, and would spoil the averages for good.
+        """
+        if not (math.isfinite(paid) and math.isfinite(other)):
+            return
         with_phrases, without = (paid, other) if self.on else (other, paid)
         self.with_phrases = MEMORY * self.with_phrases + with_phrases
         self.without = MEMORY * self.without + without

@@ -204,7 +204,8 @@ class OnlineLearner:
             with torch.no_grad():
                 probe, _ = self._forward_rows(windows, phrases=not phrases_on)
             self.gate.observe(float(fresh.detach().sum()), float(probe.sum()))
-        norms = self._update(loss)
+        taught = paid > 0 or bool(replayed)  # a step on a zero gradient would follow old momentum
+        norms = self._update(loss if taught else loss.detach())
         self._carry(windows, batch, state.detach(), frozen)
         self._refresh(drawn, again.detach().tolist())
         self._remember(windows, before, fresh.detach().tolist())
