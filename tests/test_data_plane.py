@@ -82,9 +82,11 @@ def test_a_cursor_anywhere_leaves_exactly_the_rest(path, had):
     assert after == Counter(trace.meta.origin for trace in traces)
 
 
-def test_both_ways_in_tell_of_the_same_tools():
+def test_both_ways_in_tell_of_the_same_talk_and_tools():
     """The fixture is made of these sessions, without what ccsniff leaves out."""
     files, rows = read(SOURCES["session files"])[0], read(SOURCES["ccsniff's rows"])[0]
     said = {trace.text for trace in files if trace_type(trace) in ("user_message", "assistant_message")}
     told = [trace.text for trace in rows if trace_type(trace) == "assistant_message"]
     assert sum(text in said for text in told) > 0.8 * len(told)
+    used, seen = (Counter(t.name for t in traces if trace_type(t) == "tool_use") for traces in (files, rows))
+    assert seen and seen <= used
