@@ -90,8 +90,12 @@ def test_an_interrupted_run_goes_on_where_it_was(sttx, line, tmp_path, monkeypat
     assert (result.code, (tmp_path / "out").exists()) == (0, False)
     assert result.out.startswith("Interrupted. 2 steps, ")
     assert "saving; interrupt again" in result.err
+    metrics = tmp_path / "out-run" / "metrics.jsonl"
+    with metrics.open("a") as file:
+        file.write('{"step": 3}\n{"st')  # as a kill after the checkpoint would leave them
     told = sttx(*line, "--resume", "--json").json
     assert (told["steps"], told["ended"]) == (4, "done")
+    assert [json.loads(one)["step"] for one in metrics.read_text().splitlines()] == [1, 2, 3, 4]
     weights = [load_model(tmp_path / name).sha256 for name in ("out", "whole")]
     assert weights[0] == weights[1]
 

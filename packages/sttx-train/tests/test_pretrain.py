@@ -12,7 +12,7 @@ from sttx_core.errors import CheckpointError, DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
 from sttx_train.pretrain.data import PackedStreams, encode_documents, iter_documents
-from sttx_train.pretrain.trainer import make_optimizer, write_metrics
+from sttx_train.pretrain.trainer import drop_metrics_after, make_optimizer, write_metrics
 from sttx_train.rwkv7 import RWKV7, initialize
 
 TINY: dict[str, Any] = {
@@ -263,3 +263,12 @@ def test_metrics_are_lines_of_json(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "new" / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["held"]) for row in rows] == [(1, 1.5), (2, 1.5)]
     assert set(rows[0]) == {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "held"}
+
+
+def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    drop_metrics_after(path, 3)
+    assert not path.exists()
+    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
+    drop_metrics_after(path, 2)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'

@@ -15,7 +15,14 @@ from sttx_core.tokenizers import Tokenizer, TrieTokenizer
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain.corpus import Corpus, load_corpus
-from sttx_train.pretrain.trainer import PretrainConfig, Pretrainer, PretrainStep, held_out_bits, write_metrics
+from sttx_train.pretrain.trainer import (
+    PretrainConfig,
+    Pretrainer,
+    PretrainStep,
+    drop_metrics_after,
+    held_out_bits,
+    write_metrics,
+)
 
 _TELL_SECONDS = 10.0
 
@@ -101,10 +108,11 @@ def _tokenizer(vocab: Path | None) -> Tokenizer:
 def _train(trainer: Pretrainer, corpus: Corpus) -> dict[str, Any]:
     """Run to the end or an interruption; measure what was held out."""
     per_byte = len(corpus.train) / max(corpus.train_bytes, 1) / math.log(2)
-    told, last = 0.0, None
+    told, last, metrics = 0.0, None, trainer.store.directory / "metrics.jsonl"
+    drop_metrics_after(metrics, trainer.step)
     with Interruptible(lambda: None, lambda: say("saving; interrupt again to end at once")) as interruptible:
         for last in trainer.run(corpus.train):
-            write_metrics(trainer.store.directory / "metrics.jsonl", last)
+            write_metrics(metrics, last)
             if time.monotonic() - told > _TELL_SECONDS or trainer.progress() >= 1:
                 told = time.monotonic()
                 _tell(trainer, last, per_byte)

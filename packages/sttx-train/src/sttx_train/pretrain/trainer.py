@@ -20,6 +20,7 @@ from torch import Tensor
 
 from sttx_core.errors import UsageError
 from sttx_train.checkpoint import CheckpointStore
+from sttx_train.files import replacing_file
 from sttx_train.pretrain.data import PackedStreams
 from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
 
@@ -268,3 +269,18 @@ def write_metrics(path: Path, step: PretrainStep, **more: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps({**asdict(step), **more}) + "\n")
+
+
+def drop_metrics_after(path: Path, step: int) -> None:
+    """Take out the lines of steps that a run has not done, or will do again: it died after its checkpoint."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:  # the last line, cut short
+            continue
+    with replacing_file(path) as aside:
+        aside.write_text("".join(kept), encoding="utf-8")
