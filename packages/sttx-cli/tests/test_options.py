@@ -139,3 +139,25 @@ def test_a_grouped_command_lists_its_options_under_their_titles():
     first, _, second = told.partition("\nSizes:\n")
     assert "\nOptions:\n  --json" in first and "--help" in first
     assert "--rows" in second and "--name" in second and "--json" not in second
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["train", "--checkpoint-dir", ""],
+        ["train", "--checkpoint-dir", "run", "--model", ""],
+        ["train", "--checkpoint-dir", "run", "--ccsniff-from", ""],
+        ["validate-data", ""],
+        ["inspect", ""],
+        ["merge-stats", ""],
+        ["pretrain", "", "--out", "model", "--steps", "1"],
+        ["pretrain", "text", "--out", "", "--steps", "1"],
+    ],
+    ids=" ".join,
+)
+def test_an_unset_variable_is_not_the_folder_at_hand(sttx, line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = sttx(*line)
+    assert (result.code, result.out) == (2, "")
+    assert "is empty; is a variable unset?" in result.err
+    assert list(tmp_path.iterdir()) == []

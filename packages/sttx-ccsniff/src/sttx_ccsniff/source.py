@@ -159,6 +159,8 @@ def _feed(spec: Spec, follow: bool | None) -> Feed:
         return FolderFeed(folder, "claude: history in")
     if str(spec) == "-":
         return FileFeed(None)
+    if spec == "":
+        raise UsageError("a source's name is empty; is a variable unset? ('.' is the folder at hand)")
     path = Path(spec).expanduser()
     if path.is_dir():
         return FolderFeed(path)

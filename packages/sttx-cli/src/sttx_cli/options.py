@@ -29,6 +29,23 @@ class CommaList(click.ParamType):
         return self._parse(value) if isinstance(value, str) else value
 
 
+class _Filled(click.ParamType):
+    """Refuses the empty word that a shell makes of an unset variable: as a path it is the folder at hand."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; is a variable unset?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Name(_Filled, click.types.StringParamType):
+    """A word that is not empty."""
+
+
+class PathName(_Filled, click.Path):
+    """A path that is not empty."""
+
+
 class Titled(click.Option):
     """An option that a :class:`Grouped` command lists under a title."""
 

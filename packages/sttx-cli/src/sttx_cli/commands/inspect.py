@@ -5,13 +5,14 @@ from typing import Any
 
 import click
 
+from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, facts, number
 from sttx_cli.summary import gain
 from sttx_train.inspection import inspect_path
 
 
 @click.command("inspect")
-@click.argument("path")
+@click.argument("path", type=Name())
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(path: str, as_json: bool) -> None:
     """Explain a run, a checkpoint or a model.

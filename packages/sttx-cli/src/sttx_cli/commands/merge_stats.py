@@ -4,12 +4,13 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, quoted
 from sttx_train.inspection import merge_stats
 
 
 @click.command("merge-stats")
-@click.argument("checkpoint_dir")
+@click.argument("checkpoint_dir", type=Name())
 @click.option("--top", type=int, default=None, help="Only the phrases that saved most; all by default.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(checkpoint_dir: str, top: int | None, as_json: bool) -> None:

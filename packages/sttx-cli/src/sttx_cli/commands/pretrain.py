@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sttx_cli.options import Grouped, build, config_options
+from sttx_cli.options import Grouped, PathName, build, config_options
 from sttx_cli.output import emit_json, number, say
 from sttx_cli.signals import Interruptible
 from sttx_core.tokenizers import Tokenizer, TrieTokenizer
@@ -28,20 +28,20 @@ _TELL_SECONDS = 10.0
 
 
 @click.command("pretrain", cls=Grouped)
-@click.argument("data", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="DATA...")
+@click.argument("data", nargs=-1, required=True, type=PathName(path_type=Path), metavar="DATA...")
 @click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The model's folder."
+    "--out", type=PathName(path_type=Path, file_okay=False), required=True, help="The model's folder."
 )
 @click.option(
     "--checkpoint-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathName(path_type=Path, file_okay=False),
     default=None,
     help="Folder for checkpoints and metrics.jsonl; by default the model's with -run added.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
 @click.option(
     "--vocab",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=PathName(path_type=Path, exists=True, dir_okay=False),
     default=None,
     help="An RWKV vocabulary file; by default that of the model that comes with sttx.",
 )
@@ -69,7 +69,7 @@ def command(
     DATA are text files, folders of them, or packed .bin files of 16-bit ids. Ctrl-C saves and ends; --resume
     goes on. The model's folder is what --model of `sttx train` takes.
     """
-    directory = checkpoint_dir or out.with_name(f"{out.name}-run")
+    directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
     CheckpointStore(directory).expect(run=resume)
     config = build(PretrainConfig, options, vocab_size=0)  # bad options are refused before anything is loaded
     tokenizer = _tokenizer(vocab)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from sttx_ccsniff import Source, default_source, open_source
-from sttx_cli.options import CommaList, Grouped, build, config_options
+from sttx_cli.options import CommaList, Grouped, Name, PathName, build, config_options
 from sttx_cli.output import ProgressView, emit_json, say
 from sttx_cli.signals import Interruptible
 from sttx_cli.summary import run_summary
@@ -36,13 +36,14 @@ from sttx_train.wkv import BACKENDS, Backend
 )
 @click.option(
     "--checkpoint-dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=PathName(path_type=Path, file_okay=False),
     required=True,
     help="Folder for checkpoints and metrics.jsonl.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
 @click.option(
     "--model",
+    type=Name(),
     default=None,
     help=f"A folder, a .pth or .safetensors file, or an id of Hugging Face's hub; by default {EMBEDDED}.",
 )
