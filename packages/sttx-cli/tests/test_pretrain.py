@@ -121,7 +121,7 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
     [
         (["--steps", 0], 2, "give --steps or --minutes"),
         (["--batch", 0], 2, "--batch must be at least 1, not 0"),
-        (["--hidden-size", 100], 2, "must be a multiple of head_size 64"),
+        (["--hidden-size", 100], 2, "must be a multiple of --head-size 64"),
         (["--held-out", 1], 2, "--held-out must be a share from 0 to below 1"),
         (["--batch", 5000], 1, "5000"),
         (["--resume"], 1, "start without resuming"),

@@ -54,6 +54,9 @@ class TestConfig:
             ({"clip": 0.0}, "--clip"),
             ({"reset": 1.5}, "--reset"),
             ({"final": -0.1}, "--final"),
+            ({"final": 1.5}, "--final"),
+            ({"layers": 0}, "--layers must be at least 1"),
+            ({"head_size": 0}, "--head-size must be at least 1"),
             ({"weight_decay": -0.1}, "--weight-decay"),
         ],
         ids=str,
@@ -65,7 +68,7 @@ class TestConfig:
     def test_sizes_are_the_models(self):
         sizes = config().model_config()
         assert (sizes.vocab_size, sizes.hidden_size, sizes.num_layers, sizes.head_size) == (13, 32, 2, 16)
-        with pytest.raises(UsageError, match="multiple of head_size"):
+        with pytest.raises(UsageError, match="--hidden-size 40 must be a multiple of --head-size 16"):
             config(hidden_size=40).model_config()
 
 

@@ -74,7 +74,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.steps == 0 and self.minutes == 0:
             raise UsageError("pretraining needs an end: give --steps or --minutes")
-        for name in ("ctx", "batch", "checkpoint_every"):
+        for name in ("hidden_size", "layers", "head_size", "ctx", "batch", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{_option(name)} must be at least 1, not {getattr(self, name)!r}")
         for name in ("steps", "minutes", "warmup", "final", "reset", "weight_decay"):
@@ -83,11 +83,16 @@ class PretrainConfig:
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{_option(name)} must be above 0, not {getattr(self, name)!r}")
-        if self.reset > 1:
-            raise UsageError(f"--reset is a probability, not {self.reset!r}")
+        for name in ("reset", "final"):
+            if getattr(self, name) > 1:
+                raise UsageError(f"{_option(name)} must be at most 1, not {getattr(self, name)!r}")
 
     def model_config(self) -> RWKV7Config:
         """Return the sizes of the model."""
+        if self.hidden_size % self.head_size:
+            raise UsageError(
+                f"--hidden-size {self.hidden_size!r} must be a multiple of --head-size {self.head_size!r}"
+            )
         return RWKV7Config(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden_size,
