@@ -119,3 +119,12 @@ class TestFolder:
         (tmp_path / "m").touch()
         with pytest.raises(UsageError, match="is a file, where a folder"):
             self.write(tmp_path / "m", a="1")
+
+
+def test_what_is_no_file_is_not_renamed_away(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="no file that could be replaced"), replacing_file(pipe):
+        pass
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]

@@ -39,7 +39,13 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Give an empty file to fill; on success it takes the place of ``path``, on an error it goes away."""
+    """Give an empty file to fill; on success it takes the place of ``path``, on an error it goes away.
+
+    Raises:
+        UsageError: a folder, a device or a pipe is at ``path``; a rename would do away with it.
+    """
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{str(path)!r} is no file that could be replaced: give another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
     aside.touch()
