@@ -157,3 +157,13 @@ def test_without_a_vocabulary_the_embedded_models_is_taken_and_said(sttx, line, 
     assert result.code == 0, result.err
     assert "vocabulary: of goose-mini, none named" in result.err
     assert load_model(tmp_path / "out").tokenizer.sha256 == load_model().tokenizer.sha256
+
+
+def test_a_place_that_is_taken_is_refused_before_training(sttx, line, tmp_path, unchanged):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("years of work")
+    with unchanged(tmp_path / "out"):
+        result = sttx(*line)
+    assert result.code == 2
+    assert "'thesis.txt'" in result.err and "step" not in result.err
+    assert not (tmp_path / "out-run").exists()

@@ -71,7 +71,7 @@ def replacing_folder(path: Path, *, ours: Collection[str]) -> Iterator[Path]:
     Raises:
         UsageError: something else than such a folder is at ``path``.
     """
-    _refuse_foreign(path, ours)
+    refuse_foreign(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, old = _aside(path), _aside(path, "old")
     shutil.rmtree(aside, ignore_errors=True)
@@ -108,7 +108,8 @@ def _aside(path: Path, word: str = "new") -> Path:
     return path.with_name(f".{path.name}.{word}-{os.getpid()}")
 
 
-def _refuse_foreign(path: Path, ours: Collection[str]) -> None:
+def refuse_foreign(path: Path, ours: Collection[str]) -> None:
+    """Raise UsageError if something is at ``path`` that :func:`replacing_folder` would not replace."""
     if not path.exists():
         return
     if not path.is_dir():

@@ -13,7 +13,7 @@ from sttx_cli.output import emit_json, number, say
 from sttx_cli.signals import Interruptible
 from sttx_core.tokenizers import Tokenizer, TrieTokenizer
 from sttx_train.checkpoint import CheckpointStore
-from sttx_train.formats import load_model, save_model
+from sttx_train.formats import check_destination, load_model, save_model
 from sttx_train.pretrain.corpus import Corpus, load_corpus
 from sttx_train.pretrain.trainer import (
     PretrainConfig,
@@ -71,6 +71,7 @@ def command(
     """
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
     CheckpointStore(directory).expect(run=resume)
+    check_destination(out)
     config = build(PretrainConfig, options, vocab_size=0)  # bad options are refused before anything is loaded
     tokenizer = _tokenizer(vocab)
     config = replace(config, vocab_size=tokenizer.vocab_size)

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.tokenizers import Tokenizer
-from sttx_train.files import replacing_file, replacing_folder, sha256_of
+from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.detect import detect_config, detect_naming, require_x070
 from sttx_train.formats.tensorfiles import (
@@ -113,6 +113,15 @@ def load_model(
         format=weights.format,
         kernel=choice,
     )
+
+
+def check_destination(path: str | os.PathLike[str]) -> None:
+    """Refuse now what :func:`save_model` would refuse later: a folder's place where something else is.
+
+    Raises:
+        UsageError: something else than a model's folder is at ``path``.
+    """
+    refuse_foreign(Path(path), _FOLDER_FILES)
 
 
 def save_model(
