@@ -49,9 +49,8 @@ def test_a_model_comes_out(sttx, line, tmp_path, sessions):
 
 def test_what_a_person_is_told(sttx, line, tmp_path):
     result = sttx(*line)
-    assert (
-        result.out.splitlines()[-1] == f"Model: {tmp_path / 'out'}; use it with --model {tmp_path / 'out'}."
-    )
+    out = tmp_path / "out"
+    assert result.out.splitlines()[-1] == f"Model: {out}; use it with --model {out}. Run: {out}-run."
     assert "Held out: " in result.out
     assert "model: 1 layers of 64, " in result.err and "held out" in result.err
     assert "step 4 · 100% · loss " in result.err

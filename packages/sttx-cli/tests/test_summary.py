@@ -35,8 +35,8 @@ def test_a_whole_run():
         "Phrases: 256 live, 1,489 found in all; they saved 25.0% of the model's steps (3,200 of 12,800).",
         "229,376 numbers learned (scope state,bias); model goose-mini on cpu, kernel chunked.",
         "Checkpoint: ckpt/step-00000050",
-        "Look at it with `sttx inspect ckpt` and `sttx merge-stats ckpt`; go on with the same command, "
-        "--resume and more --steps.",
+        "Look at it with `sttx inspect ckpt` and `sttx merge-stats ckpt`; go on with the same command and "
+        "--resume, and more --steps.",
     ]
 
 
@@ -45,6 +45,10 @@ def test_a_whole_run():
     [
         ({"ended": "interrupted"}, "Interrupted. 50 steps over"),
         ({"ended": "end of stream", "steps_wanted": 80}, "The stream ended before step 80. 50 steps over"),
+        ({"ended": "end of stream"}, "--resume, once there are more sessions."),
+        ({"ended": "interrupted"}, "--resume, from where it was saved."),
+        ({"steps_this_run": 0}, "Nothing was left to learn from: still 50 steps over"),
+        ({"steps_this_run": 0, "ended": "interrupted"}, "Interrupted. 50 steps over"),
         ({"steps_this_run": 20}, "tokens), 20 of them now in 61.2 s."),
         ({"bpb": {"paid": None, "frozen": None}}, "Nothing was paid for yet: no window was full."),
         ({"bpb": {"paid": 1.6, "frozen": None}}, "each window before it was learned from.\n"),

@@ -25,6 +25,8 @@ def gain(paid: float | None, frozen: float | None) -> str:
 
 def _length(report: Mapping[str, Any]) -> str:
     told = f"{report['steps']:,} steps over {report['bytes']:,} bytes ({report['tokens']:,} tokens)"
+    if not report["steps_this_run"] and report["ended"] != "interrupted":
+        return f"Nothing was left to learn from: still {told}."
     if report["steps_this_run"] != report["steps"]:
         told += f", {report['steps_this_run']:,} of them now"
     told += f" in {report['seconds']:.1f} s."
@@ -71,5 +73,11 @@ def _where(report: Mapping[str, Any]) -> str:
     return (
         f"Checkpoint: {report['checkpoint']}\n"
         f"Look at it with `sttx inspect {folder}` and `sttx merge-stats {folder}`; "
-        "go on with the same command, --resume and more --steps."
+        f"go on with the same command and --resume, {_onward(report)}."
     )
+
+
+def _onward(report: Mapping[str, Any]) -> str:
+    """Say what a resumed run needs, or it would have nothing to do."""
+    wanted = {"steps": "and more --steps", "end of stream": "once there are more sessions"}
+    return wanted.get(report["ended"], "from where it was saved")

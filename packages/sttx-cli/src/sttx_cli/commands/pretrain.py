@@ -151,4 +151,4 @@ def _summary(report: dict[str, Any]) -> str:
     if report["out"] is None:
         return f"Interrupted. {told}.\nGo on with the same command and --resume."
     held = f"Held out: {number(report['bpb']['held_out'])} bits per byte."
-    return f"{told}.\n{held}\nModel: {report['out']}; use it with --model {report['out']}."
+    return f"{told}.\n{held}\nModel: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."

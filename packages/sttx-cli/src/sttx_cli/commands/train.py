@@ -168,7 +168,7 @@ def _with_something(source: Source, interruptible: Interruptible) -> Iterable[Tr
     if first is None and not interruptible.signalled:
         report = source.report
         raise SourceError(
-            f"no trace in {source.description}: {report.records} records, {report.malformed.total()} of them "
-            "damaged; `sttx validate-data` says more"
+            f"no trace in {source.description}: {report.records} records could be read, "
+            f"{report.malformed.total()} could not; `sttx validate-data` says more"
         )
     return itertools.chain([] if first is None else [first], source)
