@@ -151,4 +151,5 @@ def _summary(report: dict[str, Any]) -> str:
     if report["out"] is None:
         return f"Interrupted. {told}.\nGo on with the same command and --resume."
     held = f"Held out: {number(report['bpb']['held_out'])} bits per byte."
-    return f"{told}.\n{held}\nModel: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."
+    where = f"Model: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."
+    return f"{told}.\n{held}\n{where}"
