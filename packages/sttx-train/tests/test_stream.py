@@ -137,7 +137,7 @@ class TestRun:
         assert trainer.report()["bpb"]["frozen"] is None
 
     def test_loss_on_a_repeated_stream_falls(self, make, talk):
-        trainer = make(None, learning={"scope": ("state", "bias"), "phrases": "off"})
+        trainer = make(None, learning={"scope": ("state", "bias"), "phrases": "off", "lr_bias": 0.1})
         traces, rounds, before = talk(6, sessions=1), [], 0.0
         for _ in range(4):
             totals = trainer.run(traces)
