@@ -148,6 +148,16 @@ def test_api_pairs_pay_for_completions_only(sttx, base, sessions, tmp_path):
         (["--kernel", "nonsense"], "'nonsense' is not one of"),
         (["--device", "nonsense"], "'nonsense' is not one of"),
         (["--kernel", "fla"], "kernel 'fla' needs a CUDA device"),
+        (["--lr-bias", "1"], "--lr-bias would have no effect: the scope state has no bias"),
+        (
+            ["--scope", "all", "--inject", "start"],
+            "--inject would have no effect: the scope all has no state",
+        ),
+        (["--replay-rows", "0", "--replay-weight", "1"], "--replay-weight would have no effect: no rows are"),
+        (
+            ["--phrases", "off", "--phrase-window", "4"],
+            "--phrase-window would have no effect: phrases are off",
+        ),
         (["--ccsniff-from", "/no/such/thing"], "no such source: '/no/such/thing'"),
         (["--steps", "many"], "'many' is not a valid integer"),
     ],

@@ -50,6 +50,14 @@ def test_a_person_reads_the_same(sttx, odd):
     assert rows["formats: claude-code"] == "1"
 
 
+def test_a_source_without_a_record_is_told_and_fails(sttx, tmp_path):
+    notes = tmp_path / "notes.jsonl"
+    notes.write_text("nothing of the kind\n")
+    result = sttx("validate-data", notes, "--json")
+    assert result.code == 1 and result.json["formats"] == {"unknown": 1}
+    assert f"no record could be read in file {notes}" in result.err
+
+
 def test_several_sources(sttx, odd, sessions):
     told = sttx("validate-data", odd, sessions, "--json").json
     assert told["sessions"] == 3

@@ -43,7 +43,7 @@ FORMATS = (
 """Tried in this order."""
 
 _PATIENCE = 100
-"""Lines without a readable record after which a file is taken for Claude Code's (and its damages counted)."""
+"""Lines without a readable record after which a file is read as Claude Code's, and its damages counted."""
 
 
 class AutoParser:
@@ -72,9 +72,9 @@ class AutoParser:
             return self._parser.feed(line)
         self._waiting.append(line)
         found = self._recognise(line)
-        if found is None and len(self._waiting) >= _PATIENCE:
-            found = claude_code.SessionParser
-        return [] if found is None else self._settle(found)
+        if found is not None:
+            return self._settle(found)
+        return self._give_up() if len(self._waiting) >= _PATIENCE else []
 
     def finish(self, tail: bytes) -> list[Trace]:
         """Take what stands after the last line end, which may be nothing."""
@@ -82,7 +82,7 @@ class AutoParser:
         if self._parser is None:
             if any(line.strip() for line in self._waiting):
                 self._report.warn(f"{self._origin!r} has no record of a known kind")
-            traces += self._settle(claude_code.SessionParser)
+            traces += self._give_up()
         assert self._parser is not None
         return traces + self._parser.finish(b"")
 
@@ -95,8 +95,14 @@ class AutoParser:
                         return kind.parser
         return None
 
-    def _settle(self, parser: Callable[[str, SourceReport, Seen], Parser]) -> list[Trace]:
+    def _give_up(self) -> list[Trace]:
+        """Nothing tells what this is: Claude Code's parser counts the damages of it."""
+        return self._settle(claude_code.SessionParser, name="unknown")
+
+    def _settle(
+        self, parser: Callable[[str, SourceReport, Seen], Parser], name: str | None = None
+    ) -> list[Trace]:
         self._parser = parser(self._origin, self._report, self._seen)
-        self._report.formats[self._parser.name] += 1
+        self._report.formats[name or self._parser.name] += 1
         waiting, self._waiting = self._waiting, []
         return [trace for line in waiting for trace in self._parser.feed(line)]

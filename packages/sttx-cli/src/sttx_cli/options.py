@@ -11,6 +11,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
+from click.core import ParameterSource
+
+from sttx_core.errors import UsageError
 
 Config = TypeVar("Config")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -116,6 +119,23 @@ def build(config: type[Config], options: dict[str, Any], *, prefix: str = "", **
     """
     names = [field.name for field in dataclasses.fields(config) if field.name not in more]  # type: ignore[arg-type]
     return config(**{name: options.pop(prefix + name) for name in names if prefix + name in options}, **more)
+
+
+def refuse_idle(idle: Mapping[str, str], *, prefix: str = "") -> None:
+    """Refuse an option of the running command that was given and would change nothing.
+
+    Args:
+        idle: names of config fields that have no effect, each with why.
+        prefix: what leads the options' names.
+
+    Raises:
+        UsageError: one was given.
+    """
+    context = click.get_current_context()
+    for name, reason in idle.items():
+        if context.get_parameter_source(prefix + name) is ParameterSource.COMMANDLINE:
+            option = (prefix + name).replace("_", "-")
+            raise UsageError(f"--{option} would have no effect: {reason}; leave it out")
 
 
 def attribute_docs(config: type) -> dict[str, str]:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.errors import CheckpointError, ModelError, UsageError
 from sttx_train.checkpoint import Checkpoint, CheckpointStore
 from sttx_train.checkpoint_folder import FOLDER_NAME
 from sttx_train.formats import load_model
@@ -24,7 +24,14 @@ def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
         CheckpointError: it is a checkpoint and damaged; says what to do.
         ModelError: it is neither a checkpoint nor a model that can be read.
     """
-    return inspect_checkpoint(spec) if _is_checkpoint(Path(spec)) else inspect_model(spec)
+    if _is_checkpoint(Path(spec)):
+        return inspect_checkpoint(spec)
+    try:
+        return inspect_model(spec)
+    except ModelError as error:
+        if Path(spec).exists():
+            raise
+        raise ModelError(f"{error}; nor is a run or a checkpoint there") from error
 
 
 def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:

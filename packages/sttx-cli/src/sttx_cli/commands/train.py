@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from sttx_ccsniff import Source, default_source, open_source
-from sttx_cli.options import CommaList, Grouped, Name, PathName, build, config_options
+from sttx_cli.options import CommaList, Grouped, Name, PathName, build, config_options, refuse_idle
 from sttx_cli.output import ProgressView, emit_json, say
 from sttx_cli.signals import Interruptible
 from sttx_cli.summary import run_summary
@@ -92,6 +92,9 @@ def command(
     stream = build(StreamConfig, options)
     learning = build(LearnerConfig, options)
     # What cannot be is refused before a model is loaded.
+    refuse_idle(learning.idle())
+    if learning.phrases == "off":
+        refuse_idle(dict.fromkeys(vars(phrases), "phrases are off"), prefix="phrase_")
     CheckpointStore(checkpoint_dir).expect(run=resume)
     specs = _specs(sources)
     open_source(specs).close()

@@ -1,9 +1,13 @@
 """`sttx validate-data`: reads a source to its end and counts what it holds."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import click
 
 from sttx_ccsniff import open_source
 from sttx_cli.output import emit_json, emit_table, facts, say
+from sttx_core.errors import SourceError
 
 
 @click.command("validate-data")
@@ -13,7 +17,8 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
     """Count what a source of traces holds.
 
     SOURCE is what --ccsniff-from of `sttx train` takes; live ends where its history does. Every record
-    becomes a trace, or is counted as skipped or malformed with its reason.
+    becomes a trace, or is counted as skipped or malformed with its reason. Exits 1 where none of what is
+    there could be read.
     """
     follow = False if "live" in sources else None
     with open_source(sources, follow=follow, say=lambda text: say(f"note: {text}")) as source:
@@ -23,7 +28,13 @@ def command(sources: tuple[str, ...], as_json: bool) -> None:
     told = source.report.as_dict()
     if as_json:
         emit_json(told)
-        return
+    else:
+        _show(sources, told)
+    if told["malformed"] and not told["records"]:
+        raise SourceError(f"no record could be read in {source.description}")
+
+
+def _show(sources: Sequence[str], told: Mapping[str, Any]) -> None:
     rows = {name: f"{told[name]:,}" for name in ("records", "sessions", "agents", "bytes_read", "text_bytes")}
     rows |= {f"traces: {name}": f"{count:,}" for name, count in told["traces"].items()}
     rows |= {"malformed": f"{told['malformed']:,}"}

@@ -32,6 +32,12 @@ BETAS = (0.9, 0.95)  # AdamW's; a stream moves on, so its second moment forgets 
 PHRASES = PhraseConfig(capacity=512)  # twice the table's own 256: fewer bits and fewer steps (docs/log.md)
 Injection = Literal["every", "start", "none"]
 _RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
+_LEARNS = (  # fields, the scopes that need them, and what those learn
+    (("lr_state", "inject", "lr_hypernet"), ("state",), "state"),
+    (("lr_bias",), ("bias",), "bias"),
+    (("lr_vectors",), ("vectors", "all"), "vectors"),
+    (("lr_weights",), ("head", "all"), "matrices"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +97,22 @@ class LearnerConfig:
             raise UsageError(f"--inject must be every, start or none, not {self.inject!r}")
         if unknown := [name for name in self.scope if name not in SCOPES]:
             raise UsageError(f"unknown --scope {unknown[0]!r}; choose among {', '.join(SCOPES)}")
+
+    def idle(self) -> dict[str, str]:
+        """Return the fields that change nothing beside the others, each with why.
+
+        >>> LearnerConfig(scope=("state",), replay_rows=0).idle()["lr_bias"]
+        'the scope state has no bias'
+        """
+        scope, found = ",".join(self.scope), {}
+        for names, scopes, what in _LEARNS:
+            if not set(scopes) & set(self.scope):
+                found |= dict.fromkeys(names, f"the scope {scope} has no {what}")
+        if self.phrases == "off":
+            found["lr_hypernet"] = "phrases are off"
+        if not self.replay_rows:
+            found |= dict.fromkeys(("replay_weight", "replay_capacity"), "no rows are replayed")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
