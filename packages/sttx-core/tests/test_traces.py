@@ -10,6 +10,7 @@ from sttx_core.traces import (
     Meta,
     Other,
     Pair,
+    SessionEnd,
     Thinking,
     ToolResult,
     ToolUse,
@@ -26,6 +27,7 @@ ONE_OF_EACH = {
     "tool_use": ToolUse(meta=META, name="Bash", input={"command": "ls"}, id="1"),
     "tool_result": ToolResult(meta=META, name="Bash", output="x", id="1"),
     "pair": Pair(meta=META, prompt="p", completion="c"),
+    "session_end": SessionEnd(meta=META),
     "other": Other(meta=META, kind="summary", raw={}),
 }
 

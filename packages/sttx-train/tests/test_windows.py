@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sttx_core.errors import UsageError
 from sttx_core.render import render
 from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, write_vocabulary
-from sttx_core.traces import Meta, Other, Pair, UserMessage
+from sttx_core.traces import Meta, Other, Pair, SessionEnd, UserMessage
 from sttx_train.windows import TraceWindows, token_byte_lengths
 
 BASE = ByteTokenizer()
@@ -118,7 +118,20 @@ def test_what_waits_is_bounded_however_many_documents_come():
         while cut.take() is not None:
             pass
         waiting = cut.state_dict()["buffers"]
-        assert len(waiting) <= 3 and all(len(ids) < 10 for _, ids, _ in waiting)
+        assert len(waiting) <= 3 and all(len(ids) < 10 for _, ids, *_ in waiting)
+
+
+def test_an_ended_session_does_not_wait_for_a_full_window():
+    cut = windows(batch=2)
+    cut.add(said("a", 14))
+    cut.add(said("b", 9))
+    assert cut.take() is None
+    cut.add(SessionEnd(meta=Meta(session="a")))
+    restored = windows(batch=2)
+    restored.load_state_dict(json.loads(json.dumps(cut.state_dict())))
+    for each in (cut, restored):
+        assert shapes([each.take(), each.take()]) == [[("a", 10)], [("a", 4)]]
+        assert each.take() is None and shapes([each.flush()]) == [[("b", 9)]]
 
 
 def test_only_completions_of_pairs_are_paid():

@@ -16,6 +16,7 @@ TRACE_TYPES = (
     "tool_use",
     "tool_result",
     "pair",
+    "session_end",
     "other",
 )
 _MOST_REASONS = 200
@@ -42,6 +43,7 @@ class SourceReport:
         noted: What was repaired or is odd, but lost nothing, by reason.
         formats: Files and streams, by recognised format.
         already_delivered: Traces dropped because the cursor says that an earlier run had them.
+        redacted: Secrets and private names taken out of traces, by rule.
         warnings: What a person should know, in the order it was said.
         say: Called with each warning as it is said.
     """
@@ -57,6 +59,7 @@ class SourceReport:
     noted: Counter[str] = field(default_factory=Counter)
     formats: Counter[str] = field(default_factory=Counter)
     already_delivered: int = 0
+    redacted: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     say: Callable[[str], None] | None = None
 
@@ -110,6 +113,7 @@ class SourceReport:
             "noted": dict(self.noted),
             "formats": dict(self.formats),
             "already_delivered": self.already_delivered,
+            "redacted": dict(self.redacted),
             "warnings": list(self.warnings),
         }
 

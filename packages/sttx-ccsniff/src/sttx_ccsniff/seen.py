@@ -1,12 +1,30 @@
-"""What a source remembers across files: uuids already delivered, and the tools that calls named.
+"""What a source remembers across files: uuids already met, and the tools that calls named.
 
-Both memories are bounded: two generations of at most `GENERATION` entries each, the older one forgotten when
-the younger is full. So the last 131,072 are always known, and never more than 262,144: about 20 MB of uuids
-(as 64-bit hashes: the chance that any two of them collide is under 1 in 10^8) and about 50 MB of tool calls.
+Both memories are bounded: two generations of entries, the older one forgotten when the younger is full. So the
+last 131,072 uuids are always known, and never more than 262,144: about 20 MB (as 64-bit hashes: the chance
+that any two of them collide is under 1 in 10^8). Of tool calls the last 8,192 are always known.
+
+A memory keeps a journal, so that a second one can follow it later, as far as records were delivered.
 """
 
+import base64
+import sys
+from array import array
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
 GENERATION = 2**17
-"""Entries of one generation."""
+"""Uuids of one generation."""
+
+CALLS = 2**13
+"""Tool calls of one generation."""
+
+
+class Remembered(NamedTuple):
+    """What a memory took in: hashes of uuids, and calls with their tools, in order."""
+
+    uuids: list[int]
+    calls: list[tuple[str, str]]
 
 
 class Seen:
@@ -17,33 +35,89 @@ class Seen:
     (True, True, False)
     """
 
-    def __init__(self, generation: int = GENERATION) -> None:
+    def __init__(self, generation: int = GENERATION, calls: int = CALLS) -> None:
         self._generation = generation
+        self._most_calls = calls
         self._young: set[int] = set()
         self._old: set[int] = set()
         self._tools: dict[str, str] = {}
         self._old_tools: dict[str, str] = {}
+        self._journal = Remembered([], [])
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
 
     def first_time(self, uuid: str) -> bool:
         """Remember a uuid; say whether it was unknown."""
-        key = hash(uuid)
+        key = int.from_bytes(blake2b(uuid.encode(errors="replace"), digest_size=8).digest())
         if key in self._young or key in self._old:
             return False
-        if len(self._young) >= self._generation:
-            self._old, self._young = self._young, set()
-        self._young.add(key)
+        self._add(key)
+        self._journal.uuids.append(key)
         return True
 
     def remember_tool(self, call: str, name: str) -> None:
         """Remember which tool the call with this id is of."""
-        if len(self._tools) >= self._generation:
-            self._old_tools, self._tools = self._tools, {}
-        self._tools[call] = name
+        self._add_tool(call, name)
+        self._journal.calls.append((call, name))
 
     def tool_of(self, call: str) -> str | None:
         """Name the tool of a call; None if the call is not known."""
         name = self._tools.get(call)
         return self._old_tools.get(call) if name is None else name
+
+    def take_journal(self) -> Remembered | None:
+        """Return what was remembered since the last time; None if that is nothing."""
+        journal = self._journal
+        if not journal.uuids and not journal.calls:
+            return None
+        self._journal = Remembered([], [])
+        return journal
+
+    def follow(self, journal: Remembered) -> None:
+        """Remember what another memory did."""
+        for key in journal.uuids:
+            self._add(key)
+        for call, name in journal.calls:
+            self._add_tool(call, name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of it, JSON-able; the uuids as base64 of little-endian 64-bit hashes."""
+        return {
+            "uuids": [_packed(self._old), _packed(self._young)],
+            "calls": [list(self._old_tools.items()), list(self._tools.items())],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember exactly what `state_dict` described.
+
+        Raises:
+            ValueError: It is nothing that `state_dict` made.
+        """
+        try:
+            self._old, self._young = (_unpacked(text) for text in state["uuids"])
+            self._old_tools, self._tools = (dict(calls) for calls in state["calls"])
+        except (KeyError, TypeError) as error:
+            raise ValueError("no memory of a source") from error
+
+    def _add(self, key: int) -> None:
+        if len(self._young) >= self._generation:
+            self._old, self._young = self._young, set()
+        self._young.add(key)
+
+    def _add_tool(self, call: str, name: str) -> None:
+        if len(self._tools) >= self._most_calls:
+            self._old_tools, self._tools = self._tools, {}
+        self._tools[call] = name
+
+
+def _packed(keys: set[int]) -> str:
+    return base64.b64encode(b"".join(key.to_bytes(8, "little") for key in sorted(keys))).decode()
+
+
+def _unpacked(text: str) -> set[int]:
+    keys = array("Q")
+    keys.frombytes(base64.b64decode(text, validate=True))
+    if sys.byteorder == "big":
+        keys.byteswap()
+    return set(keys)

@@ -16,6 +16,7 @@ from sttx_core.traces import (
     AssistantMessage,
     Other,
     Pair,
+    SessionEnd,
     Thinking,
     ToolResult,
     ToolUse,
@@ -60,6 +61,9 @@ class PairMaker:
                     return Other(meta=trace.meta, kind="empty", raw="")
                 prompt = self._prompts.pop(trace.document, "")
                 return Pair(meta=trace.meta, prompt=prompt, completion=completion)
+            case SessionEnd():
+                self._prompts.pop(trace.document, None)
+                return trace
             case _:
                 return trace
 

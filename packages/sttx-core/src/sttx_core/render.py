@@ -25,6 +25,7 @@ from sttx_core.traces import (
     Json,
     Other,
     Pair,
+    SessionEnd,
     Thinking,
     ToolResult,
     ToolUse,
@@ -77,7 +78,7 @@ def render_parts(trace: Trace) -> tuple[Part, ...]:
             return (Part(_labelled(label, name, _fold(output), "\n")),)
         case Pair(prompt=prompt, completion=completion):
             return _pair(_fold(prompt), _fold(completion))
-        case Other():
+        case SessionEnd() | Other():
             return ()
         case _:
             assert_never(trace)

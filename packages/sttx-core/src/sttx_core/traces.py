@@ -105,6 +105,11 @@ class Pair(_Traced):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SessionEnd(_Traced):
+    """Nothing more is expected of this document: only a source that follows what is written can say so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Other(_Traced):
     """A record that is not one of the above, kept as it came: `kind` is what it calls itself."""
 
@@ -112,7 +117,9 @@ class Other(_Traced):
     raw: dict[str, Json] | str
 
 
-Trace: TypeAlias = UserMessage | AssistantMessage | Thinking | ToolUse | ToolResult | Pair | Other
+Trace: TypeAlias = (
+    UserMessage | AssistantMessage | Thinking | ToolUse | ToolResult | Pair | SessionEnd | Other
+)
 """Any one event."""
 
 
@@ -135,6 +142,8 @@ def trace_type(trace: Trace) -> str:
             return "tool_result"
         case Pair():
             return "pair"
+        case SessionEnd():
+            return "session_end"
         case Other():
             return "other"
         case _:

@@ -14,7 +14,7 @@ import numpy as np
 from sttx_core.errors import UsageError
 from sttx_core.render import render_parts
 from sttx_core.tokenizers import Tokenizer
-from sttx_core.traces import Trace
+from sttx_core.traces import SessionEnd, Trace
 from sttx_train.online.learner import Window
 
 
@@ -24,6 +24,7 @@ class _Buffer:
 
     ids: deque[int] = field(default_factory=deque)
     paid: deque[bool] = field(default_factory=deque)
+    ended: bool = False  # nothing more is expected: the rest need not wait
 
 
 class TraceWindows:
@@ -55,18 +56,22 @@ class TraceWindows:
                 buffer = self._buffers.setdefault(trace.document, _Buffer())
                 buffer.ids.extend(ids)
                 buffer.paid.extend([part.paid] * len(ids))
-        if trace.document in self._buffers:
+        if (waiting := self._buffers.get(trace.document)) is not None:
+            waiting.ended = isinstance(trace, SessionEnd)
             self._buffers.move_to_end(trace.document)
 
     def take(self) -> list[Window] | None:
-        """Return the next batch of full windows, or None until more traces come."""
-        full = [name for name, buffer in self._buffers.items() if len(buffer.ids) >= self.size]
-        pressing = any(len(self._buffers[name].ids) >= 2 * self.size for name in full)
+        """Return the next batch of windows, full or of ended sessions, or None until more traces come."""
+        full = [name for name, buffer in self._buffers.items() if self._is_ready(buffer)]
+        pressing = any(self._is_ready(self._buffers[name], windows=2) for name in full)
         if len(full) >= self.batch or pressing:
             return [self._cut(name) for name in full[: self.batch]]
         if len(self._buffers) > self.documents:
             return [self._cut(next(iter(self._buffers)))]
         return None
+
+    def _is_ready(self, buffer: _Buffer, windows: int = 1) -> bool:
+        return buffer.ended or len(buffer.ids) >= windows * self.size
 
     def flush(self) -> list[Window] | None:
         """Return a batch of whatever is left, or None when nothing is: for the end of the stream."""
@@ -85,7 +90,7 @@ class TraceWindows:
         """Return what waits, JSON-able, in order."""
         return {
             "buffers": [
-                [name, list(buffer.ids), [int(paid) for paid in buffer.paid]]
+                [name, list(buffer.ids), [int(paid) for paid in buffer.paid], buffer.ended]
                 for name, buffer in self._buffers.items()
             ]
         }
@@ -93,8 +98,8 @@ class TraceWindows:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Hold exactly what :meth:`state_dict` described."""
         self._buffers = OrderedDict(
-            (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid)))
-            for name, ids, paid in state["buffers"]
+            (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid), ended))
+            for name, ids, paid, ended in state["buffers"]
         )
 
 
