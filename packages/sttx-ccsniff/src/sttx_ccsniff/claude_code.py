@@ -112,6 +112,28 @@ class SessionParser:
         """Take what stands after the last line end: a whole record or one cut short."""
         return self.feed(tail)
 
+    def state(self) -> tuple[Any, ...]:
+        """All that must be known to go on from here in another process, as JSON can hold it.
+
+        It costs next to nothing and never changes afterwards: what it refers to is replaced, not changed.
+        """
+        return (self._records, self._just_cut, self._project, self._segments)
+
+    def restore(self, state: Any) -> None:
+        """Go on where another parser of the same file gave this state.
+
+        Raises:
+            ValueError: it is no such state.
+        """
+        match state:
+            case [int(records), bool(just_cut), str(project), dict(segments)] if (
+                type(records) is int and records >= 0 and _are_counts(segments)
+            ):
+                self._records, self._just_cut, self._project = records, just_cut, project
+                self._segments = segments
+            case _:
+                raise ValueError("not a state of a parser of Claude Code's records")
+
     def _record(self, record: Any) -> list[Trace]:
         report = self._report
         if not isinstance(record, dict):
@@ -269,7 +291,7 @@ class SessionParser:
 
     def _cut(self, record: Record) -> None:
         agent = self._agent_of(record)
-        self._segments[agent] = self._segments.get(agent, 0) + 1
+        self._segments = {**self._segments, agent: self._segments.get(agent, 0) + 1}
 
     # Where a trace came from
 
@@ -309,6 +331,10 @@ class SessionParser:
         except (TypeError, ValueError, OverflowError):
             self._report.note("unparsable timestamp")
             return 0.0
+
+
+def _are_counts(value: dict[Any, Any]) -> bool:
+    return all(isinstance(key, str) and type(count) is int and count >= 0 for key, count in value.items())
 
 
 def _seconds(stamp: Any) -> float:

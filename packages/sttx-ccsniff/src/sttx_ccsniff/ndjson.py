@@ -80,6 +80,22 @@ class _LineParser:
         """Take what stands after the last line end."""
         return self.feed(tail)
 
+    def state(self) -> tuple[int]:
+        """All that must be known to go on from here in another process, as JSON can hold it."""
+        return (self._records,)
+
+    def restore(self, state: Any) -> None:
+        """Go on where another parser of the same file gave this state.
+
+        Raises:
+            ValueError: it is no such state.
+        """
+        match state:
+            case [int(records)] if type(records) is int and records >= 0:
+                self._records = records
+            case _:
+                raise ValueError("not a state of a parser of rows or pairs")
+
     def _record(self, record: Row) -> list[Trace]:
         raise NotImplementedError
 

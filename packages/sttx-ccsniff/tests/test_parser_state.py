@@ -1,0 +1,100 @@
+"""A parser that is stopped after any line and goes on in another one has missed nothing."""
+
+import json
+
+import pytest
+
+from sttx_ccsniff.claude_code import SessionParser
+from sttx_ccsniff.ndjson import PairParser, RowParser
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+
+PAIR = b'{"prompt":"2+2?","completion":"4"}'
+ROW = b'{"ts":1000,"sid":"s","role":"user","type":"text","text":"Hi","project":"p"}'
+
+
+def silent():
+    return SourceReport(say=lambda message: None)
+
+
+def whole(kind, origin, lines):
+    parser = kind(origin, silent(), Seen())
+    return [trace for line in lines for trace in parser.feed(line)]
+
+
+def handed_over(kind, origin, lines):
+    """A parser of its own for every line, each with the state of the one before, carried as JSON."""
+    seen, state, traces = Seen(), None, []
+    for line in lines:
+        parser = kind(origin, silent(), seen)
+        if state is not None:
+            parser.restore(json.loads(state))
+        traces += parser.feed(line)
+        state = json.dumps(parser.state())
+    return traces
+
+
+def test_every_session_cut_at_every_line(sessions):
+    for path in sorted(sessions.rglob("*.jsonl")):
+        lines = path.read_bytes().split(b"\n")
+        assert handed_over(SessionParser, str(path), lines) == whole(SessionParser, str(path), lines)
+
+
+def test_what_a_session_parser_carries(record):
+    """Project, segments of two voices, a boundary just before the cut, and records without an identity."""
+    bare = {"type": "user", "message": {"content": "a"}}
+    boundary = {"subtype": "compact_boundary"}
+    records = [
+        record(content="a"),
+        record(content="b", agentId="x", isSidechain=True, cwd="/elsewhere"),
+        record("system", **boundary, agentId="x"),
+        record("system", **boundary),
+        record(content="This session is being continued", isCompactSummary=True),
+        record(content="c", cwd=None),
+        record(content="d", agentId="x"),
+        bare,
+        bare,
+    ]
+    lines = [json.dumps(one).encode() for one in records]
+    traces = handed_over(SessionParser, "/p/slug/s.jsonl", lines)
+    assert traces == whole(SessionParser, "/p/slug/s.jsonl", lines)
+    assert [trace.document for trace in traces] == ["s", "s/x", "s#1", "s/x#1", "s#1", "s#1"]
+    assert [trace.meta.uid for trace in traces[-2:]] == ["s:8", "s:9"]
+    assert {trace.meta.project for trace in traces} == {"orchard"}
+
+
+@pytest.mark.parametrize(("kind", "line"), [(PairParser, PAIR), (RowParser, ROW)])
+def test_rows_and_pairs_go_on_counting(kind, line):
+    traces = handed_over(kind, "x.jsonl", [line] * 3)
+    assert traces == whole(kind, "x.jsonl", [line] * 3)
+    assert [trace.meta.uid for trace in traces] == ["x:1", "x:2", "x:3"]
+
+
+def test_a_state_does_not_change_afterwards(record):
+    parser = SessionParser("/p/s.jsonl", silent(), Seen())
+    parser.feed(json.dumps(record(content="a")).encode())
+    state = parser.state()
+    before = json.dumps(state)
+    for _ in range(2):
+        parser.feed(json.dumps(record("system", subtype="compact_boundary")).encode())
+    assert json.dumps(state) == before != json.dumps(parser.state())
+
+
+@pytest.mark.parametrize("kind", [SessionParser, PairParser, RowParser])
+def test_what_is_no_state_is_refused_and_changes_nothing(kind):
+    parser = kind("x.jsonl", silent(), Seen())
+    good = json.loads(json.dumps(parser.state()))
+    odd = [None, 5, "abc", {}, [], [[]], [*good, 1], [-1, *good[1:]], ["1", *good[1:]], [True, *good[1:]]]
+    odd += [[*good[:at], object(), *good[at + 1 :]] for at in range(len(good))]
+    for state in odd:
+        with pytest.raises(ValueError, match="not a state"):
+            parser.restore(state)
+    assert json.loads(json.dumps(parser.state())) == good
+
+
+@pytest.mark.parametrize("segments", [{"": -1}, {"": "1"}, {"": True}, {1: 1}])
+def test_segments_are_counts(segments):
+    parser = SessionParser("x.jsonl", silent(), Seen())
+    state = [segments if isinstance(part, dict) else part for part in parser.state()]
+    with pytest.raises(ValueError, match="not a state"):
+        parser.restore(state)
