@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ TRACE_TYPES = (
 )
 _MOST_REASONS = 200
 _LONGEST_REASON = 80
+_MOST_MODELS = 50
 _log = logging.getLogger("sttx_ccsniff")
 
 
@@ -44,6 +45,7 @@ class SourceReport:
         formats: Files and streams, by recognised format.
         already_delivered: Traces dropped because the cursor says that an earlier run had them.
         redacted: Secrets and private names taken out of traces, by rule.
+        usage: Tokens that models were paid for, by model and kind, each message once.
         warnings: What a person should know, in the order it was said.
         say: Called with each warning as it is said.
     """
@@ -60,6 +62,7 @@ class SourceReport:
     formats: Counter[str] = field(default_factory=Counter)
     already_delivered: int = 0
     redacted: Counter[str] = field(default_factory=Counter)
+    usage: dict[str, Counter[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     say: Callable[[str], None] | None = None
 
@@ -74,6 +77,19 @@ class SourceReport:
     def note(self, reason: str) -> None:
         """Count something repaired or odd."""
         _count(self.noted, reason)
+
+    def used(self, model: str, tokens: Mapping[str, int]) -> None:
+        """Count tokens that a model was paid for.
+
+        >>> report = SourceReport()
+        >>> report.used("some-model", {"input_tokens": 3})
+        >>> report.usage
+        {'some-model': Counter({'input_tokens': 3})}
+        """
+        model = model[:_LONGEST_REASON]
+        if model not in self.usage and len(self.usage) >= _MOST_MODELS:
+            model = "further models"
+        self.usage.setdefault(model, Counter()).update(tokens)
 
     def warn(self, message: str) -> None:
         """Tell the person something, once: a message already said is not repeated."""
@@ -114,6 +130,7 @@ class SourceReport:
             "formats": dict(self.formats),
             "already_delivered": self.already_delivered,
             "redacted": dict(self.redacted),
+            "usage": {model: dict(tokens) for model, tokens in self.usage.items()},
             "warnings": list(self.warnings),
         }
 

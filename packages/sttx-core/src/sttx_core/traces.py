@@ -88,12 +88,16 @@ class ToolUse(_Traced):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult(_Traced):
-    """What a tool gave back: `name` and `id` are those of the `ToolUse` that it answers."""
+    """What a tool gave back: `name` and `id` are those of the `ToolUse` that it answers.
+
+    Where the tool was a sub-agent, `agent` is its identity, as the `meta` of its own traces has it.
+    """
 
     name: str
     output: str
     is_error: bool = False
     id: str = ""
+    agent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
