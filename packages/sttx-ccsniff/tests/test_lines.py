@@ -20,9 +20,14 @@ def test_lines_over_the_limit_are_dropped_and_counted_however_they_are_cut(lengt
     lines = [bytes([65 + n % 26]) * length for n, length in enumerate(lengths)]
     data = b"".join(line + b"\n" for line in lines)
     splitter = LineSplitter(limit)
-    got = []
+    got, every = [], []
     for start in range(0, len(data), size):
-        got += splitter.feed(data[start : start + size])
+        got += (some := splitter.feed(data[start : start + size]))
+        lengths_seen = [len(line) for line in some]
+        for before, length in reversed(splitter.dropped):
+            lengths_seen.insert(before, length)
+        every += lengths_seen
+    assert every == lengths, "with what was dropped, nothing is missing"
     assert got == [line for line in lines if len(line) <= limit]
     assert splitter.overlong == sum(len(line) > limit for line in lines)
     assert splitter.finish() == b""
@@ -32,6 +37,6 @@ def test_memory_is_bounded_by_the_limit():
     splitter = LineSplitter(limit=1000)
     for _ in range(100):
         assert splitter.feed(b"x" * 900) == []
-        assert splitter._size <= 1900 and sum(map(len, splitter._held)) <= 1000
+        assert sum(map(len, splitter._held)) <= 1000
     assert splitter.feed(b"\nshort\n") == [b"short"]
     assert splitter.overlong == 1

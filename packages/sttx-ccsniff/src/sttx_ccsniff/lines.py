@@ -8,7 +8,8 @@ class LineSplitter:
     r"""Cuts a stream of pieces at each `\n`, holding at most one unfinished line.
 
     A line over `limit` bytes is thrown away up to its end and counted in `overlong`, so memory is bounded by
-    the limit and the largest piece.
+    the limit and the largest piece. Where it stood, `dropped` says after each call of `feed`: how many of the
+    lines returned come before it, and its length, for each in order.
 
     >>> splitter = LineSplitter()
     >>> splitter.feed(b'{"a"'), splitter.feed(b':1}\n{"b":2}\n{"c'), splitter.finish()
@@ -18,6 +19,7 @@ class LineSplitter:
     def __init__(self, limit: int = MAX_LINE) -> None:
         self.limit = limit
         self.overlong = 0
+        self.dropped: list[tuple[int, int]] = []
         self._held: list[bytes] = []
         self._size = 0
         self._dropping = False
@@ -26,11 +28,14 @@ class LineSplitter:
         """Take the next piece; return the lines that it completes, without their line ends."""
         lines = piece.split(b"\n")
         tail = lines.pop()
+        self.dropped = []
         if lines:
             self._hold(lines[0])
+            length = self._size
             lines[0] = self.finish()
             if self._dropping:
                 self._dropping = False
+                self.dropped.append((0, length))
                 del lines[0]
             if len(piece) > self.limit:
                 lines = self._short_enough(lines)
@@ -46,17 +51,24 @@ class LineSplitter:
         return line
 
     def _hold(self, piece: bytes) -> None:
-        if self._dropping or not piece:
+        if not piece:
             return
         self._size += len(piece)
+        if self._dropping:
+            return
         if self._size > self.limit:
-            self.finish()
+            self._held = []
             self._dropping = True
             self.overlong += 1
         else:
             self._held.append(piece)
 
     def _short_enough(self, lines: list[bytes]) -> list[bytes]:
-        short = [line for line in lines if len(line) <= self.limit]
+        short: list[bytes] = []
+        for line in lines:
+            if len(line) <= self.limit:
+                short.append(line)
+            else:
+                self.dropped.append((len(short), len(line)))
         self.overlong += len(lines) - len(short)
         return short
