@@ -302,6 +302,41 @@ def test_a_result_whose_call_is_only_in_a_repeated_record_knows_its_tool(record)
     assert answer.name == "Read"
 
 
+# Branches, and turns that were broken off
+
+
+def test_a_branch_is_read_where_it_stands_and_counted_as_a_rewind(read, record):
+    traces = read(
+        record(content="a", parentUuid=None),
+        record("assistant", "b", parentUuid="uuid-1"),
+        record(content="c", parentUuid="uuid-2"),
+        record("assistant", "d", parentUuid="uuid-3"),
+        record(content="instead of c", parentUuid="uuid-2"),
+        record(content="instead of that", parentUuid="uuid-2"),
+    )
+    assert [trace.text for trace in traces] == ["a", "b", "c", "d", "instead of c", "instead of that"]
+    assert read.report.noted == {"rewind": 2}
+
+
+def test_parallel_tools_and_repeats_are_no_rewinds(read, record):
+    calls = [record("assistant", [use(call)], parentUuid="uuid-0") for call in "12"]
+    results = [record(content=[result(call)], parentUuid="uuid-1") for call in "12"]
+    prompt = record(content="next", parentUuid="uuid-4")
+    assert len(read(*calls, *results, prompt, prompt)) == 5
+    assert read.report.noted == {}
+
+
+def test_what_was_said_before_an_interruption_is_kept(read, record):
+    traces = read(
+        record("assistant", [text("I was going to")]),
+        record(content=[text("[Request interrupted by user]")]),
+        record(content=[result("1", is_error=True), text("[Request interrupted by user for tool use]")]),
+        record("system", subtype="api_error"),
+    )
+    assert [trace_type(trace) for trace in traces] == ["assistant_message", "tool_result"]
+    assert read.counted == {"interruption": 2, "system: api_error": 1}
+
+
 # Compaction
 
 
@@ -347,7 +382,7 @@ def test_a_sub_agent_in_its_parents_file_is_apart(read, record):
     traces = read(
         record(content="mine"), record(content="its", isSidechain=True), record(content="mine again")
     )
-    assert [trace.document for trace in traces] == ["s", "s/sidechain", "s"]
+    assert [trace.document for trace in traces] == ["s", "s/sidechain-uuid-2", "s"]
 
 
 def test_a_compaction_of_the_parent_does_not_cut_the_sub_agent(read, record):

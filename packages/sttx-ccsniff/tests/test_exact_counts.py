@@ -92,6 +92,7 @@ def test_every_surprise_is_met(sessions):
         "bad UTF-8 replaced",
         "lone surrogates replaced",
         "objects glued on one line",
+        "persisted output read",
         "tool result without its tool use",
         "unparsable timestamp",
     }

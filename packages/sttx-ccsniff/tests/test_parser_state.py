@@ -52,14 +52,24 @@ def test_what_a_session_parser_carries(record):
         record(content="This session is being continued", isCompactSummary=True),
         record(content="c", cwd=None),
         record(content="d", agentId="x"),
+        record(content="e", isSidechain=True, parentUuid=None),
+        record(content="f", isSidechain=True, parentUuid="uuid-8"),
         bare,
         bare,
     ]
     lines = [json.dumps(one).encode() for one in records]
     traces = handed_over(SessionParser, "/p/slug/s.jsonl", lines)
     assert traces == whole(SessionParser, "/p/slug/s.jsonl", lines)
-    assert [trace.document for trace in traces] == ["s", "s/x", "s#1", "s/x#1", "s#1", "s#1"]
-    assert [trace.meta.uid for trace in traces[-2:]] == ["s:8", "s:9"]
+    assert [trace.document for trace in traces] == [
+        "s",
+        "s/x",
+        "s#1",
+        "s/x#1",
+        *(["s/sidechain-uuid-8"] * 2),
+        "s#1",
+        "s#1",
+    ]
+    assert [trace.meta.uid for trace in traces[-2:]] == ["s:10", "s:11"]
     assert {trace.meta.project for trace in traces} == {"orchard"}
 
 

@@ -6,7 +6,8 @@ records, where a compaction cuts, whose voice a sub-agent's is. It does not know
 
 No tool call is lost: the numbers of `ToolUse` and `ToolResult` equal those of the blocks of tool use and tool
 result in the lines, a record whose uuid was seen before counted once. Every record becomes one trace or more,
-an `Other`, or a count with its reason. `toolUseResult`, a second copy of each result, is not read.
+an `Other`, or a count with its reason. `toolUseResult` is a second copy of each result: only which sub-agent
+gave the result is read of it. Branches of `parentUuid` stay in the order of the file.
 """
 
 import re
@@ -16,9 +17,12 @@ from pathlib import PurePath
 from typing import Any
 
 from sttx_ccsniff.content import placeholder, result_text, shallow, text_of
+from sttx_ccsniff.persisted import STUB, persisted_output, session_folder
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
+from sttx_ccsniff.sidechains import Sidechains
+from sttx_ccsniff.usage import UsageCounter
 from sttx_ccsniff.usertext import typed_text
 from sttx_core.traces import AssistantMessage, Meta, Other, Thinking, ToolResult, ToolUse, Trace, UserMessage
 
@@ -92,6 +96,8 @@ class SessionParser:
         self._segments: dict[str, int] = {}
         self._just_cut = False
         self._records = 0
+        self._sidechains = Sidechains()
+        self._usage = UsageCounter(report, seen)
         self._handlers: dict[Any, Callable[[Record], list[Trace]]] = {
             "user": self._talk,
             "assistant": self._talk,
@@ -117,7 +123,14 @@ class SessionParser:
 
         It costs next to nothing and never changes afterwards: what it refers to is replaced, not changed.
         """
-        return (self._records, self._just_cut, self._project, self._segments)
+        return (
+            self._records,
+            self._just_cut,
+            self._project,
+            self._segments,
+            self._sidechains.recent,
+            self._usage.counted,
+        )
 
     def restore(self, state: Any) -> None:
         """Go on where another parser of the same file gave this state.
@@ -126,13 +139,16 @@ class SessionParser:
             ValueError: it is no such state.
         """
         match state:
-            case [int(records), bool(just_cut), str(project), dict(segments)] if (
+            case [int(records), bool(just_cut), str(project), dict(segments), [*recent], [*counted]] if (
                 type(records) is int and records >= 0 and _are_counts(segments)
             ):
-                self._records, self._just_cut, self._project = records, just_cut, project
-                self._segments = segments
+                sidechains, usage = Sidechains(), UsageCounter(self._report, self._seen)
+                sidechains.restore(recent)
+                usage.restore(counted)
             case _:
                 raise ValueError("not a state of a parser of Claude Code's records")
+        self._records, self._just_cut, self._project, self._segments = records, just_cut, project, segments
+        self._sidechains, self._usage = sidechains, usage
 
     def _record(self, record: Any) -> list[Trace]:
         report = self._report
@@ -143,6 +159,7 @@ class SessionParser:
         self._records += 1
         uuid = record.get("uuid")
         if isinstance(uuid, str) and uuid and not self._seen.first_time(uuid):
+            self._agent_of(record)
             self._remember_tools(record)
             report.skip("duplicate uuid")
             return []
@@ -165,6 +182,8 @@ class SessionParser:
         if not isinstance(message, dict):
             self._report.damaged("record without a message")
             return []
+        if "usage" in message:
+            self._usage.count(message)
         content = message.get("content")
         if not isinstance(content, list):
             content = [{"type": "text", "text": text_of(content)}]
@@ -218,8 +237,16 @@ class SessionParser:
 
     def _flush(self, record: Record, words: list[str], traces: list[Trace]) -> None:
         if words:
+            if not traces:
+                self._note_rewind(record)
             traces.append(UserMessage(meta=self._meta(record, len(traces)), text="\n".join(words)))
             words.clear()
+
+    def _note_rewind(self, record: Record) -> None:
+        """A prompt that follows the same record as an earlier prompt did: the person went back there."""
+        parent = record.get("parentUuid")
+        if isinstance(parent, str) and parent and not self._seen.first_time(f"prompt after {parent}"):
+            self._report.note("rewind")
 
     def _block(self, record: Record, block: Record, kind: Any, traces: list[Trace]) -> None:
         meta = self._meta(record, len(traces))
@@ -228,7 +255,7 @@ class SessionParser:
             self._seen.remember_tool(call, name)
             traces.append(ToolUse(meta=meta, name=name, input=shallow(block.get("input")), id=call))
         elif isinstance(kind, str) and kind.endswith("tool_result"):
-            traces.append(self._result(block, meta))
+            traces.append(self._result(record, block, meta))
         elif kind == "thinking":
             text = text_of(block.get("thinking"))
             if text and not text.isspace():
@@ -240,18 +267,36 @@ class SessionParser:
         else:
             traces.append(Other(meta=meta, kind=f"block {text_of(kind)}", raw=block))
 
-    def _result(self, block: Record, meta: Meta) -> ToolResult:
+    def _result(self, record: Record, block: Record, meta: Meta) -> ToolResult:
         call = text_of(block.get("tool_use_id"))
         name = self._seen.tool_of(call)
         if name is None:
             self._report.note("tool result without its tool use")
+        output = result_text(block.get("content"))
+        if output.startswith(STUB):
+            output = self._persisted(output, meta)
+        told = record.get("toolUseResult")
+        agent = told.get("agentId") if isinstance(told, dict) else None
         return ToolResult(
             meta=meta,
             name=name or "",
-            output=result_text(block.get("content")),
+            output=output,
             is_error=block.get("is_error") is True,
             id=call,
+            agent=agent if isinstance(agent, str) else "",
         )
+
+    def _persisted(self, stub: str, meta: Meta) -> str:
+        """The output that a stub stands for; the stub where it is gone."""
+        found = persisted_output(stub, session_folder(self._origin, meta.session, meta.agent))
+        if found is None:
+            self._report.note("persisted output absent")
+            return stub
+        output, left_out = found
+        self._report.note("persisted output read")
+        if left_out:
+            self._report.noted["persisted output: bytes left out"] += left_out
+        return output
 
     def _remember_tools(self, record: Record) -> None:
         """A repeated record delivers nothing, but results that are not repeated may answer its calls."""
@@ -321,7 +366,9 @@ class SessionParser:
         agent = record.get("agentId")
         if isinstance(agent, str) and agent:
             return agent
-        return self._agent or ("sidechain" if record.get("isSidechain") is True else "")
+        if self._agent or record.get("isSidechain") is not True:
+            return self._agent
+        return self._sidechains.agent_of(record)
 
     def _time(self, stamp: Any) -> float:
         if stamp is None:

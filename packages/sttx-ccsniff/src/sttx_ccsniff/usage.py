@@ -1,0 +1,89 @@
+"""How many tokens models were paid for, each message counted once.
+
+One message is written as several lines, and each repeats its usage. The early ones were written while the
+answer still came, with a few tokens of output; the last has them all. So the most that any line says counts.
+Knows nothing of prices.
+"""
+
+from typing import Any
+
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+
+KINDS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+"""What is counted, as the messages name it."""
+
+_OPEN = 8  # messages whose lines may still come, those of sub-agents between them
+_MOST = 2**53
+
+Counted = tuple[str, tuple[int, ...]]
+
+
+class UsageCounter:
+    """Counts the usage of one file's messages.
+
+    Attributes:
+        counted: The last messages with what was counted of each, newest first; replaced, never changed.
+
+    >>> report = SourceReport()
+    >>> counter = UsageCounter(report, Seen())
+    >>> for tokens in (1, 20, 20):
+    ...     counter.count({"id": "msg_1", "model": "m", "usage": {"output_tokens": tokens}})
+    >>> report.usage["m"]["output_tokens"]
+    20
+    """
+
+    def __init__(self, report: SourceReport, seen: Seen) -> None:
+        self._report = report
+        self._seen = seen
+        self.counted: tuple[Counted, ...] = ()
+
+    def count(self, message: dict[str, Any]) -> None:
+        """Take in what one line of a message says; a message that another file had is not counted again."""
+        usage, model, name = message.get("usage"), message.get("model"), message.get("id")
+        if not isinstance(usage, dict) or not isinstance(model, str) or model == "<synthetic>":
+            return
+        tokens = tuple([_tokens(usage.get(kind)) for kind in KINDS])
+        if not isinstance(name, str) or not name:
+            self._add(model, tokens)
+            return
+        for at, (known, before) in enumerate(self.counted):
+            if known == name:
+                if tokens != before:
+                    self._more(model, at, tokens)
+                return
+        if self._seen.first_time(name):
+            self._add(model, tokens)
+            self.counted = ((name, tokens), *self.counted[: _OPEN - 1])
+
+    def restore(self, counted: list[Any] | tuple[Any, ...]) -> None:
+        """Go on where `counted` was this.
+
+        Raises:
+            ValueError: It was never that.
+        """
+        taken: list[Counted] = []
+        for one in counted:
+            match one:
+                case [str(name), [*tokens]] if len(tokens) == len(KINDS) and _are_tokens(tokens):
+                    taken.append((name, tuple(tokens)))
+                case _:
+                    raise ValueError("not a state of counted usage")
+        self.counted = tuple(taken[:_OPEN])
+
+    def _more(self, model: str, at: int, tokens: tuple[int, ...]) -> None:
+        name, before = self.counted[at]
+        most = tuple(map(max, tokens, before))
+        self._add(model, tuple(now - was for now, was in zip(most, before, strict=True)))
+        self.counted = ((name, most), *self.counted[:at], *self.counted[at + 1 :])
+
+    def _add(self, model: str, tokens: tuple[int, ...]) -> None:
+        self._report.used(model, dict(zip(KINDS, tokens, strict=True)))
+
+
+def _tokens(value: Any) -> int:
+    return value if type(value) is int and 0 <= value <= _MOST else 0
+
+
+def _are_tokens(values: list[Any]) -> bool:
+    return all(type(value) is int and 0 <= value <= _MOST for value in values)

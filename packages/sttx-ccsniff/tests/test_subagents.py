@@ -1,0 +1,178 @@
+"""A sub-agent's text is never its parent's, nor the other way round, in each way they were written."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from sttx_ccsniff import open_source
+from sttx_ccsniff.claude_code import SessionParser
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_ccsniff.sidechains import Sidechains
+from sttx_core.render import render
+
+REAL = next(
+    (
+        folder / "shared" / "traces"
+        for folder in Path(__file__).parents
+        if (folder / "shared" / "traces").is_dir()
+    ),
+    None,
+)
+"""Sessions of others that lie beside a checkout on some machines, and are never part of it."""
+
+
+def said(origin, records):
+    parser = SessionParser(str(origin), SourceReport(), Seen())
+    by_document = defaultdict(list)
+    for one in records:
+        for trace in parser.feed(json.dumps(one).encode()):
+            by_document[trace.document].append(getattr(trace, "text", ""))
+    return dict(by_document)
+
+
+# Earliest: in the parent's own file, without a name
+
+
+def test_a_sub_agent_in_its_parents_file(record):
+    task = {"type": "tool_use", "id": "t1", "name": "Task", "input": {"prompt": "Look"}}
+    records = [
+        record(content="mine"),
+        record("assistant", [task], parentUuid="uuid-1"),
+        record(content="Look", isSidechain=True, parentUuid=None),
+        record("assistant", [{"type": "text", "text": "I look"}], isSidechain=True, parentUuid="uuid-3"),
+        record("assistant", [{"type": "text", "text": "it looked"}], parentUuid="uuid-2"),
+    ]
+    assert said("/p/s.jsonl", records) == {
+        "s": ["mine", "", "it looked"],
+        "s/sidechain-uuid-3": ["Look", "I look"],
+    }
+
+
+def test_two_at_once_are_told_apart_by_what_they_follow(record):
+    records = [record(content=f"{name}0", isSidechain=True, parentUuid=None) for name in "AB"]
+    for turn in range(1, 50):
+        for name in "AB":
+            records.append(record(content=f"{name}{turn}", isSidechain=True, parentUuid=records[-2]["uuid"]))
+    found = said("/p/s.jsonl", records)
+    assert found == {
+        "s/sidechain-uuid-1": [f"A{turn}" for turn in range(50)],
+        "s/sidechain-uuid-2": [f"B{turn}" for turn in range(50)],
+    }
+
+
+def test_a_sub_agent_whose_first_records_another_file_had_keeps_its_name(record):
+    first = record(content="Look", isSidechain=True, parentUuid=None)
+    second = record(content="more", isSidechain=True, parentUuid="uuid-1")
+    seen = Seen()
+    assert seen.first_time("uuid-1")
+    parser = SessionParser("/p/s.jsonl", SourceReport(), seen)
+    traces = [trace for one in (first, second) for trace in parser.feed(json.dumps(one).encode())]
+    assert [trace.document for trace in traces] == ["s/sidechain-uuid-1"]
+
+
+@pytest.mark.parametrize("uuid", [None, "", 5])
+def test_a_record_without_identity_is_the_latest_sub_agents(uuid):
+    chains = Sidechains()
+    assert chains.agent_of({"uuid": uuid}) == "sidechain"
+    assert chains.agent_of({"uuid": "a", "parentUuid": None}) == "sidechain-a"
+    assert chains.agent_of({"uuid": uuid}) == "sidechain-a"
+    assert chains.agent_of({"uuid": "b", "parentUuid": "long forgotten"}) == "sidechain-a"
+
+
+@pytest.mark.parametrize("state", [["a"], [["a"]], [["a", 1]], [[None, "b"]], [[]]])
+def test_what_is_no_state_is_refused(state):
+    with pytest.raises(ValueError, match="not a state"):
+        Sidechains().restore(state)
+
+
+def test_what_is_remembered_is_bounded():
+    chains = Sidechains()
+    for number in range(1000):
+        chains.agent_of({"uuid": str(number), "parentUuid": None})
+    assert len(chains.recent) == 32
+
+
+# Later: in files of their own
+
+
+def write_family(record, session_file, agent_file):
+    task = {"type": "tool_use", "id": "t1", "name": "Task", "input": {"prompt": "Look"}}
+    answer = {"type": "tool_result", "tool_use_id": "t1", "content": "it answers"}
+    session_file(
+        "slug/s.jsonl",
+        record(content="mine"),
+        record("assistant", [task]),
+        record(content=[answer], toolUseResult={"agentId": "a1", "prompt": "Look"}),
+    )
+    its = {"agentId": "a1", "isSidechain": True}
+    return session_file(
+        agent_file,
+        record(content="Look", **its),
+        record("assistant", [{"type": "text", "text": "I look"}], **its),
+    )
+
+
+@pytest.mark.parametrize("agent_file", ["slug/agent-a1.jsonl", "slug/s/subagents/agent-a1.jsonl"])
+def test_a_sub_agent_in_a_file_of_its_own(record, session_file, tmp_path, agent_file):
+    write_family(record, session_file, agent_file)
+    with open_source(tmp_path, follow=False) as source:
+        traces = list(source)
+    assert {(trace.document, getattr(trace, "text", "")) for trace in traces} == {
+        *(("s", "mine"), ("s", ""), ("s/a1", "Look"), ("s/a1", "I look"))
+    }
+    assert {trace.meta.parent for trace in traces if trace.meta.agent} == {"s"}
+    [answer] = [trace for trace in traces if hasattr(trace, "output")]
+    assert (answer.agent, answer.id, answer.document) == ("a1", "t1", "s"), (
+        "the call that started it is known"
+    )
+
+
+# Real ones
+
+
+def documents_on_disk(path):
+    """Each record's uuid with the voice that it names itself, read with the standard library alone."""
+    voices = {}
+    for raw in path.read_bytes().splitlines():
+        try:
+            one = json.loads(raw)
+        except ValueError:
+            continue
+        if isinstance(one, dict) and one.get("uuid"):
+            side = one.get("isSidechain") is True
+            voices.setdefault(one["uuid"], (one.get("sessionId"), one.get("agentId") or side))
+    return voices
+
+
+@pytest.mark.skipif(REAL is None, reason="no folder of real sessions beside this checkout")
+def test_in_real_sessions_every_word_is_its_speakers():
+    assert REAL is not None
+    spoken = 0
+    for path in sorted(REAL.rglob("*.jsonl")):
+        voices = documents_on_disk(path)
+        with open_source(path, follow=False, say=lambda message: None) as source:
+            for trace in source:
+                if not render(trace):
+                    continue
+                session, voice = voices[trace.meta.uid.partition("#")[0]]
+                assert trace.meta.session == session
+                named = trace.meta.agent if isinstance(voice, str) else bool(trace.meta.agent)
+                assert named == voice, path.name
+                assert trace.meta.parent == (session if voice else "")
+                spoken += bool(voice)
+    assert spoken > 500
+
+
+@pytest.mark.skipif(REAL is None, reason="no folder of real sessions beside this checkout")
+def test_in_real_sessions_early_sub_agents_are_as_many_as_their_first_records():
+    assert REAL is not None
+    for path in sorted(REAL.rglob("*.jsonl")):
+        records = [json.loads(raw) for raw in path.read_bytes().splitlines() if b'"isSidechain":true' in raw]
+        early = [one for one in records if not one.get("agentId")]
+        roots = [one for one in early if not one.get("parentUuid")]
+        with open_source(path, follow=False, say=lambda message: None) as source:
+            agents = {trace.meta.agent for trace in source if trace.meta.agent.startswith("sidechain")}
+        assert agents == {f"sidechain-{one['uuid'][:8]}" for one in roots}, path.name

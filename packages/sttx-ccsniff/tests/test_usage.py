@@ -1,0 +1,127 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sttx_ccsniff.claude_code import SessionParser
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_ccsniff.usage import KINDS, UsageCounter
+
+
+@pytest.fixture
+def report():
+    return SourceReport(say=lambda message: None)
+
+
+@pytest.fixture
+def counter(report):
+    return UsageCounter(report, Seen())
+
+
+def message(name="msg_1", model="m", **usage):
+    return {"id": name, "model": model, "usage": usage}
+
+
+def test_lines_of_one_message_count_once_with_the_most_that_any_says(report, counter):
+    for output in (1, 1, 90):
+        counter.count(message(input_tokens=7, output_tokens=output, cache_read_input_tokens=1000))
+    assert report.usage["m"] == {
+        "input_tokens": 7,
+        "output_tokens": 90,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 1000,
+    }
+
+
+def test_messages_of_several_voices_may_lie_between_each_others_lines(report, counter):
+    for output in (1, 50):
+        for voice in range(8):
+            counter.count(message(f"msg_{voice}", output_tokens=output))
+    assert report.usage["m"]["output_tokens"] == 8 * 50
+
+
+def test_a_message_is_counted_by_the_model_that_wrote_it(report, counter):
+    counter.count(message("msg_1", "large", output_tokens=1))
+    counter.count(message("msg_2", "small", output_tokens=2))
+    assert {model: tokens["output_tokens"] for model, tokens in report.usage.items()} == {
+        "large": 1,
+        "small": 2,
+    }
+
+
+def test_a_message_that_another_file_repeats_is_not_counted_again(report):
+    seen = Seen()
+    for _ in range(2):
+        UsageCounter(report, seen).count(message(output_tokens=5))
+    assert report.usage["m"]["output_tokens"] == 5
+
+
+def test_messages_without_a_name_are_told_by_their_records(report, counter):
+    for name in (None, "", 7):
+        counter.count(message(name, output_tokens=5))
+    assert report.usage["m"]["output_tokens"] == 15
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": "a", "model": "<synthetic>", "usage": {"output_tokens": 1}},
+        {"id": "a", "model": None, "usage": {"output_tokens": 1}},
+        {"id": "a", "model": "m", "usage": None},
+        {"id": "a", "model": "m"},
+    ],
+)
+def test_what_no_model_was_paid_for_is_not_counted(report, counter, odd):
+    counter.count(odd)
+    assert report.usage == {}
+
+
+@pytest.mark.parametrize("tokens", [-1, 2**64, 1.5, True, "12", None, [], {}])
+def test_only_sane_numbers_count(report, counter, tokens):
+    counter.count(message(output_tokens=tokens))
+    assert report.usage["m"].total() == 0
+
+
+def test_the_names_of_models_are_bounded(report, counter):
+    for number in range(500):
+        counter.count(message(f"msg_{number}", f"model-{number}" * 20, output_tokens=1))
+    assert len(report.usage) < 100 and sum(tokens.total() for tokens in report.usage.values()) == 500
+    assert max(map(len, report.usage)) < 100
+    json.dumps(report.as_dict()["usage"])
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 9), min_size=4, max_size=4)), max_size=30),
+    st.integers(0, 30),
+)
+def test_counting_agrees_with_the_plain_definition_also_when_handed_over(lines, cut):
+    """The sum over messages of the most of each kind, whoever counted the first lines."""
+    report, seen = SourceReport(), Seen()
+    counter, most = UsageCounter(report, seen), {}
+    for at, (name, tokens) in enumerate(lines):
+        if at == cut:
+            carried = json.loads(json.dumps(counter.counted))
+            counter = UsageCounter(report, seen)
+            counter.restore(carried)
+        counter.count(message(f"msg_{name}", **dict(zip(KINDS, tokens, strict=True))))
+        most[name] = [*map(max, tokens, most.get(name, tokens))]
+    wanted = {kind: sum(each) for kind, each in zip(KINDS, zip(*most.values(), strict=True), strict=False)}
+    assert dict(report.usage.get("m", {})) == wanted
+
+
+@pytest.mark.parametrize("state", [["a"], [["a", [1]]], [["a", [1, 2, 3, -4]]], [[1, [1, 2, 3, 4]]], [[]]])
+def test_what_is_no_state_is_refused(counter, state):
+    with pytest.raises(ValueError, match="not a state"):
+        counter.restore(state)
+
+
+def test_a_session_counts_what_its_lines_say(record, report):
+    parser = SessionParser("/p/s.jsonl", report, Seen())
+    lines = [record("assistant", [{"type": "text", "text": word}]) for word in "ab"]
+    for line, output in zip(lines, (1, 30), strict=True):
+        line["message"] |= message(output_tokens=output)
+    for line in [*lines, lines[0]]:
+        parser.feed(json.dumps(line).encode())
+    assert report.usage["m"]["output_tokens"] == 30
