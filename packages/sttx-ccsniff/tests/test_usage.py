@@ -125,3 +125,14 @@ def test_a_session_counts_what_its_lines_say(record, report):
     for line in [*lines, lines[0]]:
         parser.feed(json.dumps(line).encode())
     assert report.usage["m"]["output_tokens"] == 30
+
+
+def test_each_voice_has_its_own_count(record, report):
+    parser = SessionParser("/p/s.jsonl", report, Seen())
+    for name, agent, tokens in (("1", "", 5), ("2", "a1", 7), ("1", "", 6)):
+        line = record("assistant", "x", **({"agentId": agent} if agent else {}))
+        line["message"] |= message(name, output_tokens=tokens)
+        parser.feed(json.dumps(line).encode())
+    voices = {voice: tokens["output_tokens"] for voice, tokens in report.usage_by_voice.items()}
+    assert voices == {("s", ""): 6, ("s", "a1"): 7}
+    assert report.usage["m"]["output_tokens"] == 13

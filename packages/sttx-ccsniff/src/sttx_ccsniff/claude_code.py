@@ -10,14 +10,13 @@ an `Other`, or a count with its reason. `toolUseResult` is a second copy of each
 gave the result is read of it. Branches of `parentUuid` stay in the order of the file.
 """
 
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import PurePath
 from typing import Any
 
 from sttx_ccsniff.content import placeholder, result_text, shallow, text_of
-from sttx_ccsniff.persisted import STUB, persisted_output, session_folder
+from sttx_ccsniff.paths import identity_of, project_of, session_folder
+from sttx_ccsniff.persisted import STUB, persisted_output
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -54,26 +53,11 @@ BOOK_KEEPING = frozenset(
 """Types of records that are known to hold no talk."""
 
 _TOOL_USES = frozenset(("tool_use", "server_tool_use", "mcp_tool_use"))
-_AGENT_FILE = re.compile(r"agent-(.+)")
 
 
 def recognises(record: Record) -> bool:
     """Say whether a JSON object looks like one of Claude Code's records."""
     return isinstance(record.get("type"), str) and not {"sid", "role"} <= record.keys()
-
-
-def identity_of(origin: str) -> tuple[str, str]:
-    """Session and sub-agent that a file's path names, for records that do not say.
-
-    >>> identity_of("/projects/slug/0f3c/subagents/agent-a1.jsonl"), identity_of("/projects/slug/0f3c.jsonl")
-    (('0f3c', 'a1'), ('0f3c', ''))
-    """
-    path = PurePath(origin)
-    stem = path.name.split(".")[0]
-    found = _AGENT_FILE.fullmatch(stem)
-    if not found:
-        return stem, ""
-    return (path.parent.parent.name if path.parent.name == "subagents" else ""), found[1]
 
 
 class SessionParser:
@@ -172,7 +156,7 @@ class SessionParser:
         if kind in BOOK_KEEPING:
             report.skip(kind)
             return []
-        return [Other(meta=self._meta(record), kind=kind, raw=record)]
+        return [Other(meta=self._meta(record), kind=kind, raw=shallow(record))]
 
     # The talk
 
@@ -183,7 +167,7 @@ class SessionParser:
             self._report.damaged("record without a message")
             return []
         if "usage" in message:
-            self._usage.count(message)
+            self._usage.count(message, record, self._voice)
         content = message.get("content")
         if not isinstance(content, list):
             content = [{"type": "text", "text": text_of(content)}]
@@ -265,7 +249,7 @@ class SessionParser:
         elif kind == "redacted_thinking":
             self._report.skip("redacted thinking")
         else:
-            traces.append(Other(meta=meta, kind=f"block {text_of(kind)}", raw=block))
+            traces.append(Other(meta=meta, kind=f"block {text_of(kind)}", raw=shallow(block)))
 
     def _result(self, record: Record, block: Record, meta: Meta) -> ToolResult:
         call = text_of(block.get("tool_use_id"))
@@ -288,7 +272,7 @@ class SessionParser:
 
     def _persisted(self, stub: str, meta: Meta) -> str:
         """The output that a stub stands for; the stub where it is gone."""
-        found = persisted_output(stub, session_folder(self._origin, meta.session, meta.agent))
+        found = persisted_output(stub, session_folder(self._origin, meta.session))
         if found is None:
             self._report.note("persisted output absent")
             return stub
@@ -346,7 +330,7 @@ class SessionParser:
             session = self._session
         agent = self._agent_of(record)
         if not self._project:
-            self._project = _project_of(record.get("cwd"), self._origin)
+            self._project = project_of(record.get("cwd"), self._origin)
         uid = record.get("uuid")
         if not isinstance(uid, str) or not uid:
             uid = f"{session}:{self._records}"
@@ -360,6 +344,10 @@ class SessionParser:
             parent=session if agent else "",
             segment=self._segments.get(agent, 0),
         )
+
+    def _voice(self, record: Record) -> tuple[str, str]:
+        meta = self._meta(record)
+        return meta.session, meta.agent
 
     def _agent_of(self, record: Record) -> str:
         """Sub-agents of early versions had no id, and stood in their parent's file."""
@@ -388,12 +376,3 @@ def _seconds(stamp: Any) -> float:
     """Unix seconds of an ISO 8601 time, taken as UTC where it names no zone."""
     time = datetime.fromisoformat(stamp)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
-
-def _project_of(cwd: Any, origin: str) -> str:
-    """The name of the folder that a session began to work in; where no record says, of its file's folder."""
-    if isinstance(cwd, str) and (name := re.split(r"[\\/]", cwd.rstrip("\\/"))[-1]):
-        return name
-    path = PurePath(origin)
-    folder = path.parent.parent.parent if path.parent.name == "subagents" else path.parent
-    return folder.name

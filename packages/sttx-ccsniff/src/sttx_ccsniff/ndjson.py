@@ -4,6 +4,7 @@ A ccsniff row is `{"ts","iso","sid","parent","cwd","project","role","type","tool
 carry no ids, so a result cannot name its tool, and a repeated row cannot be told from a new one.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
@@ -133,7 +134,7 @@ class RowParser(_LineParser):
         meta = self._meta(record)
         read = self._kinds.get((role, kind))
         if read is None:
-            return [Other(meta=meta, kind=f"row {role} {kind}", raw=record)]
+            return [Other(meta=meta, kind=f"row {role} {kind}", raw=shallow(record))]
         trace = read(meta, record, text_of(record.get("text")))
         return [] if trace is None else [trace]
 
@@ -200,9 +201,10 @@ class PairParser(_LineParser):
 
 def _seconds(milliseconds: Any) -> float:
     try:
-        return float(milliseconds) / 1000
+        seconds = float(milliseconds) / 1000
     except (TypeError, ValueError, OverflowError):
         return 0.0
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 def _use(meta: Meta, row: Row, text: str) -> Trace:

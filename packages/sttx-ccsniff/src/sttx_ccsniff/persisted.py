@@ -16,24 +16,7 @@ MOST_BYTES = 2**20
 STUB = "<persisted-output>"
 _PATH = re.compile(r"saved to: *([^\r\n]{1,4096})")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}\.txt")
-_SESSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _ONLY_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-
-
-def session_folder(origin: str, session: str, agent: str) -> PurePath | None:
-    """Find the folder that a session's file has beside it; None where the session has no plain name.
-
-    >>> session_folder("/projects/slug/0f3c.jsonl", "0f3c", "").as_posix()
-    '/projects/slug/0f3c'
-    >>> session_folder("/projects/slug/0f3c/subagents/agent-a1.jsonl", "0f3c", "a1").as_posix()
-    '/projects/slug/0f3c'
-    """
-    path = PurePath(origin)
-    for parent in path.parents:
-        if parent.name == "subagents":
-            return parent.parent
-    name = session if agent and path.name.startswith("agent-") else path.name.split(".")[0]
-    return path.parent / name if _SESSION.fullmatch(name) else None
 
 
 def persisted_output(stub: str, folder: PurePath | None) -> tuple[str, int] | None:

@@ -46,6 +46,7 @@ class SourceReport:
         already_delivered: Traces dropped because the cursor says that an earlier run had them.
         redacted: Secrets and private names taken out of traces, by rule.
         usage: Tokens that models were paid for, by model and kind, each message once.
+        usage_by_voice: The same by session and sub-agent ("" for the session's own voice).
         warnings: What a person should know, in the order it was said.
         say: Called with each warning as it is said.
     """
@@ -63,6 +64,7 @@ class SourceReport:
     already_delivered: int = 0
     redacted: Counter[str] = field(default_factory=Counter)
     usage: dict[str, Counter[str]] = field(default_factory=dict)
+    usage_by_voice: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     say: Callable[[str], None] | None = None
 
@@ -78,8 +80,8 @@ class SourceReport:
         """Count something repaired or odd."""
         _count(self.noted, reason)
 
-    def used(self, model: str, tokens: Mapping[str, int]) -> None:
-        """Count tokens that a model was paid for.
+    def used(self, model: str, tokens: Mapping[str, int], voice: tuple[str, str] = ("", "")) -> None:
+        """Count tokens that a model was paid for, by a session and its sub-agent where that is known.
 
         >>> report = SourceReport()
         >>> report.used("some-model", {"input_tokens": 3})
@@ -90,6 +92,8 @@ class SourceReport:
         if model not in self.usage and len(self.usage) >= _MOST_MODELS:
             model = "further models"
         self.usage.setdefault(model, Counter()).update(tokens)
+        if voice[0]:
+            self.usage_by_voice.setdefault(voice, Counter()).update(tokens)
 
     def warn(self, message: str) -> None:
         """Tell the person something, once: a message already said is not repeated."""

@@ -5,6 +5,7 @@ answer still came, with a few tokens of output; the last has them all. So the mo
 Knows nothing of prices.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sttx_ccsniff.report import SourceReport
@@ -17,6 +18,12 @@ _OPEN = 8  # messages whose lines may still come, those of sub-agents between th
 _MOST = 2**53
 
 Counted = tuple[str, tuple[int, ...]]
+Voice = Callable[[Any], tuple[str, str]]
+
+
+def _nobody(record: Any) -> tuple[str, str]:
+    del record
+    return "", ""
 
 
 class UsageCounter:
@@ -38,22 +45,28 @@ class UsageCounter:
         self._seen = seen
         self.counted: tuple[Counted, ...] = ()
 
-    def count(self, message: dict[str, Any]) -> None:
-        """Take in what one line of a message says; a message that another file had is not counted again."""
+    def count(self, message: dict[str, Any], record: Any = None, voice: Voice = _nobody) -> None:
+        """Take in what one line of a message says; a message that another file had is not counted again.
+
+        Args:
+            message: With its `id`, `model` and `usage`.
+            record: What the message stands in.
+            voice: Says of the record, where it is counted, which session and sub-agent it is of.
+        """
         usage, model, name = message.get("usage"), message.get("model"), message.get("id")
         if not isinstance(usage, dict) or not isinstance(model, str) or model == "<synthetic>":
             return
         tokens = tuple([_tokens(usage.get(kind)) for kind in KINDS])
         if not isinstance(name, str) or not name:
-            self._add(model, tokens)
+            self._report.used(model, _named(tokens), voice(record))
             return
         for at, (known, before) in enumerate(self.counted):
             if known == name:
                 if tokens != before:
-                    self._more(model, at, tokens)
+                    self._more(model, at, tokens, voice(record))
                 return
         if self._seen.first_time(name):
-            self._add(model, tokens)
+            self._report.used(model, _named(tokens), voice(record))
             self.counted = ((name, tokens), *self.counted[: _OPEN - 1])
 
     def restore(self, counted: list[Any] | tuple[Any, ...]) -> None:
@@ -71,14 +84,15 @@ class UsageCounter:
                     raise ValueError("not a state of counted usage")
         self.counted = tuple(taken[:_OPEN])
 
-    def _more(self, model: str, at: int, tokens: tuple[int, ...]) -> None:
+    def _more(self, model: str, at: int, tokens: tuple[int, ...], voice: tuple[str, str]) -> None:
         name, before = self.counted[at]
         most = tuple(map(max, tokens, before))
-        self._add(model, tuple(now - was for now, was in zip(most, before, strict=True)))
+        self._report.used(model, _named([now - was for now, was in zip(most, before, strict=True)]), voice)
         self.counted = ((name, most), *self.counted[:at], *self.counted[at + 1 :])
 
-    def _add(self, model: str, tokens: tuple[int, ...]) -> None:
-        self._report.used(model, dict(zip(KINDS, tokens, strict=True)))
+
+def _named(tokens: Sequence[int]) -> dict[str, int]:
+    return dict(zip(KINDS, tokens, strict=True))
 
 
 def _tokens(value: Any) -> int:
