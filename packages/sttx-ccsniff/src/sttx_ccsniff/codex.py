@@ -1,0 +1,388 @@
+"""Codex CLI's rollouts become traces: the files `sessions/YYYY/MM/DD/rollout-*.jsonl`, old and new.
+
+A line is `{"timestamp", "type", "payload"}`: first `session_meta`, then mostly `response_item`, which is what
+went to the model and what came from it: the talk. The first versions (2025) wrote bare items, after one line
+of `{"id", "timestamp", "instructions", "git"}`. Written from codex-rs of 2026, `history` and `protocol`.
+
+No tool call is lost: the numbers of `ToolUse` and `ToolResult` equal those of the items that are calls and
+outputs. `event_msg` lines repeat the items for a screen: they are counted, and read only where a file has no
+items. Whose voice a file is, and what of it is copied from another, is known in `codex_thread`; what text
+stands in an item, and which of it a person typed, in `codex_text`.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from sttx_ccsniff.codex_text import agent_in, error_in, output_text, reasoning_text, said, typed
+from sttx_ccsniff.codex_thread import Thread, last_folder
+from sttx_ccsniff.codex_tokens import TokenTotals
+from sttx_ccsniff.content import shallow, text_of
+from sttx_ccsniff.records import decode_line
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_core.traces import AssistantMessage, Meta, Other, Thinking, ToolResult, ToolUse, Trace, UserMessage
+
+Record = dict[str, Any]
+Held = tuple[str, str, int, Any]
+"""An event that waits: its type, its text, the number and the time of its line."""
+
+BOOK_KEEPING = frozenset(
+    (
+        "inter_agent_communication",
+        "inter_agent_communication_metadata",
+        "realtime_item",
+        "retained_context",
+        "security_risk_score",
+        "token_usage_record",
+        "world_state",
+    )
+)
+"""Types of lines that are known to hold no talk of this thread."""
+
+_LINES = BOOK_KEEPING | {"session_meta", "response_item", "event_msg", "turn_context", "compacted"}
+_SILENT = {"ghost_snapshot": "ghost snapshot", "other": "unknown item"}
+_COMPACTIONS = frozenset(("compaction", "compaction_summary", "context_compaction"))
+_SPOKEN_EVENTS = {"user_message": "message", "agent_message": "message", "agent_reasoning": "text"}
+_MOST_HELD = 64
+
+
+def recognises(record: Record) -> bool:
+    """Say whether a JSON object looks like a line of a rollout.
+
+    >>> recognises({"timestamp": "2026-01-01T00:00:00Z", "type": "session_meta", "payload": {"id": "t"}})
+    True
+    >>> recognises({"id": "t", "timestamp": "2025-05-01T00:00:00Z", "instructions": None})
+    True
+    >>> recognises({"type": "user", "uuid": "u", "message": {"role": "user", "content": "Hi"}})
+    False
+    """
+    kind = record.get("type")
+    if isinstance(kind, str):
+        return kind in _LINES and isinstance(record.get("payload"), dict) or _is_bare_item(record, kind)
+    if record.get("record_type") == "state":
+        return True
+    return {"id", "timestamp"} <= record.keys() and ("instructions" in record or "git" in record)
+
+
+def _is_bare_item(record: Record, kind: str) -> bool:
+    """The first versions wrote items without a wrapper."""
+    if kind == "message":
+        return isinstance(record.get("role"), str) and isinstance(record.get("content"), list)
+    if kind == "reasoning":
+        return isinstance(record.get("summary"), list)
+    return kind.endswith(("_call", "_call_output")) and isinstance(record.get("call_id"), str)
+
+
+class RolloutParser:
+    """Reads the lines of one rollout, in order.
+
+    >>> parser = RolloutParser("/x/rollout.jsonl", SourceReport(), Seen())
+    >>> item = b'{"type":"message","role":"user","content":[{"type":"input_text","text":"Hi"}]}'
+    >>> [(trace.text, trace.document) for trace in parser.feed(item)]
+    [('Hi', 'rollout')]
+    """
+
+    name = "codex"
+
+    def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
+        self._report = report
+        self._seen = seen
+        self._thread = Thread(origin, seen)
+        self._tokens = TokenTotals()
+        self._model = ""
+        self._segment = 0
+        self._just_cut = False
+        self._records = 0
+        self._ordinal: int | None = None
+        self._number = 0
+        self._by_events: bool | None = None  # None: there were neither items nor two prompts yet
+        self._held: tuple[Held, ...] = ()
+        self._handlers: dict[str, Callable[[Record, Record], list[Trace]]] = {
+            "session_meta": self._session_meta,
+            "response_item": self._item,
+            "event_msg": self._event,
+            "turn_context": self._turn_context,
+            "compacted": self._compacted,
+        }
+
+    def state(self) -> tuple[Any, ...]:
+        """What must be known to go on in mid-file, as JSON can hold it; it never changes afterwards."""
+        return (
+            self._thread.state(),
+            self._tokens.totals,
+            (self._model, self._segment, self._just_cut, self._records),
+            self._by_events,
+            self._held,
+        )
+
+    def restore(self, state: Any) -> None:
+        """Go on where another parser of the same file gave this state.
+
+        Raises:
+            ValueError: It is no such state.
+        """
+        match state:
+            case [
+                thread,
+                totals,
+                [str(model), int(segment), bool(just_cut), int(records)],
+                True | False | None as by_events,
+                [*held],
+            ]:
+                self._thread.restore(thread)
+                self._tokens.restore(totals)
+                self._held = tuple(_held(one) for one in held)
+                self._model, self._segment, self._just_cut, self._records = model, segment, just_cut, records
+                self._by_events = by_events
+            case _:
+                raise ValueError("not a state of a parser of Codex rollouts")
+
+    def feed(self, line: bytes) -> list[Trace]:
+        """Take one line without its line end; return the traces on it."""
+        values, problem = decode_line(line, self._report.noted)
+        if problem:
+            self._report.damaged(problem)
+        return [trace for value in values for trace in self._record(value)]
+
+    def finish(self, tail: bytes) -> list[Trace]:
+        """Take what stands after the last line end; events that were answered speak where no items do."""
+        traces = self.feed(tail)
+        if any(kind == "agent_message" for kind, *_ in self._held):
+            traces += self._settle_on_events()
+        return traces
+
+    def _record(self, record: Any) -> list[Trace]:
+        report = self._report
+        if not isinstance(record, dict):
+            report.damaged("not an object")
+            return []
+        report.records += 1
+        self._records += 1
+        ordinal = record.get("ordinal")
+        self._ordinal = ordinal if type(ordinal) is int and ordinal >= 0 else None
+        self._number = self._records if self._ordinal is None else self._ordinal
+        kind, payload = record.get("type"), record.get("payload")
+        if not isinstance(kind, str):
+            return self._untyped(record)
+        if kind in BOOK_KEEPING:
+            report.skip(kind)
+            return []
+        handler = self._handlers.get(kind)
+        if handler is None:
+            return self._other(record, kind) if "payload" in record else self._item(record, record)
+        if not isinstance(payload, dict):
+            report.damaged(f"{kind} without content")
+            return []
+        return handler(record, payload)
+
+    def _untyped(self, record: Record) -> list[Trace]:
+        """Beside its items, the oldest format has one line of what the session is, and lines of state."""
+        if "record_type" in record:
+            self._report.skip("state")
+            return []
+        return self._session_meta(record, record) if "id" in record else self._other(record, "untyped")
+
+    def _other(self, record: Record, kind: str) -> list[Trace]:
+        return self._new([Other(meta=self._meta(record), kind=kind, raw=shallow(record))], self._number)
+
+    # What is talked in
+
+    def _session_meta(self, record: Record, payload: Record) -> list[Trace]:
+        del record
+        if isinstance(payload.get("id"), str) and payload["id"]:
+            self._report.skip("session_meta")
+            self._thread.begin(payload)
+        else:
+            self._report.damaged("session_meta without an id")
+        return []
+
+    def _turn_context(self, record: Record, payload: Record) -> list[Trace]:
+        del record
+        self._report.skip("turn_context")
+        if isinstance(model := payload.get("model"), str):
+            self._model = model
+        self._thread.project = self._thread.project or last_folder(payload.get("cwd"))
+        return []
+
+    def _compacted(self, record: Record, payload: Record) -> list[Trace]:
+        del record, payload
+        self._report.skip("compaction summary")
+        self._cut()
+        return []
+
+    def _cut(self) -> None:
+        """One compaction is told by up to three lines: an item, a line of its own and an event."""
+        if not self._just_cut:
+            self._segment += 1
+            self._just_cut = True
+
+    # The talk
+
+    def _item(self, record: Record, item: Record) -> list[Trace]:
+        self._drop_events()
+        kind = text_of(item.get("type"))
+        if kind in _SILENT:
+            self._report.skip(_SILENT[kind])
+            return []
+        if kind in _COMPACTIONS:
+            return self._compacted(record, item)
+        meta = self._meta(record)
+        if kind == "message":
+            traces = self._message(meta, item)
+        elif kind == "reasoning":
+            traces = self._thinking(meta, reasoning_text(item), item)
+        elif kind.endswith("_output"):
+            traces: list[Trace] = [self._result(meta, item)]
+        elif kind.endswith("_call"):
+            traces: list[Trace] = [self._use(meta, item, kind)]
+        else:
+            traces: list[Trace] = [Other(meta=meta, kind=f"item {kind}", raw=shallow(item))]
+        return self._new(traces, self._number)
+
+    def _new(self, traces: list[Trace], number: int) -> list[Trace]:
+        """Drop the traces of an item that was delivered before, from this file or another."""
+        if not traces:
+            return traces
+        reason = self._thread.why_not_new(traces, number, self._ordinal)
+        if reason:
+            self._report.skip(reason)
+            return []
+        self._just_cut = False
+        return traces
+
+    def _message(self, meta: Meta, item: Record) -> list[Trace]:
+        role, content = item.get("role"), item.get("content")
+        if role not in ("user", "assistant"):
+            self._report.skip(f"{text_of(role)} message")
+            return []
+        words: list[str] = []
+        for part in content if isinstance(content, list) and content else [content]:
+            text, reason = said(part)
+            if role == "user" and not reason:
+                text, reason = typed(text)
+            if reason:
+                self._report.skip(reason)
+            else:
+                words.append(text)
+        if not words:
+            return []
+        text = "\n".join(words)
+        return [
+            UserMessage(meta=meta, text=text) if role == "user" else AssistantMessage(meta=meta, text=text)
+        ]
+
+    def _thinking(self, meta: Meta, text: str, item: Record) -> list[Trace]:
+        if text and not text.isspace():
+            return [Thinking(meta=meta, text=text)]
+        self._report.skip("encrypted thinking" if item.get("encrypted_content") else "empty thinking")
+        return []
+
+    def _use(self, meta: Meta, item: Record, kind: str) -> ToolUse:
+        """A call of any kind: each has its own word for its input, and built-in tools have no name."""
+        name = text_of(item.get("name")) or kind.removesuffix("_call")
+        if isinstance(space := item.get("namespace"), str) and space:
+            name = f"{space}{'' if space.endswith('_') else '__'}{name}"
+        given = next((item[key] for key in ("arguments", "input", "action") if key in item), None)
+        if given is None:
+            given = {key: item[key] for key in ("query", "revised_prompt") if key in item}
+        if kind == "function_call" and isinstance(given, str):
+            given = _json_or_text(given)
+        call = text_of(item.get("call_id")) or text_of(item.get("id"))
+        if call:
+            self._seen.remember_tool(call, name)
+        return ToolUse(meta=meta, name=name, input=shallow(given), id=call)
+
+    def _result(self, meta: Meta, item: Record) -> ToolResult:
+        call = text_of(item.get("call_id"))
+        name = self._seen.tool_of(call)
+        if name is None:
+            self._report.note("tool result without its tool use")
+            name = text_of(item.get("name"))
+        output = item.get("output", item.get("tools"))
+        return ToolResult(
+            meta=meta,
+            name=name,
+            output=output_text(output),
+            is_error=error_in(output),
+            id=call,
+            agent=agent_in(output) if name.endswith("spawn_agent") else "",
+        )
+
+    # Events: counted, unless nothing else tells of the talk
+
+    def _event(self, record: Record, event: Record) -> list[Trace]:
+        kind = text_of(event.get("type"))
+        if kind in _SPOKEN_EVENTS and self._by_events is not False:
+            return self._spoken(record, event, kind)
+        if kind == "token_count":
+            used = self._tokens.grew(event.get("info"), inherits=self._thread.inherits)
+            if used and not self._thread.is_copying(self._ordinal):
+                self._report.used(self._model, used, self._thread.voice)
+        elif kind == "context_compacted":
+            self._cut()
+        self._report.skip(f"event: {kind}")
+        return []
+
+    def _spoken(self, record: Record, event: Record, kind: str) -> list[Trace]:
+        """Hold what a screen was told, until a second prompt or the end shows that there are no items."""
+        stamp, text = record.get("timestamp"), text_of(event.get(_SPOKEN_EVENTS[kind]))
+        told = (kind, text, self._number, stamp if isinstance(stamp, str) else None)
+        if self._by_events:
+            return self._tell(told)
+        if len(self._held) < _MOST_HELD and not (kind == "user_message" and self._held):
+            self._held = (*self._held, told)
+            return []
+        return self._settle_on_events() + self._tell(told)
+
+    def _settle_on_events(self) -> list[Trace]:
+        self._by_events = True
+        self._report.note("rollout of events alone")
+        held, self._held = self._held, ()
+        return [trace for told in held for trace in self._tell(told)]
+
+    def _tell(self, told: Held) -> list[Trace]:
+        kind, text, number, stamp = told
+        meta = self._thread.meta(number, self._time(stamp), self._segment)
+        if kind == "agent_reasoning":
+            return self._new(self._thinking(meta, text, {}), number)
+        role = "user" if kind == "user_message" else "assistant"
+        return self._new(self._message(meta, {"role": role, "content": [text]}), number)
+
+    def _drop_events(self) -> None:
+        for kind, *_ in self._held:
+            self._report.skip(f"event: {kind}")
+        self._held = ()
+        self._by_events = False
+
+    # Where a trace came from
+
+    def _meta(self, record: Record) -> Meta:
+        return self._thread.meta(self._number, self._time(record.get("timestamp")), self._segment)
+
+    def _time(self, stamp: Any) -> float:
+        if stamp is None:
+            return 0.0
+        try:
+            time = datetime.fromisoformat(stamp)
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        except (TypeError, ValueError, OverflowError):
+            self._report.note("unparsable timestamp")
+            return 0.0
+
+
+def _json_or_text(arguments: str) -> Any:
+    try:
+        return orjson.loads(arguments)
+    except orjson.JSONDecodeError:
+        return arguments
+
+
+def _held(one: Any) -> Held:
+    match one:
+        case [str(kind), str(text), int(number), str() | None as stamp] if kind in _SPOKEN_EVENTS:
+            return kind, text, number, stamp
+        case _:
+            raise ValueError("not a state of a parser of Codex rollouts")
