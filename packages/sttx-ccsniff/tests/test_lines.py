@@ -1,3 +1,5 @@
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,6 +39,17 @@ def test_memory_is_bounded_by_the_limit():
     splitter = LineSplitter(limit=1000)
     for _ in range(100):
         assert splitter.feed(b"x" * 900) == []
-        assert sum(map(len, splitter._held)) <= 1000
+        assert len(splitter._held) <= 1000
     assert splitter.feed(b"\nshort\n") == [b"short"]
     assert splitter.overlong == 1
+
+
+def test_a_line_in_tiny_pieces_takes_no_more_memory_than_in_large_ones():
+    splitter = LineSplitter(limit=2**18)
+    tracemalloc.start()
+    for _ in range(2**18):
+        splitter.feed(bytes((120,)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
+    assert splitter.feed(b"\n") == [b"x" * 2**18]

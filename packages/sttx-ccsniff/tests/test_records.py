@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sttx_ccsniff.records import decode_line
+from sttx_ccsniff.records import LARGE, MOST_VALUES, decode_line
 
 WHOLE = b'{"type":"user","uuid":"u1","message":{"content":"whole"}}'
 NEXT = b'{"type":"user","uuid":"u2","message":{"content":"next"}}'
@@ -109,7 +109,37 @@ def test_nesting_beyond_the_stack_is_refused_with_a_reason(depth):
 def test_gigantic_numbers_do_not_crash():
     values, _, _ = decode(b'{"a":' + b"9" * 300 + b"}")
     assert values[0]["a"] == pytest.approx(1e300, rel=1e-9)
-    decode(b'{"a":' + b"9" * 10_000 + b"}")
+    assert decode(b'{"a":' + b"9" * 10_000 + b"}") == ([{"a": "9" * 10_000}], "", {})
+
+
+def test_numbers_are_what_the_fast_path_makes_of_them_and_what_no_float_holds_stays_as_written():
+    numbers = b"18446744073709551615,18446744073709551616,-9223372036854775809,12345678901234567890123,1.5,-0"
+    [fast], [slow] = decode(b"[" + numbers + b"]")[0], decode(b"[" + numbers + b"]\x00")[0]
+    assert fast == slow and list(map(type, fast)) == list(map(type, slow))
+    [odd] = decode(b'{"a":1e400,"b":NaN,"c":-Infinity}')[0]
+    assert odd == {"a": "1e400", "b": "NaN", "c": "-Infinity"}
+
+
+@pytest.mark.parametrize(
+    "unit", [b"{},", b"1,", b'"",', b"[],", b'{"a":"\\"",', b'["\\\\",'], ids=lambda unit: unit.decode()
+)
+def test_a_long_line_of_many_values_is_refused(unit):
+    line = b'{"type":"user","x":[' + unit * MOST_VALUES + b"1]}"
+    if len(line) <= LARGE:
+        line += b" " * LARGE
+    assert decode(line)[:2] == ([], "too many values")
+
+
+def test_what_looks_like_many_values_inside_strings_is_text():
+    text = '{"a":[1,2,"' * MOST_VALUES
+    line = json.dumps({"type": "user", "toolUseResult": {"originalFile": text}}).encode()
+    assert decode(line) == ([{"type": "user", "toolUseResult": {"originalFile": text}}], "", {})
+
+
+@pytest.mark.parametrize("unit", [b"{}", b"1 ", b'"" '], ids=lambda unit: unit.decode())
+def test_no_end_of_values_glued_on_one_line(unit):
+    values, problem, _ = decode(unit * 2 * max(MOST_VALUES, LARGE // len(unit)))
+    assert problem == "too many values" and len(values) <= MOST_VALUES
 
 
 @pytest.mark.parametrize("between", [b"\x0b", b"\xc2\xa0", b","])

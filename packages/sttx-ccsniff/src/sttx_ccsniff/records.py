@@ -2,10 +2,16 @@
 
 The fast path is one call of orjson. Whatever it refuses is looked at again, slowly: two objects glued on one
 line, a line cut short (and another glued behind the cut), bad UTF-8, lone surrogates in escapes, raw control
-characters in strings, NULs that a crash left. What can be read is read; the rest is named.
+characters in strings, NULs that a crash left, numbers beyond every float. What can be read is read; the rest
+is named.
+
+Memory is bounded by the line: text takes one to four times its bytes, and a copy or two where it is repaired.
+Only many small values take more, forty times their bytes, so a long line may not hold more of them than
+`MOST_VALUES`.
 """
 
 import json
+import math
 import re
 from collections import Counter
 from typing import Any
@@ -14,11 +20,17 @@ import orjson
 
 from sttx_core.text import encodable
 
-_DECODER = json.JSONDecoder(strict=False)
+MOST_VALUES = 2**18
+"""Values that a line over `LARGE` bytes may hold: far more than any record has, of any length."""
+
+LARGE = 2**20
+"""Bytes of a line from which its values are counted; the longest seen in the wild has 740,000."""
+
 _GAP = re.compile(r"[ \t\r\n\x00\ufeff]*")  # JSON's own white space, and what crashes and editors leave
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _RECORD_START = re.compile(r'\{"(?:parentUuid|type|uuid|sessionId|messageId|isSidechain)":')
 _RECORD_KEYS = ("uuid", "sessionId", "messageId", "leafUuid")
+_TO_NEXT_VALUE = re.compile(rb'(?:[^",\[{]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+[,\[{]', re.DOTALL)
 _MOST_STARTS = 64
 
 
@@ -32,14 +44,46 @@ def decode_line(line: bytes, noted: Counter[str]) -> tuple[list[Any], str]:
     >>> decode_line(b'{"a":1}{"b":', Counter())
     ([{'a': 1}], 'cut short')
     """
+    if len(line) > LARGE and _has_too_many_values(line):
+        return [], "too many values"
     try:
         return [orjson.loads(line)], ""
     except orjson.JSONDecodeError:
-        pass
+        if not line:
+            return [], ""
     try:
         return _decode_slowly(_text(line, noted), noted)
     except RecursionError:
         return [], "nested too deep"
+
+
+def _has_too_many_values(line: bytes) -> bool:
+    """Count what begins a value, first anywhere, then, if that is too many, outside strings."""
+    if sum(map(line.count, (b",", b"[", b"{"))) <= MOST_VALUES:
+        return False
+    at = 0
+    for _ in range(MOST_VALUES):
+        found = _TO_NEXT_VALUE.match(line, at)
+        if found is None:
+            return False
+        at = found.end()
+    return True
+
+
+def _integer(digits: str) -> int | float | str:
+    """Read an integer as orjson does: beyond 64 bits it is a float."""
+    if len(digits) <= 20 and -(2**63) <= (number := int(digits)) < 2**64:
+        return number
+    return _number(digits)
+
+
+def _number(digits: str) -> float | str:
+    """Read a number; one that no float can hold stays as it is written."""
+    number = float(digits)
+    return number if math.isfinite(number) else digits
+
+
+_DECODER = json.JSONDecoder(strict=False, parse_int=_integer, parse_float=_number, parse_constant=str)
 
 
 def _text(line: bytes, noted: Counter[str]) -> str:
@@ -54,8 +98,11 @@ def _decode_slowly(text: str, noted: Counter[str]) -> tuple[list[Any], str]:
     values, end = _values_from(text, 0)
     problem = ""
     if end < len(text):
-        problem = "cut short" if text.startswith("{", end) else "not JSON"
-        values += _recover(text, end)
+        if len(values) >= MOST_VALUES:
+            problem = "too many values"
+        else:
+            problem = "cut short" if text.startswith("{", end) else "not JSON"
+            values += _recover(text, end)
     if len(values) > 1:
         noted["objects glued on one line"] += len(values) - 1
     if _SURROGATE_ESCAPE.search(text):
@@ -67,7 +114,7 @@ def _values_from(text: str, at: int) -> tuple[list[Any], int]:
     """Read JSON values one after another; stop where none starts."""
     values: list[Any] = []
     at = _skip_gap(text, at)
-    while at < len(text):
+    while at < len(text) and len(values) < MOST_VALUES:
         try:
             value, end = _DECODER.raw_decode(text, at)
         except ValueError:
