@@ -1,0 +1,86 @@
+"""Finds values assigned to a name that ends like a password's, in any notation that programs and people use.
+
+`PASSWORD=x`, `"api_key": "x"`, `--token x`, `<secret>x</secret>`, `{"name": "DB_PASSWORD", "value": "x"}`.
+Names and values are judged in `shapes`.
+"""
+
+import re
+from collections.abc import Iterator
+
+from sttx_ccsniff.redact.shapes import is_password, is_password_name, is_random_secret, is_secret_name
+
+_STEMS = (b"pass", b"pwd", b"secret", b"token", b"key", b"credential")
+_BEFORE = re.compile(r"[A-Za-z0-9_.-]{0,60}\Z")
+# What follows the stem: the rest of the name, its quote, an operator, and where the value begins.
+_OPERATOR = re.compile(
+    r"""(?P<rest>[A-Za-z0-9_]{0,40})
+    (?:
+        ["'\]`]{0,3} [ \t]{0,8} (?P<sign> => | :=? | ={1,3} | !=)
+        (?: [ \t]{0,8} (?:str|string|String|&str|&'static\ str) [ \t]{0,8} = )? \s{0,8}
+      | (?P<close>>)
+      | (?P<space>[ \t]{1,4})
+      | ["']? [ \t]{0,8} ,? \s{0,40} ["']? value ["']? [ \t]{0,8} : [ \t]{0,8}
+    )
+    (?:[rbuf](?=["']))?
+    (?P<quote>["'`])?
+    """,
+    re.VERBOSE,
+)
+_QUOTED = {quote: re.compile(rf"[^{quote}\s\\]{{1,1024}}+(?={quote})") for quote in "\"'`"}
+_TO_LINE_END = re.compile(r"""[^\s"'`]{1,1024}+(?=[ \t]*(?:\r?\n|\Z|&&|\||;|\\))""")
+_WORD = re.compile(r"""[^\s"'`]{1,1024}+""")
+_BARE = re.compile(r"""[^\s"'`,;(){}\[\]<>&|\\]{1,1024}+(?![(\[{])""")
+_LINE_START = re.compile(
+    r"(?:^|\n|→|[;&(])[ \t]*(?:[-+][ \t]*)?(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?\Z"
+)
+
+
+def find(text: str, low: bytes) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and text of each value.
+
+    Args:
+        text: Where to look.
+        low: The same in lower case, one byte a character.
+    """
+    for stem in _STEMS:
+        at = low.find(stem)
+        while at >= 0:
+            end = at + len(stem)
+            operator = _OPERATOR.match(text, end)
+            if operator and (span := _value(text, at, operator)):
+                yield (*span, text[slice(*span)])
+                end = span[1]
+            at = low.find(stem, end)
+
+
+def _value(text: str, at: int, operator: re.Match[str]) -> tuple[int, int] | None:
+    """Return where the value is, if the name is a secret's and the value looks like one."""
+    before = _BEFORE.search(text, max(0, at - 60), at)
+    start = before.start() if before else at
+    name = text[start : operator.end("rest")]
+    if not is_secret_name(name):
+        return None
+    if operator["space"] is not None and not name.startswith("--"):
+        return None
+    if operator["close"] is not None and text[start - 1 : start] != "<":
+        return None
+    quote = operator["quote"]
+    if quote:
+        return _judged(_QUOTED[quote].match(text, operator.end()), name, chosen=True)
+    if name.startswith("--"):
+        return _judged(_WORD.match(text, operator.end()), name, chosen=True)
+    on_its_own = _LINE_START.search(text, max(0, start - 40), start) is not None
+    if on_its_own and (span := _judged(_TO_LINE_END.match(text, operator.end()), name, chosen=True)):
+        return span
+    return _judged(_BARE.match(text, operator.end()), name, chosen=operator["close"] is not None)
+
+
+def _judged(value: re.Match[str] | None, name: str, *, chosen: bool) -> tuple[int, int] | None:
+    """Return the value's place if it is a secret; `chosen`: it stands so that it is no variable."""
+    if value is None:
+        return None
+    secret = value[0]
+    weak = chosen and (is_password_name(name) or name.lower().endswith("secret"))
+    if is_password(secret) if weak else is_random_secret(secret):
+        return value.span()
+    return None

@@ -1,0 +1,158 @@
+"""What a user adds to the rules or takes from them: one TOML file.
+
+```toml
+ip_addresses = true
+
+[[rule]]
+name = "acme-key"
+regex = 'acme_[a-z0-9]{24}'
+keywords = ["acme_"]
+
+[allow]
+values = ["AKIAQ7EXAMPLEISPUBLIC"]
+regexes = ['^ghp_0+']
+
+[disable]
+rules = ["email"]
+```
+"""
+
+import difflib
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, FIELD, GENERIC_RULES
+from sttx_ccsniff.redact.privacy import PRIVACY_RULES
+from sttx_ccsniff.redact.rule import Rule
+from sttx_ccsniff.redact.scanner import vendor_rules
+from sttx_core.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedactionConfig:
+    """What is looked for beyond, or less than, the default.
+
+    Attributes:
+        rules: Further rules.
+        allow_values: Secrets that are none: exactly these strings are left.
+        allow_regexes: Secrets in which one of these is found are left, too.
+        disable: Names of rules that are off.
+        ip_addresses: Whether public IP addresses are taken out.
+    """
+
+    rules: tuple[Rule, ...] = ()
+    allow_values: frozenset[str] = frozenset()
+    allow_regexes: tuple[str, ...] = ()
+    disable: frozenset[str] = frozenset()
+    ip_addresses: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what could not work, or would do nothing."""
+        known = [rule.name for rule in described_rules()]
+        for rule in self.rules:
+            if not _NAME.fullmatch(rule.name):
+                raise UsageError(f"rule {rule.name!r}: name it with small letters, digits and hyphens")
+            if rule.name in known:
+                raise UsageError(f"rule {rule.name!r}: there is one of that name; choose another")
+            known.append(rule.name)
+            if _compiled(rule.regex, f"rule {rule.name!r}").search("") is not None:
+                raise UsageError(
+                    f"rule {rule.name!r}: its regex matches the empty text; make it match something"
+                )
+        for regex in self.allow_regexes:
+            _compiled(regex, "allow")
+        for name in sorted(self.disable - set(known)):
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else "; docs/redaction.md lists them"
+            raise UsageError(f"disable: there is no rule {name!r}{hint}")
+
+
+def described_rules() -> tuple[Rule, ...]:
+    """Return every rule there is, also those that are no regex, in the documentation's order."""
+    return (*vendor_rules(), *GENERIC_RULES, ASSIGNMENT, FIELD, *PRIVACY_RULES)
+
+
+def all_rules(config: RedactionConfig) -> tuple[Rule, ...]:
+    """Return the rules with a regex, the user's own first."""
+    return (*config.rules, *vendor_rules(), *GENERIC_RULES)
+
+
+def read_config(path: str | Path) -> RedactionConfig:
+    """Read the user's TOML file.
+
+    Raises:
+        UsageError: It cannot be read, or something in it is unknown or makes no sense.
+    """
+    try:
+        told = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read redaction rules {str(path)!r}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"redaction rules {str(path)!r} are no TOML: {error}") from error
+    try:
+        return _config(told)
+    except UsageError as error:
+        raise UsageError(f"redaction rules {str(path)!r}: {error}") from error
+
+
+def _config(told: dict[str, Any]) -> RedactionConfig:
+    _only(told, ("rule", "allow", "disable", "ip_addresses"), "the file")
+    rules, allow, disable = told.get("rule", []), told.get("allow", {}), told.get("disable", {})
+    if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
+        raise UsageError("rule: write each as a table of its own, headed [[rule]]")
+    for name, table in (("allow", allow), ("disable", disable)):
+        if not isinstance(table, dict):
+            raise UsageError(f"{name}: write it as a table, headed [{name}]")
+    _only(allow, ("values", "regexes"), "[allow]")
+    _only(disable, ("rules",), "[disable]")
+    ip_addresses = told.get("ip_addresses", False)
+    if not isinstance(ip_addresses, bool):
+        raise UsageError(f"ip_addresses: give true or false, not {ip_addresses!r}")
+    return RedactionConfig(
+        rules=tuple(_rule(rule) for rule in rules),
+        allow_values=frozenset(_strings(allow, "values", "[allow]")),
+        allow_regexes=_strings(allow, "regexes", "[allow]"),
+        disable=frozenset(_strings(disable, "rules", "[disable]")),
+        ip_addresses=ip_addresses,
+    )
+
+
+def _rule(told: dict[str, Any]) -> Rule:
+    name = told.get("name")
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"a [[rule]] has no name: give it one, as in {'acme-key'!r}")
+    where = f"rule {name!r}"
+    _only(told, ("name", "regex", "keywords", "entropy"), where)
+    regex, floor = told.get("regex"), told.get("entropy", 0.0)
+    if not isinstance(regex, str) or not regex:
+        raise UsageError(f"{where}: it has no regex; give it one as a string")
+    if isinstance(floor, bool) or not isinstance(floor, (int, float)):
+        raise UsageError(f"{where}: entropy must be a number of bits, not {floor!r}")
+    keywords = tuple(word.lower() for word in _strings(told, "keywords", where))
+    if not all(word.isascii() and word for word in keywords):
+        raise UsageError(f"{where}: keywords must be ASCII and not empty; leave others out")
+    return Rule(name=name, regex=regex, keywords=keywords, entropy=float(floor))
+
+
+def _strings(table: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
+    values = table.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise UsageError(f"{where}: {name} must be a list of strings, not {values!r}")
+    return tuple(values)
+
+
+def _only(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+    for name in table.keys() - set(known):
+        raise UsageError(f"{where}: {name!r} is unknown; there are {', '.join(known)}")
+
+
+def _compiled(regex: str, where: str) -> re.Pattern[str]:
+    try:
+        return re.compile(regex)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"{where}: {regex!r} is no regex: {error}") from error

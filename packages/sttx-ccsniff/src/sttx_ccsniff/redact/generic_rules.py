@@ -1,0 +1,185 @@
+r"""Secrets that no vendor's prefix gives away: what stands around them does.
+
+Each rule's keywords are literal and rare enough to look for first. All repetitions are bounded or possessive,
+so that no text takes more than linear time.
+"""
+
+import base64
+import binascii
+
+from sttx_ccsniff.redact.rule import Rule
+from sttx_ccsniff.redact.shapes import is_password, is_random_secret, is_stand_in
+
+# Between two lines of a key: line ends, and what diffs, quotes and numbered listings put before a line.
+_GAP = r"""[\s"'`+,>|*#]*+(?:\d{1,6}+(?:→|[:|\t])[\s"'`+,>|*#]*+)?(?:-(?!-)[ \t]*+)?"""
+_PEM = (
+    r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+    rf"(?:{_GAP}[A-Za-z-]{{3,20}}: [^\n]{{0,200}})*+"
+    rf"(?:{_GAP}[A-Za-z0-9+/=]{{16,}}+)++"
+    rf"(?:{_GAP}[A-Za-z0-9+/=]{{1,15}}+(?={_GAP}(?:-----END|=[A-Za-z0-9+/]{{4}}|\Z)))?"
+    rf"(?:{_GAP}=[A-Za-z0-9+/]{{4}}(?={_GAP}-----END))?"
+    rf"(?:{_GAP}-----END [A-Z0-9 ]{{1,40}}-----)?"
+)
+
+
+def _is_basic(secret: str) -> bool:
+    """Basic authorization is base64 of user, colon and password."""
+    try:
+        decoded = base64.b64decode(secret + "=" * (-len(secret) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return b":" in decoded and all(32 <= byte < 127 for byte in decoded)
+
+
+def _is_url_password(secret: str) -> bool:
+    """What stands between user and host; a template or the word itself is none."""
+    plain = secret.strip("*.-_").lower()
+    return len(set(secret)) > 1 and plain not in _WORDS and not is_stand_in(secret)
+
+
+_WORDS = frozenset(
+    ("", "password", "passwd", "pass", "pwd", "pw", "secret", "token", "key", "user", "p", "port")
+)
+
+GENERIC_RULES: tuple[Rule, ...] = (
+    Rule(
+        name="private-key",
+        regex=_PEM,
+        keywords=("-----begin ",),
+        back=0,
+        about="Private keys: RSA, EC, OpenSSH, PGP, PKCS 8; cut short too",
+        form="PEM (RFC 7468): `-----BEGIN` … `PRIVATE KEY-----` and lines of base64",
+    ),
+    Rule(
+        name="connection-password",
+        regex=r"://[^\s:@/?#\"'`<>\\|]{0,128}+:(?P<secret>[^\s@/\"'`<>\\|]{2,256}+)(?=@[\w\[$-])",
+        keywords=("://",),
+        back=0,
+        label="secret",
+        valid=_is_url_password,
+        about="Passwords in connection strings",
+        form="any `scheme://user:password@host` (RFC 3986)",
+    ),
+    Rule(
+        name="url-token",
+        regex=r"https://(?P<secret>[A-Za-z0-9_-]{20,256}+)(?=@[\w-])",
+        keywords=("https://",),
+        back=0,
+        label="secret",
+        valid=is_random_secret,
+        about="Tokens before a URL's host",
+        form="`https://token@host` (RFC 3986)",
+    ),
+    Rule(
+        name="slack-webhook",
+        regex=r"hooks\.slack\.com/(?P<secret>(?:services|workflows|triggers)/[A-Za-z0-9/_-]{30,100}+)",
+        keywords=("hooks.slack.com/",),
+        back=0,
+        about="Slack webhook URLs",
+        form="`hooks.slack.com/services/T`…`/B`…`/` + 24 of A-Za-z0-9",
+    ),
+    Rule(
+        name="discord-webhook",
+        regex=r"/api/webhooks/(?P<secret>\d{15,21}/[A-Za-z0-9_-]{50,100}+)",
+        keywords=("/api/webhooks/",),
+        back=0,
+        about="Discord webhook URLs",
+        form="`discord.com/api/webhooks/` + number + `/` + 68 of A-Za-z0-9_-",
+    ),
+    Rule(
+        name="telegram-token",
+        regex=r"\d{8}:AA[A-Za-z0-9_-]{33}(?![A-Za-z0-9_-])",
+        keywords=(":aa",),
+        back=8,
+        about="Telegram bot tokens",
+        form="8 to 10 digits + `:AA` + 33 of A-Za-z0-9_-",
+    ),
+    Rule(
+        name="mailchimp-key",
+        regex=r"[0-9a-f]{32}-us\d{1,2}(?![A-Za-z0-9])",
+        keywords=("-us",),
+        back=32,
+        about="Mailchimp API keys",
+        form="32 hexadecimal + `-us` + data centre",
+    ),
+    Rule(
+        name="azure-key",
+        regex=r"(?i:accountkey|sharedaccesskey)=(?P<secret>[A-Za-z0-9+/]{40,88}={1,2})",
+        keywords=("accountkey=", "sharedaccesskey="),
+        back=0,
+        about="Azure storage and service bus keys",
+        form="`AccountKey=` + 86 of base64 + `==`; `SharedAccessKey=` + 43 of base64 + `=`",
+    ),
+    Rule(
+        name="azure-sas",
+        regex=r"(?<=[?&;])sig=(?P<secret>(?:[A-Za-z0-9]|%[0-9A-Fa-f]{2}|[+/_-]){40,100}+={0,2})",
+        keywords=("sig=",),
+        back=0,
+        about="Azure shared access signatures",
+        form="`sig=` + 43 of base64, URL-encoded, + `%3D`",
+    ),
+    Rule(
+        name="azure-client-secret",
+        regex=r"(?<![\w~-])[A-Za-z0-9_~.-]{3}\dQ~[A-Za-z0-9_~.-]{31,34}(?![\w~-])",
+        keywords=("q~",),
+        back=4,
+        entropy=3.0,
+        about="Azure (Entra) client secrets",
+        form="3 + digit + `Q~` + 31 to 34 of A-Za-z0-9_~.-",
+    ),
+    Rule(
+        name="aws-secret-key",
+        regex=r"(?i:secret_?-?(?:access)?_?-?key)[\"'\s]{0,4}(?:=>|:=|[=:])[\s\"']{0,4}(?P<secret>[A-Za-z0-9/+]{40})(?![\w/+=])",
+        keywords=("secret_access", "secret-access", "secretaccess", "secret_key", "secretkey"),
+        back=0,
+        entropy=3.7,
+        valid=lambda secret: "EXAMPLE" not in secret,
+        about="AWS secret access keys, beside their name",
+        form="40 of A-Za-z0-9/+ after `secret_access_key`",
+    ),
+    Rule(
+        name="bearer",
+        regex=r"(?i:(?:bearer|ssws|token))[\s:]{1,3}(?P<secret>[A-Za-z0-9._~+/-]{16,4096}+={0,2})",
+        keywords=("bearer", "ssws ", "token "),
+        back=0,
+        label="secret",
+        valid=is_random_secret,
+        about="Bearer tokens",
+        form="`Authorization: Bearer` + token (RFC 6750)",
+    ),
+    Rule(
+        name="basic-auth",
+        regex=r"(?i:basic)\s{1,3}(?P<secret>[A-Za-z0-9+/]{8,1024}+={0,2})",
+        keywords=("basic ",),
+        back=0,
+        label="secret",
+        valid=_is_basic,
+        about="Basic authorization",
+        form="`Authorization: Basic` + base64 of user, colon, password (RFC 7617)",
+    ),
+    Rule(
+        name="curl-user",
+        regex=r" (?:-u|--user|--proxy-user)[ =]?[\"']?[^\s:\"'/]{1,128}+:(?P<secret>[^\s\"']{6,256}+)",
+        keywords=(" -u", " --user", " --proxy-user"),
+        back=0,
+        label="secret",
+        valid=is_password,
+        about="Users and passwords on a command line",
+        form="`-u user:password`, as curl takes it",
+    ),
+)
+
+ASSIGNMENT = Rule(
+    name="assignment",
+    regex="",
+    label="secret",
+    about='Values of names that end like a password\'s: `PASSWORD=`…, `"api_key": `…, `--token `…',
+    form="judged by shape: no variable, call, path or stand-in; random, or a password in quotes",
+)
+FIELD = Rule(
+    name="secret-field",
+    regex="",
+    label="secret",
+    about="Strings under such a name in a tool's input or a record",
+    form="any string of 4 characters or more that is no stand-in",
+)

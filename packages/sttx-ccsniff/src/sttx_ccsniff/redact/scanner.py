@@ -1,0 +1,180 @@
+"""Finds the secrets in one text: which rule, where, and what. Replaces nothing, remembers nothing.
+
+Speed comes from looking at little: a text becomes ASCII bytes of the same length, in which C code finds the
+long runs that tokens are, and the keywords of the other rules. Only there does a regular expression start.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+from sttx_ccsniff.redact import assignments
+from sttx_ccsniff.redact.generic_rules import ASSIGNMENT
+from sttx_ccsniff.redact.rule import Rule
+
+_SHORTEST = 6  # characters: no secret, no private name with what tells it, is shorter
+_RUN = 20  # every token with a beginning has as many letters, digits, hyphens and underscores in a row
+_BACK = 12  # and begins at most so many characters before them, as `SG.` and `dp.scim.` do
+_FLOOR = 2.9  # bits a character: 20 random hexadecimal digits have 3.4, give or take 0.2
+_CLASSES = (
+    bytes(ord("x") if chr(byte).isalnum() or byte in b"-_" else ord(" ") for byte in range(128)) + b" " * 128
+)
+# A beginning stands at no word's inside; the `m` of a colour's escape is none.
+_FRESH = r"(?:(?<![A-Za-z0-9])|(?<=[0-9;]m))"
+
+
+class Hit(NamedTuple):
+    """A secret found: its place, what it is, and under which rule."""
+
+    start: int
+    end: int
+    secret: str
+    rule: Rule
+
+
+def _not_an_example(secret: str) -> bool:
+    return "EXAMPLE" not in secret.upper() and "XXXX" not in secret.upper()
+
+
+@cache
+def vendor_rules() -> tuple[Rule, ...]:
+    """Read the tokens with a documented form, which are data."""
+    text = resources.files(__package__ or "").joinpath("vendor_rules.toml").read_text(encoding="utf-8")
+    return tuple(
+        Rule(
+            name=name,
+            leads=tuple(rule["leads"]),
+            regex=rule["regex"],
+            about=rule["about"],
+            form=rule["form"],
+            entropy=_FLOOR,
+            valid=_not_an_example,
+        )
+        for name, rule in tomllib.loads(text).items()
+    )
+
+
+class Scanner:
+    """All rules, compiled.
+
+    Args:
+        rules: Those with a regex of their own.
+        with_assignments: Whether to look for values of names that are a password's, too.
+    """
+
+    def __init__(self, rules: Sequence[Rule], *, with_assignments: bool = True) -> None:
+        tokens = [rule for rule in rules if rule.leads]
+        self._tokens = {f"r{n}": rule for n, rule in enumerate(tokens)}
+        leads = sorted({lead for rule in tokens for lead in rule.leads}, key=len, reverse=True)
+        self._begin = re.compile(_FRESH + _trie(leads)) if leads else None
+        # Longer beginnings first: `sk-ant-` before `sk-`.
+        order = sorted(self._tokens, key=lambda n: -max(map(len, self._tokens[n].leads)))
+        self._token = re.compile("|".join(f"(?P<{n}>{_whole(self._tokens[n])})" for n in order))
+        others = [(rule, re.compile(rule.regex)) for rule in rules if not rule.leads]
+        self._anchored = [
+            (word.encode(), regex, rule)
+            for rule, regex in others
+            for word in rule.keywords
+            if rule.back is not None
+        ]
+        self._floating = [
+            (tuple(word.encode() for word in rule.keywords), regex, rule)
+            for rule, regex in others
+            if rule.back is None
+        ]
+        self._with_assignments = with_assignments
+
+    def hits(self, text: str) -> list[Hit]:
+        """Return what is found, in no order; hits may overlap."""
+        if len(text) < _SHORTEST:
+            return []
+        plain = text.encode("ascii", "replace")
+        found = list(self._token_hits(text, plain)) if len(text) >= _RUN else []
+        low = plain.lower()
+        for word, regex, rule in self._anchored:
+            if word in low:
+                found += _anchored_hits(text, low, word, regex, rule)
+        for keywords, regex, rule in self._floating:
+            if not keywords or any(word in low for word in keywords):
+                found += regex_hits(text, regex, rule)
+        if self._with_assignments:
+            found += (Hit(*span, ASSIGNMENT) for span in assignments.find(text, low))
+        return found
+
+    def _token_hits(self, text: str, plain: bytes) -> Iterator[Hit]:
+        if self._begin is None:
+            return
+        at = 0
+        for start, end in _runs(plain):
+            at = max(at, start - _BACK)
+            while at < end and (begin := self._begin.search(text, at, end)):
+                at = begin.start()
+                token = self._token.match(text, at)
+                rule = self._tokens[token.lastgroup or ""] if token else None
+                if token and rule and rule.accepts(token[0]):
+                    yield Hit(at, token.end(), token[0], rule)
+                    at = token.end()
+                else:
+                    at += 1
+
+
+def _anchored_hits(text: str, low: bytes, word: bytes, regex: re.Pattern[str], rule: Rule) -> Iterator[Hit]:
+    """Yield what a rule finds that begins at a keyword, or at a known distance before it."""
+    back = rule.back or 0
+    at = low.find(word)
+    while at >= 0:
+        end = at + len(word)
+        found = regex.match(text, at - back) if at >= back else None
+        if found and (hit := _hit(found, rule)):
+            yield hit
+            end = max(end, hit.end)
+        at = low.find(word, end)
+
+
+def _hit(found: re.Match[str], rule: Rule) -> Hit | None:
+    group: int | str = "secret" if "secret" in found.re.groupindex else 0
+    start, end = found.span(group)
+    accepted = end > start and rule.accepts(found[group])
+    return Hit(start, end, found[group], rule) if accepted else None
+
+
+def regex_hits(text: str, regex: re.Pattern[str], rule: Rule) -> Iterator[Hit]:
+    """Yield what a rule's compiled regex finds and the rule accepts."""
+    for found in regex.finditer(text):
+        if hit := _hit(found, rule):
+            yield hit
+
+
+def _runs(plain: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where letters, digits, hyphens and underscores stand in a row, long enough for a token."""
+    classes = plain.translate(_CLASSES) + b" "
+    run = b"x" * _RUN
+    find = classes.find
+    start = find(run)
+    while start >= 0:
+        end = find(b" ", start + _RUN)
+        yield start, end
+        start = find(run, end + 1)
+
+
+def _whole(rule: Rule) -> str:
+    """Write a token's regex: any of its beginnings, the rest, and no further letter or digit."""
+    leads = "|".join(re.escape(lead) for lead in sorted(rule.leads, key=len, reverse=True))
+    return f"(?:{leads})(?:{rule.regex})(?![A-Za-z0-9])"
+
+
+def _trie(words: Iterable[str]) -> str:
+    """Write an alternation of words so that no two branches begin with the same letter.
+
+    >>> _trie(["sk_", "gho_", "ghp_"])
+    '(?:gh(?:o_|p_)|sk_)'
+    """
+    words = sorted(set(words))
+    if not words[0]:
+        return ""  # one word is another's beginning: the shorter is enough
+    first = {word[0]: [other[1:] for other in words if other[0] == word[0]] for word in words}
+    branches = [re.escape(letter) + _trie(rest) for letter, rest in first.items()]
+    return branches[0] if len(branches) == 1 else f"(?:{'|'.join(branches)})"
