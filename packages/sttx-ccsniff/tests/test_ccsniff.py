@@ -78,7 +78,8 @@ def test_lines_of_several_files_become_traces(tmp_path):
     with Source([child(tmp_path, f"out({said!r}); sys.stdin.read()", follow=False)]) as source:
         traces = list(source)
     assert [(trace.text, trace.meta.agent) for trace in traces] == [("one", ""), ("two", "q"), ("three", "")]
-    assert source.cursor == {"/p/a.jsonl": 2, "/p/b/subagents/agent-q.jsonl": 1}
+    counts = {name: entry["traces"] for name, entry in source.cursor["origins"].items()}
+    assert counts == {"/p/a.jsonl": 2, "/p/b/subagents/agent-q.jsonl": 1}
     assert source.report.malformed == {"line over the limit": 1}
     assert source.report.formats == {"claude-code": 2}
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import sttx_ccsniff.feeds
+import sttx_ccsniff.reading
 from sttx_ccsniff import Source, open_source
+from sttx_ccsniff.feeds import Delivery
 from sttx_core.errors import SourceError, UsageError
 from sttx_core.traces import Meta, UserMessage
 
@@ -23,6 +24,10 @@ def texts(source):
 
 def spoken(record, *words):
     return [record(content=word) for word in words]
+
+
+def taken(cursor):
+    return sum(entry["traces"] for entry in cursor["origins"].values())
 
 
 def threads():
@@ -126,7 +131,7 @@ def test_several_sources_are_read_one_after_the_other(record, session_file, tmp_
 def test_the_claude_source_reads_the_configured_folder(record, session_file, tmp_path, monkeypatch):
     session_file("config/projects/slug/a.jsonl", *spoken(record, "one"))
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "config"))
-    source = open_source("claude")
+    source = open_source("claude", follow=False)
     assert source.description == f"claude: history in {tmp_path / 'config' / 'projects'}: 1 session file"
     assert texts(source) == ["one"]
 
@@ -135,7 +140,7 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
     session_file(".claude/projects/slug/a.jsonl", *spoken(record, "one"))
     monkeypatch.delenv("CLAUDE_CONFIG_DIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert texts(open_source("claude")) == ["one"]
+    assert texts(open_source("claude", follow=False)) == ["one"]
     assert texts(open_source("~/.claude")) == ["one"]
 
 
@@ -150,7 +155,8 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
         ("", {}, "a source's name is empty"),
         ("-", {"capacity": 0}, "capacity must be at least 1, not 0"),
         (["live", "live"], {}, "given twice"),
-        ("claude", {"follow": True}, "only the source 'live' can follow"),
+        ("-", {"follow": True}, "it cannot be followed"),
+        (["live", "claude"], {}, "'live' follows by itself"),
     ],
 )
 def test_the_callers_mistakes_are_said_at_once(spec, options, message):
@@ -161,7 +167,7 @@ def test_the_callers_mistakes_are_said_at_once(spec, options, message):
 def test_nothing_to_read_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "none"))
     with pytest.raises(SourceError, match="no Claude Code history"):
-        open_source("claude")
+        open_source("claude", follow=False)
     with pytest.raises(SourceError, match="no session files"):
         open_source(tmp_path)
 
@@ -281,7 +287,7 @@ class Counted:
                     raise RuntimeError("the feed broke")
                 self.made += 1
                 meta = Meta(session="s", origin="counted")
-                yield [UserMessage(meta=meta, text=str(self.made))]
+                yield Delivery("counted", [UserMessage(meta=meta, text=str(self.made))], self.made)
         finally:
             self.closed = True
 
@@ -346,7 +352,7 @@ def test_a_source_that_is_forgotten_ends_too():
 def test_an_idle_stream_ends():
     class Silent(Counted):
         def batches(self, shared):
-            yield [UserMessage(meta=Meta(session="s"), text="only")]
+            yield Delivery("o", [UserMessage(meta=Meta(session="s"), text="only")], 1)
             shared.stop.wait()
 
     assert texts(Source([Silent()], idle_timeout=0.05)) == ["only"]
@@ -364,18 +370,18 @@ def test_a_cursor_goes_on_where_it_was(record, session_file, tmp_path):
         with open_source(tmp_path) as source:
             first = [next(source).text for _ in range(stop)]
             cursor = source.cursor
-        assert sum(cursor.values()) == stop
+        assert taken(cursor) == stop
         rest = open_source(tmp_path, cursor=json.loads(json.dumps(cursor)))
         assert first + texts(rest) == whole
-        assert rest.report.already_delivered == stop
-        assert sum(rest.cursor.values()) == 15
+        assert rest.report.already_delivered == stop % 5, "whole files are not read again"
+        assert taken(rest.cursor) == 15
 
 
 def test_the_cursor_counts_traces_of_each_origin(record, session_file):
     path = session_file("a.jsonl", *spoken(record, "one", "two"), record("assistant", content=[]))
     with open_source(path) as source:
         list(source)
-    assert source.cursor == {str(path): 2}
+    assert [(name, entry["traces"]) for name, entry in source.cursor["origins"].items()] == [(str(path), 2)]
 
 
 def test_an_origin_is_absolute(record, session_file, monkeypatch):
@@ -441,11 +447,11 @@ def test_mixed_formats_in_one_folder(record, session_file, tmp_path):
 
 
 def test_a_line_over_the_limit_is_skipped_and_counted(record, session_file, monkeypatch):
-    class Short(sttx_ccsniff.feeds.LineSplitter):
+    class Short(sttx_ccsniff.reading.LineSplitter):
         def __init__(self):
             super().__init__(limit=2000)
 
-    monkeypatch.setattr(sttx_ccsniff.feeds, "LineSplitter", Short)
+    monkeypatch.setattr(sttx_ccsniff.reading, "LineSplitter", Short)
     source = open_source(session_file("a.jsonl", *spoken(record, "one", "x" * 5000, "two")))
     assert texts(source) == ["one", "two"]
     assert source.report.malformed == {"line over 2000 bytes": 1}

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from importlib import resources
 from pathlib import Path
@@ -22,9 +23,8 @@ from typing import IO, Any
 
 from sttx_ccsniff.claude_code import SessionParser
 from sttx_ccsniff.environment import cache_folder, claude_projects
-from sttx_ccsniff.feeds import Shared
+from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_core.errors import SourceError
-from sttx_core.traces import Trace
 
 VERSION = "1.1.38"
 """The one version of ccsniff whose private names the shim overrides."""
@@ -59,7 +59,7 @@ class LiveFeed:
         self._process: subprocess.Popen[bytes] | None = None
         self.description = f"live: ccsniff {VERSION} watching {self._folder}"
 
-    def batches(self, shared: Shared) -> Generator[list[Trace], None, None]:
+    def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
         """Yield the traces of each line as it is seen."""
         if not self._folder.is_dir():
             shared.report.warn(f"{str(self._folder)!r} is not there yet: waiting for it")
@@ -93,8 +93,10 @@ class LiveFeed:
             _kill(process)
             process.wait()
 
-    def _read(self, stdout: IO[bytes], shared: Shared) -> Generator[list[Trace], None, None]:
+    def _read(self, stdout: IO[bytes], shared: Shared) -> Generator[Delivery, None, None]:
         parsers: dict[int, SessionParser] = {}
+        origins: dict[int, str] = {}
+        lines: Counter[int] = Counter()
         report = shared.report
         with stdout:
             for letter, number, payload in frames(stdout):
@@ -105,11 +107,18 @@ class LiveFeed:
                         report.bytes_read += len(payload) + 1
                         if number not in parsers:
                             raise SourceError(f"ccsniff's watcher sent a line of file {number}, never named")
+                        lines[number] += 1
+                        had = shared.places.get(origins[number])
+                        if had is not None and lines[number] <= had[0]:
+                            if lines[number] == had[0]:
+                                parsers[number].restore(had[1])
+                            continue
                         if traces := parsers[number].feed(payload):
-                            yield traces
+                            yield Delivery(origins[number], traces, [lines[number], parsers[number].state()])
                     case b"F":
                         report.formats[SessionParser.name] += 1
-                        parsers[number] = SessionParser(os.fsdecode(payload), report, shared.seen)
+                        origins[number] = os.fsdecode(payload)
+                        parsers[number] = SessionParser(origins[number], report, shared.seen)
                     case b"X":
                         report.damaged("line over the limit")
                     case b"E":

@@ -5,17 +5,13 @@ first timestamp in its head (its time of change where there is none), so that a 
 the one it copies. Nothing is parsed here.
 """
 
-import gzip
 import os
 import re
-import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sttx_ccsniff.feeds import FileFeed, Shared
-from sttx_core.errors import SourceError
-from sttx_core.traces import Trace
+from sttx_ccsniff.reading import first_bytes
 
 _NAMES = re.compile(r".+\.(?:jsonl|ndjson)(?:\.gz|\.zst)?")
 _HEAD = 2**16
@@ -23,37 +19,21 @@ _STAMP = re.compile(rb'"(?:timestamp|iso)":\s?"([^"]{10,40})"')
 _MOST_FOLDERS_DEEP = 32
 
 
-class FolderFeed:
-    """Every session file under a folder, the oldest first.
+def is_session_file(path: Path) -> bool:
+    """Whether a file is named like one of sessions.
 
-    Raises:
-        SourceError: There is none.
+    >>> is_session_file(Path("a/agent-1.jsonl.gz")), is_session_file(Path("a/notes.txt"))
+    (True, False)
     """
-
-    def __init__(self, folder: Path, what: str = "folder") -> None:
-        self._files = in_time_order(session_files(folder))
-        if not self._files:
-            raise SourceError(f"no session files (*.jsonl or *.ndjson, also .gz or .zst) in {str(folder)!r}")
-        count = len(self._files)
-        self.description = f"{what} {folder}: {count} session file{'s' if count > 1 else ''}"
-
-    def batches(self, shared: Shared) -> Generator[list[Trace], None, None]:
-        """Yield the traces of one file after the other."""
-        for path in self._files:
-            yield from FileFeed(path, lenient=True).batches(shared)
-            if shared.stop.is_set():
-                return
-
-    def close(self) -> None:
-        """Nothing is held."""
+    return _NAMES.fullmatch(path.name) is not None
 
 
 def session_files(folder: Path) -> list[Path]:
-    """Find the files under a folder that are named like session files.
+    """Find the files under a folder that are named like session files; a file stands for itself.
 
     A folder that cannot be looked into stands for its files, so that whoever reads it says so.
     """
-    return list(_walk(folder, set(), _MOST_FOLDERS_DEEP))
+    return [folder] if folder.is_file() else list(_walk(folder, set(), _MOST_FOLDERS_DEEP))
 
 
 def in_time_order(files: list[Path]) -> list[Path]:
@@ -63,7 +43,7 @@ def in_time_order(files: list[Path]) -> list[Path]:
 
 def first_time(path: Path) -> float:
     """Unix seconds of the first timestamp in a file's head, or of its last change."""
-    for stamp in _STAMP.findall(_head(path)):
+    for stamp in _STAMP.findall(first_bytes(path, _HEAD)):
         try:
             time = datetime.fromisoformat(stamp.decode("ascii", "replace"))
         except ValueError:
@@ -73,15 +53,6 @@ def first_time(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _head(path: Path) -> bytes:
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rb") as file:
-            return file.read(_HEAD)
-    except (OSError, EOFError, zlib.error):
-        return b""
 
 
 def _walk(folder: Path, visited: set[tuple[int, int]], depth: int) -> Iterator[Path]:

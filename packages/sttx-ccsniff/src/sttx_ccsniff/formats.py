@@ -19,6 +19,8 @@ class Parser(Protocol):
 
     name: str
 
+    def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None: ...
+
     def feed(self, line: bytes) -> list[Trace]:
         """Take one line without its line end; return the traces on it."""
         ...
@@ -27,12 +29,24 @@ class Parser(Protocol):
         """Take what stands after the last line end, which may be nothing."""
         ...
 
+    def state(self) -> Any:
+        """Return, JSON-able and never changed afterwards, what must be known to go on after the last line."""
+        ...
+
+    def restore(self, state: Any) -> None:
+        """Go on where another parser of this origin gave this state.
+
+        Raises:
+            ValueError: It is no such state.
+        """
+        ...
+
 
 class Format(NamedTuple):
     """One kind of file: how its records are told from others', and who reads them."""
 
     recognises: Callable[[dict[str, Any]], bool]
-    parser: Callable[[str, SourceReport, Seen], Parser]
+    parser: type[Parser]
 
 
 FORMATS = (
@@ -41,6 +55,11 @@ FORMATS = (
     Format(claude_code.recognises, claude_code.SessionParser),
 )
 """Tried in this order."""
+
+_PARSERS: dict[str, type[Parser]] = {
+    **{kind.parser.name: kind.parser for kind in FORMATS},
+    "unknown": claude_code.SessionParser,
+}
 
 _PATIENCE = 100
 """Lines without a readable record after which a file is read as Claude Code's, and its damages counted."""
@@ -54,17 +73,45 @@ class AutoParser:
     (['Pair'], 'pairs')
     """
 
-    def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
+    def __init__(
+        self, origin: str, report: SourceReport, seen: Seen, recognised: set[str] | None = None
+    ) -> None:
         self._origin = origin
         self._report = report
         self._seen = seen
+        self._recognised: set[str] = set() if recognised is None else recognised
+        self._name = "unknown"
         self._parser: Parser | None = None
         self._waiting: list[bytes] = []
 
     @property
     def name(self) -> str:
-        """The recognised format; "unknown" before there is one."""
-        return "unknown" if self._parser is None else self._parser.name
+        """The recognised format; "unknown" before there is one, and where there is none."""
+        return self._name
+
+    @property
+    def settled(self) -> bool:
+        """Whether the format is known: before that, lines wait here."""
+        return self._parser is not None
+
+    def state(self) -> Any:
+        """Return what must be known to go on after the last line; only once it is settled."""
+        assert self._parser is not None
+        return (self._name, self._parser.state())
+
+    def restore(self, state: Any) -> None:
+        """Go on where another parser of this origin gave this state.
+
+        Raises:
+            ValueError: It is no such state.
+        """
+        match state:
+            case [str(name), inner] if name in _PARSERS:
+                parser = _PARSERS[name](self._origin, self._report, self._seen)
+                parser.restore(inner)
+                self._settle(parser, name)
+            case _:
+                raise ValueError("not a state of a parser")
 
     def feed(self, line: bytes) -> list[Trace]:
         """Take one line without its line end; return the traces on it."""
@@ -73,8 +120,8 @@ class AutoParser:
         self._waiting.append(line)
         found = self._recognise(line)
         if found is not None:
-            return self._settle(found)
-        return self._give_up() if len(self._waiting) >= _PATIENCE else []
+            return self._begin(found)
+        return self._begin() if len(self._waiting) >= _PATIENCE else []
 
     def finish(self, tail: bytes) -> list[Trace]:
         """Take what stands after the last line end, which may be nothing."""
@@ -82,11 +129,11 @@ class AutoParser:
         if self._parser is None:
             if any(line.strip() for line in self._waiting):
                 self._report.warn(f"{self._origin!r} has no record of a known kind")
-            traces += self._give_up()
+            traces += self._begin()
         assert self._parser is not None
         return traces + self._parser.finish(b"")
 
-    def _recognise(self, line: bytes) -> Callable[[str, SourceReport, Seen], Parser] | None:
+    def _recognise(self, line: bytes) -> type[Parser] | None:
         values, _ = decode_line(line, Counter())
         for value in values:
             if isinstance(value, dict):
@@ -95,14 +142,15 @@ class AutoParser:
                         return kind.parser
         return None
 
-    def _give_up(self) -> list[Trace]:
-        """Nothing tells what this is: Claude Code's parser counts the damages of it."""
-        return self._settle(claude_code.SessionParser, name="unknown")
-
-    def _settle(
-        self, parser: Callable[[str, SourceReport, Seen], Parser], name: str | None = None
-    ) -> list[Trace]:
-        self._parser = parser(self._origin, self._report, self._seen)
-        self._report.formats[name or self._parser.name] += 1
+    def _begin(self, found: type[Parser] | None = None) -> list[Trace]:
+        """Read what waited; where nothing tells what it is, Claude Code's parser counts the damages of it."""
+        parser = (found or claude_code.SessionParser)(self._origin, self._report, self._seen)
+        self._settle(parser, parser.name if found else "unknown")
         waiting, self._waiting = self._waiting, []
-        return [trace for line in waiting for trace in self._parser.feed(line)]
+        return [trace for line in waiting for trace in parser.feed(line)]
+
+    def _settle(self, parser: Parser, name: str) -> None:
+        self._parser, self._name = parser, name
+        if self._origin not in self._recognised:
+            self._recognised.add(self._origin)
+            self._report.formats[name] += 1

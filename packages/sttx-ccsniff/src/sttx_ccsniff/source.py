@@ -1,31 +1,39 @@
 """`open_source`: any way in, one stream of traces behind a bounded queue.
 
-A thread reads and parses; the consumer iterates. The reader waits while the consumer is slower, and ends with
-it: `close()` (or the `with` block, or losing the last reference) stops the thread and every child process,
-also in mid-stream. What the reader could not do is raised in the consumer, after everything it had read.
+A thread reads, redacts and parses; the consumer iterates. The reader waits while the consumer is slower, and
+ends with it: `close()` (or the `with` block, or losing the last reference) stops the thread and every child
+process, also in mid-stream. What the reader could not do is raised in the consumer, after everything it had
+read. `Source.cursor` says how far the consumer has got, and a source opened with it goes on exactly there.
 
-This file does not know what is read: `feeds`, `folders` and `ccsniff` do.
+This file does not know what is read: `reading`, `following`, `opencode` and `ccsniff` do.
 """
 
 import contextlib
 import os
 import threading
 import weakref
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from sttx_ccsniff.ccsniff import LiveFeed
+from sttx_ccsniff.cursor import Advance, Ledger
+from sttx_ccsniff.ends import IDLE_SECONDS, Ends
 from sttx_ccsniff.environment import claude_projects
-from sttx_ccsniff.feeds import Feed, FileFeed, Shared
-from sttx_ccsniff.folders import FolderFeed
+from sttx_ccsniff.feeds import Delivery, Feed, Shared
+from sttx_ccsniff.following import FileFeed, FolderFeed
+from sttx_ccsniff.folders import session_files
 from sttx_ccsniff.handover import Closed, Handover
+from sttx_ccsniff.reading import StreamFeed, line_place
+from sttx_ccsniff.redact import Redactor
 from sttx_ccsniff.report import SourceReport
 from sttx_core.errors import SourceError, UsageError
 from sttx_core.traces import Trace
 
 Spec = str | Path
+_Item = tuple[Trace | None, Advance | None]
 _JOIN_SECONDS = 10.0
 
 
@@ -33,27 +41,34 @@ def open_source(
     spec: Spec | Sequence[Spec],
     *,
     capacity: int = 64,
-    cursor: Mapping[str, int] | None = None,
+    cursor: Mapping[str, Any] | None = None,
     follow: bool | None = None,
+    since: float = 0.0,
+    redact: Redactor | bool = True,
+    session_idle: float = IDLE_SECONDS,
     idle_timeout: float | None = None,
     say: Callable[[str], None] | None = None,
 ) -> "Source":
     """Open a stream of traces. Nothing is read before the first trace is asked for.
 
     Args:
-        spec: "live" (ccsniff watching Claude Code's files), "claude" (those files as they are now), the path
-            of a file or folder, "-" (standard input), or several of these, read one after the other, live
-            last.
+        spec: "claude" (Claude Code's session files, followed natively), "live" (the same, watched by ccsniff),
+            the path of a file or folder, "-" (standard input), or several of these, read one after the other,
+            what is followed last.
         capacity: How many traces may wait for the consumer before reading pauses.
-        cursor: Traces that an earlier run already had, as `Source.cursor` gave them: that many first traces
-            of each origin are not delivered again.
-        follow: Whether to go on after the history. Only "live" can; it does by default.
+        cursor: Where an earlier run got to, as its `Source.cursor` said.
+        follow: Whether to go on after the history with what is written. By default "claude" and "live" do.
+        since: Unix seconds; what is older is passed over.
+        redact: Take secrets and private names out of every trace before anything else sees it: as the
+            redactor given does, by the default rules (True), or not at all (False).
+        session_idle: Seconds of silence after which a session that is followed is taken for ended.
         idle_timeout: End a stream after this many seconds without a trace.
         say: Called with each warning as it is said, from the thread that reads; by default they are logged.
 
     Raises:
         UsageError: The spec or an option makes no sense.
         SourceError: There is nothing to read.
+        CheckpointError: The cursor is none.
     """
     if capacity < 1:
         raise UsageError(f"capacity must be at least 1, not {capacity!r}")
@@ -62,10 +77,15 @@ def open_source(
         raise UsageError("no source given: name 'live', 'claude', a file, a folder or '-'")
     if len(set(map(str, specs))) < len(specs):
         raise UsageError(f"a source is given twice in {list(map(str, specs))!r}")
-    if follow and "live" not in specs:
-        raise UsageError("only the source 'live' can follow")
-    feeds = [_feed(one, follow) for one in sorted(specs, key=lambda one: str(one) == "live")]
-    return Source(feeds, capacity=capacity, cursor=cursor, idle_timeout=idle_timeout, say=say)
+    return Source(
+        _feeds(specs, follow, session_idle),
+        capacity=capacity,
+        cursor=cursor,
+        since=since,
+        redact=redact,
+        idle_timeout=idle_timeout,
+        say=say,
+    )
 
 
 class Source:
@@ -81,43 +101,57 @@ class Source:
         feeds: Sequence[Feed],
         *,
         capacity: int = 64,
-        cursor: Mapping[str, int] | None = None,
+        cursor: Mapping[str, Any] | None = None,
+        since: float = 0.0,
+        redact: Redactor | bool = True,
         idle_timeout: float | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.report = SourceReport(say=say)
         self.description = "; then ".join(feed.description for feed in feeds)
         self._idle_timeout = idle_timeout
-        self._cursor: Counter[str] = Counter(cursor or {})
-        self._handover: Handover[Trace] = Handover(capacity)
-        self._taken: Iterator[Trace] = iter(())
-        shared = Shared(report=self.report)
-        self._thread = threading.Thread(
-            target=_produce,
-            args=(feeds, shared, self._handover, dict(self._cursor)),
-            name="sttx-source",
-            daemon=True,
-        )
+        self._ledger = Ledger(cursor)
+        self._handover: Handover[_Item] = Handover(capacity)
+        self._taken: deque[_Item] = deque()
+        shared = _shared(self._ledger, self.report, since)
+        reader = _Reader(feeds, shared, self._handover, self._ledger.parts(), _redactor(redact, self.report))
+        self._thread = threading.Thread(target=reader.run, name="sttx-source", daemon=True)
         self._finish = weakref.finalize(self, _shut, feeds, shared, self._handover, self._thread)
 
     @property
-    def cursor(self) -> dict[str, int]:
-        """How many traces of each origin have been delivered, by earlier runs and this one."""
-        return dict(self._cursor)
+    def cursor(self) -> dict[str, Any]:
+        """Where the consumer has got to, JSON-able: after the last trace that it took, and nothing beyond."""
+        return self._ledger.cursor()
 
     def __iter__(self) -> "Source":
         return self
 
     def __next__(self) -> Trace:
-        trace = next(self._taken, None)
-        if trace is None:
-            self._taken = iter(self._take())
-            trace = next(self._taken)
-        self._cursor[trace.meta.origin] += 1
+        if not self.wait():
+            raise StopIteration
+        trace, advance = self._taken.popleft()
+        assert trace is not None
+        self._ledger.took(trace.meta.origin)
+        if advance is not None:
+            self._ledger.advance(advance)
         self.report.delivered(trace)
         return trace
 
-    def _take(self) -> list[Trace]:
+    def wait(self) -> bool:
+        """Wait until there is a next trace, and say whether there is one; it is not taken yet."""
+        while True:
+            while self._taken:
+                trace, advance = self._taken[0]
+                if trace is not None:
+                    return True
+                assert advance is not None
+                self._ledger.advance(advance)
+                self._taken.popleft()
+            self._taken.extend(self._take())
+            if not self._taken:
+                return False
+
+    def _take(self) -> list[_Item]:
         if not self._finish.alive:
             return []
         if self._thread.ident is None:
@@ -135,7 +169,7 @@ class Source:
 
     def close(self) -> None:
         """Stop reading, end the thread and every child process. May be called again, and from `finally`."""
-        self._taken = iter(())
+        self._taken.clear()
         self._finish()
 
     def __enter__(self) -> "Source":
@@ -147,61 +181,132 @@ class Source:
         self.close()
 
 
-def _feed(spec: Spec, follow: bool | None) -> Feed:
-    if str(spec) == "live":
-        return LiveFeed(follow=follow is not False)
-    if str(spec) == "claude":
+class _Reader:
+    """Runs in a thread: reads every feed into the hand-over, and carries any error to the consumer."""
+
+    def __init__(
+        self,
+        feeds: Sequence[Feed],
+        shared: Shared,
+        handover: Handover[_Item],
+        parts: dict[str, int],
+        redactor: Redactor | None,
+    ) -> None:
+        self._feeds, self._shared, self._handover = feeds, shared, handover
+        self._parts = parts
+        self._redactor = redactor
+
+    def run(self) -> None:
+        try:
+            for feed in self._feeds:
+                with contextlib.closing(feed.batches(self._shared)) as batches:
+                    for delivery in batches:
+                        self._handover.put(self._items(delivery))
+                if self._shared.stop.is_set():
+                    break
+            self._handover.end()
+        except Closed:
+            pass
+        except BaseException as error:  # noqa: BLE001  carried over to the consumer's thread, which raises it
+            self._handover.end(error)
+
+    def _items(self, delivery: Delivery) -> list[_Item]:
+        """Pair the last trace of a delivery with what is true once it was taken."""
+        advance = Advance(delivery.origin, delivery.place, self._shared.seen.take_journal())
+        traces = self._wanted(delivery) if delivery.traces else []
+        if not traces:
+            return [(None, advance)]
+        items: list[_Item] = [(trace, None) for trace in traces]
+        items[-1] = (traces[-1], advance)
+        return items
+
+    def _wanted(self, delivery: Delivery) -> list[Trace]:
+        """Drop what an earlier run had of this delivery and what is too old, and redact the rest."""
+        report, traces = self._shared.report, delivery.traces
+        if since := self._shared.since:
+            traces = [trace for trace in traces if not 0 < trace.meta.time < since]
+            for _ in range(len(delivery.traces) - len(traces)):
+                report.skip("from before the time asked for")
+        if had := self._parts.pop(delivery.origin, 0):
+            report.already_delivered += min(had, len(traces))
+            traces = traces[had:]
+        return traces if self._redactor is None else [self._redactor.redact(trace) for trace in traces]
+
+
+def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> list[Feed]:
+    """Make a feed of each spec; all that is followed natively is one feed, and comes last."""
+    once: list[Feed] = []
+    followed: list[Path] = []
+    watched: list[Feed] = []
+    for spec in specs:
+        if spec == "live":
+            watched.append(LiveFeed(follow=follow is not False))
+        elif spec == "-":
+            once.append(StreamFeed())
+        elif follow or (follow is None and spec == "claude"):
+            followed.append(claude_projects() if spec == "claude" else _existing(spec))
+        else:
+            once.append(_read_once(spec))
+    if watched and followed:
+        raise UsageError("'live' follows by itself: follow either it or 'claude', files and folders")
+    if follow and not watched and not followed:
+        raise UsageError("standard input ('-') ends by itself: it cannot be followed")
+    if followed:
+        ends = Ends(claude_projects().parent / "sessions" if "claude" in specs else None, session_idle)
+        names = ", ".join(map(str, followed))
+        watched.append(FolderFeed(followed, f"following {names}", follow=True, ends=ends))
+    return once + watched
+
+
+def _read_once(spec: Spec) -> Feed:
+    if spec == "claude":
         folder = claude_projects()
         if not folder.is_dir():
             raise SourceError(
                 f"no Claude Code history: {str(folder)!r} is not there; name a file or folder instead"
             )
-        return FolderFeed(folder, "claude: history in")
-    if str(spec) == "-":
-        return FileFeed(None)
+        return _folder(folder, "claude: history in")
+    path = _existing(spec)
+    return _folder(path, "folder") if path.is_dir() else FileFeed(path)
+
+
+def _folder(folder: Path, what: str) -> Feed:
+    count = len(session_files(folder))
+    if not count:
+        raise SourceError(f"no session files (*.jsonl or *.ndjson, also .gz or .zst) in {str(folder)!r}")
+    return FolderFeed([folder], f"{what} {folder}: {count} session file{'s' if count > 1 else ''}")
+
+
+def _existing(spec: Spec) -> Path:
     if spec == "":
         raise UsageError("a source's name is empty; is a variable unset? ('.' is the folder at hand)")
     path = Path(spec).expanduser()
-    if path.is_dir():
-        return FolderFeed(path)
     if not os.path.lexists(path):
         raise UsageError(
             f"no such source: {str(spec)!r} is neither 'live', 'claude', '-' nor an existing path"
         )
-    return FileFeed(path)
+    return path
 
 
-def _produce(feeds: Sequence[Feed], shared: Shared, handover: Handover[Trace], had: dict[str, int]) -> None:
-    """Run in a thread: read every feed into the hand-over, and carry any error to the consumer."""
-    try:
-        for feed in feeds:
-            with contextlib.closing(feed.batches(shared)) as batches:
-                for traces in batches:
-                    handover.put(_new_ones(traces, had, shared.report) if had else traces)
-            if shared.stop.is_set():
-                break
-        handover.end()
-    except Closed:
-        pass
-    except BaseException as error:  # noqa: BLE001  carried over to the consumer's thread, which raises it
-        handover.end(error)
+def _shared(ledger: Ledger, report: SourceReport, since: float) -> Shared:
+    """Make what the feeds share, as an earlier run left it."""
+    shared = Shared(report=report, places=ledger.places(), since=since)
+    shared.seen.load_state_dict(ledger.seen.state_dict())
+    for origin, saved in shared.places.items():
+        if (place := line_place(saved)) and place.inode:
+            shared.files[place.device, place.inode] = origin
+    return shared
 
 
-def _new_ones(traces: list[Trace], had: dict[str, int], report: SourceReport) -> list[Trace]:
-    """Drop as many first traces of each origin as the cursor says an earlier run had."""
-    new: list[Trace] = []
-    for trace in traces:
-        origin = trace.meta.origin
-        left = had.get(origin, 0)
-        if left:
-            had[origin] = left - 1
-            report.already_delivered += 1
-        else:
-            new.append(trace)
-    return new
+def _redactor(redact: Redactor | bool, report: SourceReport) -> Redactor | None:
+    if redact is False:
+        return None
+    redactor = Redactor(say=report.warn) if redact is True else redact
+    report.redacted = redactor.counts
+    return redactor
 
 
-def _shut(feeds: Sequence[Feed], shared: Shared, handover: Handover[Trace], thread: threading.Thread) -> None:
+def _shut(feeds: Iterable[Feed], shared: Shared, handover: Handover[_Item], thread: threading.Thread) -> None:
     shared.stop.set()
     handover.close()
     for feed in feeds:

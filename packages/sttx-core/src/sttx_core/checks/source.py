@@ -1,9 +1,9 @@
 """What every source of traces must keep: repeatable, resumable by cursor, clean text, and a clean end."""
 
+import json
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any, Protocol
@@ -19,6 +19,11 @@ _PATIENCE = 5.0
 class ClosableSource(Iterable[Trace], AbstractContextManager[Any], Protocol):
     """An iterable of traces that is a context manager and can be closed, more than once."""
 
+    @property
+    def cursor(self) -> Mapping[str, Any]:
+        """Where its consumer has got to, JSON-able: right after the last trace taken."""
+        ...
+
     def close(self) -> None:
         """End all that it started."""
         ...
@@ -28,8 +33,8 @@ def check_source(factory: Callable[..., ClosableSource]) -> None:
     """Raise an `AssertionError` if what the factory opens is no good source.
 
     Args:
-        factory: Called as `factory(cursor=…)` with None or a mapping of origin to the number of its traces
-            that an earlier run had. It opens the same traces each time: some, and not without end.
+        factory: Called as `factory(cursor=…)` with None or the `cursor` of an earlier one that was left,
+            after a way through JSON. It opens the same traces each time: some, and not without end.
     """
     before = set(threading.enumerate())
     traces = _read(factory)
@@ -42,7 +47,7 @@ def check_source(factory: Callable[..., ClosableSource]) -> None:
     _check_early_end(factory, traces, before)
 
 
-def _read(factory: Callable[..., ClosableSource], cursor: dict[str, int] | None = None) -> list[Trace]:
+def _read(factory: Callable[..., ClosableSource], cursor: Any = None) -> list[Trace]:
     with factory(cursor=cursor) as source:
         return list(source)
 
@@ -60,7 +65,10 @@ def _check_trace(number: int, trace: Trace) -> None:
 def _check_cursor(factory: Callable[..., ClosableSource], traces: list[Trace]) -> None:
     """Wherever a run was cut, the next one goes on with exactly the traces that it did not have."""
     for cut in sorted({0, 1, len(traces) // 3, len(traces) // 2, len(traces) - 1, len(traces)}):
-        cursor = dict(Counter(trace.meta.origin for trace in traces[:cut]))
+        with factory(cursor=None) as source:
+            first = list(islice(source, cut))
+            cursor = json.loads(json.dumps(source.cursor))
+        require(first == traces[:cut], f"the first {cut} traces are others when it is left after them")
         rest = _read(factory, cursor)
         require(
             rest == traces[cut:],

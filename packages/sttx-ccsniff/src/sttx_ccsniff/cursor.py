@@ -1,0 +1,107 @@
+"""How far a source's consumer has got: what a checkpoint keeps, so that nothing is lost or delivered twice.
+
+The reader runs ahead of the consumer by what waits in the queue. A `Ledger` knows only what was delivered: for
+each origin (a file or stream) the place after its last delivery, how many traces of the next one were taken
+already, and the memory of uuids as far as that. It does not know what a place is: feeds do.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sttx_ccsniff.seen import Remembered, Seen
+from sttx_core.errors import CheckpointError
+
+VERSION = 1
+"""Of a cursor's form."""
+
+Place = Any
+"""Where a feed stands in an origin, JSON-able; its own affair."""
+
+
+class Advance(NamedTuple):
+    """What is true once every trace of a delivery was taken.
+
+    Attributes:
+        origin: The file or stream.
+        place: Where to go on in it; None if it is gone.
+        remembered: What the reader's memory took in on the way.
+    """
+
+    origin: str
+    place: Place
+    remembered: Remembered | None
+
+
+@dataclass
+class _Entry:
+    place: Place = None
+    part: int = 0
+    traces: int = 0
+
+
+class Ledger:
+    """What was delivered, by earlier runs and this one.
+
+    Args:
+        cursor: What `Ledger.cursor` gave an earlier run.
+
+    Raises:
+        CheckpointError: The cursor is none.
+    """
+
+    def __init__(self, cursor: Mapping[str, Any] | None = None) -> None:
+        self.seen = Seen()
+        self._entries: dict[str, _Entry] = {}
+        if cursor:
+            self._load(cursor)
+
+    def places(self) -> dict[str, Place]:
+        """Return where each origin stands."""
+        return {name: entry.place for name, entry in self._entries.items() if entry.place is not None}
+
+    def parts(self) -> dict[str, int]:
+        """Return how many traces of the delivery after its place were taken, of each origin where some were."""
+        return {name: entry.part for name, entry in self._entries.items() if entry.part}
+
+    def took(self, origin: str) -> None:
+        """Note that a trace was delivered."""
+        entry = self._entries.setdefault(origin, _Entry())
+        entry.part += 1
+        entry.traces += 1
+
+    def advance(self, advance: Advance) -> None:
+        """Note that a whole delivery was."""
+        if advance.remembered is not None:
+            self.seen.follow(advance.remembered)
+        if advance.place is None:
+            self._entries.pop(advance.origin, None)
+            return
+        entry = self._entries.setdefault(advance.origin, _Entry())
+        entry.place, entry.part = advance.place, 0
+
+    def cursor(self) -> dict[str, Any]:
+        """Return all of it, JSON-able."""
+        return {
+            "version": VERSION,
+            "origins": {
+                name: {"place": entry.place, "part": entry.part, "traces": entry.traces}
+                for name, entry in self._entries.items()
+            },
+            "seen": self.seen.state_dict(),
+        }
+
+    def _load(self, cursor: Mapping[str, Any]) -> None:
+        if cursor.get("version") != VERSION:
+            raise CheckpointError(
+                f"this cursor has version {cursor.get('version')!r}, and only {VERSION} can be read: "
+                "go on with the sttx that wrote it, or start anew"
+            )
+        try:
+            self._entries = {
+                name: _Entry(entry["place"], int(entry["part"]), int(entry["traces"]))
+                for name, entry in cursor["origins"].items()
+            }
+            self.seen.load_state_dict(cursor["seen"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"this cursor is damaged ({error!r}): start anew") from error

@@ -1,0 +1,207 @@
+"""Files and folders of sessions: their history in the order of time, then what is written, as it is written.
+
+No file is held open and nothing is kept of one but its place, so thousands of files cost a few hundred bytes
+each. A file is opened when it changed, read on from its place, and closed.
+"""
+
+import os
+import time
+import zlib
+from collections.abc import Generator, Iterable, Iterator
+from pathlib import Path
+
+from sttx_ccsniff.changes import Changes
+from sttx_ccsniff.cursor import Place
+from sttx_ccsniff.ends import Ends
+from sttx_ccsniff.feeds import Delivery, Feed, Shared
+from sttx_ccsniff.folders import in_time_order, is_session_file, session_files
+from sttx_ccsniff.reading import line_place, read_file
+from sttx_core.errors import SourceError
+
+_Signature = tuple[int, int, int]
+
+
+class FileFeed:
+    """One file, read once.
+
+    Args:
+        path: The file.
+        lenient: A file of a folder: what is wrong with it is a warning, not an error.
+    """
+
+    def __init__(self, path: Path, *, lenient: bool = False) -> None:
+        self._path = path
+        self._lenient = lenient
+        self.origin = os.path.abspath(path)
+        self.description = f"file {self.origin}"
+
+    def batches(self, shared: Shared, *, final: bool = True) -> Generator[Delivery, None, None]:
+        """Yield what stands after the file's place.
+
+        Args:
+            shared: Of the source.
+            final: The file is not looked at again: a last line that was cut short is counted.
+        """
+        try:
+            status = self._path.stat()
+            moved = _claim((status.st_dev, status.st_ino), self.origin, shared)
+            if moved is None:
+                shared.report.skip("file already read")
+                return
+            yield from moved
+            yield from read_file(self._path, self.origin, shared, final=final)
+        except (OSError, EOFError, zlib.error) as error:
+            problem = f"cannot read {self.origin!r}: {error}"
+            if not self._lenient:
+                raise SourceError(problem) from error
+            shared.report.damaged("unreadable file")
+            shared.report.warn(problem)
+
+    def close(self) -> None:
+        """Nothing is held: reading polls `stop`."""
+
+
+class FolderFeed:
+    """The session files under folders, the oldest first; then, where asked to, what is written.
+
+    Args:
+        roots: Folders or files; where they are followed, they need not be there yet.
+        description: What is read, in words.
+        follow: Go on after the history.
+        ends: Says when a session that is followed has ended.
+        polling: Look for changes instead of being notified.
+    """
+
+    def __init__(
+        self,
+        roots: Iterable[Path],
+        description: str,
+        *,
+        follow: bool = False,
+        ends: Ends | None = None,
+        polling: bool = False,
+    ) -> None:
+        self._roots = [Path(os.path.abspath(root)) for root in roots]
+        self._follow = follow
+        self._ends = ends or Ends()
+        self._polling = polling
+        self._known: dict[Path, _Signature] = {}
+        self.description = description
+
+    def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
+        """Yield the history, then what comes."""
+        if not self._follow:
+            yield from self._history(shared)
+            return
+        changes = Changes(self._roots, shared.stop, shared.report.warn, polling=self._polling)
+        try:
+            while not shared.stop.is_set():
+                yield from self._next(shared, changes)
+        finally:
+            changes.close()
+
+    def close(self) -> None:
+        """Nothing is held: waiting polls `stop`."""
+
+    def _files(self) -> list[Path]:
+        return [path for root in self._roots for path in session_files(root)]
+
+    def _history(self, shared: Shared) -> Generator[Delivery, None, None]:
+        files = self._files()
+        for path in in_time_order(files):
+            if _is_old(path, shared):
+                shared.report.skip("file from before the time asked for")
+                continue
+            yield from FileFeed(path, lenient=True).batches(shared)
+            if shared.stop.is_set():
+                return
+        yield from self._gone(files, shared)
+
+    def _next(self, shared: Shared, changes: Changes) -> Generator[Delivery, None, None]:
+        """Wait for changes, and read them: everywhere where it is time to, or a folder changed."""
+        changed = changes.wait()
+        everywhere = changed is None or any(path.is_dir() for path in changed)
+        if everywhere:
+            started = time.monotonic()
+            files = self._files()
+            found = in_time_order([path for path in files if self._signature(path) != self._known.get(path)])
+            changes.scanned(time.monotonic() - started)
+        else:
+            files, found = [], sorted(path for path in changed or () if is_session_file(path))
+        for path in found:
+            signature = self._signature(path)
+            if signature is not None and signature != self._known.get(path):
+                self._known[path] = signature
+                changes.grew(path)
+                yield from self._read(path, signature, shared)
+            if shared.stop.is_set():
+                return
+        if everywhere:
+            yield from self._gone(files, shared)
+        yield from self._endings(shared)
+
+    def _read(self, path: Path, signature: _Signature, shared: Shared) -> Generator[Delivery, None, None]:
+        if _is_old(path, shared):
+            return
+        written = signature[2] / 1e9
+        for delivery in FileFeed(path, lenient=True).batches(shared, final=False):
+            self._ends.heard(delivery.traces, written)
+            yield delivery
+
+    def _signature(self, path: Path) -> _Signature | None:
+        """What changes when a file is written: its inode, size and time; None if it is not there."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return (status.st_ino, status.st_size, status.st_mtime_ns)
+
+    def _gone(self, files: list[Path], shared: Shared) -> Iterator[Delivery]:
+        """Forget the places of files that are no more, where the folder that they were in still is."""
+        there = set(map(str, files))
+        self._known = {path: known for path, known in self._known.items() if str(path) in there}
+        for origin in [origin for origin in shared.places if origin not in there]:
+            inside = any(Path(origin).is_relative_to(root) and root.exists() for root in self._roots)
+            if inside and not os.path.lexists(origin):
+                del shared.places[origin]
+                yield Delivery(origin, [], None)
+
+    def _endings(self, shared: Shared) -> Iterator[Delivery]:
+        for end in self._ends.ended():
+            place: Place = shared.places.get(end.meta.origin)
+            if place is not None:
+                yield Delivery(end.meta.origin, [end], place)
+
+
+def _is_old(path: Path, shared: Shared) -> bool:
+    """Whether nothing in a file can be as young as what is asked for."""
+    try:
+        return path.stat().st_mtime < shared.since and str(path) not in shared.places
+    except OSError:
+        return False
+
+
+def _claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delivery] | None:
+    """Make a file this origin's; None if it is read by another way to it already.
+
+    A way that is no more does not count: then the file was renamed, and its place comes along.
+    """
+    owner = shared.files.setdefault(identity, origin)
+    if owner == origin:
+        return []
+    if _identity(owner) == identity:
+        return None
+    shared.files[identity] = origin
+    place = line_place(shared.places.get(owner))
+    if origin in shared.places or place is None or (place.device, place.inode) != identity:
+        return []
+    shared.places[origin] = shared.places.pop(owner)
+    return [Delivery(origin, [], place), Delivery(owner, [], None)]
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
