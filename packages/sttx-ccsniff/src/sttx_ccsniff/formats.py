@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from sttx_ccsniff import claude_code, ndjson
+from sttx_ccsniff import claude_code, ndjson, trace_json
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -50,6 +50,7 @@ class Format(NamedTuple):
 
 
 FORMATS = (
+    Format(trace_json.recognises_traces, trace_json.TraceLinesParser),
     Format(ndjson.recognises_pairs, ndjson.PairParser),
     Format(ndjson.recognises_rows, ndjson.RowParser),
     Format(claude_code.recognises, claude_code.SessionParser),

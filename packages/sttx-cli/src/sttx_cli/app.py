@@ -21,6 +21,7 @@ COMMANDS = {
     "inspect": "Explain a run, a checkpoint or a model.",
     "merge-stats": "Show the phrases that a run has found.",
     "validate-data": "Count what a source of traces holds.",
+    "traces": "List the sessions of a source, or show one.",
     "pretrain": "Train a small base model from text files.",
     "doctor": "Say what works on this machine.",
 }

@@ -1,0 +1,172 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sttx_ccsniff.listing import in_reading_order, list_sessions, session_traces
+from sttx_core.errors import UsageError
+from sttx_core.traces import Meta, SessionEnd, ToolResult, ToolUse, UserMessage
+
+
+def said(text, session="s", agent="", time=0.0, **meta):
+    parent = meta.pop("parent", session if agent else "")
+    return UserMessage(meta=Meta(session=session, agent=agent, time=time, parent=parent, **meta), text=text)
+
+
+def call(name, agent="", time=0.0, tool="Task"):
+    parent = "s" if agent else ""
+    return ToolUse(
+        meta=Meta(session="s", agent=agent, time=time, parent=parent), name=tool, input={}, id=name
+    )
+
+
+def answer(name, agent="", by="", time=0.0):
+    parent = "s" if agent else ""
+    meta = Meta(session="s", agent=agent, time=time, parent=parent)
+    return ToolResult(meta=meta, name="Task", output="done", id=name, agent=by)
+
+
+def texts(ordered):
+    return [(depth, getattr(trace, "text", type(trace).__name__)) for depth, trace in ordered]
+
+
+# The list
+
+
+def test_a_session_is_summed_up():
+    traces = [
+        said("a", time=100.0, project="orchard"),
+        call("1", time=110.0, tool="Bash"),
+        call("2", time=105.0, tool="Bash"),
+        call("3", tool="Read"),
+        SessionEnd(meta=Meta(session="s", time=9000.0)),
+    ]
+    [voice] = list_sessions(traces)
+    assert (voice.session, voice.agent, voice.project) == ("s", "", "orchard")
+    assert (voice.start, voice.end, voice.traces) == (100.0, 110.0, 4)
+    assert voice.tools == {"Bash": 2, "Read": 1}
+
+
+def test_the_newest_session_is_last_and_sub_agents_are_under_theirs():
+    traces = [
+        said("x", session="new", time=50.0),
+        said("y", session="new", agent="b", time=70.0),
+        said("z", session="new", agent="a", time=60.0),
+        said("x", session="old", agent="c", time=10.0),
+        said("x", session="timeless"),
+    ]
+    found = [(voice.session, [child.agent for child in voice.children]) for voice in list_sessions(traces)]
+    assert found == [("timeless", []), ("old", ["c"]), ("new", ["a", "b"])]
+
+
+def test_a_session_that_another_started_is_under_it():
+    traces = [
+        said("x", session="parent", time=1.0),
+        said("x", session="child", parent="parent", time=2.0),
+        said("x", session="grandchild", parent="child", time=3.0),
+        said("x", session="orphan", parent="gone", time=4.0),
+    ]
+    found = [(voice.session, [child.session for child in voice.children]) for voice in list_sessions(traces)]
+    assert found == [("parent", ["child", "grandchild"]), ("orphan", [])]
+
+
+links = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.sampled_from(["", *"abcd"]), st.sampled_from(["", "x"]))
+)
+
+
+@given(links)
+def test_whatever_names_whatever_as_its_parent_everybody_is_listed_once(told):
+    traces = [said("t", session=session, parent=parent, agent=agent) for session, parent, agent in told]
+    stack, found = list_sessions(traces), []
+    while stack:
+        voice = stack.pop()
+        found.append((voice.session, voice.agent))
+        stack += voice.children
+    wanted = {(session, agent) for session, _, agent in told} | {(session, "") for session, _, _ in told}
+    assert sorted(found) == sorted(wanted)
+
+
+# One session
+
+
+@pytest.mark.parametrize("name", ["abc1", "abc1-x", "abc1-xyz"])
+def test_the_beginning_of_a_name_is_enough(name):
+    traces = [said("mine", session="abc1-xyz"), said("its", session="abc2"), said("too", session="abc1-xyz")]
+    assert [trace.text for trace in session_traces(traces, name)] == ["mine", "too"]
+
+
+def test_a_whole_name_is_meant_even_where_another_begins_with_it():
+    traces = [said("long", session="abcd"), said("short", session="abc")]
+    assert [trace.text for trace in session_traces(traces, "abc")] == ["short"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("", "empty"),
+        ("x", "no session's identity begins with 'x'"),
+        ("a", "7 sessions begin with 'a': 'a0', 'a1', 'a2', 'a3', 'a4' and 2 more; say more of one"),
+    ],
+)
+def test_a_name_of_none_or_of_several_is_a_mistake(name, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        session_traces([said("x", session=f"a{number}") for number in range(7)], name)
+
+
+# The order of reading
+
+
+def test_sub_agents_stand_at_the_calls_that_started_them():
+    traces = [
+        *(call("1"), call("2"), answer("2", by="b"), answer("1", by="a"), said("end")),
+        *(said("b says", agent="b"), said("a says", agent="a"), call("3", agent="a")),
+        *(answer("3", agent="a", by="c"), said("c says", agent="c")),
+    ]
+    assert texts(in_reading_order(traces)) == [
+        *((0, "ToolUse"), (1, "a says"), (1, "ToolUse"), (2, "c says"), (1, "ToolResult")),
+        *((0, "ToolUse"), (1, "b says"), (0, "ToolResult"), (0, "ToolResult"), (0, "end")),
+    ]
+
+
+def test_a_sub_agent_whose_call_is_not_there_stands_at_its_result():
+    traces = [said("a"), answer("1", by="x"), said("b"), said("x says", agent="x")]
+    assert texts(in_reading_order(traces)) == [(0, "a"), (0, "ToolResult"), (1, "x says"), (0, "b")]
+
+
+def test_a_sub_agent_that_nothing_names_stands_by_its_time():
+    traces = [said("a", time=1.0), said("b", time=9.0), said("x", agent="x", time=5.0), said("y", agent="y")]
+    assert texts(in_reading_order(traces)) == [(0, "a"), (1, "x"), (0, "b"), (1, "y")]
+
+
+def test_sub_agents_without_a_session_are_shown_too():
+    assert texts(in_reading_order([said("x", agent="x", time=5.0)])) == [(1, "x")]
+
+
+names = st.sampled_from(["", *"abc"])
+odd = st.lists(
+    st.one_of(
+        st.builds(call, st.sampled_from("123"), names, st.sampled_from([0.0, 1.0, 2.0])),
+        st.builds(answer, st.sampled_from("123"), names, names),
+        st.builds(said, st.just("t"), agent=names, time=st.sampled_from([0.0, 1.0, 2.0])),
+    )
+)
+
+
+@given(odd)
+def test_however_odd_each_trace_is_shown_once_and_each_voice_in_its_order(traces):
+    shown = [trace for _, trace in in_reading_order(traces)]
+    assert sorted(map(id, shown)) == sorted(map(id, traces))
+    for agent in ("", *"abc"):
+        mine = [id(trace) for trace in traces if trace.meta.agent == agent]
+        assert [id(trace) for trace in shown if trace.meta.agent == agent] == mine
+
+
+def test_a_chain_of_thousands_is_no_trouble():
+    traces = [call("0"), answer("0", by="1")]
+    for number in range(1, 3000):
+        traces += [
+            call(str(number), agent=str(number)),
+            answer(str(number), agent=str(number), by=str(number + 1)),
+        ]
+    depths = [depth for depth, _ in in_reading_order(traces)]
+    assert max(depths) == 2999 and len(depths) == len(traces)

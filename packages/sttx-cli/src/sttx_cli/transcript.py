@@ -1,0 +1,219 @@
+"""Sessions as a person reads them on a terminal: a list of them, or one from its beginning to its end.
+
+Everything shown came from elsewhere and goes through `plain`. Knows traces, not where they come from.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from sttx_ccsniff.listing import Voice
+from sttx_cli.plain import one_line, plain
+from sttx_core.traces import (
+    AssistantMessage,
+    Json,
+    Other,
+    Pair,
+    SessionEnd,
+    Thinking,
+    ToolResult,
+    ToolUse,
+    Trace,
+    UserMessage,
+)
+
+Tokens = Mapping[tuple[str, str], Counter[str]]
+Line = tuple[str, str]
+
+_MOST_TOOLS = 5
+_SHORT_VALUE = 160
+_SHORT_LINES = 12
+_SHORT_TEXT = 1500
+_FEWEST_LETTERS = 8
+
+
+def sessions_table(sessions: Sequence[Voice], tokens: Tokens) -> Table:
+    """Lay out sessions, the newest last, their sub-agents indented under them."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("session", "project", "start", "length", "traces", "tools", "tokens"):
+        right = name in ("length", "traces")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    short = short_names([voice.session for voice in _all(sessions)])
+    for voice in sessions:
+        for depth, each in _nested(voice):
+            name = each.agent or short[each.session]
+            cells = [
+                "  " * depth + plain(name),
+                plain(each.project) if not depth else "",
+                clock(each.start, "%Y-%m-%d %H:%M"),
+                length(each.end - each.start) if each.start else "",
+                f"{each.traces:,}",
+                _tools(each.tools),
+                tokens_in_words(tokens.get((each.session, each.agent), Counter())),
+            ]
+            table.add_row(*map(Text, cells))
+    return table
+
+
+def transcript(ordered: Iterable[tuple[int, Trace]], *, full: bool = False) -> Iterator[Text]:
+    """Write a session's traces, each with its depth, as lines of styled text.
+
+    Args:
+        ordered: the traces in the order of reading.
+        full: whether tools' inputs and results are shown whole.
+    """
+    before: Trace | None = None
+    for depth, trace in ordered:
+        margin = "│ " * depth
+        if before is None or before.meta.agent != trace.meta.agent:
+            if depth or before is not None:
+                name = f"sub-agent {trace.meta.agent}" if trace.meta.agent else "the session"
+                yield _styled(margin, f"── {plain(name)} ──", "bold cyan")
+        elif before.meta.segment != trace.meta.segment:
+            yield _styled(margin, "── compacted: what follows began with a summary ──", "bold yellow")
+        time = clock(trace.meta.time, "%H:%M:%S")
+        for at, (text, style) in enumerate(_lines(trace, full)):
+            heading = f"{time} {text}".strip() if at == 0 else text
+            for line in plain(heading).split("\n"):
+                yield _styled(margin, line, style)
+        yield _styled(margin, "", "")
+        before = trace
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Shorten each name to the beginning that no other shares, of eight characters or more.
+
+    >>> short_names(["0123456789", "0123456788", "abc"])
+    {'0123456788': '0123456788', '0123456789': '0123456789', 'abc': 'abc'}
+    """
+    ordered = sorted(set(names))
+    short = {}
+    for at, name in enumerate(ordered):
+        beside = ordered[max(at - 1, 0) : at] + ordered[at + 1 : at + 2]
+        need = max((_shared(name, other) + 1 for other in beside), default=0)
+        short[name] = name[: max(need, _FEWEST_LETTERS)]
+    return short
+
+
+def length(seconds: float) -> str:
+    """Write a length of time in its two greatest units.
+
+    >>> length(9), length(200), length(7260), length(200_000)
+    ('9s', '3m 20s', '2h 01m', '2d 07h')
+    """
+    whole = int(min(seconds, 1e12))
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days}d {hours:02}h"
+    if hours:
+        return f"{hours}h {minutes:02}m"
+    return f"{minutes}m {whole % 60:02}s" if minutes else f"{whole}s"
+
+
+def tokens_in_words(tokens: Counter[str]) -> str:
+    """Write what models were paid for: input that was new, input that was kept ready, and output.
+
+    >>> tokens_in_words(Counter(input_tokens=900, cache_read_input_tokens=1_234_567, output_tokens=42))
+    '900 in, 1.2M cached, 42 out'
+    """
+    if not tokens:
+        return ""
+    new = tokens["input_tokens"] + tokens["cache_creation_input_tokens"]
+    kept = tokens["cache_read_input_tokens"]
+    return f"{_amount(new)} in, {_amount(kept)} cached, {_amount(tokens['output_tokens'])} out"
+
+
+def clock(time: float, form: str) -> str:
+    """Write a time of this place; "" where it is unknown or beyond any calendar."""
+    if time <= 0:
+        return ""
+    try:
+        return datetime.fromtimestamp(time).strftime(form)
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+def _lines(trace: Trace, full: bool) -> list[Line]:
+    """What is shown of a trace: a heading, then its text, each with a style."""
+    match trace:
+        case UserMessage(text=text):
+            return [("User", "bold green"), (text, "")]
+        case AssistantMessage(text=text):
+            return [("Assistant", "bold blue"), (text, "")]
+        case Thinking(text=text):
+            return [("Thinking", "bold dim"), (text, "dim")]
+        case ToolUse(name=name, input=value):
+            return [(f"Tool: {name}", "bold magenta"), *((line, "") for line in _input(value, full))]
+        case ToolResult(name=name, output=output, is_error=failed):
+            heading = f"Error: {name}" if failed else f"Result: {name}"
+            return [(heading, "bold red" if failed else "bold magenta"), (_shortened(output, full), "dim")]
+        case Pair(prompt=prompt, completion=completion):
+            return [("Prompt", "bold green"), (prompt, ""), ("Completion", "bold blue"), (completion, "")]
+        case SessionEnd():
+            return [("End", "bold")]
+        case Other(kind=kind, raw=raw):
+            return [(f"Other: {one_line(kind, 80)}", "dim"), *([(_json(raw), "dim")] if full else [])]
+
+
+def _input(value: Json, full: bool) -> list[str]:
+    if not isinstance(value, dict):
+        return [_json(value) if full else one_line(_json(value), _SHORT_VALUE)]
+    words = {key: item if isinstance(item, str) else _json(item) for key, item in value.items()}
+    if full:
+        return [f"{key}:\n{word}" if "\n" in word else f"{key}: {word}" for key, word in words.items()]
+    return [f"{one_line(key, 40)}: {one_line(word, _SHORT_VALUE)}" for key, word in words.items()]
+
+
+def _shortened(text: str, full: bool) -> str:
+    if full:
+        return text
+    lines = text.split("\n")
+    shown = "\n".join(lines[:_SHORT_LINES])[:_SHORT_TEXT]
+    left = len(text) - len(shown)
+    return f"{shown}\n… ({left:,} more characters; --full shows them)" if left > 1 else text
+
+
+def _json(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _styled(margin: str, text: str, style: str) -> Text:
+    return Text.assemble((margin, "cyan"), (text, style))
+
+
+def _tools(tools: Counter[str]) -> str:
+    shown = [f"{one_line(name, 40) or '?'} {count:,}" for name, count in tools.most_common(_MOST_TOOLS)]
+    left = len(tools) - len(shown)
+    return ", ".join([*shown, *([f"{left} more"] if left else [])])
+
+
+def _amount(number: int) -> str:
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f}{letter}"
+    return str(number)
+
+
+def _nested(voice: Voice) -> Iterator[tuple[int, Voice]]:
+    yield 0, voice
+    for child in voice.children:
+        yield 1, child
+        for grandchild in child.children:
+            yield 2, grandchild
+
+
+def _all(sessions: Iterable[Voice]) -> Iterator[Voice]:
+    return (each for voice in sessions for _, each in _nested(voice))
+
+
+def _shared(one: str, other: str) -> int:
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
