@@ -125,7 +125,7 @@ def test_random_pieces_give_the_same_traces_as_whole_files(files, seed):
     chance = random.Random(seed)
     for path in files:
         data = path.read_bytes()
-        with open_source(path, say=lambda said: None) as source:
+        with open_source(path, redact=False, say=lambda said: None) as source:
             whole = list(source)
         report, splitter = SourceReport(), LineSplitter()
         parser = AutoParser(str(path), report, Seen())

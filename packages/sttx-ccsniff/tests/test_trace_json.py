@@ -159,7 +159,7 @@ def test_what_has_no_identity_of_its_own_is_never_taken_for_a_repeat(report, uid
         ),
         (
             {"type": "thinking", "meta": {"session": "s", "time": 10**400}, "text": ""},
-            "trace whose time is no time",
+            "trace whose time is of another type",
         ),
         (
             {"type": "other", "meta": {"session": "s"}, "kind": "x", "raw": [1]},

@@ -50,6 +50,7 @@ _CLASSES: dict[str, type[Any]] = {
     "other": Other,
 }
 _ANY = object
+_MOST = 2**53
 _KINDS: dict[str, Any] = {"is_error": bool, "input": _ANY, "raw": (dict, str), "time": float, "segment": int}
 
 
@@ -241,11 +242,10 @@ def _trace_of(value: dict[str, Any], origin: str | None = None) -> tuple[Trace, 
     return _CLASSES[name](meta=Meta(**told), **own), not known
 
 
-def _as_float(number: int) -> float:
-    try:
-        return float(number)
-    except OverflowError:
-        return math.inf
+def _is(value: Any, kind: Any) -> bool:
+    if kind is float:
+        return isinstance(value, float) and math.isfinite(value)
+    return type(value) is int if kind is int else isinstance(value, kind)
 
 
 def _checked(value: dict[str, Any], fields: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
@@ -258,11 +258,9 @@ def _checked(value: dict[str, Any], fields: tuple[tuple[str, Any], ...]) -> dict
             continue
         own = value[name]
         kind = _KINDS.get(name, str)
-        if kind is float and type(own) is int:
-            own = _as_float(own)
-        if kind is not _ANY and (not isinstance(own, kind) or (kind is int and type(own) is not int)):
+        if kind is float and type(own) is int and abs(own) <= _MOST:
+            own = float(own)
+        if not _is(own, kind):
             raise ValueError(f"trace whose {name} is of another type")
-        if kind is float and not math.isfinite(own):
-            raise ValueError(f"trace whose {name} is no time")
         taken[name] = shallow(own) if name in ("input", "raw") else own
     return taken
