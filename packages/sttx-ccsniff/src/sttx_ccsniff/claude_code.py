@@ -52,7 +52,7 @@ BOOK_KEEPING = frozenset(
 )
 """Types of records that are known to hold no talk."""
 
-_TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # no set: a type may be anything, also unhashable
+_TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # no set: a type may be unhashable
 
 
 def recognises(record: Record) -> bool:

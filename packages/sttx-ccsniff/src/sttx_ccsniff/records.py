@@ -44,13 +44,14 @@ def decode_line(line: bytes, noted: Counter[str]) -> tuple[list[Any], str]:
     >>> decode_line(b'{"a":1}{"b":', Counter())
     ([{'a': 1}], 'cut short')
     """
+    if not line:
+        return [], ""
     if len(line) > LARGE and _has_too_many_values(line):
         return [], "too many values"
     try:
         return [orjson.loads(line)], ""
     except orjson.JSONDecodeError:
-        if not line:
-            return [], ""
+        pass
     try:
         return _decode_slowly(_text(line, noted), noted)
     except RecursionError:
