@@ -17,9 +17,10 @@ from typing import Any
 import orjson
 
 from sttx_ccsniff.codex_text import agent_in, error_in, output_text, reasoning_text, said, typed
-from sttx_ccsniff.codex_thread import Thread, last_folder
+from sttx_ccsniff.codex_thread import Thread
 from sttx_ccsniff.codex_tokens import TokenTotals
 from sttx_ccsniff.content import shallow, text_of
+from sttx_ccsniff.paths import project_of
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -204,7 +205,7 @@ class RolloutParser:
         self._report.skip("turn_context")
         if isinstance(model := payload.get("model"), str):
             self._model = model
-        self._thread.project = self._thread.project or last_folder(payload.get("cwd"))
+        self._thread.project = self._thread.project or project_of(payload.get("cwd"), "")
         return []
 
     def _compacted(self, record: Record, payload: Record) -> list[Trace]:

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from typing import Any, TypeGuard
 
 from sttx_ccsniff.content import text_of
+from sttx_ccsniff.paths import project_of
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import AssistantMessage, Meta, Thinking, ToolResult, ToolUse, Trace, UserMessage
 
@@ -91,7 +92,7 @@ class Thread:
             return
         self._named = True
         self._id = self._session = own
-        self.project = last_folder(payload.get("cwd"))
+        self.project = project_of(payload.get("cwd"), "")
         forked = payload.get("forked_from_id")
         by_reference = isinstance(payload.get("history_base"), dict)
         if isinstance(forked, str) and forked and not by_reference:
@@ -152,11 +153,6 @@ class Thread:
             parent=self._parent,
             segment=segment,
         )
-
-
-def last_folder(path: Any) -> str:
-    """Name the last folder of a path; "" if it is none."""
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] if isinstance(path, str) else ""
 
 
 def _are_names(values: list[Any]) -> TypeGuard[list[str]]:
