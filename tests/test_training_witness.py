@@ -74,7 +74,7 @@ def test_inspect_agrees_with_the_run(run):
     shared = set(told) & set(report)
     assert {"steps", "bytes", "bpb", "phrases", "replay", "norm_s0", "model", "kernel"} <= shared
     assert {name: told[name] for name in shared} == {name: report[name] for name in shared}
-    assert told["kind"] == "stream" and told["cursor"] == {str(FIXTURE): sum(told["cursor"].values())}
+    assert told["kind"] == "stream" and told["taken"] == {str(FIXTURE): sum(told["taken"].values())}
 
 
 def test_merge_stats_agree_with_the_run(run):
@@ -102,4 +102,4 @@ def test_the_checkpoint_restores_what_the_run_was(run, tiny_model):
         again = StreamTrainer(load_model(tiny_model), *options)
         again.run(source)
     assert again.totals.bits == pytest.approx(resumed.totals.bits, rel=1e-5)
-    assert again.totals.bytes == resumed.totals.bytes and again.cursor == resumed.cursor
+    assert again.totals.bytes == resumed.totals.bytes and again.taken == resumed.taken

@@ -34,6 +34,8 @@ CHANGES_THE_PRICE = {
 }
 SEEN_ELSEWHERE = {
     "--ccsniff-from",
+    "--follow",
+    "--since",
     "--checkpoint-dir",
     "--resume",
     "--api-pairs",

@@ -42,7 +42,7 @@ def test_a_run_is_told_as_its_trainer_reports_it(trainer, folder):
     report = trainer.report()
     assert told["kind"] == "stream" and told["step"] == told["steps"] == 6
     assert {name: told[name] for name in report} == report
-    assert told["cursor"] == trainer.cursor
+    assert told["taken"] == trainer.taken
     assert told["learning"]["replay_rows"] == 1 and told["stream"]["window"] == 48
     sizes = {path.name: path.stat().st_size for path in trainer.checkpoint.iterdir()}
     assert told["files"] == {name: size for name, size in sizes.items() if name != "manifest.json"}

@@ -47,9 +47,9 @@ def lasting(rows):
     return [{name: value for name, value in row.items() if name not in TIME_FIELDS} for row in rows]
 
 
-def left(traces, cursor):
-    """What a source delivers after a cursor: the first traces of each origin are dropped."""
-    had = dict(cursor)
+def left(traces, taken):
+    """What a source delivers to a later run: the first traces of each origin are dropped."""
+    had = dict(taken)
     for trace in traces:
         if had.get(trace.meta.origin, 0):
             had[trace.meta.origin] -= 1
@@ -115,7 +115,7 @@ class TestRun:
         trainer.run([Other(meta=Meta(session="a", origin="o"), kind="summary", raw={})])
         assert trainer.totals.steps == 0 and trainer.report()["bpb"] == {"paid": None, "frozen": None}
         assert metrics(trainer) == [] and trainer.checkpoint.name == "step-00000000"
-        assert make(resume=True).cursor == {"o": 1}
+        assert make(resume=True).taken == {"o": 1}
 
     def test_pairs_are_paid_for_their_completions_only(self, make, talk):
         traces = talk(12)
@@ -176,14 +176,14 @@ class TestEnd:
         trainer.run(trace for trace in talk(60) if not taken.append(trace))
         assert trainer.totals.steps == 5 and len(taken) < 30, "no more is read than is needed"
         assert trainer.checkpoint.name == "step-00000005"
-        assert sum(trainer.cursor.values()) == len(taken)
+        assert sum(trainer.taken.values()) == len(taken)
 
     def test_steps_are_counted_from_the_streams_start(self, make, talk):
         make(steps=4).run(talk(60))
         again = make(steps=4, resume=True)
         assert again.run(iter(())).steps == 4
         further = make(steps=6, resume=True)
-        assert further.run(left(talk(60), further.cursor)).steps == 6
+        assert further.run(left(talk(60), further.taken)).steps == 6
 
     def test_stop_ends_after_the_step_at_hand_and_saves(self, make, talk):
         trainer = make()
@@ -203,7 +203,7 @@ class TestEnd:
         trainer.run(until_stopped())
         again = make(checkpoint_every=1, resume=True)
         assert again.totals.steps == 2
-        assert sum(again.cursor.values()) <= sum(trainer.cursor.values())
+        assert sum(again.taken.values()) <= sum(trainer.taken.values())
 
     def test_checkpoints_come_as_often_as_asked_and_as_many_are_kept(self, make, talk):
         trainer = make(steps=11, checkpoint_every=3, keep=2)
@@ -238,13 +238,13 @@ class TestEnd:
         assert lines[2]["checkpoint"] == str(trainer.checkpoint)
         assert lines[-1]["bpb"] == trainer.report()["bpb"]
 
-    def test_the_cursor_counts_every_trace_by_origin(self, make, talk):
+    def test_every_trace_is_counted_by_origin(self, make, talk):
         trainer, traces = make(), talk(8)
         trainer.run([*traces, Other(meta=Meta(session="s0", origin="elsewhere"), kind="x", raw={})])
         wanted = {"elsewhere": 1}
         for trace in traces:
             wanted[trace.meta.origin] = wanted.get(trace.meta.origin, 0) + 1
-        assert trainer.cursor == wanted == trainer.store.load().documents["stream"]["cursor"]
+        assert trainer.taken == wanted == trainer.store.load().documents["stream"]["taken"]
 
 
 class TestResume:
@@ -265,9 +265,9 @@ class TestResume:
         torn.save()
         for count in died_after:
             with pytest.raises(Died):
-                torn.run(left(traces, torn.cursor), die_after(count))
+                torn.run(left(traces, torn.taken), die_after(count))
             torn = make("torn", resume=True, **options)
-        torn.run(left(traces, torn.cursor))
+        torn.run(left(traces, torn.taken))
         assert whole.totals == torn.totals
         assert_same_run(whole, torn)
 
@@ -281,7 +281,7 @@ class TestResume:
             torn.run(traces, die_after(7))
         torn = make("torn", learning=learning, resume=True)
         assert torn.totals.steps == 6
-        torn.run(left(traces, torn.cursor))
+        torn.run(left(traces, torn.taken))
         assert_same_run(whole, torn)
 
     def test_interrupted_while_the_rest_is_flushed(self, make, talk):
@@ -292,7 +292,7 @@ class TestResume:
         with pytest.raises(Died):
             torn.run(traces, die_after(whole.totals.steps - 1))
         torn = make("torn", checkpoint_every=1, learning={"sessions": 8}, resume=True)
-        assert list(left(traces, torn.cursor)) == [], "only what waits in windows is left"
+        assert list(left(traces, torn.taken)) == [], "only what waits in windows is left"
         torn.run(iter(()))
         assert_same_run(whole, torn)
 
@@ -303,7 +303,7 @@ class TestResume:
         torn = make("torn")
         torn.run(traces, lambda progress: progress.totals.steps == 4 and torn.stop())
         torn = make("torn", resume=True)
-        torn.run(left(traces, torn.cursor))
+        torn.run(left(traces, torn.taken))
         assert_same_run(whole, torn)
 
     def test_what_was_not_resumed_differs(self, make, talk):

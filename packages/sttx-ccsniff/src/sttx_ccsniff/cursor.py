@@ -1,8 +1,8 @@
 """How far a source's consumer has got: what a checkpoint keeps, so that nothing is lost or delivered twice.
 
-The reader runs ahead of the consumer by what waits in the queue. A `Ledger` knows only what was delivered: for
-each origin (a file or stream) the place after its last delivery, how many traces of the next one were taken
-already, and the memory of uuids as far as that. It does not know what a place is: feeds do.
+The reader runs ahead of the consumer by what waits in the queue. A `Ledger` knows only what was delivered:
+for each origin (a file or stream) the place after its last delivery, how many traces of the next one were
+taken already, and the memory of uuids as far as that. It does not know what a place is: feeds do.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Ledger:
         return {name: entry.place for name, entry in self._entries.items() if entry.place is not None}
 
     def parts(self) -> dict[str, int]:
-        """Return how many traces of the delivery after its place were taken, of each origin where some were."""
+        """Return how many traces after its place were taken already, of each origin where some were."""
         return {name: entry.part for name, entry in self._entries.items() if entry.part}
 
     def took(self, origin: str) -> None:

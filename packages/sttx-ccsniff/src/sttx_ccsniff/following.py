@@ -13,7 +13,7 @@ from pathlib import Path
 from sttx_ccsniff.changes import Changes
 from sttx_ccsniff.cursor import Place
 from sttx_ccsniff.ends import Ends
-from sttx_ccsniff.feeds import Delivery, Feed, Shared
+from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.folders import in_time_order, is_session_file, session_files
 from sttx_ccsniff.reading import line_place, read_file
 from sttx_core.errors import SourceError

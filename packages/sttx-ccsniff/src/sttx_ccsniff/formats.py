@@ -1,16 +1,18 @@
 """Which parser reads a file or stream: recognised by its first record, never by its name.
 
-Another agent's format is one more entry of `FORMATS`: a `recognises(record)` and a parser class.
+Another agent's format is one more entry of `FORMATS`: a `recognises(record)` and a parser class. `register`
+adds one from outside this package. What a parser owes is in `docs/adapters.md`.
 """
 
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from sttx_ccsniff import claude_code, ndjson, trace_json
+from sttx_ccsniff import claude_code, codex, ndjson, trace_json
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
+from sttx_core.errors import UsageError
 from sttx_core.traces import Trace
 
 
@@ -49,21 +51,35 @@ class Format(NamedTuple):
     parser: type[Parser]
 
 
-FORMATS = (
+FORMATS = [
     Format(trace_json.recognises_traces, trace_json.TraceLinesParser),
     Format(ndjson.recognises_pairs, ndjson.PairParser),
     Format(ndjson.recognises_rows, ndjson.RowParser),
+    Format(codex.recognises, codex.RolloutParser),
     Format(claude_code.recognises, claude_code.SessionParser),
-)
-"""Tried in this order."""
-
-_PARSERS: dict[str, type[Parser]] = {
-    **{kind.parser.name: kind.parser for kind in FORMATS},
-    "unknown": claude_code.SessionParser,
-}
+]
+"""Tried in this order; Claude Code's own comes last, as it takes whatever names a type."""
 
 _PATIENCE = 100
 """Lines without a readable record after which a file is read as Claude Code's, and its damages counted."""
+
+
+def register(recognises: Callable[[dict[str, Any]], bool], parser: type[Parser]) -> None:
+    """Let all that is opened from now on recognise one more format, before those that are known already.
+
+    Raises:
+        UsageError: Another parser has the same name.
+    """
+    taken = _parser_named(parser.name)
+    if taken is not None and taken is not parser:
+        raise UsageError(f"a format named {parser.name!r} is there already: give the parser another `name`")
+    FORMATS[:] = [Format(recognises, parser), *(kind for kind in FORMATS if kind.parser is not parser)]
+
+
+def _parser_named(name: str) -> type[Parser] | None:
+    if name == "unknown":
+        return claude_code.SessionParser
+    return next((kind.parser for kind in FORMATS if kind.parser.name == name), None)
 
 
 class AutoParser:
@@ -107,8 +123,8 @@ class AutoParser:
             ValueError: It is no such state.
         """
         match state:
-            case [str(name), inner] if name in _PARSERS:
-                parser = _PARSERS[name](self._origin, self._report, self._seen)
+            case [str(name), inner] if found := _parser_named(name):
+                parser = found(self._origin, self._report, self._seen)
                 parser.restore(inner)
                 self._settle(parser, name)
             case _:

@@ -2,9 +2,9 @@
 
 The place is a byte offset (after decompression) behind the last whole line, with that line's CRC-32 and the
 file's device and inode. Whoever comes back with it is led on there if that line still stands before it: after
-growth, a rename, a copy. In a file that was cut or written anew it does not, and reading starts again from the
-top: records that were read before are known by their uuids. A last line without its end is read where it is a
-whole JSON object, and else left for later.
+growth, a rename, a copy. In a file that was cut or written anew it does not, and reading starts again from
+the top: records that were read before are known by their uuids. A last line without its end is read where it
+is a whole JSON object, and else left for later.
 """
 
 import gzip
@@ -129,7 +129,7 @@ class Lines:
             yield self._delivery(found)
 
     def _mark(self, line: bytes) -> None:
-        """Note the line that stands before the place; an empty one is taken together with what is before it."""
+        """Note the line that stands before the place; an empty one counts with what is before it."""
         if line:
             self._last, self._crc = line, None
         else:
@@ -187,7 +187,7 @@ def first_bytes(path: Path, size: int) -> bytes:
     """Return what a file begins with, decompressed; less or nothing where it cannot be read."""
     head = b""
     try:
-        with io.BufferedReader(io.FileIO(path), size) as opened:
+        with open(path, "rb") as opened:
             for piece in _pieces(opened):
                 head += piece[: size - len(head)]
                 if len(head) == size:

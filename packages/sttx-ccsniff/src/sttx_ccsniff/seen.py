@@ -1,8 +1,8 @@
 """What a source remembers across files: uuids already met, and the tools that calls named.
 
-Both memories are bounded: two generations of entries, the older one forgotten when the younger is full. So the
-last 131,072 uuids are always known, and never more than 262,144: about 20 MB (as 64-bit hashes: the chance
-that any two of them collide is under 1 in 10^8). Of tool calls the last 8,192 are always known.
+Both memories are bounded: two generations of entries, the older one forgotten when the younger is full. So
+the last 131,072 uuids are always known, and never more than 262,144: about 20 MB (as 64-bit hashes: the
+chance that any two of them collide is under 1 in 10^8). Of tool calls the last 8,192 are always known.
 
 A memory keeps a journal, so that a second one can follow it later, as far as records were delivered.
 """

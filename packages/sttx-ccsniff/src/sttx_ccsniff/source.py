@@ -23,8 +23,8 @@ from sttx_ccsniff.cursor import Advance, Ledger
 from sttx_ccsniff.ends import IDLE_SECONDS, Ends
 from sttx_ccsniff.environment import claude_projects
 from sttx_ccsniff.feeds import Delivery, Feed, Shared
-from sttx_ccsniff.following import FileFeed, FolderFeed
 from sttx_ccsniff.folders import session_files
+from sttx_ccsniff.following import FileFeed, FolderFeed
 from sttx_ccsniff.handover import Closed, Handover
 from sttx_ccsniff.reading import StreamFeed, line_place
 from sttx_ccsniff.redact import Redactor
@@ -52,9 +52,9 @@ def open_source(
     """Open a stream of traces. Nothing is read before the first trace is asked for.
 
     Args:
-        spec: "claude" (Claude Code's session files, followed natively), "live" (the same, watched by ccsniff),
-            the path of a file or folder, "-" (standard input), or several of these, read one after the other,
-            what is followed last.
+        spec: "claude" (Claude Code's session files, followed natively), "live" (the same, watched by
+            ccsniff), the path of a file or folder, "-" (standard input), or several of these, read one after
+            the other, what is followed last.
         capacity: How many traces may wait for the consumer before reading pauses.
         cursor: Where an earlier run got to, as its `Source.cursor` said.
         follow: Whether to go on after the history with what is written. By default "claude" and "live" do.

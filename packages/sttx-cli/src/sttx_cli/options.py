@@ -7,8 +7,10 @@ Knows no particular config.
 import dataclasses
 import re
 import textwrap
+import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from datetime import datetime
+from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
@@ -47,6 +49,25 @@ class Name(_Filled, click.types.StringParamType):
 
 class PathName(_Filled, click.Path):
     """A path that is not empty."""
+
+
+class Moment(click.ParamType):
+    """A time: ISO 8601, or how long ago, as 30m, 12h or 7d. Becomes Unix seconds."""
+
+    name = "time"
+    _UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the word; a default is a number already."""
+        if not isinstance(value, str):
+            return value
+        ago = re.fullmatch(r"(\d+)([smhd])", value)
+        if ago:
+            return time.time() - int(ago[1]) * self._UNITS[ago[2]]
+        try:
+            return datetime.fromisoformat(value).timestamp()
+        except (ValueError, OverflowError, OSError):
+            self.fail(f"{value!r} is no time: give one as 2026-01-31, 2026-01-31T09:00 or 7d", param, ctx)
 
 
 class Titled(click.Option):

@@ -52,7 +52,7 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
         facts |= checkpoint.documents["report"] | {
             "learning": manifest["learning"],
             "stream": manifest["stream_config"],
-            "cursor": stream["cursor"],
+            "taken": stream["taken"],
             "torch": manifest["torch"],
         }
     else:

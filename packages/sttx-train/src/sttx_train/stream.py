@@ -106,7 +106,8 @@ class StreamTrainer:
         resume: continue the run whose checkpoints are in ``directory``.
 
     Attributes:
-        cursor: traces taken in so far, by origin: what a source needs to go on after them.
+        taken: traces taken in so far, by origin.
+        cursor: where their source stood then, as it said itself; None when it says nothing.
         totals: what was paid so far.
         log: event log of the run's start, checkpoints and end; off unless ``STTX_LOG_DIR`` names a folder.
     """
@@ -140,7 +141,9 @@ class StreamTrainer:
         )
         self.store = CheckpointStore(directory, keep=self.config.keep) if directory else None
         self.pairs = PairMaker() if self.config.api_pairs else None
-        self.cursor: dict[str, int] = {}
+        self.taken: dict[str, int] = {}
+        self.cursor: Any = None
+        self._where: Callable[[], Any] | None = None
         self.totals = Totals()
         self.checkpoint: Path | None = None
         self.log = EventLog("train")
@@ -150,8 +153,22 @@ class StreamTrainer:
         elif self.store is not None:
             self.store.expect(run=False)
 
-    def run(self, traces: Iterable[Trace], on_step: Callable[[Progress], None] | None = None) -> Totals:
-        """Follow the stream until it ends, the steps are done, or :meth:`stop` was called; then save."""
+    def run(
+        self,
+        traces: Iterable[Trace],
+        on_step: Callable[[Progress], None] | None = None,
+        *,
+        cursor: Callable[[], Any] | None = None,
+    ) -> Totals:
+        """Follow the stream until it ends, the steps are done, or :meth:`stop` was called; then save.
+
+        Args:
+            traces: the stream; a later run is to be given what comes after those that this one took.
+            on_step: told of every step.
+            cursor: says, JSON-able, where the stream stands after the last trace taken; saved with each
+                checkpoint.
+        """
+        self._where = cursor
         self._make_folder()
         self.log.write("started", step=self.totals.steps, **self._identity())
         for windows in self._batches(traces):
@@ -182,10 +199,10 @@ class StreamTrainer:
         while (windows := self.windows.take()) is not None:
             yield windows
         for trace in traces:
+            self.taken[trace.meta.origin] = self.taken.get(trace.meta.origin, 0) + 1
+            self.windows.add(self.pairs.pair(trace) if self.pairs else trace)
             if self._stopping:
                 return
-            self.cursor[trace.meta.origin] = self.cursor.get(trace.meta.origin, 0) + 1
-            self.windows.add(self.pairs.pair(trace) if self.pairs else trace)
             while (windows := self.windows.take()) is not None:
                 yield windows
         while not self._stopping and (windows := self.windows.flush()) is not None:
@@ -247,18 +264,21 @@ class StreamTrainer:
         metrics = self.store.directory / METRICS
         with metrics.open("rb") as file:
             os.fsync(file.fileno())
+        if self._where is not None:
+            self.cursor = self._where()
         self.checkpoint = self.store.save(
             self.totals.steps,
             tensors=learner_tensors(self.learner),
             documents={
                 **learner_documents(self.learner),
                 "stream": {
-                    "cursor": self.cursor,
+                    "taken": self.taken,
                     "windows": self.windows.state_dict(),
                     "pairs": self.pairs.state_dict() if self.pairs else None,
                     "totals": asdict(self.totals),
                     "metrics_bytes": metrics.stat().st_size,
                 },
+                "source": {"cursor": self.cursor},
                 "report": self.report(),
                 "phrase_list": phrase_list(self.learner.table, self.loaded.tokenizer),
             },
@@ -309,7 +329,8 @@ class StreamTrainer:
         if self.pairs is not None:
             self.pairs.load_state_dict(stream["pairs"])
         self.totals = Totals(**stream["totals"])
-        self.cursor = dict(stream["cursor"])
+        self.taken = dict(stream["taken"])
+        self.cursor = saved.documents["source"]["cursor"]
         self.checkpoint = saved.path
         metrics = self.store.directory / METRICS
         if not metrics.exists() or metrics.stat().st_size < stream["metrics_bytes"]:

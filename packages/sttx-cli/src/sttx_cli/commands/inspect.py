@@ -57,14 +57,14 @@ def _run(told: Mapping[str, Any]) -> dict[str, object]:
         f"{model['vocab_size']:,} tokens, sha256 {model['sha256'][:16]}…",
         "device": f"{told['device']}, {told['dtype']}",
         "kernel": f"{told['kernel']} ({told['kernel_reason']})",
-        "traces taken in": _origins(told["cursor"]),
+        "traces taken in": _origins(told["taken"]),
     }
 
 
-def _origins(cursor: Mapping[str, int]) -> str:
-    shown = [f"{count:,} of {origin}" for origin, count in list(cursor.items())[:_MOST_ORIGINS]]
-    if len(cursor) > _MOST_ORIGINS:
-        shown.append(f"and of {len(cursor) - _MOST_ORIGINS:,} more")
+def _origins(taken: Mapping[str, int]) -> str:
+    shown = [f"{count:,} of {origin}" for origin, count in list(taken.items())[:_MOST_ORIGINS]]
+    if len(taken) > _MOST_ORIGINS:
+        shown.append(f"and of {len(taken) - _MOST_ORIGINS:,} more")
     return "\n".join(shown) or "none"
 
 

@@ -1,8 +1,6 @@
 """`sttx train`: traces in, a state that has learned out. Wires a source to the trainer and tells about it."""
 
-import itertools
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -10,13 +8,12 @@ from typing import Any, get_args
 import click
 
 from sttx_ccsniff import Source, default_source, open_source
-from sttx_cli.options import CommaList, Grouped, Name, PathName, build, config_options, refuse_idle
+from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_idle
 from sttx_cli.output import ProgressView, emit_json, say
 from sttx_cli.signals import Interruptible
 from sttx_cli.summary import run_summary
 from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
-from sttx_core.traces import Trace
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.devices import Device, Number, choose_device, choose_number
 from sttx_train.formats import EMBEDDED, LoadedModel, load_model
@@ -33,6 +30,18 @@ from sttx_train.wkv import BACKENDS, Backend
     multiple=True,
     help="What to read: live, claude, a file or folder, or - for standard input. May be repeated. "
     "By default your Claude Code history, or a small sample where there is none.",
+)
+@click.option(
+    "--follow/--no-follow",
+    default=None,
+    help="Go on after the history with what is written, or end there. By default live and claude go on.",
+)
+@click.option(
+    "--since",
+    type=Moment(),
+    default=0.0,
+    metavar="TIME",
+    help="Pass over what is older: 2026-01-31, 2026-01-31T09:00, or so long ago: 30m, 12h, 7d.",
 )
 @click.option(
     "--checkpoint-dir",
@@ -74,6 +83,8 @@ from sttx_train.wkv import BACKENDS, Backend
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 def command(
     sources: tuple[str, ...],
+    follow: bool | None,
+    since: float,
     checkpoint_dir: Path,
     resume: bool,
     model: str | None,
@@ -97,7 +108,8 @@ def command(
         refuse_idle(dict.fromkeys(vars(phrases), "phrases are off"), prefix="phrase_")
     CheckpointStore(checkpoint_dir).expect(run=resume)
     specs = _specs(sources)
-    open_source(specs).close()
+    reading = {"follow": follow, "since": since}
+    open_source(specs, **reading).close()
     trainer = StreamTrainer(
         _load(model, device, dtype, kernel),
         learning,
@@ -108,7 +120,9 @@ def command(
     )
     if resume:
         say(f"resumed: at step {trainer.totals.steps} of {str(trainer.checkpoint)!r}")
-    with open_source(specs, cursor=trainer.cursor, say=lambda text: say(f"note: {text}")) as source:
+    with open_source(
+        specs, cursor=trainer.cursor, say=lambda text: say(f"note: {text}"), **reading
+    ) as source:
         say(f"source: {source.description}")
         report = _follow(trainer, source, fresh=not resume)
     report["source"] = {"description": source.description, **source.report.as_dict()}
@@ -152,8 +166,9 @@ def _follow(trainer: StreamTrainer, source: Source, *, fresh: bool) -> dict[str,
         Interruptible(trainer.stop, release) as interruptible,
         ProgressView(trainer.config.steps, before.steps) as view,
     ):
-        traces = _with_something(source, interruptible) if fresh else source
-        trainer.run(traces, lambda progress: view.show(progress.metrics))
+        if fresh and not source.wait() and not interruptible.signalled:
+            raise SourceError(_nothing(source))
+        trainer.run(source, lambda progress: view.show(progress.metrics), cursor=lambda: source.cursor)
     steps, wanted = trainer.totals.steps, trainer.config.steps
     ended = "interrupted" if interruptible.signalled else "end of stream"
     return {
@@ -165,13 +180,10 @@ def _follow(trainer: StreamTrainer, source: Source, *, fresh: bool) -> dict[str,
     }
 
 
-def _with_something(source: Source, interruptible: Interruptible) -> Iterable[Trace]:
-    """Return the source, having made sure that it holds a trace: an empty one is a failure, no short run."""
-    first = next(source, None)
-    if first is None and not interruptible.signalled:
-        report = source.report
-        raise SourceError(
-            f"no trace in {source.description}: {report.records} records could be read, "
-            f"{report.malformed.total()} could not; `sttx validate-data` says more"
-        )
-    return itertools.chain([] if first is None else [first], source)
+def _nothing(source: Source) -> str:
+    """Say that an empty source is a failure, no short run."""
+    report = source.report
+    return (
+        f"no trace in {source.description}: {report.records} records could be read, "
+        f"{report.malformed.total()} could not; `sttx validate-data` says more"
+    )

@@ -16,12 +16,11 @@ from sttx_core.errors import SourceError
 def command(sources: tuple[str, ...], as_json: bool) -> None:
     """Count what a source of traces holds.
 
-    SOURCE is what --ccsniff-from of `sttx train` takes; live ends where its history does. Every record
-    becomes a trace, or is counted as skipped or malformed with its reason. Exits 1 where none of what is
-    there could be read.
+    SOURCE is what --ccsniff-from of `sttx train` takes; claude and live end where the history does. Every
+    record becomes a trace, or is counted as skipped or malformed with its reason. Exits 1 where none of what
+    is there could be read.
     """
-    follow = False if "live" in sources else None
-    with open_source(sources, follow=follow, say=lambda text: say(f"note: {text}")) as source:
+    with open_source(sources, follow=False, say=lambda text: say(f"note: {text}")) as source:
         say(f"source: {source.description}")
         for _ in source:
             pass
