@@ -325,9 +325,7 @@ class SessionParser:
     # Where a trace came from
 
     def _meta(self, record: Record, part: int = 0) -> Meta:
-        session = record.get("sessionId")
-        if not isinstance(session, str) or not session:
-            session = self._session
+        session = self._session_of(record)
         agent = self._agent_of(record)
         if not self._project:
             self._project = project_of(record.get("cwd"), self._origin)
@@ -346,8 +344,11 @@ class SessionParser:
         )
 
     def _voice(self, record: Record) -> tuple[str, str]:
-        meta = self._meta(record)
-        return meta.session, meta.agent
+        return self._session_of(record), self._agent_of(record)
+
+    def _session_of(self, record: Record) -> str:
+        session = record.get("sessionId")
+        return session if isinstance(session, str) and session else self._session
 
     def _agent_of(self, record: Record) -> str:
         """Sub-agents of early versions had no id, and stood in their parent's file."""

@@ -91,9 +91,12 @@ class SourceReport:
         model = model[:_LONGEST_REASON]
         if model not in self.usage and len(self.usage) >= _MOST_MODELS:
             model = "further models"
-        self.usage.setdefault(model, Counter()).update(tokens)
+        counters = [self.usage.setdefault(model, Counter())]
         if voice[0]:
-            self.usage_by_voice.setdefault(voice, Counter()).update(tokens)
+            counters.append(self.usage_by_voice.setdefault(voice, Counter()))
+        for kind, count in tokens.items():
+            for counter in counters:
+                counter[kind] += count
 
     def warn(self, message: str) -> None:
         """Tell the person something, once: a message already said is not repeated."""
