@@ -1,0 +1,113 @@
+"""Other agents' files through the front door: recognised by content, resumed, and formats from outside."""
+
+import json
+from typing import Any
+
+import pytest
+
+from sttx_ccsniff import formats, open_source
+from sttx_ccsniff.environment import codex_sessions, opencode_store
+from sttx_ccsniff.formats import AutoParser, register
+from sttx_ccsniff.ndjson import PairParser
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_core.checks import check_source
+from sttx_core.errors import UsageError
+from sttx_core.traces import UserMessage
+
+META = {
+    "timestamp": "2026-01-02T03:04:05Z",
+    "type": "session_meta",
+    "payload": {"id": "t", "cwd": "/x/orchard"},
+}
+
+
+def item(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"timestamp": "2026-01-02T03:04:06Z", "type": "response_item", "payload": {"type": kind, **fields}}
+
+
+ROLLOUT = [META]
+for number in range(20):
+    said = {"type": "input_text", "text": f"tree {number}"}
+    ROLLOUT.append(item("message", role="user", content=[said]))
+    ROLLOUT.append(item("function_call", name="shell", arguments="{}", call_id=f"c{number}"))
+    ROLLOUT.append(item("function_call_output", call_id=f"c{number}", output="done"))
+
+
+@pytest.fixture
+def known_formats():
+    before = list(formats.FORMATS)
+    yield
+    formats.FORMATS[:] = before
+
+
+class Upper(PairParser):
+    name = "upper"
+
+
+class Lower(PairParser):
+    name = "upper"
+
+
+def test_a_rollout_is_recognised_by_what_it_holds(session_file):
+    path = session_file("any.jsonl", *ROLLOUT)
+    with open_source(path) as source:
+        traces = list(source)
+    assert source.report.formats == {"codex": 1}
+    assert len(traces) == 60
+    assert {trace.meta.session for trace in traces} == {"t"}
+
+
+def test_a_rollout_keeps_what_core_asks_of_a_source(session_file):
+    path = session_file("sessions/2026/01/02/rollout.jsonl", *ROLLOUT)
+    check_source(lambda cursor: open_source(path, cursor=cursor))
+    check_source(lambda cursor: open_source(path.parents[3], cursor=cursor, capacity=1))
+
+
+def test_a_rollout_beside_claude_codes_sessions(session_file, record):
+    session_file("b.jsonl", record(content="Hi"), record("assistant", "Hello"))
+    folder = session_file("a.jsonl", *ROLLOUT).parent
+    with open_source(folder) as source:
+        traces = list(source)
+    assert source.report.formats == {"codex": 1, "claude-code": 1}
+    assert len(traces) == 62
+
+
+def test_a_format_from_outside_comes_first(known_formats):
+    register(lambda record: "shout" in record, Upper)
+    register(lambda record: "shout" in record, Upper)
+    assert [kind.parser.name for kind in formats.FORMATS].count("upper") == 1
+    parser = AutoParser("x", SourceReport(), Seen())
+    parser.feed(b'{"shout":1,"prompt":"a","completion":"b"}')
+    assert parser.name == "upper"
+    again = AutoParser("x", SourceReport(), Seen())
+    again.restore(json.loads(json.dumps(parser.state())))
+    assert again.name == "upper"
+
+
+def test_a_name_that_is_taken_is_refused(known_formats):
+    register(lambda record: "shout" in record, Upper)
+    with pytest.raises(UsageError, match="'upper' is there already"):
+        register(lambda record: "shout" in record, Lower)
+
+
+def test_a_state_of_a_format_that_is_gone_is_refused():
+    with pytest.raises(ValueError, match="state"):
+        AutoParser("x", SourceReport(), Seen()).restore(["upper", [1]])
+
+
+def test_where_other_agents_keep_their_sessions(monkeypatch, tmp_path):
+    for name in ("CODEX_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
+    assert codex_sessions() == tmp_path / ".codex" / "sessions"
+    assert opencode_store() == tmp_path / ".local" / "share" / "opencode" / "opencode.db"
+    monkeypatch.setenv("CODEX_HOME", "/c")
+    monkeypatch.setenv("XDG_DATA_HOME", "/d")
+    assert codex_sessions().as_posix() == "/c/sessions"
+    assert opencode_store().as_posix() == "/d/opencode/opencode.db"
+
+
+def test_a_typed_prompt_is_a_users(session_file):
+    with open_source(session_file("any.jsonl", *ROLLOUT)) as source:
+        assert isinstance(next(source), UserMessage)
