@@ -415,19 +415,27 @@ KEYS = (
     "isMeta",
     "attachment",
     "subtype",
+    "parentUuid",
+    "isSidechain",
+    "toolUseResult",
 )
+MESSAGE_KEYS = ("id", "model", "usage", "content", "role")
 BLOCK_KEYS = ("type", "text", "thinking", "id", "name", "input", "tool_use_id", "content", "source")
 BLOCK_TYPES = ("text", "thinking", "tool_use", "tool_result", "image", "redacted_thinking", "new")
 
 
 @settings(max_examples=150)
 @given(
-    st.dictionaries(st.sampled_from(KEYS), json_values), st.sampled_from(["user", "assistant", "system", "x"])
+    st.dictionaries(st.sampled_from(KEYS), json_values),
+    st.none() | st.dictionaries(st.sampled_from(MESSAGE_KEYS), json_values),
+    st.sampled_from(["user", "assistant", "system", "x"]),
 )
-def test_wrong_types_in_every_field_never_crash_and_never_vanish(fields, kind):
+def test_wrong_types_in_every_field_never_crash_and_never_vanish(fields, message, kind):
     read = Reader()
-    line = json.dumps({**fields, "type": kind}).encode()
-    traces = read.parser.feed(line)
+    fields = {**fields, "type": kind} if message is None else {**fields, "type": kind, "message": message}
+    traces = read.parser.feed(json.dumps(fields).encode())
+    json.dumps([read.parser.state(), read.report.as_dict()])
+    read.parser.restore(read.parser.state())
     for trace in traces:
         render(trace).encode()
     assert traces or read.counted
