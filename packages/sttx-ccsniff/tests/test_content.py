@@ -65,7 +65,7 @@ def test_seen_forgets_only_beyond_a_generation():
 
 
 def test_tools_are_remembered_for_a_generation_too():
-    seen = Seen(generation=10)
+    seen = Seen(calls=10)
     for n in range(100):
         seen.remember_tool(f"call-{n}", f"tool-{n}")
     assert [seen.tool_of(f"call-{n}") for n in range(90, 100)] == [f"tool-{n}" for n in range(90, 100)]
