@@ -80,6 +80,7 @@ NEW = [
         ],
     ),
     item("ghost_snapshot", ghost_commit={"id": "abc"}),
+    event("thread_rolled_back", num_turns=1),
     item("invented", field=1),
     event("agent_message", message="Two trees."),
     message("assistant", "Two trees."),
@@ -98,7 +99,7 @@ OLD = [
     {**NEW[11]["payload"], "id": "fc_1"},
     {"record_type": "state"},
     NEW[12]["payload"],
-    NEW[24]["payload"],
+    NEW[25]["payload"],
 ]
 
 
@@ -163,6 +164,7 @@ def test_each_kind_of_line():
         "event: agent_reasoning": 1,
         "event: patch_apply_end": 1,
         "event: agent_message": 1,
+        "event: thread_rolled_back": 1,
         "event: token_count": 1,
         "event: context_compacted": 1,
     }

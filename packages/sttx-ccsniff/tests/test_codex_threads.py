@@ -167,13 +167,46 @@ def test_a_sub_agent_that_says_where_its_own_talk_begins(reader):
         ({"source": {"subagent": {"other": "x"}}}, ("t", "subagent", "")),
         ({"source": {"subagent": "review"}, "forked_from_id": "p"}, ("p", "t", "p")),
         ({"thread_source": "subagent", "parent_thread_id": "p"}, ("p", "t", "p")),
+        ({"session_id": "s", "parent_thread_id": "p"}, ("s", "t", "p")),
         ({"source": "cli", "session_id": "t"}, ("t", "", "")),
+        ({"session_id": "s"}, ("s", "t", "s")),
         ({"source": "exec", "forked_from_id": "p"}, ("t", "", "")),
     ],
 )
 def test_who_speaks(reader, fields, who):
     (trace,) = reader.read([meta("t", **fields), say("user", "Hi")])
     assert (trace.meta.session, trace.meta.agent, trace.meta.parent) == who
+
+
+def mail(kind: str, author: str, recipient: str, text: str) -> dict[str, Any]:
+    """The three forms in which messages between agents were written."""
+    head = f"Message Type: NEW_TASK\nTask name: {recipient}\nSender: {author}\nPayload:\n{text}"
+    told = {"author": author, "recipient": recipient, "content": head}
+    if kind == "line":
+        return {"type": "inter_agent_communication", "payload": told}
+    if kind == "spoken":
+        return say("assistant", json.dumps(told, separators=(",", ":")))
+    content = [{"type": "input_text", "text": head}]
+    return {"type": "response_item", "payload": {**told, "type": "agent_message", "content": content}}
+
+
+@pytest.mark.parametrize("kind", ["line", "spoken", "item"])
+def test_a_sub_agent_is_told_its_task_and_nobody_speaks_for_another(reader, kind):
+    child = [meta("k", **spawned("p")), mail(kind, "/root", "/root/k", "count them"), say("assistant", "two")]
+    traces = reader.read([*child, mail(kind, "/root/k/m", "/root/k", "I am done")])
+    assert words(traces) == ["count them", "two"]
+    assert [type(trace).__name__ for trace in traces] == ["UserMessage", "AssistantMessage"]
+    parent = [*PARENT, mail(kind, "/root/k", "/root", "two")]
+    assert words(reader.read(parent)) == ["go on", "c1", "c1", "ok", "go on", "c2", "c2"]
+    assert reader.report.skipped["message between agents"] == 2
+
+
+def test_encrypted_messages_between_agents_are_counted(reader):
+    told = {"type": "agent_message", "author": "/root", "recipient": "/root/k"}
+    content = [{"type": "encrypted_content", "encrypted_content": "gAAA"}]
+    item = {"type": "response_item", "payload": {**told, "content": content}}
+    assert reader.read([meta("k", **spawned("p")), item]) == []
+    assert reader.report.skipped["encrypted message between agents"] == 1
 
 
 def test_a_result_names_the_sub_agent_that_was_started(reader):

@@ -6,17 +6,15 @@ of `{"id", "timestamp", "instructions", "git"}`. Written from codex-rs of 2026, 
 
 No tool call is lost: the numbers of `ToolUse` and `ToolResult` equal those of the items that are calls and
 outputs. `event_msg` lines repeat the items for a screen: they are counted, and read only where a file has no
-items. Whose voice a file is, and what of it is copied from another, is known in `codex_thread`; what text
-stands in an item, and which of it a person typed, in `codex_text`.
+items. What an item says is known in `codex_items`; whose voice a file is, and what of it is copied from
+another, in `codex_thread`.
 """
 
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
-
-from sttx_ccsniff.codex_text import agent_in, error_in, output_text, reasoning_text, said, typed
+from sttx_ccsniff.codex_items import COMPACTIONS, ItemReader
 from sttx_ccsniff.codex_thread import Thread
 from sttx_ccsniff.codex_tokens import TokenTotals
 from sttx_ccsniff.content import shallow, text_of
@@ -24,7 +22,7 @@ from sttx_ccsniff.paths import project_of
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
-from sttx_core.traces import AssistantMessage, Meta, Other, Thinking, ToolResult, ToolUse, Trace, UserMessage
+from sttx_core.traces import Meta, Other, Trace
 
 Record = dict[str, Any]
 Held = tuple[str, str, int, Any]
@@ -32,7 +30,6 @@ Held = tuple[str, str, int, Any]
 
 BOOK_KEEPING = frozenset(
     (
-        "inter_agent_communication",
         "inter_agent_communication_metadata",
         "realtime_item",
         "retained_context",
@@ -43,9 +40,15 @@ BOOK_KEEPING = frozenset(
 )
 """Types of lines that are known to hold no talk of this thread."""
 
-_LINES = BOOK_KEEPING | {"session_meta", "response_item", "event_msg", "turn_context", "compacted"}
-_SILENT = {"ghost_snapshot": "ghost snapshot", "other": "unknown item"}
-_COMPACTIONS = frozenset(("compaction", "compaction_summary", "context_compaction"))
+_TALK = (
+    "session_meta",
+    "response_item",
+    "event_msg",
+    "turn_context",
+    "compacted",
+    "inter_agent_communication",
+)
+_LINES = BOOK_KEEPING.union(_TALK)
 _SPOKEN_EVENTS = {"user_message": "message", "agent_message": "message", "agent_reasoning": "text"}
 _MOST_HELD = 64
 
@@ -90,7 +93,7 @@ class RolloutParser:
 
     def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
         self._report = report
-        self._seen = seen
+        self._items = ItemReader(report, seen)
         self._thread = Thread(origin, seen)
         self._tokens = TokenTotals()
         self._model = ""
@@ -107,6 +110,7 @@ class RolloutParser:
             "event_msg": self._event,
             "turn_context": self._turn_context,
             "compacted": self._compacted,
+            "inter_agent_communication": self._mail,
         }
 
     def state(self) -> tuple[Any, ...]:
@@ -224,24 +228,12 @@ class RolloutParser:
 
     def _item(self, record: Record, item: Record) -> list[Trace]:
         self._drop_events()
-        kind = text_of(item.get("type"))
-        if kind in _SILENT:
-            self._report.skip(_SILENT[kind])
-            return []
-        if kind in _COMPACTIONS:
+        if text_of(item.get("type")) in COMPACTIONS:
             return self._compacted(record, item)
-        meta = self._meta(record)
-        if kind == "message":
-            traces = self._message(meta, item)
-        elif kind == "reasoning":
-            traces = self._thinking(meta, reasoning_text(item), item)
-        elif kind.endswith("_output"):
-            traces: list[Trace] = [self._result(meta, item)]
-        elif kind.endswith("_call"):
-            traces: list[Trace] = [self._use(meta, item, kind)]
-        else:
-            traces: list[Trace] = [Other(meta=meta, kind=f"item {kind}", raw=shallow(item))]
-        return self._new(traces, self._number)
+        return self._new(self._items.traces(item, self._meta(record)), self._number)
+
+    def _mail(self, record: Record, mail: Record) -> list[Trace]:
+        return self._new(self._items.task(mail, self._meta(record)), self._number)
 
     def _new(self, traces: list[Trace], number: int) -> list[Trace]:
         """Drop the traces of an item that was delivered before, from this file or another."""
@@ -253,64 +245,6 @@ class RolloutParser:
             return []
         self._just_cut = False
         return traces
-
-    def _message(self, meta: Meta, item: Record) -> list[Trace]:
-        role, content = item.get("role"), item.get("content")
-        if role not in ("user", "assistant"):
-            self._report.skip(f"{text_of(role)} message")
-            return []
-        words: list[str] = []
-        for part in content if isinstance(content, list) and content else [content]:
-            text, reason = said(part)
-            if role == "user" and not reason:
-                text, reason = typed(text)
-            if reason:
-                self._report.skip(reason)
-            else:
-                words.append(text)
-        if not words:
-            return []
-        text = "\n".join(words)
-        return [
-            UserMessage(meta=meta, text=text) if role == "user" else AssistantMessage(meta=meta, text=text)
-        ]
-
-    def _thinking(self, meta: Meta, text: str, item: Record) -> list[Trace]:
-        if text and not text.isspace():
-            return [Thinking(meta=meta, text=text)]
-        self._report.skip("encrypted thinking" if item.get("encrypted_content") else "empty thinking")
-        return []
-
-    def _use(self, meta: Meta, item: Record, kind: str) -> ToolUse:
-        """A call of any kind: each has its own word for its input, and built-in tools have no name."""
-        name = text_of(item.get("name")) or kind.removesuffix("_call")
-        if isinstance(space := item.get("namespace"), str) and space:
-            name = f"{space}{'' if space.endswith('_') else '__'}{name}"
-        given = next((item[key] for key in ("arguments", "input", "action") if key in item), None)
-        if given is None:
-            given = {key: item[key] for key in ("query", "revised_prompt") if key in item}
-        if kind == "function_call" and isinstance(given, str):
-            given = _json_or_text(given)
-        call = text_of(item.get("call_id")) or text_of(item.get("id"))
-        if call:
-            self._seen.remember_tool(call, name)
-        return ToolUse(meta=meta, name=name, input=shallow(given), id=call)
-
-    def _result(self, meta: Meta, item: Record) -> ToolResult:
-        call = text_of(item.get("call_id"))
-        name = self._seen.tool_of(call)
-        if name is None:
-            self._report.note("tool result without its tool use")
-            name = text_of(item.get("name"))
-        output = item.get("output", item.get("tools"))
-        return ToolResult(
-            meta=meta,
-            name=name,
-            output=output_text(output),
-            is_error=error_in(output),
-            id=call,
-            agent=agent_in(output) if name.endswith("spawn_agent") else "",
-        )
 
     # Events: counted, unless nothing else tells of the talk
 
@@ -324,6 +258,8 @@ class RolloutParser:
                 self._report.used(self._model, used, self._thread.voice)
         elif kind == "context_compacted":
             self._cut()
+        elif kind == "thread_rolled_back":
+            self._report.note("rewind")
         self._report.skip(f"event: {kind}")
         return []
 
@@ -348,9 +284,9 @@ class RolloutParser:
         kind, text, number, stamp = told
         meta = self._thread.meta(number, self._time(stamp), self._segment)
         if kind == "agent_reasoning":
-            return self._new(self._thinking(meta, text, {}), number)
+            return self._new(self._items.thinking(text, {}, meta), number)
         role = "user" if kind == "user_message" else "assistant"
-        return self._new(self._message(meta, {"role": role, "content": [text]}), number)
+        return self._new(self._items.message({"role": role, "content": [text]}, meta), number)
 
     def _drop_events(self) -> None:
         for kind, *_ in self._held:
@@ -372,13 +308,6 @@ class RolloutParser:
         except (TypeError, ValueError, OverflowError):
             self._report.note("unparsable timestamp")
             return 0.0
-
-
-def _json_or_text(arguments: str) -> Any:
-    try:
-        return orjson.loads(arguments)
-    except orjson.JSONDecodeError:
-        return arguments
 
 
 def _held(one: Any) -> Held:

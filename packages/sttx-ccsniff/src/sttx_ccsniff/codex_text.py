@@ -77,6 +77,34 @@ def typed(text: str) -> tuple[str, str]:
     return text, ""
 
 
+def mail_in(text: str) -> dict[str, Any] | None:
+    """The message of one agent to another that some versions wrote as JSON into an assistant's mouth.
+
+    >>> mail_in('{"author":"/root","recipient":"/root/a","content":"Go"}'), mail_in("{}")
+    ({'author': '/root', 'recipient': '/root/a', 'content': 'Go'}, None)
+    """
+    if not text.startswith('{"author":'):
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if "recipient" in value and "content" in value else None
+
+
+def mail_text(content: Any) -> str:
+    r"""What one agent wrote to another, without the lines that address it; "" if it is encrypted.
+
+    >>> mail_text([{"type": "input_text", "text": "Message Type: NEW_TASK\nSender: /root\nPayload:\nGo"}])
+    'Go'
+    """
+    parts = content if isinstance(content, list) else [{"text": text_of(content)}]
+    text = "\n".join(part["text"] for part in parts if _has_text(part))
+    if text.startswith("Message Type:"):
+        text = text.partition("Payload:\n")[2] or text
+    return text.strip()
+
+
 def reasoning_text(item: dict[str, Any]) -> str:
     r"""What the agent thought: its own words where they are kept, else their summary.
 

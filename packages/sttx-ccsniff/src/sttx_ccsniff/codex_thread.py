@@ -103,17 +103,16 @@ class Thread:
     def _attribute(self, payload: dict[str, Any], forked: str) -> None:
         source = payload.get("source")
         spawned = source.get("subagent") if isinstance(source, dict) else None
-        if spawned is None and payload.get("thread_source") != "subagent":
+        root, parent = payload.get("session_id"), payload.get("parent_thread_id")
+        above = [one for one in (root, parent) if isinstance(one, str) and one not in ("", self._id)]
+        if spawned is None and payload.get("thread_source") != "subagent" and not above:
             return
         start = payload.get("subagent_history_start_ordinal")
         self._own_from = start if type(start) is int and start > 0 else 0
         spawn = spawned.get("thread_spawn") if isinstance(spawned, dict) else None
-        named = [
-            payload.get("parent_thread_id"),
-            spawn.get("parent_thread_id") if isinstance(spawn, dict) else "",
-        ]
-        self._parent = next((one for one in named if isinstance(one, str) and one), forked)
-        root = payload.get("session_id")
+        named = [parent, spawn.get("parent_thread_id") if isinstance(spawn, dict) else ""]
+        known = [one for one in (*named, forked, *above) if isinstance(one, str) and one]
+        self._parent = known[0] if known else ""
         self._session = root if isinstance(root, str) and root else self._parent or self._id
         if self._session != self._id:
             self._agent = self._id
