@@ -77,9 +77,9 @@ def described_rules() -> tuple[Rule, ...]:
     return (*vendor_rules(), *GENERIC_RULES, ASSIGNMENT, FIELD, *PRIVACY_RULES)
 
 
-def all_rules(config: RedactionConfig) -> tuple[Rule, ...]:
+def all_rules(own: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """Return the rules with a regex, the user's own first."""
-    return (*config.rules, *vendor_rules(), *GENERIC_RULES)
+    return (*own, *vendor_rules(), *GENERIC_RULES)
 
 
 def read_config(path: str | Path) -> RedactionConfig:

@@ -30,7 +30,7 @@ EMAIL = Rule(
     regex="",
     label="email",
     about="E-mail addresses",
-    form="RFC 5322, unquoted; not `noreply@`, `git@`, nor domains reserved for examples (RFC 2606)",
+    form="RFC 5322, unquoted; not roles such as `noreply@`, `git@`, `info@`, nor domains reserved for examples (RFC 2606)",
 )
 IP = Rule(
     name="ip-address",
@@ -42,13 +42,30 @@ IP = Rule(
 PRIVACY_RULES = (HOME, NAME, EMAIL, IP)
 
 _USER = r"(?P<user>\w[\w.-]{0,31}(?<![.-]))"
-_FOLDERS = re.compile(
-    rf"""(?:(?<![\w.~*\-\]}}])|(?<=/var)|(?<=/mnt)|(?<=/[a-z])) /(?:home|Users)/ {_USER} (?![\w<>$\{{%@(])
-    | (?<![A-Za-z])[A-Za-z]:\\{{1,8}}(?i:users)\\{{1,8}}
-      (?P<windows>\w[\w.-]{{0,31}}(?:[ ][\w.-]{{1,31}}){{0,2}}(?=\\)|\w[\w.-]{{0,31}})
-    | (?:(?<=projects/)|(?<=projects\\)|\A)(?:[A-Z]-)?-(?:home|Users)-(?P<slug>\w{{1,32}})(?![^\W]|[<$])""",
-    re.VERBOSE,
+_POSIX = re.compile(
+    rf"(?:(?<![\w.~*\-\]}}])|(?<=/var)|(?<=/mnt)|(?<=/[a-z]))/(?:home|Users)/{_USER}(?![\w<>$\{{%@(])"
 )
+_WINDOWS = re.compile(
+    r"(?<![A-Za-z])[A-Za-z](?i::\\{1,8}users)\\{1,8}"
+    r"(?P<user>\w[\w.-]{0,31}(?:[ ][\w.-]{1,31}){0,2}(?=\\)|\w[\w.-]{0,31})"
+)
+_SLUG = re.compile(r"(?:(?<=/)|(?<=\\)|\A|(?<=[A-Z]-))-(?:home|Users)-(?P<user>\w{1,32})(?![^\W]|[<$])")
+_HOMES = (("/home/", _POSIX), ("/Users/", _POSIX), ("-home-", _SLUG), ("-Users-", _SLUG))
+_AUTHORITY = re.compile(r"://[^\s/@]{0,250}\Z")
+_SHORTEST_NAME = 3
+# What stands before a name, and what must then stand behind it.
+_NAMED_BEFORE = re.compile(
+    r"(?P<part>[/\\~@]|(?i:owner|login|user)[=:] ?)\Z|(?P<join>[-_])\Z"
+    r"|(?P<column>(?:\d|[\w\]])[ ]{1,4})\Z|(?P<word>(?<![A-Za-z0-9]))\Z"
+)
+_NAMED_AFTER = {
+    "part": re.compile(r"(?![A-Za-z0-9])"),
+    "join": re.compile(r"[-_/\\.@]"),
+    "column": re.compile(
+        r"[/\\@]| {1,8}[A-Za-z0-9_-]{1,32} {1,12}\d| {1,12}\d|-(?:laptop|mac|macbook|pc|desktop)\b"
+    ),
+    "word": re.compile(r"[/\\@]|-(?:laptop|mac|macbook|pc|desktop)\b"),
+}
 _NOBODIES = """
 admin administrator agent all app appuser apps bar baz bin build builder builds circleci claude code coder
 codespace container current dev developer dir docker ec2-user example files foo gitpod guest home host
@@ -63,7 +80,10 @@ _LOCAL = re.compile(r"[A-Za-z0-9_%+](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?\Z
 _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,6}([A-Za-z]{2,24})(?![\w(]|\.\w)"
 )
-_ROLE_NAMES = "git noreply no-reply donotreply do-not-reply hg svn user username you your-email email"
+_ROLE_NAMES = """
+git noreply no-reply donotreply do-not-reply hg svn user username you your-email email test tester info support
+hello contact admin security sales team help foo bar
+"""
 _ROLES = frozenset(_ROLE_NAMES.split())
 _EXAMPLES = re.compile(r"(?:.*\.)?(?:example\.\w+|test|invalid|localhost|example|local)$", re.IGNORECASE)
 _ENDINGS = """
@@ -84,29 +104,33 @@ def is_somebody(name: str) -> bool:
     return len(name) > 1 and name.lower() not in _NOBODY and not name.isdigit()
 
 
-def homes(text: str, low: bytes | None = None) -> Iterator[tuple[int, int, str]]:
+def homes(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield start, end and the name of each user in a home folder's path."""
-    if low is not None and not (b"home" in low or b"users" in low):
-        return
-    for found in _FOLDERS.finditer(text):
-        group = found.lastgroup or "user"
-        if is_somebody(found[group]):
-            yield (*found.span(group), found[group])
+    for word, pattern in _HOMES:
+        at = text.find(word)
+        while at >= 0:
+            found = pattern.match(text, at)
+            if found and is_somebody(found["user"]):
+                yield (*found.span("user"), found["user"])
+            at = text.find(word, at + len(word))
+    if ":\\" in text:
+        for found in _WINDOWS.finditer(text):
+            if is_somebody(found["user"]):
+                yield (*found.span("user"), found["user"])
 
 
-def name_pattern(names: Iterable[str]) -> re.Pattern[str] | None:
-    """Compile what finds these names, each as a part of a path or identifier, or as a file's owner."""
-    words = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True) if len(name) > 2)
-    if not words:
-        return None
-    return re.compile(
-        rf"(?<=[/\\~@])(?:{words})(?![A-Za-z0-9])"
-        rf"|(?<![A-Za-z0-9])(?:{words})(?=[/\\@])"
-        rf"|(?<=[-_])(?:{words})(?=[-_/\\.])|(?<![A-Za-z0-9])(?:{words})(?=[-_](?:laptop|mac|macbook|pc|desktop)\b)"
-        rf"|(?<=\d )(?:{words})(?= {{1,8}}[A-Za-z0-9_-]{{1,32}} {{1,12}}\d)"  # ls -l
-        rf"|(?<=[\w\]] )(?:{words})(?= {{1,12}}\d)"
-        rf"|(?<=(?i:owner|login)[=:] )(?:{words})(?![A-Za-z0-9])|(?<=(?i:user)[=:])(?:{words})(?![A-Za-z0-9])"
-    )
+def named(text: str, names: Iterable[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield where one of these names is a part of a path or identifier, or a file's owner."""
+    for name in names:
+        if len(name) < _SHORTEST_NAME:
+            continue
+        at = text.find(name)
+        while at >= 0:
+            end = at + len(name)
+            before = _NAMED_BEFORE.search(text, max(0, at - 10), at)
+            if before and _NAMED_AFTER[before.lastgroup or ""].match(text, end):
+                yield at, end, name
+            at = text.find(name, end)
 
 
 def emails(text: str) -> Iterator[tuple[int, int, str]]:
@@ -115,7 +139,7 @@ def emails(text: str) -> Iterator[tuple[int, int, str]]:
     while at >= 0:
         local = _LOCAL.search(text, max(0, at - 64), at)
         domain = _DOMAIN.match(text, at + 1) if local else None
-        if local and domain and _is_address(local[0], domain):
+        if local and domain and _is_address(local[0], domain) and not _in_url(text, local.start()):
             yield local.start(), domain.end(), text[local.start() : domain.end()]
         at = text.find("@", at + 1)
 
@@ -124,6 +148,11 @@ def _is_address(local: str, domain: re.Match[str]) -> bool:
     return (
         local.lower() not in _ROLES and domain[1].lower() not in _FILES and _EXAMPLES.match(domain[0]) is None
     )
+
+
+def _in_url(text: str, at: int) -> bool:
+    """Say whether a place is within a URL's user and password, where an `@` begins the host."""
+    return _AUTHORITY.search(text, max(0, at - 256), at) is not None
 
 
 def addresses(text: str) -> Iterator[tuple[int, int, str]]:

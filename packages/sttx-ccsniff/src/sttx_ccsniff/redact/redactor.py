@@ -7,8 +7,10 @@ few user names that were seen in paths, by session.
 
 import dataclasses
 import re
+from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +61,7 @@ class Redactor:
         self.counts: Counter[str] = Counter()
         off = self.config.disable
         self._fields = FIELD.name not in off
-        self._scanner = Scanner(
-            [rule for rule in all_rules(self.config) if rule.name not in off],
-            with_assignments=ASSIGNMENT.name not in off,
-        )
+        self._scanner = _scanner(self.config.rules, off)
         self._private = {rule.name for rule in (HOME, NAME, EMAIL)} - off
         if self.config.ip_addresses and IP.name not in off:
             self._private.add(IP.name)
@@ -70,7 +69,7 @@ class Redactor:
         self._tagger = Tagger(say)
         login = Path.home().name
         self._login = {login} if privacy.is_somebody(login) else set()
-        self._sessions: OrderedDict[str, _Names] = OrderedDict()
+        self._sessions: OrderedDict[str, set[str]] = OrderedDict()
 
     def redact(self, trace: Trace) -> Trace:
         """Return the trace without secrets: itself, where it holds none."""
@@ -89,9 +88,13 @@ class Redactor:
             changed["meta"] = dataclasses.replace(meta, project=project)
         return dataclasses.replace(trace, **changed) if changed else trace
 
+    def find(self, text: str, session: str = "") -> list[Hit]:
+        """Return what would be taken out of one text first, in order, for a person to judge the rules by."""
+        return self._hits(text, self._names(Meta(session=session)))
+
     # Where strings are
 
-    def _walk(self, value: Any, session: str, names: "_Names", depth: int) -> Any:
+    def _walk(self, value: Any, session: str, names: set[str], depth: int) -> Any:
         if isinstance(value, str):
             return self._clean(value, session, names)
         if not isinstance(value, (dict, list)):
@@ -104,7 +107,7 @@ class Redactor:
             return value if same else items
         return self._walk_dict(value, session, names, depth)
 
-    def _walk_dict(self, value: dict[Any, Any], session: str, names: "_Names", depth: int) -> dict[Any, Any]:
+    def _walk_dict(self, value: dict[Any, Any], session: str, names: set[str], depth: int) -> dict[Any, Any]:
         entry_name = value.get("name") if "value" in value else None
         clean: dict[Any, Any] = {}
         same = True
@@ -133,18 +136,18 @@ class Redactor:
         self.counts[rule.name] += 1
         return self._placeholder(rule, session, value)
 
-    def _project(self, meta: Meta, names: "_Names") -> str:
+    def _project(self, meta: Meta, names: set[str]) -> str:
         project = meta.project
         if not isinstance(project, str) or not project:
             return project
-        if NAME.name in self._private and project in names.known:
+        if NAME.name in self._private and project in names:
             self.counts[NAME.name] += 1
             return "[user]"
         return self._clean(project, meta.session, names)
 
     # What is in one string
 
-    def _clean(self, text: str, session: str, names: "_Names") -> str:
+    def _clean(self, text: str, session: str, names: set[str]) -> str:
         if len(text) < _SHORTEST:
             return text
         for _ in range(_MOST_ROUNDS):
@@ -160,7 +163,7 @@ class Redactor:
             text = "".join([*pieces, text[at:]])
         return text
 
-    def _hits(self, text: str, names: "_Names") -> list[Hit]:
+    def _hits(self, text: str, names: set[str]) -> list[Hit]:
         """Return what is to be taken out of a text, in order, none overlapping another or a placeholder."""
         if has_escapes(text):
             seen = Unescaped(text)
@@ -175,29 +178,26 @@ class Redactor:
         if not hits:
             return hits
         hits = [hit for hit in hits if not self._is_allowed(hit.secret)]
-        if "[" in text:
-            taken = [found.span() for found in PLACEHOLDER.finditer(text)]
-            hits = [hit for hit in hits if not any(a < hit.end and hit.start < b for a, b in taken)]
-        return _apart(hits, text)
+        return _apart(_beside_placeholders(hits, text), text)
 
-    def _scan(self, text: str, names: "_Names") -> list[Hit]:
+    def _scan(self, text: str, names: set[str]) -> list[Hit]:
         hits = self._scanner.hits(text)
         hits += self._homes(text, names)
         wanted = self._private
         if EMAIL.name in wanted and "@" in text:
             hits += [Hit(*found, EMAIL) for found in privacy.emails(text)]
-        if NAME.name in wanted and names.pattern and any(name in text for name in names.known):
-            hits += [Hit(*found.span(), found[0], NAME) for found in names.pattern.finditer(text)]
+        if NAME.name in wanted and names:
+            hits += [Hit(*found, NAME) for found in privacy.named(text, names)]
         if IP.name in wanted:
             hits += [Hit(*found, IP) for found in privacy.addresses(text)]
         return hits
 
-    def _homes(self, text: str, names: "_Names") -> list[Hit]:
+    def _homes(self, text: str, names: set[str]) -> list[Hit]:
         if HOME.name not in self._private or not ("/" in text or "\\" in text or "-" in text):
             return []
         hits = [Hit(*found, HOME) for found in privacy.homes(text)]
         for hit in hits:
-            if hit.secret not in names.known and len(names.known) < _MOST_NAMES:
+            if hit.secret not in names and len(names) < _MOST_NAMES:
                 names.add(hit.secret)
         return hits
 
@@ -214,10 +214,10 @@ class Redactor:
 
     # Who the session's user is
 
-    def _names(self, meta: Meta) -> "_Names":
+    def _names(self, meta: Meta) -> set[str]:
         names = self._sessions.get(meta.session)
         if names is None:
-            names = self._sessions[meta.session] = _Names(self._login)
+            names = self._sessions[meta.session] = set(self._login)
             if isinstance(meta.origin, str):
                 self._homes(meta.origin, names)
             if len(self._sessions) > _MOST_SESSIONS:
@@ -225,17 +225,25 @@ class Redactor:
         return names
 
 
-class _Names:
-    """The user names that one session's paths gave away."""
+@lru_cache(maxsize=8)
+def _scanner(own: tuple[Rule, ...], off: frozenset[str]) -> Scanner:
+    """Compile the rules that are on; what was compiled serves every redactor of the same rules."""
+    rules = [rule for rule in all_rules(own) if rule.name not in off]
+    return Scanner(rules, with_assignments=ASSIGNMENT.name not in off)
 
-    def __init__(self, known: set[str]) -> None:
-        self.known = set(known)
-        self.pattern = privacy.name_pattern(self.known)
 
-    def add(self, name: str) -> None:
-        """Look for one more name."""
-        self.known.add(name)
-        self.pattern = privacy.name_pattern(self.known)
+def _beside_placeholders(hits: list[Hit], text: str) -> list[Hit]:
+    """Drop hits that overlap what stands for a secret already."""
+    taken = [found.span() for found in PLACEHOLDER.finditer(text)] if "[" in text else []
+    if not taken:
+        return hits
+    ends = [end for _, end in taken]
+    kept: list[Hit] = []
+    for hit in hits:
+        at = bisect_right(ends, hit.start)  # the first that ends behind the hit's start
+        if at == len(taken) or taken[at][0] >= hit.end:
+            kept.append(hit)
+    return kept
 
 
 _PRIVATE = frozenset(rule.name for rule in privacy.PRIVACY_RULES)

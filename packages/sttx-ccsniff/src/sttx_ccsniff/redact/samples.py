@@ -1,7 +1,7 @@
 """Made-up secrets of every kind, for measuring what a redactor misses. Random at run time, written nowhere.
 
-Each kind's form is given here once more, apart from the rules, so that a rule and its sample can disagree. In a
-form, `{n:alphabet}` stands for n random characters.
+Each kind's form is given here once more, apart from the rules, so that a rule and its sample can disagree.
+In a form, `{n:alphabet}` stands for n random characters.
 """
 
 import base64
@@ -153,6 +153,8 @@ def near_miss(made: Sample) -> str:
     >>> near_miss(Sample("x", "key=ab-12", "ab-12"))
     'key=xx-xx'
     """
+    if made.kind == "email":
+        return "git@github.com"
     head = re.match(r"[A-Za-z0-9]{1,12}[-_.]", made.secret) if made.text == made.secret else None
     keep = head.end() if head else 0
     return made.text.replace(

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sttx_ccsniff.redact import assignments
 from sttx_ccsniff.redact.generic_rules import ASSIGNMENT
@@ -17,7 +17,7 @@ from sttx_ccsniff.redact.rule import Rule
 
 _SHORTEST = 6  # characters: no secret, no private name with what tells it, is shorter
 _RUN = 20  # every token with a beginning has as many letters, digits, hyphens and underscores in a row
-_BACK = 12  # and begins at most so many characters before them, as `SG.` and `dp.scim.` do
+_BACK = 20  # and begins at most so many characters before them, as `pat` + 14 + `.` does
 _FLOOR = 2.9  # bits a character: 20 random hexadecimal digits have 3.4, give or take 0.2
 _CLASSES = (
     bytes(ord("x") if chr(byte).isalnum() or byte in b"-_" else ord(" ") for byte in range(128)) + b" " * 128
@@ -36,24 +36,31 @@ class Hit(NamedTuple):
 
 
 def _not_an_example(secret: str) -> bool:
-    return "EXAMPLE" not in secret.upper() and "XXXX" not in secret.upper()
+    return not any(word in secret for word in ("EXAMPLE", "example", "XXXX", "xxxx"))
 
 
 @cache
 def vendor_rules() -> tuple[Rule, ...]:
     """Read the tokens with a documented form, which are data."""
     text = resources.files(__package__ or "").joinpath("vendor_rules.toml").read_text(encoding="utf-8")
-    return tuple(
-        Rule(
-            name=name,
-            leads=tuple(rule["leads"]),
-            regex=rule["regex"],
-            about=rule["about"],
-            form=rule["form"],
-            entropy=_FLOOR,
-            valid=_not_an_example,
-        )
-        for name, rule in tomllib.loads(text).items()
+    return tuple(_vendor_rule(name, told) for name, told in tomllib.loads(text).items())
+
+
+def _vendor_rule(name: str, told: dict[str, Any]) -> Rule:
+    leads, rest = tuple(told["leads"]), told["regex"]
+    broken = told.get(
+        "broken", False
+    )  # no long run shows where it is: its beginnings are looked for one by one
+    return Rule(
+        name=name,
+        leads=() if broken else leads,
+        keywords=tuple(lead.lower() for lead in leads) if broken else (),
+        back=0 if broken else None,
+        regex=_FRESH + _whole(leads, rest) if broken else _whole(leads, rest),
+        about=told["about"],
+        form=told["form"],
+        entropy=_FLOOR,
+        valid=_not_an_example,
     )
 
 
@@ -72,7 +79,7 @@ class Scanner:
         self._begin = re.compile(_FRESH + _trie(leads)) if leads else None
         # Longer beginnings first: `sk-ant-` before `sk-`.
         order = sorted(self._tokens, key=lambda n: -max(map(len, self._tokens[n].leads)))
-        self._token = re.compile("|".join(f"(?P<{n}>{_whole(self._tokens[n])})" for n in order))
+        self._token = re.compile("|".join(f"(?P<{n}>{self._tokens[n].regex})" for n in order))
         others = [(rule, re.compile(rule.regex)) for rule in rules if not rule.leads]
         self._anchored = [
             (word.encode(), regex, rule)
@@ -160,10 +167,10 @@ def _runs(plain: bytes) -> Iterator[tuple[int, int]]:
         start = find(run, end + 1)
 
 
-def _whole(rule: Rule) -> str:
+def _whole(leads: Iterable[str], rest: str) -> str:
     """Write a token's regex: any of its beginnings, the rest, and no further letter or digit."""
-    leads = "|".join(re.escape(lead) for lead in sorted(rule.leads, key=len, reverse=True))
-    return f"(?:{leads})(?:{rule.regex})(?![A-Za-z0-9])"
+    either = "|".join(re.escape(lead) for lead in sorted(leads, key=len, reverse=True))
+    return f"(?:{either})(?:{rest})(?![A-Za-z0-9])"
 
 
 def _trie(words: Iterable[str]) -> str:

@@ -29,7 +29,8 @@ _AFTER = frozenset(_LAST_WORDS.split())
 _PLACEHOLDER = re.compile(
     r"""(?xi)
     your|example|change.?me|replace|placeholder|insert|enter[_-]|dummy|redacted|sample|todo|fixme|lorem|foobar
-    | xxx | \*\*\* | \.\.\. | … | •• | <[^>]*> | \$\{ | \$\( | \{\{ | %\( | \#\{ | \$[a-z_] | %[a-z_]+%
+    | (?-i:xxxx|XXXX) | ^x+$ | \*\*\* | \.\.\. | … | •• | <[^>]*> | \$\{ | \$\( | \{\{ | %\(
+    | \#\{ | \$[a-z_] | %[a-z_]+%
     | process\.env | environ | getenv | secrets\. | vault: | !ref | env\.
     | ^(?:null|none|nil|undefined|true|false|empty|string|secret|password|token|test|mock|fake)+[\d_-]*$
     | ^(?:my|the|a|some|this|test|mock|fake|new|old|valid|invalid|wrong|bad|correct)[_-]?
@@ -38,6 +39,7 @@ _PLACEHOLDER = re.compile(
 )
 _CODE = re.compile(r"[!&*]?[A-Za-z_$][\w$]*(?:(?:\.|\?\.|::|->)[A-Za-z_$][\w$]*)*(?:[(\[{]|$)")
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@ -]+(?:[\\/]|\.\w+$)|https?://")
+_HEX = re.compile(r"(?=[0-9a-fA-F]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]+")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|[a-z]|[A-Z]")
 
 
@@ -112,7 +114,11 @@ def is_random_secret(value: str) -> bool:
 
 def _is_random(value: str) -> bool:
     """Random text changes between letters, digits and cases far more often than words and names do."""
-    if len(value) < 12 or entropy(value) < 3.0:
+    if len(value) < 12:
+        return False
+    if _HEX.fullmatch(value):
+        return len(value) >= 16 and entropy(value) >= 2.5
+    if entropy(value) < 3.0:
         return False
     pieces = len(_CAMEL.findall(value)) + len(re.findall(r"\d+", value))
     return pieces * 5 >= len(value) and (any(map(str.isdigit, value)) or pieces * 3 >= len(value))
