@@ -12,11 +12,9 @@ def said(text, session="s", agent="", time=0.0, **meta):
     return UserMessage(meta=Meta(session=session, agent=agent, time=time, parent=parent, **meta), text=text)
 
 
-def call(name, agent="", time=0.0, tool="Task"):
-    parent = "s" if agent else ""
-    return ToolUse(
-        meta=Meta(session="s", agent=agent, time=time, parent=parent), name=tool, input={}, id=name
-    )
+def call(name, agent="", time=0.0, tool="Task", **given):
+    meta = Meta(session="s", agent=agent, time=time, parent="s" if agent else "")
+    return ToolUse(meta=meta, name=tool, input=given, id=name)
 
 
 def answer(name, agent="", by="", time=0.0):
@@ -131,6 +129,22 @@ def test_sub_agents_stand_at_the_calls_that_started_them():
 def test_a_sub_agent_whose_call_is_not_there_stands_at_its_result():
     traces = [said("a"), answer("1", by="x"), said("b"), said("x says", agent="x")]
     assert texts(in_reading_order(traces)) == [(0, "a"), (0, "ToolResult"), (1, "x says"), (0, "b")]
+
+
+def test_a_sub_agent_that_no_result_names_stands_at_the_call_that_asked_for_it():
+    traces = [
+        *(call("1", time=1.0, prompt="Look"), call("2", time=2.0, prompt="Seek"), call("3", prompt="Look")),
+        *(answer("1"), answer("2"), said("end", time=3.0)),
+        *(
+            said("Look", agent="a", time=2.5),
+            said("Seek", agent="b", time=2.6),
+            said("Look", agent="c", time=4.0),
+        ),
+    ]
+    assert texts(in_reading_order(traces)) == [
+        *((0, "ToolUse"), (1, "Look"), (0, "ToolUse"), (1, "Seek"), (0, "ToolUse"), (1, "Look")),
+        *((0, "ToolResult"), (0, "ToolResult"), (0, "end")),
+    ]
 
 
 def test_a_sub_agent_that_nothing_names_stands_by_its_time():

@@ -1,7 +1,8 @@
 """Traces as a person looks for them: the sessions of a source, and one session in the order of reading.
 
-Sub-agents stand under the session that started them. Where a tool's result names the sub-agent that gave it,
-the sub-agent is placed at that call; otherwise its first time says where. Knows nothing of terminals.
+Sub-agents stand under the session that started them, and are read at the call that did: a tool's result names
+the sub-agent that gave it, or a call's prompt is what the sub-agent was told first; otherwise its first time
+says where. Knows nothing of terminals.
 """
 
 from collections import Counter
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from sttx_core.errors import UsageError
-from sttx_core.traces import SessionEnd, ToolResult, ToolUse, Trace
+from sttx_core.traces import SessionEnd, ToolResult, ToolUse, Trace, UserMessage
 
 _MOST_NAMED = 5
 
@@ -140,15 +141,37 @@ def _starts(voices: dict[str, list[Trace]]) -> dict[int, list[str]]:
     every = [trace for spoken in voices.values() for trace in spoken]
     calls = {trace.id: trace for trace in every if isinstance(trace, ToolUse) and trace.id}
     started: dict[str, Trace] = {}
+    answered: set[str] = set()
     for trace in every:
         if isinstance(trace, ToolResult) and trace.agent and trace.agent != trace.meta.agent:
             started.setdefault(trace.agent, calls.get(trace.id, trace))
+            answered.add(trace.id)
     starts: dict[int, list[str]] = {}
+    prompts = _prompts(every, answered)
     for agent in sorted((agent for agent in voices if agent), key=lambda agent: _first_time(voices[agent])):
-        at = started.get(agent) or _last_before(voices[""], _first_time(voices[agent]))
+        at = started.get(agent) or _asked(voices[agent], prompts)
+        at = at or _last_before(voices[""], _first_time(voices[agent]))
         if at is not None:
             starts.setdefault(id(at), []).append(agent)
     return starts
+
+
+def _prompts(traces: list[Trace], answered: set[str]) -> dict[str, list[Trace]]:
+    """The calls of which no result says whose it is, by the prompt that they give."""
+    prompts: dict[str, list[Trace]] = {}
+    for trace in traces:
+        if isinstance(trace, ToolUse) and trace.id not in answered:
+            prompt = trace.input.get("prompt") if isinstance(trace.input, dict) else None
+            if isinstance(prompt, str):
+                prompts.setdefault(prompt, []).append(trace)
+    return prompts
+
+
+def _asked(traces: list[Trace], prompts: dict[str, list[Trace]]) -> Trace | None:
+    """The first call left whose prompt a voice was told first."""
+    first = traces[0]
+    calls = prompts.get(first.text) if isinstance(first, UserMessage) else None
+    return calls.pop(0) if calls else None
 
 
 def _first_time(traces: list[Trace]) -> float:
