@@ -12,7 +12,7 @@ import pytest
 
 from sttx_ccsniff import Source, SourceReport
 from sttx_ccsniff.feeds import Shared
-from sttx_ccsniff.opencode import OpenCodeFeed
+from sttx_ccsniff.opencode import OpenCodeFeed, is_database
 from sttx_ccsniff.opencode_message import Message
 from sttx_core.checks import check_source
 from sttx_core.errors import SourceError
@@ -384,6 +384,13 @@ def test_a_path_with_odd_characters(tmp_path):
     store.user(store.session(), "one")
     store.open.close()
     assert [brief(trace) for trace in read(store)[0]] == ["user: one"]
+
+
+def test_a_database_is_told_by_its_first_bytes(store, tmp_path):
+    assert is_database(store.path)
+    (tmp_path / "x.db").write_bytes(b"SQLite format 2")
+    assert not is_database(tmp_path / "x.db")
+    assert not is_database(tmp_path / "absent.db")
 
 
 def problem(path: Path) -> str:

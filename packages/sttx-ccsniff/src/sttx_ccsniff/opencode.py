@@ -44,6 +44,15 @@ _START = (-(2**63), "")
 _DATA = f"CASE WHEN length(data) <= {MAX_LINE} THEN CAST(data AS BLOB) END"
 
 
+def is_database(path: Path) -> bool:
+    """Whether a file is a SQLite database, by its first bytes."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(HEADER)) == HEADER
+    except OSError:
+        return False
+
+
 class _Session(NamedTuple):
     id: str
     parent: str
