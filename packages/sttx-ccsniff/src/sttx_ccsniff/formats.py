@@ -63,6 +63,9 @@ FORMATS = [
 _PATIENCE = 100
 """Lines without a readable record after which a file is read as Claude Code's, and its damages counted."""
 
+_MOST_WAITING = 2**20
+"""Bytes of such lines after which the same is done: they are held until then."""
+
 
 def register(recognises: Callable[[dict[str, Any]], bool], parser: type[Parser]) -> None:
     """Let all that is opened from now on recognise one more format, before those that are known already.
@@ -138,7 +141,8 @@ class AutoParser:
         found = self._recognise(line)
         if found is not None:
             return self._begin(found)
-        return self._begin() if len(self._waiting) >= _PATIENCE else []
+        hopeless = len(self._waiting) >= _PATIENCE or sum(map(len, self._waiting)) > _MOST_WAITING
+        return self._begin() if hopeless else []
 
     def finish(self, tail: bytes) -> list[Trace]:
         """Take what stands after the last line end, which may be nothing."""

@@ -28,10 +28,10 @@ from sttx_core.errors import SourceError, UsageError
 from sttx_core.traces import Trace
 
 _PIECE = 2**20
-_ZSTD_PIECE = 2**16  # compressed: what becomes of it is held at once
+_ZSTD_PIECE = 2**8  # compressed: what becomes of it is held at once, at most 32,768 times as much, so 8 MiB
+_ZSTD_WINDOW = 2**27  # what a frame may ask for, in bytes: as much as `zstd` itself takes unasked
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _POLL_SECONDS = 0.1
-_TOGETHER = 16  # traces of a delivery, about: each costs a hand-over
 
 
 class LinePlace(NamedTuple):
@@ -92,7 +92,6 @@ class Lines:
 
     def feed(self, piece: bytes) -> Generator[Delivery, None, None]:
         """Take the next piece."""
-        found: list[Trace] = []
         lines = self._splitter.feed(piece)
         dropped = iter(self._splitter.dropped)
         before, gap = next(dropped, (-1, 0))
@@ -102,15 +101,12 @@ class Lines:
                 before, gap = next(dropped, (-1, 0))
             self._offset += len(line) + 1
             self._mark(line)
-            found += self._parser.feed(line)
-            if len(found) >= _TOGETHER:
-                yield self._delivery(found)
-                found = []
+            if line:
+                if traces := self._parser.feed(line):
+                yield self._delivery(traces)
         while before >= 0:
             self._pass_over(gap)
             before, gap = next(dropped, (-1, 0))
-        if found:
-            yield self._delivery(found)
 
     def finish(self, *, final: bool) -> Generator[Delivery, None, None]:
         """Take the end of what there is: for good, or until it grows."""
@@ -335,11 +331,13 @@ def _zstd_pieces(opened: io.BufferedReader) -> Iterator[bytes]:
     frame: Any = None
     while compressed := opened.read1(_ZSTD_PIECE):
         while compressed:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            frame = frame or zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
             try:
-                yield frame.decompress(compressed)
+                piece = frame.decompress(compressed)
             except zstandard.ZstdError as error:
                 raise OSError(str(error)) from error
+            if piece:
+                yield piece
             compressed = frame.unused_data
             frame = None if frame.eof else frame
     if frame is not None:
