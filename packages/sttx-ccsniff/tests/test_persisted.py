@@ -4,7 +4,6 @@ import os
 import pytest
 
 from sttx_ccsniff.claude_code import SessionParser
-from sttx_ccsniff.paths import session_folder
 from sttx_ccsniff.persisted import MOST_BYTES, persisted_output
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -94,11 +93,6 @@ def test_a_name_that_leads_elsewhere_is_not_followed(slug, record, tmp_path):
     results.rename(elsewhere)
     results.symlink_to(elsewhere)
     assert read(slug / "s.jsonl", line(record, "/x/b3f1.txt"))[1]["persisted output absent"] == 1
-
-
-@pytest.mark.parametrize("session", ["..", "../s", "a/b", "", ".", "s\0"])
-def test_a_session_that_is_no_plain_name_has_no_folder(session):
-    assert session_folder("/p/slug/agent-a1.jsonl", session) is None
 
 
 def test_a_very_long_output_is_read_in_part_and_the_rest_counted(slug, record):

@@ -1,7 +1,8 @@
 """What the path of one of Claude Code's session files says: session, sub-agent, project, folder beside it.
 
 A session is `<project's slug>/<session>.jsonl`. Its sub-agents are `agent-<id>.jsonl` under
-`<session>/subagents/`, and in earlier versions beside it. Nothing is opened here.
+`<session>/subagents/`, or under another sub-agent's folder there, and in earlier versions beside the session.
+Nothing is opened here.
 """
 
 import re
@@ -9,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 _AGENT_FILE = re.compile(r"agent-(.+)")
+_DEEPEST = 3  # folders from a sub-agent's file up to `subagents`
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
@@ -56,7 +58,10 @@ def session_folder(origin: str, session: str) -> PurePath | None:
 
 
 def _folder_of_sub_agents(path: PurePath) -> PurePath | None:
-    for parent in path.parents:
+    """The folder of the session under which a sub-agent's file is."""
+    if not _AGENT_FILE.fullmatch(path.name.split(".")[0]):
+        return None
+    for parent in path.parents[:_DEEPEST]:
         if parent.name == "subagents":
-            return parent.parent
+            return _folder_of_sub_agents(parent.parent) or parent.parent
     return None
