@@ -1,0 +1,271 @@
+"""Can a damaged session file crash, hang or bloat the reader?
+
+    python benchmarks/fuzz.py FOLDER [--files N] [--seed S] [--first K] [--limit-mb M] [--seconds T]
+
+Takes slices of the real session files under FOLDER, damages each in a few ways (bytes flipped, cut, glued,
+doubled, strewn with junk; fields given values of any other type; compressed, and damaged again) and reads
+it: through the parser in random pieces, every twentieth through the whole `open_source` with redaction.
+Every trace must be encodable, renderable and shallow, every record a trace or a count. Prints the counts; at
+the first failure prints the number that makes the same file again (`--first K --files 1`) and exits with 1. A
+file that takes longer than T seconds, or a process that grows by more than M megabytes, is a failure.
+"""
+
+import argparse
+import dataclasses
+import faulthandler
+import functools
+import gzip
+import json
+import math
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from sttx_ccsniff import open_source
+from sttx_ccsniff.formats import AutoParser
+from sttx_ccsniff.lines import LineSplitter
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_core.errors import SourceError
+from sttx_core.render import render
+from sttx_core.traces import Trace
+
+SLICE = 48 * 2**10
+DEEPEST = 70
+THROUGH_ALL = 20
+JUNK = (
+    b"\n", b"\r\n", b"\n\n", b"\0" * 16, b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"{", b"}", b'"',
+    b"\\", b"\\ud800", b"\\udc00\\ud800", b"\xed\xa0\x80", b"\xf0\x9f", b"[" * 3000, b'{"a":' * 3000,
+    b"9" * 6000, b"1e999", b"NaN", b"-0", b"# tailing...\n", b"\x1b[31m", b"<command-args>",
+    b"<system-reminder>", b"[", b'"type":["text"],',
+)  # fmt: skip
+ODD = (
+    None, True, False, 0, -1, 2**63, 10**30, 1e308, "", "x", " ", "\0", "\u2028", "a" * 5000,
+    "\U0001f600", [], {}, [[]], [None], [{}], [{"type": "text"}], [{"type": ["text"]}], {"type": {}},
+    {"": None}, [1, "a", {"b": []}], "2026-99-99T00:00:00Z", "0001-01-01T00:00:00+23:00",
+    "9999-12-31T23:59:59-23:00", "text", "tool_use", "tool_result", "../../x",
+)  # fmt: skip
+
+
+def slice_of(content: bytes, dice: random.Random) -> bytes:
+    """Some whole lines of a file; a line longer than a slice is cut."""
+    start = content.rfind(b"\n", 0, dice.randrange(len(content)) + 1) + 1
+    return content[start : start + dice.randrange(200, SLICE)]
+
+
+def damaged_bytes(data: bytes, dice: random.Random) -> bytes:
+    """Damage anywhere, without knowing what stands there."""
+    for _ in range(dice.choice((1, 1, 2, 4, 16))):
+        at = dice.randrange(len(data) + 1)
+        end = min(len(data), at + int(2 ** dice.uniform(0, 12)))
+        match dice.randrange(7):
+            case 0:
+                data = data[:at] + bytes((dice.randrange(256),)) + data[at + 1 :]
+            case 1:
+                data = data[:at] + data[end:]
+            case 2:
+                data = data[:at] + dice.choice(JUNK) + data[at:]
+            case 3:
+                data = data[:end] + data[at:end] + data[end:]
+            case 4:
+                data = data[:at] + dice.randbytes(end - at) + data[end:]
+            case 5:
+                data = data[:at] + data[at:].replace(b"\n", dice.choice((b"", b"\r\n", b"\0", b" ")), 2)
+            case _:
+                data = data[: max(at, 1)]
+    return data
+
+
+def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place inside a JSON value."""
+    yield here
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*here, key)
+        if isinstance(inner, (dict, list)) and len(here) < 40:
+            yield from places(inner, (*here, key))
+
+
+def damaged_records(data: bytes, dice: random.Random) -> bytes:
+    """Wrong types: places in records are given other values; some lines are doubled, some change places."""
+    lines = data.split(b"\n")
+    for _ in range(dice.choice((1, 2, 5, 20))):
+        number = dice.randrange(len(lines))
+        try:
+            record = orjson.loads(lines[number])
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(record, dict) and record:
+            *path, key = dice.choice(list(places(record))[1:])
+            inner = record
+            for step in path:
+                inner = inner[step]
+            inner[key] = nested(dice) if dice.random() < 0.1 else dice.choice(ODD)
+            lines[number] = json.dumps(record, ensure_ascii=dice.random() < 0.5).encode(
+                "utf-8", "surrogatepass"
+            )
+    if dice.random() < 0.3:
+        lines.insert(dice.randrange(len(lines)), dice.choice(lines))
+    return b"\n".join(lines)
+
+
+def nested(dice: random.Random) -> Any:
+    """A value nested deep enough to hurt, not so deep that the writer of this file is hurt."""
+    value: Any = "core"
+    for _ in range(dice.choice((70, 200, 260, 900))):
+        value = [value] if dice.random() < 0.5 else {"a": value}
+    return value
+
+
+def made(contents: list[bytes], dice: random.Random) -> bytes:
+    """One damaged file."""
+    data = slice_of(dice.choice(contents), dice)
+    kind = dice.randrange(4)
+    if kind != 0:
+        data = damaged_records(data, dice)
+    if kind != 1:
+        data = damaged_bytes(data, dice)
+    return data
+
+
+def check_trace(trace: Trace) -> None:
+    """What every consumer relies on."""
+    waiting: list[tuple[Any, int]] = [(trace, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        assert depth <= DEEPEST, "nested too deep for its consumers"
+        match value:
+            case str():
+                value.encode()
+            case float():
+                assert math.isfinite(value), "a number that JSON cannot hold"
+            case dict():
+                waiting += [(inner, depth + 1) for pair in value.items() for inner in pair]
+            case list():
+                waiting += [(inner, depth + 1) for inner in value]
+            case _ if dataclasses.is_dataclass(value):
+                waiting += [(getattr(value, each.name), depth + 1) for each in dataclasses.fields(value)]
+    render(trace).encode()
+
+
+def read_in_pieces(data: bytes, dice: random.Random) -> SourceReport:
+    """The parser alone, fed in random pieces."""
+    report = SourceReport(say=lambda said: None)
+    parser = AutoParser("/projects/orchard/s.jsonl", report, Seen())
+    splitter, traces, at = LineSplitter(), [], 0
+    while at < len(data):
+        size = dice.choice((1, 7, 1000, 65536, len(data)))
+        for line in splitter.feed(data[at : at + size]):
+            traces += parser.feed(line)
+        at += size
+    traces += parser.finish(splitter.finish())
+    for trace in traces:
+        check_trace(trace)
+    counts = report.skipped.total() + report.malformed.total()
+    assert report.records <= len(traces) + counts, "a record that is neither a trace nor a count"
+    report.traces["all"] = len(traces)
+    return report
+
+
+def read_through_all(data: bytes, dice: random.Random, folder: Path) -> SourceReport:
+    """The whole source, from a file that may be compressed and damaged once more."""
+    if dice.random() < 0.5:
+        data = gzip.compress(data)
+        if dice.random() < 0.5:
+            data = damaged_bytes(data, dice)
+    (folder / "s.jsonl").write_bytes(data)
+    with open_source(folder / "s.jsonl", say=lambda said: None) as source:
+        try:
+            for trace in source:
+                check_trace(trace)
+        except SourceError:
+            source.report.damaged("unreadable file")
+    json.dumps(source.cursor)
+    return source.report
+
+
+def peak_mb() -> float:
+    """Most memory that this process had, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+class TooSlow(Exception):
+    """One file took longer than allowed."""
+
+
+def alarmed(seconds: int) -> None:
+    """Let a hang be an exception; where even that cannot be raised, print where it hangs and end."""
+
+    def ring(_signal: int, _frame: object) -> None:
+        raise TooSlow
+
+    signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    faulthandler.dump_traceback_later(3 * seconds, exit=True)
+
+
+def attempt(work: Callable[[], SourceReport], seconds: int, total: Counter[str]) -> str:
+    """Read one file; return what went wrong, "" if nothing did."""
+    alarmed(seconds)
+    try:
+        report = work()
+    except Exception:  # noqa: BLE001  whatever it is, it is a finding
+        return traceback.format_exc()
+    finally:
+        signal.alarm(0)
+    total.update(records=report.records, traces=report.traces.total(), damages=report.malformed.total())
+    total.update(skipped=report.skipped.total(), repaired=report.noted.total())
+    return ""
+
+
+def main() -> int:
+    """Damage, read, count."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--files", type=int, default=10_000)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--first", type=int, default=0, help="number of the first file")
+    arguments.add_argument("--limit-mb", type=int, default=300)
+    arguments.add_argument("--seconds", type=int, default=20)
+    options = arguments.parse_args()
+    contents = [content for path in sorted(options.folder.rglob("*.jsonl")) if (content := path.read_bytes())]
+    if not contents:
+        print(f"no *.jsonl in {str(options.folder)!r}")
+        return 1
+    total: Counter[str] = Counter()
+    slowest, began, base = (0.0, 0), time.monotonic(), peak_mb()
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(options.first, options.first + options.files):
+            dice = random.Random(f"{options.seed}/{number}")
+            data = made(contents, dice)
+            start = time.monotonic()
+            if number % THROUGH_ALL:
+                work = functools.partial(read_in_pieces, data, dice)
+            else:
+                work = functools.partial(read_through_all, data, dice, Path(folder))
+            problem = attempt(work, options.seconds, total)
+            slowest = max(slowest, (time.monotonic() - start, number))
+            if not problem and peak_mb() - base > options.limit_mb:
+                problem = f"memory grew by {peak_mb() - base:.0f} MB"
+            if problem:
+                print(f"FAILED at file {number}: --seed {options.seed} --first {number} --files 1\n{problem}")
+                return 1
+            total.update(files=1, bytes=len(data))
+    faulthandler.cancel_dump_traceback_later()
+    print(", ".join(f"{name} {count:,}" for name, count in total.items()))
+    print(f"{time.monotonic() - began:.0f} s; slowest {slowest[0]:.2f} s (file {slowest[1]}); ", end="")
+    print(f"memory grew by {peak_mb() - base:.0f} MB; no failure")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
