@@ -101,8 +101,7 @@ class Lines:
                 before, gap = next(dropped, (-1, 0))
             self._offset += len(line) + 1
             self._mark(line)
-            if line:
-                if traces := self._parser.feed(line):
+            if line and (traces := self._parser.feed(line)):
                 yield self._delivery(traces)
         while before >= 0:
             self._pass_over(gap)
