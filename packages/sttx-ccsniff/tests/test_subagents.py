@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 
@@ -11,17 +10,6 @@ from sttx_ccsniff.claude_code import SessionParser
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_ccsniff.sidechains import Sidechains
-from sttx_core.render import render
-
-REAL = next(
-    (
-        folder / "shared" / "traces"
-        for folder in Path(__file__).parents
-        if (folder / "shared" / "traces").is_dir()
-    ),
-    None,
-)
-"""Sessions of others that lie beside a checkout on some machines, and are never part of it."""
 
 
 def said(origin, records):
@@ -128,51 +116,3 @@ def test_a_sub_agent_in_a_file_of_its_own(record, session_file, tmp_path, agent_
     assert (answer.agent, answer.id, answer.document) == ("a1", "t1", "s"), (
         "the call that started it is known"
     )
-
-
-# Real ones
-
-
-def documents_on_disk(path):
-    """Each record's uuid with the voice that it names itself, read with the standard library alone."""
-    voices = {}
-    for raw in path.read_bytes().splitlines():
-        try:
-            one = json.loads(raw)
-        except ValueError:
-            continue
-        if isinstance(one, dict) and one.get("uuid"):
-            side = one.get("isSidechain") is True
-            voices.setdefault(one["uuid"], (one.get("sessionId"), one.get("agentId") or side))
-    return voices
-
-
-@pytest.mark.skipif(REAL is None, reason="no folder of real sessions beside this checkout")
-def test_in_real_sessions_every_word_is_its_speakers():
-    assert REAL is not None
-    spoken = 0
-    for path in sorted(REAL.rglob("*.jsonl")):
-        voices = documents_on_disk(path)
-        with open_source(path, follow=False, say=lambda message: None) as source:
-            for trace in source:
-                if not render(trace):
-                    continue
-                session, voice = voices[trace.meta.uid.partition("#")[0]]
-                assert trace.meta.session == session
-                named = trace.meta.agent if isinstance(voice, str) else bool(trace.meta.agent)
-                assert named == voice, path.name
-                assert trace.meta.parent == (session if voice else "")
-                spoken += bool(voice)
-    assert spoken > 500
-
-
-@pytest.mark.skipif(REAL is None, reason="no folder of real sessions beside this checkout")
-def test_in_real_sessions_early_sub_agents_are_as_many_as_their_first_records():
-    assert REAL is not None
-    for path in sorted(REAL.rglob("*.jsonl")):
-        records = [json.loads(raw) for raw in path.read_bytes().splitlines() if b'"isSidechain":true' in raw]
-        early = [one for one in records if not one.get("agentId")]
-        roots = [one for one in early if not one.get("parentUuid")]
-        with open_source(path, follow=False, say=lambda message: None) as source:
-            agents = {trace.meta.agent for trace in source if trace.meta.agent.startswith("sidechain")}
-        assert agents == {f"sidechain-{one['uuid'][:8]}" for one in roots}, path.name

@@ -1,0 +1,151 @@
+"""Sessions of strangers, which lie beside a checkout on some machines and are never part of it.
+
+What is held here holds of any session; the invented ones in `test-data` are the same tests' everyday food.
+"""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sttx_ccsniff import dump_trace, load_trace, open_source
+from sttx_ccsniff.claude_code import SessionParser
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_core.render import render
+from sttx_core.traces import Other, trace_type
+
+REAL = next(
+    (
+        folder / "shared" / "traces"
+        for folder in Path(__file__).parents
+        if (folder / "shared" / "traces").is_dir()
+    ),
+    None,
+)
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Return their files."""
+    if REAL is None:
+        pytest.skip("no folder of real sessions beside this checkout")
+    return sorted(REAL.rglob("*.jsonl"))
+
+
+def objects(line):
+    """Every JSON object on a line, read by the standard library alone."""
+    text, decoder = line.decode("utf-8", "replace").strip(), json.JSONDecoder(strict=False)
+    while text:
+        value, end = decoder.raw_decode(text)
+        yield value
+        text = text[end:].strip()
+
+
+def blocks_on_disk(path):
+    """Count the blocks of each type, each uuid once."""
+    seen, count = set(), Counter()
+    for line in path.read_bytes().split(b"\n"):
+        for one in objects(line):
+            if one.get("uuid") and one["uuid"] in seen:
+                continue
+            seen.add(one.get("uuid"))
+            content = (one.get("message") or {}).get("content")
+            count.update(block["type"] for block in (content if isinstance(content, list) else ()))
+    return count
+
+
+def test_no_tool_call_and_no_thought_is_lost(real):
+    for path in real:
+        count = blocks_on_disk(path)
+        with open_source(path, follow=False, redact=False) as source:
+            types = Counter(trace_type(trace) for trace in source)
+        assert types["tool_use"] == count["tool_use"] + count["server_tool_use"], path.name
+        assert types["tool_result"] == count["tool_result"], path.name
+        assert types["thinking"] + source.report.skipped["empty thinking"] == count["thinking"], path.name
+        assert not source.report.malformed, path.name
+
+
+def test_nothing_is_unknown(real):
+    with open_source([str(path) for path in real], follow=False, redact=False) as source:
+        assert [trace.kind for trace in source if isinstance(trace, Other)] == []
+
+
+def test_a_message_is_paid_for_once(real):
+    """The most that any line of a message says, by the model that wrote it."""
+    most = {}
+    for path in real:
+        for line in path.read_bytes().split(b"\n"):
+            for one in objects(line):
+                message = one.get("message") or {}
+                if one["type"] == "assistant" and "usage" in message and message["model"] != "<synthetic>":
+                    key = (message["model"], message["id"])
+                    most[key] = max(most.get(key, 0), message["usage"]["output_tokens"])
+    wanted = Counter()
+    for (model, _), tokens in most.items():
+        wanted[model] += tokens
+    with open_source([str(path) for path in real], follow=False, redact=False) as source:
+        list(source)
+    assert {model: tokens["output_tokens"] for model, tokens in source.report.usage.items()} == wanted
+
+
+def test_traces_come_back_from_json_as_they_were(real):
+    with open_source([str(path) for path in real], follow=False) as source:
+        for trace in source:
+            assert load_trace(dump_trace(trace)) == trace
+
+
+def test_a_parser_may_be_replaced_at_any_line(real):
+    for path in real:
+        lines, report = path.read_bytes().split(b"\n"), SourceReport()
+        whole, seen = SessionParser(str(path), report, Seen()), Seen()
+        state = SessionParser(str(path), report, seen).state()
+        for line in lines:
+            parser = SessionParser(str(path), report, seen)
+            parser.restore(json.loads(json.dumps(state)))
+            wanted = whole.feed(line)
+            assert parser.feed(line) == wanted
+            state = parser.state()
+        assert json.dumps(state) == json.dumps(whole.state())
+
+
+def documents_on_disk(path):
+    """Each record's uuid with the voice that it names itself, read with the standard library alone."""
+    voices = {}
+    for raw in path.read_bytes().splitlines():
+        try:
+            one = json.loads(raw)
+        except ValueError:
+            continue
+        if isinstance(one, dict) and one.get("uuid"):
+            side = one.get("isSidechain") is True
+            voices.setdefault(one["uuid"], (one.get("sessionId"), one.get("agentId") or side))
+    return voices
+
+
+def test_every_word_is_its_speakers(real):
+    spoken = 0
+    for path in real:
+        voices = documents_on_disk(path)
+        with open_source(path, follow=False, say=lambda message: None) as source:
+            for trace in source:
+                if not render(trace):
+                    continue
+                session, voice = voices[trace.meta.uid.partition("#")[0]]
+                assert trace.meta.session == session
+                named = trace.meta.agent if isinstance(voice, str) else bool(trace.meta.agent)
+                assert named == voice, path.name
+                assert trace.meta.parent == (session if voice else "")
+                spoken += bool(voice)
+    assert spoken > 500
+
+
+def test_early_sub_agents_are_as_many_as_their_first_records(real):
+    for path in real:
+        records = [json.loads(raw) for raw in path.read_bytes().splitlines() if b'"isSidechain":true' in raw]
+        early = [one for one in records if not one.get("agentId")]
+        roots = [one for one in early if not one.get("parentUuid")]
+        with open_source(path, follow=False, say=lambda message: None) as source:
+            agents = {trace.meta.agent for trace in source if trace.meta.agent.startswith("sidechain")}
+        assert agents == {f"sidechain-{one['uuid'][:8]}" for one in roots}, path.name
