@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from sttx_ccsniff.redact.shapes import is_password, is_password_name, is_random_secret, is_secret_name
 
+_MOST_NESTED = 4
 _STEMS = (b"pass", b"pwd", b"secret", b"token", b"key", b"credential")
 _BEFORE = re.compile(r"[A-Za-z0-9_.-]{0,60}\Z")
 # What follows the stem: the rest of the name, its quote, an operator, and where the value begins.
@@ -44,43 +45,48 @@ def find(text: str, low: bytes) -> Iterator[tuple[int, int, str]]:
     """
     for stem in _STEMS:
         at = low.find(stem)
+        refused, until = 0, 0  # values looked at in vain, and where the last of them ends
         while at >= 0:
             end = at + len(stem)
             operator = _OPERATOR.match(text, end)
-            if operator and (span := _value(text, at, operator)):
-                yield (*span, text[slice(*span)])
-                end = span[1]
+            value, is_secret = _value(text, at, operator) if operator else (None, False)
+            if value and is_secret:
+                yield (*value.span(), value[0])
+                end = value.end()
+            elif value:
+                # A text that is nothing but assignments to assignments must not be judged from each of them.
+                refused = refused + 1 if at < until else 0
+                until = max(until, value.end())
+                end = until if refused > _MOST_NESTED else end
             at = low.find(stem, end)
 
 
-def _value(text: str, at: int, operator: re.Match[str]) -> tuple[int, int] | None:
-    """Return where the value is, if the name is a secret's and the value looks like one."""
+def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] | None, bool]:
+    """Return the value, if the name is a secret's, and whether it looks like one."""
     before = _BEFORE.search(text, max(0, at - 60), at)
     start = before.start() if before else at
     name = text[start : operator.end("rest")]
     if not is_secret_name(name):
-        return None
+        return None, False
     if operator["space"] is not None and not name.startswith("--"):
-        return None
+        return None, False
     if operator["close"] is not None and text[start - 1 : start] != "<":
-        return None
+        return None, False
     quote = operator["quote"]
     if quote:
         return _judged(_QUOTED[quote].match(text, operator.end()), name, chosen=True)
     if name.startswith("--"):
         return _judged(_WORD.match(text, operator.end()), name, chosen=True)
     on_its_own = _LINE_START.search(text, max(0, start - 40), start) is not None
-    if on_its_own and (span := _judged(_TO_LINE_END.match(text, operator.end()), name, chosen=True)):
-        return span
+    if on_its_own and (found := _judged(_TO_LINE_END.match(text, operator.end()), name, chosen=True))[1]:
+        return found
     return _judged(_BARE.match(text, operator.end()), name, chosen=operator["close"] is not None)
 
 
-def _judged(value: re.Match[str] | None, name: str, *, chosen: bool) -> tuple[int, int] | None:
-    """Return the value's place if it is a secret; `chosen`: it stands so that it is no variable."""
+def _judged(value: re.Match[str] | None, name: str, *, chosen: bool) -> tuple[re.Match[str] | None, bool]:
+    """Return a value and whether it is a secret; `chosen`: it stands so that it is no variable."""
     if value is None:
-        return None
+        return None, False
     secret = value[0]
     weak = chosen and (is_password_name(name) or name.lower().endswith("secret"))
-    if is_password(secret) if weak else is_random_secret(secret):
-        return value.span()
-    return None
+    return value, is_password(secret) if weak else is_random_secret(secret)

@@ -122,7 +122,7 @@ GENERIC_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="azure-client-secret",
-        regex=r"(?<![\w~-])[A-Za-z0-9_~.-]{3}\dQ~[A-Za-z0-9_~.-]{31,34}(?![\w~-])",
+        regex=r"(?:(?<![\w~-])|(?<=[0-9;]m))[A-Za-z0-9_~.-]{3}\dQ~[A-Za-z0-9_~.-]{31,34}(?![\w~-])",
         keywords=("q~",),
         back=4,
         entropy=3.0,

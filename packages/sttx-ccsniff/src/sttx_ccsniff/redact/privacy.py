@@ -30,7 +30,7 @@ EMAIL = Rule(
     regex="",
     label="email",
     about="E-mail addresses",
-    form="RFC 5322, unquoted; not roles such as `noreply@`, `git@`, `info@`, nor domains reserved for examples (RFC 2606)",
+    form="RFC 5322, unquoted; not `git@`, `info@` and other roles, nor domains for examples (RFC 2606)",
 )
 IP = Rule(
     name="ip-address",
@@ -81,8 +81,8 @@ _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,6}([A-Za-z]{2,24})(?![\w(]|\.\w)"
 )
 _ROLE_NAMES = """
-git noreply no-reply donotreply do-not-reply hg svn user username you your-email email test tester info support
-hello contact admin security sales team help foo bar
+git noreply no-reply donotreply do-not-reply hg svn user username you your-email email test tester info
+support hello contact admin security sales team help foo bar
 """
 _ROLES = frozenset(_ROLE_NAMES.split())
 _EXAMPLES = re.compile(r"(?:.*\.)?(?:example\.\w+|test|invalid|localhost|example|local)$", re.IGNORECASE)

@@ -132,4 +132,4 @@ def is_field_secret(value: str) -> bool:
     """
     if len(value) < 4 or is_stand_in(value) or any(map(str.isspace, value)):
         return False
-    return is_password(value) or _is_random(value) or not _CODE.match(value)
+    return is_password(value) or _is_random(value) or value.isalnum() or not _CODE.match(value)
