@@ -1,7 +1,9 @@
 """OpenCode's store: what becomes of its messages, each delivered once, with nothing written."""
 
+import itertools
 import json
 import os
+import random
 import sqlite3
 import time
 from collections import Counter
@@ -338,6 +340,41 @@ def test_it_keeps_what_core_asks_of_a_source(store):
             store.agent(session, "yes", tool(f"{session} {number}"))
     check_source(lambda cursor: Source([OpenCodeFeed(store.path)], cursor=cursor))
     check_source(lambda cursor: Source([OpenCodeFeed(store.path)], cursor=cursor, capacity=1))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_runs_that_are_cut_anywhere_deliver_each_thing_once(store, seed):
+    rng = random.Random(seed)
+    sessions, had, cursor = [store.session()], [], None
+    running: dict[str, tuple[str, int]] = {}
+    for number in range(30):
+        store.clock = int(time.time() * 1000) - 60_000 + number
+        session = rng.choice(sessions)
+        match rng.randrange(6):
+            case 0:
+                sessions.append(store.session(rng.choice([None, session])))
+            case 1 if session not in running:
+                running[session] = store.agent(session, done=False), number
+            case 2 if session in running:
+                name, begun = running.pop(session)
+                store.part(session, name, tool(f"call {begun}"))
+                store.change(name, {"role": "assistant", "time": {"created": begun, "completed": begun + 1}})
+            case 3 if session not in running:
+                store.agent(session, f"answer {number}", tool(f"call {number}"), "and more")
+            case _:
+                store.user(session, f"prompt {number}")
+        with Source([OpenCodeFeed(store.path)], cursor=cursor, redact=False) as source:
+            had += itertools.islice(source, rng.randrange(6))
+            cursor = json.loads(json.dumps(source.cursor))
+    rest, _, _ = read(store, cursor)
+    had += rest
+    whole, _, _ = read(store)
+    assert len({trace.meta.uid for trace in had}) == len(had)
+    for session in sessions:
+        origin = f"{store.path}#{session}"
+        assert [one for one in had if one.meta.origin == origin] == [
+            one for one in whole if one.meta.origin == origin
+        ]
 
 
 def test_a_store_is_never_written_to(store, tmp_path):
