@@ -1,6 +1,8 @@
 """Other agents' files through the front door: recognised by content, resumed, and formats from outside."""
 
+import itertools
 import json
+import random
 from typing import Any
 
 import pytest
@@ -71,6 +73,30 @@ def test_a_rollout_beside_claude_codes_sessions(session_file, record):
         traces = list(source)
     assert source.report.formats == {"codex": 1, "claude-code": 1}
     assert len(traces) == 62
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_that_are_cut_anywhere_deliver_each_item_once(tmp_path, seed):
+    rng = random.Random(seed)
+    fork = [{**META, "payload": {"id": "f", "forked_from_id": "t"}}, META, *ROLLOUT[1:20]]
+    fork += [item("function_call", name="shell", arguments="{}", call_id=f"f{number}") for number in range(9)]
+    contents = [b"".join(json.dumps(line).encode() + b"\n" for line in lines) for lines in (ROLLOUT, fork)]
+    had, cursor = [], None
+    for number, content in enumerate(contents):
+        path = tmp_path / f"{number}.jsonl"
+        at = 0
+        while at < len(content):
+            more = rng.randrange(1, 2500)
+            with path.open("ab") as file:
+                file.write(content[at : at + more])
+            at += more
+            with open_source(tmp_path, cursor=cursor) as source:
+                had += itertools.islice(source, rng.randrange(12))
+                cursor = json.loads(json.dumps(source.cursor))
+    with open_source(tmp_path, cursor=cursor) as source:
+        had += source
+    assert [trace.meta.uid for trace in had if trace.meta.session == "t"] == [f"t:{n}" for n in range(2, 62)]
+    assert [trace.meta.uid for trace in had if trace.meta.session == "f"] == [f"f:{n}" for n in range(22, 31)]
 
 
 def test_a_format_from_outside_comes_first(known_formats):
