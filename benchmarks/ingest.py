@@ -1,14 +1,21 @@
-"""Are the counts exact on every file, and how fast is it?
+"""Are the counts exact on every file, how fast is it, and does memory stay flat?
 
-    python benchmarks/ingest.py FOLDER [--repeat N]
+    python benchmarks/ingest.py FOLDER [--repeat N] [--ccsniff] [--gigabyte]
 
 Counts tool calls and results in each file with the standard library alone, and compares with what
-`open_source` delivers. Then measures, on one core and best of N: JSON alone, lines parsed to traces, and the
-whole source with its thread, queue and report. Exits with 1 if any file differs.
+`open_source` delivers. Then measures, on one core and best of N: JSON alone, lines parsed to traces, the
+redactor alone, and the whole source with its thread, queue and report, without and with redaction. With
+`--ccsniff`, the pinned ccsniff's own watcher over the same folder in the same run. With `--gigabyte`, a
+process of its own reads a gigabyte of these sessions (repeated, each time under new ids) from a pipe, and the
+peak of its memory after a tenth is compared with that at the end. Exits with 1 if any file differs.
+
+The machine decides about MB/s: the column behind them says what part of JSON alone that is.
 """
 
 import argparse
 import json
+import re
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -18,11 +25,15 @@ from pathlib import Path
 import orjson
 
 from sttx_ccsniff import open_source
+from sttx_ccsniff.ccsniff import shim_command
 from sttx_ccsniff.formats import AutoParser
+from sttx_ccsniff.redact import Redactor
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
-from sttx_core.traces import trace_type
+from sttx_core.traces import Trace, trace_type
 
+GIGABYTE = 10**9
+IDS = re.compile(rb'("(?:uuid|parentUuid|sessionId|agentId)":"|toolu_|"id":"msg_)')
 USES = ("tool_use", "server_tool_use", "mcp_tool_use")
 
 
@@ -62,7 +73,7 @@ def on_disk(path: Path) -> tuple[int, int, int]:
 
 def delivered(path: Path) -> tuple[int, int, int]:
     """The same three numbers as our source gives them."""
-    with open_source(path) as source:
+    with open_source(path, redact=False) as source:
         types = Counter(trace_type(trace) for trace in source)
     return types["tool_use"], types["tool_result"], source.report.skipped["duplicate uuid"]
 
@@ -103,43 +114,119 @@ def parse_json(lines: list[bytes]) -> None:
             continue
 
 
-def parse_traces(contents: dict[str, list[bytes]]) -> None:
+def parse_traces(contents: dict[str, list[bytes]]) -> list[Trace]:
     """Lines to typed traces, without thread and queue."""
     seen, report = Seen(), SourceReport(say=lambda said: None)
+    traces: list[Trace] = []
     for name, lines in contents.items():
         parser = AutoParser(name, report, seen)
         for line in lines:
-            parser.feed(line)
-        parser.finish(b"")
+            traces += parser.feed(line)
+        traces += parser.finish(b"")
+    return traces
 
 
-def read_source(folder: Path) -> None:
+def redact_all(traces: list[Trace]) -> None:
+    """What redaction adds, by a redactor that has met none of it."""
+    redactor = Redactor()
+    for trace in traces:
+        redactor.redact(trace)
+
+
+def read_source(folder: Path, *, redact: bool) -> None:
     """All of it: finding, reading, parsing, queue, report."""
-    with open_source(folder, say=lambda said: None) as source:
+    with open_source(folder, say=lambda said: None, redact=redact) as source:
         for _ in source:
             pass
+
+
+def measure(folder: Path, files: list[Path], repeat: int, *, with_ccsniff: bool) -> None:
+    """Print the table of speeds."""
+    contents = {str(path): path.read_bytes().split(b"\n") for path in files}
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    traces = parse_traces(contents)
+    json_alone = best(repeat, lambda: [parse_json(lines) for lines in contents.values()])
+
+    def row(name: str, seconds: float) -> None:
+        rate, part = megabytes / seconds, json_alone / seconds
+        print(f"{name:34} {rate:7.1f} MB/s  {part:5.0%}  ({megabytes:.1f} MB in {seconds:.3f} s)")
+
+    row("JSON alone (orjson)", json_alone)
+    row("lines to traces", best(repeat, lambda: parse_traces(contents)))
+    row("redactor alone", best(repeat, lambda: redact_all(traces)))
+    row("whole source, without redaction", best(repeat, lambda: read_source(folder, redact=False)))
+    row("whole source, with redaction", best(repeat, lambda: read_source(folder, redact=True)))
+    if with_ccsniff:
+        for name, run in ccsniff(folder, repeat).items():
+            row(f"ccsniff: {name}", run["seconds"])
+
+
+def ccsniff(folder: Path, repeat: int) -> dict[str, dict[str, float]]:
+    """The seconds of ccsniff's own watcher: raw lines, and its events."""
+    node, _, library, *_ = shim_command(folder, print)
+    script = Path(__file__).with_name("ccsniff_raw.mjs")
+    command = [node, str(script), str(library), str(folder), str(repeat)]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+def peak_mb() -> float:
+    """The most memory that this process had, in MB; of this program alone, not of the one that started it."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
+
+
+def read_a_pipe(*, redact: bool) -> None:
+    """Read standard input to its end; print the peak of memory after each tenth of a gigabyte."""
+    peaks, traces = [peak_mb()], 0
+    with open_source("-", say=lambda said: None, redact=redact) as source:
+        for _ in source:
+            traces += 1
+            if source.report.bytes_read >= len(peaks) * GIGABYTE / 10:
+                peaks.append(peak_mb())
+    print(json.dumps({"peaks": [*peaks, peak_mb()], "traces": traces, "bytes": source.report.bytes_read}))
+
+
+def gigabyte(files: list[Path], *, redact: bool) -> None:
+    """Write a gigabyte of sessions, no two alike, into a process that reads them, and print its memory."""
+    once = b"".join(path.read_bytes().rstrip(b"\n") + b"\n" for path in files)
+    arguments = ["--read-a-pipe", *(["--redact"] if redact else [])]
+    command = [sys.executable, __file__, *arguments]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as reader:
+        assert reader.stdin and reader.stdout
+        for number in range(-(-GIGABYTE // len(once))):
+            reader.stdin.write(IDS.sub(rb"\g<1>%x-" % number, once))
+        reader.stdin.close()
+        told = json.loads(reader.stdout.read())
+    seconds, (first, tenth, *_, last) = time.perf_counter() - start, told["peaks"]
+    print(
+        f"a gigabyte {'with' if redact else 'without'} redaction: {told['traces']:,} traces of "
+        f"{told['bytes'] / 1e6:.0f} MB in {seconds:.0f} s; peak memory {first:.0f} MB at the start, "
+        f"{tenth:.0f} MB after a tenth, {last:.0f} MB at the end ({last / tenth - 1:+.1%})"
+    )
 
 
 def main() -> int:
     """Compare and measure."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("folder", type=Path, nargs="?")
     arguments.add_argument("--repeat", type=int, default=5)
+    arguments.add_argument("--ccsniff", action="store_true", help="measure ccsniff's watcher, too")
+    arguments.add_argument("--gigabyte", action="store_true", help="measure memory over a gigabyte")
+    arguments.add_argument("--redact", action="store_true", help="redact in --gigabyte")
+    arguments.add_argument("--read-a-pipe", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
-    files = sorted(options.folder.rglob("*.jsonl"))
+    if options.read_a_pipe:
+        read_a_pipe(redact=options.redact)
+        return 0
+    files = sorted(options.folder.rglob("*.jsonl")) if options.folder else []
     if not files:
         print(f"no *.jsonl in {str(options.folder)!r}")
         return 1
     wrong = exact(files)
-    contents = {str(path): path.read_bytes().split(b"\n") for path in files}
-    megabytes = sum(path.stat().st_size for path in files) / 1e6
-    for name, work in (
-        ("JSON alone (orjson)", lambda: [parse_json(lines) for lines in contents.values()]),
-        ("lines to traces", lambda: parse_traces(contents)),
-        ("whole source", lambda: read_source(options.folder)),
-    ):
-        seconds = best(options.repeat, work)
-        print(f"{name:20} {megabytes / seconds:7.1f} MB/s  ({megabytes:.1f} MB in {seconds:.3f} s)")
+    measure(options.folder, files, options.repeat, with_ccsniff=options.ccsniff)
+    if options.gigabyte:
+        gigabyte(files, redact=options.redact)
     return 1 if wrong else 0
 
 
