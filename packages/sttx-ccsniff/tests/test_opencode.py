@@ -14,7 +14,7 @@ import pytest
 
 from sttx_ccsniff import Source, SourceReport
 from sttx_ccsniff.feeds import Shared
-from sttx_ccsniff.opencode import OpenCodeFeed, is_database
+from sttx_ccsniff.opencode import OpenCodeFeed, is_database, written
 from sttx_ccsniff.opencode_message import Message
 from sttx_core.checks import check_source
 from sttx_core.errors import SourceError
@@ -428,6 +428,14 @@ def test_a_database_is_told_by_its_first_bytes(store, tmp_path):
     (tmp_path / "x.db").write_bytes(b"SQLite format 2")
     assert not is_database(tmp_path / "x.db")
     assert not is_database(tmp_path / "absent.db")
+
+
+def test_what_was_written_last_stands_in_the_journal(store):
+    before = written(store.path)
+    store.session()
+    assert written(store.path) > before
+    store.open.close()
+    assert written(store.path) == (0, 0)
 
 
 def problem(path: Path) -> str:

@@ -53,6 +53,15 @@ def is_database(path: Path) -> bool:
         return False
 
 
+def written(path: Path) -> tuple[int, int]:
+    """Size and time, in nanoseconds, of what was written to a database last: its journal; 0 if it has none."""
+    try:
+        status = os.stat(f"{path}-wal")
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
 class _Session(NamedTuple):
     id: str
     parent: str
