@@ -54,7 +54,7 @@ def is_database(path: Path) -> bool:
 
 
 def written(path: Path) -> tuple[int, int]:
-    """Size and time, in nanoseconds, of what was written to a database last: its journal; 0 if it has none."""
+    """Size and time, in nanoseconds, of what was written to a database last: its journal, if it has one."""
     try:
         status = os.stat(f"{path}-wal")
     except OSError:
