@@ -61,9 +61,7 @@ class Changes:
         if not self._scan_due:
             return None
         told = self._poll() if self._watcher is None else self._notified()
-        if told is not None and not told and time.monotonic() >= self._scan_due:
-            return None
-        return told
+        return None if time.monotonic() >= self._scan_due else told
 
     def scanned(self, seconds: float) -> None:
         """Be told that everything was looked at, and how long that took."""

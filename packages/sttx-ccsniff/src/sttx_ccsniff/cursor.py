@@ -1,16 +1,17 @@
 """How far a source's consumer has got: what a checkpoint keeps, so that nothing is lost or delivered twice.
 
 The reader runs ahead of the consumer by what waits in the queue. A `Ledger` knows only what was delivered:
-for each origin (a file or stream) the place after its last delivery, how many traces of the next one were
-taken already, and the memory of uuids as far as that. It does not know what a place is: feeds do.
+for each origin (a file or stream) the place after its last delivery, the uids of what was taken of the next
+one already, and the memory of uuids as far as that. It does not know what a place is: feeds do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sttx_ccsniff.seen import Remembered, Seen
 from sttx_core.errors import CheckpointError
+from sttx_core.traces import Trace
 
 VERSION = 1
 """Of a cursor's form."""
@@ -26,17 +27,18 @@ class Advance(NamedTuple):
         origin: The file or stream.
         place: Where to go on in it; None if it is gone.
         remembered: What the reader's memory took in on the way.
+        had: Uids of its traces that an earlier run took.
     """
 
     origin: str
     place: Place
     remembered: Remembered | None
+    had: Collection[str] = ()
 
 
 @dataclass
 class _Entry:
     place: Place = None
-    part: int = 0
     traces: int = 0
 
 
@@ -53,6 +55,8 @@ class Ledger:
     def __init__(self, cursor: Mapping[str, Any] | None = None) -> None:
         self.seen = Seen()
         self._entries: dict[str, _Entry] = {}
+        self._begun: set[str] = set()
+        self._taken: list[str] = []
         if cursor:
             self._load(cursor)
 
@@ -60,34 +64,37 @@ class Ledger:
         """Return where each origin stands."""
         return {name: entry.place for name, entry in self._entries.items() if entry.place is not None}
 
-    def parts(self) -> dict[str, int]:
-        """Return how many traces after its place were taken already, of each origin where some were."""
-        return {name: entry.part for name, entry in self._entries.items() if entry.part}
+    def begun(self) -> set[str]:
+        """Return the uids of what was taken of a delivery that was not taken whole."""
+        return set(self._begun)
 
-    def took(self, origin: str) -> None:
+    def took(self, trace: Trace) -> None:
         """Note that a trace was delivered."""
-        entry = self._entries.setdefault(origin, _Entry())
-        entry.part += 1
+        entry = self._entries.setdefault(trace.meta.origin, _Entry())
         entry.traces += 1
+        self._taken.append(trace.meta.uid)
+        self._begun.add(trace.meta.uid)
 
     def advance(self, advance: Advance) -> None:
         """Note that a whole delivery was."""
         if advance.remembered is not None:
             self.seen.follow(advance.remembered)
+        self._begun.difference_update(self._taken, advance.had)
+        self._taken.clear()
         if advance.place is None:
             self._entries.pop(advance.origin, None)
             return
         entry = self._entries.setdefault(advance.origin, _Entry())
-        entry.place, entry.part = advance.place, 0
+        entry.place = advance.place
 
     def cursor(self) -> dict[str, Any]:
         """Return all of it, JSON-able."""
         return {
             "version": VERSION,
             "origins": {
-                name: {"place": entry.place, "part": entry.part, "traces": entry.traces}
-                for name, entry in self._entries.items()
+                name: {"place": entry.place, "traces": entry.traces} for name, entry in self._entries.items()
             },
+            "begun": sorted(self._begun),
             "seen": self.seen.state_dict(),
         }
 
@@ -99,9 +106,10 @@ class Ledger:
             )
         try:
             self._entries = {
-                name: _Entry(entry["place"], int(entry["part"]), int(entry["traces"]))
+                name: _Entry(entry["place"], int(entry["traces"]))
                 for name, entry in cursor["origins"].items()
             }
+            self._begun = set(map(str, cursor["begun"]))
             self.seen.load_state_dict(cursor["seen"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"this cursor is damaged ({error!r}): start anew") from error

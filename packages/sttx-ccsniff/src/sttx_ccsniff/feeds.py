@@ -16,7 +16,7 @@ from sttx_core.traces import Trace
 
 
 class Delivery(NamedTuple):
-    """Traces that were read together.
+    """The traces of one record, and what is true once they were taken.
 
     Attributes:
         origin: The file or stream they came from.
@@ -40,6 +40,7 @@ class Shared:
         places: Where each origin stands, from an earlier run and kept up to date by the feeds.
         files: Which origin a file, by device and inode, was read as, so that none is read by two ways to it.
         recognised: Origins whose format was counted.
+        begun: Uids of the traces that an earlier run took of a delivery that it did not take whole.
         since: Unix seconds; what is older is passed over.
     """
 
@@ -49,6 +50,7 @@ class Shared:
     places: dict[str, Place] = field(default_factory=dict)
     files: dict[tuple[int, int], str] = field(default_factory=dict)
     recognised: set[str] = field(default_factory=set)
+    begun: set[str] = field(default_factory=set)
     since: float = 0.0
 
 

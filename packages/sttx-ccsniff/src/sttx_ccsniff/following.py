@@ -44,7 +44,7 @@ class FileFeed:
         """
         try:
             status = self._path.stat()
-            moved = _claim((status.st_dev, status.st_ino), self.origin, shared)
+            moved = claim((status.st_dev, status.st_ino), self.origin, shared)
             if moved is None:
                 shared.report.skip("file already read")
                 return
@@ -181,7 +181,7 @@ def _is_old(path: Path, shared: Shared) -> bool:
         return False
 
 
-def _claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delivery] | None:
+def claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delivery] | None:
     """Make a file this origin's; None if it is read by another way to it already.
 
     A way that is no more does not count: then the file was renamed, and its place comes along.

@@ -114,7 +114,7 @@ class Source:
         self._handover: Handover[_Item] = Handover(capacity)
         self._taken: deque[_Item] = deque()
         shared = _shared(self._ledger, self.report, since)
-        reader = _Reader(feeds, shared, self._handover, self._ledger.parts(), _redactor(redact, self.report))
+        reader = _Reader(feeds, shared, self._handover, _redactor(redact, self.report))
         self._thread = threading.Thread(target=reader.run, name="sttx-source", daemon=True)
         self._finish = weakref.finalize(self, _shut, feeds, shared, self._handover, self._thread)
 
@@ -131,7 +131,7 @@ class Source:
             raise StopIteration
         trace, advance = self._taken.popleft()
         assert trace is not None
-        self._ledger.took(trace.meta.origin)
+        self._ledger.took(trace)
         if advance is not None:
             self._ledger.advance(advance)
         self.report.delivered(trace)
@@ -189,11 +189,9 @@ class _Reader:
         feeds: Sequence[Feed],
         shared: Shared,
         handover: Handover[_Item],
-        parts: dict[str, int],
         redactor: Redactor | None,
     ) -> None:
         self._feeds, self._shared, self._handover = feeds, shared, handover
-        self._parts = parts
         self._redactor = redactor
 
     def run(self) -> None:
@@ -212,24 +210,27 @@ class _Reader:
 
     def _items(self, delivery: Delivery) -> list[_Item]:
         """Pair the last trace of a delivery with what is true once it was taken."""
-        advance = Advance(delivery.origin, delivery.place, self._shared.seen.take_journal())
-        traces = self._wanted(delivery) if delivery.traces else []
+        begun = self._shared.begun
+        had = begun and {trace.meta.uid for trace in delivery.traces if trace.meta.uid in begun}
+        traces = self._wanted(delivery, had) if delivery.traces else []
+        advance = Advance(delivery.origin, delivery.place, self._shared.seen.take_journal(), had)
         if not traces:
             return [(None, advance)]
         items: list[_Item] = [(trace, None) for trace in traces]
         items[-1] = (traces[-1], advance)
         return items
 
-    def _wanted(self, delivery: Delivery) -> list[Trace]:
+    def _wanted(self, delivery: Delivery, had: set[str]) -> list[Trace]:
         """Drop what an earlier run had of this delivery and what is too old, and redact the rest."""
         report, traces = self._shared.report, delivery.traces
         if since := self._shared.since:
             traces = [trace for trace in traces if not 0 < trace.meta.time < since]
             for _ in range(len(delivery.traces) - len(traces)):
                 report.skip("from before the time asked for")
-        if had := self._parts.pop(delivery.origin, 0):
-            report.already_delivered += min(had, len(traces))
-            traces = traces[had:]
+        if had:
+            traces = [trace for trace in traces if trace.meta.uid not in had]
+            report.already_delivered += len(had)
+            self._shared.begun -= had
         return traces if self._redactor is None else [self._redactor.redact(trace) for trace in traces]
 
 
@@ -290,7 +291,7 @@ def _existing(spec: Spec) -> Path:
 
 def _shared(ledger: Ledger, report: SourceReport, since: float) -> Shared:
     """Make what the feeds share, as an earlier run left it."""
-    shared = Shared(report=report, places=ledger.places(), since=since)
+    shared = Shared(report=report, places=ledger.places(), begun=ledger.begun(), since=since)
     shared.seen.load_state_dict(ledger.seen.state_dict())
     for origin, saved in shared.places.items():
         if (place := line_place(saved)) and place.inode:

@@ -1,0 +1,201 @@
+"""Killed at any moment, while files grow, move and are copied: each record is delivered once, and none is lost.
+
+A model of the truth writes records into files as agents and people do, in pieces of any size. Runs read for a
+while and are left; each goes on from the cursor of the one before.
+"""
+
+import json
+import random
+import shutil
+from collections import Counter
+
+import pytest
+
+from sttx_ccsniff import open_source
+
+
+class Truth:
+    """Files that are written to, and all that was ever written whole."""
+
+    def __init__(self, folder, seed):
+        self.folder, self.random = folder, random.Random(seed)
+        folder.mkdir()
+        self.count = 0
+        self.pending = {}
+        self.written = []
+        self.lines = []
+        self.order = {}
+
+    def files(self):
+        return sorted(self.folder.rglob("*.jsonl"))
+
+    def act(self):
+        """Do one thing that happens to such files."""
+        self.random.choices(
+            [self.grow, self.copy_lines, self.rename, self.replace, self.copy_file, self.remove],
+            [30, 4, 2, 2, 1, 1],
+        )[0]()
+
+    def grow(self):
+        """Write some bytes of a record, perhaps its rest, perhaps several."""
+        files = [path for path in self.files() if not path.name.startswith("copy")]
+        if len(files) < 2 or self.random.random() < 0.1:
+            self.count += 1
+            path = self.folder / f"p{self.random.randrange(3)}" / f"f{self.count}.jsonl"
+            path.parent.mkdir(exist_ok=True)
+        else:
+            path = self.random.choice(files)
+        data = self.pending.pop(path, b"")
+        while not data or self.random.random() < 0.5:
+            data += self.record(path)
+        cut = self.random.randrange(len(data) + 1) if self.random.random() < 0.5 else len(data)
+        with path.open("ab") as file:
+            file.write(data[:cut])
+        if cut < len(data):
+            self.pending[path] = data[cut:]
+
+    def record(self, path):
+        self.count += 1
+        uuid = f"u{self.count}"
+        word = f"Wort {self.count} äöü" + "." * self.random.randrange(200)
+        message = {"content": word}
+        if self.random.random() < 0.3:
+            message = {"content": [{"type": "text", "text": word}, {"type": "text", "text": "and"}]}
+        kind = self.random.choice(["user", "assistant"])
+        if self.random.random() < 0.3:  # book-keeping, and several traces on one line
+            line = json.dumps({"type": "summary", "summary": word}).encode() + b"\n"
+            parts = [
+                {"type": "tool_use", "name": "T", "input": {"n": n}, "id": f"{uuid}-{n}"} for n in range(3)
+            ]
+            kind, message = "assistant", {"content": parts}
+        else:
+            line = b""
+        made = {"type": kind, "uuid": uuid, "sessionId": "s", "message": message}
+        line += json.dumps(made, ensure_ascii=False).encode() + b"\n"
+        self.written.append(uuid)
+        self.lines.append(line)
+        return line
+
+    def copy_lines(self):
+        """A resumed session repeats earlier records."""
+        files = [path for path in self.files() if path not in self.pending]
+        if files and self.lines:
+            with self.random.choice(files).open("ab") as file:
+                file.writelines(self.random.sample(self.lines, min(3, len(self.lines))))
+
+    def rename(self):
+        files = self.files()
+        if files:
+            path = self.random.choice(files)
+            self.count += 1
+            target = path.with_name(f"{'copy' * path.name.startswith('copy')}renamed{self.count}.jsonl")
+            path.rename(target)
+            if path in self.pending:
+                self.pending[target] = self.pending.pop(path)
+
+    def replace(self):
+        """An editor or a backup writes the file anew, beside it, and moves it there."""
+        files = self.files()
+        if files:
+            path = self.random.choice(files)
+            aside = path.with_suffix(".tmp")
+            shutil.copyfile(path, aside)
+            aside.replace(path)
+
+    def copy_file(self):
+        files = [path for path in self.files() if path not in self.pending]
+        if files:
+            path = self.random.choice(files)
+            self.count += 1
+            shutil.copyfile(path, path.with_name(f"copy{self.count}.jsonl"))
+
+    def remove(self):
+        """Old sessions are deleted: only such as another file still holds would be missed."""
+        copies = [path for path in self.files() if path.name.startswith("copy") and path not in self.pending]
+        for path in copies[:1]:
+            path.unlink()
+
+    def settle(self):
+        """Write what is still to come of begun lines."""
+        for path, data in self.pending.items():
+            with path.open("ab") as file:
+                file.write(data)
+        self.pending = {}
+
+
+def uuids(traces):
+    return [trace.meta.uid for trace in traces]
+
+
+@pytest.mark.parametrize("follow", [False, True])
+@pytest.mark.parametrize("seed", range(10))
+def test_each_record_once_whatever_happens(tmp_path, seed, follow):
+    truth = Truth(tmp_path / "projects", seed)
+    truth.grow()
+    truth.grow()
+    delivered, cursor = [], None
+    for _ in range(25):
+        for _ in range(truth.random.randrange(8)):
+            truth.act()
+        wanted = truth.random.choice([0, 1, 2, 3, 7, 1000])
+        options = {"follow": follow, "idle_timeout": 0.15 if follow else None}
+        with open_source(
+            truth.folder, cursor=cursor, redact=False, say=lambda said: None, **options
+        ) as source:
+            for trace in source:
+                delivered.append(trace)
+                if len(delivered) % 5 == 0:
+                    truth.act()
+                wanted -= 1
+                if wanted <= 0:
+                    break
+            cursor = json.loads(json.dumps(source.cursor))
+    truth.settle()
+    with open_source(truth.folder, cursor=cursor, redact=False, say=lambda said: None) as source:
+        delivered += source
+    counts = Counter(uuids(delivered))
+    assert [uid for uid, count in counts.items() if count > 1] == [], "delivered twice"
+    whole = Counter(uuids(open_source(truth.folder, redact=False, say=lambda said: None)))
+    assert sorted(whole - counts) == [], "lost"
+    records = {uid.partition("#")[0] for uid in counts}
+    assert records == set(truth.written), "every record that was ever written, and no other"
+    assert len(truth.written) > 60
+
+
+def test_fifty_kills_and_random_pieces_of_the_kept_sessions(sessions, tmp_path):
+    """Every file is fed in pieces of any size while it is read, and the reader dies fifty times."""
+    die = random.Random(5)
+    whole = uuids(open_source(sessions, redact=False))
+    sources = {path: path.read_bytes() for path in sorted(sessions.rglob("*.jsonl"))}
+    fed = {path: 0 for path in sources}
+    folder = tmp_path / "projects"
+    delivered, cursor, kills = [], None, 0
+
+    def feed():
+        open_ones = [path for path in sources if fed[path] < len(sources[path])]
+        for path in open_ones[:3]:
+            target = folder / path.relative_to(sessions)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            size = die.randrange(1, 6000)
+            with target.open("ab") as file:
+                file.write(sources[path][fed[path] : fed[path] + size])
+            fed[path] += size
+        return bool(open_ones)
+
+    feed()
+    more = True
+    while more or kills < 50:
+        more = feed()
+        left = die.randrange(1, 30)
+        with open_source(folder, cursor=cursor, redact=False, say=lambda said: None) as source:
+            for trace in source:
+                delivered.append(trace)
+                left -= 1
+                if left == 0:
+                    break
+            cursor = json.loads(json.dumps(source.cursor))
+        kills += 1
+    with open_source(folder, cursor=cursor, redact=False) as source:
+        delivered += source
+    assert kills >= 50
+    assert sorted(uuids(delivered)) == sorted(whole)
