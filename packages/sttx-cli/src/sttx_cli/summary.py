@@ -7,8 +7,21 @@ from typing import Any
 
 def run_summary(report: Mapping[str, Any]) -> str:
     """Tell a run's report as a few lines for a person."""
-    lines = [_length(report), _price(report), _phrases(report), _learned(report), _where(report)]
+    lines = [_length(report), _price(report), _phrases(report), _learned(report)]
+    lines += [redacted_line(report.get("source", {}).get("redacted", {})), _where(report)]
     return "\n".join(line for line in lines if line)
+
+
+def redacted_line(counts: Mapping[str, int]) -> str:
+    """Tell in one line what redaction took out, most first.
+
+    >>> redacted_line({"email": 1, "npm-token": 2})
+    'Redacted: 3 (npm-token 2, email 1).'
+    """
+    if not counts:
+        return ""
+    most = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return f"Redacted: {sum(counts.values()):,} ({', '.join(f'{name} {count:,}' for name, count in most)})."
 
 
 def gain(paid: float | None, frozen: float | None) -> str:

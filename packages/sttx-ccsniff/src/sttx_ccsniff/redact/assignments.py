@@ -78,6 +78,7 @@ def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] |
     if name.startswith("--"):
         return _judged(_WORD.match(text, operator.end()), name, chosen=True)
     on_its_own = _LINE_START.search(text, max(0, start - 40), start) is not None
+    on_its_own = on_its_own or (operator["sign"] == ":" and text[start - 1 : start].isspace())
     if on_its_own and (found := _judged(_TO_LINE_END.match(text, operator.end()), name, chosen=True))[1]:
         return found
     return _judged(_BARE.match(text, operator.end()), name, chosen=operator["close"] is not None)

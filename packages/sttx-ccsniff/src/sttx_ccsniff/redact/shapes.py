@@ -121,7 +121,7 @@ def _is_random(value: str) -> bool:
     if entropy(value) < 3.0:
         return False
     pieces = len(_CAMEL.findall(value)) + len(re.findall(r"\d+", value))
-    return pieces * 5 >= len(value) and (any(map(str.isdigit, value)) or pieces * 3 >= len(value))
+    return pieces * 7 >= 2 * len(value) and (any(map(str.isdigit, value)) or pieces * 3 >= len(value))
 
 
 def is_field_secret(value: str) -> bool:

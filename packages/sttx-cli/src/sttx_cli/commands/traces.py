@@ -5,6 +5,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -12,9 +13,11 @@ from rich.text import Text
 
 from sttx_ccsniff import Source, default_source, open_source
 from sttx_ccsniff.listing import in_reading_order, list_sessions, session_traces
+from sttx_ccsniff.redact import Redactor
 from sttx_ccsniff.trace_json import HEADER, dump_trace
 from sttx_cli.output import emit_table, say
 from sttx_cli.plain import one_line
+from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.transcript import sessions_table, tokens_in_words, transcript
 from sttx_core.errors import SourceError, UsageError
 from sttx_core.traces import Trace
@@ -23,8 +26,11 @@ from sttx_core.traces import Trace
 @click.command("traces")
 @click.argument("words", nargs=-1, metavar="[show SESSION] [SOURCE]...")
 @click.option("--full", is_flag=True, help="With show: tools' inputs and results whole, and unknown records.")
+@redact_options
 @click.option("--json", "as_json", is_flag=True, help="Print the typed traces, one JSON object a line.")
-def command(words: tuple[str, ...], full: bool, as_json: bool) -> None:
+def command(
+    words: tuple[str, ...], full: bool, no_redact: bool, redact_rules: Path | None, as_json: bool
+) -> None:
     """List the sessions of a source, or show one.
 
     SOURCE is what --ccsniff-from of `sttx train` takes; live ends where its history does. Without one, your
@@ -39,7 +45,8 @@ def command(words: tuple[str, ...], full: bool, as_json: bool) -> None:
     name, sources = _taken_apart(words)
     if full and (name is None or as_json):
         raise UsageError("--full would have no effect: it goes with show, without --json; leave it out")
-    with _reader_may_leave(), _opened(sources) as source:
+    redact = chosen_redaction(no_redact, redact_rules)
+    with _reader_may_leave(), _opened(sources, redact) as source:
         if as_json:
             _stream(source if name is None else session_traces(source, name))
         elif name is None:
@@ -62,12 +69,12 @@ def _taken_apart(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 @contextlib.contextmanager
-def _opened(sources: Sequence[str]) -> Iterator[Source]:
+def _opened(sources: Sequence[str], redact: Redactor | bool) -> Iterator[Source]:
     if not sources:
         chosen = default_source()
         say(f"note: {chosen.reason}")
         sources = [chosen.spec]
-    with open_source(sources, follow=False, say=lambda text: say(f"note: {text}")) as source:
+    with open_source(sources, follow=False, redact=redact, say=lambda text: say(f"note: {text}")) as source:
         say(f"source: {source.description}")
         yield source
 

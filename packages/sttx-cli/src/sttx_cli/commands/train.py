@@ -10,6 +10,7 @@ import click
 from sttx_ccsniff import Source, default_source, open_source
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_idle
 from sttx_cli.output import ProgressView, emit_json, say
+from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.signals import Interruptible
 from sttx_cli.summary import run_summary
 from sttx_core.errors import SourceError
@@ -77,6 +78,7 @@ from sttx_train.wkv import BACKENDS, Backend
     show_default=True,
     help="What computes the recurrence; auto takes the fastest that runs on the device.",
 )
+@redact_options
 @config_options(StreamConfig, title="The run")
 @config_options(LearnerConfig, title="Learning", types={"scope": CommaList(parse_scopes)})
 @config_options(PhraseConfig, title="Phrases", prefix="phrase_", defaults=PHRASES)
@@ -108,7 +110,8 @@ def command(
         refuse_idle(dict.fromkeys(vars(phrases), "phrases are off"), prefix="phrase_")
     CheckpointStore(checkpoint_dir).expect(run=resume)
     specs = _specs(sources)
-    reading = {"follow": follow, "since": since}
+    redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
+    reading: dict[str, Any] = {"follow": follow, "since": since, "redact": redact}
     open_source(specs, **reading).close()
     trainer = StreamTrainer(
         _load(model, device, dtype, kernel),

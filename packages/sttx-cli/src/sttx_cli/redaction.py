@@ -1,0 +1,54 @@
+"""The options of every command that reads traces: whether secrets are taken out, and by which rules."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sttx_ccsniff.redact import Redactor, read_config
+from sttx_cli.options import PathName
+from sttx_cli.output import say
+from sttx_core.errors import UsageError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+OFF = (
+    "redaction is off (--no-redact): keys, tokens, passwords, user names and e-mail addresses stay in the "
+    "traces, and in everything that is made of them"
+)
+
+
+def redact_options(command: Decorated) -> Decorated:
+    """Add `--no-redact` and `--redact-rules`, as `no_redact` and `redact_rules`."""
+    for decorate in (
+        click.option(
+            "--redact-rules",
+            type=PathName(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="A TOML file of your own rules of redaction, what they leave and which are off.",
+        ),
+        click.option(
+            "--no-redact",
+            is_flag=True,
+            help="Leave keys, tokens, passwords, user names and e-mail addresses in the traces.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def chosen_redaction(no_redact: bool, redact_rules: Path | None) -> Redactor | bool:
+    """Return what `open_source` takes as `redact`, and say aloud if nothing is redacted.
+
+    Raises:
+        UsageError: The rules make no sense, or would have no effect.
+    """
+    if no_redact and redact_rules is not None:
+        raise UsageError("--redact-rules would have no effect: redaction is off; leave it or --no-redact out")
+    if no_redact:
+        say(f"warning: {OFF}")
+        return False
+    if redact_rules is None:
+        return True
+    return Redactor(read_config(redact_rules), say=lambda text: say(f"note: {text}"))
