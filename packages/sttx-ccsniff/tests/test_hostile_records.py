@@ -14,6 +14,7 @@ from sttx_ccsniff.lines import LineSplitter
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
+from sttx_ccsniff.trace_json import dump_trace, load_trace
 from sttx_core.render import render
 from sttx_core.traces import ToolResult, ToolUse
 
@@ -35,6 +36,11 @@ def message(kind, *content, **fields):
     } | fields
 
 
+def codex(kind, **payload):
+    return {"timestamp": STAMP, "type": kind, "payload": payload}
+
+
+STAMP = "2026-01-02T03:04:05.500Z"
 SOURCE = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 RECORDS = (
     message("user", {"type": "text", "text": "Fix <system-reminder>be brief</system-reminder>"}),
@@ -55,9 +61,34 @@ RECORDS = (
     {"ts": 1, "iso": "", "sid": "s", "role": "assistant", "type": "tool_use", "tool": "Bash", "text": "{}"},
     {"ts": 1, "sid": "s", "parent": "p", "role": "user", "type": "text", "isMeta": False, "text": "hello"},
     {"prompt": "2+2?", "completion": "4", "session": "p"},
+    {"sttx_traces": 1},
+    {
+        "type": "tool_use",
+        "meta": {"session": "s", "uid": "x", "time": 1.5},
+        "name": "Bash",
+        "input": {"a": [1]},
+    },
+    {"type": "other", "meta": {"session": "s", "segment": 1}, "kind": "odd", "raw": {"a": None}},
+    codex(
+        "session_meta", id="0199", cwd="/home/ada/orchard", source={"subagent": {"x": "y"}}, timestamp=STAMP
+    ),
+    codex("turn_context", cwd="/home/ada", model="m"),
+    codex("response_item", type="message", role="user", content=[{"type": "input_text", "text": "Count"}]),
+    codex("response_item", type="reasoning", summary=[{"type": "summary_text", "text": "Hm"}], content=None),
+    codex("response_item", type="function_call", name="shell", arguments='{"command":["ls"]}', call_id="c"),
+    codex("response_item", type="function_call_output", call_id="c", output='{"output":"a","metadata":{}}'),
+    codex("event_msg", type="token_count", info={"total_token_usage": {"input_tokens": 1}}),
+    codex("event_msg", type="agent_message", message="Done."),
+    codex("compacted", message="", replacement_history=[]),
 )
 LINES = tuple(json.dumps(record).encode() for record in RECORDS)
-FIRST = {True: LINES[0], False: LINES[11]}
+CLAUDE, ROWS, PAIRS, TRACES, CODEX = 0, 11, 13, 14, 17
+"""Where the records of each format begin."""
+
+
+def first_of(number):
+    """The line by which the format of a record is recognised."""
+    return LINES[max(start for start in (CLAUDE, ROWS, PAIRS, TRACES, CODEX) if start <= number)]
 
 
 def every_value(value):
@@ -82,6 +113,7 @@ def check_trace(trace):
             value.encode()
         assert not isinstance(value, float) or math.isfinite(value)
     render(trace).encode()
+    assert load_trace(dump_trace(trace)) == trace
 
 
 def counted(report):
@@ -91,10 +123,15 @@ def counted(report):
 def read(lines, tail=b"", origin="/projects/orchard/s.jsonl"):
     """Feed lines to a parser; each record must become a trace or a count, each line a record or a count."""
     report = SourceReport(say=lambda said: None)
-    parser = AutoParser(origin, report, Seen())
+    seen = Seen()
+    parser = AutoParser(origin, report, seen)
     traces = []
     for line in lines:
         traces += parser.feed(line)
+        if parser.settled:
+            state = parser.state()
+            parser = AutoParser(origin, report, seen, {origin})
+            parser.restore(json.loads(json.dumps(state)))
     traces += parser.finish(tail)
     for trace in traces:
         check_trace(trace)
@@ -161,9 +198,9 @@ def test_every_field_of_every_record_may_hold_anything(odd):
         record = json.dumps(replaced(RECORDS[number], path, hole), ensure_ascii=False)
         line = record.replace(json.dumps(hole), odd).encode()
         read([line])
-        lines = [FIRST[number < 11], line, LINES[number]]
+        lines = [first_of(number), line, LINES[number]]
         traces, _ = read(lines)
-        if number < 11:
+        if number < ROWS:
             uses, results = tool_blocks(lines)
             assert sum(isinstance(trace, ToolUse) for trace in traces) == uses
             assert sum(isinstance(trace, ToolResult) for trace in traces) == results
@@ -179,7 +216,7 @@ JSON = st.recursive(
 @FUZZED
 @given(st.data())
 def test_any_json_anywhere(data):
-    lines = [FIRST[data.draw(st.booleans())]]
+    lines = [first_of(data.draw(st.integers(0, len(LINES) - 1)))]
     for number, path in data.draw(st.lists(st.sampled_from(PLACES), min_size=1, max_size=6)):
         lines.append(json.dumps(replaced(RECORDS[number], path, data.draw(JSON))).encode())
     read(lines)
