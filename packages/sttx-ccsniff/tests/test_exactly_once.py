@@ -1,4 +1,4 @@
-"""Killed at any moment, while files grow, move and are copied: each record is delivered once, and none is lost.
+"""Killed at any moment, while files grow, move and are copied: each record comes once, and none is lost.
 
 A model of the truth writes records into files as agents and people do, in pieces of any size. Runs read for a
 while and are left; each goes on from the cursor of the one before.
@@ -167,7 +167,7 @@ def test_fifty_kills_and_random_pieces_of_the_kept_sessions(sessions, tmp_path):
     die = random.Random(5)
     whole = uuids(open_source(sessions, redact=False))
     sources = {path: path.read_bytes() for path in sorted(sessions.rglob("*.jsonl"))}
-    fed = {path: 0 for path in sources}
+    fed = dict.fromkeys(sources, 0)
     folder = tmp_path / "projects"
     delivered, cursor, kills = [], None, 0
 

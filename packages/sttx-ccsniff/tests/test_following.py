@@ -1,7 +1,9 @@
 """Following files natively: whatever happens to them, every record comes once, and soon."""
 
+import contextlib
 import json
 import os
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -335,3 +337,24 @@ def test_a_session_ends_with_its_process(tmp_path, line):
     (registry / f"{os.getpid()}.json").unlink()
     assert [end.document for end in ends.ended(now=120.0)] == ["s"]
     assert ends.ended(now=130.0) == []
+
+
+def test_a_store_that_an_agent_writes_to_is_followed(follow, tmp_path):
+    database = tmp_path / "opencode.db"
+    with contextlib.closing(sqlite3.connect(database)) as store:
+        store.executescript(
+            "CREATE TABLE session (id, parent_id, directory, time_created);"
+            "CREATE TABLE message (id, session_id, time_created, time_updated, data);"
+            "CREATE TABLE part (id, message_id, session_id, time_created, time_updated, data);"
+            "INSERT INTO session VALUES ('s', NULL, '/home/ada/orchard', 1000);"
+        )
+        follower = follow(database)
+        for number, word in enumerate(["one", "two"], 1):
+            said = json.dumps({"type": "text", "text": word})
+            store.execute(
+                "INSERT INTO message VALUES (?, 's', ?, ?, ?)",
+                (f"m{number}", number, number, '{"role":"user"}'),
+            )
+            store.execute("INSERT INTO part VALUES (?, ?, 's', 1, 1, ?)", (f"p{number}", f"m{number}", said))
+            store.commit()
+            follower.wait(*["one", "two"][:number])

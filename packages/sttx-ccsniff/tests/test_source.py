@@ -166,7 +166,7 @@ def test_the_callers_mistakes_are_said_at_once(spec, options, message):
 
 def test_nothing_to_read_is_said_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "none"))
-    with pytest.raises(SourceError, match="no Claude Code history"):
+    with pytest.raises(SourceError, match="no history of 'claude'"):
         open_source("claude", follow=False)
     with pytest.raises(SourceError, match="no session files"):
         open_source(tmp_path)

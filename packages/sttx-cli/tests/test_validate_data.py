@@ -92,7 +92,7 @@ def test_a_damaged_archive_is_a_failure(sttx, tmp_path):
     [
         (["/no/such/thing"], 2, "no such source: '/no/such/thing'"),
         (["x", "x"], 2, "a source is given twice"),
-        (["claude"], 1, "no Claude Code history"),
+        (["claude"], 1, "no history of 'claude'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sttx_ccsniff.reading import first_bytes
 
-_NAMES = re.compile(r".+\.(?:jsonl|ndjson)(?:\.gz|\.zst)?")
+_NAMES = re.compile(r".+\.(?:jsonl|ndjson)(?:\.gz|\.zst)?|opencode[^/]*\.db")
 _HEAD = 2**16
 _STAMP = re.compile(rb'"(?:timestamp|iso)":\s?"([^"]{10,40})"')
 _MOST_FOLDERS_DEEP = 32

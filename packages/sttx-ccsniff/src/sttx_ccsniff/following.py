@@ -15,10 +15,11 @@ from sttx_ccsniff.cursor import Place
 from sttx_ccsniff.ends import Ends
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.folders import in_time_order, is_session_file, session_files
+from sttx_ccsniff.opencode import OpenCodeFeed, is_database, written
 from sttx_ccsniff.reading import line_place, read_file
 from sttx_core.errors import SourceError
 
-_Signature = tuple[int, int, int]
+_Signature = tuple[int, int, int, int]
 
 
 class FileFeed:
@@ -49,7 +50,10 @@ class FileFeed:
                 shared.report.skip("file already read")
                 return
             yield from moved
-            yield from read_file(self._path, self.origin, shared, final=final)
+            if is_database(self._path):
+                yield from OpenCodeFeed(self._path, lenient=self._lenient).batches(shared, final=final)
+            else:
+                yield from read_file(self._path, self.origin, shared, final=final)
         except (OSError, EOFError, zlib.error) as error:
             problem = f"cannot read {self.origin!r}: {error}"
             if not self._lenient:
@@ -127,7 +131,7 @@ class FolderFeed:
             found = in_time_order([path for path in files if self._signature(path) != self._known.get(path)])
             changes.scanned(time.monotonic() - started)
         else:
-            files, found = [], sorted(path for path in changed or () if is_session_file(path))
+            files, found = [], sorted(path for path in changed or () if self._is_read(path))
         for path in found:
             signature = self._signature(path)
             if signature is not None and signature != self._known.get(path):
@@ -149,12 +153,16 @@ class FolderFeed:
             yield delivery
 
     def _signature(self, path: Path) -> _Signature | None:
-        """What changes when a file is written: its inode, size and time; None if it is not there."""
+        """What changes when a file is written: inode, size, time, journal; None if it is not there."""
         try:
             status = path.stat()
         except OSError:
             return None
-        return (status.st_ino, status.st_size, status.st_mtime_ns)
+        journal = written(path) if path.suffix == ".db" else (0, 0)
+        return (status.st_ino, status.st_size, max(status.st_mtime_ns, journal[1]), journal[0])
+
+    def _is_read(self, path: Path) -> bool:
+        return is_session_file(path) or path in self._roots
 
     def _gone(self, files: list[Path], shared: Shared) -> Iterator[Delivery]:
         """Forget the places of files that are no more, where the folder that they were in still is."""
@@ -162,7 +170,7 @@ class FolderFeed:
         self._known = {path: known for path, known in self._known.items() if str(path) in there}
         for origin in [origin for origin in shared.places if origin not in there]:
             inside = any(Path(origin).is_relative_to(root) and root.exists() for root in self._roots)
-            if inside and not os.path.lexists(origin):
+            if inside and line_place(shared.places[origin]) and not os.path.lexists(origin):
                 del shared.places[origin]
                 yield Delivery(origin, [], None)
 

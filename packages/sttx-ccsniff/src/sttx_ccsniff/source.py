@@ -21,7 +21,7 @@ from typing import Any
 from sttx_ccsniff.ccsniff import LiveFeed
 from sttx_ccsniff.cursor import Advance, Ledger
 from sttx_ccsniff.ends import IDLE_SECONDS, Ends
-from sttx_ccsniff.environment import claude_projects
+from sttx_ccsniff.environment import claude_projects, codex_sessions, opencode_store
 from sttx_ccsniff.feeds import Delivery, Feed, Shared
 from sttx_ccsniff.folders import session_files
 from sttx_ccsniff.following import FileFeed, FolderFeed
@@ -34,6 +34,7 @@ from sttx_core.traces import Trace
 
 Spec = str | Path
 _Item = tuple[Trace | None, Advance | None]
+_AGENTS = {"claude": claude_projects, "codex": codex_sessions, "opencode": opencode_store}
 _JOIN_SECONDS = 10.0
 
 
@@ -53,11 +54,12 @@ def open_source(
 
     Args:
         spec: "claude" (Claude Code's session files, followed natively), "live" (the same, watched by
-            ccsniff), the path of a file or folder, "-" (standard input), or several of these, read one after
-            the other, what is followed last.
+            ccsniff), "codex" and "opencode" (those agents' own stores), the path of a file or folder, "-"
+            (standard input), or several of these, read one after the other, what is followed last.
         capacity: How many traces may wait for the consumer before reading pauses.
         cursor: Where an earlier run got to, as its `Source.cursor` said.
-        follow: Whether to go on after the history with what is written. By default "claude" and "live" do.
+        follow: Whether to go on after the history with what is written. By default those that are
+            named by an agent do.
         since: Unix seconds; what is older is passed over.
         redact: Take secrets and private names out of every trace before anything else sees it: as the
             redactor given does, by the default rules (True), or not at all (False).
@@ -74,7 +76,9 @@ def open_source(
         raise UsageError(f"capacity must be at least 1, not {capacity!r}")
     specs = [spec] if isinstance(spec, (str, Path)) else list(spec)
     if not specs:
-        raise UsageError("no source given: name 'live', 'claude', a file, a folder or '-'")
+        raise UsageError(
+            "no source given: name an agent ('claude', 'codex', …), 'live', a file, a folder or '-'"
+        )
     if len(set(map(str, specs))) < len(specs):
         raise UsageError(f"a source is given twice in {list(map(str, specs))!r}")
     return Source(
@@ -244,8 +248,8 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
             watched.append(LiveFeed(follow=follow is not False))
         elif spec == "-":
             once.append(StreamFeed())
-        elif follow or (follow is None and spec == "claude"):
-            followed.append(claude_projects() if spec == "claude" else _existing(spec))
+        elif follow or (follow is None and spec in _AGENTS):
+            followed.append(_AGENTS[spec]() if isinstance(spec, str) and spec in _AGENTS else _existing(spec))
         else:
             once.append(_read_once(spec))
     if watched and followed:
@@ -260,13 +264,13 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
 
 
 def _read_once(spec: Spec) -> Feed:
-    if spec == "claude":
-        folder = claude_projects()
-        if not folder.is_dir():
+    if isinstance(spec, str) and spec in _AGENTS:
+        path = _AGENTS[spec]()
+        if not path.exists():
             raise SourceError(
-                f"no Claude Code history: {str(folder)!r} is not there; name a file or folder instead"
+                f"no history of {spec!r}: {str(path)!r} is not there; name a file or folder instead"
             )
-        return _folder(folder, "claude: history in")
+        return _folder(path, f"{spec}: history in") if path.is_dir() else FileFeed(path)
     path = _existing(spec)
     return _folder(path, "folder") if path.is_dir() else FileFeed(path)
 
@@ -274,7 +278,9 @@ def _read_once(spec: Spec) -> Feed:
 def _folder(folder: Path, what: str) -> Feed:
     count = len(session_files(folder))
     if not count:
-        raise SourceError(f"no session files (*.jsonl or *.ndjson, also .gz or .zst) in {str(folder)!r}")
+        raise SourceError(
+            f"no session files (*.jsonl or *.ndjson, also .gz or .zst; opencode.db) in {str(folder)!r}"
+        )
     return FolderFeed([folder], f"{what} {folder}: {count} session file{'s' if count > 1 else ''}")
 
 
@@ -284,7 +290,8 @@ def _existing(spec: Spec) -> Path:
     path = Path(spec).expanduser()
     if not os.path.lexists(path):
         raise UsageError(
-            f"no such source: {str(spec)!r} is neither 'live', 'claude', '-' nor an existing path"
+            f"no such source: {str(spec)!r} is neither 'claude', 'live', 'codex', 'opencode', '-' nor an "
+            "existing path"
         )
     return path
 
