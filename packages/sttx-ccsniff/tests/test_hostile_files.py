@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 import zlib
@@ -212,6 +213,25 @@ def test_a_long_line_of_small_values_takes_less_than_a_long_text(tmp_path):
     grown, sizes, report = measured(path)
     assert sizes == [] and report["malformed_by_reason"] == {"too many values": 1}
     assert grown < 4 * MAX_LINE / 2**20
+
+
+# What a name can do
+
+
+@on_linux
+def test_names_of_files_and_folders_that_are_no_utf8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"\xff project")
+    folder.mkdir()
+    path = folder / os.fsdecode(b"session \xfe.jsonl")
+    path.write_bytes(b'{"type":"user","message":{"content":"hello"}}\n')
+    for spec in (tmp_path, path):
+        with open_source(spec, say=lambda said: None, redact=False) as source:
+            [trace] = source
+        meta = trace.meta
+        for text in (meta.session, meta.project, meta.uid, meta.origin, *source.report.sessions):
+            assert text.encode()
+        with open_source(spec, say=lambda said: None, redact=False, cursor=source.cursor) as again:
+            assert list(again) == []
 
 
 # Anything, through everything

@@ -13,6 +13,7 @@ from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.errors import UsageError
+from sttx_core.text import encodable
 from sttx_core.traces import Trace
 
 
@@ -96,7 +97,7 @@ class AutoParser:
     def __init__(
         self, origin: str, report: SourceReport, seen: Seen, recognised: set[str] | None = None
     ) -> None:
-        self._origin = origin
+        self._origin = encodable(origin)  # a file's name may hold any bytes
         self._report = report
         self._seen = seen
         self._recognised: set[str] = set() if recognised is None else recognised
