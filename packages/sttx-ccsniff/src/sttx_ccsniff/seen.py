@@ -19,6 +19,9 @@ GENERATION = 2**17
 CALLS = 2**13
 """Tool calls of one generation."""
 
+_UUID_LENGTH = 36
+_MASK = 2**64 - 1
+
 
 class Remembered(NamedTuple):
     """What a memory took in: hashes of uuids, and calls with their tools, in order."""
@@ -49,7 +52,7 @@ class Seen:
 
     def first_time(self, uuid: str) -> bool:
         """Remember a uuid; say whether it was unknown."""
-        key = int.from_bytes(blake2b(uuid.encode(errors="replace"), digest_size=8).digest())
+        key = _key(uuid)
         if key in self._young or key in self._old:
             return False
         self._add(key)
@@ -109,6 +112,16 @@ class Seen:
         if len(self._tools) >= self._most_calls:
             self._old_tools, self._tools = self._tools, {}
         self._tools[call] = name
+
+
+def _key(uuid: str) -> int:
+    """Return 64 bits of it: a UUID's own last ones, which are random in every version in use, else a hash."""
+    if len(uuid) == _UUID_LENGTH:
+        try:
+            return int(uuid.replace("-", ""), 16) & _MASK
+        except ValueError:
+            pass
+    return int.from_bytes(blake2b(uuid.encode(errors="replace"), digest_size=8).digest())
 
 
 def _packed(keys: set[int]) -> str:
