@@ -18,6 +18,8 @@ from sttx_ccsniff.redact.rule import Rule
 _SHORTEST = 6  # characters: no secret, no private name with what tells it, is shorter
 _RUN = 20  # every token with a beginning has as many letters, digits, hyphens and underscores in a row
 _BACK = 20  # and begins at most so many characters before them, as `pat` + 14 + `.` does
+_NEAR = 2**13  # characters of a token, the longest being a JWT
+_MOST_NESTED = 4
 _FLOOR = 2.9  # bits a character: 20 random hexadecimal digits have 3.4, give or take 0.2
 _CLASSES = (
     bytes(ord("x") if chr(byte).isalnum() or byte in b"-_" else ord(" ") for byte in range(128)) + b" " * 128
@@ -117,15 +119,26 @@ class Scanner:
         at = 0
         for start, end in _runs(plain):
             at = max(at, start - _BACK)
+            refused, until = 0, 0  # tokens looked at in vain, and where the last of them ends
             while at < end and (begin := self._begin.search(text, at, end)):
                 at = begin.start()
-                token = self._token.match(text, at)
+                token = self._token_at(text, at)
                 rule = self._tokens[token.lastgroup or ""] if token else None
                 if token and rule and rule.accepts(token[0]):
                     yield Hit(at, token.end(), token[0], rule)
                     at = token.end()
+                elif token:
+                    # A text that is nothing but beginnings must not be judged to its end from each of them.
+                    refused = refused + 1 if at < until else 0
+                    until = max(until, token.end())
+                    at = until if refused > _MOST_NESTED else at + 1
                 else:
                     at += 1
+
+    def _token_at(self, text: str, at: int) -> re.Match[str] | None:
+        """Match a token; look far only where it goes on that far, as most beginnings are none."""
+        near = self._token.match(text, at, at + _NEAR)
+        return self._token.match(text, at) if near and near.end() == at + _NEAR else near
 
 
 def _anchored_hits(text: str, low: bytes, word: bytes, regex: re.Pattern[str], rule: Rule) -> Iterator[Hit]:
