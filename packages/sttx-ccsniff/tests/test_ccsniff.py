@@ -1,23 +1,21 @@
-"""`live` without npm: the frames, the child's life, and the shim over a stand-in for ccsniff's watcher."""
+"""`live` over a child that is Python: what its frames become, its life, and what happens when it fails."""
 
+import gc
 import io
 import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
 import time
-from importlib import resources
 from pathlib import Path
 
 import pytest
 
 from sttx_ccsniff import Source, ccsniff
-from sttx_ccsniff.ccsniff import INTEGRITY, VERSION, LiveFeed, frames
+from sttx_ccsniff.ccsniff import LiveFeed
+from sttx_ccsniff.ccsniff_frames import frames
+from sttx_ccsniff.ends import Ends
 from sttx_core.errors import SourceError
-
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+from sttx_core.traces import Other, SessionEnd
 
 
 def wait_until(condition, seconds=10.0):
@@ -36,11 +34,43 @@ def alive(process_id):
 
 
 def line(word, uuid):
-    return json.dumps({"type": "user", "uuid": uuid, "sessionId": "s", "message": {"content": word}}).encode()
+    record = {"type": "user", "uuid": uuid, "sessionId": "s", "message": {"content": word}}
+    return json.dumps(record).encode() + b"\n"
 
 
-def frame(letter, number, payload):
+def frame(letter, number=0, payload=b""):
     return b"%s %d %d\n%s\n" % (letter, number, len(payload), payload)
+
+
+def named(path, inode=1, fresh=False):
+    said = {"path": path, "device": "1", "inode": str(inode), "fresh": fresh, "changed": time.time()}
+    return frame(b"F", 0, json.dumps(said).encode())
+
+
+def read(path, *lines, inode=1, at=0):
+    """The frames of one file that was read to its end."""
+    return named(path, inode) + frame(b"D", at, b"".join(lines)) + frame(b"E")
+
+
+def child(tmp_path, body, **options):
+    """A feed whose child is Python and does what `body` (with `out`, `told` and `time`) says."""
+    script = (
+        "import json, os, sys, time\n"
+        "def out(data):\n    os.write(1, data)\n"
+        "told = sys.stdin.readline()\noptions = json.loads(sys.argv[-1])\n" + body
+    )
+    return LiveFeed(tmp_path, command=[sys.executable, "-c", script], **options)
+
+
+def quiet(said):
+    del said
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Nothing waits for long."""
+    monkeypatch.setattr(ccsniff, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(ccsniff, "_GRACE_SECONDS", 0.2)
 
 
 # Frames
@@ -57,91 +87,285 @@ def test_a_frame_cut_short_is_no_frame():
     assert [list(frames(io.BytesIO(whole[:cut]))) for cut in range(6, len(whole))] == [[]] * (len(whole) - 6)
 
 
-def test_what_is_no_frame_is_refused():
-    with pytest.raises(SourceError, match="no frame; or use `claude`"):
-        list(frames(io.BytesIO(b"Warning: something\n")))
+@pytest.mark.parametrize("said", [b"Warning: something\n", b"x" * 1000])
+def test_what_is_no_frame_is_refused(said):
+    with pytest.raises(SourceError, match="no frame: use `claude`"):
+        list(frames(io.BytesIO(said)))
 
 
-# The child
-
-
-def child(tmp_path, body, **options):
-    """A feed whose child is Python and prints what `body` (with `out` and `time`) says."""
-    script = "import os, sys, time\ndef out(data):\n    os.write(1, data)\n" + body
-    return LiveFeed(tmp_path, command=[sys.executable, "-c", script], **options)
-
-
-def test_lines_of_several_files_become_traces(tmp_path):
-    said = frame(b"R", 0, b"{}") + frame(b"F", 0, b"/p/a.jsonl") + frame(b"L", 0, line("one", "1"))
-    said += frame(b"F", 1, b"/p/b/subagents/agent-q.jsonl") + frame(b"L", 1, line("two", "2"))
-    said += frame(b"L", 0, line("three", "3")) + frame(b"X", 0, b"") + frame(b"I", 0, b"")
+def test_files_become_traces(tmp_path):
+    said = frame(b"R", 0, b"{}") + read("/p/a.jsonl", line("one", "1"))
+    said += read("/p/b/subagents/agent-q.jsonl", line("two", "2"), inode=2)
+    said += read("/p/a.jsonl", line("three", "3"), at=len(line("one", "1"))) + frame(b"I")
     with Source([child(tmp_path, f"out({said!r}); sys.stdin.read()", follow=False)]) as source:
         traces = list(source)
     assert [(trace.text, trace.meta.agent) for trace in traces] == [("one", ""), ("two", "q"), ("three", "")]
     counts = {name: entry["traces"] for name, entry in source.cursor["origins"].items()}
     assert counts == {"/p/a.jsonl": 2, "/p/b/subagents/agent-q.jsonl": 1}
-    assert source.report.malformed == {"line over the limit": 1}
     assert source.report.formats == {"claude-code": 2}
+    assert source.report.bytes_read == sum(map(len, (line("one", "1"), line("two", "2"), line("three", "3"))))
 
 
-def test_following_goes_on_after_the_history(tmp_path):
-    said = frame(b"F", 0, b"/p/a.jsonl") + frame(b"I", 0, b"")
-    later = frame(b"L", 0, line("later", "1"))
-    feed = child(tmp_path, f"out({said!r}); time.sleep(0.1); out({later!r}); sys.stdin.read()")
-    with Source([feed]) as source:
+def test_a_tail_is_taken_where_it_is_whole_and_comes_again_without_harm(tmp_path):
+    first, second, third = line("one", "1"), line("two", "2")[:-1], line("three", "3")
+    at = len(first)
+    said = named("a") + frame(b"D", 0, first) + frame(b"T", at, second[:-1]) + frame(b"E")
+    said += named("a") + frame(b"T", at, second) + frame(b"E")
+    said += named("a") + frame(b"D", at, second + b"\n" + third) + frame(b"E")
+    with Source([child(tmp_path, f"out({said!r}); sys.stdin.read()")]) as source:
+        assert [next(source).text for _ in range(3)] == ["one", "two", "three"]
+        assert source.report.records == 3
+        assert source.report.malformed == {}
+
+
+def test_the_only_line_may_be_a_tail_and_one_of_no_known_kind_waits(tmp_path):
+    said = named("a") + frame(b"T", 0, line("one", "1")[:-1]) + frame(b"E")
+    odd = b'{"nothing":"known"}\n'
+    said += named("b", 2) + frame(b"T", 0, odd[:-1]) + frame(b"E")
+    said += named("b", 2) + frame(b"D", 0, odd) + frame(b"T", len(odd), line("two", "2")[:-1]) + frame(b"E")
+    said += named("b", 2) + frame(b"D", len(odd), line("two", "2")) + frame(b"E")
+    with Source([child(tmp_path, f"out({said!r}); sys.stdin.read()")]) as source:
+        assert next(source).text == "one"
+        assert isinstance(next(source), Other) and next(source).text == "two"
+        assert source.report.records == 3
+
+
+def test_a_file_with_another_content_is_read_from_its_top_and_one_that_is_gone_is_forgotten(tmp_path):
+    said = read("a", line("one", "1"), line("two", "2")) + named("a", fresh=True)
+    said += frame(b"D", 0, line("two", "2") + line("three", "3")) + frame(b"E")
+    said += read("b", line("four", "4"), inode=2) + frame(b"G", 0, b"b") + read("a2", line("5", "5"), inode=3)
+    with Source([child(tmp_path, f"out({said!r}); sys.stdin.read()")]) as source:
+        assert [next(source).text for _ in range(5)] == ["one", "two", "three", "four", "5"]
+        assert set(source.cursor["origins"]) == {"a", "a2"}
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path):
+    said = frame(b"U", 0, b'{"path":"/p/a.jsonl","message":"EACCES: permission denied"}') + frame(b"I")
+    feed = child(tmp_path, f"out({said!r}); sys.stdin.read()", follow=False)
+    with Source([feed], say=quiet) as source:
+        assert list(source) == []
+    assert source.report.malformed == {"unreadable file": 1}
+    assert source.report.warnings == ["cannot read '/p/a.jsonl': EACCES: permission denied"]
+
+
+def test_following_goes_on_after_the_history_and_a_session_ends(tmp_path):
+    said, later = frame(b"I"), read("/p/a.jsonl", line("later", "1"))
+    body = (
+        f"out({said!r}); time.sleep(0.1); out({later!r})\n"
+        f"for _ in range(100):\n    time.sleep(0.05); out({frame(b'H')!r})"
+    )
+    with Source([child(tmp_path, body, ends=Ends(idle=0.2))]) as source:
         assert next(source).text == "later"
+        end = next(source)
+        assert isinstance(end, SessionEnd) and end.meta.session == "s"
 
 
-def test_a_child_that_dies_is_an_error_with_its_last_words(tmp_path):
-    feed = child(tmp_path, "sys.stderr.write('out of\\nmemory'); sys.exit(7)")
+def test_trouble_with_watching_is_said_with_the_way_around(tmp_path):
+    said = frame(b"W", 0, b"ENOSPC: no watches left") + frame(b"I")
+    feed = child(tmp_path, f"out({said!r}); sys.stdin.read()", follow=False)
+    with Source([feed], say=quiet) as source:
+        list(source)
+    [warning] = source.report.warnings
+    assert "ENOSPC: no watches left" in warning and "`claude`" in warning
+
+
+# What it is told
+
+
+def test_the_child_is_told_the_files_in_order_of_time_with_their_places(tmp_path):
+    for name, stamp in (("b", "2026-01-01T00:00:00Z"), ("a", "2026-02-01T00:00:00Z")):
+        (tmp_path / f"{name}.jsonl").write_bytes(b'{"timestamp":"%s"}\n' % stamp.encode())
+    (tmp_path / "c.ndjson").write_text("{}")
+    a, b = (str(tmp_path / name) for name in ("a.jsonl", "b.jsonl"))
+    body = f"open({str(tmp_path / 'told')!r}, 'a').write(told); out({read(a, line('1', '1'), inode=2**60)!r})"
+    body += f"; out({frame(b'I')!r}); sys.stdin.read()"
+    with Source([child(tmp_path, body, follow=False)]) as source:
+        list(source)
+    with Source([child(tmp_path, body, follow=False)], cursor=source.cursor) as again:
+        assert list(again) == []
+    first, second = map(json.loads, (tmp_path / "told").read_text().splitlines())
+    assert first == [[b, 0, 0, 0, "0", "0"], [a, 0, 0, 0, "0", "0"]]
+    place = second[1]
+    assert second[0] == first[0] and place[:3] == [a, len(line("1", "1")), len(line("1", "1"))]
+    assert place[4:] == ["1", str(2**60)]
+
+
+def test_more_places_than_a_pipe_holds_are_told_to_a_child_that_reads_late(tmp_path):
+    for number in range(3000):
+        (tmp_path / f"session-with-a-long-name-{number}.jsonl").write_bytes(b"")
+    body = f"import json; assert len(json.loads(told)) == 3000; out({frame(b'I')!r}); sys.stdin.read()"
+    feed = child(tmp_path, body, follow=False)
+    feed._command[2] = "import time; time.sleep(0.3)\n" + feed._command[2]
+    with Source([feed]) as source:
+        assert list(source) == []
+        assert source.report.warnings == []
+
+
+# When it fails
+
+
+def test_a_child_that_dies_is_started_again_where_reading_stands(tmp_path, hasty):
+    count = tmp_path / "count"
+    lines = [line(str(n), str(n)) for n in range(4)]
+    half = frame(b"D", 0, b"".join(lines))[:-20]
+    body = (
+        f"count = {str(count)!r}\n"
+        "n = len(open(count).read()) if os.path.exists(count) else 0\n"
+        "open(count, 'a').write('x')\n"
+        f"if n == 0: out({read('a', *lines[:2]) + named('a') + half!r}); sys.exit('out of\\nmemory')\n"
+        f"if n == 1: os.kill(os.getpid(), 9)\n"
+        f"out({named('a') + frame(b'D', 0, b''.join(lines)) + frame(b'E') + frame(b'I')!r}); sys.stdin.read()"
+    )
+    with Source([child(tmp_path, body, follow=False)], say=quiet) as source:
+        assert [trace.text for trace in source] == ["0", "1", "2", "3"]
+    assert source.report.records == 4
+    assert source.report.noted == {"ccsniff's watcher started again": 2}
+    first, second = source.report.warnings
+    assert "status 1: 'out of memory': started again in 0.001 s" in first
+    assert "status -9: ''" in second and "(restart 2)" in second
+
+
+def test_a_child_that_keeps_dying_is_given_up(tmp_path, hasty):
+    feed = child(tmp_path, "sys.stderr.write('x' * 9000 + ' out of\\nmemory'); sys.exit(7)")
     with (
-        pytest.raises(SourceError, match=r"status 7: 'out of memory'.*or use `claude`"),
-        Source([feed]) as source,
+        pytest.raises(SourceError, match=r"6 times in a row, .* status 7: 'x*.*memory'; or use `claude`"),
+        Source([feed], say=quiet) as source,
     ):
         next(source)
+    assert source.report.noted["ccsniff's watcher started again"] == 5
 
 
-def test_an_error_that_the_child_reports_is_raised(tmp_path):
-    said = frame(b"E", 0, b"EMFILE too many open files")
-    feed = child(tmp_path, f"out({said!r}); sys.stdin.read()")
-    with pytest.raises(SourceError, match="ccsniff: EMFILE too many open files; or use `claude`"):
-        next(Source([feed]))
-
-
-def test_a_frame_of_a_file_that_was_never_named_is_an_error(tmp_path):
-    feed = child(tmp_path, f"out({frame(b'L', 5, line('x', '1'))!r}); sys.stdin.read()")
-    with pytest.raises(SourceError, match="file 5"):
-        next(Source([feed]))
-
-
-@pytest.mark.parametrize("body", ["sys.stdin.read()", "time.sleep(60)"])
-def test_the_child_ends_with_the_source_also_when_it_does_not_listen(tmp_path, body, monkeypatch):
-    monkeypatch.setattr(ccsniff, "_GRACE_SECONDS", 0.2)
-    said = frame(b"F", 0, b"/p/a.jsonl") + frame(b"L", 0, line("one", "1"))
-    feed = child(tmp_path, f"out({said!r}); {body}")
-    with Source([feed]) as source:
+def test_a_time_of_health_forgives_failures_and_pauses_double(tmp_path, hasty, monkeypatch):
+    monkeypatch.setattr(ccsniff, "_HEALTHY_SECONDS", 0.0)
+    monkeypatch.setattr(ccsniff, "_LONGEST_PAUSE", 0.003)
+    count = tmp_path / "count"
+    body = (
+        f"open({str(count)!r}, 'a').write('x')\n"
+        f"if os.path.getsize({str(count)!r}) < 9: sys.exit(1)\n"
+        f"out({frame(b'I')!r}); sys.stdin.read()"
+    )
+    with Source([child(tmp_path, body, follow=False)], say=quiet) as source:
+        assert list(source) == []
+    assert source.report.noted["ccsniff's watcher started again"] == 8
+    count.unlink()
+    monkeypatch.setattr(ccsniff, "_HEALTHY_SECONDS", 60.0)
+    with pytest.raises(SourceError), Source([child(tmp_path, body)], say=quiet) as source:
         next(source)
-        process_id = feed._process.pid
+    pauses = [warning.partition("again in ")[2].partition(" s")[0] for warning in source.report.warnings]
+    assert pauses == ["0.001", "0.002", "0.003", "0.003", "0.003"]
+
+
+def test_a_child_that_falls_silent_is_ended_and_started_again(tmp_path, hasty, monkeypatch):
+    monkeypatch.setattr(ccsniff, "_SILENCE_SECONDS", 0.5)
+    marker = tmp_path / "marker"
+    body = (
+        f"if not os.path.exists({str(marker)!r}):\n"
+        f"    open({str(marker)!r}, 'w').write(str(os.getpid())); time.sleep(60)\n"
+        f"out({read('a', line('one', '1'))!r})\n"
+        f"for _ in range(100): time.sleep(0.1); out({frame(b'H')!r})"
+    )
+    with Source([child(tmp_path, body)], say=quiet) as source:
+        assert next(source).text == "one"
+        assert not alive(int(marker.read_text()))
+        source._idle_timeout = 1.0
+        assert list(source) == [], "heartbeats are no silence"
+    assert source.report.noted == {"ccsniff's watcher started again": 1}
+    assert "silence for 0.5 s" in source.report.warnings[0]
+
+
+def test_a_slow_consumer_is_no_silence(tmp_path, hasty, monkeypatch):
+    monkeypatch.setattr(ccsniff, "_SILENCE_SECONDS", 0.3)
+    lines = [line(str(n), str(n)) for n in range(40)]
+    feed = child(tmp_path, f"out({read('a', *lines) + frame(b'I')!r}); sys.stdin.read()", follow=False)
+    with Source([feed], capacity=2) as source:
+        next(source)
+        time.sleep(0.8)
+        assert len(list(source)) == 39
+        assert source.report.warnings == []
+
+
+def test_a_child_out_of_step_is_started_again(tmp_path, hasty):
+    said = read("a", line("one", "1"), at=7) + frame(b"I")
+    with pytest.raises(SourceError, match="'a' was sent from byte 7 on, where 0 were read; or use `claude`"):
+        next(Source([child(tmp_path, f"out({said!r}); sys.stdin.read()")], say=quiet))
+
+
+def test_an_error_that_no_new_start_would_help_is_raised_at_once(tmp_path):
+    feed = child(tmp_path, f"out({frame(b'Z', 0, b'another version')!r}); sys.stdin.read()")
+    with pytest.raises(SourceError, match="ccsniff: another version; or use `claude`"):
+        next(Source([feed]))
+
+
+def test_a_program_that_cannot_be_run(tmp_path):
+    (tmp_path / "node").write_text("no program")
+    with pytest.raises(SourceError, match="cannot run .*node.*; or use `claude`"):
+        next(Source([LiveFeed(tmp_path, command=[str(tmp_path / "node")])]))
+
+
+# The end
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["sys.stdin.read()", "time.sleep(60)", "out(b'x 0 9999999\\n' + b'x' * 9999999)"],
+    ids=["listens", "does not listen", "is blocked in writing"],
+)
+def test_the_child_ends_with_the_source(tmp_path, body, hasty):
+    body = body.replace("x 0", "X 0")
+    feed = child(tmp_path, f"out({read('/p/a.jsonl', line('one', '1'), line('two', '2'))!r}); {body}")
+    with Source([feed], capacity=1) as source:
+        next(source)
+        process_id = feed._child.process.pid
         assert alive(process_id)
     assert not alive(process_id)
 
 
-def test_the_child_ends_when_the_consumer_fails(tmp_path):
-    feed = child(
-        tmp_path, f"out({frame(b'F', 0, b'a') + frame(b'L', 0, line('one', '1'))!r}); sys.stdin.read()"
+def test_what_the_child_started_ends_too(tmp_path, hasty):
+    pids = tmp_path / "pids"
+    body = (
+        "import subprocess\n"
+        f"open({str(pids)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid))\n"
+        f"out({read('a', line('one', '1'))!r}); sys.stdin.read()"
     )
+    with Source([child(tmp_path, body)]) as source:
+        next(source)
+    wait_until(lambda: not Path(f"/proc/{pids.read_text()}").exists() or not alive(int(pids.read_text())))
+
+
+def test_the_child_ends_when_the_consumer_fails_or_forgets_the_source(tmp_path, hasty):
+    body = f"out({read('a', line('one', '1'))!r}); sys.stdin.read()"
+    feed = child(tmp_path, body)
     with pytest.raises(KeyError), Source([feed]) as source:
         next(source)
         raise KeyError
-    assert feed._process.returncode is not None
+    assert feed._child.process.returncode is not None
+    forgotten = child(tmp_path, body)
+    source = Source([forgotten])
+    next(source)
+    process_id = forgotten._child.process.pid
+    del source
+    gc.collect()
+    wait_until(lambda: not alive(process_id))
+
+
+def test_closing_while_a_new_start_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(ccsniff, "_FIRST_PAUSE", 30.0)
+    said = []
+    source = Source([child(tmp_path, "sys.exit(1)")], say=said.append)
+    source._thread.start()
+    wait_until(lambda: said)
+    before = time.monotonic()
+    source.close()
+    assert time.monotonic() - before < 5 and not source._thread.is_alive()
 
 
 def test_a_slow_consumer_blocks_the_child(tmp_path):
     body = (
-        f"out({frame(b'F', 0, b'a')!r})\n"
+        f"out({named('a')!r})\nat = 0\n"
         "for n in range(1000):\n"
-        '    data = b\'{"type":"user","uuid":"%d","message":{"content":"%s"}}\' % (n, b\'x\' * 1000)\n'
-        "    out(b'L 0 %d\\n%s\\n' % (len(data), data))\n"
+        '    data = b\'{"type":"user","uuid":"%d","message":{"content":"%s"}}\\n\' % (n, b\'x\' * 1000)\n'
+        "    out(b'D %d %d\\n%s\\n' % (at, len(data), data))\n"
+        "    at += len(data)\n"
         f"    open({str(tmp_path / 'progress')!r}, 'w').write(str(n))\n"
         "sys.stdin.read()"
     )
@@ -152,253 +376,3 @@ def test_a_slow_consumer_blocks_the_child(tmp_path):
         time.sleep(0.3)
         assert int(progress.read_text() or 0) < 700, "the pipe should have filled up"
         assert sum(1 for _, _ in zip(range(999), source, strict=False)) == 999
-
-
-# What is missing
-
-
-def test_no_node(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SourceError, match="there is no `node`: install it or use `claude`"):
-        next(Source([LiveFeed(tmp_path)]))
-
-
-def program(path, body):
-    path.write_text(f"#!/bin/sh\n{body}\n")
-    path.chmod(0o755)
-
-
-@pytest.mark.parametrize("said", ["v18.19.0", "v9.0.0", "nonsense"])
-def test_an_old_node(tmp_path, monkeypatch, said):
-    program(tmp_path / "node", f"echo {said}")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        SourceError, match=f"needs Node 20 or newer, and `node` is '{said}': update it or use `cl"
-    ):
-        next(Source([LiveFeed(tmp_path)]))
-
-
-@pytest.mark.parametrize(
-    ("npm", "message"),
-    [
-        (None, "needs npm"),
-        ("echo 'getaddrinfo ENOTFOUND' >&2; exit 1", "ENOTFOUND.*go online or use `claude`"),
-        ("exit 0", "something else than ccsniff"),
-    ],
-)
-def test_npm_missing_offline_or_lying(tmp_path, monkeypatch, npm, message):
-    program(tmp_path / "node", "echo v20.1.0")
-    if npm:
-        program(tmp_path / "npm", npm)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(SourceError, match=message):
-        next(Source([LiveFeed(tmp_path)], say=lambda said: None))
-    cache = tmp_path / "cache"
-    assert not cache.exists() or list(cache.iterdir()) == [], "nothing half installed stays"
-
-
-def install(prefix, watcher, integrity=INTEGRITY):
-    """Put a stand-in for ccsniff where an installed one would be."""
-    source = prefix / "node_modules" / "ccsniff" / "src"
-    source.mkdir(parents=True)
-    (source / "index.js").write_text(watcher)
-    (source.parent / "package.json").write_text('{"type":"module"}')
-    entry = {"version": VERSION, "integrity": integrity}
-    lock = {"packages": {"node_modules/ccsniff": entry}}
-    (prefix / "node_modules" / ".package-lock.json").write_text(json.dumps(lock))
-
-
-def test_a_package_with_another_content_is_not_run(tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    install(cache / f"ccsniff-{VERSION}", "process.exit(9)", integrity="sha512-other")
-    program(tmp_path / "node", "echo v20.1.0")
-    program(tmp_path / "npm", "exit 1")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("STTX_CACHE_DIR", str(cache))
-    with pytest.raises(SourceError, match="npm could not install"):
-        next(Source([LiveFeed(tmp_path)], say=lambda said: None))
-
-
-def test_installing_is_said_and_done_once(tmp_path, monkeypatch):
-    ready = tmp_path / "ready"
-    install(ready, "")
-    program(tmp_path / "npm", f'echo "$@" >> {tmp_path}/calls; cp -R {ready}/. "$3/"')
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
-    program(tmp_path / "node", "echo v20.1.0")
-    said = []
-    first, second = (ccsniff.shim_command(tmp_path, said.append) for _ in range(2))
-    assert first == second and Path(first[2]).is_file()
-    assert len(said) == 1 and f"installing ccsniff {VERSION}" in said[0]
-    [call] = (tmp_path / "calls").read_text().splitlines()
-    assert "--ignore-scripts" in call and call.endswith(f"ccsniff@{VERSION}")
-
-
-# The shim itself, over a stand-in that only finds files (as ccsniff's watcher does) and polls them
-
-WATCHER = """
-import fs from 'node:fs';
-import path from 'node:path';
-import { EventEmitter } from 'node:events';
-export class JsonlWatcher extends EventEmitter {
-  constructor(dir) { super(); this._dir = dir; this._timers = new Map(); }
-  start() { this._scan(this._dir); this._poll = setInterval(() => this._scan(this._dir), 20); return this; }
-  stop() { clearInterval(this._poll); for (const t of this._timers.values()) clearTimeout(t); }
-  _scan(dir) {
-    for (const d of fs.readdirSync(dir, { withFileTypes: true })) {
-      const fp = path.join(dir, d.name);
-      if (d.isDirectory()) this._scan(fp); else if (fp.endsWith('.jsonl')) this._debounce(fp);
-    }
-  }
-  _debounce(fp) {}
-  _read(fp) {}
-  _line(line, sid, fp) {}
-}
-"""
-
-
-@pytest.fixture
-def live(tmp_path, monkeypatch):
-    """Make sources of `live` over the stand-in; the folder that they watch is `folder`."""
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("STTX_CACHE_DIR", str(cache))
-
-    def make(watcher=WATCHER, **options):
-        prefix = cache / f"ccsniff-{VERSION}"
-        shutil.rmtree(prefix, ignore_errors=True)
-        install(prefix, watcher)
-        return Source([LiveFeed(tmp_path / "projects", **options)], idle_timeout=10, say=lambda said: None)
-
-    return make
-
-
-@pytest.fixture
-def folder(tmp_path):
-    made = tmp_path / "projects" / "slug"
-    made.mkdir(parents=True)
-    return made
-
-
-def append(path, data):
-    with path.open("ab", buffering=0) as file:
-        file.write(data)
-
-
-@needs_node
-def test_history_then_what_is_written(live, folder):
-    (folder / "a.jsonl").write_bytes(line("one", "1") + b"\n" + line("two", "2") + b"\n")
-    with live() as source:
-        assert [next(source).text for _ in range(2)] == ["one", "two"]
-        append(folder / "a.jsonl", line("three", "3") + b"\n")
-        assert next(source).text == "three"
-        (folder / "b" / "subagents").mkdir(parents=True)
-        append(folder / "b" / "subagents" / "agent-q.jsonl", line("four", "4") + b"\n")
-        trace = next(source)
-        assert (trace.text, trace.meta.agent) == ("four", "q")
-        assert trace.meta.origin == str(folder / "b" / "subagents" / "agent-q.jsonl")
-
-
-@needs_node
-def test_history_only(live, folder):
-    (folder / "a.jsonl").write_bytes(b"".join(line(str(n), str(n)) + b"\n" for n in range(500)))
-    with live(follow=False) as source:
-        assert [trace.text for trace in source] == [str(n) for n in range(500)]
-
-
-@needs_node
-def test_characters_and_lines_split_over_writes_arrive_whole(live, folder):
-    data = json.dumps(json.loads(line("日本語 \U0001f34e", "1")), ensure_ascii=False).encode() + b"\n"
-    assert "日本語 \U0001f34e".encode() in data
-    path = folder / "a.jsonl"
-    path.write_bytes(b"")
-    with live() as source:
-        for byte in data:
-            append(path, bytes([byte]))
-            time.sleep(0.002)
-        assert next(source).text == "日本語 \U0001f34e"
-    assert source.report.noted == {}
-
-
-@needs_node
-def test_bytes_that_are_no_utf8_arrive_as_they_are(live, folder):
-    (folder / "a.jsonl").write_bytes(
-        line("x\x7fy", "1").replace(b"\\u007f", b"\x7f").replace(b"\x7f", b"\xff") + b"\n"
-    )
-    with live(follow=False) as source:
-        assert [trace.text for trace in source] == ["x\ufffdy"]
-    assert source.report.noted == {"bad UTF-8 replaced": 1}
-
-
-@needs_node
-def test_truncation_and_replacement_are_noticed_and_repeats_dropped(live, folder):
-    path = folder / "a.jsonl"
-    path.write_bytes(line("one", "1") + b"\n" + line("two", "2") + b"\n")
-    with live() as source:
-        assert [next(source).text for _ in range(2)] == ["one", "two"]
-        path.write_bytes(line("one", "1") + b"\n")
-        time.sleep(0.2)
-        append(path, line("three", "3") + b"\n")
-        assert next(source).text == "three"
-        aside = folder / "aside"
-        aside.write_bytes(line("one", "1") + b"\n" + line("three", "3") + b"\n" + line("four", "4") + b"\n")
-        aside.replace(path)
-        assert next(source).text == "four"
-
-
-@needs_node
-def test_the_folder_may_come_later(live, tmp_path):
-    with live() as source:
-        source._idle_timeout = 0.5
-        assert list(source) == []
-    said = []
-    source = live()
-    source.report.say = said.append
-    source._thread.start()
-    wait_until(lambda: said)
-    assert "is not there yet" in said[0]
-    time.sleep(1)
-    (tmp_path / "projects" / "slug").mkdir(parents=True)
-    (tmp_path / "projects" / "slug" / "a.jsonl").write_bytes(line("one", "1") + b"\n")
-    with source:
-        assert next(source).text == "one"
-
-
-@needs_node
-@pytest.mark.parametrize(
-    ("watcher", "message"),
-    [
-        ("export class JsonlWatcher {}", "has no start: another version"),
-        ("export const nothing = 1", "has no start: another version"),
-        ("throw new Error('broken package')", "broken package"),
-        (WATCHER.replace("20", "1e8"), "failed its self-test"),
-    ],
-)
-def test_a_watcher_that_does_not_work_is_found_at_the_start(live, folder, watcher, message):
-    with pytest.raises(SourceError, match=message), live(watcher) as source:
-        next(source)
-
-
-@needs_node
-@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-def test_the_shim_does_not_outlive_a_parent_that_is_killed(live, folder, tmp_path):
-    live()  # installs the stand-in
-    (folder / "a.jsonl").write_bytes(line("one", "1") + b"\n")
-    script = (
-        "import pathlib, time\nfrom sttx_ccsniff import Source\nfrom sttx_ccsniff.ccsniff import LiveFeed\n"
-        f"feed = LiveFeed(pathlib.Path({str(tmp_path / 'projects')!r}))\n"
-        "source = Source([feed])\nnext(source)\n"
-        "print(feed._process.pid, flush=True)\ntime.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    with parent:
-        process_id = int(parent.stdout.readline())
-        was_alive = alive(process_id)
-        parent.send_signal(signal.SIGKILL)
-    assert was_alive
-    wait_until(lambda: not Path(f"/proc/{process_id}").exists() or not alive(process_id))
-
-
-def test_the_shim_is_package_data():
-    shim = resources.files("sttx_ccsniff") / "shim.mjs"
-    assert "JsonlWatcher" in shim.read_text()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sttx_ccsniff import live_tools
-from sttx_ccsniff.ccsniff import INTEGRITY, VERSION
+from sttx_ccsniff.ccsniff_install import INTEGRITY, VERSION
 
 
 @pytest.fixture

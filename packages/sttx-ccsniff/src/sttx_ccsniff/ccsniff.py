@@ -1,44 +1,40 @@
-"""`live`: the real ccsniff's watcher, in a Node process of ours that prints raw lines.
+"""`live`: the real ccsniff's watcher, in a Node process of ours that prints what it sees.
 
 ccsniff's command line is never run: its `--json` loses two tool calls in three, and every start copies the
-whole history to another folder. Its watcher as a library loses nothing; `shim.mjs` runs it and prints what it
-sees. The package is installed on first use into a cache folder of ours, said aloud, at a pinned version whose
-content hash is known. The process ends when its standard input closes, so it cannot outlive us.
+whole history to another folder. Its watcher as a library loses nothing; `shim.mjs` runs it. The process is
+looked after here: started again where it dies or falls silent, from where reading stands, and given up when
+that does not help. It ends when its standard input closes, so it cannot outlive us.
 """
 
 import contextlib
+import io
 import json
 import os
-import re
-import shutil
-import signal
+import select
 import subprocess
-import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from importlib import resources
+import threading
+import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import IO, Any
 
-from sttx_ccsniff.claude_code import SessionParser
-from sttx_ccsniff.environment import cache_folder, claude_projects
+from sttx_ccsniff.ccsniff_frames import Frame, Incoming, OutOfStep, frames, history
+from sttx_ccsniff.ccsniff_install import INSTEAD, VERSION, end_group, shim_command
+from sttx_ccsniff.ends import Ends
+from sttx_ccsniff.environment import claude_projects
 from sttx_ccsniff.feeds import Delivery, Shared
+from sttx_ccsniff.lines import MAX_LINE
 from sttx_core.errors import SourceError
 
-VERSION = "1.1.38"
-"""The one version of ccsniff whose private names the shim overrides."""
-
-INTEGRITY = "sha512-8sMUAS5pezDAhRTPUHsud730EGSU2b27R5T43J0p8jTHf6HxgyxYHVD8vfceBFlYHuqAxd0R/PwY/EdZxtGprQ=="
-"""What npm's registry says that version's content hashes to."""
-
-OLDEST_NODE = 20
-"""Older ones cannot watch a tree of folders on Linux."""
-
-_INSTEAD = "or use `claude`, which reads the same files without Node"
-_INSTALL_SECONDS = 180
+_BEAT_SECONDS = 2.0
+_SILENCE_SECONDS = 20.0  # ten heartbeats
 _GRACE_SECONDS = 2.0
-_FRAME = re.compile(rb"([A-Z]) (\d+) (\d+)\n")
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 30.0
+_HEALTHY_SECONDS = 60.0
+_MOST_FAILURES = 6
+_LAST_WORDS = 500
 
 
 class LiveFeed:
@@ -47,209 +43,198 @@ class LiveFeed:
     Args:
         folder: The projects folder; Claude Code's own by default.
         follow: Go on after the history; else end there.
-        command: How to start the shim; found (and ccsniff installed) by default when reading starts.
+        command: How to start the shim, up to its options; found (and ccsniff installed) by default when
+            reading starts.
+        ends: Says when a session has ended; silence and Claude Code's own files do by default.
     """
 
     def __init__(
-        self, folder: Path | None = None, *, follow: bool = True, command: list[str] | None = None
+        self,
+        folder: Path | None = None,
+        *,
+        follow: bool = True,
+        command: list[str] | None = None,
+        ends: Ends | None = None,
     ) -> None:
-        self._folder = claude_projects() if folder is None else folder
+        registry = claude_projects().parent / "sessions" if folder is None else None
+        self._folder = Path(os.path.abspath(claude_projects() if folder is None else folder))
         self._follow = follow
         self._command = command
-        self._process: subprocess.Popen[bytes] | None = None
+        self._ends = ends or Ends(registry)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._child: _Child | None = None
         self.description = f"live: ccsniff {VERSION} watching {self._folder}"
 
     def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
-        """Yield the traces of each line as it is seen."""
+        """Yield what is read of each file, as it is seen."""
         if not self._folder.is_dir():
             shared.report.warn(f"{str(self._folder)!r} is not there yet: waiting for it")
-        command = self._command or shim_command(self._folder, shared.report.warn)
+        command = self._command or shim_command(self._folder, shared.report.warn, shared.stop)
+        failures = 0
+        while not shared.stop.is_set():
+            started = time.monotonic()
+            try:
+                yield from self._watch(command, shared)
+                return
+            except (_Failed, OutOfStep) as failure:
+                failures = 1 if time.monotonic() - started >= _HEALTHY_SECONDS else failures + 1
+                self._pause(failures, failure, shared)
+
+    def close(self) -> None:
+        """End the Node process and everything that it started."""
+        with self._lock:
+            self._closed = True
+            child = self._child
+        if child is not None:
+            child.end()
+
+    def _watch(self, command: list[str], shared: Shared) -> Generator[Delivery, None, None]:
+        """Yield what one process sees, until it fails or nothing more is wanted."""
+        options = {
+            "limit": MAX_LINE,
+            "since": shared.since,
+            "once": not self._follow,
+            "beat": _BEAT_SECONDS,
+        }
+        told = history(self._folder, shared)
         with tempfile.TemporaryFile() as complaints:
-            self._process = subprocess.Popen(
+            with self._lock:
+                if self._closed:
+                    return
+                child = self._child = _Child([*command, json.dumps(options)], told, complaints)
+            try:
+                complete = yield from self._read(child, shared)
+                if not complete and not shared.stop.is_set():
+                    raise _Failed(child.last_words())
+            finally:
+                child.end()
+
+    def _read(self, child: "_Child", shared: Shared) -> Generator[Delivery, None, bool]:
+        """Yield what its frames hold; return whether that was all that is wanted."""
+        incoming = Incoming(shared, self._ends, follow=self._follow)
+        for letter, offset, payload in child.frames():
+            if shared.stop.is_set() or (letter == b"I" and not self._follow):
+                return True
+            if letter == b"Z":
+                raise SourceError(f"ccsniff: {payload.decode(errors='replace')}; {INSTEAD}")
+            if letter == b"W":
+                _warn_of_trouble(payload.decode(errors="replace"), shared)
+            yield from incoming.take(letter, offset, payload)
+        return False
+
+    def _pause(self, failures: int, failure: Exception, shared: Shared) -> None:
+        """Wait before the next start, longer each time; give up after several failures in a row."""
+        if shared.stop.is_set():
+            return
+        if failures >= _MOST_FAILURES:
+            raise SourceError(
+                f"ccsniff's watcher failed {failures} times in a row, the last time with {failure}; {INSTEAD}"
+            )
+        pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE)
+        shared.report.note("ccsniff's watcher started again")
+        number = shared.report.noted["ccsniff's watcher started again"]
+        shared.report.warn(
+            f"ccsniff's watcher failed with {failure}: started again in {pause:g} s, where reading stands "
+            f"(restart {number})"
+        )
+        shared.stop.wait(pause)
+
+
+class _Failed(Exception):
+    """The process died or fell silent."""
+
+
+class _Child:
+    """One Node process: its frames, its life and its last words."""
+
+    def __init__(self, command: list[str], told: bytes, complaints: IO[bytes]) -> None:
+        self._complaints = complaints
+        try:
+            self.process = subprocess.Popen(
                 command,
+                bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
                 start_new_session=True,
             )
-            try:
-                assert self._process.stdout is not None
-                yield from self._read(self._process.stdout, shared)
-                if not shared.stop.is_set():
-                    self._died(self._process, complaints)
-            finally:
-                self.close()
+        except OSError as error:
+            raise SourceError(f"cannot run {command[0]!r} ({error}); {INSTEAD}") from error
+        self._ending = threading.Lock()
+        self._telling = threading.Thread(target=self._tell, args=(told,), name="sttx-live", daemon=True)
+        self._telling.start()
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """Yield what it prints; raise `_Failed` where it is silent for long."""
+        assert self.process.stdout is not None
+        with io.BufferedReader(_Patient(self.process.stdout), 2**16) as stdout:
+            yield from frames(stdout)
+
+    def last_words(self) -> str:
+        """Wait for its end, and say what it was."""
+        self.end()
+        self._complaints.seek(0, os.SEEK_END)
+        self._complaints.seek(max(0, self._complaints.tell() - 4 * _LAST_WORDS))
+        said = " ".join(self._complaints.read().decode(errors="replace").split())[-_LAST_WORDS:]
+        return f"status {self.process.returncode}: {said!r}"
+
+    def end(self) -> None:
+        """Let it end, make it end where it does not, and take its group along. May be called twice."""
+        with self._ending:
+            if self.process.returncode is not None:
+                return
+            if not self._telling.is_alive() and self.process.stdin is not None:
+                self.process.stdin.close()
+                _wait_unreaped(self.process, _GRACE_SECONDS)
+            end_group(self.process)
+        self._telling.join(_GRACE_SECONDS)
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+    def _tell(self, told: bytes) -> None:
+        """Write what the process is told first; in a thread, because one that hangs does not read it."""
+        assert self.process.stdin is not None
+        rest = memoryview(told)
+        with contextlib.suppress(OSError):
+            while rest:
+                rest = rest[self.process.stdin.write(rest) :]
+
+
+class _Patient(io.RawIOBase):
+    """The process's output, on which nobody waits longer than for ten heartbeats."""
+
+    def __init__(self, stdout: IO[bytes]) -> None:
+        self._stdout = stdout
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if os.name == "posix" and not select.select([self._stdout], [], [], _SILENCE_SECONDS)[0]:
+            raise _Failed(f"silence for {_SILENCE_SECONDS:g} s")
+        return self._stdout.readinto(buffer)  # type: ignore[attr-defined]
 
     def close(self) -> None:
-        """End the Node process and everything that it started."""
-        process = self._process
-        if process is None:
+        self._stdout.close()
+        super().close()
+
+
+def _wait_unreaped(process: "subprocess.Popen[bytes]", seconds: float) -> None:
+    """Wait for an end without taking note of it where that can be, so that its group can still be named."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if hasattr(os, "waitid"):
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            if os.waitid(os.P_PID, process.pid, flags) is not None:
+                return
+        elif process.poll() is not None:
             return
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            process.wait(_GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            process.wait()
-
-    def _read(self, stdout: IO[bytes], shared: Shared) -> Generator[Delivery, None, None]:
-        parsers: dict[int, SessionParser] = {}
-        origins: dict[int, str] = {}
-        lines: Counter[int] = Counter()
-        report = shared.report
-        with stdout:
-            for letter, number, payload in frames(stdout):
-                if shared.stop.is_set():
-                    return
-                match letter:
-                    case b"L":
-                        report.bytes_read += len(payload) + 1
-                        if number not in parsers:
-                            raise SourceError(f"ccsniff's watcher sent a line of file {number}, never named")
-                        lines[number] += 1
-                        had = shared.places.get(origins[number])
-                        if had is not None and lines[number] <= had[0]:
-                            if lines[number] == had[0]:
-                                parsers[number].restore(had[1])
-                            continue
-                        if traces := parsers[number].feed(payload):
-                            yield Delivery(origins[number], traces, [lines[number], parsers[number].state()])
-                    case b"F":
-                        report.formats[SessionParser.name] += 1
-                        origins[number] = os.fsdecode(payload)
-                        parsers[number] = SessionParser(origins[number], report, shared.seen)
-                    case b"X":
-                        report.damaged("line over the limit")
-                    case b"E":
-                        raise SourceError(f"ccsniff: {payload.decode(errors='replace')}; {_INSTEAD}")
-                    case b"I" if not self._follow:
-                        shared.stop.set()
-                        return
-                    case _:
-                        pass
-
-    def _died(self, process: subprocess.Popen[bytes], complaints: IO[bytes]) -> None:
-        status = process.wait()
-        complaints.seek(0)
-        said = " ".join(complaints.read().decode(errors="replace").split())[-500:]
-        raise SourceError(f"ccsniff's watcher ended by itself (status {status}: {said!r}); {_INSTEAD}")
+        time.sleep(0.005)
 
 
-def frames(stream: IO[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
-    r"""Read the shim's frames: letter, number, payload.
-
-    >>> import io
-    >>> list(frames(io.BytesIO(b'L 2 5\n{"a"}\n')))
-    [(b'L', 2, b'{"a"}')]
-    """
-    while head := stream.readline():
-        found = _FRAME.fullmatch(head)
-        if not found:
-            raise SourceError(f"ccsniff's watcher printed {head[:80]!r}, which is no frame; {_INSTEAD}")
-        length = int(found[3])
-        payload = stream.read(length + 1)
-        if len(payload) <= length:
-            return
-        yield found[1], int(found[2]), payload[:-1]
-
-
-def shim_command(folder: Path, say: Callable[[str], None]) -> list[str]:
-    """The command line that runs the shim; installs ccsniff into the cache folder if it is not there."""
-    node = _node()
-    library = _installed(say) / "node_modules" / "ccsniff" / "src" / "index.js"
-    shim = resources.files("sttx_ccsniff") / "shim.mjs"
-    return [node, str(shim), str(library), str(folder)]
-
-
-def is_installed() -> bool:
-    """Whether the pinned ccsniff, and no other, lies in the cache folder."""
-    return _is_pinned(_prefix())
-
-
-def _prefix() -> Path:
-    return cache_folder() / f"ccsniff-{VERSION}"
-
-
-def _node() -> str:
-    node = shutil.which("node")
-    if node is None:
-        raise SourceError(
-            f"`live` needs Node {OLDEST_NODE} or newer, and there is no `node`: install it {_INSTEAD}"
-        )
-    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-    found = re.match(r"v(\d+)\.", said)
-    if not found or int(found[1]) < OLDEST_NODE:
-        raise SourceError(
-            f"`live` needs Node {OLDEST_NODE} or newer, and `node` is {said!r}: update it {_INSTEAD}"
-        )
-    return node
-
-
-def _installed(say: Callable[[str], None]) -> Path:
-    """The folder that holds the pinned ccsniff, installed now if it was not."""
-    prefix = _prefix()
-    if _is_pinned(prefix):
-        return prefix
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SourceError(
-            f"`live` needs npm to install ccsniff {VERSION}, and there is none: install it {_INSTEAD}"
-        )
-    say(f"installing ccsniff {VERSION} from npm into {str(prefix)!r} (once; without running its scripts)")
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=".installing-") as aside:
-        fresh = Path(aside) / "ccsniff"
-        fresh.mkdir()
-        _npm_install(npm, fresh)
-        if not _is_pinned(fresh):
-            raise SourceError(f"npm gave something else than ccsniff {VERSION} as published; {_INSTEAD}")
-        if prefix.exists() and not _is_pinned(prefix):
-            shutil.rmtree(prefix)
-        try:
-            fresh.rename(prefix)
-        except OSError:
-            if not _is_pinned(prefix):  # else another process was faster
-                raise
-    return prefix
-
-
-def _npm_install(npm: str, prefix: Path) -> None:
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
-    try:
-        done = subprocess.run(
-            [npm, "install", "--prefix", str(prefix), *options, f"ccsniff@{VERSION}"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_INSTALL_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SourceError(
-            f"npm did not install ccsniff in {_INSTALL_SECONDS} s: is it online? {_INSTEAD}"
-        ) from error
-    if done.returncode:
-        said = " ".join(done.stderr.split())[-500:]
-        raise SourceError(f"npm could not install ccsniff {VERSION} ({said!r}): go online {_INSTEAD}")
-
-
-def _is_pinned(prefix: Path) -> bool:
-    modules = prefix / "node_modules"
-    try:
-        lock: Any = json.loads((modules / ".package-lock.json").read_text())
-        entry = lock["packages"]["node_modules/ccsniff"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    there = (modules / "ccsniff" / "src" / "index.js").is_file()
-    return there and entry.get("version") == VERSION and entry.get("integrity") == INTEGRITY
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process that did not end by itself, with its whole group where there are groups."""
-    if sys.platform == "win32":
-        process.kill()
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _warn_of_trouble(said: str, shared: Shared) -> None:
+    shared.report.warn(
+        f"ccsniff's watcher is not told of changes ({said}): it looks for them every few seconds; "
+        f"raise the system's limit, {INSTEAD}"
+    )

@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from typing import NamedTuple
 
-from sttx_ccsniff.ccsniff import OLDEST_NODE, VERSION, is_installed
+from sttx_ccsniff.ccsniff_install import OLDEST_NODE, VERSION, is_installed
 from sttx_ccsniff.environment import cache_folder
 
 _ANSWER_SECONDS = 20
