@@ -80,6 +80,7 @@ token_type: "bearer_token_v2"
 secret_name = "prod/db/main-7"
 "password": "Password"
 PWD=/srv/app/build2
+sessionId: "36aad03b-a2c2-5e79-a56c-b3d2343eb4aa"
 key = "a1b2c3d4e5f6g7h8"
 tokenizer = "cl100k_base_2024_v3"
 self.token = token2

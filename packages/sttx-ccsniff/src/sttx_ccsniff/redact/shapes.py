@@ -68,13 +68,12 @@ def _kind(name: str) -> str:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if last in _PASSWORDS and (last != "pass" or before) and (last != "pwd" or name.lower() not in _FOLDERS):
         return "password"
-    if last in _SECRETS or (last == "key" and before in _KEYS) or (last == "id" and name.lower() in _IDS):
+    if last in _SECRETS or (last == "key" and before in _KEYS):
         return "secret"
     return ""
 
 
 _FOLDERS = frozenset(("pwd", "oldpwd", "old_pwd"))
-_IDS = frozenset(("sessionid", "phpsessid"))
 
 
 def is_stand_in(value: str) -> bool:
