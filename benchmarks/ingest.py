@@ -7,7 +7,8 @@ Counts tool calls and results in each file with the standard library alone, and 
 redactor alone, and the whole source with its thread, queue and report, without and with redaction. With
 `--ccsniff`, the pinned ccsniff's own watcher over the same folder in the same run. With `--gigabyte`, a
 process of its own reads a gigabyte of these sessions (repeated, each time under new ids) from a pipe, and the
-peak of its memory after a tenth is compared with that at the end. Exits with 1 if any file differs.
+peak of its memory is told after each tenth: it grows until the bounded memory of record ids is full, and no
+further. Exits with 1 if any file differs.
 
 The machine decides about MB/s: the column behind them says what part of JSON alone that is.
 """
@@ -198,11 +199,13 @@ def gigabyte(files: list[Path], *, redact: bool) -> None:
             reader.stdin.write(IDS.sub(rb"\g<1>%x-" % number, once))
         reader.stdin.close()
         told = json.loads(reader.stdout.read())
-    seconds, (first, tenth, *_, last) = time.perf_counter() - start, told["peaks"]
+    seconds, peaks = time.perf_counter() - start, told["peaks"]
+    each = " ".join(f"{peak:.0f}" for peak in peaks)
     print(
         f"a gigabyte {'with' if redact else 'without'} redaction: {told['traces']:,} traces of "
-        f"{told['bytes'] / 1e6:.0f} MB in {seconds:.0f} s; peak memory {first:.0f} MB at the start, "
-        f"{tenth:.0f} MB after a tenth, {last:.0f} MB at the end ({last / tenth - 1:+.1%})"
+        f"{told['bytes'] / 1e6:.0f} MB in {seconds:.0f} s; peak memory in MB, at the start, after each tenth "
+        f"and at the end: {each} ({peaks[-1] / peaks[7] - 1:+.1%} from seven tenths, where the memory of "
+        "record ids is full)"
     )
 
 
