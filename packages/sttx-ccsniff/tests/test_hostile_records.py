@@ -301,3 +301,17 @@ def test_a_user_cannot_hang_the_reader_with_tags_that_never_end():
     ):
         for start in ("<command-name>x</command-name>", "<system-reminder>", ""):
             read([json.dumps(message("user", {"type": "text", "text": start + tag * 60_000})).encode()])
+
+
+def test_a_file_of_nothing_but_voices_keeps_its_place_small():
+    """What is known in mid-file is part of every cursor: no file may make it grow without end."""
+    cut = {"type": "system", "subtype": "compact_boundary", "sessionId": "s"}
+    report = SourceReport()
+    parser = AutoParser("s.jsonl", report, Seen())
+    for number in range(20_000):
+        parser.feed(json.dumps(cut | {"agentId": f"a{number}", "isSidechain": True}).encode())
+    assert len(json.dumps(parser.state())) < 50_000
+    [trace] = parser.feed(
+        json.dumps(message("user", {"type": "text", "text": "hello"}, agentId="a19999")).encode()
+    )
+    assert trace.meta.segment == 1

@@ -52,6 +52,7 @@ BOOK_KEEPING = frozenset(
 )
 """Types of records that are known to hold no talk."""
 
+_MOST_VOICES = 1000  # of one file whose cuts are counted; the whole count is part of every place
 _TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # no set: a type may be unhashable
 
 
@@ -320,7 +321,10 @@ class SessionParser:
 
     def _cut(self, record: Record) -> None:
         agent = self._agent_of(record)
-        self._segments = {**self._segments, agent: self._segments.get(agent, 0) + 1}
+        segments = {**self._segments, agent: self._segments.get(agent, 0) + 1}
+        if len(segments) > _MOST_VOICES:
+            del segments[next(iter(segments))]
+        self._segments = segments
 
     # Where a trace came from
 
