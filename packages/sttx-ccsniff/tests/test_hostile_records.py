@@ -303,15 +303,41 @@ def test_a_user_cannot_hang_the_reader_with_tags_that_never_end():
             read([json.dumps(message("user", {"type": "text", "text": start + tag * 60_000})).encode()])
 
 
-def test_a_file_of_nothing_but_voices_keeps_its_place_small():
-    """What is known in mid-file is part of every cursor: no file may make it grow without end."""
-    cut = {"type": "system", "subtype": "compact_boundary", "sessionId": "s"}
-    report = SourceReport()
-    parser = AutoParser("s.jsonl", report, Seen())
-    for number in range(20_000):
-        parser.feed(json.dumps(cut | {"agentId": f"a{number}", "isSidechain": True}).encode())
+CUT = {"type": "system", "subtype": "compact_boundary", "sessionId": "s", "isSidechain": True}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda number: CUT | {"agentId": f"a{number}"},
+        lambda number: message("user", parentUuid=f"p{number}", isSidechain=True),
+        lambda number: message("assistant", {"type": "tool_use", "id": f"t{number}", "name": "x" * 50}),
+        lambda number: codex("session_meta", id=f"{number}", forked_from_id=f"{number}f"),
+        lambda number: codex("response_item", type="function_call", name="x", call_id=f"c{number}"),
+        lambda number: codex("event_msg", type="agent_message", message=f"{number}"),
+        lambda number: {
+            "sid": f"s{number}",
+            "role": "user",
+            "type": "text",
+            "text": "x",
+            "parent": f"p{number}",
+        },
+        lambda number: {"type": "user_message", "meta": {"session": f"s{number}"}, "text": f"{number}"},
+    ],
+    ids=("cuts", "sidechains", "tools", "threads", "calls", "events", "rows", "traces"),
+)
+def test_no_file_makes_its_place_grow_without_end(made):
+    """What is known in mid-file is part of every cursor."""
+    parser = AutoParser("s.jsonl", SourceReport(say=lambda said: None), Seen())
+    for number in range(8_000):
+        parser.feed(json.dumps(made(number)).encode())
     assert len(json.dumps(parser.state())) < 50_000
-    [trace] = parser.feed(
-        json.dumps(message("user", {"type": "text", "text": "hello"}, agentId="a19999")).encode()
-    )
+
+
+def test_the_latest_cuts_are_counted():
+    parser = AutoParser("s.jsonl", SourceReport(), Seen())
+    for number in range(2_000):
+        parser.feed(json.dumps(CUT | {"agentId": f"a{number}"}).encode())
+    said = message("user", {"type": "text", "text": "hello"}, agentId="a1999")
+    [trace] = parser.feed(json.dumps(said).encode())
     assert trace.meta.segment == 1

@@ -17,6 +17,7 @@ from sttx_ccsniff.paths import project_of
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import AssistantMessage, Meta, Thinking, ToolResult, ToolUse, Trace, UserMessage
 
+_MOST_ANCESTORS = 256  # they are part of every place
 _FILE = re.compile(r"rollout-[0-9T-]{19}-([0-9a-fA-F-]{36})")
 
 
@@ -121,7 +122,7 @@ class Thread:
 
     def _copies_from(self, thread: str) -> None:
         if thread not in self._ancestors:
-            self._ancestors = (*self._ancestors, thread)
+            self._ancestors = (*self._ancestors, thread)[-_MOST_ANCESTORS:]
         self._copying = self.inherits = True
 
     def is_copying(self, ordinal: int | None) -> bool:
