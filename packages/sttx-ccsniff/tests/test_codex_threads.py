@@ -31,6 +31,7 @@ def spawned(parent: str, **more: Any) -> dict[str, Any]:
     return {"source": {"subagent": {"thread_spawn": {"parent_thread_id": parent, "depth": 1}}}, **more}
 
 
+TOP = "/root"  # as Codex calls the agent that others are started by
 PARENT = [
     meta("p"),
     say("user", "go on"),
@@ -192,17 +193,17 @@ def mail(kind: str, author: str, recipient: str, text: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", ["line", "spoken", "item"])
 def test_a_sub_agent_is_told_its_task_and_nobody_speaks_for_another(reader, kind):
-    child = [meta("k", **spawned("p")), mail(kind, "/root", "/root/k", "count them"), say("assistant", "two")]
-    traces = reader.read([*child, mail(kind, "/root/k/m", "/root/k", "I am done")])
+    child = [meta("k", **spawned("p")), mail(kind, TOP, f"{TOP}/k", "count them"), say("assistant", "two")]
+    traces = reader.read([*child, mail(kind, f"{TOP}/k/m", f"{TOP}/k", "I am done")])
     assert words(traces) == ["count them", "two"]
     assert [type(trace).__name__ for trace in traces] == ["UserMessage", "AssistantMessage"]
-    parent = [*PARENT, mail(kind, "/root/k", "/root", "two")]
+    parent = [*PARENT, mail(kind, f"{TOP}/k", TOP, "two")]
     assert words(reader.read(parent)) == ["go on", "c1", "c1", "ok", "go on", "c2", "c2"]
     assert reader.report.skipped["message between agents"] == 2
 
 
 def test_encrypted_messages_between_agents_are_counted(reader):
-    told = {"type": "agent_message", "author": "/root", "recipient": "/root/k"}
+    told = {"type": "agent_message", "author": TOP, "recipient": f"{TOP}/k"}
     content = [{"type": "encrypted_content", "encrypted_content": "gAAA"}]
     item = {"type": "response_item", "payload": {**told, "content": content}}
     assert reader.read([meta("k", **spawned("p")), item]) == []

@@ -80,8 +80,8 @@ def typed(text: str) -> tuple[str, str]:
 def mail_in(text: str) -> dict[str, Any] | None:
     """The message of one agent to another that some versions wrote as JSON into an assistant's mouth.
 
-    >>> mail_in('{"author":"/root","recipient":"/root/a","content":"Go"}'), mail_in("{}")
-    ({'author': '/root', 'recipient': '/root/a', 'content': 'Go'}, None)
+    >>> mail_in('{"author":"/root","recipient":"/a","content":"Go"}'), mail_in("{}")
+    ({'author': '/root', 'recipient': '/a', 'content': 'Go'}, None)
     """
     if not text.startswith('{"author":'):
         return None

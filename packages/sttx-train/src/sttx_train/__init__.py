@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sttx_train.formats import LoadedModel, load_model, load_state, save_model, save_state
     from sttx_train.online import LearnerConfig, OnlineLearner, Score, StepReport, Window
     from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
-    from sttx_train.stream import Progress, StreamConfig, StreamTrainer, Totals
+    from sttx_train.stream import Progress, StreamConfig, StreamTrainer
+    from sttx_train.totals import Totals
     from sttx_train.windows import TraceWindows
 
 __all__ = [
@@ -45,7 +46,8 @@ _ROOMS = {
     "formats": ("LoadedModel", "load_model", "load_state", "save_model", "save_state"),
     "online": ("LearnerConfig", "OnlineLearner", "Score", "StepReport", "Window"),
     "rwkv7": ("RWKV7", "RWKV7Config", "RecurrentState", "initialize"),
-    "stream": ("Progress", "StreamConfig", "StreamTrainer", "Totals"),
+    "stream": ("Progress", "StreamConfig", "StreamTrainer"),
+    "totals": ("Totals",),
     "windows": ("TraceWindows",),
 }
 _LATE = {name: room for room, names in _ROOMS.items() for name in names}

@@ -7,7 +7,6 @@ and tells each step to whoever listens.
 from __future__ import annotations
 
 import json
-import math
 import os
 import resource
 import time
@@ -28,6 +27,7 @@ from sttx_train.formats import LoadedModel
 from sttx_train.online.learner import LearnerConfig, OnlineLearner, StepReport, Window
 from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
 from sttx_train.phrase_list import phrase_list
+from sttx_train.totals import Totals, finite, ratio
 from sttx_train.windows import TraceWindows
 
 METRICS = "metrics.jsonl"
@@ -60,29 +60,6 @@ class StreamConfig:
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} must be at least {least}, not {getattr(self, name)!r}")
-
-
-@dataclass
-class Totals:
-    """Sums over the whole stream so far, earlier runs that this one resumes included."""
-
-    steps: int = 0
-    windows: int = 0
-    bits: float = 0.0
-    frozen_bits: float = 0.0
-    bytes: int = 0
-    tokens: int = 0
-    model_steps: int = 0
-
-    @property
-    def bpb_paid(self) -> float:
-        """Bits per byte paid so far, each window before it was learned from; NaN before the first."""
-        return self.bits / self.bytes if self.bytes else math.nan
-
-    @property
-    def bpb_frozen(self) -> float:
-        """What the frozen model would have paid for the same bytes, its state carried too."""
-        return self.frozen_bits / self.bytes if self.bytes else math.nan
 
 
 @dataclass
@@ -226,18 +203,18 @@ class StreamTrainer:
         return {
             "step": totals.steps,
             "bpb": {
-                "now": _ratio(score.bits, score.bytes),
-                "now_frozen": _ratio(score.frozen_bits, score.bytes),
-                "paid": _finite(totals.bpb_paid),
+                "now": ratio(score.bits, score.bytes),
+                "now_frozen": ratio(score.frozen_bits, score.bytes),
+                "paid": finite(totals.bpb_paid),
                 "frozen": self._frozen(),
             },
             "bytes": totals.bytes,
             "tokens": totals.tokens,
             "model_steps": totals.model_steps,
-            "loss": _finite(report.loss),
-            "grad_norm": _finite(report.grad_norm),
-            "grad_s0": _finite(report.grad_s0),
-            "norm_s0": _finite(report.norm_s0),
+            "loss": finite(report.loss),
+            "grad_norm": finite(report.grad_norm),
+            "grad_s0": finite(report.grad_s0),
+            "norm_s0": finite(report.norm_s0),
             "phrases_on": score.phrases_on,
             "phrases": len(self.learner.table),
             "replay": len(self.learner.replay),
@@ -340,7 +317,7 @@ class StreamTrainer:
         os.truncate(metrics, stream["metrics_bytes"])  # steps after the checkpoint are run again
 
     def _frozen(self) -> float | None:
-        return _finite(self.totals.bpb_frozen) if self.learning.frozen else None
+        return finite(self.totals.bpb_frozen) if self.learning.frozen else None
 
     # -- telling -------------------------------------------------------------------------------------------
 
@@ -354,7 +331,7 @@ class StreamTrainer:
             "bytes": totals.bytes,
             "tokens": totals.tokens,
             "model_steps": totals.model_steps,
-            "bpb": {"paid": _finite(totals.bpb_paid), "frozen": self._frozen()},
+            "bpb": {"paid": finite(totals.bpb_paid), "frozen": self._frozen()},
             "phrases": {
                 "mode": self.learning.phrases,
                 "on": learner.gate.on,
@@ -400,11 +377,3 @@ def _as_options(identity: Mapping[str, Any]) -> dict[str, Any]:
     for group, prefix in (("stream_config", "--"), ("learning", "--"), ("phrase_config", "--phrase-")):
         found |= {prefix + name.replace("_", "-"): value for name, value in identity[group].items()}
     return found
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
-def _ratio(bits: float, size: int) -> float | None:
-    return _finite(bits / size) if size else None
