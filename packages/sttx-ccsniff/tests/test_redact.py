@@ -73,6 +73,7 @@ PASSWORD=${DB_PASSWORD}
 password=os.environ["DB_PASSWORD"]
 const token = process.env.API_TOKEN;
 api_key = settings.api_key
+sp_token = self.sp_model.IdToPiece2(i)
 apiKey: config.services.payment.apiKey2,
 max_tokens=4096
 "cache_read_input_tokens": 123456

@@ -20,6 +20,7 @@ _RUN = 20  # every token with a beginning has as many letters, digits, hyphens a
 _BACK = 20  # and begins at most so many characters before them, as `pat` + 14 + `.` does
 _NEAR = 2**13  # characters of a token, the longest being a JWT
 _MOST_NESTED = 4
+_SHARED = 3  # letters of a keyword that are looked for first
 _FLOOR = 2.9  # bits a character: 20 random hexadecimal digits have 3.4, give or take 0.2
 _CLASSES = (
     bytes(ord("x") if chr(byte).isalnum() or byte in b"-_" else ord(" ") for byte in range(128)) + b" " * 128
@@ -83,12 +84,12 @@ class Scanner:
         order = sorted(self._tokens, key=lambda n: -max(map(len, self._tokens[n].leads)))
         self._token = re.compile("|".join(f"(?P<{n}>{self._tokens[n].regex})" for n in order))
         others = [(rule, re.compile(rule.regex)) for rule in rules if not rule.leads]
-        self._anchored = [
-            (word.encode(), regex, rule)
-            for rule, regex in others
-            for word in rule.keywords
-            if rule.back is not None
-        ]
+        # Looked for by the first letters that some keywords share, and only then one by one.
+        self._anchored: dict[bytes, list[tuple[bytes, re.Pattern[str], Rule]]] = {}
+        for rule, regex in others:
+            for word in rule.keywords if rule.back is not None else ():
+                entry = (word.encode(), regex, rule)
+                self._anchored.setdefault(entry[0][:_SHARED], []).append(entry)
         self._floating = [
             (tuple(word.encode() for word in rule.keywords), regex, rule)
             for rule, regex in others
@@ -103,9 +104,10 @@ class Scanner:
         plain = text.encode("ascii", "replace")
         found = list(self._token_hits(text, plain)) if len(text) >= _RUN else []
         low = plain.lower()
-        for word, regex, rule in self._anchored:
-            if word in low:
-                found += _anchored_hits(text, low, word, regex, rule)
+        for shared, entries in self._anchored.items():
+            if shared in low:
+                for word, regex, rule in entries:
+                    found += _anchored_hits(text, low, word, regex, rule)
         for keywords, regex, rule in self._floating:
             if not keywords or any(word in low for word in keywords):
                 found += regex_hits(text, regex, rule)

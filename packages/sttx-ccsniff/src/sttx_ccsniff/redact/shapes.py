@@ -38,6 +38,7 @@ _PLACEHOLDER = re.compile(
     """
 )
 _CODE = re.compile(r"[!&*]?[A-Za-z_$][\w$]*(?:(?:\.|\?\.|::|->)[A-Za-z_$][\w$]*)*(?:[(\[{]|$)")
+_CALL = re.compile(r"[!&*]?[A-Za-z_$][\w$.:>?-]*[(\[{]")
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@ -]+(?:[\\/]|\.\w+$)|https?://")
 _HEX = re.compile(r"(?=[0-9a-fA-F]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]+")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|[a-z]|[A-Z]")
@@ -106,7 +107,7 @@ def is_random_secret(value: str) -> bool:
     >>> is_random_secret("q7Zk2mX9vB4tR8wL"), is_random_secret("access_token_2_of_the_user")
     (True, False)
     """
-    if len(value) < 12 or is_stand_in(value):
+    if len(value) < 12 or is_stand_in(value) or _CALL.match(value):
         return False
     return _is_random(value)
 
