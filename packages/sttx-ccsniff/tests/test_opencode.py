@@ -163,8 +163,7 @@ def test_each_kind_of_part(store):
         "synthetic text": 1,
         "empty thinking": 1,
     }
-    assert report.formats == {"opencode": 1}
-    assert report.records == 17
+    assert (report.formats, report.records) == ({"opencode": 1}, 17)
     assert report.usage["some-model"] == {
         "input_tokens": 5,
         "output_tokens": 3,
