@@ -432,6 +432,45 @@ def test_where_watching_is_refused_it_is_said_and_files_are_looked_for(live, fol
     assert "ENOSPC: no watches" in warning and "use `claude`" in warning
 
 
+NOTIFIED = WATCHER.replace(
+    "this._poll = setInterval(() => this._scan(this._dir), 20);",
+    """this._watcher = fs.watch(this._dir, { recursive: true }, (_, f) => {
+      if (f && f.endsWith('.jsonl')) this._debounce(path.join(this._dir, f));
+    });
+    this._watcher.on('error', (error) => this.emit('error', error));""",
+).replace("clearInterval(this._poll);", "this._watcher.close();")
+"""Asks the system to be told of changes, as ccsniff's watcher does."""
+
+
+def can_limit():
+    command = ["unshare", "-Ur", "test", "-w", "/proc/sys/user/max_inotify_watches"]
+    return sys.platform == "linux" and shutil.which("unshare") and subprocess.run(command).returncode == 0
+
+
+@pytest.mark.skipif("not can_limit()")
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [("instances=0", "EMFILE"), ("watches=2", "ENOSPC"), ("watches=4", "ENOSPC"), ("watches=30", "ENOSPC")],
+)
+def test_a_limit_of_the_system_is_said_once_and_files_are_looked_for(live, folder, tmp_path, limit, code):
+    (folder / "z.jsonl").write_bytes(lines("z"))
+    for number in range(50):
+        (folder / f"{number}.jsonl").write_bytes(lines(str(number)))
+    name, _, value = limit.partition("=")
+    shim = resources.files("sttx_ccsniff") / "shim.mjs"
+    library = tmp_path / "cache" / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff" / "src" / "index.js"
+    script = f'echo {value} > /proc/sys/user/max_inotify_{name}; exec node "{shim}" "{library}"'
+    script += f' "{folder.parent}" "$0"'
+    with live(NOTIFIED, command=["unshare", "-Ur", "sh", "-c", script]) as source:
+        texts(source, 51)
+        for number in range(3):
+            for path in folder.iterdir():
+                append(path, lines(f"{path.stem}-{number}"))
+            texts(source, 51)
+        [warning] = source.report.warnings
+    assert f"not told of changes ({code}: " in warning and "use `claude`" in warning
+
+
 def test_a_shim_that_is_killed_goes_on_where_it_was(live, folder, monkeypatch):
     monkeypatch.setattr(live_module, "_FIRST_PAUSE", 0.01)
     path = folder / "a.jsonl"

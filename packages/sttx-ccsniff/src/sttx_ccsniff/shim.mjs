@@ -33,6 +33,7 @@ const PIECE = 8 * 2 ** 20;
 const PAUSE_MS = 10; // a burst of changes is read together
 const SCAN_MS = 1000; // looking everywhere takes place this often, or as often as it takes 1/200 of the time
 const SCAN_SHARE = 200;
+const HASTE = 4; // times as often while nothing tells of changes
 const ABSENT_MS = 200; // how often a projects folder is looked for that is not there
 const RETRY_MS = 30_000; // after trouble with watching
 const DEEPEST = 32;
@@ -97,7 +98,22 @@ class Finder extends JsonlWatcher {
   }
 }
 
-// A file that is there, and two lines that are appended: finding and being told both take part.
+function isLimit(error) {
+  return ['EMFILE', 'ENFILE', 'ENOSPC'].includes(error.code);
+}
+
+// The error with which the system refuses to watch a file for reaching a limit: Node passes over it in silence.
+function refusal(fp) {
+  try {
+    fs.watch(fp).close();
+    return null;
+  } catch (error) {
+    return isLimit(error) ? error : null;
+  }
+}
+
+// A file that is there, and lines that are appended: finding and being told both take part. Returns '', what went
+// wrong, or the system's error.
 async function selfTest() {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'sttx-selftest-'));
   const clean = () => fs.rmSync(dir, { recursive: true, force: true });
@@ -111,14 +127,15 @@ async function selfTest() {
   finder.on('error', (error) => { problem = String(error); });
   finder.start();
   const first = told;
-  for (let wait = 0; wait < 500 && told === first && !problem; wait += 1) {
+  const limit = refusal(file);
+  for (let wait = 0; !limit && wait < 500 && told === first && !problem; wait += 1) {
     if (wait % 50 === 0) fs.appendFileSync(file, '{}\n');
     await sleep(10);
   }
   finder.stop();
   clean();
   process.removeListener('exit', clean);
-  if (isLimit(problem)) return ''; // said when following meets it
+  if (limit) return limit;
   if (!problem && !first) problem = 'it did not find a file';
   return problem || (told > first ? '' : 'it did not see a file grow');
 }
@@ -323,7 +340,10 @@ function scan() {
     return; // a folder went away meanwhile, or cannot be looked into: the next look tells
   }
   for (const [fp, signature] of found) {
-    if (signature !== (known.get(fp)?.signature ?? passedOver.get(fp))) changed(fp);
+    if (signature === (known.get(fp)?.signature ?? passedOver.get(fp)) || dirty.has(fp)) continue;
+    changed(fp);
+    const limit = finder && refusal(fp); // was it not told of because it could not be?
+    if (limit) trouble(limit);
   }
   for (const fp of [...known.keys(), ...passedOver.keys()]) {
     if (!found.has(fp)) gone.add(fp);
@@ -349,21 +369,17 @@ let finder = null;
 let watched = '';
 let retry = 0;
 
-function isLimit(error) {
-  return /EMFILE|ENFILE|ENOSPC/.test(error?.code ?? String(error));
-}
-
 function trouble(error) {
   finder?.stop();
   finder = null;
   retry = Date.now() + RETRY_MS;
-  send('W', 0, error.message ?? String(error));
+  send('W', 0, String(error.message).replace(/, watch .*/, ''));
 }
 
 function watch(root) {
   const id = root ? idOf(root) : '';
-  if (id !== watched) retry = 0;
-  if (id === watched && (finder || !root || Date.now() < retry)) return;
+  if (watched && id !== watched) retry = 0;
+  if ((id === watched && finder) || (root && Date.now() < retry)) return;
   finder?.stop();
   finder = null;
   watched = id;
@@ -387,12 +403,13 @@ function look() {
   watch(root);
   scan();
   const took = performance.now() - started;
-  setTimeout(look, root ? Math.max(SCAN_MS, took * SCAN_SHARE) : ABSENT_MS);
+  setTimeout(look, root ? Math.max(SCAN_MS, took * SCAN_SHARE) / (finder ? 1 : HASTE) : ABSENT_MS);
 }
 
 const problem = await selfTest();
-if (problem) await fail(`ccsniff's watcher failed its self-test: ${problem}`);
+if (typeof problem === 'string' && problem) await fail(`ccsniff's watcher failed its self-test: ${problem}`);
 await send('R', 0, JSON.stringify({ node: process.version, pid: process.pid }));
+if (problem) trouble(problem);
 for (const [fp, offset, length, crc, device, inode] of await places) {
   ranks.set(fp, ranks.size);
   if (!offset) continue;
