@@ -143,7 +143,7 @@ class Source:
 
     def wait(self) -> bool:
         """Wait until there is a next trace, and say whether there is one; it is not taken yet."""
-        while True:
+        while self._finish.alive:
             while self._taken:
                 trace, advance = self._taken[0]
                 if trace is not None:
@@ -153,11 +153,10 @@ class Source:
                 self._taken.popleft()
             self._taken.extend(self._take())
             if not self._taken:
-                return False
+                break
+        return False
 
     def _take(self) -> list[_Item]:
-        if not self._finish.alive:
-            return []
         if self._thread.ident is None:
             self._thread.start()
         try:
@@ -173,7 +172,6 @@ class Source:
 
     def close(self) -> None:
         """Stop reading, end the thread and every child process. May be called again, and from `finally`."""
-        self._taken.clear()
         self._finish()
 
     def __enter__(self) -> "Source":
