@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import math
+import random
+import time
 from collections import Counter
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from sttx_ccsniff.formats import AutoParser
 from sttx_ccsniff.lines import LineSplitter
 from sttx_ccsniff.records import decode_line
+from sttx_ccsniff.redact.scanner import Scanner, vendor_rules
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_ccsniff.trace_json import dump_trace, load_trace
@@ -341,3 +344,20 @@ def test_the_latest_cuts_are_counted():
     said = message("user", {"type": "text", "text": "hello"}, agentId="a1999")
     [trace] = parser.feed(json.dumps(said).encode())
     assert trace.meta.segment == 1
+
+
+@pytest.mark.parametrize(
+    "unit", ["sk-ant-", "eyJ-", "eyJghp_", "password=", "password=://a:", "a@", "/home/"]
+)
+def test_a_text_of_nothing_but_beginnings_of_secrets_takes_time_in_proportion(unit):
+    """At 256 kB the first of these took three minutes, where each beginning was judged to the text's end."""
+    scanner = Scanner(vendor_rules())
+    start = time.process_time()
+    scanner.hits(unit * (2**18 // len(unit)))
+    assert time.process_time() - start < 20
+
+
+def test_a_secret_among_beginnings_that_are_none_is_found():
+    secret = "sk-ant-api03-" + "".join(random.Random(0).choices("abcdefghijkABCDEFGHIJK0123456789", k=95))
+    text = "sk-ant- " * 1000 + secret + " sk-ant-" * 1000
+    assert [text[hit.start : hit.end] for hit in Scanner(vendor_rules()).hits(text)] == [secret]
