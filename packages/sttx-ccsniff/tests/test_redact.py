@@ -83,6 +83,8 @@ secret_name = "prod/db/main-7"
 PWD=/srv/app/build2
 sessionId: "36aad03b-a2c2-5e79-a56c-b3d2343eb4aa"
 key = "a1b2c3d4e5f6g7h8"
+the password is base64-encoded and its token is OAuth2
+the key is q7Zk2mX9vB4tR8wL
 tokenizer = "cl100k_base_2024_v3"
 self.token = token2
 Bearer authentication-middleware
@@ -124,6 +126,10 @@ def test_what_is_no_secret_is_left(line):
         ('password: str = "hunter22"', "hunter22"),
         ('{\\"client_secret\\": \\"q7Zk2mX9vB4t\\"}', "q7Zk2mX9vB4t"),
         ("mongodb+srv://app:Zx9kk@c0.mongo.net", "Zx9kk"),
+        ("PGPASSWORD=hunter22 psql -h db", "hunter22"),
+        ("docker run -e MYSQL_ROOT_PASSWORD=hunter22 mysql", "hunter22"),
+        ("my API key is q7Zk2mX9vB4tR8wL, use it", "q7Zk2mX9vB4tR8wL"),
+        ("access key: q7Zk2mX9vB4tR8wL", "q7Zk2mX9vB4tR8wL"),
         ("redis://:Zx9kkq@cache:6379", "Zx9kkq"),
         ("amqp://app:Zx9kkq@mq/", "Zx9kkq"),
     ],
@@ -321,7 +327,8 @@ def test_redacting_twice_changes_nothing_more(text, at):
 HOSTILE = """
 a - \\ @a. ://a: password= password: password:a1b2 -----BEGIN·PRIVATE·KEY----- eyJ sk- /home/a token· \\u002d
 bearer· a.b. key:· [REDACTED·x· ·-u M a@b 1: AKIA sig= C:\\Users\\ q~ --token· v:· secret=" <token>
------BEGIN·PRIVATE·KEY-----·AAAAAAAAAAAAAAAAAAAA· 0123456789abcdef-us https://
+-----BEGIN·PRIVATE·KEY-----·AAAAAAAAAAAAAAAAAAAA· ada@lovelace.org· /home/lovelace· password=hunter22·
+[user]@a.bc· 2·lovelace·lovelace·4·/home/lovelace· \\n/home/lovelace·a@b.cd 0123456789abcdef-us https://
 """
 
 

@@ -11,6 +11,7 @@ from sttx_ccsniff.redact.shapes import is_password, is_password_name, is_random_
 
 _MOST_NESTED = 4
 _STEMS = (b"pass", b"pwd", b"secret", b"token", b"key", b"credential")
+_WORD_BEFORE = re.compile(r"([A-Za-z]{2,20}) \Z")
 _BEFORE = re.compile(r"[A-Za-z0-9_.-]{0,60}\Z")
 # What follows the stem: the rest of the name, its quote, an operator, and where the value begins.
 _OPERATOR = re.compile(
@@ -18,6 +19,7 @@ _OPERATOR = re.compile(
     (?:
         ["'\]`]{0,3} [ \t]{0,8} (?P<sign> => | :=? | ={1,3} | !=)
         (?: [ \t]{0,8} (?:str|string|String|&str|&'static\ str) [ \t]{0,8} = )? \s{0,8}
+      | [ ]is[ ]{1,2}
       | (?P<close>>)
       | (?P<space>[ \t]{1,4})
       | ["']? [ \t]{0,8} ,? \s{0,40} ["']? value ["']? [ \t]{0,8} : [ \t]{0,8}
@@ -30,6 +32,7 @@ _OPERATOR = re.compile(
 _QUOTED = {quote: re.compile(rf"[^{quote}\s\\]{{1,1024}}+(?={quote})") for quote in "\"'`"}
 _TO_LINE_END = re.compile(r"""[^\s"'`]{1,1024}+(?=[ \t]*(?:\r?\n|\Z|&&|\||;|\\))""")
 _WORD = re.compile(r"""[^\s"'`]{1,1024}+""")
+_SHELL = re.compile(r"""[^\s"'`;&|<>()]{1,1024}+""")
 _BARE = re.compile(r"""[^\s"'`,;(){}\[\]<>&|\\]{1,1024}+(?![(\[{])""")
 _LINE_START = re.compile(
     r"(?:^|\n|→|[;&(])[ \t]*(?:[-+][ \t]*)?(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?\Z"
@@ -66,6 +69,8 @@ def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] |
     before = _BEFORE.search(text, max(0, at - 60), at)
     start = before.start() if before else at
     name = text[start : operator.end("rest")]
+    if name.lower() == "key" and (word := _WORD_BEFORE.search(text, max(0, start - 24), start)):
+        name = f"{word[1]}_{name}"
     if not is_secret_name(name):
         return None, False
     if operator["space"] is not None and not name.startswith("--"):
@@ -77,6 +82,8 @@ def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] |
         return _judged(_QUOTED[quote].match(text, operator.end()), name, chosen=True)
     if name.startswith("--"):
         return _judged(_WORD.match(text, operator.end()), name, chosen=True)
+    if operator["sign"] == "=" and name.isupper() and operator.end() == operator.end("rest") + 1:
+        return _judged(_SHELL.match(text, operator.end()), name, chosen=True)
     on_its_own = _LINE_START.search(text, max(0, start - 40), start) is not None
     on_its_own = on_its_own or (operator["sign"] == ":" and text[start - 1 : start].isspace())
     if on_its_own and (found := _judged(_TO_LINE_END.match(text, operator.end()), name, chosen=True))[1]:

@@ -267,13 +267,12 @@ def _apart(hits: list[Hit], text: str) -> list[Hit]:
             joined[-1] = Hit(start, end, secret, best.rule)
         else:
             joined.append(hit)
-    at = 0
-    last = 0
+    free: list[Hit] = []
+    at = last = 0
     for hit in private:
         while at < len(joined) and joined[at].end <= hit.start:
             at += 1
-        free = at == len(joined) or hit.end <= joined[at].start
-        if free and hit.start >= last:
-            joined.insert(at, hit)
+        if hit.start >= last and (at == len(joined) or hit.end <= joined[at].start):
+            free.append(hit)
             last = hit.end
-    return joined
+    return sorted([*joined, *free], key=lambda hit: hit.start)

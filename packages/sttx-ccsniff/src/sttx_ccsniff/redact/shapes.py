@@ -8,12 +8,8 @@ import re
 from sttx_ccsniff.redact.rule import entropy
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_PASSWORDS = frozenset(
-    ("password", "passwd", "passwort", "pwd", "passphrase", "passcode", "pass", "passw", "mdp")
-)
-_SECRETS = frozenset(
-    ("secret", "secrets", "token", "credential", "credentials", "apikey", "authkey", "authtoken")
-)
+_PASSWORDS = frozenset(("passwort", "pwd", "passphrase", "passcode", "pass", "passw", "mdp"))
+_SECRETS = frozenset(("secrets", "credential", "credentials"))
 _KEY_WORDS = """
 access account admin anon api app auth authorization client consumer crypto deploy deployment encryption
 encrypt functions hmac jwt license licence master password private project role sas secret security server
@@ -67,9 +63,16 @@ def _kind(name: str) -> str:
     if not words:
         return ""
     last, before = words[-1], words[-2] if len(words) > 1 else ""
+    if last.endswith(("password", "passwd", "passphrase")):
+        return "password"
     if last in _PASSWORDS and (last != "pass" or before) and (last != "pwd" or name.lower() not in _FOLDERS):
         return "password"
-    if last in _SECRETS or (last == "key" and before in _KEYS):
+    qualifier = before if last == "key" else last.removesuffix("key")
+    if (
+        last in _SECRETS
+        or last.endswith(("secret", "token"))
+        or (last.endswith("key") and qualifier in _KEYS)
+    ):
         return "secret"
     return ""
 
