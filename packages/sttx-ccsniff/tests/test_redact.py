@@ -81,6 +81,7 @@ token_type: "bearer_token_v2"
 secret_name = "prod/db/main-7"
 "password": "Password"
 PWD=/srv/app/build2
+the DB_PASSWORD environment2 variable
 sessionId: "36aad03b-a2c2-5e79-a56c-b3d2343eb4aa"
 key = "a1b2c3d4e5f6g7h8"
 the password is base64-encoded and its token is OAuth2
@@ -130,6 +131,10 @@ def test_what_is_no_secret_is_left(line):
         ("docker run -e MYSQL_ROOT_PASSWORD=hunter22 mysql", "hunter22"),
         ("my API key is q7Zk2mX9vB4tR8wL, use it", "q7Zk2mX9vB4tR8wL"),
         ("access key: q7Zk2mX9vB4tR8wL", "q7Zk2mX9vB4tR8wL"),
+        ("sshpass -p 'hunter22' ssh x", "hunter22"),
+        ("FROM x\nENV DB_PASSWORD hunter22\n", "hunter22"),
+        ("pwd: hunter22", "hunter22"),
+        ("secret_key_base: 0123456789abcdef0f1e2d3c4b5a6978", "0123456789abcdef0f1e2d3c4b5a6978"),
         ("redis://:Zx9kkq@cache:6379", "Zx9kkq"),
         ("amqp://app:Zx9kkq@mq/", "Zx9kkq"),
     ],

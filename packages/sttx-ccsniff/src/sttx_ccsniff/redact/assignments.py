@@ -33,6 +33,7 @@ _QUOTED = {quote: re.compile(rf"[^{quote}\s\\]{{1,1024}}+(?={quote})") for quote
 _TO_LINE_END = re.compile(r"""[^\s"'`]{1,1024}+(?=[ \t]*(?:\r?\n|\Z|&&|\||;|\\))""")
 _WORD = re.compile(r"""[^\s"'`]{1,1024}+""")
 _SHELL = re.compile(r"""[^\s"'`;&|<>()]{1,1024}+""")
+_SETS = re.compile(r"(?:^|\s)(?:ENV|setenv) \Z")
 _BARE = re.compile(r"""[^\s"'`,;(){}\[\]<>&|\\]{1,1024}+(?![(\[{])""")
 _LINE_START = re.compile(
     r"(?:^|\n|→|[;&(])[ \t]*(?:[-+][ \t]*)?(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?\Z"
@@ -73,14 +74,16 @@ def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] |
         name = f"{word[1]}_{name}"
     if not is_secret_name(name):
         return None, False
-    if operator["space"] is not None and not name.startswith("--"):
+    if operator["space"] is not None and not (
+        name.startswith("--") or _SETS.search(text, max(0, start - 8), start)
+    ):
         return None, False
     if operator["close"] is not None and text[start - 1 : start] != "<":
         return None, False
     quote = operator["quote"]
     if quote:
         return _judged(_QUOTED[quote].match(text, operator.end()), name, chosen=True)
-    if name.startswith("--"):
+    if name.startswith("--") or operator["space"]:
         return _judged(_WORD.match(text, operator.end()), name, chosen=True)
     if operator["sign"] == "=" and name.isupper() and operator.end() == operator.end("rest") + 1:
         return _judged(_SHELL.match(text, operator.end()), name, chosen=True)

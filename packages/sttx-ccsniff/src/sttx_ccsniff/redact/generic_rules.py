@@ -161,13 +161,14 @@ GENERIC_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="curl-user",
-        regex=r" (?:-u|--user|--proxy-user)[ =]?[\"']?[^\s:\"'/]{1,128}+:(?P<secret>[^\s\"']{6,256}+)",
-        keywords=(" -u", " --user", " --proxy-user"),
+        regex=r"(?:sshpass {1,4}-p ?[\"']?| (?:-u|--user|--proxy-user)[ =]?[\"']?[^\s:\"'/]{1,128}+:)"
+        r"(?P<secret>[^\s\"']{6,256}+)",
+        keywords=("sshpass", " -u", " --user", " --proxy-user"),
         back=0,
         label="secret",
         valid=is_password,
         about="Users and passwords on a command line",
-        form="`-u user:password`, as curl takes it",
+        form="`-u user:password` as curl takes it, `sshpass -p`",
     ),
 )
 

@@ -17,8 +17,8 @@ service session shared sign signing storage subscription webhook write
 """
 _KEYS = frozenset(_KEY_WORDS.split())
 _LAST_WORDS = """
-value string str plain plaintext raw base64 b64 current new old default dev prod production live test staging
-main primary secondary
+base value string str plain plaintext raw base64 b64 current new old default dev prod production live test
+staging main primary secondary
 """
 _AFTER = frozenset(_LAST_WORDS.split())
 
@@ -65,7 +65,7 @@ def _kind(name: str) -> str:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if last.endswith(("password", "passwd", "passphrase")):
         return "password"
-    if last in _PASSWORDS and (last != "pass" or before) and (last != "pwd" or name.lower() not in _FOLDERS):
+    if last in _PASSWORDS and (last != "pass" or before) and (last != "pwd" or name not in _FOLDERS):
         return "password"
     qualifier = before if last == "key" else last.removesuffix("key")
     if (
@@ -77,7 +77,7 @@ def _kind(name: str) -> str:
     return ""
 
 
-_FOLDERS = frozenset(("pwd", "oldpwd", "old_pwd"))
+_FOLDERS = frozenset(("PWD", "OLDPWD"))
 
 
 def is_stand_in(value: str) -> bool:
