@@ -11,8 +11,8 @@ TOP = """\
 # The command line
 
 What `sttx` and each of its commands say with `--help`. Data goes to standard output, talk and progress to
-standard error; with `--json` standard output is one JSON object (`sttx traces`: one a line). Exit codes: 0 done, 1 failed, 2 the caller's
-mistake, 130 interrupted before there was anything to save.
+standard error; with `--json` standard output is one JSON object (`sttx traces`: one a line). Exit codes: 0
+done, 1 failed, 2 the caller's mistake, 130 interrupted before there was anything to save.
 
 <!-- Written by docs/commands.py: change a help text where it stands in the code. -->
 """

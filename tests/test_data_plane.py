@@ -21,7 +21,10 @@ SOURCES = {"session files": DATA / "sessions", "ccsniff's rows": DATA / "ccsniff
 def read(path, **options):
     """The traces of a source, and its report."""
     with open_source(path, say=lambda said: None, **options) as source:
-        return list(source), source.report.as_dict(), source.cursor
+        traces = list(source)
+        for trace in traces:
+            source.report.measure(trace)
+        return traces, source.report.as_dict(), source.cursor
 
 
 def taken(cursor):

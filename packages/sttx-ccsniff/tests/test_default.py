@@ -38,6 +38,8 @@ def test_else_the_sample_is_read_and_the_reason_said(claude, empty):
 def test_the_sample_has_tool_calls_in_sessions():
     with open_source(sample_folder()) as source:
         traces = list(source)
+        for trace in traces:
+            source.report.measure(trace)
     report = source.report.as_dict()
     assert report["sessions"] == 3
     assert report["traces"]["tool_use"] > 20

@@ -66,21 +66,24 @@ class Ledger:
 
     def begun(self) -> set[str]:
         """Return the uids of what was taken of a delivery that was not taken whole."""
-        return set(self._begun)
+        return self._begun.union(self._taken)
 
     def took(self, trace: Trace) -> None:
         """Note that a trace was delivered."""
-        entry = self._entries.setdefault(trace.meta.origin, _Entry())
+        meta = trace.meta
+        entry = self._entries.get(meta.origin)
+        if entry is None:
+            entry = self._entries[meta.origin] = _Entry()
         entry.traces += 1
-        self._taken.append(trace.meta.uid)
-        self._begun.add(trace.meta.uid)
+        self._taken.append(meta.uid)
 
     def advance(self, advance: Advance) -> None:
         """Note that a whole delivery was."""
         if advance.remembered is not None:
             self.seen.follow(advance.remembered)
-        self._begun.difference_update(self._taken, advance.had)
         self._taken.clear()
+        if advance.had:
+            self._begun.difference_update(advance.had)
         if advance.place is None:
             self._entries.pop(advance.origin, None)
             return
@@ -94,7 +97,7 @@ class Ledger:
             "origins": {
                 name: {"place": entry.place, "traces": entry.traces} for name, entry in self._entries.items()
             },
-            "begun": sorted(self._begun),
+            "begun": sorted(self.begun()),
             "seen": self.seen.state_dict(),
         }
 

@@ -197,7 +197,7 @@ def claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delive
     owner = shared.files.setdefault(identity, origin)
     if owner == origin:
         return []
-    if _identity(owner) == identity:
+    if file_identity(owner) == identity:
         return None
     shared.files[identity] = origin
     place = line_place(shared.places.get(owner))
@@ -207,7 +207,8 @@ def claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delive
     return [Delivery(origin, [], place), Delivery(owner, [], None)]
 
 
-def _identity(path: str) -> tuple[int, int] | None:
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return a file's device and inode, None if it is not there."""
     try:
         status = os.stat(path)
     except OSError:

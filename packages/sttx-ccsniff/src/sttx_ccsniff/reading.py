@@ -32,6 +32,7 @@ _ZSTD_PIECE = 2**8  # compressed: what becomes of it is held at once, at most 32
 _ZSTD_WINDOW = 2**27  # what a frame may ask for, in bytes: as much as `zstd` itself takes unasked
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _POLL_SECONDS = 0.1
+_WITNESS = 1023  # bytes of a line, at most, by which it is known again
 
 
 class LinePlace(NamedTuple):
@@ -40,7 +41,7 @@ class LinePlace(NamedTuple):
     Attributes:
         device, inode: Of the file; 0 of a stream.
         offset: Bytes, decompressed, up to the end of the last line that was read.
-        length: Bytes of that line, with its line end.
+        length: Bytes before it that are known again: that line's with its end, its last kilobyte at most.
         crc: CRC-32 of those bytes.
         parser: What the parser knew there.
     """
@@ -126,7 +127,7 @@ class Lines:
     def _mark(self, line: bytes) -> None:
         """Note the line that stands before the place; an empty one counts with what is before it."""
         if line:
-            self._last, self._crc = line, None
+            self._last, self._crc = line[-_WITNESS:], None
         else:
             self._settle_crc()
             self._length, self._crc = self._length + 1, zlib.crc32(b"\n", self._crc or 0)

@@ -21,6 +21,7 @@ TRACE_TYPES = (
 )
 _MOST_REASONS = 200
 _LONGEST_REASON = 80
+_MOST_VOICES = 100_000
 _MOST_MODELS = 50
 _log = logging.getLogger("sttx_ccsniff")
 
@@ -30,15 +31,15 @@ class SourceReport:
     """Counts of one source, kept while it is read.
 
     What the reader meets (`records`, `malformed`, `skipped`, ...) runs ahead of what was handed to the
-    consumer (`traces`, `sessions`, `text_bytes`) by at most the queue's capacity; at the end they agree.
+    consumer (`traces`, `sessions`) by at most the queue's capacity; at the end they agree.
 
     Attributes:
         records: JSON records read.
         traces: Traces delivered, by type.
-        sessions: Sessions that delivered traces.
-        agents: Sub-agents that delivered traces, as (session, agent).
+        sessions: Sessions that delivered traces, the first 100,000.
+        agents: Sub-agents that delivered traces, as (session, agent), the first 100,000.
         bytes_read: Bytes read, after decompression.
-        text_bytes: UTF-8 bytes of the delivered traces, rendered.
+        text_bytes: UTF-8 bytes of the traces that the consumer gave to `measure`, rendered.
         malformed: What could not be read at all, by reason.
         skipped: Records and blocks that are no traces, by reason.
         noted: What was repaired or is odd, but lost nothing, by reason.
@@ -92,7 +93,7 @@ class SourceReport:
         if model not in self.usage and len(self.usage) >= _MOST_MODELS:
             model = "further models"
         counters = [self.usage.setdefault(model, Counter())]
-        if voice[0]:
+        if voice[0] and (voice in self.usage_by_voice or len(self.usage_by_voice) < _MOST_VOICES):
             counters.append(self.usage_by_voice.setdefault(voice, Counter()))
         for kind, count in tokens.items():
             for counter in counters:
@@ -111,11 +112,15 @@ class SourceReport:
     def delivered(self, trace: Trace) -> None:
         """Count a trace handed to the consumer."""
         self.traces[trace_type(trace)] += 1
-        self.text_bytes += len(render(trace).encode())
         meta = trace.meta
-        self.sessions.add(meta.session)
-        if meta.agent:
+        if len(self.sessions) < _MOST_VOICES:
+            self.sessions.add(meta.session)
+        if meta.agent and len(self.agents) < _MOST_VOICES:
             self.agents.add((meta.session, meta.agent))
+
+    def measure(self, trace: Trace) -> None:
+        """Count the text of a delivered trace: left to who wants to know, for it takes as long as reading."""
+        self.text_bytes += len(render(trace).encode())
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it; every type of trace is there, also with 0.

@@ -128,7 +128,9 @@ def command(
     ) as source:
         say(f"source: {source.description}")
         report = _follow(trainer, source, fresh=not resume)
-    report["source"] = {"description": source.description, **source.report.as_dict()}
+    told = source.report.as_dict()
+    del told["text_bytes"]  # the run's own `bytes` say it
+    report["source"] = {"description": source.description, **told}
     click.echo(run_summary(report), err=as_json)
     if as_json:
         emit_json(report)

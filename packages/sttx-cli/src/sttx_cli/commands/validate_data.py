@@ -26,8 +26,8 @@ def command(sources: tuple[str, ...], no_redact: bool, redact_rules: Path | None
     redact = chosen_redaction(no_redact, redact_rules)
     with open_source(sources, follow=False, redact=redact, say=lambda text: say(f"note: {text}")) as source:
         say(f"source: {source.description}")
-        for _ in source:
-            pass
+        for trace in source:
+            source.report.measure(trace)
     told = source.report.as_dict()
     if as_json:
         emit_json(told)
