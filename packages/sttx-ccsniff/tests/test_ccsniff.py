@@ -43,7 +43,8 @@ def frame(letter, number=0, payload=b""):
 
 
 def named(path, inode=1, fresh=False):
-    said = {"path": path, "device": "1", "inode": str(inode), "fresh": fresh, "changed": time.time()}
+    said = {"path": path, "was": "", "device": "1", "inode": str(inode)}
+    said |= {"fresh": fresh, "changed": time.time()}
     return frame(b"F", 0, json.dumps(said).encode())
 
 

@@ -54,7 +54,7 @@ def test_standard_input(session_file, monkeypatch):
 def test_a_child_that_watches(tmp_path):
     line = b'{"type":"user","uuid":"%d","sessionId":"s","message":{"content":"one"}}\n'
     lines = b"".join(line % n for n in range(10))
-    said = b'{"path":"a","device":"1","inode":"1","fresh":false,"changed":0}'
+    said = b'{"path":"a","was":"","device":"1","inode":"1","fresh":false,"changed":0}'
     frames = b"F 0 %d\n%s\nD 0 %d\n%s\nE 0 0\n\nI 0 0\n\n" % (len(said), said, len(lines), lines)
     script = f"import os, sys; os.write(1, {frames!r}); sys.stdin.read()"
     command = [sys.executable, "-c", script]

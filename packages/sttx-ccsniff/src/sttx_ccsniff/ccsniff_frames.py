@@ -5,6 +5,7 @@ of the process that prints.
 """
 
 import json
+import os
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -13,7 +14,6 @@ from typing import IO, Any
 from sttx_ccsniff.ends import Ends
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.folders import in_time_order, session_files
-from sttx_ccsniff.following import claim
 from sttx_ccsniff.reading import Lines, line_place
 from sttx_core.errors import SourceError
 
@@ -113,21 +113,32 @@ class Incoming:
         """Open a file, at its place or, where another content has come into it, at its top."""
         origin, shared = said["path"], self._shared
         identity = (int(said["device"]), int(said["inode"]))
-        moved = claim(identity, origin, shared)
-        self._origin, self._changed, self._mid_line = origin, said["changed"], False
-        if moved is None:
-            self._lines = None
-            return
-        yield from moved
+        self._origin, self._changed, self._mid_line, self._lines = origin, said["changed"], False, None
+        yield from self._renamed(said["was"], origin)
+        owner = shared.files.get(identity, origin)
+        if owner != origin and _is_at(owner, identity):
+            return  # another feed reads it by that way
+        shared.files[identity] = origin
         if said["fresh"]:
             shared.places.pop(origin, None)
             self._waiting.pop(origin, None)
         place = line_place(shared.places.get(origin))
-        at = place.offset if place else 0
+        if place and (place.device, place.inode) != identity:  # the same content, in another file
+            place = place._replace(device=identity[0], inode=identity[1])
+            shared.places[origin] = place
+            yield Delivery(origin, [], place)
         self._lines, self._at = self._waiting.pop(origin, None) or (
             Lines(origin, shared, identity, place),
-            at,
+            place.offset if place else 0,
         )
+
+    def _renamed(self, was: str, origin: str) -> Iterator[Delivery]:
+        """Let what is known of a file follow it to its new name."""
+        shared = self._shared
+        if was in shared.places:
+            place = shared.places[origin] = shared.places.pop(was)
+            yield Delivery(origin, [], place)
+            yield Delivery(was, [], None)
 
     def _data(
         self, lines: Lines, letter: bytes, offset: int, payload: bytes
@@ -157,3 +168,12 @@ class Incoming:
             place = self._shared.places.get(end.meta.origin)
             if place is not None:
                 yield Delivery(end.meta.origin, [end], place)
+
+
+def _is_at(path: str, identity: tuple[int, int]) -> bool:
+    """Whether a path leads to the file with this device and inode."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == identity

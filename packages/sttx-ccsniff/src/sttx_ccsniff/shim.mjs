@@ -12,8 +12,9 @@
 // crc, device and inode] each, the place where an earlier run stood, 0 everywhere where there is none. It then stays
 // open as long as we are wanted. Frames on standard output, each `<letter> <offset> <length>\n<length bytes>\n`:
 //   R  ready: what runs, as JSON                  D  whole lines of the file at an offset (or a piece of one
-//   F  a file is read: path, device, inode,          that is over the limit)
-//      whether anew from its top, when changed    T  what stands after its last line end; not passed by
+//   F  a file is read: path, the one it had,         that is over the limit)
+//      device, inode, whether anew from its       T  what stands after its last line end; not passed by
+//      top, when it was changed
 //   E  that file is read as far as it goes        G  a file is gone                  H  heartbeat
 //   I  all history was sent                       U  a file cannot be read           W  trouble with watching
 //                                                 Z  cannot go on at all, in words
@@ -186,25 +187,32 @@ function isStill(fd, state, id, size) {
   return !tail || stands(fd, offset, tail.length, tail.crc);
 }
 
-// What is known of an open file, and whether it is to be read anew; null where it is not to be read.
+// What is known of an open file, whether it is to be read anew, and what it was called; null where it is not to
+// be read. Inodes are used again: a file is another one's new name only where that one's content stands in it.
 function stateOf(fp, fd, stat) {
   const id = idOf(stat);
-  let state = known.get(fp);
-  if (!state && Number(stat.mtimeMs) < options.since * 1000) return null;
+  const size = Number(stat.size);
   const owner = owners.get(id);
+  let state = known.get(fp);
+  let was = '';
+  if (!state && Number(stat.mtimeMs) < options.since * 1000) return null;
   if (!state && owner !== undefined && owner !== fp) {
     const there = statOf(owner);
     if (there && idOf(there) === id) return null; // a second way to the same file
-    state = known.get(owner); // renamed
-    known.delete(owner);
+    const before = known.get(owner);
+    if (before?.offset && isStill(fd, before, id, size)) {
+      [state, was] = [before, owner];
+      known.delete(owner);
+    }
   }
-  const fresh = state !== undefined && !isStill(fd, state, id, Number(stat.size));
-  if (!state || fresh) state = { offset: 0, length: 0, crc: 0, tail: null, signature: '' };
+  const fresh = !state || !isStill(fd, state, id, size);
+  if (fresh) state = { offset: 0, length: 0, crc: 0, tail: null, signature: '', id: state?.id };
+  const news = fresh || was || state.id !== id;
   if (state.id !== id && owners.get(state.id) === fp) owners.delete(state.id);
   state.id = id;
   owners.set(id, fp);
   known.set(fp, state);
-  return { state, fresh };
+  return { state, news, fresh, was };
 }
 
 // Reading
@@ -263,11 +271,12 @@ async function readOpen(fp, fd) {
     passedOver.set(fp, signature);
     return;
   }
-  const { state, fresh } = found;
+  const { state, news, fresh, was } = found;
   const size = Number(stat.size);
-  if (fresh || state.offset < size) {
+  if (news || state.offset < size) {
     const [device, inode] = state.id.split(':');
-    await send('F', 0, JSON.stringify({ path: fp, device, inode, fresh, changed: Number(stat.mtimeMs) / 1000 }));
+    const changed = Number(stat.mtimeMs) / 1000;
+    await send('F', 0, JSON.stringify({ path: fp, was, device, inode, fresh, changed }));
     await readLines(fd, state, size);
     await send('E');
   }
