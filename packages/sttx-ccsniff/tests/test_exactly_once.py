@@ -4,10 +4,14 @@ A model of the truth writes records into files as agents and people do, in piece
 while and are left; each goes on from the cursor of the one before.
 """
 
+import itertools
 import json
 import random
 import shutil
+import threading
+import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -162,40 +166,67 @@ def test_each_record_once_whatever_happens(tmp_path, seed, follow):
     assert len(truth.written) > 60
 
 
-def test_fifty_kills_and_random_pieces_of_the_kept_sessions(sessions, tmp_path):
-    """Every file is fed in pieces of any size while it is read, and the reader dies fifty times."""
-    die = random.Random(5)
-    whole = uuids(open_source(sessions, redact=False))
-    sources = {path: path.read_bytes() for path in sorted(sessions.rglob("*.jsonl"))}
-    fed = dict.fromkeys(sources, 0)
-    folder = tmp_path / "projects"
+REAL = Path(__file__).parents[3].parent / "shared" / "traces"
+
+
+@pytest.fixture(params=["kept", "real"])
+def originals(request, sessions):
+    """Folders of whole sessions: those kept with the repository, and real ones where there are some."""
+    if request.param == "real" and not REAL.is_dir():
+        pytest.skip("no real sessions beside the repository")
+    return REAL if request.param == "real" else sessions
+
+
+class Feeder:
+    """Writes copies of session files, all at the same time, in pieces of any size."""
+
+    def __init__(self, originals, folder, seed):
+        self.dice = random.Random(seed)
+        self.data = {path: path.read_bytes() for path in sorted(originals.rglob("*.jsonl"))}
+        self.targets = {path: folder / path.relative_to(originals) for path in self.data}
+        self.written = dict.fromkeys(self.data, 0)
+        self.largest = max(6000, sum(map(len, self.data.values())) // 150)
+
+    def feed(self):
+        """Write a piece of each of a few files; say whether there is more to come."""
+        unfinished = [path for path in self.data if self.written[path] < len(self.data[path])]
+        for path in unfinished[:3]:
+            start = self.written[path]
+            end = start + self.dice.randrange(1, self.largest)
+            self.targets[path].parent.mkdir(parents=True, exist_ok=True)
+            with self.targets[path].open("ab") as file:
+                file.write(self.data[path][start:end])
+            self.written[path] = end
+        return bool(unfinished)
+
+
+def told_of(path):
+    with open_source(path, redact=False, say=lambda said: None) as source:
+        return uuids(source)
+
+
+def test_fifty_kills_while_files_are_written_in_pieces(originals, tmp_path):
+    feeder = Feeder(originals, tmp_path / "projects", 5)
     delivered, cursor, kills = [], None, 0
-
-    def feed():
-        open_ones = [path for path in sources if fed[path] < len(sources[path])]
-        for path in open_ones[:3]:
-            target = folder / path.relative_to(sessions)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            size = die.randrange(1, 6000)
-            with target.open("ab") as file:
-                file.write(sources[path][fed[path] : fed[path] + size])
-            fed[path] += size
-        return bool(open_ones)
-
-    feed()
-    more = True
+    more = feeder.feed()
     while more or kills < 50:
-        more = feed()
-        left = die.randrange(1, 30)
-        with open_source(folder, cursor=cursor, redact=False, say=lambda said: None) as source:
-            for trace in source:
-                delivered.append(trace)
-                left -= 1
-                if left == 0:
-                    break
+        more = feeder.feed()
+        left = feeder.dice.randrange(1, 30 if kills % 5 else 10_000)
+        with open_source(tmp_path, cursor=cursor, redact=False, say=lambda said: None) as source:
+            delivered += uuids(itertools.islice(source, left))
             cursor = json.loads(json.dumps(source.cursor))
         kills += 1
-    with open_source(folder, cursor=cursor, redact=False) as source:
-        delivered += source
-    assert kills >= 50
-    assert sorted(uuids(delivered)) == sorted(whole)
+    with open_source(tmp_path, cursor=cursor, redact=False, say=lambda said: None) as source:
+        delivered += uuids(source)
+    assert sorted(delivered) == sorted(told_of(originals))
+
+
+def test_followed_while_files_are_written_in_pieces(originals, tmp_path):
+    feeder = Feeder(originals, tmp_path / "projects", 6)
+    whole = told_of(originals)
+    with open_source(tmp_path, follow=True, idle_timeout=30, redact=False, say=lambda said: None) as source:
+        writer = threading.Thread(target=lambda: [time.sleep(0.004) for _ in iter(feeder.feed, False)])
+        writer.start()
+        delivered = uuids(itertools.islice(source, len(whole)))
+        writer.join()
+    assert sorted(delivered) == sorted(whole)

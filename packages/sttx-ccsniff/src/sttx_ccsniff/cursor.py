@@ -87,7 +87,9 @@ class Ledger:
         if advance.place is None:
             self._entries.pop(advance.origin, None)
             return
-        entry = self._entries.setdefault(advance.origin, _Entry())
+        entry = self._entries.get(advance.origin)
+        if entry is None:
+            entry = self._entries[advance.origin] = _Entry()
         entry.place = advance.place
 
     def cursor(self) -> dict[str, Any]:
