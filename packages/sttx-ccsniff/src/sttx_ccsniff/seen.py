@@ -1,13 +1,15 @@
 """What a source remembers across files: uuids already met, and the tools that calls named.
 
 Both memories are bounded: two generations of entries, the older one forgotten when the younger is full. So
-the last 131,072 uuids are always known, and never more than 262,144: about 20 MB (as 64-bit hashes: the
-chance that any two of them collide is under 1 in 10^8). Of tool calls the last 8,192 are always known.
+the last 131,072 uuids are always known, and never more than 262,144: 4 MB, however many there are (as 64-bit
+hashes: the chance that any two of them collide is under 1 in 10^8). Of tool calls the last 8,192 are always
+known.
 
 A memory keeps a journal, so that a second one can follow it later, as far as records were delivered.
 """
 
 import base64
+import secrets
 import sys
 from array import array
 from hashlib import blake2b
@@ -41,8 +43,8 @@ class Seen:
     def __init__(self, generation: int = GENERATION, calls: int = CALLS) -> None:
         self._generation = generation
         self._most_calls = calls
-        self._young: set[int] = set()
-        self._old: set[int] = set()
+        self._young = _Hashes(generation)
+        self._old = _Hashes(generation)
         self._tools: dict[str, str] = {}
         self._old_tools: dict[str, str] = {}
         self._journal = Remembered([], [])
@@ -87,7 +89,7 @@ class Seen:
     def state_dict(self) -> dict[str, Any]:
         """Return all of it, JSON-able; the uuids as base64 of little-endian 64-bit hashes."""
         return {
-            "uuids": [_packed(self._old), _packed(self._young)],
+            "uuids": [self._old.packed(), self._young.packed()],
             "calls": [list(self._old_tools.items()), list(self._tools.items())],
         }
 
@@ -98,14 +100,14 @@ class Seen:
             ValueError: It is nothing that `state_dict` made.
         """
         try:
-            self._old, self._young = (_unpacked(text) for text in state["uuids"])
+            self._old, self._young = (_unpacked(text, self._generation) for text in state["uuids"])
             self._old_tools, self._tools = (dict(calls) for calls in state["calls"])
         except (KeyError, TypeError) as error:
             raise ValueError("no memory of a source") from error
 
     def _add(self, key: int) -> None:
         if len(self._young) >= self._generation:
-            self._old, self._young = self._young, set()
+            self._old, self._young = self._young, _Hashes(self._generation)
         self._young.add(key)
 
     def _add_tool(self, call: str, name: str) -> None:
@@ -124,13 +126,56 @@ def _key(uuid: str) -> int:
     return int.from_bytes(blake2b(uuid.encode(errors="replace"), digest_size=8).digest())
 
 
-def _packed(keys: set[int]) -> str:
-    return base64.b64encode(b"".join(key.to_bytes(8, "little") for key in sorted(keys))).decode()
+class _Hashes:
+    """A set of 64-bit hashes in a table of fixed size, half of it free: no object a hash."""
+
+    def __init__(self, most: int) -> None:
+        self._mask = (1 << max(most * 2 - 1, 1).bit_length()) - 1
+        self._table = array("Q", bytes(8 * (self._mask + 1)))  # 0: free
+        self._spread = secrets.randbits(64) | 1  # so that no file can aim at one place of the table
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: int) -> bool:
+        table, mask = self._table, self._mask
+        key = key or 1
+        at = (key * self._spread >> 60) & mask
+        while there := table[at]:
+            if there == key:
+                return True
+            at = (at + 1) & mask
+        return False
+
+    def add(self, key: int) -> None:
+        """Take in a hash, for which there must be room."""
+        table, mask = self._table, self._mask
+        key = key or 1
+        at = (key * self._spread >> 60) & mask
+        while there := table[at]:
+            if there == key:
+                return
+            at = (at + 1) & mask
+        table[at] = key
+        self._count += 1
+
+    def packed(self) -> str:
+        """Return the hashes as base64 of little-endian numbers, in order."""
+        keys = array("Q", sorted(filter(None, self._table)))
+        if sys.byteorder == "big":
+            keys.byteswap()
+        return base64.b64encode(keys.tobytes()).decode()
 
 
-def _unpacked(text: str) -> set[int]:
+def _unpacked(text: str, most: int) -> _Hashes:
     keys = array("Q")
     keys.frombytes(base64.b64decode(text, validate=True))
     if sys.byteorder == "big":
         keys.byteswap()
-    return set(keys)
+    if len(keys) > most:
+        raise ValueError("more uuids than there is room for")
+    hashes = _Hashes(most)
+    for key in keys:
+        hashes.add(key)
+    return hashes
