@@ -111,7 +111,8 @@ class Incoming:
 
     def _begin(self, said: dict[str, Any]) -> Generator[Delivery, None, None]:
         """Open a file, at its place or, where another content has come into it, at its top."""
-        origin, shared = said["path"], self._shared
+        origin: str = said["path"]
+        shared = self._shared
         identity = (int(said["device"]), int(said["inode"]))
         self._origin, self._changed, self._mid_line, self._lines = origin, said["changed"], False, None
         yield from self._renamed(said["was"], origin)
