@@ -330,7 +330,13 @@ function walk(dir, depth, visited, found) {
   const stat = statOf(dir);
   if (!stat || depth === 0 || visited.has(idOf(stat))) return;
   visited.add(idOf(stat));
-  for (const entry of fs.readdirSync(dir, { withFileTypes: true })) {
+  let entries = [];
+  try {
+    entries = fs.readdirSync(dir, { withFileTypes: true });
+  } catch {
+    found.incomplete = true; // it went away meanwhile, or cannot be looked into: what was in it is not gone yet
+  }
+  for (const entry of entries) {
     const fp = path.join(dir, entry.name);
     if (entry.isDirectory()) walk(fp, depth - 1, visited, found);
     else if (entry.isSymbolicLink() || entry.name.endsWith('.jsonl')) {
@@ -343,11 +349,7 @@ function walk(dir, depth, visited, found) {
 
 function scan() {
   const found = new Map();
-  try {
-    walk(folder, DEEPEST, new Set(), found);
-  } catch {
-    return; // a folder went away meanwhile, or cannot be looked into: the next look tells
-  }
+  walk(folder, DEEPEST, new Set(), found);
   for (const [fp, signature] of found) {
     if (signature === (known.get(fp)?.signature ?? passedOver.get(fp)) || dirty.has(fp)) continue;
     changed(fp);
@@ -355,7 +357,7 @@ function scan() {
     if (limit) trouble(limit);
   }
   for (const fp of [...known.keys(), ...passedOver.keys()]) {
-    if (!found.has(fp)) gone.add(fp);
+    if (!found.incomplete && !found.has(fp)) gone.add(fp);
   }
   if (gone.size) timer ??= setTimeout(drain, PAUSE_MS);
 }
