@@ -155,7 +155,7 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
         ("", {}, "a source's name is empty"),
         ("-", {"capacity": 0}, "capacity must be at least 1, not 0"),
         (["live", "live"], {}, "given twice"),
-        ("-", {"follow": True}, "it cannot be followed"),
+        ("-", {"follow": True}, "cannot be followed"),
         (["live", "claude"], {}, "'live' follows by itself"),
     ],
 )
@@ -259,6 +259,28 @@ def test_leaving_a_silent_standard_input_takes_no_time(piped):
     start = time.monotonic()
     assert texts(source) == []
     assert time.monotonic() - start < 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no pipes with a path")
+def test_a_pipe_that_a_shell_made_is_read_from_its_first_byte(record, piped):
+    many = [json.dumps(one).encode() + b"\n" for one in spoken(record, *map(str, range(100)))]
+    piped.write(b"".join(many))
+    piped.close()
+    with pytest.raises(UsageError, match="cannot be followed"):
+        open_source(f"/dev/fd/{sys.stdin.fileno()}", follow=True)
+    assert texts(open_source(f"/dev/fd/{sys.stdin.fileno()}")) == [str(number) for number in range(100)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no named pipes")
+@pytest.mark.parametrize("follow", [False, True])
+def test_pipes_and_devices_in_a_folder_are_never_opened(record, session_file, tmp_path, follow):
+    session_file("a.jsonl", *spoken(record, "one"))
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "device.jsonl").symlink_to("/dev/zero")
+    (tmp_path / "linked.jsonl").symlink_to("pipe.jsonl")
+    source = open_source(tmp_path, follow=follow, idle_timeout=2)
+    assert texts(source) == ["one"]
+    assert source.report.malformed == {}
 
 
 def test_a_closed_standard_input_is_the_callers_mistake(monkeypatch):

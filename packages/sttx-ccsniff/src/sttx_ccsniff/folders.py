@@ -2,11 +2,12 @@
 
 Links are followed, loops and second ways to a file end by device and inode. A file's place is given by the
 first timestamp in its head (its time of change where there is none), so that a resumed session comes after
-the one it copies. Nothing is parsed here.
+the one it copies. Pipes and devices are passed over. Nothing is parsed here.
 """
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -71,8 +72,16 @@ def _walk(folder: Path, visited: set[tuple[int, int]], depth: int) -> Iterator[P
     for entry in entries:
         if _is_folder(entry):
             yield from _walk(Path(entry.path), visited, depth - 1)
-        elif _NAMES.fullmatch(entry.name):
+        elif _NAMES.fullmatch(entry.name) and not _is_special(entry):
             yield Path(entry.path)
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a pipe, a socket or a device: opened by a stranger, it may never end."""
+    try:
+        return not entry.is_file() and not stat.S_ISREG(entry.stat().st_mode)
+    except OSError:  # a link to nowhere: whoever reads it says so
+        return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

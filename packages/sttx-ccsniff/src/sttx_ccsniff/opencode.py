@@ -45,8 +45,10 @@ _DATA = f"CASE WHEN length(data) <= {MAX_LINE} THEN CAST(data AS BLOB) END"
 
 
 def is_database(path: Path) -> bool:
-    """Whether a file is a SQLite database, by its first bytes."""
+    """Whether a file is a SQLite database, by its first bytes; a pipe is none, and keeps them."""
     try:
+        if not os.path.isfile(path):
+            return False
         with open(path, "rb") as file:
             return file.read(len(HEADER)) == HEADER
     except OSError:

@@ -180,8 +180,10 @@ def read_file(path: Path, origin: str, shared: Shared, *, final: bool) -> Genera
 
 
 def first_bytes(path: Path, size: int) -> bytes:
-    """Return what a file begins with, decompressed; less or nothing where it cannot be read."""
+    """Return what a file begins with, decompressed; less or nothing where it cannot be read, or only once."""
     head = b""
+    if not os.path.isfile(path):
+        return head
     try:
         with open(path, "rb") as opened:
             for piece in _pieces(opened):

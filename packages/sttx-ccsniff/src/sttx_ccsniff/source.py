@@ -246,6 +246,8 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
             watched.append(LiveFeed(follow=follow is not False))
         elif spec == "-":
             once.append(StreamFeed())
+        elif spec not in _AGENTS and _is_pipe(path := Path(spec).expanduser()):
+            once.append(FileFeed(path))
         elif follow or (follow is None and spec in _AGENTS):
             followed.append(_AGENTS[spec]() if isinstance(spec, str) and spec in _AGENTS else _existing(spec))
         else:
@@ -253,12 +255,17 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
     if watched and followed:
         raise UsageError("'live' follows by itself: follow either it or 'claude', files and folders")
     if follow and not watched and not followed:
-        raise UsageError("standard input ('-') ends by itself: it cannot be followed")
+        raise UsageError("standard input ('-') and pipes end by themselves: they cannot be followed")
     if followed:
         ends = Ends(claude_projects().parent / "sessions" if "claude" in specs else None, session_idle)
         names = ", ".join(map(str, followed))
         watched.append(FolderFeed(followed, f"following {names}", follow=True, ends=ends))
     return once + watched
+
+
+def _is_pipe(path: Path) -> bool:
+    """Whether it can be read once only, as what a shell makes of `<(…)`."""
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
 def _read_once(spec: Spec) -> Feed:
