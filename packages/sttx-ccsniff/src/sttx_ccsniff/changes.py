@@ -13,7 +13,7 @@ from pathlib import Path
 
 import watchfiles
 
-_STEP_MS = 8  # how long a burst must pause to be told at once
+_STEP_MS = 20  # how long a burst must pause to be told at once
 _DEBOUNCE_MS = 40  # how long a burst may last before it is told in any case
 _TICK_SECONDS = 0.5
 _POLL_SECONDS = 0.04
