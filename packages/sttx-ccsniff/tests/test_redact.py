@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sttx_ccsniff.redact import PLACEHOLDER, RedactionConfig, Redactor, described_rules
-from sttx_ccsniff.redact.samples import KINDS, near_miss, sample
+from sttx_ccsniff.redact.samples import KINDS, forms, near_miss, sample
 from sttx_core.traces import AssistantMessage, Meta, Other, Pair, Thinking, ToolResult, ToolUse, UserMessage
 
 META = Meta(session="s")
@@ -46,8 +46,8 @@ WAYS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_is_found_and_nearly_one_is_not(kind):
     dice = random.Random(kind)
-    for _ in range(3):
-        made = sample(kind, dice)
+    for form in forms(kind) * 3:
+        made = sample(kind, dice, form)
         for way in WAYS.values():
             redactor = Redactor()
             left = clean(way(made.text), redactor)

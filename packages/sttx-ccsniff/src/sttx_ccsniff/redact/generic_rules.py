@@ -130,6 +130,15 @@ GENERIC_RULES: tuple[Rule, ...] = (
         form="3 + digit + `Q~` + 31 to 34 of A-Za-z0-9_~.-",
     ),
     Rule(
+        name="azure-service-key",
+        regex=r"(?:(?<![A-Za-z0-9])|(?<=[0-9;]m))[A-Za-z0-9]{52}JQQJ99[A-Z]{2}AC[A-Za-z0-9]{18,24}(?![A-Za-z0-9])",
+        keywords=("jqqj99",),
+        back=52,
+        entropy=3.0,
+        about="Azure AI, Web PubSub and DevOps keys, the newer ones",
+        form="52 of A-Za-z0-9 + `JQQJ99` + 2 of A-Z + `AC` + 22; not documented, from keys in public",
+    ),
+    Rule(
         name="aws-secret-key",
         regex=r"(?i:secret_?-?(?:access)?_?-?key)[\"'\s]{0,4}(?:=>|:=|[=:])[\s\"']{0,4}(?P<secret>[A-Za-z0-9/+]{40})(?![\w/+=])",
         keywords=("secret_access", "secret-access", "secretaccess", "secret_key", "secretkey"),

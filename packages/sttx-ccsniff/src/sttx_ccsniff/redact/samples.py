@@ -25,74 +25,117 @@ _ALPHABETS = {
 _FIELD = re.compile(r"\{(\d+):(\w)\}")
 
 # Kind: the text as it would stand somewhere; what stands between « and » is the secret, by default all.
-FORMS: dict[str, str] = {
-    "anthropic-key": "sk-ant-api03-{93:s}AA",
-    "openai-key": "sk-proj-{74:s}T3BlbkFJ{74:s}",
+FORMS: dict[str, str | tuple[str, ...]] = {
+    "anthropic-key": ("sk-ant-api03-{93:s}AA", "sk-ant-admin01-{93:s}AA", "sk-ant-oat01-{93:s}AA"),
+    "openai-key": ("sk-proj-{74:s}T3BlbkFJ{74:s}", "sk-svcacct-{58:s}T3BlbkFJ{58:s}"),
     "openrouter-key": "sk-or-v1-{64:h}",
-    "sk-key": "sk-{20:a}T3BlbkFJ{20:a}",
+    "sk-key": ("sk-{20:a}T3BlbkFJ{20:a}", "sk-{32:h}"),
     "groq-key": "gsk_{52:a}",
     "xai-key": "xai-{80:a}",
     "perplexity-key": "pplx-{48:a}",
-    "replicate-token": "r8_{37:a}",
+    "replicate-token": "r8_{37:s}",
     "hugging-face-token": "hf_{34:l}",
     "nvidia-key": "nvapi-{64:s}",
     "cerebras-key": "csk-{48:w}",
     "langsmith-key": "lsv2_pt_{32:h}_{10:h}",
-    "tavily-key": "tvly-dev-{32:a}",
-    "github-token": "ghp_{36:a}",
+    "tavily-key": ("tvly-{32:a}", "tvly-dev-{32:a}", "tvly-dev-{6:a}-{42:a}"),
+    "gemini-key": "AQ.Ab8RN6{44:s}",
+    "bedrock-key": "ABSK{128:b}=",
+    "together-key": "tgp_v1_{43:s}",
+    "pinecone-key": "pcsk_{6:a}_{63:a}",
+    "wandb-key": "wandb_v1_{27:a}_{49:a}",
+    "elevenlabs-key": "sk_{48:h}",
+    "langfuse-key": "sk-lf-{8:h}-{4:h}-{4:h}-{4:h}-{12:h}",
+    "runpod-key": "rpa_{40:u}{6:a}",
+    "cursor-key": "crsr_{64:a}",
+    "github-token": ("ghp_{36:a}", "ghs_{7:d}_eyJ{60:a}.eyJ{240:a}.{86:s}"),
     "github-fine-grained-token": "github_pat_{22:a}_{59:a}",
-    "gitlab-token": "glpat-{20:s}",
+    "gitlab-token": ("glpat-{20:s}", "glpat-{32:s}.01.{9:w}", "GR1348941{20:s}", "glptt-{40:h}"),
     "npm-token": "npm_{36:a}",
     "pypi-token": "pypi-AgEIcHlwaS5vcmc{100:s}",
     "rubygems-key": "rubygems_{48:h}",
     "crates-io-token": "cio{32:a}",
     "docker-hub-token": "dckr_pat_{27:s}",
+    "nuget-key": "oy2{43:w}",
+    "artifactory-token": ("AKCp{69:a}", "cmVmd{59:a}"),
+    "clojars-token": "CLOJARS_{60:w}",
+    "circleci-token": "CCIPAT_{22:a}_{40:w}",
+    "buildkite-token": "bkua_{40:w}",
+    "sonar-token": "squ_{40:h}",
+    "sourcegraph-token": ("sgp_{40:h}", "sgp_{16:h}_{40:h}", "sgp_{64:a}"),
     "aws-access-key-id": "AKIA{16:2}",
     "google-api-key": "AIza{35:s}",
     "google-oauth-secret": "GOCSPX-{28:s}",
     "google-oauth-token": "ya29.a0{120:s}",
     "digitalocean-token": "dop_v1_{64:h}",
     "databricks-token": "dapi{32:h}",
-    "vercel-token": "vcp_{56:a}",
+    "vercel-token": "vcp_{50:s}{6:a}",
     "vercel-blob-token": "vercel_blob_rw_{16:a}_{30:a}",
     "netlify-token": "nfp_{36:a}",
     "heroku-key": "HRKU-AA{58:s}",
     "fly-token": "fm2_{120:b}",
-    "cloudflare-token": "cfut_{48:a}",
+    "cloudflare-token": "cfut_{40:a}{8:h}",
     "cloudflare-origin-key": "v1.0-{24:h}-{146:h}",
-    "supabase-token": "sbp_{40:h}",
-    "neon-key": "napi_{64:w}",
+    "supabase-token": ("sbp_{40:h}", "sb_secret_{31:s}"),
+    "neon-key": "napi_{64:a}",
     "planetscale-token": "pscale_tkn_{43:s}",
-    "render-key": "rnd_{32:a}",
+    "render-key": "rnd_{28:a}",
     "doppler-token": "dp.st.dev_api.{43:a}",
     "vault-token": "hvs.{95:s}",
     "pulumi-token": "pul-{40:h}",
     "terraform-token": "{14:a}.«atlasv1.{67:a}»",
+    "deno-token": "ddp_{36:a}",
+    "mongodb-atlas-secret": "mdb_sa_sk_{40:s}",
+    "cockroach-key": "CCDB1_{22:a}_{40:a}",
+    "tailscale-key": "tskey-auth-k{16:a}-{32:a}",
+    "alibaba-access-key-id": "LTAI{20:a}",
+    "openshift-token": "sha256~{43:s}",
+    "octopus-key": "API-{26:u}",
+    "prefect-key": "pnu_{36:a}",
+    "harness-token": "pat.{22:s}.{24:h}.{20:a}",
+    "infracost-key": "ico-{32:a}",
+    "onepassword-token": "ops_eyJ{300:b}=",
+    "onepassword-secret-key": ("A3-{6:u}-{6:u}-{5:u}-{5:u}-{5:u}-{5:u}", "A3-{6:u}-{11:u}-{5:u}-{5:u}-{5:u}"),
     "grafana-token": "glsa_{32:a}_{8:h}",
     "grafana-cloud-token": "glc_eyJ{100:b}",
-    "new-relic-key": "NRAK-{27:u}",
-    "sentry-token": "sntryu_{64:h}",
+    "grafana-key": "eyJrIjoi{88:a}==",
+    "new-relic-key": ("NRAK-{27:u}", "NRJS-{19:h}"),
+    "sentry-token": ("sntryu_{64:h}", "sntrys_eyJpYXQiO{120:b}=_{43:b}"),
     "postman-key": "PMAK-{24:h}-{34:h}",
     "dynatrace-token": "dt0c01.{24:2}.{64:2}",
-    "posthog-key": "phx_{43:a}",
-    "stripe-key": "sk_live_{24:a}",
+    "posthog-key": ("phx_{43:a}", "pha_{40:a}"),
+    "stripe-key": ("sk_live_{24:a}", "rk_test_{99:a}"),
     "webhook-secret": "whsec_{32:a}",
     "shopify-token": "shpat_{32:h}",
     "square-token": "EAAA{60:s}",
-    "square-oauth-secret": "sq0csp-{43:s}",
-    "slack-token": "xoxb-{12:d}-{13:d}-{24:a}",
+    "square-oauth-secret": ("sq0csp-{43:s}", "sq0atp-{22:s}"),
+    "flutterwave-key": "FLWSECK_TEST-{32:h}-X",
+    "easypost-key": "EZAK{54:a}",
+    "shippo-token": "shippo_live_{40:h}",
+    "paddle-key": "pdl_live_apikey_{26:w}_{22:a}_{3:a}",
+    "slack-token": ("xoxb-{12:d}-{13:d}-{24:a}", "xoxe.xoxp-1-{166:a}", "xoxe-1-{146:a}"),
     "slack-app-token": "xapp-1-A{10:u}-{13:d}-{64:h}",
     "discord-token": "MT{24:a}.G{5:s}.{38:s}",
     "twilio-key": "SK{32:h}",
     "sendgrid-key": "SG.{22:s}.{43:s}",
     "mailgun-key": "key-{32:h}",
-    "brevo-key": "xkeysib-{64:h}-{16:a}",
+    "brevo-key": ("xkeysib-{64:h}-{16:a}", "xsmtpsib-{64:h}-{16:a}"),
     "resend-key": "re_{8:a}_{24:a}",
+    "facebook-token": "EAAC{160:a}",
+    "twitter-bearer": "AAAAAAAAAAAAAAAAAAAAAA{26:a}%2B{20:a}%3D{40:a}",
     "linear-key": "lin_api_{40:a}",
-    "notion-token": "ntn_{46:a}",
+    "notion-token": ("ntn_{11:d}{35:a}", "secret_{43:a}"),
     "figma-token": "figd_{40:s}",
-    "atlassian-token": "ATATT3xFfGF0{180:s}",
+    "atlassian-token": ("ATATT3xFfGF0{180:s}", "ATCTT3xFfGN0{180:s}={8:h}"),
     "bitbucket-password": "ATBB{32:a}",
+    "hubspot-token": "pat-na1-{8:h}-{4:h}-{4:h}-{4:h}-{12:h}",
+    "contentful-token": "CFPAT-{43:s}",
+    "typeform-token": "tfp_{59:s}",
+    "readme-key": "rdme_{70:w}",
+    "frameio-token": "fio-u-{64:s}",
+    "apify-token": "apify_api_{36:a}",
+    "mapbox-token": "sk.eyJ{60:a}.{22:s}",
+    "dropbox-token": "sl.{135:s}",
     "airtable-token": "pat{14:a}.{64:h}",
     "age-secret-key": "AGE-SECRET-KEY-1{58:z}",
     "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJ{60:a}.{43:s}",
@@ -103,6 +146,7 @@ FORMS: dict[str, str] = {
     "azure-key": "DefaultEndpointsProtocol=https;AccountName=store;AccountKey=«{86:b}==»;",
     "azure-sas": "https://store.blob.core.windows.net/c/f?sv=2024-11-04&sp=r&sig=«{43:a}%3D»",
     "azure-client-secret": "{3:a}{1:d}Q~{31:a}",
+    "azure-service-key": "{52:a}JQQJ99BFACYeBjFXJ3w3AAA{11:a}",
     "aws-secret-key": "aws_secret_access_key = «{40:b}»",
     "connection-password": "postgres://app:«{14:a}»@db.internal:5432/app",
     "url-token": "https://«{40:a}»@git.internal/x.git",
@@ -111,7 +155,7 @@ FORMS: dict[str, str] = {
     "assignment": "export SERVICE_PASSWORD=«{12:a}{2:d}»\n",
     "email": "ada.{12:w}@lovelace.org",
 }
-"""How each kind looks, by the name of the rule that should find it."""
+"""How each kind looks, by the name of the rule that should find it; several forms where a vendor has them."""
 
 KINDS = (*FORMS, "private-key", "basic-auth")
 
@@ -125,8 +169,14 @@ class Sample:
     secret: str
 
 
-def sample(kind: str, dice: random.Random) -> Sample:
-    """Make one secret of a kind.
+def forms(kind: str) -> tuple[str, ...]:
+    """Return the forms of a kind; an empty one where it is made in another way."""
+    known = FORMS.get(kind, "")
+    return (known,) if isinstance(known, str) else known
+
+
+def sample(kind: str, dice: random.Random, form: str | None = None) -> Sample:
+    """Make one secret of a kind, in one of its forms.
 
     >>> made = sample("aws-access-key-id", random.Random(1))
     >>> made.text == made.secret, len(made.secret), made.secret[:4]
@@ -139,7 +189,8 @@ def sample(kind: str, dice: random.Random) -> Sample:
     if kind == "basic-auth":
         secret = base64.b64encode(f"deploy:{_random(12, 'a', dice)}".encode()).decode()
         return Sample(kind, f"Authorization: Basic {secret}", secret)
-    text = _FIELD.sub(lambda field: _random(int(field[1]), field[2], dice), FORMS[kind])
+    chosen = dice.choice(forms(kind)) if form is None else form
+    text = _FIELD.sub(lambda field: _random(int(field[1]), field[2], dice), chosen)
     before, marked, rest = text.partition("«")
     if not marked:
         return Sample(kind, text, text)

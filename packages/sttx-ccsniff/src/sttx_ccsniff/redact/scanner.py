@@ -82,7 +82,9 @@ class Scanner:
         self._begin = re.compile(_FRESH + _trie(leads)) if leads else None
         # Longer beginnings first: `sk-ant-` before `sk-`.
         order = sorted(self._tokens, key=lambda n: -max(map(len, self._tokens[n].leads)))
-        self._token = re.compile("|".join(f"(?P<{n}>{self._tokens[n].regex})" for n in order))
+        # By the beginning that was found, which few rules share: to try them all would cost the most.
+        self._order = [(n, self._tokens[n]) for n in order]
+        self._by_begin: dict[str, re.Pattern[str]] = {}
         others = [(rule, re.compile(rule.regex)) for rule in rules if not rule.leads]
         # Looked for by the first letters that some keywords share, and only then one by one.
         self._anchored: dict[bytes, list[tuple[bytes, re.Pattern[str], Rule]]] = {}
@@ -124,7 +126,7 @@ class Scanner:
             refused, until = 0, 0  # tokens looked at in vain, and where the last of them ends
             while at < end and (begin := self._begin.search(text, at, end)):
                 at = begin.start()
-                token = self._token_at(text, at)
+                token = self._token_at(text, at, begin[0])
                 rule = self._tokens[token.lastgroup or ""] if token else None
                 if token and rule and rule.accepts(token[0]):
                     yield Hit(at, token.end(), token[0], rule)
@@ -137,10 +139,17 @@ class Scanner:
                 else:
                     at += 1
 
-    def _token_at(self, text: str, at: int) -> re.Match[str] | None:
+    def _token_at(self, text: str, at: int, begin: str) -> re.Match[str] | None:
         """Match a token; look far only where it goes on that far, as most beginnings are none."""
-        near = self._token.match(text, at, at + _NEAR)
-        return self._token.match(text, at) if near and near.end() == at + _NEAR else near
+        token = self._by_begin.get(begin) or self._compiled(begin)
+        near = token.match(text, at, at + _NEAR)
+        return token.match(text, at) if near and near.end() == at + _NEAR else near
+
+    def _compiled(self, begin: str) -> re.Pattern[str]:
+        """Compile the rules whose tokens may begin so, when the first is met."""
+        rules = [(n, rule) for n, rule in self._order if any(lead.startswith(begin) for lead in rule.leads)]
+        token = re.compile("|".join(f"(?P<{n}>{rule.regex})" for n, rule in rules))
+        return self._by_begin.setdefault(begin, token)
 
 
 def _anchored_hits(text: str, low: bytes, word: bytes, regex: re.Pattern[str], rule: Rule) -> Iterator[Hit]:

@@ -33,6 +33,7 @@ _PLACEHOLDER = re.compile(
       (?:super)?[_-]?(?:secret|password|passwd|token|key|api|pass|pw)
     """
 )
+_LOOKED_AT = 100  # characters of a value that tell whether it is a stand-in
 _CODE = re.compile(r"[!&*]?[A-Za-z_$][\w$]*(?:(?:\.|\?\.|::|->)[A-Za-z_$][\w$]*)*(?:[(\[{]|$)")
 _CALL = re.compile(r"[!&*]?[A-Za-z_$][\w$.:>?-]*[(\[{]")
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@ -]+(?:[\\/]|\.\w+$)|https?://")
@@ -88,7 +89,8 @@ def is_stand_in(value: str) -> bool:
     >>> is_stand_in("hunter2")
     False
     """
-    return len(set(value)) < 3 or _PLACEHOLDER.search(value) is not None or _PATH.match(value) is not None
+    head = value[:_LOOKED_AT]
+    return len(set(value)) < 3 or _PLACEHOLDER.search(head) is not None or _PATH.match(head) is not None
 
 
 def is_password(value: str) -> bool:
