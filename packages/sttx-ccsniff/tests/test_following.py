@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import sttx_ccsniff.changes
+import sttx_ccsniff.following
 from sttx_ccsniff import Source
 from sttx_ccsniff.ends import Ends, running_sessions
 from sttx_ccsniff.following import FolderFeed
@@ -171,6 +172,105 @@ def test_a_renamed_file_is_gone_on_with(follow, line, tmp_path):
     assert list(follower.source.cursor["origins"]) == [str(tmp_path / "b.jsonl")]
 
 
+PAIR = b'{"prompt":"p","completion":"%s"}\n'  # no uuid tells that it was read before
+
+
+def completions(traces):
+    return [trace.completion for trace in traces]
+
+
+def read_twice(folder, change):
+    """Read a folder, let something happen to it, and read it again from there."""
+    said = []
+    with Source([FolderFeed([folder], "first")], redact=False, say=said.append) as source:
+        first = completions(source)
+    change()
+    with Source(
+        [FolderFeed([folder], "again")], cursor=source.cursor, redact=False, say=said.append
+    ) as again:
+        return first, completions(again)
+
+
+def replaced(path, data):
+    """Write a file anew beside itself, and leave its inode to `old.jsonl`, which looks older."""
+    old, aside = path.with_name("old.jsonl"), path.with_suffix(".tmp")
+    os.link(path, old)
+    aside.write_bytes(data)
+    aside.replace(path)
+    return old
+
+
+def test_a_new_file_with_the_inode_of_one_that_was_replaced(tmp_path):
+    path = tmp_path / "a.jsonl"
+    append(path, PAIR % b"one")
+
+    def change():
+        old = replaced(path, PAIR % b"one" + PAIR % b"two")
+        old.write_bytes(PAIR % b"another")
+        os.utime(old, (1.0e9, 1.0e9))
+
+    assert read_twice(tmp_path, change) == (["one"], ["another", "two"])
+
+
+def test_the_old_file_of_one_that_was_replaced_has_another_name(tmp_path):
+    path = tmp_path / "a.jsonl"
+    append(path, PAIR % b"one")
+
+    def change():
+        os.utime(replaced(path, PAIR % b"one" + PAIR % b"two"), (1.0e9, 1.0e9))
+
+    assert read_twice(tmp_path, change) == (["one"], ["two"])
+
+
+def test_a_folder_out_of_reach_for_a_while(tmp_path):
+    folder, aside = tmp_path / "projects" / "p", tmp_path / "aside"
+    append(folder / "a.jsonl", PAIR % b"one")
+
+    with Source([FolderFeed([folder.parent], "x")], redact=False, say=lambda said: None) as source:
+        assert completions(source) == ["one"]
+    cursor = source.cursor
+    folder.rename(aside)
+    folder.symlink_to("p")
+    with Source([FolderFeed([folder.parent], "x")], cursor=cursor, redact=False) as source:
+        assert completions(source) == []
+    cursor = source.cursor
+    folder.unlink()
+    aside.rename(folder)
+    append(folder / "a.jsonl", PAIR % b"two")
+    with Source([FolderFeed([folder.parent], "x")], cursor=cursor, redact=False) as source:
+        assert completions(source) == ["two"]
+
+
+def test_a_file_that_the_system_refused_once_is_tried_again(follow, line, tmp_path, monkeypatch):
+    refused = []
+    read_file = sttx_ccsniff.following.read_file
+
+    def refuse(path, *args, **options):
+        if len(refused) < 2:
+            refused.append(path)
+            raise OSError(24, "Too many open files")
+        yield from read_file(path, *args, **options)
+
+    monkeypatch.setattr(sttx_ccsniff.following, "read_file", refuse)
+    append(tmp_path / "a.jsonl", line("one"))
+    follower = follow()
+    follower.wait("one")
+    assert len(refused) == 2 and len(follower.said) == 1
+    assert follower.source.report.malformed == {"unreadable file": 1}
+
+
+def test_written_anew_at_the_same_length_and_time(follow, line, tmp_path):
+    path = tmp_path / "a.jsonl"
+    append(path, line("one"))
+    before = path.stat()
+    follower = follow()
+    follower.wait("one")
+    path.write_bytes(line("two"))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    follower.wait("one", "two")
+
+
 def test_new_sessions_projects_and_the_folder_itself(follow, line, tmp_path):
     folder = tmp_path / "later" / "projects"
     follower = follow(folder)
@@ -308,6 +408,18 @@ def test_silence_ends_a_session(follow, line, tmp_path):
     assert follower.traces[1].document == follower.traces[0].document
     append(tmp_path / "a.jsonl", line("two"))
     follower.wait("one", "two")
+
+
+def test_a_session_whose_file_was_deleted_ends_too(follow, line, tmp_path):
+    append(tmp_path / "a.jsonl", line("one"))
+    follower = follow(ends=Ends(idle=1.0))
+    follower.wait("one")
+    (tmp_path / "a.jsonl").unlink()
+    end = time.monotonic() + SECONDS
+    while len(follower.traces) < 2 or follower.source.cursor["origins"]:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert isinstance(follower.traces[1], SessionEnd)
 
 
 def running(registry, pid, session, **more):

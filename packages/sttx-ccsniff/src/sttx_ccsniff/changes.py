@@ -64,7 +64,7 @@ class Changes:
         return None if time.monotonic() >= self._scan_due else told
 
     def scanned(self, seconds: float) -> None:
-        """Be told that everything was looked at, and how long that took."""
+        """Be told that everything was looked at, and how much of a core's time that took."""
         self._scan_due = time.monotonic() + max(_SCAN_SECONDS, seconds * _SCAN_SHARE)
 
     def grew(self, path: Path) -> None:

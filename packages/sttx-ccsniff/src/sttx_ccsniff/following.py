@@ -16,10 +16,10 @@ from sttx_ccsniff.ends import Ends
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.folders import in_time_order, is_session_file, session_files
 from sttx_ccsniff.opencode import OpenCodeFeed, is_database, written
-from sttx_ccsniff.reading import line_place, read_file
+from sttx_ccsniff.reading import line_place, read_file, stands_in
 from sttx_core.errors import SourceError
 
-_Signature = tuple[int, int, int, int]
+_Signature = tuple[int, int, int, int, int]
 
 
 class FileFeed:
@@ -35,6 +35,7 @@ class FileFeed:
         self._lenient = lenient
         self.origin = os.path.abspath(path)
         self.description = f"file {self.origin}"
+        self.refused = False  # by the system, for a reason that may pass without a change of the file
 
     def batches(self, shared: Shared, *, final: bool = True) -> Generator[Delivery, None, None]:
         """Yield what stands after the file's place.
@@ -58,8 +59,10 @@ class FileFeed:
             problem = f"cannot read {self.origin!r}: {error}"
             if not self._lenient:
                 raise SourceError(problem) from error
-            shared.report.damaged("unreadable file")
+            if problem not in shared.report.warnings:
+                shared.report.damaged("unreadable file")
             shared.report.warn(problem)
+            self.refused = _may_pass(error)
 
     def close(self) -> None:
         """Nothing is held: reading polls `stop`."""
@@ -126,10 +129,11 @@ class FolderFeed:
         changed = changes.wait()
         everywhere = changed is None or any(path.is_dir() for path in changed)
         if everywhere:
-            started = time.monotonic()
+            started = time.thread_time()
             files = self._files()
-            found = in_time_order([path for path in files if self._signature(path) != self._known.get(path)])
-            changes.scanned(time.monotonic() - started)
+            fresh = [path for path in files if self._signature(path) != self._known.get(path)]
+            changes.scanned(time.thread_time() - started)
+            found = in_time_order(fresh)
         else:
             files, found = [], sorted(path for path in changed or () if self._is_read(path))
         for path in found:
@@ -148,18 +152,22 @@ class FolderFeed:
         if _is_old(path, shared):
             return
         written = signature[2] / 1e9
-        for delivery in FileFeed(path, lenient=True).batches(shared, final=False):
+        feed = FileFeed(path, lenient=True)
+        for delivery in feed.batches(shared, final=False):
             self._ends.heard(delivery.traces, written)
             yield delivery
+        if feed.refused:
+            del self._known[path]
 
     def _signature(self, path: Path) -> _Signature | None:
-        """What changes when a file is written: inode, size, time, journal; None if it is not there."""
+        """What changes when a file is: inode, size, times, journal; None if it is not there."""
         try:
             status = path.stat()
         except OSError:
             return None
         journal = written(path) if path.suffix == ".db" else (0, 0)
-        return (status.st_ino, status.st_size, max(status.st_mtime_ns, journal[1]), journal[0])
+        changed = max(status.st_mtime_ns, journal[1])
+        return (status.st_ino, status.st_size, changed, status.st_ctime_ns, journal[0])
 
     def _is_read(self, path: Path) -> bool:
         return is_session_file(path) or path in self._roots
@@ -170,15 +178,14 @@ class FolderFeed:
         self._known = {path: known for path, known in self._known.items() if str(path) in there}
         for origin in [origin for origin in shared.places if origin not in there]:
             inside = any(Path(origin).is_relative_to(root) and root.exists() for root in self._roots)
-            if inside and line_place(shared.places[origin]) and not os.path.lexists(origin):
+            if inside and line_place(shared.places[origin]) and _is_gone(origin):
                 del shared.places[origin]
                 yield Delivery(origin, [], None)
 
     def _endings(self, shared: Shared) -> Iterator[Delivery]:
         for end in self._ends.ended():
-            place: Place = shared.places.get(end.meta.origin)
-            if place is not None:
-                yield Delivery(end.meta.origin, [end], place)
+            place: Place = shared.places.get(end.meta.origin)  # None: its file is no more
+            yield Delivery(end.meta.origin, [end], place)
 
 
 def _is_old(path: Path, shared: Shared) -> bool:
@@ -192,7 +199,8 @@ def _is_old(path: Path, shared: Shared) -> bool:
 def claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delivery] | None:
     """Make a file this origin's; None if it is read by another way to it already.
 
-    A way that is no more does not count: then the file was renamed, and its place comes along.
+    A way that leads elsewhere by now does not count: then the file was renamed, or has another name left,
+    and its place comes along, where it is one in this file still: a new file may have an old one's inode.
     """
     owner = shared.files.setdefault(identity, origin)
     if owner == origin:
@@ -203,8 +211,30 @@ def claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delive
     place = line_place(shared.places.get(owner))
     if origin in shared.places or place is None or (place.device, place.inode) != identity:
         return []
-    shared.places[origin] = shared.places.pop(owner)
+    if not stands_in(Path(origin), place):
+        return []
+    shared.places[origin] = place
+    if not _is_gone(owner):
+        return [Delivery(origin, [], place)]
+    del shared.places[owner]
     return [Delivery(origin, [], place), Delivery(owner, [], None)]
+
+
+def _is_gone(path: str) -> bool:
+    """Whether a file was deleted, and not only out of reach for now."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether a file may be read later though it stays as it is: no descriptors left, a network away."""
+    lasting = (PermissionError, IsADirectoryError, FileNotFoundError)
+    return isinstance(error, OSError) and error.errno is not None and not isinstance(error, lasting)
 
 
 def file_identity(path: str) -> tuple[int, int] | None:

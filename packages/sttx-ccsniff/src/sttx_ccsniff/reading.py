@@ -179,6 +179,15 @@ def read_file(path: Path, origin: str, shared: Shared, *, final: bool) -> Genera
         yield from _read(Lines(origin, shared, identity, place), pieces, shared, final=final)
 
 
+def stands_in(path: Path, place: LinePlace) -> bool:
+    """Whether what stands before a place stands there in a file."""
+    try:
+        with io.BufferedReader(io.FileIO(path), _PIECE) as opened:
+            return _from_place(opened, (place.device, place.inode), place) is not None
+    except (OSError, EOFError, zlib.error, SourceError):
+        return False
+
+
 def first_bytes(path: Path, size: int) -> bytes:
     """Return what a file begins with, decompressed; less or nothing where it cannot be read, or only once."""
     head = b""
