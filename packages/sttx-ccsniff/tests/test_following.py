@@ -12,7 +12,7 @@ import pytest
 
 import sttx_ccsniff.changes
 import sttx_ccsniff.following
-from sttx_ccsniff import Source
+from sttx_ccsniff import Source, dump_trace
 from sttx_ccsniff.ends import Ends, running_sessions
 from sttx_ccsniff.following import FolderFeed
 from sttx_core.traces import SessionEnd
@@ -449,6 +449,34 @@ def test_a_session_ends_with_its_process(tmp_path, line):
     (registry / f"{os.getpid()}.json").unlink()
     assert [end.document for end in ends.ended(now=120.0)] == ["s"]
     assert ends.ended(now=130.0) == []
+
+
+def test_a_clock_that_was_set_back_delays_no_end(tmp_path, line):
+    append(tmp_path / "a.jsonl", line("one"))
+    ends = Ends(idle=10.0)
+    assert ends.ended(now=5000.0) == []
+    with Source([FolderFeed([tmp_path], "x")], redact=False) as source:
+        ends.heard(list(source), when=100.0)
+    assert ends.ended(now=105.0) == []
+    assert [end.document for end in ends.ended(now=111.0)] == ["s"]
+
+
+def test_a_session_ends_in_all_its_documents(tmp_path, line):
+    """A sub-agent's, and those before a compaction too; each end is told apart from every record."""
+    cut = json.dumps({"type": "system", "subtype": "compact_boundary", "sessionId": "s"}).encode() + b"\n"
+    blocks = [{"type": "text", "text": "two"}, {"type": "text", "text": "and more"}]
+    append(tmp_path / "s.jsonl", line("one") + cut + line(blocks, type="assistant"))
+    append(tmp_path / "s" / "subagents" / "agent-q.jsonl", line("child", agentId="q", isSidechain=True))
+    ends = Ends(idle=10.0)
+    with Source([FolderFeed([tmp_path], "x")], redact=False) as source:
+        traces = list(source)
+    ends.heard(traces, when=100.0)
+    told = ends.ended(now=200.0)
+    assert sorted(end.document for end in told) == ["s", "s#1", "s/q"]
+    aside = tmp_path / "told.jsonl"
+    aside.write_bytes(b"\n".join(map(dump_trace, [*traces, *told])))
+    with Source([FolderFeed([aside], "x")], redact=False) as source:
+        assert len(list(source)) == len(traces) + 3
 
 
 def test_a_store_that_an_agent_writes_to_is_followed(follow, tmp_path):

@@ -1,5 +1,6 @@
 import threading
 import time
+from collections import deque
 
 import pytest
 
@@ -102,3 +103,18 @@ def test_an_error_comes_after_what_was_made_before_it():
 def test_waiting_has_an_end():
     with pytest.raises(TimeoutError):
         Handover(2).take(timeout=0.02)
+
+
+def test_closed_by_a_signal_while_items_are_taken():
+    handover = Handover(64)
+
+    class Signalled(deque):
+        def popleft(self):
+            item = super().popleft()
+            if len(self) == 6:
+                handover.close()
+            return item
+
+    handover._items = Signalled(range(8))
+    assert handover.take() == [0, 1]
+    assert handover.take(0) is None

@@ -33,7 +33,7 @@ class Ends:
         self._open: dict[str, tuple[Meta, float]] = {}
         self._running: set[str] = set()
         self._gone: set[str] = set()
-        self._look_due = 0.0
+        self._looked = -_LOOK_SECONDS
 
     def heard(self, traces: list[Trace], when: float) -> None:
         """Note who spoke, and when (Unix seconds)."""
@@ -44,9 +44,9 @@ class Ends:
     def ended(self, now: float | None = None) -> list[SessionEnd]:
         """Return the documents that have ended since the last time."""
         now = time.time() if now is None else now
-        if now < self._look_due:
+        if self._looked <= now < self._looked + _LOOK_SECONDS:  # not so where the clock was set back
             return []
-        self._look_due = now + _LOOK_SECONDS
+        self._looked = now
         self._look()
         over = [
             (name, meta)
@@ -111,7 +111,7 @@ def _closing(meta: Meta) -> Meta:
         session=meta.session,
         project=meta.project,
         time=meta.time,
-        uid=f"{meta.uid}:end",
+        uid=f"{meta.uid.partition('#')[0]}:end",
         origin=meta.origin,
         agent=meta.agent,
         parent=meta.parent,

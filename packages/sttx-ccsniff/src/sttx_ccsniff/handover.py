@@ -5,6 +5,7 @@ the hand-over and in the consumer's hand together (2 where `capacity` is 1). Ite
 time, so that a fast consumer does not pay for a lock at each one.
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Iterable
@@ -63,7 +64,10 @@ class Handover(Generic[Item]):
         with self._changed:
             if not self._changed.wait_for(lambda: self._items or self._ended or self._closed, timeout):
                 raise TimeoutError
-            taken = [self._items.popleft() for _ in range(min(self._taken_at_once, len(self._items)))]
+            taken: list[Item] = []
+            with contextlib.suppress(IndexError):  # a signal's handler, in this very thread, closed meanwhile
+                while self._items and len(taken) < self._taken_at_once:
+                    taken.append(self._items.popleft())
             self._changed.notify_all()
             if taken:
                 return taken
