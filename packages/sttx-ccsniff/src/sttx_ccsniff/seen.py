@@ -117,10 +117,11 @@ class Seen:
 
 
 def _key(uuid: str) -> int:
-    """Return 64 bits of it: a UUID's own last ones, which are random in every version in use, else a hash."""
+    """Return 64 bits of it: both halves of a UUID, for one may say nothing (version 1), in one; else a hash."""
     if len(uuid) == _UUID_LENGTH:
         try:
-            return int(uuid.replace("-", ""), 16) & _MASK
+            bits = int(uuid.replace("-", ""), 16)
+            return (bits ^ bits >> 64) & _MASK
         except ValueError:
             pass
     return int.from_bytes(blake2b(uuid.encode(errors="replace"), digest_size=8).digest())
