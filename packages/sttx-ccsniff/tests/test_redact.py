@@ -80,6 +80,12 @@ max_tokens=4096
 token_type: "bearer_token_v2"
 secret_name = "prod/db/main-7"
 "password": "Password"
+    readonly password: string;
+def open(self, password: bytes):
+password={token}
+hf_transfer_is_no_token_and_rnd_is_random_here
+pat-na1-of-the-hubspot-kind-without-a-uuid
+AQ.AbstractQueuedSynchronizerOfTheJavaLibrary
 PWD=/srv/app/build2
 the DB_PASSWORD environment2 variable
 sessionId: "36aad03b-a2c2-5e79-a56c-b3d2343eb4aa"
@@ -334,6 +340,7 @@ a - \\ @a. ://a: password= password: password:a1b2 -----BEGIN·PRIVATE·KEY-----
 bearer· a.b. key:· [REDACTED·x· ·-u M a@b 1: AKIA sig= C:\\Users\\ q~ --token· v:· secret=" <token>
 -----BEGIN·PRIVATE·KEY-----·AAAAAAAAAAAAAAAAAAAA· ada@lovelace.org· /home/lovelace· password=hunter22·
 [user]@a.bc· 2·lovelace·lovelace·4·/home/lovelace· \\n/home/lovelace·a@b.cd 0123456789abcdef-us https://
+eyJ- ghs_1_eyJ sk_ ABSK A%2B sk.eyJ
 """
 
 

@@ -122,7 +122,7 @@ FORMS: dict[str, str | tuple[str, ...]] = {
     "brevo-key": ("xkeysib-{64:h}-{16:a}", "xsmtpsib-{64:h}-{16:a}"),
     "resend-key": "re_{8:a}_{24:a}",
     "facebook-token": "EAAC{160:a}",
-    "twitter-bearer": "AAAAAAAAAAAAAAAAAAAAAA{26:a}%2B{20:a}%3D{40:a}",
+    "twitter-bearer": "AAAAAAAAAAAAAAAAAAAAAA«{26:a}%2B{20:a}%3D{40:a}»",
     "linear-key": "lin_api_{40:a}",
     "notion-token": ("ntn_{11:d}{35:a}", "secret_{43:a}"),
     "figma-token": "figd_{40:s}",

@@ -26,7 +26,7 @@ _PLACEHOLDER = re.compile(
     r"""(?xi)
     your|example|change.?me|replace|placeholder|insert|enter[_-]|dummy|redacted|sample|todo|fixme|lorem|foobar
     | (?-i:xxxx|XXXX) | ^x+$ | \*\*\* | \.\.\. | … | •• | <[^>]*> | \$\{ | \$\( | \{\{ | %\(
-    | \#\{ | \$[a-z_] | %[a-z_]+%
+    | \#\{ | \$[a-z_] | %[a-z_]+% | ^\{[a-z_.]+\}$
     | process\.env | environ | getenv | secrets\. | vault: | !ref | env\.
     | ^(?:null|none|nil|undefined|true|false|empty|string|secret|password|token|test|mock|fake)+[\d_-]*$
     | ^(?:my|the|a|some|this|test|mock|fake|new|old|valid|invalid|wrong|bad|correct)[_-]?
@@ -101,6 +101,8 @@ def is_password(value: str) -> bool:
     """
     if len(value) < 6 or is_stand_in(value) or (_CODE.match(value) and not value.isalnum()):
         return False
+    if value.rstrip(";,:)").isalpha():
+        return False  # `password: string;`
     letters = any(character.isalpha() for character in value)
     mixed = any(not character.isalpha() and character not in "_- .:,/" for character in value)
     return (letters and mixed) or _is_random(value)
