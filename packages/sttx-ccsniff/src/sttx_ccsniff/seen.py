@@ -117,7 +117,7 @@ class Seen:
 
 
 def _key(uuid: str) -> int:
-    """Return 64 bits of it: both halves of a UUID, for one may say nothing (version 1), in one; else a hash."""
+    """Return 64 bits of it: of a UUID both halves in one, as one may say nothing (version 1); else a hash."""
     if len(uuid) == _UUID_LENGTH:
         try:
             bits = int(uuid.replace("-", ""), 16)
