@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sttx_ccsniff import claude_code
+from sttx_ccsniff import claude_code, open_source
 from sttx_ccsniff.codex import RolloutParser, recognises
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -443,3 +443,21 @@ def test_told_from_claude_code(sessions):
                 continue
             assert not isinstance(record, dict) or not recognises(record)
             assert not isinstance(record, dict) or "type" not in record or claude_code.recognises(record)
+
+
+def test_no_place_holds_words_that_wait_to_be_read(tmp_path):
+    """A place goes to disk, and what waits was not redacted."""
+    secret = "ghp_" + "0123456789abcdefghijABCDEFGHIJ012345"
+    prompt = line("event_msg", {"type": "user_message", "message": f"it is {secret}"})
+    answer = line("event_msg", {"type": "agent_message", "message": "thanks"})
+    unknown = line("not_invented_yet", {"a": 1})
+    lines = [json.dumps(one).encode() + b"\n" for one in (META, prompt, unknown, answer, prompt, answer)]
+    path, told, cursor = tmp_path / "rollout-1.jsonl", [], None
+    for one in lines:
+        with path.open("ab") as file:
+            file.write(one)
+        with open_source(path, follow=True, idle_timeout=0.3, cursor=cursor) as source:
+            told += [getattr(trace, "text", "unknown") for trace in source]
+            cursor = json.loads(json.dumps(source.cursor))
+        assert secret not in json.dumps(cursor)
+    assert [text.partition(" [")[0] for text in told] == ["unknown", "it is", "thanks", "it is", "thanks"]

@@ -113,6 +113,11 @@ class RolloutParser:
             "inter_agent_communication": self._mail,
         }
 
+    @property
+    def undecided(self) -> bool:
+        """Whether events wait for what comes to tell if they are read."""
+        return bool(self._held)
+
     def state(self) -> tuple[Any, ...]:
         """What must be known to go on in mid-file, as JSON can hold it; it never changes afterwards."""
         return (

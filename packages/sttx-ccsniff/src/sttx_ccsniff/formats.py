@@ -112,8 +112,11 @@ class AutoParser:
 
     @property
     def settled(self) -> bool:
-        """Whether the format is known: before that, lines wait here."""
-        return self._parser is not None
+        """Whether no line waits for a later one: here, for the format to be known, or in its parser.
+
+        What waits was not redacted yet, so that no place is kept that would hold it.
+        """
+        return self._parser is not None and not getattr(self._parser, "undecided", False)
 
     def state(self) -> Any:
         """Return what must be known to go on after the last line; only once it is settled."""
