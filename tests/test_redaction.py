@@ -130,7 +130,7 @@ def test_no_secret_is_left_anywhere(trained, planted):
     assert len(planted) > 40
     everything = left_behind(folder)
     assert kinds_found(planted, everything) == set()
-    assert b"[REDACTED npm-token " in everything
+    assert b"[REDACTED anthropic-key " in everything
     redacted = json.loads((folder / "stdout").read_bytes())["source"]["redacted"]
     assert planted.keys() <= redacted.keys()
     assert b"redaction is off" not in everything
