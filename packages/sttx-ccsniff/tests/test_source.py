@@ -1,6 +1,7 @@
 import gc
 import gzip
 import io
+import itertools
 import json
 import os
 import sys
@@ -378,6 +379,32 @@ def test_an_idle_stream_ends():
             shared.stop.wait()
 
     assert texts(Source([Silent()], idle_timeout=0.05)) == ["only"]
+
+
+def test_a_signal_may_close_just_before_the_consumer_waits():
+    """Its handler runs in the consumer's thread, which holds the lock that the reader needs to end."""
+
+    class Late(Counted):
+        def batches(self, shared):
+            yield from itertools.islice(super().batches(shared), 1)
+            time.sleep(0.2)
+            yield from super().batches(shared)
+
+    source = Source([Late()], capacity=1)
+    next(source)
+    changed = source._handover._changed
+    wait = changed.wait
+
+    def interrupted(timeout=None):
+        changed.wait = wait
+        source.close()
+        return wait(timeout)
+
+    changed.wait = interrupted
+    start = time.monotonic()
+    assert list(source) == []
+    assert time.monotonic() - start < 5
+    assert not threads()
 
 
 # Exactly once

@@ -35,6 +35,7 @@ class Handover(Generic[Item]):
         self._ended = False
         self._closed = False
         self._error: BaseException | None = None
+        self._taker: int | None = None  # the thread that is in `take`
 
     def put(self, items: Iterable[Item]) -> None:
         """Hand over items, waiting for room for each; raise `Closed` if the consumer has gone."""
@@ -61,6 +62,13 @@ class Handover(Generic[Item]):
         Raises:
             TimeoutError: Nothing came for `timeout` seconds.
         """
+        self._taker = threading.get_ident()
+        try:
+            return self._take(timeout)
+        finally:
+            self._taker = None
+
+    def _take(self, timeout: float | None) -> list[Item] | None:
         with self._changed:
             if not self._changed.wait_for(lambda: self._items or self._ended or self._closed, timeout):
                 raise TimeoutError
@@ -76,9 +84,15 @@ class Handover(Generic[Item]):
             raise error
         return None
 
-    def close(self) -> None:
-        """The consumer goes: waiting items are dropped, and a blocked producer wakes."""
+    def close(self) -> bool:
+        """The consumer goes: waiting items are dropped, and a blocked producer wakes.
+
+        Returns:
+            Whether the caller may wait for the producer to end. Not so a signal's handler that interrupts
+            `take`: the producer may need the lock which that holds. Wait once `take` has returned.
+        """
         with self._changed:
             self._closed = True
             self._items.clear()
             self._changed.notify_all()
+        return self._taker != threading.get_ident()

@@ -168,10 +168,14 @@ class Source:
             raise
         if taken is None:
             self.close()
+            self._thread.join(_JOIN_SECONDS)  # a signal's handler that closed could not
         return taken or []
 
     def close(self) -> None:
-        """Stop reading, end the thread and every child process. May be called again, and from `finally`."""
+        """Stop reading, end the thread and every child process.
+
+        May be called again, from `finally` and from a signal's handler.
+        """
         self._finish()
 
     def __enter__(self) -> "Source":
@@ -206,7 +210,7 @@ class _Reader:
                     break
             self._handover.end()
         except Closed:
-            pass
+            self._handover.end()
         except BaseException as error:  # noqa: BLE001  carried over to the consumer's thread, which raises it
             self._handover.end(error)
 
@@ -321,8 +325,8 @@ def _redactor(redact: Redactor | bool, report: SourceReport) -> Redactor | None:
 
 def _shut(feeds: Iterable[Feed], shared: Shared, handover: Handover[_Item], thread: threading.Thread) -> None:
     shared.stop.set()
-    handover.close()
+    may_wait = handover.close()
     for feed in feeds:
         feed.close()
-    if thread.ident is not None and thread is not threading.current_thread():
+    if may_wait and thread.ident is not None and thread is not threading.current_thread():
         thread.join(_JOIN_SECONDS)
