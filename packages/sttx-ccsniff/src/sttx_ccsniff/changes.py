@@ -2,7 +2,7 @@
 
 `Changes.wait` returns paths to look at, or None: look everywhere. Everything is looked at from time to time
 even so, because notifications get lost (links to other places, network folders, full queues), as often as
-keeps it under half a percent of a core.
+keeps it under a quarter of a percent of a core.
 """
 
 import os
@@ -17,7 +17,7 @@ _STEP_MS = 20  # how long a burst must pause to be told at once
 _DEBOUNCE_MS = 40  # how long a burst may last before it is told in any case
 _TICK_SECONDS = 0.5
 _POLL_SECONDS = 0.04
-_SCAN_SHARE = 200  # a look everywhere may take 1/200 of the time
+_SCAN_SHARE = 400  # a look everywhere may take 1/400 of the time
 _SCAN_SECONDS = 1.0  # but is not taken more often
 _HOT_SECONDS = 600.0
 _MOST_HOT = 64
