@@ -143,7 +143,7 @@ def test_random_pieces_give_the_same_traces_as_whole_files(files, seed):
 
 def test_damaged_copies_of_real_files_never_crash_and_every_line_is_accounted_for(files):
     chance = random.Random(1)
-    for _ in range(300):
+    for _ in range(500):
         data = bytearray(chance.choice(files).read_bytes()[:20_000])
         for _ in range(chance.randrange(1, 6)):
             at = chance.randrange(len(data))
