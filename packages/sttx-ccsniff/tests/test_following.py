@@ -14,7 +14,9 @@ import sttx_ccsniff.changes
 import sttx_ccsniff.following
 from sttx_ccsniff import Source, dump_trace
 from sttx_ccsniff.ends import Ends, running_sessions
+from sttx_ccsniff.feeds import Shared
 from sttx_ccsniff.following import FolderFeed
+from sttx_ccsniff.report import SourceReport
 from sttx_core.traces import SessionEnd
 
 SECONDS = 20.0
@@ -152,6 +154,20 @@ def test_deleted_and_made_again(follow, line, tmp_path):
     time.sleep(0.1)
     append(path, line("two"))
     follower.wait("one", "two")
+
+
+def test_nothing_is_kept_of_files_that_were_deleted(line, tmp_path):
+    shared = Shared(report=SourceReport())
+    for number in range(3):
+        append(tmp_path / f"{number}.jsonl", line(str(number)))
+    feed = FolderFeed([tmp_path], "x")
+    assert len(list(feed.batches(shared))) == 3
+    assert len(shared.places) == len(shared.files) == len(shared.recognised) == 3
+    for number in range(2):
+        (tmp_path / f"{number}.jsonl").unlink()
+    assert [delivery.place for delivery in feed.batches(shared)] == [None, None]
+    assert list(shared.places) == list(shared.files.values()) == list(shared.recognised)
+    assert list(shared.places) == [str(tmp_path / "2.jsonl")]
 
 
 def test_a_renamed_file_is_gone_on_with(follow, line, tmp_path):

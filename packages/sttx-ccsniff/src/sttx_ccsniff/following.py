@@ -178,8 +178,12 @@ class FolderFeed:
         self._known = {path: known for path, known in self._known.items() if str(path) in there}
         for origin in [origin for origin in shared.places if origin not in there]:
             inside = any(Path(origin).is_relative_to(root) and root.exists() for root in self._roots)
-            if inside and line_place(shared.places[origin]) and _is_gone(origin):
+            place = line_place(shared.places[origin])
+            if inside and place and _is_gone(origin):
                 del shared.places[origin]
+                shared.recognised.discard(origin)
+                if shared.files.get((place.device, place.inode)) == origin:
+                    del shared.files[place.device, place.inode]
                 yield Delivery(origin, [], None)
 
     def _endings(self, shared: Shared) -> Iterator[Delivery]:
