@@ -200,6 +200,20 @@ class Feeder:
         return bool(unfinished)
 
 
+def test_two_files_of_one_name_whose_records_have_no_uuids(tmp_path):
+    parts = [{"type": "tool_use", "name": "T", "input": {"n": n}, "id": str(n)} for n in range(3)]
+    for folder, word in (("x", "a"), ("y", "b")):
+        (tmp_path / folder).mkdir()
+        record = {"type": "assistant", "message": {"content": [{**part, "name": word} for part in parts]}}
+        (tmp_path / folder / "same.jsonl").write_text(json.dumps(record) + "\n")
+    with open_source([tmp_path / "x", tmp_path / "y"], redact=False) as source:
+        first = [trace.name + trace.id for trace in itertools.islice(source, 1)]
+        cursor = json.loads(json.dumps(source.cursor))
+    with open_source([tmp_path / "y", tmp_path / "x"], cursor=cursor, redact=False) as source:
+        rest = [trace.name + trace.id for trace in source]
+    assert first + sorted(rest) == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
+
 def told_of(path):
     with open_source(path, redact=False, say=lambda said: None) as source:
         return uuids(source)

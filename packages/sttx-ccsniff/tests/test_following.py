@@ -465,6 +465,9 @@ def test_a_session_ends_with_its_process(tmp_path, line):
     (registry / f"{os.getpid()}.json").unlink()
     assert [end.document for end in ends.ended(now=120.0)] == ["s"]
     assert ends.ended(now=130.0) == []
+    with Source([FolderFeed([tmp_path], "x")], redact=False) as source:
+        ends.heard(list(source), when=130.0)
+    assert ends.ended(now=140.0) == [], "it was taken up again"
 
 
 def test_a_clock_that_was_set_back_delays_no_end(tmp_path, line):

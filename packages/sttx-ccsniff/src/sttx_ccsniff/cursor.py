@@ -27,7 +27,7 @@ class Advance(NamedTuple):
         origin: The file or stream.
         place: Where to go on in it; None if it is gone.
         remembered: What the reader's memory took in on the way.
-        had: Uids of its traces that an earlier run took.
+        had: Keys of its traces that an earlier run took.
     """
 
     origin: str
@@ -40,6 +40,15 @@ class Advance(NamedTuple):
 class _Entry:
     place: Place = None
     traces: int = 0
+
+
+def key_of(trace: Trace) -> str:
+    """Name a trace as no other of a source is named.
+
+    A uid with a colon is a number in a file, which two files of one name share.
+    """
+    meta = trace.meta
+    return f"{meta.uid} {meta.origin}" if ":" in meta.uid else meta.uid
 
 
 class Ledger:
@@ -65,7 +74,7 @@ class Ledger:
         return {name: entry.place for name, entry in self._entries.items() if entry.place is not None}
 
     def begun(self) -> set[str]:
-        """Return the uids of what was taken of a delivery that was not taken whole."""
+        """Return the keys of what was taken of a delivery that was not taken whole."""
         return self._begun.union(self._taken)
 
     def took(self, trace: Trace) -> None:
@@ -75,7 +84,7 @@ class Ledger:
         if entry is None:
             entry = self._entries[meta.origin] = _Entry()
         entry.traces += 1
-        self._taken.append(meta.uid)
+        self._taken.append(key_of(trace))
 
     def advance(self, advance: Advance) -> None:
         """Note that a whole delivery was."""

@@ -55,6 +55,8 @@ class Ends:
         ]
         for name, _ in over:
             del self._open[name]
+        # Should such a session speak again, another process has taken it up.
+        self._gone -= {meta.session for _, meta in over} - {meta.session for meta, _ in self._open.values()}
         return [SessionEnd(meta=_closing(meta)) for _, meta in over]
 
     def _look(self) -> None:

@@ -40,7 +40,7 @@ class Shared:
         places: Where each origin stands, from an earlier run and kept up to date by the feeds.
         files: Which origin a file, by device and inode, was read as, so that none is read by two ways to it.
         recognised: Origins whose format was counted.
-        begun: Uids of the traces that an earlier run took of a delivery that it did not take whole.
+        begun: Keys of the traces that an earlier run took of a delivery that it did not take whole.
         since: Unix seconds; what is older is passed over.
     """
 

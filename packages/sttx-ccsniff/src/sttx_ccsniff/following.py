@@ -135,7 +135,9 @@ class FolderFeed:
             changes.scanned(time.thread_time() - started)
             found = in_time_order(fresh)
         else:
-            files, found = [], sorted(path for path in changed or () if self._is_read(path))
+            # SQLite writes beside the database first.
+            meant = {path.with_name(path.name.removesuffix("-wal")) for path in changed or ()}
+            files, found = [], sorted(path for path in meant if self._is_read(path))
         for path in found:
             signature = self._signature(path)
             if signature is not None and signature != self._known.get(path):

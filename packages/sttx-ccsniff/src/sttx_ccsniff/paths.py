@@ -10,6 +10,7 @@ from pathlib import PurePath
 from typing import Any
 
 _AGENT_FILE = re.compile(r"agent-(.+)")
+_HOME = re.compile(r"(?:/(?:home|Users)|[A-Za-z]:[\\/]Users)[\\/][^\\/]+[\\/]?")
 _DEEPEST = 3  # folders from a sub-agent's file up to `subagents`
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
@@ -34,7 +35,11 @@ def project_of(cwd: Any, origin: str) -> str:
 
     >>> project_of("C:\\shop\\", ""), project_of(None, "/projects/slug/0f3c/subagents/agent-a1.jsonl")
     ('shop', 'slug')
+    >>> project_of("/home/ada", "")  # a home folder's name is a person's
+    '~'
     """
+    if isinstance(cwd, str) and _HOME.fullmatch(cwd):
+        return "~"
     if isinstance(cwd, str) and (name := re.split(r"[\\/]", cwd.rstrip("\\/"))[-1]):
         return name
     path = PurePath(origin)

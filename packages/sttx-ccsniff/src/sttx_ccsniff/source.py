@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from sttx_ccsniff.ccsniff import LiveFeed
-from sttx_ccsniff.cursor import Advance, Ledger
+from sttx_ccsniff.cursor import Advance, Ledger, key_of
 from sttx_ccsniff.ends import IDLE_SECONDS, Ends
 from sttx_ccsniff.environment import claude_projects, codex_sessions, opencode_store
 from sttx_ccsniff.feeds import Delivery, Feed, Shared
@@ -217,7 +217,7 @@ class _Reader:
     def _items(self, delivery: Delivery) -> list[_Item]:
         """Pair the last trace of a delivery with what is true once it was taken."""
         begun = self._shared.begun
-        had = begun and {trace.meta.uid for trace in delivery.traces if trace.meta.uid in begun}
+        had = begun and {key for trace in delivery.traces if (key := key_of(trace)) in begun}
         traces = self._wanted(delivery, had) if delivery.traces else []
         advance = Advance(delivery.origin, delivery.place, self._shared.seen.take_journal(), had)
         if not traces:
@@ -234,7 +234,7 @@ class _Reader:
             for _ in range(len(delivery.traces) - len(traces)):
                 report.skip("from before the time asked for")
         if had:
-            traces = [trace for trace in traces if trace.meta.uid not in had]
+            traces = [trace for trace in traces if key_of(trace) not in had]
             report.already_delivered += len(had)
             self._shared.begun -= had
         return traces if self._redactor is None else [self._redactor.redact(trace) for trace in traces]
@@ -245,9 +245,10 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
     once: list[Feed] = []
     followed: list[Path] = []
     watched: list[Feed] = []
+    registry = claude_projects().parent / "sessions"
     for spec in specs:
         if spec == "live":
-            watched.append(LiveFeed(follow=follow is not False))
+            watched.append(LiveFeed(follow=follow is not False, ends=Ends(registry, session_idle)))
         elif spec == "-":
             once.append(StreamFeed())
         elif spec not in _AGENTS and _is_pipe(path := Path(spec).expanduser()):
@@ -261,7 +262,7 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
     if follow and not watched and not followed:
         raise UsageError("standard input ('-') and pipes end by themselves: they cannot be followed")
     if followed:
-        ends = Ends(claude_projects().parent / "sessions" if "claude" in specs else None, session_idle)
+        ends = Ends(registry if "claude" in specs else None, session_idle)
         names = ", ".join(map(str, followed))
         watched.append(FolderFeed(followed, f"following {names}", follow=True, ends=ends))
     return once + watched
