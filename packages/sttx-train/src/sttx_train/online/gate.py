@@ -9,8 +9,8 @@ from sttx_core.errors import UsageError
 
 PhraseMode = Literal["auto", "on", "off"]
 PROBE_EVERY = 8  # windows between two comparisons, each of which costs one forward
-MEMORY = 0.9  # weight of the past in the running averages
-PATIENCE = 4  # comparisons before the first decision
+MEMORY = 0.98  # weight of the past in the running averages
+PATIENCE = 32  # comparisons before the first decision: what is turned off early is not learned either
 
 
 class PhraseGate:
@@ -20,7 +20,7 @@ class PhraseGate:
         mode: ``on`` and ``off`` never change; ``auto`` starts on, and follows what is measured.
 
     >>> gate = PhraseGate("auto")
-    >>> for _ in range(4):
+    >>> for _ in range(PATIENCE):
     ...     gate.observe(110.0, 100.0)
     >>> gate.on
     False

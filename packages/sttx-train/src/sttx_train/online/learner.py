@@ -55,7 +55,7 @@ class LearnerConfig:
         lr_bias: learning rate of the output bias, where the scope names it.
         lr_vectors: learning rate of the model's vectors, where the scope names them.
         lr_weights: learning rate of the model's matrices, where the scope names them.
-        weight_decay: AdamW's weight decay, on everything that learns.
+        weight_decay: AdamW's weight decay of S0: what is not taught again fades.
         clip: largest norm of the whole gradient; a longer one is shortened to it.
         replay_rows: replayed windows beside each step's new ones (0: no replay).
         replay_weight: weight of the replayed windows' mean loss beside the new windows'.
@@ -73,7 +73,7 @@ class LearnerConfig:
     lr_bias: float = 0.01
     lr_vectors: float = 3e-3
     lr_weights: float = 3e-4
-    weight_decay: float = 0.0
+    weight_decay: float = 0.1
     clip: float = 1.0
     replay_rows: int = 1
     replay_weight: float = 0.2
@@ -312,10 +312,12 @@ class OnlineLearner:
             vector = parameter.ndim == 1 or name.endswith("r_k")
             default = config.lr_vectors if vector else config.lr_weights
             rate = config.lr_hypernet if name.startswith("hypernet.") else rates.get(name, default)
-            groups.append({"params": [parameter.requires_grad_(True)], "lr": rate, "name": name})
+            decay = config.weight_decay if name == "s0" else 0.0
+            group = {"params": [parameter.requires_grad_(True)], "lr": rate, "weight_decay": decay}
+            groups.append({**group, "name": name})
         for parameter in (self.s0, self.bias, *self.hypernet.parameters()):
             parameter.requires_grad_(any(parameter is group["params"][0] for group in groups))
-        return torch.optim.AdamW(groups, betas=BETAS, weight_decay=config.weight_decay) if groups else None
+        return torch.optim.AdamW(groups, betas=BETAS) if groups else None
 
     def _update(self, loss: Tensor) -> dict[str, float]:
         """Take one optimizer step; return the norms of the gradient, of S0's, and of S0."""
