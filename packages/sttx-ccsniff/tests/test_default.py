@@ -23,7 +23,7 @@ def test_the_history_comes_first(claude):
     (project / "s.jsonl").write_text("{}\n")
     chosen = default_source()
     assert chosen.spec == "claude"
-    assert "1 session files in" in chosen.reason
+    assert "holds sessions: 1 files" in chosen.reason
 
 
 @pytest.mark.parametrize("empty", [False, True])

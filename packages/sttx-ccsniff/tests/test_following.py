@@ -271,7 +271,7 @@ def test_a_file_that_the_system_refused_once_is_tried_again(follow, line, tmp_pa
     append(tmp_path / "a.jsonl", line("one"))
     follower = follow()
     follower.wait("one")
-    assert len(refused) == 2 and len(follower.said) == 1
+    assert len(refused) == 2 and sum("cannot read" in said for said in follower.said) == 1
     assert follower.source.report.malformed == {"unreadable file": 1}
 
 
@@ -405,7 +405,7 @@ def test_where_notifications_are_refused_changes_are_looked_for(line, tmp_path, 
     try:
         append(tmp_path / "a.jsonl", line("one"))
         follower.wait("one")
-        assert len(follower.said) == 1 and "No space left" in follower.said[0]
+        assert sum("No space left" in said for said in follower.said) == 1
     finally:
         follower.close()
 

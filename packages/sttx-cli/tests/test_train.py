@@ -91,7 +91,7 @@ def test_without_a_source_your_own_history_is_read(sttx, base, sessions, tmp_pat
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "claude"))
     result = sttx("train", *base[3:], "--checkpoint-dir", tmp_path / "run")
     assert result.code == 0
-    assert "source: 'claude' (no source named; 1 session files in " in result.err
+    assert "source: 'claude' (no source named; " in result.err and "holds sessions: 1 files)" in result.err
     assert "claude" in result.json["source"]["description"]
 
 

@@ -33,7 +33,7 @@ def default_source() -> DefaultSource:
     history = claude_history()
     if history.sessions:
         return DefaultSource(
-            "claude", f"no source named; {history.sessions} session files in {str(history.folder)!r}"
+            "claude", f"no source named; {str(history.folder)!r} holds sessions: {history.sessions} files"
         )
     return DefaultSource(
         str(sample_folder()),

@@ -56,7 +56,7 @@ class FileFeed:
             else:
                 yield from read_file(self._path, self.origin, shared, final=final)
         except (OSError, EOFError, zlib.error) as error:
-            problem = f"cannot read {self.origin!r}: {error}"
+            problem = f"cannot read {self.origin!r}: {getattr(error, 'strerror', None) or error}"
             if not self._lenient:
                 raise SourceError(problem) from error
             if problem not in shared.report.warnings:
@@ -148,6 +148,7 @@ class FolderFeed:
                 return
         if everywhere:
             yield from self._gone(files, shared)
+            shared.report.warn("the history is read: waiting for what is written")
         yield from self._endings(shared)
 
     def _read(self, path: Path, signature: _Signature, shared: Shared) -> Generator[Delivery, None, None]:

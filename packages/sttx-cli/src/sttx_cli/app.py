@@ -71,7 +71,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _failed("interrupted before there was anything to save", 130)
     except BrokenPipeError:  # whoever read our output has gone; flushing the rest at exit would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 0
     except OSError as error:
         return _failed(str(error), 1)
 

@@ -39,6 +39,8 @@ def gain(paid: float | None, frozen: float | None) -> str:
 def _length(report: Mapping[str, Any]) -> str:
     told = f"{report['steps']:,} steps over {report['bytes']:,} bytes ({report['tokens']:,} tokens)"
     if not report["steps_this_run"] and report["ended"] != "interrupted":
+        if not report["steps"]:
+            return "Nothing to learn from: no trace that was read has any text."
         return f"Nothing was left to learn from: still {told}."
     if report["steps_this_run"] != report["steps"]:
         told += f", {report['steps_this_run']:,} of them now"

@@ -33,9 +33,9 @@ def command(
 ) -> None:
     """List the sessions of a source, or show one.
 
-    SOURCE is what --ccsniff-from of `sttx train` takes; live ends where its history does. Without one, your
-    Claude Code history is read, or a small sample where there is none. The newest session comes last, and
-    sub-agents stand under the session that started them.
+    SOURCE is what --ccsniff-from of `sttx train` takes; an agent's own sessions end where the history does.
+    Without one, your Claude Code history is read, or a small sample where there is none. The newest session
+    comes last, and sub-agents stand under the session that started them.
 
     With `show`, one session is printed to be read: SESSION is its identity, or as much of its beginning as no
     other shares. A file named show is read as ./show.

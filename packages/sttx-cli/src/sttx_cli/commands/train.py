@@ -29,13 +29,15 @@ from sttx_train.wkv import BACKENDS, Backend
     "sources",
     metavar="SOURCE",
     multiple=True,
-    help="What to read: live, claude, a file or folder, or - for standard input. May be repeated. "
+    help="What to read: claude, codex, opencode, live, a file or folder, or - for standard input. May be "
+    "repeated. "
     "By default your Claude Code history, or a small sample where there is none.",
 )
 @click.option(
     "--follow/--no-follow",
     default=None,
-    help="Go on after the history with what is written, or end there. By default live and claude go on.",
+    help="Go on after the history with what is written, or end there. By default what an agent keeps is "
+    "followed, a file or folder is not.",
 )
 @click.option(
     "--since",
@@ -188,6 +190,10 @@ def _follow(trainer: StreamTrainer, source: Source, *, fresh: bool) -> dict[str,
 def _nothing(source: Source) -> str:
     """Say that an empty source is a failure, no short run."""
     report = source.report
+    if old := sum(count for reason, count in report.skipped.items() if "before the time asked for" in reason):
+        return (
+            f"no trace in {source.description} is young enough: {old:,} older than --since were passed over"
+        )
     return (
         f"no trace in {source.description}: {report.records} records could be read, "
         f"{report.malformed.total()} could not; `sttx validate-data` says more"
