@@ -20,8 +20,8 @@ def command(sources: tuple[str, ...], no_redact: bool, redact_rules: Path | None
     """Count what a source of traces holds.
 
     SOURCE is what --ccsniff-from of `sttx train` takes; an agent's own sessions end where the history does.
-    Every record becomes a trace, or is counted as skipped or malformed with its reason. Exits 1 where none of
-    what is there could be read.
+    Every record becomes a trace, or is counted as skipped or malformed with its reason; what redaction takes
+    out is counted by rule. Exits 1 where none of what is there could be read.
     """
     redact = chosen_redaction(no_redact, redact_rules)
     with open_source(sources, follow=False, redact=redact, say=lambda text: say(f"note: {text}")) as source:
