@@ -72,10 +72,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read our output has gone; flushing the rest at exit would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SystemExit as end:  # so click itself answers the same
-        if isinstance(end.__context__, BrokenPipeError):
-            return 0
-        raise
+    except SystemExit:  # click's own answer to the same, and the only exit that it takes here
+        return 0
     except OSError as error:
         return _failed(str(error), 1)
 
