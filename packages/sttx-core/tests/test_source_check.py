@@ -31,6 +31,7 @@ class Sound:
 
     def __init__(self, cursor=None):
         self.had = dict(cursor or {})
+        self.cursor = dict(cursor or {})
         self.queue = queue.Queue(maxsize=1)
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.produce, name="toy source", daemon=True)
@@ -55,7 +56,12 @@ class Sound:
 
     def __iter__(self):
         while (trace := self.queue.get()) is not None:
+            self.note(trace)
             yield trace
+
+    def note(self, trace):
+        """The consumer has this one now."""
+        self.cursor[trace.meta.origin] = self.cursor.get(trace.meta.origin, 0) + 1
 
     def close(self):
         self.stopping.set()
@@ -120,6 +126,19 @@ class IgnoresTheCursor(Sound):
         return True
 
 
+class RunsAhead(Sound):
+    """Its cursor tells of what was read, not of what was taken."""
+
+    def is_new(self, trace):
+        new = super().is_new(trace)
+        if new:
+            super().note(trace)
+        return new
+
+    def note(self, trace):
+        pass
+
+
 class CountsWithoutOrigin(Sound):
     def __init__(self, cursor=None):
         self.left = max((cursor or {}).values(), default=0)
@@ -158,6 +177,7 @@ def test_a_sound_source_passes():
         (FreshUids, "another stream"),
         (IgnoresTheCursor, "resumed after 1 of 10"),
         (CountsWithoutOrigin, "resumed after"),
+        (RunsAhead, "resumed after 0 of 10"),
     ],
 )
 def test_a_broken_source_is_named(broken, complaint):
