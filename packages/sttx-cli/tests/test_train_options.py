@@ -36,6 +36,8 @@ SEEN_ELSEWHERE = {
     "--ccsniff-from",
     "--follow",
     "--since",
+    "--no-redact",
+    "--redact-rules",
     "--checkpoint-dir",
     "--resume",
     "--api-pairs",
