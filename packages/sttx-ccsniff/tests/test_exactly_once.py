@@ -17,6 +17,8 @@ import pytest
 
 from sttx_ccsniff import open_source
 
+pytestmark = pytest.mark.slow
+
 
 class Truth:
     """Files that are written to, and all that was ever written whole."""

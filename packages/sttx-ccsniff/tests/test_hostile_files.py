@@ -16,6 +16,8 @@ from sttx_ccsniff.lines import MAX_LINE
 from sttx_core.errors import SourceError
 from sttx_core.render import render
 
+pytestmark = pytest.mark.slow
+
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 SKIPPABLE = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
 GIGABYTE = 2**30

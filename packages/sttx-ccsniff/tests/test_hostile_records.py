@@ -21,6 +21,8 @@ from sttx_ccsniff.trace_json import dump_trace, load_trace
 from sttx_core.render import render
 from sttx_core.traces import ToolResult, ToolUse
 
+pytestmark = pytest.mark.slow
+
 USES = ("tool_use", "server_tool_use", "mcp_tool_use")
 DEEPEST = 70
 FUZZED = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))

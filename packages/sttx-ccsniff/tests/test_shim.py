@@ -21,7 +21,10 @@ from sttx_ccsniff.following import FolderFeed
 from sttx_core.errors import SourceError
 from sttx_core.traces import SessionEnd
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 
 WATCHER = """

@@ -14,7 +14,10 @@ from sttx_ccsniff import Source, ccsniff
 from sttx_ccsniff.ccsniff import LiveFeed
 from sttx_ccsniff.following import FolderFeed
 
-pytestmark = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed"),
+]
 
 WATCHER = """
 import fs from 'node:fs';
