@@ -5,7 +5,6 @@ of the process that prints.
 """
 
 import json
-import os
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import IO, Any
 from sttx_ccsniff.ends import Ends
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.folders import in_time_order, session_files
+from sttx_ccsniff.following import file_identity
 from sttx_ccsniff.reading import Lines, line_place
 from sttx_core.errors import SourceError
 
@@ -117,7 +117,7 @@ class Incoming:
         self._origin, self._changed, self._mid_line, self._lines = origin, said["changed"], False, None
         yield from self._renamed(said["was"], origin)
         owner = shared.files.get(identity, origin)
-        if owner != origin and _is_at(owner, identity):
+        if owner != origin and file_identity(owner) == identity:
             return  # another feed reads it by that way
         shared.files[identity] = origin
         if said["fresh"]:
@@ -169,12 +169,3 @@ class Incoming:
             place = self._shared.places.get(end.meta.origin)
             if place is not None:
                 yield Delivery(end.meta.origin, [end], place)
-
-
-def _is_at(path: str, identity: tuple[int, int]) -> bool:
-    """Whether a path leads to the file with this device and inode."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return False
-    return (status.st_dev, status.st_ino) == identity

@@ -79,11 +79,7 @@ class Ledger:
 
     def took(self, trace: Trace) -> None:
         """Note that a trace was delivered."""
-        meta = trace.meta
-        entry = self._entries.get(meta.origin)
-        if entry is None:
-            entry = self._entries[meta.origin] = _Entry()
-        entry.traces += 1
+        self._entry(trace.meta.origin).traces += 1
         self._taken.append(key_of(trace))
 
     def advance(self, advance: Advance) -> None:
@@ -96,10 +92,7 @@ class Ledger:
         if advance.place is None:
             self._entries.pop(advance.origin, None)
             return
-        entry = self._entries.get(advance.origin)
-        if entry is None:
-            entry = self._entries[advance.origin] = _Entry()
-        entry.place = advance.place
+        self._entry(advance.origin).place = advance.place
 
     def cursor(self) -> dict[str, Any]:
         """Return all of it, JSON-able."""
@@ -111,6 +104,12 @@ class Ledger:
             "begun": sorted(self.begun()),
             "seen": self.seen.state_dict(),
         }
+
+    def _entry(self, origin: str) -> _Entry:
+        entry = self._entries.get(origin)
+        if entry is None:
+            entry = self._entries[origin] = _Entry()
+        return entry
 
     def _load(self, cursor: Mapping[str, Any]) -> None:
         if cursor.get("version") != VERSION:

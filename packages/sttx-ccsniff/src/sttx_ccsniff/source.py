@@ -9,6 +9,7 @@ This file does not know what is read: `reading`, `following`, `opencode` and `cc
 """
 
 import contextlib
+import copy
 import os
 import threading
 import weakref
@@ -308,8 +309,8 @@ def _existing(spec: Spec) -> Path:
 
 def _shared(ledger: Ledger, report: SourceReport, since: float) -> Shared:
     """Make what the feeds share, as an earlier run left it."""
-    shared = Shared(report=report, places=ledger.places(), begun=ledger.begun(), since=since)
-    shared.seen.load_state_dict(ledger.seen.state_dict())
+    seen = copy.deepcopy(ledger.seen)  # the reader's own runs ahead of what was delivered
+    shared = Shared(report=report, seen=seen, places=ledger.places(), begun=ledger.begun(), since=since)
     for origin, saved in shared.places.items():
         if (place := line_place(saved)) and place.inode:
             shared.files[place.device, place.inode] = origin
