@@ -35,6 +35,16 @@ def record() -> Callable[..., Record]:
     return make
 
 
+@pytest.fixture(scope="session")
+def real_sessions() -> Path:
+    """Return a folder of strangers' sessions, which lies beside a checkout on some machines, never in it."""
+    beside = (folder / "shared" / "traces" for folder in Path(__file__).parents)
+    found = next((folder for folder in beside if folder.is_dir()), None)
+    if found is None:
+        pytest.skip("no folder of real sessions beside this checkout")
+    return found
+
+
 @pytest.fixture
 def session_file(tmp_path: Path) -> Callable[..., Path]:
     """Write records (or raw lines) into a file."""

@@ -161,6 +161,18 @@ def test_following_goes_on_after_the_history_and_a_session_ends(tmp_path):
         assert isinstance(end, SessionEnd) and end.meta.session == "s"
 
 
+def test_a_session_ends_though_its_file_is_no_more_and_though_an_earlier_run_read_it(tmp_path):
+    said, gone = read("/p/a.jsonl", line("one", "1")), frame(b"G", 0, b"/p/a.jsonl")
+    with Source([child(tmp_path, f"out({said + frame(b'I')!r})", follow=False)]) as source:
+        assert len(list(source)) == 1
+        cursor = source.cursor
+    body = f"out({frame(b'I') + gone!r})\nfor _ in range(100):\n    time.sleep(0.05); out({frame(b'H')!r})"
+    with Source([child(tmp_path, body, ends=Ends(idle=0.2))], cursor=cursor) as source:
+        end = next(source)
+        assert isinstance(end, SessionEnd) and end.meta.session == "s"
+        assert source.cursor["origins"] == {} and source.cursor["open"] == []
+
+
 def test_trouble_with_watching_is_said_with_the_way_around(tmp_path):
     said = frame(b"W", 0, b"ENOSPC: no watches left") + frame(b"I")
     feed = child(tmp_path, f"out({said!r}); sys.stdin.read()", follow=False)

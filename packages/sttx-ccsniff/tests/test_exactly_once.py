@@ -11,7 +11,6 @@ import shutil
 import threading
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -168,15 +167,10 @@ def test_each_record_once_whatever_happens(tmp_path, seed, follow):
     assert len(truth.written) > 60
 
 
-REAL = Path(__file__).parents[3].parent / "shared" / "traces"
-
-
-@pytest.fixture(params=["kept", "real"])
-def originals(request, sessions):
+@pytest.fixture(params=["sessions", "real_sessions"])
+def originals(request):
     """Folders of whole sessions: those kept with the repository, and real ones where there are some."""
-    if request.param == "real" and not REAL.is_dir():
-        pytest.skip("no real sessions beside the repository")
-    return REAL if request.param == "real" else sessions
+    return request.getfixturevalue(request.param)
 
 
 class Feeder:

@@ -427,6 +427,23 @@ def test_silence_ends_a_session(follow, line, tmp_path):
     follower.wait("one", "two")
 
 
+def test_a_session_that_was_open_when_a_run_ended_ends_in_the_next(follow, line, tmp_path):
+    append(tmp_path / "a.jsonl", line("one"))
+    first = follow(ends=Ends(idle=1e9))
+    first.wait("one")
+    first.close()
+    os.utime(tmp_path / "a.jsonl", (1e9, 1e9))
+    second = follow(ends=Ends(idle=10.0), cursor=json.loads(json.dumps(first.source.cursor)))
+    end = time.monotonic() + SECONDS
+    while not second.traces:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    second.close()
+    assert [type(trace) for trace in second.traces] == [SessionEnd]
+    assert second.traces[0].document == first.traces[0].document
+    assert first.source.cursor["open"] and not second.source.cursor["open"]
+
+
 def test_a_session_whose_file_was_deleted_ends_too(follow, line, tmp_path):
     append(tmp_path / "a.jsonl", line("one"))
     follower = follow(ends=Ends(idle=1.0))

@@ -5,7 +5,6 @@ What is held here holds of any session; the invented ones in `test-data` are the
 
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -16,22 +15,11 @@ from sttx_ccsniff.seen import Seen
 from sttx_core.render import render
 from sttx_core.traces import Other, trace_type
 
-REAL = next(
-    (
-        folder / "shared" / "traces"
-        for folder in Path(__file__).parents
-        if (folder / "shared" / "traces").is_dir()
-    ),
-    None,
-)
-
 
 @pytest.fixture(scope="module")
-def real():
+def real(real_sessions):
     """Return their files."""
-    if REAL is None:
-        pytest.skip("no folder of real sessions beside this checkout")
-    return sorted(REAL.rglob("*.jsonl"))
+    return sorted(real_sessions.rglob("*.jsonl"))
 
 
 def objects(line):

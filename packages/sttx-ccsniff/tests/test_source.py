@@ -422,7 +422,7 @@ def test_a_cursor_goes_on_where_it_was(record, session_file, tmp_path):
         assert taken(cursor) == stop
         rest = open_source(tmp_path, cursor=json.loads(json.dumps(cursor)))
         assert first + texts(rest) == whole
-        assert rest.report.records == 15 - stop, "nothing is read again"
+        assert rest.report.records == 15 - stop // 5 * 5, "only what was taken in part is read again"
         assert taken(rest.cursor) == 15
 
 

@@ -105,7 +105,7 @@ class Incoming:
                 self._shared.report.damaged("unreadable file")
                 self._shared.report.warn(f"cannot read {said['path']!r}: {said['message']}")
             case b"H":
-                yield from self._endings()
+                yield from self._ends.deliveries(self._shared) if self._follow else ()
             case _:
                 pass
 
@@ -163,9 +163,3 @@ class Incoming:
         self._lines = None
         if self._at and self._follow and (place is None or place.offset < self._at):
             self._waiting[self._origin] = (lines, self._at)
-
-    def _endings(self) -> Iterator[Delivery]:
-        for end in self._ends.ended() if self._follow else ():
-            place = self._shared.places.get(end.meta.origin)
-            if place is not None:
-                yield Delivery(end.meta.origin, [end], place)

@@ -2,7 +2,8 @@
 
 The reader runs ahead of the consumer by what waits in the queue. A `Ledger` knows only what was delivered:
 for each origin (a file or stream) the place after its last delivery, the uids of what was taken of the next
-one already, and the memory of uuids as far as that. It does not know what a place is: feeds do.
+one already, the memory of uuids as far as that, and the documents that had not ended. It does not know what
+a place is: feeds do.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sttx_ccsniff.seen import Remembered, Seen
+from sttx_ccsniff.trace_json import meta_from_json, meta_to_json
 from sttx_core.errors import CheckpointError
-from sttx_core.traces import Trace
+from sttx_core.traces import Meta, SessionEnd, Trace
 
-VERSION = 1
+VERSION = 2
 """Of a cursor's form."""
+
+_MOST_OPEN = 1000  # documents whose end is still to be told; those heard longest ago are forgotten
 
 Place = Any
 """Where a feed stands in an origin, JSON-able; its own affair."""
@@ -65,6 +69,7 @@ class Ledger:
         self.seen = Seen()
         self._entries: dict[str, _Entry] = {}
         self._begun: set[str] = set()
+        self._open: dict[str, Meta] = {}
         self._taken: list[str] = []
         if cursor:
             self._load(cursor)
@@ -77,10 +82,20 @@ class Ledger:
         """Return the keys of what was taken of a delivery that was not taken whole."""
         return self._begun.union(self._taken)
 
+    def open(self) -> list[Meta]:
+        """Return the last word of each document that has not ended, in the order in which they were heard."""
+        return list(self._open.values())
+
     def took(self, trace: Trace) -> None:
         """Note that a trace was delivered."""
         self._entry(trace.meta.origin).traces += 1
         self._taken.append(key_of(trace))
+        document = trace.document
+        self._open.pop(document, None)
+        if not isinstance(trace, SessionEnd):
+            self._open[document] = trace.meta
+            if len(self._open) > _MOST_OPEN:
+                del self._open[next(iter(self._open))]
 
     def advance(self, advance: Advance) -> None:
         """Note that a whole delivery was."""
@@ -102,6 +117,7 @@ class Ledger:
                 name: {"place": entry.place, "traces": entry.traces} for name, entry in self._entries.items()
             },
             "begun": sorted(self.begun()),
+            "open": [meta_to_json(meta) for meta in self._open.values()],
             "seen": self.seen.state_dict(),
         }
 
@@ -123,6 +139,8 @@ class Ledger:
                 for name, entry in cursor["origins"].items()
             }
             self._begun = set(map(str, cursor["begun"]))
+            last_words = [meta_from_json(meta) for meta in cursor["open"]]
+            self._open = {SessionEnd(meta=meta).document: meta for meta in last_words}
             self.seen.load_state_dict(cursor["seen"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"this cursor is damaged ({error!r}): start anew") from error

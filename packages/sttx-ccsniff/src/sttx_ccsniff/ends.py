@@ -8,8 +8,10 @@ process any more has ended.
 import json
 import os
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_core.traces import Meta, SessionEnd, Trace
 
 IDLE_SECONDS = 1800.0
@@ -34,6 +36,17 @@ class Ends:
         self._running: set[str] = set()
         self._gone: set[str] = set()
         self._looked = -_LOOK_SECONDS
+
+    def resume(self, last_words: Iterable[Meta]) -> None:
+        """Take up the documents that were open when an earlier run ended, heard when last written to."""
+        for meta in last_words:
+            heard = max(meta.time, _written(meta.origin)) or time.time()
+            self._open[SessionEnd(meta=meta).document] = (meta, heard)
+
+    def deliveries(self, shared: Shared) -> Iterator[Delivery]:
+        """Yield the end of each document that has ended."""
+        for end in self.ended():  # the place stays where it is: nowhere, if its file is no more
+            yield Delivery(end.meta.origin, [end], shared.places.get(end.meta.origin))
 
     def heard(self, traces: list[Trace], when: float) -> None:
         """Note who spoke, and when (Unix seconds)."""
@@ -106,6 +119,14 @@ def _answers(pid: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def _written(path: str) -> float:
+    """When a file was written last, in Unix seconds; 0 if it is no more."""
+    try:
+        return os.stat(path).st_mtime
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _closing(meta: Meta) -> Meta:

@@ -12,11 +12,11 @@ from typing import NamedTuple, Protocol
 from sttx_ccsniff.cursor import Place
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
-from sttx_core.traces import Trace
+from sttx_core.traces import Meta, Trace
 
 
 class Delivery(NamedTuple):
-    """The traces of one record, and what is true once they were taken.
+    """The traces of one record or a few, and what is true once they were taken.
 
     Attributes:
         origin: The file or stream they came from.
@@ -41,6 +41,7 @@ class Shared:
         files: Which origin a file, by device and inode, was read as, so that none is read by two ways to it.
         recognised: Origins whose format was counted.
         begun: Keys of the traces that an earlier run took of a delivery that it did not take whole.
+        open: The last word of each document that had not ended when an earlier run did.
         since: Unix seconds; what is older is passed over.
     """
 
@@ -51,6 +52,7 @@ class Shared:
     files: dict[tuple[int, int], str] = field(default_factory=dict)
     recognised: set[str] = field(default_factory=set)
     begun: set[str] = field(default_factory=set)
+    open: list[Meta] = field(default_factory=list)
     since: float = 0.0
 
 

@@ -11,7 +11,6 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 from sttx_ccsniff.changes import Changes
-from sttx_ccsniff.cursor import Place
 from sttx_ccsniff.ends import Ends
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.folders import in_time_order, is_session_file, session_files
@@ -100,6 +99,7 @@ class FolderFeed:
         if not self._follow:
             yield from self._history(shared)
             return
+        self._ends.resume(shared.open)
         changes = Changes(self._roots, shared.stop, shared.report.warn, polling=self._polling)
         try:
             while not shared.stop.is_set():
@@ -149,7 +149,7 @@ class FolderFeed:
         if everywhere:
             yield from self._gone(files, shared)
             shared.report.warn("the history is read: waiting for what is written")
-        yield from self._endings(shared)
+        yield from self._ends.deliveries(shared)
 
     def _read(self, path: Path, signature: _Signature, shared: Shared) -> Generator[Delivery, None, None]:
         if _is_old(path, shared):
@@ -188,11 +188,6 @@ class FolderFeed:
                 if shared.files.get((place.device, place.inode)) == origin:
                     del shared.files[place.device, place.inode]
                 yield Delivery(origin, [], None)
-
-    def _endings(self, shared: Shared) -> Iterator[Delivery]:
-        for end in self._ends.ended():
-            place: Place = shared.places.get(end.meta.origin)  # None: its file is no more
-            yield Delivery(end.meta.origin, [end], place)
 
 
 def _is_old(path: Path, shared: Shared) -> bool:

@@ -33,6 +33,8 @@ _ZSTD_WINDOW = 2**27  # what a frame may ask for, in bytes: as much as `zstd` it
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _POLL_SECONDS = 0.1
 _WITNESS = 1023  # bytes of a line, at most, by which it is known again
+_TOGETHER = 16  # traces of one delivery, from which on it is not waited for more
+_TOGETHER_BYTES = 2**16
 
 
 class LinePlace(NamedTuple):
@@ -93,6 +95,7 @@ class Lines:
 
     def feed(self, piece: bytes) -> Generator[Delivery, None, None]:
         """Take the next piece."""
+        found: list[Trace] = []
         lines = self._splitter.feed(piece)
         dropped = iter(self._splitter.dropped)
         before, gap = next(dropped, (-1, 0))
@@ -102,11 +105,16 @@ class Lines:
                 before, gap = next(dropped, (-1, 0))
             self._offset += len(line) + 1
             self._mark(line)
-            if line and (traces := self._parser.feed(line)):
-                yield self._delivery(traces)
+            if line:
+                found += self._parser.feed(line)
+                if found and (len(found) >= _TOGETHER or self._offset - self._told >= _TOGETHER_BYTES):
+                    yield self._delivery(found)
+                    found = []
         while before >= 0:
             self._pass_over(gap)
             before, gap = next(dropped, (-1, 0))
+        if found:
+            yield self._delivery(found)
 
     def finish(self, *, final: bool) -> Generator[Delivery, None, None]:
         """Take the end of what there is: for good, or until it grows."""

@@ -92,12 +92,9 @@ class SourceReport:
         model = model[:_LONGEST_REASON]
         if model not in self.usage and len(self.usage) >= _MOST_MODELS:
             model = "further models"
-        counters = [self.usage.setdefault(model, Counter())]
+        _add(self.usage, model, tokens)
         if voice[0] and (voice in self.usage_by_voice or len(self.usage_by_voice) < _MOST_VOICES):
-            counters.append(self.usage_by_voice.setdefault(voice, Counter()))
-        for kind, count in tokens.items():
-            for counter in counters:
-                counter[kind] += count
+            _add(self.usage_by_voice, voice, tokens)
 
     def warn(self, message: str) -> None:
         """Tell the person something, once: a message already said is not repeated."""
@@ -145,6 +142,14 @@ class SourceReport:
             "usage": {model: dict(tokens) for model, tokens in self.usage.items()},
             "warnings": list(self.warnings),
         }
+
+
+def _add(counters: dict[Any, Counter[str]], key: Any, counts: Mapping[str, int]) -> None:
+    counter = counters.get(key)
+    if counter is None:
+        counter = counters[key] = Counter()
+    for kind, count in counts.items():
+        counter[kind] += count
 
 
 def _count(counter: Counter[str], reason: str) -> None:

@@ -23,6 +23,7 @@ CALLS = 2**13
 
 _UUID_LENGTH = 36
 _MASK = 2**64 - 1
+_FREE = array("Q", [0]) * 2**10
 
 
 class Remembered(NamedTuple):
@@ -55,10 +56,11 @@ class Seen:
     def first_time(self, uuid: str) -> bool:
         """Remember a uuid; say whether it was unknown."""
         key = _key(uuid)
-        if key in self._young or key in self._old:
+        if key in self._old or not self._young.add(key):
             return False
-        self._add(key)
         self._journal.uuids.append(key)
+        if len(self._young) >= self._generation:
+            self._next_generation()
         return True
 
     def remember_tool(self, call: str, name: str) -> None:
@@ -82,7 +84,9 @@ class Seen:
     def follow(self, journal: Remembered) -> None:
         """Remember what another memory did."""
         for key in journal.uuids:
-            self._add(key)
+            self._young.add(key)
+            if len(self._young) >= self._generation:
+                self._next_generation()
         for call, name in journal.calls:
             self._add_tool(call, name)
 
@@ -105,10 +109,9 @@ class Seen:
         except (KeyError, TypeError) as error:
             raise ValueError("no memory of a source") from error
 
-    def _add(self, key: int) -> None:
-        if len(self._young) >= self._generation:
-            self._old, self._young = self._young, _Hashes(self._generation)
-        self._young.add(key)
+    def _next_generation(self) -> None:
+        self._old, self._young = self._young, self._old
+        self._young.clear()
 
     def _add_tool(self, call: str, name: str) -> None:
         if len(self._tools) >= self._most_calls:
@@ -132,7 +135,7 @@ class _Hashes:
 
     def __init__(self, most: int) -> None:
         self._mask = (1 << max(most * 2 - 1, 1).bit_length()) - 1
-        self._table = array("Q", bytes(8 * (self._mask + 1)))  # 0: free
+        self._table = array("Q", [0]) * (self._mask + 1)  # 0: free
         self._spread = secrets.randbits(64) | 1  # so that no file can aim at one place of the table
         self._count = 0
 
@@ -149,17 +152,25 @@ class _Hashes:
             at = (at + 1) & mask
         return False
 
-    def add(self, key: int) -> None:
-        """Take in a hash, for which there must be room."""
+    def add(self, key: int) -> bool:
+        """Take in a hash, for which there must be room; say whether it was not there."""
         table, mask = self._table, self._mask
         key = key or 1
         at = (key * self._spread >> 60) & mask
         while there := table[at]:
             if there == key:
-                return
+                return False
             at = (at + 1) & mask
         table[at] = key
         self._count += 1
+        return True
+
+    def clear(self) -> None:
+        """Forget all hashes, in place: a new table would take memory that the old one does not give back."""
+        for at in range(0, len(self._table), len(_FREE)):
+            end = min(at + len(_FREE), len(self._table))
+            self._table[at:end] = _FREE[: end - at]
+        self._count = 0
 
     def packed(self) -> str:
         """Return the hashes as base64 of little-endian numbers, in order."""

@@ -310,7 +310,14 @@ def _existing(spec: Spec) -> Path:
 def _shared(ledger: Ledger, report: SourceReport, since: float) -> Shared:
     """Make what the feeds share, as an earlier run left it."""
     seen = copy.deepcopy(ledger.seen)  # the reader's own runs ahead of what was delivered
-    shared = Shared(report=report, seen=seen, places=ledger.places(), begun=ledger.begun(), since=since)
+    shared = Shared(
+        report=report,
+        seen=seen,
+        places=ledger.places(),
+        begun=ledger.begun(),
+        open=ledger.open(),
+        since=since,
+    )
     for origin, saved in shared.places.items():
         if (place := line_place(saved)) and place.inode:
             shared.files[place.device, place.inode] = origin

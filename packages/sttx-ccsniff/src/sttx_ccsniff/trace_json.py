@@ -99,6 +99,24 @@ def load_trace(line: bytes) -> Trace:
     return _trace_of(value)[0]
 
 
+def meta_to_json(meta: Meta) -> dict[str, Any]:
+    """Return where a trace came from as a JSON object, without what is as it is by default.
+
+    >>> meta_to_json(Meta(session="s", time=1.5))
+    {'session': 's', 'time': 1.5}
+    """
+    return _filled(meta, _META)
+
+
+def meta_from_json(value: dict[str, Any]) -> Meta:
+    """Undo `meta_to_json`.
+
+    Raises:
+        ValueError: It is none: a field is missing or of another type.
+    """
+    return Meta(**_checked(value, _META))
+
+
 def recognises_traces(record: dict[str, Any]) -> bool:
     """Say whether a JSON object is a stream's header or one of its traces."""
     if "sttx_traces" in record:

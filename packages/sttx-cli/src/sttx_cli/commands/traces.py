@@ -102,7 +102,10 @@ def _list(source: Source) -> None:
     sessions = list_sessions(source)
     count = len(sessions)
     title = f"{count:,} session{'' if count == 1 else 's'} in {one_line(source.description, 500)}"
-    emit_table(title, sessions_table(sessions, source.report.usage_by_voice))
+    if sessions:
+        emit_table(title, sessions_table(sessions, source.report.usage_by_voice))
+    else:
+        click.echo(title)
     for model, tokens in sorted(source.report.usage.items()):
         click.echo(f"{one_line(model, 80)}: {tokens_in_words(tokens)}")
 
