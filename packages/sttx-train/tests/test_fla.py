@@ -39,10 +39,17 @@ def draw(batch, steps, heads, size):
     return [r, log_w, k, v * valid, -kk, kk * gate.sigmoid(), state]
 
 
-def results(kernel, tensors, learning):
+def begun(batch, steps):
+    """Say where documents begin: at the first row's start, and in the midst of the last."""
+    starts = torch.zeros(batch, steps, dtype=torch.bool)
+    starts[0, 0] = starts[-1, steps // 3] = starts[-1, steps // 2] = True
+    return starts
+
+
+def results(kernel, tensors, learning, starts=None):
     """Give the outputs, and with learning the gradients of a fixed mix of them, by every input."""
     tensors = [x.clone().requires_grad_(learning) for x in tensors]
-    outputs = kernel(*tensors)
+    outputs = kernel(*tensors, starts if starts is None else starts.to(tensors[0].device))
     if not learning:
         return outputs
     mixed = sum(
@@ -51,11 +58,11 @@ def results(kernel, tensors, learning):
     return [*outputs, *torch.autograd.grad(mixed, tensors)]
 
 
-def errors(kernel, tensors, learning, *, device="cpu", dtype=torch.float32):
+def errors(kernel, tensors, learning, starts=None, *, device="cpu", dtype=torch.float32):
     """Give the largest error of each output and gradient, relative to the definition's largest in float64."""
     low = [x.to(device, torch.float32 if i in (1, 6) else dtype) for i, x in enumerate(tensors)]
-    expected = results(wkv_recurrent, [x.double().cpu() for x in low], learning)
-    found = results(kernel, low, learning)
+    expected = results(wkv_recurrent, [x.double().cpu() for x in low], learning, starts)
+    found = results(kernel, low, learning, starts)
     return {
         name: ((x.double().cpu() - y).abs().max() / y.abs().max()).item()
         for name, x, y in zip(NAMES, found, expected, strict=False)
@@ -76,9 +83,9 @@ def interpreted():
     for name in ("chunk_h_fwd", "chunk_h_bwd"):
         module = importlib.import_module(f"{dplr.__name__}.{name}")
         module.range = lambda *bounds: map(Counter, builtins.range(*map(int, bounds)))
-    sys.stdout.write(
-        json.dumps([errors(wkv_fla, draw(2, steps, 2, 16), learning) for steps, learning in CASES])
-    )
+    told = [errors(wkv_fla, draw(2, steps, 2, 16), learning) for steps, learning in CASES]
+    told += [errors(wkv_fla, draw(2, steps, 2, 16), learning, begun(2, steps)) for steps, learning in CASES]
+    sys.stdout.write(json.dumps(told))
 
 
 @pytest.mark.slow
@@ -93,16 +100,18 @@ def test_interpreted_kernels_agree_with_the_definition():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert [list(case) for case in found] == [NAMES if learning else NAMES[:2] for _, learning in CASES]
+    assert [list(case) for case in found] == [NAMES if learning else NAMES[:2] for _, learning in CASES * 2]
     assert max(max(case.values()) for case in found) < 5e-4, found
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 5e-3), (torch.bfloat16, 3e-2)])
+@pytest.mark.parametrize("documents", [False, True])
 @pytest.mark.parametrize(("steps", "learning"), [(1, False), (16, True), *CASES])
-def test_cuda_kernels_agree_with_the_definition(steps, learning, dtype, limit):
-    found = errors(wkv_fla, draw(2, steps, 3, 64), learning, device="cuda", dtype=dtype)
+def test_cuda_kernels_agree_with_the_definition(steps, learning, documents, dtype, limit):
+    starts = begun(2, steps) if documents else None
+    found = errors(wkv_fla, draw(2, steps, 3, 64), learning, starts, device="cuda", dtype=dtype)
     assert max(found.values()) < limit, found
 
 

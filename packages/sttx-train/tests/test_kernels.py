@@ -1,5 +1,7 @@
 """The chunked kernel against the recurrent definition, in float64: values, final state, every gradient."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -78,6 +80,35 @@ def test_any_split_gives_the_same(cuts, backend):
         pieces.append(piece)
     assert relative(torch.cat(pieces, dim=1), y) < LIMIT
     assert relative(state, final) < LIMIT
+
+
+def begun(batch, steps, share, seed=0):
+    """Draw where documents begin; each row's first step goes on from the state."""
+    starts = torch.rand(batch, steps, generator=torch.Generator().manual_seed(seed)) < share
+    starts[:, 0] = False
+    return starts
+
+
+@pytest.mark.parametrize("share", [0.02, 0.2, 1.0])
+@pytest.mark.parametrize("chunk", [1, 7, 32])
+def test_documents_in_chunks_equal_the_definition(share, chunk):
+    inputs, starts = draw(3, 75, 2, 8), begun(3, 75, share)
+    found = run(partial(wkv_chunked, starts=starts), inputs, chunk=chunk)
+    assert_same(found, run(partial(wkv_recurrent, starts=starts), inputs))
+
+
+def test_a_document_knows_nothing_of_what_is_before_it():
+    *sequence, state = draw(1, 60, 2, 8)
+    starts = torch.zeros(1, 60, dtype=torch.bool)
+    starts[0, [10, 45]] = True
+    y, final = wkv_recurrent(*sequence, state, starts)
+    pieces, current = [], state
+    for start, end in ((0, 10), (10, 45), (45, 60)):
+        piece, current = wkv_recurrent(*(x[:, start:end] for x in sequence), current)
+        pieces.append(piece)
+        left, current = current, torch.zeros_like(state)
+    assert relative(torch.cat(pieces, dim=1), y) < LIMIT
+    assert relative(left, final) < LIMIT
 
 
 def test_rows_and_heads_do_not_meet():

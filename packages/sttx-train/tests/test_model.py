@@ -117,6 +117,27 @@ class TestForward:
             assert (logits[row, :length] - alone[0]).abs().max() < 1e-9
             assert_states_close(state.select([row]), alone_state)
 
+    @pytest.mark.parametrize("backend", ["recurrent", "chunked"])
+    def test_documents_in_one_row_know_nothing_of_each_other(self, make_model, draw_ids, backend):
+        model, ids = make_model(dtype=torch.float64), draw_ids(1, 50)
+        model.backend = backend
+        starts = torch.zeros(1, 50, dtype=torch.bool)
+        starts[0, [0, 17, 40]] = True
+        _, loud = model(draw_ids(1, 7, seed=5))
+        logits, state = model(ids, loud, starts_BT=starts)
+        alone = [model(piece) for piece in ids.split([17, 23, 10], dim=1)]
+        assert torch.allclose(logits, torch.cat([out for out, _ in alone], dim=1), atol=1e-9)
+        assert_states_close(state, alone[-1][1])
+
+    def test_recomputed_activations_give_the_same_gradients(self, make_model, draw_ids):
+        model, ids = make_model(dtype=torch.float64).requires_grad_(True), draw_ids(2, 40)
+        gradients = []
+        for model.recompute in (False, True):
+            model.zero_grad()
+            model(ids)[0].square().mean().backward()
+            gradients.append([weight.grad for weight in model.parameters()])
+        assert all(torch.allclose(x, y, atol=1e-12) for x, y in zip(*gradients, strict=True))
+
     def test_every_weight_and_the_state_matter(self, make_model, draw_ids):
         model, ids = make_model(dtype=torch.float64), draw_ids(1, 12)
         model.requires_grad_(True)

@@ -8,9 +8,12 @@ Legend: B rows, T time, D hidden size, H heads, N head size, V vocabulary, L lay
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from sttx_train.rwkv7.config import RWKV7Config
 from sttx_train.rwkv7.state import RecurrentState
@@ -19,9 +22,10 @@ from sttx_train.wkv import Backend, wkv
 DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoid(.), so decay > 0.545
 
 
-def _shifted(x_BTD: Tensor, last_BD: Tensor) -> Tensor:
-    """Return x delayed by one step, its first step taken from the state."""
-    return torch.cat([last_BD.unsqueeze(1).to(x_BTD.dtype), x_BTD[:, :-1]], dim=1)
+def _shifted(x_BTD: Tensor, last_BD: Tensor, starts_BT: Tensor | None) -> Tensor:
+    """Return x delayed by one step, its first step taken from the state; before a document is nothing."""
+    before = torch.cat([last_BD.unsqueeze(1).to(x_BTD.dtype), x_BTD[:, :-1]], dim=1)
+    return before if starts_BT is None else before.masked_fill(starts_BT.unsqueeze(-1), 0)
 
 
 def _last_valid(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
@@ -81,11 +85,12 @@ class TimeMix(nn.Module):
         state_BHNN: Tensor,
         v_first: Tensor | None,
         valid_BT1: Tensor | None,
+        starts_BT: Tensor | None,
         backend: Backend,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the output ``[B, T, D]``, the new wkv state and layer 0's value."""
         B, T, D = x.shape
-        delta = _shifted(x, shift_BD) - x
+        delta = _shifted(x, shift_BD, starts_BT) - x
         r = self.receptance(torch.addcmul(x, delta, self.x_r))
         k = self.key(torch.addcmul(x, delta, self.x_k))
         x_v = torch.addcmul(x, delta, self.x_v)
@@ -113,6 +118,7 @@ class TimeMix(nn.Module):
             -kk.view(heads),
             b.view(heads),
             state_BHNN,
+            starts_BT,
             backend=backend,
         )
         y = self.ln_x(y.reshape(B * T, D).to(self.ln_x.weight.dtype)).view(B, T, D)
@@ -130,9 +136,9 @@ class ChannelMix(nn.Module):
         self.key = nn.Linear(config.hidden_size, config.ffn_size, bias=False)
         self.value = nn.Linear(config.ffn_size, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, shift_BD: Tensor) -> Tensor:
+    def forward(self, x: Tensor, shift_BD: Tensor, starts_BT: Tensor | None) -> Tensor:
         """Return the output ``[B, T, D]``."""
-        delta = _shifted(x, shift_BD) - x
+        delta = _shifted(x, shift_BD, starts_BT) - x
         return self.value(torch.relu(self.key(torch.addcmul(x, delta, self.x_k))).square())
 
 
@@ -149,6 +155,26 @@ class Block(nn.Module):
         self.att = TimeMix(config, layer)
         self.ffn = ChannelMix(config)
 
+    def forward(
+        self,
+        x: Tensor,
+        att_shift_BD: Tensor,
+        state_BHNN: Tensor,
+        ffn_shift_BD: Tensor,
+        v_first: Tensor | None,
+        valid_BT1: Tensor | None,
+        starts_BT: Tensor | None,
+        backend: Backend,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return the output ``[B, T, D]``, both halves' inputs, the new wkv state and layer 0's value."""
+        x_att = self.ln1(x)
+        y, state_BHNN, v_first = self.att(
+            x_att, att_shift_BD, state_BHNN, v_first, valid_BT1, starts_BT, backend
+        )
+        x = x + y
+        x_ffn = self.ln2(x)
+        return x + self.ffn(x_ffn, ffn_shift_BD, starts_BT), x_att, x_ffn, state_BHNN, v_first
+
 
 class RWKV7(nn.Module):
     """An RWKV-7 language model.
@@ -160,19 +186,25 @@ class RWKV7(nn.Module):
     Attributes:
         config: the sizes.
         backend: which wkv kernel runs (``recurrent``, ``chunked``, ``fla``, or ``auto``).
+        recompute: keep no activations inside the blocks for the backward pass, but compute them again there.
     """
 
     def __init__(self, config: RWKV7Config, *, backend: Backend = "auto") -> None:
         super().__init__()
         self.config = config
         self.backend: Backend = backend
+        self.recompute = False
         self.emb = nn.Embedding(config.vocab_size, config.hidden_size)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
         self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     def forward(
-        self, ids_BT: Tensor, state: RecurrentState | None = None, lengths_B: Tensor | None = None
+        self,
+        ids_BT: Tensor,
+        state: RecurrentState | None = None,
+        lengths_B: Tensor | None = None,
+        starts_BT: Tensor | None = None,
     ) -> tuple[Tensor, RecurrentState]:
         """Return logits ``[B, T, V]`` and the new state.
 
@@ -181,12 +213,17 @@ class RWKV7(nn.Module):
             state: where to start from; zeros when None.
             lengths_B: number of true tokens of each row (at least 1); what follows is padding, which changes
                 neither the state nor the logits before it.
+            starts_BT: true where a document begins: there nothing is known of what came before.
         """
-        hidden, state = self.hidden(self.emb(ids_BT), state, lengths_B)
+        hidden, state = self.hidden(self.emb(ids_BT), state, lengths_B, starts_BT)
         return self.head(hidden), state
 
     def hidden(
-        self, x_BTD: Tensor, state: RecurrentState | None = None, lengths_B: Tensor | None = None
+        self,
+        x_BTD: Tensor,
+        state: RecurrentState | None = None,
+        lengths_B: Tensor | None = None,
+        starts_BT: Tensor | None = None,
     ) -> tuple[Tensor, RecurrentState]:
         """Run the blocks on embeddings ``[B, T, D]``; return what the head reads, and the new state."""
         B, T, _ = x_BTD.shape
@@ -202,14 +239,9 @@ class RWKV7(nn.Module):
         v_first: Tensor | None = None
         att_shift, matrices, ffn_shift = [], [], []
         for layer, block in enumerate(self.blocks):
-            assert isinstance(block, Block)
-            x_att = block.ln1(x)
-            y, matrix, v_first = block.att(
-                x_att, state.att_shift[layer], state.wkv[layer], v_first, valid_BT1, self.backend
-            )
-            x = x + y
-            x_ffn = block.ln2(x)
-            x = x + block.ffn(x_ffn, state.ffn_shift[layer])
+            arguments = (x, state.att_shift[layer], state.wkv[layer], state.ffn_shift[layer])
+            run = partial(checkpoint, block, use_reentrant=False) if self.recompute else block
+            x, x_att, x_ffn, matrix, v_first = run(*arguments, v_first, valid_BT1, starts_BT, self.backend)
             att_shift.append(_last_valid(x_att, lengths_B))
             ffn_shift.append(_last_valid(x_ffn, lengths_B))
             matrices.append(matrix)

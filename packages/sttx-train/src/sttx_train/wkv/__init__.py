@@ -54,6 +54,7 @@ def wkv(
     a: Tensor,
     b: Tensor,
     state: Tensor,
+    starts: Tensor | None = None,
     *,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
@@ -67,6 +68,7 @@ def wkv(
         a: the negated normalised key, same shape.
         b: the normalised key times the in-context learning rate, same shape.
         state: ``[B, H, N, N]``, ``[value, key]``.
+        starts: bool ``[B, T]``, true at steps before which the state is emptied: a document begins there.
         backend: which kernel; ``auto`` takes :func:`choose_backend`'s.
 
     Returns:
@@ -76,9 +78,9 @@ def wkv(
     if chosen == "fla":
         from sttx_train.wkv.fla import wkv_fla
 
-        return wkv_fla(r, log_w, k, v, a, b, state)
+        return wkv_fla(r, log_w, k, v, a, b, state, starts)
     r, log_w, k, v, a, b = (x.to(state.dtype) for x in (r, log_w, k, v, a, b))
     with torch.autocast(device_type=r.device.type, enabled=False):
         if chosen == "recurrent" or r.shape[1] == 1:
-            return wkv_recurrent(r, log_w, k, v, a, b, state)
-        return wkv_chunked(r, log_w, k, v, a, b, state)
+            return wkv_recurrent(r, log_w, k, v, a, b, state, starts)
+        return wkv_chunked(r, log_w, k, v, a, b, state, starts)

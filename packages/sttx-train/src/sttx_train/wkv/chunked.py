@@ -18,7 +18,15 @@ CHUNK = 32  # log decay is at least -0.607 a step: exp(0.607 * 32) = 2.7e8 keeps
 
 
 def wkv_chunked(
-    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor, chunk: int = CHUNK
+    r: Tensor,
+    log_w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    state: Tensor,
+    starts: Tensor | None = None,
+    chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`, about 15 times faster on a CPU."""
     B, T, H, N = r.shape
@@ -40,6 +48,15 @@ def wkv_chunked(
     scores = torch.cat([a_in, r_in], dim=-2) @ keys.transpose(-1, -2)  # [.., 2C, 2C]
     (ab, ak), (rb, rk) = (half.split(chunk, -1) for half in scores.split(chunk, -2))
     lower = torch.ones(chunk, chunk, device=r.device, dtype=torch.bool).tril()
+    kept = torch.exp(end)  # of the incoming state, at the chunk's end
+    to_end = kept * grow  # exp(P_C - P)
+    if starts is not None:
+        met = F.pad(starts, (0, padding)).view(B, 1, -1, chunk).long().cumsum(-1)  # documents begun so far
+        lower = lower & (met.unsqueeze(-1) == met.unsqueeze(-2))
+        before_any = (met == 0).unsqueeze(-1)
+        r_in, a_in = r_in * before_any, a_in * before_any
+        kept = kept * before_any[..., -1:, :]
+        to_end = to_end * (met == met[..., -1:]).unsqueeze(-1)
     strict = lower.tril(-1)
     a_b = ab * strict
     a_k = ak * strict
@@ -52,9 +69,8 @@ def wkv_chunked(
     through, through_0 = (r_b @ solved).split(N, -1)
     read = r_in + through
     local = through_0 + r_k @ v
-    to_end = torch.exp(end) * grow  # exp(P_C - P)
     carried, carried_0 = ((b * to_end).transpose(-1, -2) @ solved).split(N, -1)
-    step = torch.diag_embed(torch.exp(end.squeeze(-2))) + carried
+    step = torch.diag_embed(kept.squeeze(-2)) + carried
     added = carried_0 + (k * to_end).transpose(-1, -2) @ v
     current = state.transpose(-1, -2)
     entering = []

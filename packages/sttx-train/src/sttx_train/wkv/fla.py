@@ -6,6 +6,7 @@ fla's own tests compare its kernels with one another; ours hold them to the recu
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -20,12 +21,20 @@ LOWEST_LOG_DECAY = -0.6065306597126334
 
 
 def wkv_fla(
-    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor
+    r: Tensor,
+    log_w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    state: Tensor,
+    starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`, on CUDA.
 
     fla keeps its state as ``[key, value]``: it is transposed here, going in and coming out. Everything but
-    the log decay and the state is computed in r's number type. Whatever needs a gradient goes to the chunked
+    the log decay and the state is computed in r's number type. Rows in which documents begin are laid end to
+    end, as fla takes sequences of several lengths. Whatever needs a gradient goes to the chunked
     kernel: the recurrent one has none.
 
     Raises:
@@ -42,18 +51,65 @@ def wkv_fla(
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in (r, log_w, k, v, a, b, state))
     decoding = r.shape[1] <= DECODE_STEPS and not learning
     kernel = fused_recurrent_rwkv7 if decoding else partial(chunk_rwkv7, lower_bound=LOWEST_LOG_DECAY)
-    k, v, a, b = (x.to(r.dtype).contiguous() for x in (k, v, a, b))
+    r, k, v, a, b = (x.to(r.dtype).contiguous() for x in (r, k, v, a, b))
+    packed = _Packed.of(starts)
+    entering, (r, log_w, k, v, a, b) = packed.entering(state), map(packed.flat, (r, log_w, k, v, a, b))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*does not support float32", RuntimeWarning)  # parity is tested
         y, final = kernel(
-            r=r.contiguous(),
+            r=r,
             w=log_w.float().contiguous(),
             k=k,
             v=v,
             a=a,
             b=b,
             scale=1.0,
-            initial_state=state.float().transpose(-1, -2).contiguous(),
+            initial_state=entering.float().transpose(-1, -2).contiguous(),
             output_final_state=True,
+            cu_seqlens=packed.bounds,
         )
-    return y, final.transpose(-1, -2)
+    return packed.rows(y), packed.leaving(final).transpose(-1, -2)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """Rows of several documents as fla takes them: one row, and where each piece of it begins and ends.
+
+    Attributes:
+        bounds: ``[pieces + 1]``; None where no document begins within a row, and nothing is packed.
+        first, last: each row's first and last piece, ``[B]``.
+        continues: whether the row's first piece goes on from the state, bool ``[B]``.
+    """
+
+    bounds: Tensor | None = None
+    first: Tensor | None = None
+    last: Tensor | None = None
+    continues: Tensor | None = None
+
+    @classmethod
+    def of(cls, starts: Tensor | None) -> _Packed:
+        if starts is None:
+            return cls()
+        B, T = starts.shape
+        begins = starts.clone()
+        begins[:, 0] = True
+        at = begins.flatten().nonzero().squeeze(-1)
+        count = begins.sum(1).cumsum(0)
+        first = torch.cat([count.new_zeros(1), count[:-1]])
+        return cls(torch.cat([at, at.new_tensor([B * T])]), first, count - 1, ~starts[:, 0])
+
+    def flat(self, x: Tensor) -> Tensor:
+        return x if self.bounds is None else x.reshape(1, -1, *x.shape[2:])
+
+    def rows(self, x: Tensor) -> Tensor:
+        return x if self.first is None else x.reshape(len(self.first), -1, *x.shape[2:])
+
+    def entering(self, state: Tensor) -> Tensor:
+        """Give each piece its state: a row's first one that of the row, the others none."""
+        if self.bounds is None or self.first is None or self.continues is None:
+            return state
+        pieces = state.new_zeros(len(self.bounds) - 1, *state.shape[1:])
+        return pieces.index_copy(0, self.first, state * self.continues.view(-1, 1, 1, 1))
+
+    def leaving(self, final: Tensor) -> Tensor:
+        return final if self.last is None else final.index_select(0, self.last)

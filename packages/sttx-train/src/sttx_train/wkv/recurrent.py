@@ -7,7 +7,14 @@ from torch import Tensor
 
 
 def wkv_recurrent(
-    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor
+    r: Tensor,
+    log_w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    state: Tensor,
+    starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Run ``S = S diag(w) + S a b^T + v k^T; y = S r`` over T steps.
 
@@ -19,12 +26,15 @@ def wkv_recurrent(
         a: direction that is read for removal, same shape.
         b: direction that the removed value is written back along, same shape.
         state: ``[B, H, N, N]``, ``[value, key]``.
+        starts: bool ``[B, T]``, true at steps before which the state is emptied.
 
     Returns:
         y ``[B, T, H, N]`` and the state after the last step.
     """
     outputs = []
     for t in range(r.shape[1]):
+        if starts is not None:
+            state = state.masked_fill(starts[:, t, None, None, None], 0)
         removed = torch.einsum("bhvk,bhk->bhv", state, a[:, t])
         state = (
             state * log_w[:, t].exp().unsqueeze(-2)
