@@ -1,0 +1,133 @@
+"""Documents of token ids, wherever they lie: in memory, in a mapped file, in several. Knows no model and no text.
+
+A document is led by the end-of-text id 0, so that whoever reads several one after the other knows where each
+begins. Readers of files make one of these; `sampling` cuts them into windows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.tokenizers.protocol import EOT_ID
+
+_SCANNED_AT_ONCE = 1 << 24
+_SEEN_OF_EACH_END = 1 << 16
+
+
+class Documents(Protocol):
+    """Many documents of ids.
+
+    Attributes:
+        lengths: int64 ``[documents]``: ids of each, the leading end-of-text id among them; at least 1.
+    """
+
+    lengths: np.ndarray
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return the ids from ``start`` to ``stop`` of a document as int64 ``[stop - start]``."""
+        ...
+
+
+class Packed:
+    """One flat array of ids in which every document is led by the end-of-text id.
+
+    >>> documents = Packed(np.array([0, 7, 8, 0, 9]))
+    >>> documents.lengths.tolist(), documents.read(0, 1, 3).tolist()
+    ([3, 2], [7, 8])
+    """
+
+    def __init__(self, tokens: np.ndarray) -> None:
+        if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+            raise DataError(
+                f"packed ids are one row of integers, not {tokens.dtype} of shape {list(tokens.shape)}"
+            )
+        if not len(tokens) or tokens[0] != EOT_ID:
+            raise DataError(f"packed ids begin with the end-of-text id {EOT_ID}, which leads each document")
+        self._tokens = tokens
+        self._starts = _positions(tokens)
+        self.lengths = np.diff(np.append(self._starts, len(tokens)))
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        first = self._starts[document]
+        return self._tokens[first + start : first + stop].astype(np.int64)
+
+
+class Joined:
+    """Documents of several kinds, one after the other."""
+
+    def __init__(self, parts: Sequence[Documents]) -> None:
+        self._parts = list(parts)
+        self.lengths = np.concatenate([part.lengths for part in parts]) if parts else np.zeros(0, np.int64)
+        self._ends = np.cumsum([len(part.lengths) for part in parts])
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        which = int(np.searchsorted(self._ends, document, side="right"))
+        before = int(self._ends[which - 1]) if which else 0
+        return self._parts[which].read(document - before, start, stop)
+
+
+class Chosen:
+    """Some of the documents, by their numbers."""
+
+    def __init__(self, documents: Documents, numbers: np.ndarray) -> None:
+        self._documents, self._numbers = documents, numbers
+        self.lengths = documents.lengths[numbers]
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        return self._documents.read(int(self._numbers[document]), start, stop)
+
+
+def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents, Documents]:
+    """Hold out whole documents, drawn by a seed, that make up at least a share of the ids.
+
+    Args:
+        documents: all of them.
+        share: of the ids; 0 for none.
+        seed: of the draw.
+
+    Returns:
+        What is trained on, and what is only measured, both in their order.
+
+    Raises:
+        UsageError: the share is none, or leaves nothing to train on.
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"--held-out must be a share from 0 to below 1, not {share!r}")
+    order = np.random.default_rng(seed).permutation(len(documents.lengths))
+    wanted = share * int(documents.lengths.sum())
+    count = int(np.searchsorted(np.cumsum(documents.lengths[order]), wanted)) + 1 if share else 0
+    if count >= len(order) > 0:
+        raise UsageError(
+            f"--held-out {share!r} leaves nothing to train on: of {len(order)} documents; give more, or "
+            "--held-out 0"
+        )
+    return Chosen(documents, np.sort(order[count:])), Chosen(documents, np.sort(order[:count]))
+
+
+def fingerprint(documents: Documents) -> str:
+    """Identify documents by all lengths and the ids at both ends: a run is resumed on the same only."""
+    digest = hashlib.sha256(np.ascontiguousarray(documents.lengths, "<i8").tobytes())
+    count = len(documents.lengths)
+    for document in {0, count // 2, count - 1} if count else ():
+        length = int(documents.lengths[document])
+        for start in (0, max(0, length - _SEEN_OF_EACH_END)):
+            ids = documents.read(document, start, min(length, start + _SEEN_OF_EACH_END))
+            digest.update(np.ascontiguousarray(ids, "<i8").tobytes())
+    return digest.hexdigest()
+
+
+def _positions(tokens: np.ndarray) -> np.ndarray:
+    """Find the end-of-text ids, without a copy of a mapped file in memory."""
+    found = [
+        np.flatnonzero(tokens[at : at + _SCANNED_AT_ONCE] == EOT_ID) + at
+        for at in range(0, len(tokens), _SCANNED_AT_ONCE)
+    ]
+    return np.concatenate(found)
