@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from sttx_cli.commands import pretrain
-from sttx_core.tokenizers import write_vocabulary
+from sttx_core.tokenizers import create_vocab_file
 from sttx_train import load_model
 
 
@@ -24,7 +24,7 @@ def corpus(tmp_path_factory):
 def line(corpus, tmp_path):
     """Return a line that trains a very small model in four steps into `out`."""
     vocabulary = tmp_path / "bytes.txt"
-    write_vocabulary((bytes([byte]) for byte in range(256)), vocabulary)
+    create_vocab_file((bytes([byte]) for byte in range(256)), vocabulary)
     sizes = ["--hidden-size", 64, "--layers", 1, "--ctx", 16, "--batch", 2, "--no-bf16", "--warmup", 0]
     steps = ["--steps", 4, "--held-out", 0.2, "--lr", 0.01]
     return ["pretrain", corpus, "--out", tmp_path / "out", "--vocab", vocabulary, *sizes, *steps]

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 
 from sttx_core.checks import check_tokenizer
 from sttx_core.errors import DataError, UsageError
-from sttx_core.tokenizers import ByteTokenizer, Tokenizer, TrieTokenizer, load_tokenizer, write_vocabulary
+from sttx_core.tokenizers import (
+    AngleTokenizer,
+    ByteTokenizer,
+    IntegerTokenizer,
+    Tokenizer,
+    TrieTokenizer,
+    create_vocab_file,
+    load_tokenizer,
+    require_text,
+)
 
 SINGLES = [bytes([value]) for value in range(256)]
 WORDS = [
@@ -42,7 +51,7 @@ def distinct(tokens):
 @pytest.fixture
 def vocabulary(tmp_path) -> Path:
     path = tmp_path / "vocabulary.txt"
-    write_vocabulary(distinct([*SINGLES, *WORDS]), path)
+    create_vocab_file(distinct([*SINGLES, *WORDS]), path)
     return path
 
 
@@ -59,7 +68,7 @@ def longest_match(ids_of, data):
 
 @pytest.mark.parametrize("name", ["bytes", "trie", "single bytes only", "loaded"])
 def test_conformance(name, vocabulary, tmp_path):
-    write_vocabulary(SINGLES, tmp_path / "singles.txt")
+    create_vocab_file(SINGLES, tmp_path / "singles.txt")
     factories = {
         "bytes": ByteTokenizer,
         "trie": lambda: TrieTokenizer(vocabulary),
@@ -115,6 +124,7 @@ class MarksDocuments(ByteTokenizer):
         (Panics, "lone surrogate"),
         (Nameless, "hexadecimal"),
         (MarksDocuments, "leave 1 to"),
+        (object, "object lacks methods of Tokenizer, and of ValueTokenizer"),
     ],
 )
 def test_the_check_catches_a_broken_tokenizer(broken, complaint):
@@ -147,7 +157,7 @@ small_alphabet = st.binary(max_size=30) | st.text("ab\n é日", max_size=60).map
 def test_the_pattern_agrees_with_its_slow_twin(tmp_path_factory, words, data):
     path = tmp_path_factory.getbasetemp() / "twin.txt"
     tokens = distinct([*SINGLES, *words])
-    write_vocabulary(tokens, path)
+    create_vocab_file(tokens, path)
     ids_of = {token: position for position, token in enumerate(tokens, start=1)}
     assert TrieTokenizer(path).encode_bytes(data) == longest_match(ids_of, data)
 
@@ -156,7 +166,7 @@ def test_nested_tokens_deeper_than_the_regex_compiler_can_recurse(tmp_path):
     chain = [b"ab" * (length // 2) + b"a" * (length % 2) for length in range(2, 900)]
     side = [token + b"!" for token in chain[::7]] + [token + b"!?" for token in chain[::11]]
     tokens = distinct([*SINGLES, *chain, *side])
-    write_vocabulary(tokens, tmp_path / "deep.txt")
+    create_vocab_file(tokens, tmp_path / "deep.txt")
     tokenizer = TrieTokenizer(tmp_path / "deep.txt")
     ids_of = {token: position for position, token in enumerate(tokens, start=1)}
     draw = random.Random(1)
@@ -174,7 +184,7 @@ def test_bytes_round_trip_any_text(text):
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory) -> TrieTokenizer:
     path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.txt"
-    write_vocabulary(distinct([*SINGLES, *WORDS]), path)
+    create_vocab_file(distinct([*SINGLES, *WORDS]), path)
     return TrieTokenizer(path)
 
 
@@ -235,8 +245,8 @@ def test_sha256_is_of_the_content(vocabulary, tmp_path):
     lines = vocabulary.read_bytes().split(b"\n")
     shuffled.write_bytes(b"\r\n".join(reversed(lines)))
     assert TrieTokenizer(shuffled).sha256 == TrieTokenizer(vocabulary).sha256
-    write_vocabulary([*reversed(SINGLES)], tmp_path / "other.txt")
-    write_vocabulary(SINGLES, tmp_path / "singles.txt")
+    create_vocab_file([*reversed(SINGLES)], tmp_path / "other.txt")
+    create_vocab_file(SINGLES, tmp_path / "singles.txt")
     assert TrieTokenizer(tmp_path / "other.txt").sha256 != TrieTokenizer(tmp_path / "singles.txt").sha256
 
 
@@ -300,18 +310,85 @@ def test_a_file_that_cannot_be_read(tmp_path):
     [
         ([*SINGLES, b""], "token 257 is empty"),
         ([*SINGLES, b"ab", b"a"], "b'a' is listed twice"),
-        (SINGLES[1:], "0x00"),
+        (["a", b"a"], "b'a' is listed twice"),
+        (["a", ""], "token 2 is empty"),
+        (["a", "\ud83d"], "token 2 is '.*', no Unicode"),
+        (["a", 7], "token 2 is 7, neither text nor bytes"),
     ],
 )
-def test_write_vocabulary_refuses_what_could_not_be_read(tmp_path, tokens, complaint):
+def test_create_vocab_file_refuses_what_could_not_be_read(tmp_path, tokens, complaint):
     with pytest.raises(UsageError, match=complaint):
-        write_vocabulary(tokens, tmp_path / "v.txt")
+        create_vocab_file(tokens, tmp_path / "v.txt")
     assert not (tmp_path / "v.txt").exists()
 
 
-def test_load_tokenizer_refuses_what_it_does_not_know():
-    with pytest.raises(UsageError, match="'gpt2' is no tokenizer"):
-        load_tokenizer("gpt2")
+def test_a_list_that_lacks_bytes_is_filled_up_after_its_own_tokens_or_refused(tmp_path):
+    listed = ["the ", b"\xff\xfe", "é", "b"]
+    create_vocab_file(iter(listed), tmp_path / "v.txt")
+    tokenizer = TrieTokenizer(tmp_path / "v.txt")
+    assert [tokenizer.token_bytes(i) for i in (1, 2, 3, 4)] == [b"the ", b"\xff\xfe", "é".encode(), b"b"]
+    assert [tokenizer.token_bytes(i) for i in range(5, 260)] == [s for s in SINGLES if s != b"b"]
+    check_tokenizer(lambda: TrieTokenizer(tmp_path / "v.txt"))
+    with pytest.raises(UsageError, match=r"255 single bytes are missing \(0x00 .*add each of the 256"):
+        create_vocab_file(listed, tmp_path / "strict.txt", add_bytes=False)
+    assert not (tmp_path / "strict.txt").exists()
+
+
+def test_a_custom_vocabulary_may_have_more_ids_than_16_bits_hold(tmp_path):
+    create_vocab_file((f"<{number}>" for number in range(70_000)), tmp_path / "large.txt")
+    tokenizer = TrieTokenizer(tmp_path / "large.txt")
+    assert tokenizer.vocab_size == 70_257
+    assert tokenizer.encode("<69999>") == [70_000]
+
+
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [("bytes", ByteTokenizer), ("angle", AngleTokenizer), ("integer:70000", IntegerTokenizer)],
+)
+def test_names_of_tokenizers(spec, kind):
+    assert type(load_tokenizer(spec)) is kind
+    assert getattr(load_tokenizer(spec), "spec", spec) == spec
+
+
+def test_a_vocabulary_file_is_named_in_three_ways(vocabulary):
+    digest = TrieTokenizer(vocabulary).sha256
+    for spec in (f"trie:{vocabulary}", str(vocabulary), vocabulary):
+        assert load_tokenizer(spec).sha256 == digest
+
+
+def test_a_path_is_a_file_whatever_it_is_called(vocabulary, monkeypatch):
+    monkeypatch.chdir(vocabulary.parent)
+    for name in ("bytes", "integer:7"):
+        vocabulary.rename(name)
+        assert isinstance(load_tokenizer(Path(name)), TrieTokenizer)
+        vocabulary = Path(name)
+
+
+@pytest.mark.parametrize(
+    ("spec", "complaint"),
+    [
+        ("gpt2", "'gpt2' is no tokenizer"),
+        ("trie:absent.txt", "'absent.txt' is no tokenizer and no file: give 'bytes'"),
+        ("trie", "'trie' is no tokenizer"),
+        ("hf:tokenizer.json", "use sttx_train.load_tokenizer"),
+        ("integer", "'integer' does not say the largest value: give it as in 'integer:255'"),
+        ("integer:", "does not say the largest value"),
+        ("integer:-1", "does not say the largest value"),
+        ("integer:1e3", "does not say the largest value"),
+        ("integer:" + "9" * 5000, "does not say the largest value"),
+        ("integer:2147483646", "a whole number from 0 to 2147483645, not 2147483646"),
+    ],
+)
+def test_load_tokenizer_refuses_what_it_does_not_know(spec, complaint):
+    with pytest.raises(UsageError, match=complaint):
+        load_tokenizer(spec)
+
+
+def test_what_needs_text_refuses_a_tokenizer_of_values():
+    text = ByteTokenizer()
+    assert require_text(text) is text
+    with pytest.raises(UsageError, match=r"'m' reads numbers \(integer:9\), and this needs text: choose"):
+        require_text(IntegerTokenizer(9), "'m'")
 
 
 def test_encoding_is_linear_on_long_runs(vocabulary):

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sttx_core.errors import DataError, ModelError, UsageError
-from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, write_vocabulary
+from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, create_vocab_file
 from sttx_train.formats import (
     detect_config,
     detect_version,
@@ -343,7 +343,7 @@ class TestWriting:
 class TestVocabulary:
     @pytest.fixture
     def trie(self, tmp_path):
-        write_vocabulary([*(bytes([i]) for i in range(256)), b"the", " été".encode()], tmp_path / "trie.txt")
+        create_vocab_file([*(bytes([i]) for i in range(256)), b"the", " été".encode()], tmp_path / "trie.txt")
         return TrieTokenizer(tmp_path / "trie.txt")
 
     @pytest.mark.parametrize("format", FORMATS)
@@ -376,7 +376,7 @@ class TestVocabulary:
 
     def test_a_files_own_vocabulary_comes_first(self, tmp_path, trie):
         trie.save(tmp_path / "vocab.txt")
-        write_vocabulary([bytes([i]) for i in range(256)], tmp_path / "mine.vocab.txt")
+        create_vocab_file([bytes([i]) for i in range(256)], tmp_path / "mine.vocab.txt")
         assert tokenizer_for(tmp_path / "mine.pth").vocab_size == 257
         assert tokenizer_for(tmp_path / "other.pth").vocab_size == 259
 

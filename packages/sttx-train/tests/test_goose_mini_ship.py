@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sttx_core.tokenizers import TrieTokenizer, write_vocabulary
+from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
 from sttx_train.formats import load_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
 from sttx_train.pretrain.data import encode_documents
@@ -25,7 +25,7 @@ HELD_OUT = {
 def shipped(tmp_path_factory):
     """A run of no steps with random weights, shipped by the script in a process of its own."""
     work = tmp_path_factory.mktemp("ship")
-    write_vocabulary([*(bytes([i]) for i in range(256)), b"the ", b"return"], work / "vocab.txt")
+    create_vocab_file([*(bytes([i]) for i in range(256)), b"the ", b"return"], work / "vocab.txt")
     sizes = {"vocab_size": 259, "hidden_size": 32, "layers": 2, "head_size": 16}
     trainer = Pretrainer(PretrainConfig(**sizes, ctx=8, batch=3, steps=1), work / "run")
     generator = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sttx_core.errors import UsageError
 from sttx_core.render import render
-from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, write_vocabulary
+from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, create_vocab_file
 from sttx_core.traces import Meta, Other, Pair, SessionEnd, UserMessage
 from sttx_train.windows import TraceWindows, token_byte_lengths
 
@@ -158,7 +158,7 @@ def test_sizes_that_make_no_window_are_refused(options):
 
 def test_byte_lengths_are_those_of_the_tokens(tmp_path):
     assert list(token_byte_lengths(BASE)) == [0] + [1] * 256
-    write_vocabulary([*(bytes([i]) for i in range(256)), "für".encode()], tmp_path / "vocab.txt")
+    create_vocab_file([*(bytes([i]) for i in range(256)), "für".encode()], tmp_path / "vocab.txt")
     assert list(token_byte_lengths(TrieTokenizer(tmp_path / "vocab.txt")))[-2:] == [1, 4]
 
 

@@ -15,11 +15,16 @@ from sttx_core.pairs import PairMaker, to_pairs
 from sttx_core.phrases import Choice, DynamicTokenizer, Phrase, PhraseConfig, PhraseStats
 from sttx_core.render import Part, render, render_parts
 from sttx_core.tokenizers import (
+    AngleTokenizer,
+    AnyTokenizer,
     ByteTokenizer,
+    IntegerTokenizer,
     Tokenizer,
     TrieTokenizer,
+    ValueTokenizer,
+    create_vocab_file,
     load_tokenizer,
-    write_vocabulary,
+    require_text,
 )
 from sttx_core.traces import (
     AssistantMessage,
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
     from sttx_core.replay import Drawn, ReplayBuffer
 
 __all__ = [
+    "AngleTokenizer",
+    "AnyTokenizer",
     "AssistantMessage",
     "ByteTokenizer",
     "CheckpointError",
@@ -48,6 +55,7 @@ __all__ = [
     "Drawn",
     "DynamicTokenizer",
     "EventLog",
+    "IntegerTokenizer",
     "Meta",
     "ModelError",
     "Other",
@@ -69,13 +77,15 @@ __all__ = [
     "TrieTokenizer",
     "UsageError",
     "UserMessage",
+    "ValueTokenizer",
+    "create_vocab_file",
     "load_tokenizer",
     "log_dir",
     "render",
     "render_parts",
+    "require_text",
     "to_pairs",
     "trace_type",
-    "write_vocabulary",
 ]
 
 _LATE = {"Drawn": "replay", "HyperNetwork": "hypernet", "ReplayBuffer": "replay"}

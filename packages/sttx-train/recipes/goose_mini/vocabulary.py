@@ -13,7 +13,7 @@ import tokenizers
 from selection import held_out
 from tokenizers import models, pre_tokenizers, trainers
 
-from sttx_core.tokenizers import TrieTokenizer, write_vocabulary
+from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
 
 SIZE = 4096
 LONGEST_TOKEN = 40
@@ -102,11 +102,11 @@ def main() -> None:
     scores: dict[str, float] = {}
     for name, pattern in PATTERNS.items():
         path = options.work / f"vocab.{name.replace(' ', '-')}.txt"
-        write_vocabulary(learn(sample[: len(sample) // 3], pattern), path)
+        create_vocab_file(learn(sample[: len(sample) // 3], pattern), path)
         scores[name] = bytes_per_token(path, held)
         print(f"{name:12} {scores[name]:.4f}", flush=True)
     best = max(scores, key=scores.__getitem__)
-    write_vocabulary(learn(sample, PATTERNS[best]), options.work / "vocab.txt")
+    create_vocab_file(learn(sample, PATTERNS[best]), options.work / "vocab.txt")
     print(f"kept: {best}, {bytes_per_token(options.work / 'vocab.txt', held):.4f} with the whole sample")
 
 

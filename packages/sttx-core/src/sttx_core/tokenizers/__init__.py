@@ -1,26 +1,66 @@
-"""Base tokenizers: bytes, and a trie over RWKV vocabulary files."""
+"""Base tokenizers: bytes, a trie over RWKV vocabulary files, and whole numbers; each by its name."""
 
 import os
 from pathlib import Path
 
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers.bytes import ByteTokenizer
-from sttx_core.tokenizers.protocol import Tokenizer
-from sttx_core.tokenizers.trie import TrieTokenizer, write_vocabulary
+from sttx_core.tokenizers.integer import AngleTokenizer, IntegerTokenizer
+from sttx_core.tokenizers.protocol import AnyTokenizer, Tokenizer, ValueTokenizer, require_text
+from sttx_core.tokenizers.trie import TrieTokenizer, create_vocab_file
 
-__all__ = ["ByteTokenizer", "Tokenizer", "TrieTokenizer", "load_tokenizer", "write_vocabulary"]
+__all__ = [
+    "AngleTokenizer",
+    "AnyTokenizer",
+    "ByteTokenizer",
+    "IntegerTokenizer",
+    "Tokenizer",
+    "TrieTokenizer",
+    "ValueTokenizer",
+    "create_vocab_file",
+    "load_tokenizer",
+    "require_text",
+]
+
+_KNOWN = "'bytes', 'integer:MAX', 'angle', 'trie:FILE' or the path of an RWKV vocabulary file"
 
 
-def load_tokenizer(spec: str | os.PathLike[str]) -> Tokenizer:
-    """Give the tokenizer that a spec names: `bytes`, or the path of an RWKV vocabulary file.
+def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
+    """Give the tokenizer that a spec names.
 
+    Specs are `bytes`, `integer:MAX` (values 0 to MAX), `angle`, `trie:FILE`, and a bare path, which is an
+    RWKV vocabulary file too. Hugging Face's `hf:FILE` takes `sttx_train.load_tokenizer`, which knows all.
     Raises `UsageError` if it names nothing, `DataError` if the file is no vocabulary.
 
     >>> load_tokenizer("bytes").vocab_size
     257
+    >>> load_tokenizer("integer:99").vocab_size
+    101
     """
+    kind, colon, rest = str(spec).partition(":")
+    if isinstance(spec, os.PathLike):
+        return _of_file(Path(spec))
     if spec == "bytes":
         return ByteTokenizer()
-    if Path(spec).is_file():
-        return TrieTokenizer(spec)
-    raise UsageError(f"{str(spec)!r} is no tokenizer: give 'bytes' or the path of an RWKV vocabulary file")
+    if spec == "angle":
+        return AngleTokenizer()
+    if kind == "integer":
+        return IntegerTokenizer(_max_value(spec, rest))
+    if kind == "hf" and colon:
+        raise UsageError(
+            f"{spec!r} is a tokenizer of Hugging Face's, which sttx-core cannot read: install sttx-train and "
+            "use sttx_train.load_tokenizer"
+        )
+    return _of_file(Path(rest if kind == "trie" and colon else spec))
+
+
+def _of_file(path: Path) -> TrieTokenizer:
+    if path.is_file():
+        return TrieTokenizer(path)
+    raise UsageError(f"{str(path)!r} is no tokenizer and no file: give {_KNOWN}")
+
+
+def _max_value(spec: str, digits: str) -> int:
+    if digits.isascii() and digits.isdecimal() and len(digits) < 20:
+        return int(digits)
+    raise UsageError(f"{spec!r} does not say the largest value: give it as in 'integer:255'")

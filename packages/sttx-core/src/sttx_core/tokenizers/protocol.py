@@ -1,8 +1,15 @@
-"""What every base tokenizer can do. Phrases are built on top of one, and are not known here."""
+"""What every base tokenizer can do, of text or of values. Phrases are built on one, and not known here."""
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+from sttx_core.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EOT_ID = 0
 """The id that opens and closes a document, in every vocabulary; it has no bytes."""
@@ -49,6 +56,64 @@ class Tokenizer(Protocol):
     def token_bytes(self, token_id: int) -> bytes:
         """Give the bytes that one id stands for. Raises `UsageError` for an unknown id."""
         ...
+
+
+@runtime_checkable
+class ValueTokenizer(Protocol):
+    """Turns whole numbers into ids and back, exactly; `check_tokenizer` holds implementations to it.
+
+    `decode(encode(values)) == values` for all values of its range; another value is refused, never wrapped.
+    Encoding is pure and never gives `eot_id`.
+    """
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        ...
+
+    @property
+    def eot_id(self) -> int:
+        """The id that opens and closes a document (0); it stands for no value."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the vocabulary: equal exactly if its kind and size are."""
+        ...
+
+    def encode(self, values: Iterable[int]) -> list[int]:
+        """Encode values. Raises `UsageError` for one it does not hold, naming it, its position, the range."""
+        ...
+
+    def encode_array(self, values: np.ndarray) -> np.ndarray:
+        """Encode an array of any shape and integer dtype into int64 of the same shape; raises as `encode`."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> list[int]:
+        """Decode to values, document marks left out. Raises `UsageError` for an unknown id."""
+        ...
+
+
+AnyTokenizer: TypeAlias = Tokenizer | ValueTokenizer
+"""Of text or of values: all that a model over ids needs to know is common to both."""
+
+
+def require_text(tokenizer: AnyTokenizer, name: str = "the tokenizer") -> Tokenizer:
+    """Give the tokenizer back if it is one of text; whatever reads or writes text asks here.
+
+    Args:
+        tokenizer: of either kind.
+        name: what the sentence calls it.
+
+    Raises:
+        UsageError: it is one of values.
+    """
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer
+    kind = getattr(tokenizer, "spec", type(tokenizer).__name__)
+    raise UsageError(
+        f"{name} reads numbers ({kind}), and this needs text: choose a model or tokenizer of text"
+    )
 
 
 def vocabulary_sha256(tokens: Mapping[int, bytes]) -> str:

@@ -94,20 +94,52 @@ class TrieTokenizer:
         _write(path, {token_id: token for token_id, token in self._tokens.items() if token_id != EOT_ID})
 
 
-def write_vocabulary(tokens: Iterable[bytes], path: str | os.PathLike[str]) -> None:
+def create_vocab_file(
+    tokens: Iterable[str | bytes], path: str | os.PathLike[str], *, add_bytes: bool = True
+) -> None:
     """Write an RWKV vocabulary file: the tokens get the ids 1, 2, … in their order.
 
-    Raises `UsageError` if a token is empty or repeated, or one of the 256 bytes is missing.
+    Args:
+        tokens: text, which stands for its UTF-8, or bytes.
+        path: the file; one that is there is replaced.
+        add_bytes: put the single bytes that the tokens lack after them, in order. A vocabulary needs all 256,
+            or something could not be encoded; False refuses a list that lacks one, for callers whose ids must
+            be exactly those of the list.
+
+    Raises:
+        UsageError: a token is empty, repeated, neither text nor bytes, or no Unicode; or a byte is missing
+            that is not to be added. Nothing is written.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:
+    ...     create_vocab_file(["the ", "def "], file.name)
+    ...     tokenizer = TrieTokenizer(file.name)
+    >>> tokenizer.encode("the def "), tokenizer.vocab_size
+    ([1, 2], 259)
     """
-    listed = [bytes(token) for token in tokens]
-    if not all(listed):
-        raise UsageError(f"token {listed.index(b'') + 1} is empty: leave it out")
-    if len(set(listed)) != len(listed):
-        repeated = next(token for position, token in enumerate(listed) if token in listed[:position])
-        raise UsageError(f"token {repeated!r} is listed twice: list it once")
-    if missing := _missing_bytes(listed):
+    listed = [_token_bytes(token, position) for position, token in enumerate(tokens, start=1)]
+    seen: set[bytes] = set()
+    for token in listed:
+        if token in seen:
+            raise UsageError(f"token {token!r} is listed twice: list it once")
+        seen.add(token)
+    if add_bytes:
+        listed += [single for byte in range(256) if (single := bytes([byte])) not in seen]
+    elif missing := _missing_bytes(listed):
         raise UsageError(f"{missing}: add each of the 256 bytes as a token")
     _write(path, dict(enumerate(listed, start=1)))
+
+
+def _token_bytes(token: str | bytes, position: int) -> bytes:
+    """Give a listed token's bytes; the position, for messages, counts from 1."""
+    if not isinstance(token, str | bytes):
+        raise UsageError(f"token {position} is {token!r}, neither text nor bytes: give it as one of them")
+    if not token:
+        raise UsageError(f"token {position} is empty: leave it out")
+    try:
+        return token.encode() if isinstance(token, str) else token
+    except UnicodeEncodeError:
+        raise UsageError(f"token {position} is {token!r}, no Unicode text: give its bytes") from None
 
 
 def _write(path: str | os.PathLike[str], tokens: Mapping[int, bytes]) -> None:

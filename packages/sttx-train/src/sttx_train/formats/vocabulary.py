@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from sttx_core.errors import ModelError
-from sttx_core.tokenizers import ByteTokenizer, Tokenizer, TrieTokenizer, write_vocabulary
+from sttx_core.tokenizers import ByteTokenizer, Tokenizer, TrieTokenizer, create_vocab_file
 
 VOCABULARY = "vocab.txt"
 WORLD = "rwkv_vocab_v20230424.txt"
@@ -47,7 +47,7 @@ def write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     if isinstance(tokenizer, TrieTokenizer):
         tokenizer.save(path)
     else:
-        write_vocabulary((tokenizer.token_bytes(i) for i in range(1, tokenizer.vocab_size)), path)
+        create_vocab_file(map(tokenizer.token_bytes, range(1, tokenizer.vocab_size)), path, add_bytes=False)
 
 
 def _fitting(path: Path, rows: int | None) -> Tokenizer:

@@ -1,0 +1,47 @@
+"""What every tokenizer must keep, of text or of values: its size, its mark, one identity, no unknown id."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sttx_core.checks.require import require
+from sttx_core.errors import UsageError
+from sttx_core.tokenizers.protocol import EOT_ID, AnyTokenizer, Tokenizer
+
+
+def check_vocabulary(tokenizer: AnyTokenizer, twin: AnyTokenizer, *, least: int) -> None:
+    """Check what both kinds share; the twin is of the same factory, `least` the smallest vocabulary."""
+    size = tokenizer.vocab_size
+    require(
+        type(size) is int and size >= least, f"vocab_size is {size!r}: it must be a whole number from {least}"
+    )
+    require(tokenizer.eot_id == EOT_ID, f"eot_id is {tokenizer.eot_id!r}, not {EOT_ID}")
+    require(len(tokenizer.decode([EOT_ID])) == 0, "the document mark decodes to something; it must not")
+    _check_identity(tokenizer, twin)
+    for unknown in (-1, size, size + 10**6):
+        for give in _decoders(tokenizer):
+            try:
+                got = give(unknown)
+            except UsageError:
+                continue
+            raise AssertionError(f"unknown id {unknown} gave {got!r} instead of raising UsageError")
+
+
+def check_ids(tokenizer: AnyTokenizer, ids: list[int], given: object) -> None:
+    """Check that ids are a list of int, none of them the document mark or past the vocabulary."""
+    require(type(ids) is list and all(type(i) is int for i in ids), f"ids of {given!r} are no list of int")
+    require(
+        all(0 < i < tokenizer.vocab_size for i in ids), f"ids of {given!r} leave 1 to vocab_size - 1: {ids}"
+    )
+
+
+def _decoders(tokenizer: AnyTokenizer) -> list[Callable[[int], Any]]:
+    if isinstance(tokenizer, Tokenizer):
+        return [tokenizer.token_bytes, lambda token_id: tokenizer.decode_bytes([token_id])]
+    return [lambda token_id: tokenizer.decode([token_id])]
+
+
+def _check_identity(tokenizer: AnyTokenizer, twin: AnyTokenizer) -> None:
+    digest = tokenizer.sha256
+    is_hex = len(digest) == 64 and set(digest) <= set("0123456789abcdef")
+    require(is_hex, f"sha256 is {digest!r}, not 64 lower-case hexadecimal digits")
+    require(digest == twin.sha256, "two tokenizers from one factory have different sha256")
