@@ -20,6 +20,7 @@ COMMANDS = {
     "train": "Learn from a stream of traces, and keep what was learned.",
     "inspect": "Explain a run, a checkpoint or a model.",
     "merge-stats": "Show the phrases that a run has found.",
+    "plot": "Draw the curves of runs as PNG or SVG.",
     "validate-data": "Count what a source of traces holds.",
     "traces": "List the sessions of a source, or show one.",
     "pretrain": "Train a small base model from text files.",

@@ -1,0 +1,189 @@
+"""`sttx plot`: curves as a picture, their data read back from the figure and never from its pixels."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from pathlib import Path
+
+import matplotlib
+import pytest
+from matplotlib.image import imread
+
+from sttx_cli.curves import choose_panels, moving_mean, read_metrics
+from sttx_cli.plotting import draw, write
+
+LINES = [
+    {"step": step, "loss": 6.0 / step, "lr": 0.01, "tokens": 8 * step, "seconds": 0.1 * step}
+    | ({"held_out_bpb": 3.0 / step} if step % 50 == 0 else {})
+    for step in range(1, 301)
+]
+
+
+@pytest.fixture
+def metrics(tmp_path) -> Path:
+    path = tmp_path / "long.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in LINES))
+    return path
+
+
+def figure(*paths, names=(), axis="steps", smooth=None):
+    return draw(choose_panels([read_metrics(path) for path in paths], axis, names), axis, smooth=smooth)
+
+
+def drawn(axes):
+    """Return a panel's lines by their width, the wide ones being the curves."""
+    return [line for line in axes.lines if line.get_linewidth() > 1]
+
+
+def test_png_and_svg_are_pictures(sttx, metrics, tmp_path):
+    assert sttx("plot", metrics, "--out", tmp_path / "c.png").out == f"{tmp_path / 'c.png'}\n"
+    assert imread(tmp_path / "c.png").ndim == 3
+    assert sttx("plot", metrics, "--out", tmp_path / "C.SVG").code == 0
+    assert xml.parse(tmp_path / "C.SVG").getroot().tag.endswith("svg")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["C.SVG", "c.png", "long.jsonl"]
+
+
+def test_without_a_name_it_is_a_png_here(sttx, metrics, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sttx("plot", metrics).out == "curves.png\n"
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_of_training_is_drawn(sttx, finished, tmp_path):
+    """What `sttx train` writes, and of a folder."""
+    result = sttx(
+        "plot", finished, "--out", tmp_path / "c.svg", "--x", "bytes", "--y", "bpb", "--y", "replay"
+    )
+    assert (result.code, result.err) == (0, "")
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    bpb, replay = figure(finished, names=["bpb", "replay"], axis="bytes", smooth=1).axes
+    assert list(bpb.lines[2].get_xdata()) == [line["bytes"] for line in lines]
+    assert list(bpb.lines[2].get_ydata()) == [line["bpb"]["paid"] for line in lines]
+    assert [text.get_text() for text in bpb.get_legend().get_texts()] == [
+        "now",
+        "now_frozen",
+        "paid",
+        "frozen",
+    ]
+    assert list(replay.lines[0].get_ydata()) == [line["replay"] for line in lines]
+
+
+def test_the_curves_are_the_files(metrics):
+    loss, held, lr = figure(metrics, smooth=1).axes
+    (line,) = loss.lines
+    assert list(line.get_xdata()) == list(range(1, 301))
+    assert list(line.get_ydata()) == [6.0 / step for step in range(1, 301)]
+    assert list(held.lines[0].get_xdata()) == [50, 100, 150, 200, 250, 300]
+    assert held.lines[0].get_marker() == "." and line.get_marker() == ""
+    assert [axes.get_ylabel() for axes in (loss, held, lr)] == [
+        "loss (nats per token)",
+        "held out: bits per byte",
+        "learning rate",
+    ]
+    assert {axes.get_xlabel() for axes in (loss, held, lr)} == {"steps"}
+
+
+@pytest.mark.parametrize(("asked", "width"), [(None, 3), (7, 7), (10_000, 10_000)])
+def test_a_mean_lies_over_what_was_written(metrics, asked, width):
+    loss = figure(metrics, smooth=asked).axes[0]
+    written = [line["loss"] for line in LINES]
+    assert [list(line.get_ydata()) for line in loss.lines] == [written, moving_mean(written, width)]
+    assert len(drawn(loss)) == 1
+
+
+def test_two_runs_are_two_curves_and_a_legend(metrics, tmp_path):
+    other = tmp_path / "short.jsonl"
+    other.write_text("".join(json.dumps(line) + "\n" for line in LINES[:20]))
+    for axes in figure(metrics, other, axis="tokens", names=["loss", "lr"]).axes:
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["long", "short"]
+        assert len({line.get_color() for line in drawn(axes)}) == 2
+        assert list(drawn(axes)[1].get_xdata()) == [8 * step for step in range(1, 21)]
+
+
+def test_one_curve_needs_no_legend(metrics):
+    assert all(axes.get_legend() is None for axes in figure(metrics).axes)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_any_number_of_panels_finds_its_place(metrics, tmp_path, count):
+    path = tmp_path / "wide.jsonl"
+    path.write_text(json.dumps({"step": 1} | {f"c{i}": i for i in range(count)}) + "\n")
+    made = figure(path, names=[f"c{i}" for i in range(count)])
+    write(made, tmp_path / "c.svg")
+    boxes = [axes.get_position() for axes in made.axes]
+    assert len(boxes) == count
+    assert all(not a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(boxes[0].width > box.width for box in boxes[1:])
+
+
+@pytest.mark.parametrize("name", ["_run", "cost$a^$", "日本", "a--b"])
+def test_odd_names_are_drawn_as_they_are(tmp_path, name):
+    for folder in (name, "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 2, name: 3}))
+    made = figure(tmp_path / name, tmp_path / "other", names=["loss", name])
+    assert len(made.axes[0].get_legend().get_texts()) == 2
+    for kind in ("png", "svg"):
+        write(made, tmp_path / f"c.{kind}")
+    xml.parse(tmp_path / "c.svg")
+
+
+def test_the_same_figures_are_the_same_picture(sttx, metrics, tmp_path):
+    for name in ("a.png", "b.png"):
+        sttx("plot", metrics, "--out", tmp_path / name)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_matplotlibs_global_state_is_left_alone(sttx, metrics, tmp_path):
+    before = dict(matplotlib.rcParams)
+    assert sttx("plot", metrics, "--out", tmp_path / "c.png").code == 0
+    assert dict(matplotlib.rcParams) == before
+    line = ["plot", str(metrics), "--out", str(tmp_path / "d.png")]
+    code = (
+        f"import sys; from sttx_cli import run; sys.exit(run({line!r}) or 'matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+def test_without_matplotlib_one_sentence_says_what_to_install(sttx, metrics, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "sttx_cli.plotting")
+    result = sttx("plot", metrics, "--out", tmp_path / "c.png")
+    assert (result.code, result.out) == (2, "")
+    assert result.err == "sttx: drawing needs matplotlib: install it with pip install 'sttx-cli[plot]'\n"
+    assert not (tmp_path / "c.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--out", "c.jpg"], 2, "'c.jpg' must end in '.png' or '.svg'"),
+        (["--out", "no/such/c.png"], 2, "there is no folder 'no/such' for 'c.png': make it first"),
+        (
+            ["--y", "los"],
+            2,
+            "no line has a column 'los': there are step, loss, lr, tokens, seconds, held_out",
+        ),
+        (["--x", "bytes"], 2, "has no 'bytes' to draw along: give --x as one of steps, tokens, seconds"),
+        (["nowhere.jsonl"], 2, "no metrics at 'nowhere.jsonl': give the folder of a run"),
+        (["empty.jsonl"], 1, "'empty.jsonl' has no line with numbers"),
+    ],
+)
+def test_bad_input_is_one_sentence(sttx, metrics, tmp_path, monkeypatch, arguments, code, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.jsonl").write_text("")
+    result = sttx("plot", metrics, *arguments)
+    assert (result.code, result.out) == (code, "")
+    assert said in result.err and len(result.err.splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "long.jsonl"]
+
+
+def test_what_was_left_out_is_said(sttx, metrics, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"step": 1, "loss": 2}\nnonsense\n{"step": 2, "loss": 1}\n')
+    result = sttx("plot", metrics, other, "--out", tmp_path / "c.png")
+    assert result.code == 0
+    assert f"{other}: 1 lines are no JSON objects, and were left out" in result.err
+    assert f"{other}: it has no lr" in result.err and f"{other}: it has no held_out_bpb" in result.err
