@@ -162,7 +162,8 @@ def test_following_goes_on_after_the_history_and_a_session_ends(tmp_path):
 
 
 def test_a_session_ends_though_its_file_is_no_more_and_though_an_earlier_run_read_it(tmp_path):
-    said, gone = read("/p/a.jsonl", line("one", "1")), frame(b"G", 0, b"/p/a.jsonl")
+    path = str(tmp_path / "a.jsonl")
+    said, gone = read(path, line("one", "1")), frame(b"G", 0, path.encode())
     with Source([child(tmp_path, f"out({said + frame(b'I')!r})", follow=False)]) as source:
         assert len(list(source)) == 1
         cursor = source.cursor

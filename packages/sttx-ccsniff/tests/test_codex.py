@@ -317,6 +317,32 @@ def test_events_speak_where_there_are_no_items():
     assert read([META, event("user_message", message="One")])[0] == []
 
 
+def test_tokens_count_once_though_what_waits_is_read_again(tmp_path):
+    def told(total):
+        usage = {"input_tokens": total, "output_tokens": total}
+        return line("event_msg", {"type": "token_count", "info": {"total_token_usage": usage}})
+
+    words = [line("event_msg", {"type": "agent_message", "message": f"word {n}"}) for n in range(3)]
+    prompt = line("event_msg", {"type": "user_message", "message": "hi"})
+    lines = [META, line("not_invented_yet", {}), told(100), prompt, told(200)]
+    for number, word in enumerate(words):
+        lines += [word, told(300 + 100 * number)]
+    path, counted, cursor = tmp_path / "rollout-1.jsonl", Counter(), None
+    for one in lines:
+        with path.open("a") as file:
+            file.write(json.dumps(one) + "\n")
+        with open_source(path, follow=True, idle_timeout=0.2, cursor=cursor, say=print) as source:
+            list(source)
+            cursor = source.cursor
+            for tokens in source.report.usage.values():
+                counted += tokens
+    with open_source(path, cursor=cursor) as source:
+        list(source)
+        for tokens in source.report.usage.values():
+            counted += tokens
+    assert (counted["input_tokens"], counted["output_tokens"]) == (500, 500)
+
+
 def test_tokens_count_once():
     def tokens(given, cached, output, last=None):
         kinds = ("input_tokens", "cached_input_tokens", "output_tokens")

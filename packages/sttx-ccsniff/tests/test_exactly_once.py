@@ -210,6 +210,49 @@ def test_two_files_of_one_name_whose_records_have_no_uuids(tmp_path):
     assert first + sorted(rest) == ["a0", "a1", "a2", "b0", "b1", "b2"]
 
 
+def without_uuids(kind, word):
+    if kind == "pairs":
+        return {"prompt": "p", "completion": word}
+    if kind == "rows":
+        return {"sid": "s", "role": "user", "type": "text", "ts": 1, "text": word}
+    if kind == "claude":
+        return {"type": "user", "message": {"content": word}}
+    if kind == "traces":
+        return {"type": "user_message", "meta": {"session": "s"}, "text": word}
+    content = [{"type": "input_text", "text": word}]
+    return {"type": "response_item", "payload": {"type": "message", "role": "user", "content": content}}
+
+
+@pytest.mark.parametrize("change", ["grown", "renamed", "written anew"])
+@pytest.mark.parametrize("kind", ["pairs", "rows", "claude", "codex", "traces"])
+def test_what_has_no_uuid_goes_on_behind_the_last_that_was_taken(tmp_path, kind, change):
+    def write(path, *words):
+        begin = {"type": "session_meta", "payload": {"id": "s"}}
+        records = [begin] * (kind == "codex") + [without_uuids(kind, word) for word in words]
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+    def words(traces):
+        return [getattr(trace, "completion", None) or trace.text for trace in traces]
+
+    path, old = tmp_path / "a.jsonl", [f"old word {n}" for n in range(6)]
+    write(path, *old)
+    with open_source(tmp_path, redact=False) as source:
+        taken = words(itertools.islice(source, 3))
+        cursor = json.loads(json.dumps(source.cursor))
+    assert taken == old[:3]
+    expected = old[3:]
+    if change == "grown":
+        write(path, *old, "more")
+        expected = [*expected, "more"]
+    elif change == "renamed":
+        path.rename(tmp_path / "b.jsonl")
+    else:
+        expected = [f"new {n} words" for n in range(6)]
+        write(path, *expected)
+    with open_source(tmp_path, cursor=cursor, redact=False) as source:
+        assert words(source) == expected
+
+
 def told_of(path):
     with open_source(path, redact=False, say=lambda said: None) as source:
         return uuids(source)

@@ -444,6 +444,19 @@ def test_a_session_that_was_open_when_a_run_ended_ends_in_the_next(follow, line,
     assert first.source.cursor["open"] and not second.source.cursor["open"]
 
 
+def test_only_what_is_followed_ends_in_a_run_that_goes_on(line, tmp_path):
+    append(tmp_path / "once" / "a.jsonl", line("one", sessionId="a"))
+    append(tmp_path / "followed" / "z.jsonl", line("two", sessionId="z"))
+    feeds = [FolderFeed([tmp_path / "once"], "once")]
+    with Source(feeds, redact=False) as source:
+        list(source)
+        cursor = json.loads(json.dumps(source.cursor))
+    assert [meta["session"] for meta in cursor["open"]] == ["a"]
+    feeds.append(FolderFeed([tmp_path / "followed"], "followed", follow=True, ends=Ends(idle=0.0)))
+    with Source(feeds, redact=False, cursor=cursor, idle_timeout=1.0) as source:
+        assert [type(trace).__name__ for trace in source] == ["UserMessage", "SessionEnd"]
+
+
 def test_a_session_whose_file_was_deleted_ends_too(follow, line, tmp_path):
     append(tmp_path / "a.jsonl", line("one"))
     follower = follow(ends=Ends(idle=1.0))

@@ -70,7 +70,7 @@ class LiveFeed:
         """Yield what is read of each file, as it is seen."""
         if not self._folder.is_dir():
             shared.report.warn(f"{str(self._folder)!r} is not there yet: waiting for it")
-        self._ends.resume(shared.open)
+        self._ends.resume(shared.open, [self._folder])
         command = self._command or shim_command(self._folder, shared.report.warn, shared.stop)
         failures = 0
         while not shared.stop.is_set():

@@ -81,18 +81,16 @@ class Incoming:
         self._lines: Lines | None = None
         self._at = 0
         self._mid_line = False
+        self._history_read = False  # until then nobody's silence means anything
 
     def take(self, letter: bytes, offset: int, payload: bytes) -> Generator[Delivery, None, None]:
         """Take one frame."""
         match letter:
             case b"F":
                 yield from self._begin(json.loads(payload))
-            case b"D" | b"T" if self._lines is not None:
-                for delivery in self._data(self._lines, letter, offset, payload):
-                    self._ends.heard(delivery.traces, self._changed)
-                    yield delivery
-            case b"E" if self._lines is not None:
-                for delivery in self._end(self._lines):
+            case b"D" | b"T" | b"E" if (lines := self._lines) is not None:
+                told = self._end(lines) if letter == b"E" else self._data(lines, letter, offset, payload)
+                for delivery in told:
                     self._ends.heard(delivery.traces, self._changed)
                     yield delivery
             case b"G":
@@ -104,8 +102,10 @@ class Incoming:
                 said = json.loads(payload)
                 self._shared.report.damaged("unreadable file")
                 self._shared.report.warn(f"cannot read {said['path']!r}: {said['message']}")
-            case b"H":
-                yield from self._ends.deliveries(self._shared) if self._follow else ()
+            case b"I":
+                self._history_read = True
+            case b"H" if self._history_read and self._follow:
+                yield from self._ends.deliveries(self._shared)
             case _:
                 pass
 

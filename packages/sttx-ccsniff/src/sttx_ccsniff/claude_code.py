@@ -71,6 +71,7 @@ class SessionParser:
     """
 
     name = "claude-code"
+    has_uuids = True  # a uid with a colon is a number in the file, where a record has none
 
     def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
         self._origin = origin

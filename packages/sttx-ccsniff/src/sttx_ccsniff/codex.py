@@ -104,6 +104,7 @@ class RolloutParser:
         self._number = 0
         self._by_events: bool | None = None  # None: there were neither items nor two prompts yet
         self._held: tuple[Held, ...] = ()
+        self._unpaid: list[tuple[str, dict[str, int], tuple[str, str]]] = []  # told since the last state
         self._handlers: dict[str, Callable[[Record, Record], list[Trace]]] = {
             "session_meta": self._session_meta,
             "response_item": self._item,
@@ -120,6 +121,7 @@ class RolloutParser:
 
     def state(self) -> tuple[Any, ...]:
         """What must be known to go on in mid-file, as JSON can hold it; it never changes afterwards."""
+        self._pay()
         return (
             self._thread.state(),
             self._tokens.totals,
@@ -162,7 +164,14 @@ class RolloutParser:
         traces = self.feed(tail)
         if any(kind == "agent_message" for kind, *_ in self._held):
             traces += self._settle_on_events()
+        self._pay()
         return traces
+
+    def _pay(self) -> None:
+        """Count the tokens told since the last place: while events are held, all behind it is read again."""
+        for told in self._unpaid:
+            self._report.used(*told)
+        self._unpaid.clear()
 
     def _record(self, record: Any) -> list[Trace]:
         report = self._report
@@ -260,7 +269,7 @@ class RolloutParser:
         if kind == "token_count":
             used = self._tokens.grew(event.get("info"), inherits=self._thread.inherits)
             if used and not self._thread.is_copying(self._ordinal):
-                self._report.used(self._model, used, self._thread.voice)
+                self._unpaid.append((self._model, used, self._thread.voice))
         elif kind == "context_compacted":
             self._cut()
         elif kind == "thread_rolled_back":

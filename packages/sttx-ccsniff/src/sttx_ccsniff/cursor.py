@@ -18,7 +18,8 @@ from sttx_core.traces import Meta, SessionEnd, Trace
 VERSION = 2
 """Of a cursor's form."""
 
-_MOST_OPEN = 1000  # documents whose end is still to be told; those heard longest ago are forgotten
+MOST_OPEN = 100_000
+"""Documents whose end is still to be told; of more, those heard longest ago get none."""
 
 Place = Any
 """Where a feed stands in an origin, JSON-able; its own affair."""
@@ -94,7 +95,7 @@ class Ledger:
         self._open.pop(document, None)
         if not isinstance(trace, SessionEnd):
             self._open[document] = trace.meta
-            if len(self._open) > _MOST_OPEN:
+            if len(self._open) > MOST_OPEN:
                 del self._open[next(iter(self._open))]
 
     def advance(self, advance: Advance) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sttx_ccsniff.cursor import MOST_OPEN
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_core.traces import Meta, SessionEnd, Trace
 
@@ -37,9 +38,12 @@ class Ends:
         self._gone: set[str] = set()
         self._looked = -_LOOK_SECONDS
 
-    def resume(self, last_words: Iterable[Meta]) -> None:
-        """Take up the documents that were open when an earlier run ended, heard when last written to."""
+    def resume(self, last_words: Iterable[Meta], roots: Iterable[Path]) -> None:
+        """Take up the documents under some folders that were open when an earlier run ended."""
+        folders = list(roots)
         for meta in last_words:
+            if not any(Path(meta.origin.partition("#")[0]).is_relative_to(folder) for folder in folders):
+                continue
             heard = max(meta.time, _written(meta.origin)) or time.time()
             self._open[SessionEnd(meta=meta).document] = (meta, heard)
 
@@ -53,6 +57,8 @@ class Ends:
         for trace in traces:
             self._open.pop(trace.document, None)
             self._open[trace.document] = (trace.meta, when)
+            if len(self._open) > MOST_OPEN:
+                del self._open[next(iter(self._open))]
 
     def ended(self, now: float | None = None) -> list[SessionEnd]:
         """Return the documents that have ended since the last time."""

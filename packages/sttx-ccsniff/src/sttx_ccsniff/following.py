@@ -99,7 +99,7 @@ class FolderFeed:
         if not self._follow:
             yield from self._history(shared)
             return
-        self._ends.resume(shared.open)
+        self._ends.resume(shared.open, self._roots)
         changes = Changes(self._roots, shared.stop, shared.report.warn, polling=self._polling)
         try:
             while not shared.stop.is_set():

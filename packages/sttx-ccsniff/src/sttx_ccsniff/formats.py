@@ -118,6 +118,11 @@ class AutoParser:
         """
         return self._parser is not None and not getattr(self._parser, "undecided", False)
 
+    @property
+    def has_uuids(self) -> bool:
+        """Whether the parser says that its records have uuids, of which it lets each through once."""
+        return getattr(self._parser, "has_uuids", False)
+
     def state(self) -> Any:
         """Return what must be known to go on after the last line; only once it is settled."""
         assert self._parser is not None

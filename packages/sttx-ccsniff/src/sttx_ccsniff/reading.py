@@ -107,7 +107,7 @@ class Lines:
             self._mark(line)
             if line:
                 found += self._parser.feed(line)
-                if found and (len(found) >= _TOGETHER or self._offset - self._told >= _TOGETHER_BYTES):
+                if found and self._is_enough(found):
                     yield self._delivery(found)
                     found = []
         while before >= 0:
@@ -115,6 +115,16 @@ class Lines:
             before, gap = next(dropped, (-1, 0))
         if found:
             yield self._delivery(found)
+
+    def _is_enough(self, found: list[Trace]) -> bool:
+        """Whether traces must not wait for more to come with them.
+
+        Of a delivery that was taken in part the rest is known by its uids, whatever became of the file. Where
+        they do not tell, a record comes alone.
+        """
+        if not self._parser.has_uuids or any(":" in trace.meta.uid for trace in found):
+            return True
+        return len(found) >= _TOGETHER or self._offset - self._told >= _TOGETHER_BYTES
 
     def finish(self, *, final: bool) -> Generator[Delivery, None, None]:
         """Take the end of what there is: for good, or until it grows."""

@@ -44,7 +44,6 @@ class UsageCounter:
         self._report = report
         self._seen = seen
         self.counted: tuple[Counted, ...] = ()
-        self._latest: tuple[Any, Any] = (None, None)
 
     def count(self, message: dict[str, Any], record: Any = None, voice: Voice = _nobody) -> None:
         """Take in what one line of a message says; a message that another file had is not counted again.
@@ -55,15 +54,12 @@ class UsageCounter:
             voice: Says of the record, where it is counted, which session and sub-agent it is of.
         """
         usage, model, name = message.get("usage"), message.get("model"), message.get("id")
-        if name and (name, usage) == self._latest:
-            return  # most lines repeat what the line before said
         if not isinstance(usage, dict) or not isinstance(model, str) or model == "<synthetic>":
             return
         tokens = tuple([_tokens(usage.get(kind)) for kind in KINDS])
         if not isinstance(name, str) or not name:
             self._report.used(model, _named(tokens), voice(record))
             return
-        self._latest = (name, usage)
         for at, (known, before) in enumerate(self.counted):
             if known == name:
                 if tokens != before:
