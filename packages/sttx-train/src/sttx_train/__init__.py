@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sttx_train.checkpoint import Checkpoint as Checkpoint
     from sttx_train.checkpoint import CheckpointStore as CheckpointStore
     from sttx_train.formats import LoadedModel, load_model, load_state, save_model, save_state
+    from sttx_train.huggingface_tokenizer import HuggingFaceTokenizer, load_tokenizer
     from sttx_train.online import LearnerConfig, OnlineLearner, Score, StepReport, Window
     from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
     from sttx_train.stream import Progress, StreamConfig, StreamTrainer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Checkpoint",
     "CheckpointStore",
+    "HuggingFaceTokenizer",
     "LearnerConfig",
     "LoadedModel",
     "OnlineLearner",
@@ -37,6 +39,7 @@ __all__ = [
     "initialize",
     "load_model",
     "load_state",
+    "load_tokenizer",
     "save_model",
     "save_state",
 ]
@@ -44,6 +47,7 @@ __all__ = [
 _ROOMS = {
     "checkpoint": ("Checkpoint", "CheckpointStore"),
     "formats": ("LoadedModel", "load_model", "load_state", "save_model", "save_state"),
+    "huggingface_tokenizer": ("HuggingFaceTokenizer", "load_tokenizer"),
     "online": ("LearnerConfig", "OnlineLearner", "Score", "StepReport", "Window"),
     "rwkv7": ("RWKV7", "RWKV7Config", "RecurrentState", "initialize"),
     "stream": ("Progress", "StreamConfig", "StreamTrainer"),

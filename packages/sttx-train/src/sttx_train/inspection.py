@@ -63,7 +63,7 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
 def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     """Load a model and tell its sizes, files and vocabulary."""
     loaded = load_model(spec)
-    sizes, tokenizer = loaded.model.config, loaded.tokenizer
+    sizes, tokenizer = loaded.model.config, loaded.vocabulary
     return {
         "kind": "model",
         "architecture": "RWKV-7 (x070)",

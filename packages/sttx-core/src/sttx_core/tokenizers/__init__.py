@@ -22,7 +22,7 @@ __all__ = [
     "require_text",
 ]
 
-_KNOWN = "'bytes', 'integer:MAX', 'angle', 'trie:FILE' or the path of an RWKV vocabulary file"
+_KNOWN = "'bytes', 'integer:MAX', 'angle', 'trie:FILE', 'hf:FILE' or the path of an RWKV vocabulary file"
 
 
 def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:

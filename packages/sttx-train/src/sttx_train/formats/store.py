@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sttx_core.errors import ModelError, UsageError
-from sttx_core.tokenizers import Tokenizer
+from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.detect import detect_config, detect_naming, require_x070
@@ -28,7 +28,7 @@ from sttx_train.formats.tensorfiles import (
     read_tensors,
     write_tensors,
 )
-from sttx_train.formats.vocabulary import VOCABULARY, tokenizer_for, write_tokenizer
+from sttx_train.formats.vocabulary import FILES, tokenizer_files, tokenizer_for
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 from sttx_train.wkv import Backend, Choice, choose_backend
 
@@ -37,7 +37,7 @@ Format = Literal["sttx", "huggingface", "blinkdl"]
 EMBEDDED = "goose-mini"
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / "models" / EMBEDDED
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FOLDER_FILES = frozenset({"config.json", SINGLE, VOCABULARY})
+_FOLDER_FILES = FILES | {"config.json", SINGLE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +61,23 @@ class LoadedModel:
     kernel: Choice
 
     @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The vocabulary that came with it, loaded when first asked for.
+    def vocabulary(self) -> AnyTokenizer:
+        """The tokenizer that came with it, of text or of values, loaded when first asked for.
 
         Raises:
             ModelError: none came with it, or it does not fit; says which file to put where.
         """
         return tokenizer_for(self.path, rows=self.model.config.vocab_size)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that came with it, for whatever needs text.
+
+        Raises:
+            ModelError: none came with it, or it does not fit; says which file to put where.
+            UsageError: it is one of values.
+        """
+        return require_text(self.vocabulary, f"model {self.id!r}")
 
 
 class _Weights(NamedTuple):
@@ -129,7 +139,7 @@ def save_model(
     path: str | os.PathLike[str],
     *,
     format: Format = "sttx",
-    tokenizer: Tokenizer | None = None,
+    tokenizer: AnyTokenizer | None = None,
     dtype: torch.dtype | None = None,
 ) -> None:
     """Write a model, whole or not at all.
@@ -139,11 +149,14 @@ def save_model(
         path: a folder for ``sttx`` and ``huggingface`` (an older model folder there is replaced), a file for
             ``blinkdl``.
         format: what to write.
-        tokenizer: written as ``vocab.txt`` in the folder, or as ``NAME.vocab.txt`` beside the file.
+        tokenizer: of text or of values. Written as ``vocab.txt``, or as ``tokenizer.sttx.json``, beside it
+            Hugging Face's ``tokenizer.json``, whose ids are one less than the model's; ``NAME.`` leads these
+            names where the model is a file.
         dtype: number type on disk, by default the model's.
 
     Raises:
-        UsageError: unknown format, something else is at ``path``, or the format cannot hold this model.
+        UsageError: unknown format, something else is at ``path``, the format cannot hold this model, or the
+            tokenizer is one of values that cannot be kept.
     """
     path = Path(path)
     tensors = {
@@ -162,7 +175,7 @@ def save_model(
 
 
 def _save_blinkdl(
-    config: RWKV7Config, tensors: Mapping[str, Tensor], path: Path, tokenizer: Tokenizer | None
+    config: RWKV7Config, tensors: Mapping[str, Tensor], path: Path, tokenizer: AnyTokenizer | None
 ) -> None:
     if config.layer_norm_eps != 1e-5:
         raise UsageError(
@@ -170,20 +183,26 @@ def _save_blinkdl(
         )
     if path.is_dir():
         raise UsageError(f"{str(path)!r} is a folder, but 'blinkdl' is a file: give a name ending in '.pth'")
+    own = f"{path.stem}."
+    files = tokenizer_files(tokenizer, own) if tokenizer is not None else {}
     blinkdl.write_pth(blinkdl.published(tensors), path)
-    if tokenizer is not None:
-        with replacing_file(path.with_name(f"{path.stem}.{VOCABULARY}")) as aside:
-            write_tokenizer(tokenizer, aside)
+    for name, write in files.items():
+        with replacing_file(path.with_name(name)) as aside:
+            write(aside)
+    if files:  # what an older model under this name had would be read in its place
+        for name in {own + name for name in FILES} - files.keys():
+            path.with_name(name).unlink(missing_ok=True)
 
 
 def _save_folder(
-    path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: Tokenizer | None
+    path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: AnyTokenizer | None
 ) -> None:
+    files = tokenizer_files(tokenizer) if tokenizer is not None else {}
     with replacing_folder(path, ours=_FOLDER_FILES) as folder:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         write_tensors(tensors, folder / SINGLE, {"format": "pt"})
-        if tokenizer is not None:
-            write_tokenizer(tokenizer, folder / VOCABULARY)
+        for name, write in files.items():
+            write(folder / name)
 
 
 def _resolve(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:

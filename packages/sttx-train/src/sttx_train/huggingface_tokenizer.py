@@ -1,0 +1,256 @@
+"""Text through a Hugging Face `tokenizer.json`, exact for any bytes; and every tokenizer by its name.
+
+A file is taken only if it can give back every byte string: byte-pair encoding over all 256 bytes (byte-level,
+as GPT-2's, or with byte fallback), with nothing before it that changes, adds or leaves out a character. The
+library cuts text into ids; what an id stands for is read from the vocabulary itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as Backend
+
+import sttx_core.tokenizers
+from sttx_core.errors import DataError, UsageError
+from sttx_core.text import encodable
+from sttx_core.tokenizers import AnyTokenizer
+from sttx_core.tokenizers.protocol import EOT_ID, vocabulary_sha256
+
+_BYTES = range(256)
+_RUNS = re.compile("[\udc80-\udcff]+|[^\udc80-\udcff]+")
+"""What decodes to text, and what does not: bytes that are no UTF-8 decode to these surrogates."""
+_KEEPING = frozenset({"ByteLevel", "Digits", "FixedLength", "Punctuation", "Split", "UnicodeScripts"})
+"""Pre-tokenizers that only cut, unless told to remove what they cut at."""
+
+
+def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
+    """Give the tokenizer that a spec names: all of `sttx_core.load_tokenizer`, and `hf:FILE`.
+
+    Args:
+        spec: `bytes`, `integer:MAX`, `angle`, `trie:FILE`, `hf:FILE` (Hugging Face's `tokenizer.json`), or
+            the path of an RWKV vocabulary file.
+
+    Raises:
+        UsageError: it names nothing.
+        DataError: the file is damaged, or a tokenizer that cannot give back every byte string.
+    """
+    if not (isinstance(spec, str) and spec.startswith("hf:")):
+        return sttx_core.tokenizers.load_tokenizer(spec)
+    path = Path(spec.removeprefix("hf:"))
+    if not path.is_file():
+        raise UsageError(f"{str(path)!r} is no file: give the path of a tokenizer.json after 'hf:'")
+    return HuggingFaceTokenizer(path)
+
+
+class HuggingFaceTokenizer:
+    """The vocabulary of a `tokenizer.json`: its id i is id i + 1 here, and 0 is the document mark.
+
+    Special tokens in a text are plain text, none are added, and nothing is cut off or padded. Bytes that are
+    no UTF-8 become the tokens of single bytes, one each; the text between them is cut by itself.
+
+    Raises:
+        DataError: the file is no tokenizer, or one that cannot give back every byte string; says why.
+    """
+
+    eot_id: int = EOT_ID
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self._backend = _read(Path(path))
+        told = json.loads(self._backend.to_str())
+        try:
+            tokens = _token_bytes(told)
+            singles = _single_bytes(told, tokens)
+        except ValueError as error:
+            raise DataError(
+                f"tokenizer {str(path)!r} cannot give back every byte string: {error}; give another one"
+            ) from None
+        self._tokens = {EOT_ID: b""} | {token_id + 1: token for token_id, token in tokens.items()}
+        self._singles = [token_id + 1 for token_id in singles]
+        self._vocab_size = max(self._tokens) + 1
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self._backend.encode_special_tokens = True  # the library forgets it in a copy
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id, which is one more than the file's largest."""
+        return self._vocab_size
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the vocabulary: the same for the same ids and bytes, however the file was written."""
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
+        return vocabulary_sha256(self._tokens)
+
+    def encode(self, text: str) -> list[int]:
+        """Encode the UTF-8 of a text; a lone surrogate counts as U+FFFD."""
+        return self.encode_bytes(encodable(text).encode())
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Encode any bytes."""
+        ids: list[int] = []
+        for run in _RUNS.findall(data.decode("utf-8", "surrogateescape")):
+            if "\udc80" <= run[0] <= "\udcff":
+                ids += [self._singles[ord(char) - 0xDC00] for char in run]
+            else:
+                ids += [token_id + 1 for token_id in self._backend.encode(run, add_special_tokens=False).ids]
+        assert self.decode_bytes(ids) == data, "a tokenizer.json was taken that loses bytes"
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Decode to text; bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Decode to the exact bytes; a special token's are those of its name."""
+        try:
+            return b"".join(map(self._tokens.__getitem__, ids))
+        except KeyError as error:
+            raise UsageError(
+                f"id {error.args[0]!r} is not in the vocabulary, whose largest id is {self._vocab_size - 1}"
+            ) from None
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """Give the bytes that one id stands for; the document mark has none."""
+        return self.decode_bytes((token_id,))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a `tokenizer.json` that gives this tokenizer again; its ids are the file's, from 0."""
+        Path(path).write_text(self._backend.to_str(), encoding="utf-8")
+
+
+def byte_alphabet() -> dict[str, int]:
+    """Return the byte that each character of the byte-level alphabet stands for.
+
+    As GPT-2 has it: printable characters of Latin-1 stand for themselves, the other bytes are shown, in their
+    order, as the characters from U+0100.
+
+    >>> byte_alphabet()["A"], byte_alphabet()["Ġ"]
+    (65, 32)
+    """
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in _BYTES if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
+
+
+def _read(path: Path) -> Backend:
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise DataError(f"cannot read the tokenizer {str(path)!r}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{str(path)!r} is no tokenizer.json: it is not UTF-8 ({error.reason})") from error
+    try:
+        backend = Backend.from_str(text)
+    except Exception as error:  # the library raises nothing narrower
+        reason = str(error).split("\n")[0]
+        raise DataError(f"{str(path)!r} is no tokenizer.json of Hugging Face's: {reason}") from error
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    return backend
+
+
+def _token_bytes(told: Mapping[str, Any]) -> dict[int, bytes]:
+    """Give each id's bytes; a `ValueError` says what would be lost."""
+    _refuse_changes(told)
+    vocabulary: dict[str, int] = told["model"]["vocab"]
+    spelt = _spelt_in_bytes if _is_byte_level(told) else _spelt_in_text
+    alphabet = byte_alphabet()
+    tokens = {token_id: spelt(name, alphabet) for name, token_id in vocabulary.items()}
+    for added in told["added_tokens"]:
+        name, token_id = added["content"], added["id"]
+        if not added["special"] and (added["lstrip"] or added["rstrip"]):
+            raise ValueError(f"its token {name!r} swallows the spaces beside it")
+        if tokens.get(token_id, name.encode()) != name.encode():
+            raise ValueError(f"its token {name!r} stands for {tokens[token_id]!r} as well")
+        tokens[token_id] = name.encode()
+    return tokens
+
+
+def _refuse_changes(told: Mapping[str, Any]) -> None:
+    """Refuse whatever changes a text before or while it is cut."""
+    model = told["model"]
+    if told["normalizer"] is not None:
+        raise ValueError(f"its normaliser ({told['normalizer']['type']}) changes the text")
+    for step in _pre_tokenizers(told):
+        if step.get("add_prefix_space"):
+            raise ValueError("it puts a space before the text (add_prefix_space)")
+        if step["type"] not in _KEEPING or step.get("behavior") == "Removed":
+            raise ValueError(f"its pre-tokenizer ({step['type']}) does not keep every character")
+    if model["type"] != "BPE":
+        raise ValueError(f"its model is {model['type']}, and only BPE is known to keep all bytes")
+    if model["dropout"]:
+        raise ValueError("it leaves out merges at random (dropout)")
+    for mark in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model[mark]:
+            raise ValueError(f"it writes {model[mark]!r} into its tokens ({mark})")
+
+
+def _pre_tokenizers(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Give the steps before the model, one after another."""
+    waiting = [told["pre_tokenizer"]] if told["pre_tokenizer"] is not None else []
+    while waiting:
+        step = waiting.pop(0)
+        if step["type"] == "Sequence":
+            waiting = [*step["pretokenizers"], *waiting]
+        else:
+            yield step
+
+
+def _is_byte_level(told: Mapping[str, Any]) -> bool:
+    times = sum(step["type"] == "ByteLevel" for step in _pre_tokenizers(told))
+    if times > 1:
+        raise ValueError("it spells bytes as characters twice (ByteLevel)")
+    if not times and not told["model"]["byte_fallback"]:
+        raise ValueError("it has neither a byte-level alphabet nor a byte fallback")
+    return times == 1
+
+
+def _spelt_in_bytes(name: str, alphabet: Mapping[str, int]) -> bytes:
+    """Give what a token of a byte-level vocabulary stands for; one outside the alphabet is never met."""
+    return bytes(alphabet[char] for char in name) if all(char in alphabet for char in name) else name.encode()
+
+
+def _spelt_in_text(name: str, _: Mapping[str, int]) -> bytes:
+    """Give what a token of a vocabulary with byte fallback stands for."""
+    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", name)
+    return bytes([int(byte[1], 16)]) if byte else name.encode()
+
+
+def _single_bytes(told: Mapping[str, Any], tokens: Mapping[int, bytes]) -> list[int]:
+    """Give the file's id of each byte's own token, in the order of the bytes."""
+    vocabulary: dict[str, int] = told["model"]["vocab"]
+    if _is_byte_level(told):
+        names = {byte: char for char, byte in byte_alphabet().items()}
+    else:
+        names = {byte: f"<0x{byte:02X}>" for byte in _BYTES}
+        _refuse_spelt_fallback(told["model"], set(names.values()))
+    missing = [byte for byte in _BYTES if names[byte] not in vocabulary]
+    if missing:
+        raise ValueError(
+            f"it has no token for {len(missing)} of the 256 bytes (0x{missing[0]:02x} is the first)"
+        )
+    singles = [vocabulary[names[byte]] for byte in _BYTES]
+    assert all(tokens[token_id] == bytes([byte]) for byte, token_id in enumerate(singles))
+    return singles
+
+
+def _refuse_spelt_fallback(model: Mapping[str, Any], names: set[str]) -> None:
+    """Refuse merges that make of a text like `<0x0A>` the token of that byte, or join such tokens."""
+    whole = model["ignore_merges"] or any(
+        left in names or right in names or left + right in names for left, right in model["merges"]
+    )
+    if whole:
+        raise ValueError("it can take the text '<0x0A>' for the byte of that name")

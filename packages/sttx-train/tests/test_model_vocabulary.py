@@ -1,0 +1,137 @@
+"""The vocabularies of a model on disk that are no RWKV vocabulary file: numbers, and Hugging Face's."""
+
+import json
+
+import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import models, pre_tokenizers, trainers
+
+from sttx_core.errors import DataError, ModelError, UsageError
+from sttx_core.tokenizers import AngleTokenizer, ByteTokenizer, IntegerTokenizer, load_tokenizer
+from sttx_train.formats import load_model, save_model, tokenizer_for
+from sttx_train.huggingface_tokenizer import HuggingFaceTokenizer
+from sttx_train.inspection import inspect_model
+
+FORMATS = ["sttx", "huggingface", "blinkdl"]
+ROWS = 370
+
+
+@pytest.fixture(scope="module")
+def hugging_face(tmp_path_factory) -> HuggingFaceTokenizer:
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator(["the cat returns the hat"] * 9, trainer)
+    path = tmp_path_factory.mktemp("hf") / "t.json"
+    backend.save(str(path))
+    return HuggingFaceTokenizer(path)
+
+
+@pytest.fixture(params=["integer", "angle", "hf", "bytes"])
+def tokenizer(request, hugging_face):
+    return {
+        "integer": IntegerTokenizer(96),
+        "angle": AngleTokenizer(),
+        "hf": hugging_face,
+        "bytes": ByteTokenizer(),
+    }[request.param]
+
+
+@pytest.fixture
+def model(make_model):
+    return make_model(vocab_size=ROWS)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_kind_comes_back_with_the_model(model, tmp_path, tokenizer, format):
+    save_model(model, tmp_path / "m.pth", format=format, tokenizer=tokenizer)
+    loaded = load_model(tmp_path / "m.pth")
+    assert type(loaded.vocabulary) is type(tokenizer)
+    assert loaded.vocabulary.sha256 == tokenizer.sha256
+    assert inspect_model(tmp_path / "m.pth")["vocabulary"]["entries"] == tokenizer.vocab_size
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_newer_vocabulary_takes_the_place_of_an_older(model, tmp_path, hugging_face, format):
+    for tokenizer in (ByteTokenizer(), hugging_face, IntegerTokenizer(9), ByteTokenizer()):
+        save_model(model, tmp_path / "m.pth", format=format, tokenizer=tokenizer)
+        assert load_model(tmp_path / "m.pth").vocabulary.sha256 == tokenizer.sha256
+
+
+def test_what_needs_text_gets_text_or_one_sentence(model, tmp_path, hugging_face):
+    save_model(model, tmp_path / "text", tokenizer=hugging_face)
+    assert load_model(tmp_path / "text").tokenizer.encode("the") == hugging_face.encode("the")
+    save_model(model, tmp_path / "numbers", tokenizer=IntegerTokenizer(96))
+    with pytest.raises(UsageError, match=r"'numbers' reads numbers \(integer:96\), and this needs text"):
+        _ = load_model(tmp_path / "numbers").tokenizer
+
+
+def test_a_model_may_be_moved_with_its_files(model, tmp_path, hugging_face):
+    save_model(model, tmp_path / "m.pth", format="blinkdl", tokenizer=hugging_face)
+    for path in tmp_path.glob("m.*"):
+        path.rename(tmp_path / f"other{path.name.removeprefix('m')}")
+    assert load_model(tmp_path / "other.pth").vocabulary.sha256 == hugging_face.sha256
+
+
+def test_a_tokenizer_json_that_nothing_names_is_no_vocabulary(tmp_path, hugging_face):
+    hugging_face.save(tmp_path / "tokenizer.json")
+    with pytest.raises(ModelError, match="without a vocabulary"):
+        tokenizer_for(tmp_path)
+
+
+def test_one_that_is_too_large_is_refused(model, tmp_path):
+    save_model(model, tmp_path / "m", tokenizer=IntegerTokenizer(ROWS - 1))
+    with pytest.raises(ModelError, match=f"go up to {ROWS}, but the model has {ROWS} rows"):
+        _ = load_model(tmp_path / "m").vocabulary
+
+
+class Odd(IntegerTokenizer):
+    def encode(self, values):
+        return super().encode(2 * value + 1 for value in values)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_values_of_an_unknown_kind_are_refused_before_anything_is_written(model, tmp_path, format):
+    with pytest.raises(UsageError, match="tokenizer 'Odd' cannot be kept with a model"):
+        save_model(model, tmp_path / "m.pth", format=format, tokenizer=Odd(9))
+    assert list(tmp_path.iterdir()) == []
+
+
+def naming(tokenizer, sha256=None):
+    return json.dumps({"tokenizer": tokenizer, "sha256": sha256 or "0" * 64})
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "complaint"),
+    [
+        ("{", DataError, "is damaged: "),
+        ("[]", DataError, "names no tokenizer: save"),
+        ('{"tokenizer": "angle"}', DataError, "names no tokenizer: save"),
+        (naming("integer:x"), DataError, "is damaged: 'integer:x' does not say the largest value"),
+        (naming("trie:../secret.txt"), DataError, "names 'trie:../secret.txt', no tokenizer that is kept so"),
+        (naming("hf"), DataError, "cannot read the tokenizer '.*/tokenizer.json'"),
+        (naming("integer:96"), ModelError, "names 'integer:96', which is not what was saved with the model"),
+    ],
+)
+def test_a_damaged_name_is_refused(tmp_path, content, error, complaint):
+    (tmp_path / "tokenizer.sttx.json").write_text(content)
+    with pytest.raises(error, match=complaint):
+        tokenizer_for(tmp_path)
+
+
+def test_a_tokenizer_json_of_another_vocabulary_is_refused(model, tmp_path, hugging_face):
+    save_model(model, tmp_path / "m", tokenizer=hugging_face)
+    told = json.loads((tmp_path / "m" / "tokenizer.json").read_text())
+    told["added_tokens"].append(
+        {"id": 300, "content": "<new>", "special": True, "normalized": False}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
+    )
+    (tmp_path / "m" / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="names 'hf', which is not what was saved"):
+        _ = load_model(tmp_path / "m").vocabulary
+
+
+def test_the_kept_name_is_the_one_that_loads():
+    for tokenizer in (IntegerTokenizer(70_000), AngleTokenizer()):
+        assert load_tokenizer(tokenizer.spec).sha256 == tokenizer.sha256
