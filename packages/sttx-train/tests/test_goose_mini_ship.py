@@ -12,7 +12,7 @@ import torch
 from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
 from sttx_train.formats import load_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
-from sttx_train.pretrain.data import encode_documents
+from sttx_train.pretrain.encoding import encode_documents
 
 SHIP = Path(__file__).parents[1] / "recipes" / "goose_mini" / "ship.py"
 HELD_OUT = {

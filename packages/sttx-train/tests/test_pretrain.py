@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from sttx_core.errors import CheckpointError, DataError, UsageError
-from sttx_core.tokenizers import ByteTokenizer
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
-from sttx_train.pretrain.data import PackedStreams, encode_documents, iter_documents
+from sttx_train.pretrain.data import PackedStreams, iter_documents
 from sttx_train.pretrain.trainer import drop_metrics_after, make_optimizer, write_metrics
 from sttx_train.rwkv7 import RWKV7, initialize
 
@@ -98,18 +97,6 @@ class TestData:
         (tmp_path / "long.txt").write_text("four")
         with pytest.raises(DataError, match="split it into documents"):
             list(iter_documents([tmp_path]))
-
-    def test_every_document_is_led_by_the_end_of_text(self):
-        packed = encode_documents(["ab", "", "c"], ByteTokenizer())
-        assert packed.tolist() == [0, 98, 99, 0, 100] and packed.dtype == np.uint16
-        assert len(encode_documents([], ByteTokenizer())) == 0
-
-    def test_a_vocabulary_beyond_16_bits_is_refused(self):
-        class Wide(ByteTokenizer):
-            vocab_size = 65537
-
-        with pytest.raises(UsageError, match="65537 entries"):
-            encode_documents(["a"], Wide())
 
     @pytest.mark.parametrize(
         ("length", "batch", "context"), [(101, 4, 5), (100, 3, 7), (17, 1, 16), (64, 2, 8)]

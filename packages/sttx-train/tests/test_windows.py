@@ -11,7 +11,8 @@ from sttx_core.errors import UsageError
 from sttx_core.render import render
 from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, create_vocab_file
 from sttx_core.traces import Meta, Other, Pair, SessionEnd, UserMessage
-from sttx_train.windows import TraceWindows, token_byte_lengths
+from sttx_train.byte_lengths import token_byte_lengths
+from sttx_train.windows import TraceWindows
 
 BASE = ByteTokenizer()
 LED = len("User: \n\n")  # what rendering adds to a message

@@ -19,7 +19,7 @@ import torch
 from sttx_core.tokenizers import TrieTokenizer
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import load_model, save_model
-from sttx_train.pretrain.data import encode_documents
+from sttx_train.pretrain.encoding import encode_documents
 from sttx_train.pretrain.trainer import PretrainConfig, held_out_bits
 from sttx_train.rwkv7 import RWKV7
 

@@ -9,12 +9,11 @@ from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from sttx_core.errors import UsageError
 from sttx_core.render import render_parts
 from sttx_core.tokenizers import Tokenizer
 from sttx_core.traces import SessionEnd, Trace
+from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.online.learner import Window
 
 
@@ -101,15 +100,3 @@ class TraceWindows:
             (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid), ended))
             for name, ids, paid, ended in state["buffers"]
         )
-
-
-def token_byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
-    """Return ``[vocab_size]`` the bytes that each token stands for; 0 for the end of text and unused ids."""
-    return np.array([len(_bytes_or_empty(tokenizer, token)) for token in range(tokenizer.vocab_size)])
-
-
-def _bytes_or_empty(tokenizer: Tokenizer, token: int) -> bytes:
-    try:
-        return tokenizer.token_bytes(token)
-    except UsageError:  # ids that the vocabulary leaves unused
-        return b""

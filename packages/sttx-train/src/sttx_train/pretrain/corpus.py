@@ -13,8 +13,9 @@ import numpy as np
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import Tokenizer
-from sttx_train.pretrain.data import encode_documents, iter_documents
-from sttx_train.windows import token_byte_lengths
+from sttx_train.byte_lengths import token_byte_lengths
+from sttx_train.pretrain.data import iter_documents
+from sttx_train.pretrain.encoding import encode_documents
 
 PACKED = ".bin"
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sttx_core.errors import DataError, UsageError
-from sttx_core.tokenizers import Tokenizer
+from sttx_core.errors import DataError
 
 TEXT_LIMIT = 64 << 20  # larger files are not one document; they are refused rather than read into memory
 
@@ -49,20 +48,6 @@ def _text(file: Path) -> str | None:
         return None if b"\0" in data else data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         return None
-
-
-def encode_documents(documents: Iterable[str], tokenizer: Tokenizer) -> np.ndarray:
-    """Return all documents as one uint16 array, each led by the end-of-text id.
-
-    Raises:
-        UsageError: the vocabulary does not fit 16 bits.
-    """
-    if tokenizer.vocab_size > 1 << 16:
-        raise UsageError(f"a packed file holds 16-bit ids, the vocabulary has {tokenizer.vocab_size} entries")
-    pieces = [
-        np.array([tokenizer.eot_id, *tokenizer.encode(text)], dtype=np.uint16) for text in documents if text
-    ]
-    return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.uint16)
 
 
 class PackedStreams:

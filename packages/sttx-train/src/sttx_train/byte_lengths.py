@@ -1,0 +1,20 @@
+"""How many bytes each id of a vocabulary stands for: what turns bits per token into bits per byte."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sttx_core.errors import UsageError
+from sttx_core.tokenizers import Tokenizer
+
+
+def token_byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
+    """Return ``[vocab_size]`` the bytes that each token stands for; 0 for the end of text and unused ids."""
+    return np.array([len(_bytes_or_empty(tokenizer, token)) for token in range(tokenizer.vocab_size)])
+
+
+def _bytes_or_empty(tokenizer: Tokenizer, token: int) -> bytes:
+    try:
+        return tokenizer.token_bytes(token)
+    except UsageError:  # ids that the vocabulary leaves unused
+        return b""

@@ -1,0 +1,108 @@
+"""Arrays of whole numbers, in memory or mapped from ``.npy`` files: each row a document. Knows no text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.tokenizers import AnyTokenizer, Tokenizer, ValueTokenizer
+from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.pretrain.scanning import extremes, pieces
+
+_TYPES = "save it with an integer dtype, such as int64, if its values are whole numbers"
+
+
+class ArrayDocuments:
+    """Documents that are the rows of an array: read, and encoded, a piece at a time.
+
+    Every value is looked at once when this is made, so that none is found wanting in the middle of a run.
+
+    Args:
+        array: integers ``[sequences, length]``; one row may be given as ``[length]``.
+        tokenizer: of values.
+        name: what error messages call the array.
+
+    Raises:
+        DataError: it is empty, holds no integers, or has another shape.
+        UsageError: the tokenizer is one of text, or does not hold a value.
+
+    >>> from sttx_core.tokenizers import IntegerTokenizer
+    >>> documents = ArrayDocuments(np.array([[3, 1], [4, 1]]), IntegerTokenizer(9))
+    >>> documents.lengths.tolist(), documents.read(1, 0, 3).tolist()
+    ([3, 3], [0, 5, 2])
+    """
+
+    def __init__(self, array: np.ndarray, tokenizer: AnyTokenizer, name: str = "the array") -> None:
+        self._rows = require_rows(array, name)
+        self._tokenizer = require_values(tokenizer, name)
+        _require_range(self._rows, self._tokenizer, name)
+        self.lengths = np.full(len(self._rows), self._rows.shape[1] + 1, np.int64)
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        ids = self._tokenizer.encode_array(self._rows[document, max(start - 1, 0) : max(stop - 1, 0)])
+        return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+
+
+def map_array(path: Path) -> np.ndarray:
+    """Map a ``.npy`` file. Nothing is unpickled.
+
+    Raises:
+        DataError: it is damaged, or holds Python objects.
+    """
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if "object" in str(error):
+            raise DataError(
+                f"{str(path)!r} holds Python objects, which are not unpickled: {_TYPES}"
+            ) from error
+        raise DataError(f"{str(path)!r} is damaged, or no .npy file ({error}): write it again") from error
+
+
+def open_array(
+    path: Path, tokenizer: AnyTokenizer, say: Callable[[str], None] | None = None
+) -> ArrayDocuments:
+    """Map a ``.npy`` file as documents; ``say`` is told where a single row is taken for one document."""
+    array = map_array(path)
+    documents = ArrayDocuments(array, tokenizer, repr(str(path)))
+    if array.ndim == 1 and say is not None:
+        say(f"{str(path)!r} is one row of {len(array):,} values: it is read as one document")
+    return documents
+
+
+def require_rows(array: np.ndarray, name: str) -> np.ndarray:
+    """Return an array as ``[sequences, length]``, or refuse it with a DataError."""
+    if array.dtype.kind not in "iu":
+        raise DataError(f"{name} holds {array.dtype}, not integers: {_TYPES}")
+    if array.ndim not in (1, 2):
+        raise DataError(
+            f"{name} has the shape {list(array.shape)}: give [sequences, length], or one row of values"
+        )
+    if not array.size:
+        raise DataError(f"{name} is empty: its shape is {list(array.shape)}")
+    return array[None] if array.ndim == 1 else array
+
+
+def require_values(tokenizer: AnyTokenizer, name: str) -> ValueTokenizer:
+    """Return the tokenizer if it is one of values, or refuse it with a UsageError."""
+    if isinstance(tokenizer, Tokenizer):
+        raise UsageError(f"{name} holds numbers, but the tokenizer is one of text: give integer:MAX or angle")
+    return tokenizer
+
+
+def _require_range(rows: np.ndarray, tokenizer: ValueTokenizer, name: str) -> None:
+    """Refuse a value outside the vocabulary: the ends of each piece are tried, its rows where they fail."""
+    for at, piece in pieces(rows):
+        try:
+            tokenizer.encode_array(np.array(extremes(piece)))
+        except UsageError:
+            for row, values in enumerate(piece, at):
+                try:
+                    tokenizer.encode_array(values)
+                except UsageError as error:
+                    raise UsageError(f"row {row} of {name}: {error}") from None
+            raise

@@ -1,0 +1,116 @@
+"""Texts become ids, written as they come to a file without a name and then mapped: any amount fits.
+
+Knows tokenizers, and nothing of where texts come from.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+import numpy as np
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.tokenizers import Tokenizer
+from sttx_core.tokenizers.protocol import EOT_ID
+
+_IDS_16_BITS = 1 << 16
+_IDS_32_BITS = 1 << 32
+
+
+def ids_dtype(vocab_size: int) -> np.dtype:
+    """Return the smaller of uint16 and uint32 that holds every id of a vocabulary.
+
+    >>> ids_dtype(65536), ids_dtype(65537)
+    (dtype('uint16'), dtype('uint32'))
+
+    Raises:
+        UsageError: neither does.
+    """
+    if vocab_size > _IDS_32_BITS:
+        raise UsageError(f"a vocabulary of {vocab_size} ids is too large: ids have 32 bits at most")
+    return np.dtype(np.uint16 if vocab_size <= _IDS_16_BITS else np.uint32)
+
+
+class IdFile:
+    """Documents of ids, added one by one, then read as one flat array; each is led by the end-of-text id.
+
+    The file has no name and is gone with whoever reads it, also after a kill.
+
+    Args:
+        vocab_size: no id may reach it.
+        folder: on whose disk the file lies; by default where temporary files do.
+
+    >>> with IdFile(300) as file:
+    ...     file.add([7, 8])
+    ...     file.add([9])
+    ...     ids = file.finish()
+    >>> ids.tolist(), ids.dtype
+    ([0, 7, 8, 0, 9], dtype('uint16'))
+    """
+
+    def __init__(self, vocab_size: int, folder: Path | None = None) -> None:
+        self._vocab_size, self._dtype = vocab_size, ids_dtype(vocab_size)
+        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by __exit__
+        self._empty = True
+
+    def __enter__(self) -> IdFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def add(self, ids: Sequence[int] | np.ndarray) -> None:
+        """Write one document, without its leading id.
+
+        Raises:
+            DataError: an id is outside the vocabulary; nothing wraps.
+        """
+        led = np.empty(len(ids) + 1, np.int64)
+        led[0], led[1:] = EOT_ID, ids
+        low, high = int(led.min()), int(led.max())
+        if low < 0 or high >= self._vocab_size:
+            wrong = low if low < 0 else high
+            raise DataError(
+                f"the tokenizer gave the id {wrong}, outside its vocabulary of {self._vocab_size}: mend it"
+            )
+        self._file.write(led.astype(self._dtype).tobytes())
+        self._empty = False
+
+    def finish(self) -> np.ndarray:
+        """Return all ids, mapped, to be read only; nothing can be added after it."""
+        if self._empty:
+            return np.zeros(0, self._dtype)
+        self._file.flush()
+        return np.memmap(self._file, self._dtype, mode="r")
+
+
+def encode_documents(
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> np.ndarray:
+    """Return all documents as one mapped array of uint16 or uint32, each led by the end-of-text id.
+
+    One text at a time is in memory. Empty ones are passed over.
+
+    Args:
+        documents: their texts.
+        tokenizer: its ``vocab_size`` decides between 16 and 32 bits.
+        folder: on whose disk the ids lie; by default where temporary files do.
+        progress: called after each text with its length in characters.
+    """
+    with IdFile(tokenizer.vocab_size, folder) as file:
+        for text in documents:
+            if text:
+                file.add(tokenizer.encode(text))
+            if progress is not None:
+                progress(len(text))
+        return file.finish()

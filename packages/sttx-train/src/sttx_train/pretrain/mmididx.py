@@ -1,0 +1,224 @@
+r"""Pairs of ``.bin`` and ``.idx`` files as Megatron and RWKV's trainers read them: mapped, and written.
+
+```
+.idx   b"MMIDIDX\0\0"      9 bytes                 .bin   ids, one sequence behind the other
+       version            uint64, 1
+       type of ids        uint8, a code
+       sequences          uint64                  In RWKV's, a document is one sequence that ends with the
+       document marks     uint64                  id 0. Here it is led by 0: what is read and written is
+       sizes              int32 [sequences]       the same bytes, seen from the other side of the mark.
+       offsets in bytes   int64 [sequences]
+       document marks     int64 [marks]           the sequence that each document begins with, and the end
+```
+
+All numbers are little-endian. Knows no tokenizer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.files import replacing_file
+from sttx_train.pretrain.documents import Documents
+from sttx_train.pretrain.scanning import pieces
+
+MAGIC = b"MMIDIDX\0\0"
+BIN, IDX = ".bin", ".idx"
+_HEADER = struct.Struct("<9sQBQQ")
+_VERSION = 1
+_DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
+"""By the format's code; 6 and 7 are floating-point numbers, of which there are two conventions."""
+_CODE_16, _CODE_32 = 8, 4
+_LARGEST_SIZE = 2**31 - 1
+_AT_ONCE = 1 << 20
+
+
+class PairDocuments:
+    """The documents of a pair: their ids stay in the file.
+
+    A document ends with the id 0, or where the index says so. Megatron's, of several sequences and without 0,
+    are read as well; a sequence that holds many documents with 0 between them is taken apart.
+
+    Args:
+        prefix: path of both files without their endings, or with either.
+
+    Attributes:
+        ids: all that the ``.bin`` holds, mapped.
+
+    Raises:
+        DataError: a file is absent or damaged, or the two do not belong together.
+    """
+
+    def __init__(self, prefix: Path) -> None:
+        bin_path, idx_path = pair_paths(prefix)
+        code, sizes, marks = _read_index(idx_path)
+        self.ids = _map_ids(bin_path, idx_path, np.dtype(_DTYPES[code]), int(sizes.sum(dtype=np.int64)))
+        ends_of_sequences = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        zeros = [np.flatnonzero(piece == EOT_ID) + (at + 1) for at, piece in pieces(self.ids)]
+        ends = np.unique(np.concatenate([ends_of_sequences[marks], [len(self.ids)], *zeros]))
+        ends = ends[ends > 0]
+        self._begins = np.concatenate([[0], ends[:-1]])
+        self.lengths = ends - self._begins + (self.ids[ends - 1] != EOT_ID)
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        begin = int(self._begins[document])
+        ids = self.ids[begin + max(start - 1, 0) : begin + max(stop - 1, 0)].astype(np.int64)
+        return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+
+
+def pair_paths(prefix: Path) -> tuple[Path, Path]:
+    """Return the paths of ``.bin`` and ``.idx``, given either or what they share.
+
+    >>> [path.name for path in pair_paths(Path("data.v3"))], pair_paths(Path("data.idx"))[0].name
+    (['data.v3.bin', 'data.v3.idx'], 'data.bin')
+    """
+    stem = prefix.with_suffix("") if prefix.suffix in (BIN, IDX) else prefix
+    return stem.with_name(stem.name + BIN), stem.with_name(stem.name + IDX)
+
+
+def check_pair(prefix: Path) -> None:
+    """Refuse a place for a pair where there is a file already: nothing is written over.
+
+    Raises:
+        UsageError: there is one. An index alone, which a kill between the two left, is none.
+    """
+    bin_path, idx_path = pair_paths(prefix)
+    if bin_path.exists():
+        raise UsageError(f"{str(bin_path)!r} is there already: give another --out, or remove it first")
+    if idx_path.exists() and not (idx_path.is_file() and _starts_with_magic(idx_path)):
+        raise UsageError(f"{str(idx_path)!r} is there already: give another --out, or remove it first")
+
+
+def write_pair(
+    documents: Documents, prefix: Path, *, vocab_size: int, progress: Callable[[int], None] | None = None
+) -> None:
+    """Write documents as RWKV's trainers read them, each ending with 0: wholly, or not at all.
+
+    The ``.bin`` takes its place last, so that whatever moment ends this, no pair is there that is not whole.
+
+    Args:
+        documents: at least one.
+        prefix: path of both files without their endings.
+        vocab_size: up to 65,536 the ids have 16 bits, else 32.
+        progress: called with how many ids more were written.
+
+    Raises:
+        UsageError: there is a ``.bin`` at this place, or the vocabulary does not fit 32 bits with a sign.
+        DataError: there is nothing to write, a document is too long, or an id outside the vocabulary.
+    """
+    check_pair(prefix)
+    if not len(documents.lengths):
+        raise DataError("there is nothing to write: no document has any content")
+    longest = int(documents.lengths.max())
+    if longest > _LARGEST_SIZE:
+        raise DataError(f"a document has {longest:,} ids, an .idx file allows {_LARGEST_SIZE:,}: split it")
+    if vocab_size > _LARGEST_SIZE + 1:
+        raise UsageError(f"a vocabulary of {vocab_size} ids does not fit the 32 bits of a .bin file")
+    code = _CODE_16 if vocab_size <= 1 << 16 else _CODE_32
+    bin_path, idx_path = pair_paths(prefix)
+    with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
+        _write_ids(documents, bin_aside, np.dtype(_DTYPES[code]), vocab_size, progress)
+        _write_index(documents.lengths, idx_aside, code)
+
+
+def _write_ids(
+    documents: Documents,
+    path: Path,
+    dtype: np.dtype,
+    vocab_size: int,
+    progress: Callable[[int], None] | None,
+) -> None:
+    mark = np.full(1, EOT_ID, dtype).tobytes()
+    with path.open("wb") as file:
+        for document, length in enumerate(documents.lengths.tolist()):
+            for start in range(1, length, _AT_ONCE):
+                ids = documents.read(document, start, min(start + _AT_ONCE, length))
+                if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
+                    raise DataError(f"document {document} holds an id outside the vocabulary of {vocab_size}")
+                file.write(ids.astype(dtype).tobytes())
+                if progress is not None:
+                    progress(len(ids))
+            file.write(mark)
+            if progress is not None:
+                progress(1)
+
+
+def _write_index(lengths: np.ndarray, path: Path, code: int) -> None:
+    count = len(lengths)
+    offsets = (np.cumsum(lengths) - lengths) * np.dtype(_DTYPES[code]).itemsize
+    with path.open("wb") as file:
+        file.write(_HEADER.pack(MAGIC, _VERSION, code, count, count + 1))
+        file.write(lengths.astype("<i4").tobytes())
+        file.write(offsets.astype("<i8").tobytes())
+        file.write(np.arange(count + 1, dtype="<i8").tobytes())
+
+
+def _read_index(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the code of the ids' type, the sizes ``[sequences]`` and the marks; all checked."""
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} is absent: a .bin file of this kind is read by its index")
+    name, size = repr(str(path)), path.stat().st_size
+    if not _starts_with_magic(path):
+        raise DataError(f"{name} is no index of a .bin file: it does not begin with MMIDIDX")
+    if size < _HEADER.size:
+        raise DataError(f"{name} is cut off: it has {size} bytes, and its header alone {_HEADER.size}")
+    with path.open("rb") as file:
+        _, version, code, count, mark_count = _HEADER.unpack(file.read(_HEADER.size))
+    if version != _VERSION:
+        raise DataError(f"{name} is of version {version}; only version {_VERSION} is known")
+    if code not in _DTYPES:
+        raise DataError(f"{name} says that its ids are of type {code}: it must be one of {sorted(_DTYPES)}")
+    wanted = _HEADER.size + 12 * count + 8 * mark_count
+    if size != wanted:
+        raise DataError(
+            f"{name} has {size} bytes, but {count} sequences and {mark_count} document marks take {wanted}: "
+            "it is cut off, or of another kind"
+        )
+    if not count or not mark_count:
+        raise DataError(f"{name} is empty: it names {count} sequences and {mark_count} document marks")
+    rest = np.memmap(path, np.uint8, mode="r", offset=_HEADER.size)
+    sizes = rest[: 4 * count].view("<i4")
+    offsets = rest[4 * count : 12 * count].view("<i8")
+    marks = rest[12 * count :].view("<i8")
+    _check_index(name, sizes, offsets, marks, np.dtype(_DTYPES[code]).itemsize)
+    return code, sizes, marks
+
+
+def _check_index(name: str, sizes: np.ndarray, offsets: np.ndarray, marks: np.ndarray, item: int) -> None:
+    if int(sizes.min()) < 0:
+        raise DataError(f"{name} is damaged: sequence {int(np.argmin(sizes))} has a size below 0")
+    expected = (np.cumsum(sizes, dtype=np.int64) - sizes) * item
+    if not np.array_equal(offsets, expected):
+        wrong = int(np.argmax(offsets != expected))
+        raise DataError(
+            f"{name} is damaged: sequence {wrong} begins at byte {int(offsets[wrong])}, but those before it "
+            f"end at {int(expected[wrong])}"
+        )
+    if marks[0] != 0 or int(marks[-1]) > len(sizes) or bool((np.diff(marks) < 0).any()):
+        raise DataError(f"{name} is damaged: its document marks do not rise from 0 to {len(sizes)} at most")
+
+
+def _map_ids(path: Path, idx_path: Path, dtype: np.dtype, count: int) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} is absent: {str(idx_path)!r} alone holds no ids")
+    size = path.stat().st_size
+    if size != count * dtype.itemsize:
+        raise DataError(
+            f"{str(path)!r} has {size} bytes, but its index {idx_path.name!r} tells of "
+            f"{count * dtype.itemsize}: one of the two is damaged, or of another pair"
+        )
+    if not count:
+        raise DataError(f"{str(path)!r} is empty: it holds no ids")
+    return np.memmap(path, dtype, mode="r")
+
+
+def _starts_with_magic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
