@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import zipfile
 
 import numpy as np
@@ -198,3 +199,8 @@ class TestKinds:
         (tmp_path / "pair.bin").unlink()
         with pytest.raises(DataError, match="pair' does not exist"):
             kind_of(tmp_path / "pair")
+
+    def test_what_can_be_read_once_only_is_refused(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(DataError, match="pipe' can be read once only"):
+            kind_of(tmp_path / "pipe")

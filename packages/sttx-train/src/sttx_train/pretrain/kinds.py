@@ -34,7 +34,7 @@ def kind_of(path: Path) -> Kind:
     has that very name.
 
     Raises:
-        DataError: nothing is there, or it must be unpacked first.
+        DataError: nothing is there, it is no file, or it must be unpacked first.
     """
     if path.is_dir():
         return "text"
@@ -42,6 +42,10 @@ def kind_of(path: Path) -> Kind:
         if all(file.is_file() for file in pair_paths(path)):
             return "pair"
         raise DataError(f"{str(path)!r} does not exist: name a file or a folder")
+    if not path.is_file():
+        raise DataError(
+            f"{str(path)!r} can be read once only, as a pipe or a device: write it to a file first"
+        )
     with path.open("rb") as file:
         head = file.read(_HEAD)
     for magic, what in _PACKED.items():

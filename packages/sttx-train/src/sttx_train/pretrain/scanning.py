@@ -80,9 +80,11 @@ def text_bytes(documents: Documents, tokenizer: Tokenizer) -> int:
     3
     """
     byte_lengths = token_byte_lengths(tokenizer)
-    total = 0
+    return sum(int(byte_lengths[ids].sum()) for ids in pieces_of(documents))
+
+
+def pieces_of(documents: Documents) -> Iterator[np.ndarray]:
+    """Yield all ids of documents, in order, in pieces of at most PIECE; none holds ids of two documents."""
     for document, length in enumerate(documents.lengths.tolist()):
         for start in range(0, length, PIECE):
-            ids = documents.read(document, start, min(start + PIECE, length))
-            total += int(byte_lengths[ids].sum())
-    return total
+            yield documents.read(document, start, min(start + PIECE, length))
