@@ -53,8 +53,11 @@ def test_a_model(sttx, tiny_model):
     assert told["sizes"]["hidden_size"] == told["model"]["hidden_size"] == 64
     result = sttx("inspect", tiny_model)
     assert result.code == 0
-    assert result.out.splitlines()[0] == f"{tiny_model}: a model"
-    assert f"parameters    {told['parameters']:,}" in result.out
+    assert result.out.splitlines()[0] == f"{tiny_model}: a model of architecture RWKV-7 (x070)"
+    rows = {line[:18].strip(): line[18:] for line in result.out.splitlines()[1:]}
+    assert rows["parameters"] == f"{told['parameters']:,}"
+    assert rows["size"] == f"{told['bytes']:,} bytes" and rows["number type"] == "float32"
+    assert rows["what sttx can do"] == f"learn from sessions: sttx train --model {tiny_model}"
     assert "2 of 64, heads of 64, channel mix 256" in result.out
     assert "257 ids for 257 rows" in result.out
 

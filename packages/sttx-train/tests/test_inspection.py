@@ -3,18 +3,19 @@
 import json
 
 import pytest
+import torch
 
 from sttx_core.errors import CheckpointError, ModelError, UsageError
 from sttx_core.phrases import PhraseConfig
+from sttx_train.checkpoint import CheckpointStore
 from sttx_train.inspection import (
     inspect_checkpoint,
-    inspect_model,
     inspect_path,
     load_checkpoint,
     merge_stats,
 )
+from sttx_train.model_facts import inspect_model
 from sttx_train.online import LearnerConfig
-from sttx_train.pretrain import PretrainConfig, Pretrainer
 from sttx_train.stream import StreamConfig, StreamTrainer
 
 
@@ -67,18 +68,56 @@ def test_a_model_is_told(tiny):
     assert told["kind"] == "model" and told["model"]["sha256"] == loaded.sha256
     assert told["parameters"] == sum(weight.numel() for weight in loaded.model.parameters())
     assert told["sizes"] == loaded.model.config.to_dict()
-    assert told["vocabulary"] == {"entries": 257, "sha256": loaded.tokenizer.sha256}
+    assert told["vocabulary"] == {"entries": 257, "sha256": loaded.tokenizer.sha256, "text": True}
     assert told == inspect_model(loaded.path)
 
 
+def pretrained(folder, lines, *, kind="pretrain", **documents):
+    """Write a checkpoint of step 4 as pretraining does, and its metrics."""
+    tensors = {"model": {"w": torch.zeros(3, 2), "b": torch.zeros(2)}, "optimizer": {"m": torch.zeros(9)}}
+    store = CheckpointStore(folder)
+    store.save(4, tensors=tensors, documents=documents, manifest={"kind": kind, "seconds": 2.5})
+    if lines is not None:
+        (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+    return folder
+
+
 def test_a_pretraining_run_is_told(tmp_path):
-    config = PretrainConfig(vocab_size=9, hidden_size=16, layers=1, head_size=8, ctx=4, batch=1, steps=1)
-    Pretrainer(config, tmp_path / "run").save()
-    told = inspect_path(tmp_path / "run")
-    assert (told["kind"], told["step"]) == ("pretrain", 0)
-    assert told["config"]["hidden_size"] == 16
+    figures = [
+        {"step": 1, "loss": 5.0, "tokens": 64},
+        {"step": 2, "loss": 4.0, "held_out_bpb": 3.0, "held_out": {"loss": 2.0}},
+        {"step": 3, "loss": None, "held_out_bpb": 3.5, "tokens": 192},
+        {"step": 5, "loss": 1.0, "held_out_bpb": 1.0},
+    ]
+    lines = [
+        *map(json.dumps, figures),
+        '{"step": 4, "loss": NaN, "lr": 0.1}',
+        "{oops",
+        "[1]",
+        '{"loss": 2}',
+        '{"st',
+    ]
+    config, progress = {"layers": 2, "hidden_size": 16}, {"tokens": 256, "epochs": 0.5}
+    told = inspect_path(pretrained(tmp_path / "run", lines, config=config, progress=progress))
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert (told["kind"], told["step"], told["seconds"], told["parameters"]) == ("pretrain", 4, 2.5, 8)
+    assert (told["config"], told["progress"], told["model"]) == (config, progress, None)
+    last = {"step": 4, "loss": 4.0, "tokens": 192, "held_out_bpb": 3.5, "held_out.loss": 2.0, "lr": 0.1}
+    assert told["figures"] == last
+    assert told["held_out"] == {
+        "held_out_bpb": {"best": 3.0, "best_step": 2, "last": 3.5},
+        "held_out.loss": {"best": 2.0, "best_step": 2, "last": 2.0},
+    }
     with pytest.raises(UsageError, match="no checkpoint of `sttx train`: it has no phrases"):
         merge_stats(tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "pretrain-best"])
+@pytest.mark.parametrize("lines", [None, []])
+def test_a_pretraining_run_that_says_little_is_told(tmp_path, lines, kind):
+    told = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
+    assert (told["kind"], told["step"], told["config"]) == (kind, 4, None)
+    assert told["figures"] == told["held_out"] == {}
 
 
 def test_merge_stats_are_the_tables(trainer, folder):

@@ -28,7 +28,7 @@ AXES: dict[Axis, str] = {"steps": "step", "tokens": "tokens", "bytes": "bytes", 
 
 _PER_STEP = "bpb.paid"  # on the lines of `sttx train`, whose `seconds` are one step's and not the run's
 _MAIN = ("bpb", "loss")
-_HELD_OUT = ("held_out_bpb", "held_out.bpb", "held_out.loss", "held_out")
+_HELD_OUT = ("held_out_bpb", "held_out.bpb", "held_out_loss", "held_out.loss", "held_out")
 _BESIDE = ("lr", "phrases")
 
 

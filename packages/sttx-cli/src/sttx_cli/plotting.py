@@ -17,6 +17,7 @@ _UNITS = {
     "bpb": "bits per byte",
     "held_out_bpb": "held out: bits per byte",
     "held_out.bpb": "held out: bits per byte",
+    "held_out_loss": "held out: nats per token",
     "held_out.loss": "held out: nats per token",
     "loss": "loss (nats per token)",
     "lr": "learning rate",

@@ -1,20 +1,24 @@
-"""What a folder or file of ours is, read and verified: a run, one checkpoint of it, or a model.
+"""What a folder or file is, read and verified: a run, one checkpoint of it, or any model file.
 
 Everything told is JSON-able. Trains nothing.
 """
 
 from __future__ import annotations
 
+import json
+import math
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import CheckpointError, ModelError, UsageError
 from sttx_train.checkpoint import Checkpoint, CheckpointStore
 from sttx_train.checkpoint_folder import FOLDER_NAME
-from sttx_train.formats import load_model
+from sttx_train.model_facts import inspect_model
 
 _POINTER = "latest"
+_METRICS = "metrics.jsonl"
 
 
 def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
@@ -22,7 +26,7 @@ def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         CheckpointError: it is a checkpoint and damaged; says what to do.
-        ModelError: it is neither a checkpoint nor a model that can be read.
+        ModelError: it is no checkpoint, and nothing else that says what it is.
     """
     if _is_checkpoint(Path(spec)):
         return inspect_checkpoint(spec)
@@ -37,7 +41,8 @@ def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
 def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
     """Verify a checkpoint, the latest one of a run's folder or the one given, and tell what it holds.
 
-    A checkpoint of `sttx train` tells its run's report; one of `sttx pretrain` its step and sizes.
+    A checkpoint of `sttx train` tells its run's report; one of `sttx pretrain` its sizes, and what the run's
+    metrics say up to its step, as far as they are there.
     """
     checkpoint = load_checkpoint(spec)
     manifest = checkpoint.manifest
@@ -56,32 +61,51 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
             "torch": manifest["torch"],
         }
     else:
-        facts["config"] = checkpoint.documents.get("config")
+        facts |= _pretrain_facts(checkpoint)
     return facts | {"checkpoint": str(checkpoint.path)}
 
 
-def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Load a model and tell its sizes, files and vocabulary."""
-    loaded = load_model(spec)
-    sizes, tokenizer = loaded.model.config, loaded.vocabulary
-    return {
-        "kind": "model",
-        "architecture": "RWKV-7 (x070)",
-        "model": {
-            "id": loaded.id,
-            "sha256": loaded.sha256,
-            "hidden_size": sizes.hidden_size,
-            "num_layers": sizes.num_layers,
-            "vocab_size": sizes.vocab_size,
-        },
-        "sizes": sizes.to_dict(),
-        "parameters": sum(weight.numel() for weight in loaded.model.parameters()),
-        "format": loaded.format,
-        "path": str(loaded.path),
-        "vocabulary": {"entries": tokenizer.vocab_size, "sha256": tokenizer.sha256},
-        "device": str(loaded.model.device),
-        "kernel": loaded.kernel.backend,
+def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Tell a pretraining run's sizes and figures: the last of each, and the best held out."""
+    weights = checkpoint.tensors.get("model")
+    facts: dict[str, Any] = {
+        **{name: checkpoint.documents.get(name) for name in ("config", "model", "data", "progress")},
+        "parameters": sum(weight.numel() for weight in weights.values()) if weights else None,
+        "seconds": checkpoint.manifest.get("seconds"),
+        "figures": {},
+        "held_out": {},
     }
+    for line in _metrics(checkpoint.path.parent / _METRICS, checkpoint.step):
+        for name, value in _numbers(line):
+            facts["figures"][name] = value
+            if name.startswith("held_out"):
+                told = facts["held_out"].setdefault(name, {"best": value, "best_step": line["step"]})
+                if value < told["best"]:
+                    told |= {"best": value, "best_step": line["step"]}
+                told["last"] = value
+    return facts
+
+
+def _metrics(path: Path, step: int) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a run's metrics up to a step; of one cut short, or of no run's, nothing is known."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for raw in file:
+            try:
+                line = json.loads(raw)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(line, dict) and isinstance(line.get("step"), int) and line["step"] <= step:
+                yield line
+
+
+def _numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and math.isfinite(value):
+            yield f"{prefix}{name}", value
 
 
 def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict[str, Any]:

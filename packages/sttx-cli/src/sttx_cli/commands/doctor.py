@@ -90,11 +90,14 @@ def _fla(*, cuda: bool) -> Finding:
 
 def _model() -> Iterator[Finding]:
     try:
-        from sttx_train.inspection import inspect_model
+        from sttx_train.model_facts import inspect_model
 
         told = inspect_model(None)
     except (SttxError, ImportError) as error:
         yield Finding(name="model", status="broken", detail=str(error))
+        return
+    if told["problems"]:
+        yield Finding(name="model", status="broken", detail=told["problems"][0])
         return
     sizes = told["model"]
     yield Finding(

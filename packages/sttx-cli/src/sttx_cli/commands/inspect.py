@@ -1,4 +1,4 @@
-"""`sttx inspect`: explains a run, a checkpoint or a model, having verified it."""
+"""`sttx inspect`: explains a run, a checkpoint or any model file, as far as it can be told what it is."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,7 @@ import click
 
 from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, facts, number
+from sttx_cli.plain import plain
 from sttx_cli.summary import gain
 from sttx_train.inspection import inspect_path
 
@@ -18,23 +19,29 @@ def command(path: str, as_json: bool) -> None:
     """Explain a run, a checkpoint or a model.
 
     PATH is the checkpoint folder of a run (its latest checkpoint is told, every byte of it verified), the
-    folder of one step in it, or a model: a folder, a file, or goose-mini.
+    folder of one step in it, or a model: a folder, a file, or goose-mini. A model's weights are not loaded;
+    older architectures, tuned states and damaged files are explained too, with what can be done about them.
     """
     told = inspect_path(path)
     if as_json:
         emit_json(told)
         return
-    tellers = {"stream": _run, "model": _model}
-    rows = tellers.get(told["kind"], _other)(told)
-    emit_table(f"{path}: {_TITLES[told['kind']]}", facts(rows))
+    kind = told["kind"]
+    title = _TITLES.get(kind, "a checkpoint; every file as it was saved")
+    if kind in _MODELS:
+        title, rows = told["what"], _model(told)
+    else:
+        rows = _run(told) if kind == "stream" else _pretraining(told)
+    emit_table(f"{path}: {title}", facts(rows))
 
 
 _MOST_ORIGINS = 10
 _TITLES = {
     "stream": "a run of `sttx train`; every file as it was saved",
     "pretrain": "a run of `sttx pretrain`; every file as it was saved",
-    "model": "a model",
+    "pretrain-best": "the best of a run of `sttx pretrain`; every file as it was saved",
 }
+_MODELS = ("model", "state", "other")
 
 
 def _run(told: Mapping[str, Any]) -> dict[str, object]:
@@ -69,22 +76,80 @@ def _origins(taken: Mapping[str, int]) -> str:
 
 
 def _model(told: Mapping[str, Any]) -> dict[str, object]:
-    sizes = told["sizes"]
-    return {
+    """Lay out what is known of a model file: what is not known has no row."""
+    files = told["files"]
+    rows = {
         "path": told["path"],
         "architecture": told["architecture"],
-        "format": told["format"],
-        "parameters": f"{told['parameters']:,}",
-        "layers": f"{sizes['num_layers']} of {sizes['hidden_size']}, heads of {sizes['head_size']}, "
-        f"channel mix {sizes['ffn_size']}",
-        "low ranks": f"decay {sizes['decay_rank']}, a {sizes['a_rank']}, v {sizes['v_rank']}, "
-        f"gate {sizes['gate_rank']}",
-        "vocabulary": f"{told['vocabulary']['entries']:,} ids for {sizes['vocab_size']:,} rows, "
-        f"sha256 {told['vocabulary']['sha256'][:16]}…",
-        "sha256": told["model"]["sha256"],
+        "format": _format(told),
+        "size": f"{told['bytes']:,} bytes" + (f" in {len(files)} files" if len(files) > 1 else ""),
+        "parameters": f"{told['parameters']:,}" if "parameters" in told else None,
+        "number type": ", ".join(
+            dtype if len(told["dtypes"]) == 1 else f"{dtype} ({count:,})"
+            for dtype, count in told.get("dtypes", {}).items()
+        ),
+        **_sizes(told["sizes"] or {}),
+        "vocabulary": _vocabulary(told),
+        "sha256": told.get("model", {}).get("sha256"),
+        "metadata": "\n".join(f"{name}: {text}" for name, text in told.get("metadata", {}).items()),
+        "problem": "\n".join(told["problems"]),
+        "what sttx can do": "\n".join(told["uses"])
+        or ("nothing with it" if told["kind"] != "state" else None),
+        "advice": told["advice"],
     }
+    return {name: plain(str(value)) for name, value in rows.items() if value}
 
 
-def _other(told: Mapping[str, Any]) -> dict[str, object]:
-    config = told.get("config") or {}
-    return {"checkpoint": told["checkpoint"], "step": f"{told['step']:,}", "saved": told["created"], **config}
+def _format(told: Mapping[str, Any]) -> str | None:
+    container = {"safetensors": ".safetensors", "pth": ".pth"}.get(told.get("container", ""))
+    return ", ".join(word for word in (told.get("format"), container) if word) or None
+
+
+def _sizes(sizes: Mapping[str, Any]) -> dict[str, str | None]:
+    layers = (
+        sizes.get("num_layers") and f"{sizes['num_layers']} of {sizes.get('hidden_size') or 'unknown width'}"
+    )
+    words = {"head_size": "heads of", "ffn_size": "channel mix"}
+    more = [f"{word} {sizes[name]}" for name, word in words.items() if sizes.get(name)]
+    ranks = [
+        f"{name} {sizes[f'{name}_rank']}" for name in ("decay", "a", "v", "gate") if f"{name}_rank" in sizes
+    ]
+    return {"layers": ", ".join([layers, *more]) if layers else None, "low ranks": ", ".join(ranks)}
+
+
+def _vocabulary(told: Mapping[str, Any]) -> str | None:
+    rows = (told["sizes"] or {}).get("vocab_size")
+    if told["vocabulary"] is None:
+        return f"{rows:,} rows" if rows else None
+    entries, sha256 = told["vocabulary"]["entries"], told["vocabulary"]["sha256"]
+    return f"{entries:,} ids for {rows:,} rows, sha256 {sha256[:16]}…"
+
+
+def _pretraining(told: Mapping[str, Any]) -> dict[str, object]:
+    """Lay out a run of pretraining; what its checkpoint and metrics do not have has no row."""
+    config, figures = told.get("config") or {}, told.get("figures") or {}
+    model, progress = told.get("model") or {}, told.get("progress") or {}
+    tokens, seconds = progress.get("tokens", figures.get("tokens")), told.get("seconds")
+    steps = [
+        f"{told['step']:,}",
+        f"{tokens:,.0f} tokens" if tokens is not None else "",
+        f"{progress['epochs']:.2f} epochs" if "epochs" in progress else "",
+        f"{seconds:,.0f} seconds" if seconds is not None else "",
+    ]
+    layers, width = config.get("layers"), config.get("hidden_size")
+    layers, width = model.get("num_layers", layers), model.get("hidden_size", width)
+    parameters = told.get("parameters")
+    rows = {
+        "checkpoint": told["checkpoint"],
+        "saved": f"{told['created']}, {sum(told['files'].values()):,} bytes in {len(told['files'])} files",
+        "steps": ", ".join(word for word in steps if word),
+        "loss": f"{number(figures['loss'])} nats per token" if "loss" in figures else None,
+        "held out": "\n".join(
+            f"{name.removeprefix('held_out').strip('_.') or 'loss'} {number(value['last'])}, "
+            f"best {number(value['best'])} at step {value['best_step']:,}"
+            for name, value in told.get("held_out", {}).items()
+        ),
+        "model": f"{layers} layers of {width}" + (f", {parameters:,} parameters" if parameters else ""),
+        "settings": ", ".join(f"{name} {value}" for name, value in config.items()),
+    }
+    return {name: value for name, value in rows.items() if value}

@@ -120,9 +120,17 @@ def _read_pth(path: Path) -> TunedState:
     if len(shapes) > 1:
         raise ModelError(f"{str(path)!r} mixes states of shapes {sorted(shapes)}")
     s0 = torch.stack([tensors[name].to(torch.float32) for name in expected])
-    sidecar = _sidecar(path)
-    metadata = {str(k): str(v) for k, v in read_json(sidecar).items()} if sidecar.is_file() else {}
-    return TunedState(s0=s0, metadata=metadata)
+    return TunedState(s0=s0, metadata=read_sidecar(path))
+
+
+def read_sidecar(path: Path) -> dict[str, str]:
+    """Read what the state in a ``.pth`` says of itself in ``X.pth.json``; nothing if there is no such file.
+
+    Raises:
+        ModelError: the file is damaged.
+    """
+    beside = _sidecar(path)
+    return {str(k): str(v) for k, v in read_json(beside).items()} if beside.is_file() else {}
 
 
 def _sidecar(path: Path) -> Path:

@@ -80,7 +80,7 @@ class LoadedModel:
         return require_text(self.vocabulary, f"model {self.id!r}")
 
 
-class _Weights(NamedTuple):
+class Weights(NamedTuple):
     """A model's tensors under the model's own names, still as they are on disk."""
 
     format: Format
@@ -112,7 +112,7 @@ def load_model(
     """
     device = torch.device(device)
     choice = choose_backend(device, kernel)
-    name, path = _resolve(spec)
+    name, path = resolve(spec)
     weights = _read(path)
     model = _build(weights, str(path), device, dtype, choice.backend)
     return LoadedModel(
@@ -205,7 +205,7 @@ def _save_folder(
             write(folder / name)
 
 
-def _resolve(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
+def resolve(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
     """Give the model's name and the folder or file it is in, fetching it if it is an id of the hub."""
     if spec is None or spec == EMBEDDED:
         if not _EMBEDDED_FOLDER.is_dir():
@@ -236,12 +236,23 @@ def _fetch(hub_id: str) -> Path:
         ) from error
 
 
-def _read(path: Path) -> _Weights:
+def _read(path: Path) -> Weights:
     """Read a folder or a file; what it is shows in its tensors."""
     if path.is_dir():
         tensors, files = read_folder(path)
     else:
         tensors, files = _read_file(path), (path,)
+    return interpret(path, tensors, files)
+
+
+def interpret(path: Path, tensors: Mapping[str, Tensor], files: tuple[Path, ...]) -> Weights:
+    """Tell which format and sizes the tensors of a folder or file have, and give them the model's names.
+
+    Works on tensors without numbers too.
+
+    Raises:
+        ModelError: no RWKV-7, incomplete, or its ``config.json`` says otherwise.
+    """
     source = str(path)
     require_x070({name: tensor.shape for name, tensor in tensors.items()}, source)
     naming = detect_naming(tensors)
@@ -256,7 +267,7 @@ def _read(path: Path) -> _Weights:
             format, config = "sttx", sttx.read_config(saved, config, source)
         elif naming == "huggingface":
             huggingface.check_config(saved, config, source)
-    return _Weights(format, files, config, tensors)
+    return Weights(format, files, config, tensors)
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
@@ -264,18 +275,28 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _build(
-    weights: _Weights, source: str, device: torch.device, dtype: torch.dtype, backend: Backend
+    weights: Weights, source: str, device: torch.device, dtype: torch.dtype, backend: Backend
 ) -> RWKV7:
     """Make the model around converted copies of the tensors, so that no file stays mapped."""
-    with torch.device("meta"), _WithoutInitialisation():
-        model = RWKV7(weights.config, backend=backend)
-    _check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
+    model = skeleton(weights, source, backend)
     copies = {
         name: torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
         for name, tensor in weights.tensors.items()
     }
     model.load_state_dict(copies, strict=True, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def skeleton(weights: Weights, source: str, backend: Backend) -> RWKV7:
+    """Make the model that tensors belong to, without numbers of its own.
+
+    Raises:
+        ModelError: they do not fit it; names those that lack, those too many, and those of another shape.
+    """
+    with torch.device("meta"), _WithoutInitialisation():
+        model = RWKV7(weights.config, backend=backend)
+    _check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
+    return model
 
 
 class _WithoutInitialisation(TorchFunctionMode):

@@ -79,7 +79,7 @@ def folder_files(folder: Path) -> tuple[Path, ...]:
         ModelError: there are none, or the index names a file that is not there.
     """
     if (folder / INDEX).is_file():
-        names = sorted(set(_weight_map(folder).values()))
+        names = sorted(set(weight_map(folder / INDEX).values()))
         for name in names:
             if not (folder / name).is_file():
                 raise ModelError(f"{str(folder)!r} lacks {name!r}, which its index names: fetch it again")
@@ -99,17 +99,22 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...]]:
     tensors: dict[str, Tensor] = {}
     for path in files:
         tensors |= read_tensors(path)
-    if (folder / INDEX).is_file() and (differing := _weight_map(folder).keys() ^ tensors.keys()):
+    if (folder / INDEX).is_file() and (differing := weight_map(folder / INDEX).keys() ^ tensors.keys()):
         raise ModelError(
             f"the index of {str(folder)!r} and its files disagree about {min(differing)!r}: fetch them again"
         )
     return tensors, files
 
 
-def _weight_map(folder: Path) -> dict[str, str]:
-    names = read_json(folder / INDEX).get("weight_map")
+def weight_map(index: Path) -> dict[str, str]:
+    """Read which file beside an index holds which tensor.
+
+    Raises:
+        ModelError: damaged, or it points elsewhere.
+    """
+    names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in names.values()
     ):
-        raise ModelError(f"{str(folder / INDEX)!r} has no 'weight_map' from tensors to files beside it")
+        raise ModelError(f"{str(index)!r} has no 'weight_map' from tensors to files beside it")
     return names
