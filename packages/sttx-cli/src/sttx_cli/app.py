@@ -24,6 +24,7 @@ COMMANDS = {
     "validate-data": "Count what a source of traces holds.",
     "traces": "List the sessions of a source, or show one.",
     "pretrain": "Train a small base model from text files.",
+    "vocab": "Learn a vocabulary from text files.",
     "doctor": "Say what works on this machine.",
 }
 """Every command with its one line, known without importing it; a test holds these lines to the commands."""

@@ -9,14 +9,12 @@ import json
 import pathlib
 import random
 
-import tokenizers
 from selection import held_out
-from tokenizers import models, pre_tokenizers, trainers
 
 from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
+from sttx_train.vocabulary_training import bytes_per_token, learn_tokens
 
 SIZE = 4096
-LONGEST_TOKEN = 40
 LONGEST_TEXT = 20_000
 SAMPLE_OF_SESSIONS = 0.65
 
@@ -38,37 +36,6 @@ PATTERNS = {
 }
 """From plain words to pieces that hold a turn's label, a line's number with its mark and indentation, or
 punctuation with the word after it."""
-
-
-def byte_of() -> dict[str, int]:
-    """The byte that each character of the byte-level alphabet stands for."""
-    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    hidden = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(hidden)}
-
-
-def learn(texts: list[str], pattern: str, size: int = SIZE) -> list[bytes]:
-    """The `size - 1` tokens that byte-pair encoding finds, single bytes first."""
-    model = tokenizers.Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(tokenizers.Regex(pattern), behavior="isolated")
-    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    model.pre_tokenizer = pre_tokenizers.Sequence([split, as_bytes])
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - 1,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=LONGEST_TOKEN,
-        show_progress=False,
-    )
-    model.train_from_iterator(texts, trainer)
-    alphabet, order = byte_of(), sorted(model.get_vocab().items(), key=lambda item: item[1])
-    learned = dict.fromkeys(bytes(alphabet[char] for char in token) for token, _ in order)
-    return [bytes([byte]) for byte in range(256)] + [token for token in learned if len(token) > 1]
-
-
-def bytes_per_token(path: pathlib.Path, texts: list[str]) -> float:
-    """Bytes per token of greedy longest match on `texts`."""
-    encoder = TrieTokenizer(path)
-    return sum(len(text.encode()) for text in texts) / sum(len(encoder.encode(text)) for text in texts)
 
 
 def texts_of(path: pathlib.Path, limit: float, rng: random.Random) -> list[str]:
@@ -102,12 +69,13 @@ def main() -> None:
     scores: dict[str, float] = {}
     for name, pattern in PATTERNS.items():
         path = options.work / f"vocab.{name.replace(' ', '-')}.txt"
-        create_vocab_file(learn(sample[: len(sample) // 3], pattern), path)
-        scores[name] = bytes_per_token(path, held)
+        create_vocab_file(learn_tokens(sample[: len(sample) // 3], SIZE, pattern=pattern), path)
+        scores[name] = bytes_per_token(TrieTokenizer(path), held)
         print(f"{name:12} {scores[name]:.4f}", flush=True)
     best = max(scores, key=scores.__getitem__)
-    create_vocab_file(learn(sample, PATTERNS[best]), options.work / "vocab.txt")
-    print(f"kept: {best}, {bytes_per_token(options.work / 'vocab.txt', held):.4f} with the whole sample")
+    path = options.work / "vocab.txt"
+    create_vocab_file(learn_tokens(sample, SIZE, pattern=PATTERNS[best]), path)
+    print(f"kept: {best}, {bytes_per_token(TrieTokenizer(path), held):.4f} with the whole sample")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,176 @@
+"""Learns a trie vocabulary from text: byte-pair encoding proposes its tokens, greedy longest match uses them.
+
+Texts are read as a stream: what is kept in memory are the distinct words and how often each is met.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Regex, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.text import encodable
+from sttx_core.tokenizers import Tokenizer
+from sttx_train.huggingface_tokenizer import byte_alphabet
+
+SMALLEST = 257
+"""The 256 bytes and the document mark."""
+LONGEST_TOKEN = 39
+"""Bytes of the longest token; longer ones are rules and banners, which seldom come again."""
+WORDS = (
+    r"[^\S\n]*\n+[ \t]*|\s+(?!\S)| ?[^\s\p{L}\p{N}]{0,3}[\p{L}\p{M}]+"
+    r"| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+\s*|\s+"
+)
+"""What a token does not reach across, in Oniguruma's syntax: the end of a line and the indentation after it,
+a word and the punctuation before it, three digits, punctuation and the space after it. Of eleven patterns it
+gave the most bytes per token on Python, documentation and sessions at 4096 ids."""
+_PIECE = 1 << 14
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFiles:
+    """Text files in the order of their names.
+
+    Attributes:
+        files: UTF-8, without NUL bytes, none empty.
+        size: bytes in all of them.
+        skipped: files of folders that are no text.
+    """
+
+    files: tuple[Path, ...]
+    size: int
+    skipped: tuple[Path, ...]
+
+
+def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextFiles:
+    """List text files and those in folders, having read each once to see that it is text.
+
+    Args:
+        paths: files and folders.
+        leave_out: a file that does not count, whatever folder it is in.
+
+    Raises:
+        DataError: a path does not exist or cannot be read, a file that was named itself is no text, or there
+            is no text at all.
+    """
+    files: dict[Path, int] = {}
+    skipped: list[Path] = []
+    left_out = leave_out.resolve() if leave_out is not None else None
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{str(path)!r} does not exist: name text files or folders of them")
+        found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        for file in found:
+            if file.resolve() == left_out:
+                continue
+            size = _text_size(file)
+            if size is None and file == path:
+                raise DataError(f"{str(file)!r} is no text: it is not UTF-8, or holds NUL bytes")
+            if size is None:
+                skipped.append(file)
+            elif size:
+                files[file] = size
+    if not files:
+        note = f" ({len(skipped)} files are no text)" if skipped else ""
+        raise DataError(f"there is no text in {', '.join(repr(str(path)) for path in paths)}{note}")
+    return TextFiles(files=tuple(files), size=sum(files.values()), skipped=tuple(skipped))
+
+
+def read_pieces(files: Iterable[Path], progress: Callable[[int], None] | None = None) -> Iterator[str]:
+    """Yield texts in pieces that end with a line where lines are not very long; every line end is a newline.
+
+    Args:
+        files: what `find_texts` found.
+        progress: called with the bytes of each piece.
+    """
+    for path in files:
+        with path.open(encoding="utf-8") as file:
+            while piece := file.read(_PIECE):
+                piece += file.readline(_PIECE)
+                if progress is not None:
+                    progress(len(piece.encode()))
+                yield piece
+
+
+def learn_tokens(
+    texts: Iterable[str], size: int, *, pattern: str = WORDS, longest: int = LONGEST_TOKEN
+) -> list[bytes]:
+    """Learn the tokens of a vocabulary: the single bytes, then what byte-pair encoding joins, in its order.
+
+    Args:
+        texts: what to learn from; each is read once.
+        size: ids of the vocabulary, the document mark among them; a small text gives fewer.
+        pattern: matches what a token does not reach across, in Oniguruma's syntax.
+        longest: bytes of the longest token.
+
+    Returns:
+        At most ``size - 1`` tokens, for `create_vocab_file`.
+
+    Raises:
+        UsageError: the size is below 257.
+        DataError: there is no text.
+    """
+    if size < SMALLEST:
+        raise UsageError(f"a vocabulary of {size!r} ids is too small: 256 bytes and a mark need {SMALLEST}")
+    backend = Backend(models.BPE())
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([split, as_bytes])  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=size - 1,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=longest + 1,  # the library stays below what it calls the largest
+        show_progress=False,
+    )
+    backend.train_from_iterator(_some(texts), trainer)
+    alphabet, order = byte_alphabet(), sorted(backend.get_vocab().items(), key=lambda item: item[1])
+    learned = dict.fromkeys(bytes(alphabet[char] for char in token) for token, _ in order)
+    return [bytes([byte]) for byte in range(256)] + [token for token in learned if len(token) > 1]
+
+
+def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
+    """Return how many bytes of the texts a token stands for on average.
+
+    Raises:
+        DataError: there is no text.
+    """
+    counts = [0, 0]
+    for text in _some(texts):
+        counts[0] += len(text.encode())
+        counts[1] += len(tokenizer.encode(text))
+    return counts[0] / counts[1]
+
+
+def _some(texts: Iterable[str]) -> Iterator[str]:
+    """Give texts that can be encoded, refusing none at all."""
+    nothing = True
+    for text in texts:
+        nothing = nothing and not text
+        yield encodable(text)
+    if nothing:
+        raise DataError("there is no text to learn from: give some")
+
+
+def _text_size(path: Path) -> int | None:
+    """Return the bytes of a text file; None for one that is not UTF-8, or holds NUL bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    size = 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                size += len(block)
+                if b"\0" in block:
+                    return None
+                decoder.decode(block)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return None
+    except OSError as error:
+        raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error
+    return size
