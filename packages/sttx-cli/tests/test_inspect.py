@@ -1,8 +1,13 @@
 """`sttx inspect`: a run, one checkpoint or a model, verified and explained."""
 
+import json
+import re
 import shutil
 
 import pytest
+import torch
+
+from sttx_train import CheckpointStore, save_state
 
 
 def test_the_json_contract(sttx, finished, tiny_model):
@@ -62,15 +67,15 @@ def test_a_model(sttx, tiny_model):
     assert "257 ids for 257 rows" in result.out
 
 
-@pytest.mark.parametrize("json", [[], ["--json"]], ids=["table", "json"])
+@pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
 @pytest.mark.parametrize("name", ["manifest.json", "report.json"])
-def test_damage_is_found_and_told(sttx, finished, tmp_path, unchanged, name, json):
+def test_damage_is_found_and_told(sttx, finished, tmp_path, unchanged, name, form):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     path = folder / "step-00000008" / name
     path.write_bytes(path.read_bytes().replace(b"8", b"9", 1))
     with unchanged(folder):
-        result = sttx("inspect", folder, *json)
+        result = sttx("inspect", folder, *form)
     assert (result.code, result.out) == (1, "")
     assert name in result.err and "start anew in another folder" in result.err
     assert len(result.err.splitlines()) == 1
@@ -88,3 +93,85 @@ def test_what_is_neither(sttx, tmp_path, sessions):
     for path in (tmp_path / "empty", sessions):
         result = sttx("inspect", path)
         assert (result.code, result.out, len(result.err.splitlines())) == (1, "", 1), result
+
+
+def rows_of(result):
+    """Return the lines of each row of the table by its name."""
+    name, rows = "", {}
+    for line in result.out.splitlines()[1:]:
+        first, value = re.split(" {2,}", line, maxsplit=1)
+        name = first or name
+        rows.setdefault(name, []).append(value)
+    return rows
+
+
+@pytest.mark.parametrize(("version", "heads"), [("x052", "time_decay"), ("x060", "time_maa_x")])
+def test_an_older_model_is_explained(sttx, tmp_path, version, heads):
+    layers = {f"blocks.{i}.att.{heads}": torch.zeros(2, 4) for i in range(3)}
+    layers |= {f"blocks.{i}.att.time_faaaa": torch.zeros(2, 4) for i in range(3)}
+    gate = {"blocks.0.att.gate.weight": torch.zeros(8, 8)}
+    torch.save({"emb.weight": torch.zeros(9, 8), **layers, **gate}, tmp_path / "old.pth")
+    told = sttx("inspect", tmp_path / "old.pth", "--json").json
+    assert (told["version"], told["sizes"]["head_size"], told["uses"]) == (version, 4, [])
+    result = sttx("inspect", tmp_path / "old.pth")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[0] == f"{tmp_path / 'old.pth'}: {told['what']}"
+    rows = rows_of(result)
+    assert rows["layers"] == ["3 of 8, heads of 4"] and rows["vocabulary"] == ["9 rows"]
+    assert rows["what sttx can do"] == ["nothing with it"] and rows["number type"] == ["float32"]
+    assert rows["advice"][0].startswith("only RWKV-7 (x070) runs here")
+
+
+def test_a_damaged_model_is_explained(sttx, tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "m")
+    file = tmp_path / "m" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    result = sttx("inspect", tmp_path / "m")
+    rows = rows_of(result)
+    assert (result.code, result.err) == (0, "")
+    assert "is damaged" in rows["problem"][0] and rows["what sttx can do"] == ["nothing with it"]
+    assert rows["layers"] == ["2 of 64, heads of 64, channel mix 256"]
+
+
+def test_a_tuned_state_is_explained(sttx, tmp_path):
+    save_state(torch.zeros(3, 2, 8, 8), tmp_path / "s.pth", metadata={"for": "\x1b[31mgoose"})
+    rows = rows_of(sttx("inspect", tmp_path / "s.pth"))
+    assert rows["layers"] == ["3 of 16, heads of 8"] and rows["metadata"] == ["for: goose"]
+
+
+def test_commands_that_are_named_are_there(sttx, tiny_model):
+    uses = sttx("inspect", tiny_model, "--json").json["uses"]
+    named = [use.split("sttx ", 1)[1].split() for use in uses if ": sttx " in use]
+    assert named
+    for command, *words in named:
+        (option,) = [word for word in words if word.startswith("--")]
+        assert option in sttx(command, "--help").out
+
+
+def test_a_run_of_pretraining(sttx, tmp_path):
+    documents = {
+        "config": {"layers": 2, "hidden_size": 16, "lr": 0.1},
+        "progress": {"tokens": 4096, "epochs": 0.25},
+    }
+    store = CheckpointStore(tmp_path / "run")
+    tensors = {"model": {"w": torch.zeros(3, 5)}}
+    store.save(8, tensors=tensors, documents=documents, manifest={"kind": "pretrain", "seconds": 12.0})
+    lines = [
+        {"step": 4, "held_out_bpb": 2.0, "held_out_loss": 3.0},
+        {"step": 8, "loss": 1.5, "held_out_bpb": 2.5},
+    ]
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    rows = rows_of(sttx("inspect", tmp_path / "run"))
+    assert rows["steps"] == ["8, 4,096 tokens, 0.25 epochs, 12 seconds"]
+    assert rows["loss"] == ["1.500 nats per token"]
+    assert rows["held out"] == ["bpb 2.500, best 2.000 at step 4", "loss 3.000, best 3.000 at step 4"]
+    assert rows["model"] == ["2 layers of 16, 15 parameters"]
+    assert rows["settings"] == ["layers 2, hidden_size 16, lr 0.1"]
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "pretrain-best", "of-tomorrow"])
+def test_a_checkpoint_that_says_little(sttx, tmp_path, kind):
+    CheckpointStore(tmp_path / "run").save(3, tensors={}, documents={}, manifest={"kind": kind})
+    result = sttx("inspect", tmp_path / "run")
+    assert (result.code, rows_of(result)["steps"]) == (0, ["3"])
+    assert set(rows_of(result)) == {"checkpoint", "saved", "steps"}

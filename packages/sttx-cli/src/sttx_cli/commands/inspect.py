@@ -138,7 +138,8 @@ def _pretraining(told: Mapping[str, Any]) -> dict[str, object]:
     ]
     layers, width = config.get("layers"), config.get("hidden_size")
     layers, width = model.get("num_layers", layers), model.get("hidden_size", width)
-    parameters = told.get("parameters")
+    sizes = [f"{layers} layers of {width}" if layers and width else ""]
+    sizes += [f"{told['parameters']:,} parameters"] if told.get("parameters") else []
     rows = {
         "checkpoint": told["checkpoint"],
         "saved": f"{told['created']}, {sum(told['files'].values()):,} bytes in {len(told['files'])} files",
@@ -149,7 +150,7 @@ def _pretraining(told: Mapping[str, Any]) -> dict[str, object]:
             f"best {number(value['best'])} at step {value['best_step']:,}"
             for name, value in told.get("held_out", {}).items()
         ),
-        "model": f"{layers} layers of {width}" + (f", {parameters:,} parameters" if parameters else ""),
+        "model": ", ".join(word for word in sizes if word),
         "settings": ", ".join(f"{name} {value}" for name, value in config.items()),
     }
     return {name: value for name, value in rows.items() if value}
