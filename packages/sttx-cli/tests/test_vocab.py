@@ -36,7 +36,7 @@ def test_a_person_is_told_size_and_rate(sttx, texts, tmp_path):
     result = sttx("vocab", texts / "area.py", "--out", tmp_path / "v.txt", "--size", 270)
     assert result.code == 0, result.err
     assert "v.txt: 270 ids, " in result.out
-    assert "bytes per token on 1,560 bytes of text" in result.out
+    assert "bytes per token on 1,560 bytes read" in result.out
     assert "no text" not in result.err
 
 

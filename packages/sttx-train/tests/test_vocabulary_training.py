@@ -128,11 +128,31 @@ def test_a_file_that_may_not_be_read(folder):
 def test_pieces_are_the_text_with_plain_line_ends(folder):
     (folder / "a.txt").write_bytes(b"one\r\ntwo\rthree" + b"x" * 100_000 + b"\n" + TEXT.encode() * 30)
     counts = []
-    pieces = list(read_pieces([folder / "a.txt"], counts.append))
+    pieces = list(read_pieces(find_texts([folder / "a.txt"]), counts.append))
     assert "".join(pieces) == "one\ntwo\nthree" + "x" * 100_000 + "\n" + TEXT * 30
     assert max(map(len, pieces)) <= 2 << 14
     assert all(piece.endswith("\n") for piece in pieces[4:])
     assert counts == [len(piece.encode()) for piece in pieces]
+
+
+def test_texts_of_json_lines_are_what_is_in_them(tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "one\\ntwo"}\nbroken\n{"text": "three", "id": 3}\n')
+    said, counts = [], []
+    found = find_texts([path])
+    assert list(read_pieces(found, counts.append, said.append)) == ["one\ntwo", "three"]
+    assert sum(counts) == found.size == path.stat().st_size
+    assert said == [f"{str(path)!r}: 1 damaged line was left out: 2"]
+    assert "".join(read_pieces(find_texts([tmp_path]))) == path.read_text()
+
+
+def test_numbers_are_no_text(tmp_path):
+    (tmp_path / "numbers.jsonl").write_text("[1, 2]\n")
+    with pytest.raises(DataError, match="line 1 of '.*' holds numbers: a vocabulary is learned from text"):
+        list(read_pieces(find_texts([tmp_path / "numbers.jsonl"])))
+    (tmp_path / "array.npy").write_bytes(b"\x93NUMPY")
+    with pytest.raises(DataError, match=r"'.*array\.npy' is no text, but data of the kind 'array'"):
+        find_texts([tmp_path / "array.npy"])
 
 
 def test_texts_are_not_read_into_memory(tmp_path):
@@ -141,7 +161,7 @@ def test_texts_are_not_read_into_memory(tmp_path):
     tracemalloc.start()
     try:
         found = find_texts([path])
-        tokens = learn_tokens(read_pieces(found.files), 300)
+        tokens = learn_tokens(read_pieces(found), 300)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -17,6 +17,8 @@ from sttx_core.errors import DataError, UsageError
 from sttx_core.text import encodable
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.huggingface_tokenizer import byte_alphabet
+from sttx_train.pretrain.json_lines import JsonLines
+from sttx_train.pretrain.kinds import kind_of
 
 SMALLEST = 257
 """The 256 bytes and the document mark."""
@@ -35,21 +37,25 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles:
-    """Text files in the order of their names.
+    """Files of text, those of a folder in the order of their names.
 
     Attributes:
         files: UTF-8, without NUL bytes, none empty.
+        lines: those among them that are JSON lines, a text on each.
         size: bytes in all of them.
         skipped: files of folders that are no text.
     """
 
     files: tuple[Path, ...]
+    lines: frozenset[Path]
     size: int
     skipped: tuple[Path, ...]
 
 
 def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextFiles:
     """List text files and those in folders, having read each once to see that it is text.
+
+    A file that is named itself may be JSON lines, told by content; in a folder all text is plain.
 
     Args:
         paths: files and folders.
@@ -60,42 +66,70 @@ def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextF
             is no text at all.
     """
     files: dict[Path, int] = {}
+    lines: set[Path] = set()
     skipped: list[Path] = []
     left_out = leave_out.resolve() if leave_out is not None else None
     for path in paths:
         if not path.exists():
             raise DataError(f"{str(path)!r} does not exist: name text files or folders of them")
-        found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        for file in found:
-            if file.resolve() == left_out:
-                continue
-            size = _text_size(file)
-            if size is None and file == path:
-                raise DataError(f"{str(file)!r} is no text: it is not UTF-8, or holds NUL bytes")
-            if size is None:
-                skipped.append(file)
-            elif size:
-                files[file] = size
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.is_file())
+            sizes = {file: _text_size(file) for file in found if file.resolve() != left_out}
+            skipped += [file for file, size in sizes.items() if size is None]
+            files |= {file: size for file, size in sizes.items() if size}
+        elif path.resolve() != left_out:
+            if _holds_lines(path):
+                lines.add(path)
+            if size := _required_size(path):
+                files[path] = size
     if not files:
         note = f" ({len(skipped)} files are no text)" if skipped else ""
         raise DataError(f"there is no text in {', '.join(repr(str(path)) for path in paths)}{note}")
-    return TextFiles(files=tuple(files), size=sum(files.values()), skipped=tuple(skipped))
+    return TextFiles(
+        files=tuple(files), lines=frozenset(lines), size=sum(files.values()), skipped=tuple(skipped)
+    )
 
 
-def read_pieces(files: Iterable[Path], progress: Callable[[int], None] | None = None) -> Iterator[str]:
-    """Yield texts in pieces that end with a line where lines are not very long; every line end is a newline.
+def read_pieces(
+    texts: TextFiles,
+    progress: Callable[[int], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Iterator[str]:
+    """Yield texts: plain ones in pieces that end with a line where lines are not very long.
 
     Args:
-        files: what `find_texts` found.
-        progress: called with the bytes of each piece.
+        texts: what `find_texts` found; in plain ones every line end becomes a newline.
+        progress: called with the bytes of each piece or line of JSON.
+        say: told of lines of JSON that were left out.
+
+    Raises:
+        DataError: lines of JSON hold numbers, or nothing that can be read.
     """
-    for path in files:
-        with path.open(encoding="utf-8") as file:
-            while piece := file.read(_PIECE):
-                piece += file.readline(_PIECE)
-                if progress is not None:
-                    progress(len(piece.encode()))
-                yield piece
+    for path in texts.files:
+        yield from _entries(path, progress, say) if path in texts.lines else _pieces(path, progress)
+
+
+def _pieces(path: Path, progress: Callable[[int], None] | None) -> Iterator[str]:
+    with path.open(encoding="utf-8") as file:
+        while piece := file.read(_PIECE):
+            piece += file.readline(_PIECE)
+            if progress is not None:
+                progress(len(piece.encode()))
+            yield piece
+
+
+def _entries(
+    path: Path, progress: Callable[[int], None] | None, say: Callable[[str], None] | None
+) -> Iterator[str]:
+    lines = JsonLines(path, progress)
+    for number, entry in lines:
+        if not isinstance(entry, str):
+            raise DataError(
+                f"line {number} of {str(path)!r} holds numbers: a vocabulary is learned from text"
+            )
+        yield entry
+    if say is not None and (complaint := lines.complaint()):
+        say(complaint)
 
 
 def learn_tokens(
@@ -155,6 +189,22 @@ def _some(texts: Iterable[str]) -> Iterator[str]:
         yield encodable(text)
     if nothing:
         raise DataError("there is no text to learn from: give some")
+
+
+def _holds_lines(path: Path) -> bool:
+    """Tell whether a file is JSON lines rather than plain text, refusing other data."""
+    kind = kind_of(path)
+    if kind not in ("json lines", "text"):
+        raise DataError(f"{str(path)!r} is no text, but data of the kind {kind!r}: name text files")
+    return kind == "json lines"
+
+
+def _required_size(path: Path) -> int:
+    """Return the bytes of a file that must be text."""
+    size = _text_size(path)
+    if size is None:
+        raise DataError(f"{str(path)!r} is no text: it is not UTF-8, or holds NUL bytes")
+    return size
 
 
 def _text_size(path: Path) -> int | None:

@@ -29,9 +29,9 @@ _EVERY = 10.0
 def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> None:
     """Learn a vocabulary from text files.
 
-    TEXT is a text file or a folder of them; what is no UTF-8 text is passed over in a folder. They are read
-    as a stream, twice: to learn from, and to count the bytes per token that the vocabulary gives on them.
-    FILE is in RWKV's format; as a tokenizer it is named trie:FILE.
+    TEXT is a text file, JSON lines such as {"text": "…"}, or a folder of text files; what is no UTF-8 text
+    is passed over in a folder. They are read as a stream, once to learn from, once to count the bytes per
+    token that the vocabulary gives on them. FILE is in RWKV's format; as a tokenizer it is named trie:FILE.
     """
     from sttx_train.files import replacing_file
     from sttx_train.vocabulary_training import (
@@ -49,13 +49,13 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     found = find_texts(texts, leave_out=out)
     skipped = f"; {len(found.skipped):,} files are no text" if found.skipped else ""
     say(f"{len(found.files):,} text files, {found.size:,} bytes{skipped}")
-    tokens = learn_tokens(read_pieces(found.files, _Progress("read", found.size)), size)
+    tokens = learn_tokens(read_pieces(found, _Progress("read", found.size), say), size)
     with replacing_file(out) as aside:
         create_vocab_file(tokens, aside, add_bytes=False)
     tokenizer = TrieTokenizer(out)
     if tokenizer.vocab_size < size:
         say(f"note: the text gives {tokenizer.vocab_size:,} ids, not {size:,}: more text gives more")
-    rate = bytes_per_token(tokenizer, read_pieces(found.files, _Progress("encoded", found.size)))
+    rate = bytes_per_token(tokenizer, read_pieces(found, _Progress("encoded", found.size)))
     told = {
         "out": str(out),
         "size": tokenizer.vocab_size,
@@ -70,7 +70,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
         emit_json(told)
     else:
         click.echo(
-            f"{out}: {tokenizer.vocab_size:,} ids, {rate:.3f} bytes per token on {found.size:,} bytes of text"
+            f"{out}: {tokenizer.vocab_size:,} ids, {rate:.3f} bytes per token on {found.size:,} bytes read"
         )
 
 
