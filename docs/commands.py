@@ -24,13 +24,18 @@ def helps() -> dict[str, str]:
 
     from sttx_cli.app import cli
 
-    with click.Context(cli, info_name="sttx", terminal_width=WIDTH, **cli.context_settings) as group:
-        found = {"sttx": cli.get_help(group)}
-        for name in cli.list_commands(group):
-            command = cli.get_command(group, name)
-            assert command is not None, name
-            with click.Context(command, group, info_name=name, terminal_width=WIDTH) as context:
-                found[f"sttx {name}"] = command.get_help(context)
+    def collect(command: click.Command, parent: click.Context | None, name: str) -> None:
+        settings = dict(command.context_settings)
+        with click.Context(command, parent, info_name=name, terminal_width=WIDTH, **settings) as context:
+            found[context.command_path] = command.get_help(context)
+            if isinstance(command, click.Group):
+                for inner in command.list_commands(context):
+                    below = command.get_command(context, inner)
+                    assert below is not None, inner
+                    collect(below, context, inner)
+
+    found: dict[str, str] = {}
+    collect(cli, None, "sttx")
     return found
 
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "plot": "Draw the curves of runs as PNG or SVG.",
     "validate-data": "Count what a source of traces holds.",
     "traces": "List the sessions of a source, or show one.",
+    "data": "Pack data to pretrain on, or show what it holds.",
     "pretrain": "Train a small base model from text files.",
     "vocab": "Learn a vocabulary from text files.",
     "doctor": "Say what works on this machine.",

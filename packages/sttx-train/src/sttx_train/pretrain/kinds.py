@@ -15,6 +15,9 @@ from sttx_train.pretrain.mmididx import BIN, IDX, MAGIC, pair_paths
 Kind = Literal["array", "flat", "json lines", "pair", "text"]
 """A ``.npy`` file, a flat ``.bin``, JSON lines, a pair of ``.bin`` and ``.idx``, text files or a folder."""
 
+ENCODED: tuple[Kind, ...] = ("json lines", "text")
+"""Kinds that hold no ids yet, but what a tokenizer makes ids of; an array is values, read as they lie."""
+
 _HEAD = 1 << 16
 _JSON_LINES = (".jsonl", ".ndjson")
 _ARRAY = b"\x93NUMPY"

@@ -83,6 +83,24 @@ def pair_paths(prefix: Path) -> tuple[Path, Path]:
     return stem.with_name(stem.name + BIN), stem.with_name(stem.name + IDX)
 
 
+def pair_dtype(vocab_size: int) -> np.dtype:
+    """Return the type of the ids that :func:`write_pair` writes for a vocabulary.
+
+    >>> pair_dtype(65536), pair_dtype(65537)
+    (dtype('uint16'), dtype('int32'))
+
+    Raises:
+        UsageError: the vocabulary does not fit 32 bits with a sign.
+    """
+    return np.dtype(_DTYPES[_code_for(vocab_size)])
+
+
+def _code_for(vocab_size: int) -> int:
+    if vocab_size > _LARGEST_SIZE + 1:
+        raise UsageError(f"a vocabulary of {vocab_size} ids does not fit the 32 bits of a .bin file")
+    return _CODE_16 if vocab_size <= 1 << 16 else _CODE_32
+
+
 def check_pair(prefix: Path) -> None:
     """Refuse a place for a pair where there is a file already: nothing is written over.
 
@@ -119,9 +137,7 @@ def write_pair(
     longest = int(documents.lengths.max())
     if longest > _LARGEST_SIZE:
         raise DataError(f"a document has {longest:,} ids, an .idx file allows {_LARGEST_SIZE:,}: split it")
-    if vocab_size > _LARGEST_SIZE + 1:
-        raise UsageError(f"a vocabulary of {vocab_size} ids does not fit the 32 bits of a .bin file")
-    code = _CODE_16 if vocab_size <= 1 << 16 else _CODE_32
+    code = _code_for(vocab_size)
     bin_path, idx_path = pair_paths(prefix)
     with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
         _write_ids(documents, bin_aside, np.dtype(_DTYPES[code]), vocab_size, progress)

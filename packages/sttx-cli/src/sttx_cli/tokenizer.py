@@ -1,0 +1,41 @@
+"""The option that names a tokenizer, and what it means where it is not given."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from sttx_cli.options import Name
+from sttx_cli.output import say
+from sttx_core.tokenizers import AnyTokenizer
+from sttx_train import load_tokenizer
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+SPECS = (
+    "bytes, integer:MAX (whole numbers from 0 to MAX), angle (0 to 359), trie:FILE (an RWKV vocabulary) or "
+    "hf:FILE (a tokenizer.json)"
+)
+
+
+def tokenizer_option(otherwise: str) -> Callable[[Decorated], Decorated]:
+    """Add `--tokenizer` as `tokenizer`; the help says what happens otherwise."""
+    return click.option(
+        "--tokenizer", type=Name(), default=None, metavar="SPEC", help=f"One of {SPECS}. {otherwise}"
+    )
+
+
+def chosen_tokenizer(spec: str | None) -> AnyTokenizer:
+    """Return the tokenizer that was named, or that of the model that comes with sttx, and say so.
+
+    Raises:
+        UsageError: The spec names nothing.
+        DataError: Its file is no vocabulary.
+    """
+    if spec is not None:
+        return load_tokenizer(spec)
+    from sttx_train import load_model
+
+    loaded = load_model()
+    say(f"tokenizer: that of {loaded.id}, none named")
+    return loaded.tokenizer
