@@ -31,6 +31,7 @@ NOT_IN_ALL = {"sttx_core.HyperNetwork"}
 ENVIRONMENT = {
     "packages/sttx-ccsniff/src/sttx_ccsniff/environment.py",
     "packages/sttx-core/src/sttx_core/environment.py",
+    "packages/sttx-train/src/sttx_train/environment.py",
 }
 
 

@@ -4,10 +4,10 @@ import json
 import os
 import signal
 
+import numpy as np
 import pytest
 
 from sttx_cli.commands import pretrain
-from sttx_core.tokenizers import create_vocab_file
 from sttx_train import load_model
 
 
@@ -23,11 +23,9 @@ def corpus(tmp_path_factory):
 @pytest.fixture
 def line(corpus, tmp_path):
     """Return a line that trains a very small model in four steps into `out`."""
-    vocabulary = tmp_path / "bytes.txt"
-    create_vocab_file((bytes([byte]) for byte in range(256)), vocabulary)
     sizes = ["--hidden-size", 64, "--layers", 1, "--ctx", 16, "--batch", 2, "--no-bf16", "--warmup", 0]
     steps = ["--steps", 4, "--held-out", 0.2, "--lr", 0.01]
-    return ["pretrain", corpus, "--out", tmp_path / "out", "--vocab", vocabulary, *sizes, *steps]
+    return ["pretrain", corpus, "--out", tmp_path / "out", "--tokenizer", "bytes", *sizes, *steps]
 
 
 def test_a_model_comes_out(sttx, line, tmp_path, sessions):
@@ -37,12 +35,14 @@ def test_a_model_comes_out(sttx, line, tmp_path, sessions):
     assert (told["ended"], told["steps"], told["tokens"]) == ("done", 4, 4 * 2 * 16)
     assert told["out"] == str(tmp_path / "out")
     assert told["checkpoint"] == str(tmp_path / "out-run")
-    assert told["bpb"]["train"] > 0 and told["bpb"]["held_out"] > 0
+    assert told["loss"]["train"] > 0 and told["loss"]["held_out"] > 0 and told["bpb"]["held_out"] > 0
     loaded = load_model(tmp_path / "out")
     assert sum(weight.numel() for weight in loaded.model.parameters()) == told["parameters"]
     logged = [json.loads(one) for one in (tmp_path / "out-run" / "metrics.jsonl").read_text().splitlines()]
     assert [one["step"] for one in logged] == [1, 2, 3, 4]
-    assert logged[-1]["loss"] == told["loss"] < logged[0]["loss"]
+    assert sum(one["loss"] for one in logged) / 4 == pytest.approx(told["loss"]["train"])
+    assert logged[-1]["held_out_bpb"] == told["bpb"]["held_out"] and logged[-1]["loss"] < logged[0]["loss"]
+    assert 0 < told["epochs"] < 1 and told["skipped"] == 0 and told["tokens_per_second"] > 0
     train = ["train", "--ccsniff-from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
     assert sttx(*train, "--device", "cpu", "--checkpoint-dir", tmp_path / "run").code == 0
 
@@ -52,7 +52,7 @@ def test_what_a_person_is_told(sttx, line, tmp_path):
     out = tmp_path / "out"
     assert result.out.splitlines()[-1] == f"Model: {out}; use it with --model {out}. Run: {out}-run."
     assert "Held out: " in result.out
-    assert "model: 1 layers of 64, " in result.err and "held out" in result.err
+    assert "model: 1 layers of 64, " in result.err and "held out at step 4: " in result.err
     assert "step 4 · 100% · loss " in result.err
 
 
@@ -76,15 +76,15 @@ def test_its_run_can_be_inspected_and_has_no_phrases(sttx, line, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_an_interrupted_run_goes_on_where_it_was(sttx, line, tmp_path, monkeypatch, number):
     assert sttx(*line, "--out", tmp_path / "whole").code == 0
-    write = pretrain.write_metrics
+    show = pretrain._Teller.show
 
-    def interrupt(path, step, **more):
-        write(path, step, **more)
+    def interrupt(teller, step):
+        show(teller, step)
         if step.step == 2:
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "write_metrics", interrupt)
+        patch.setattr(pretrain._Teller, "show", interrupt)
         result = sttx(*line)
     assert (result.code, (tmp_path / "out").exists()) == (0, False)
     assert result.out.startswith("Interrupted. 2 steps, ")
@@ -118,13 +118,14 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--steps", 0], 2, "give --steps or --minutes"),
         (["--batch", 0], 2, "--batch must be at least 1, not 0"),
         (["--hidden-size", 100], 2, "must be a multiple of --head-size 64"),
         (["--held-out", 1], 2, "--held-out must be a share from 0 to below 1"),
-        (["--batch", 5000], 1, "5000"),
+        (["--from", "goose-mini"], 2, "--hidden-size would have no effect: the sizes are those of --from"),
+        (["--no-redact"], 2, "--no-redact would have no effect: there are no sessions in the data"),
+        (["--tokenizer", "integer:5"], 2, "holds text, but the tokenizer is one of numbers"),
         (["--resume"], 1, "start without resuming"),
-        (["--vocab", "/no/such/vocabulary"], 2, "does not exist"),
+        (["--tokenizer", "trie:/no/such/vocabulary"], 2, "/no/such/vocabulary"),
         (["/no/such/text"], 1, "'/no/such/text' does not exist"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
@@ -137,24 +138,24 @@ def test_mistakes_write_nothing(sttx, line, tmp_path, options, code, said):
     assert set(tmp_path.iterdir()) == before
 
 
-def test_a_run_without_an_end_is_refused_before_a_vocabulary_is_loaded(sttx, corpus, tmp_path):
-    result = sttx("pretrain", corpus, "--out", tmp_path / "out")
-    assert (result.code, result.out) == (2, "")
-    assert result.err == "sttx: pretraining needs an end: give --steps or --minutes\n"
+def test_without_a_limit_the_data_is_read_once(sttx, line):
+    at = line.index("--steps")
+    told = sttx(*line[:at], *line[at + 2 :], "--json").json
+    assert told["epochs"] == 1.0 and told["steps"] * 32 - 32 < told["tokens"] <= told["steps"] * 32
 
 
 def test_no_text_is_a_failure(sttx, line, tmp_path):
     (tmp_path / "none").mkdir()
     result = sttx("pretrain", tmp_path / "none", *line[2:])
     assert result.code == 1
-    assert "no text in " in result.err
+    assert "there is nothing to read in " in result.err
 
 
 def test_without_a_vocabulary_the_embedded_models_is_taken_and_said(sttx, line, tmp_path):
-    at = line.index("--vocab")
+    at = line.index("--tokenizer")
     result = sttx(*line[:at], *line[at + 2 :], "--json")
     assert result.code == 0, result.err
-    assert "vocabulary: of goose-mini, none named" in result.err
+    assert "tokenizer: that of goose-mini, none named" in result.err
     assert load_model(tmp_path / "out").tokenizer.sha256 == load_model().tokenizer.sha256
 
 
@@ -166,3 +167,44 @@ def test_a_place_that_is_taken_is_refused_before_training(sttx, line, tmp_path, 
     assert result.code == 2
     assert "'thesis.txt'" in result.err and "step" not in result.err
     assert not (tmp_path / "out-run").exists()
+
+
+@pytest.mark.parametrize("kind", ["array", "lists", "texts", "pair", "flat", "sessions"])
+def test_each_kind_of_data_is_trained_on(sttx, line, tmp_path, sessions, kind):
+    """Two steps on each input format."""
+    tokenizer, values = "bytes", (np.arange(24) + np.arange(20)[:, None]) % 9
+    if kind == "array":
+        data, tokenizer = tmp_path / "values.npy", "integer:9"
+        np.save(data, values)
+    elif kind == "lists":
+        data, tokenizer = tmp_path / "values.jsonl", "integer:9"
+        data.write_text("".join(json.dumps(row.tolist()) + "\n" for row in values))
+    elif kind == "texts":
+        data = tmp_path / "texts.jsonl"
+        data.write_text("".join(json.dumps({"text": f"Text {row}"}) + "\n" for row in values.tolist()))
+    elif kind == "pair":
+        build = sttx("data", "build", line[1], "--out", tmp_path / "pair", "--tokenizer", "bytes")
+        assert build.code == 0, build.err
+        data = tmp_path / "pair.bin"
+    elif kind == "flat":
+        data = tmp_path / "flat.bin"
+        np.concatenate([np.zeros((20, 1), int), values + 1], axis=1).astype("<u2").tofile(data)
+    else:
+        data = sessions
+    options = [*line[2:], "--tokenizer", tokenizer, "--steps", 2]
+    told = sttx("pretrain", data, *options, "--json")
+    assert told.code == 0, told.err
+    assert told.json["steps"] == 2 and told.json["loss"]["held_out"] > 0
+    assert (told.json["bpb"]["held_out"] is None) == (tokenizer != "bytes")
+    assert (
+        load_model(tmp_path / "out").vocabulary.spec.startswith(tokenizer) if tokenizer != "bytes" else True
+    )
+
+
+def test_it_goes_on_from_a_model_with_that_models_vocabulary(sttx, line, corpus, tmp_path):
+    first = sttx(*line, "--steps", 12, "--json").json
+    more = ["--from", tmp_path / "out", "--ctx", 16, "--batch", 2, "--no-bf16", "--steps", 1]
+    second = sttx("pretrain", corpus, "--out", tmp_path / "next", *more, "--held-out", 0.2, "--json")
+    assert second.code == 0, second.err
+    assert second.json["parameters"] == first["parameters"]
+    assert second.json["loss"]["train"] < first["loss"]["train"]

@@ -1,6 +1,7 @@
-"""Pretraining: every token once, a loss that falls, and a resumed run that is the uninterrupted one."""
+"""Pretraining: a loss that falls, limits that mean what they say, a resumed run that is as if uninterrupted."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,14 @@ import torch
 import torch.nn.functional as F
 
 from sttx_core.errors import CheckpointError, DataError, UsageError
+from sttx_core.tokenizers import ByteTokenizer
+from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
-from sttx_train.pretrain.data import PackedStreams, iter_documents
-from sttx_train.pretrain.trainer import drop_metrics_after, make_optimizer, write_metrics
+from sttx_train.pretrain.documents import Packed
+from sttx_train.pretrain.guard import PATIENCE, Guard
+from sttx_train.pretrain.metrics import JsonLines
+from sttx_train.pretrain.optimizer import make_optimizer
+from sttx_train.pretrain.trainer import Trainer, model_sizes
 from sttx_train.rwkv7 import RWKV7, initialize
 
 TINY: dict[str, Any] = {
@@ -25,6 +31,8 @@ TINY: dict[str, Any] = {
     "warmup": 2,
     "steps": 9,
     "checkpoint_every": 2,
+    "eval_every": 4,
+    "held_out": 0.0,
     "bf16": False,
 }
 
@@ -33,30 +41,56 @@ def config(**options):
     return PretrainConfig(**(TINY | options))
 
 
-def counting(length=2000):
-    """Tokens that follow a rule: they count up, and begin again."""
-    return (np.arange(length) % 12 + 1).astype(np.uint16)
+def counting(documents=40, length=49):
+    """Documents that follow a rule: each counts up, and begins again."""
+    rows = (np.arange(length) + np.arange(documents)[:, None]) % 12 + 1
+    return Packed(np.concatenate([np.zeros((documents, 1), int), rows], axis=1).ravel())
+
+
+def trained(config, directory=None, data=None, **options):
+    return Trainer(config, counting() if data is None else data, directory=directory, **options)
+
+
+def run(trainer, steps=None):
+    """Train; stop after so many steps as a kill would, without a last save."""
+    losses = []
+    for step in trainer.run():
+        losses.append(step.loss)
+        if steps is not None and len(losses) == steps:
+            break
+    return losses
+
+
+def assert_same_tensors(found, expected):
+    assert found.keys() == expected.keys()
+    assert [name for name, value in found.items() if not torch.equal(value, expected[name])] == []
 
 
 class TestConfig:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"steps": 0}, "--steps or --minutes"),
-            ({"steps": -3}, "--steps"),
+            ({"steps": -3}, "--steps must not be negative"),
+            ({"epochs": -1}, "--epochs"),
+            ({"tokens": -1}, "--tokens"),
             ({"minutes": -1.0}, "--minutes"),
-            ({"ctx": 0}, "--ctx"),
+            ({"ctx": 0}, "--ctx must be at least 1"),
             ({"batch": 0}, "--batch"),
+            ({"accumulate": 0}, "--accumulate"),
             ({"checkpoint_every": 0}, "--checkpoint-every"),
+            ({"eval_every": 0}, "--eval-every"),
             ({"warmup": -1}, "--warmup"),
-            ({"lr": 0.0}, "--lr"),
+            ({"lr": 0.0}, "--lr must be above 0"),
+            ({"lr": math.nan}, "--lr must be above 0"),
             ({"clip": 0.0}, "--clip"),
-            ({"reset": 1.5}, "--reset"),
-            ({"final": -0.1}, "--final"),
+            ({"final": -0.1}, "--final must be a share"),
             ({"final": 1.5}, "--final"),
-            ({"layers": 0}, "--layers must be at least 1"),
-            ({"head_size": 0}, "--head-size must be at least 1"),
+            ({"decay": 1.5}, "--decay"),
+            ({"layers": 0}, "--layers"),
+            ({"head_size": 0}, "--head-size"),
             ({"weight_decay": -0.1}, "--weight-decay"),
+            ({"spike": 0.5}, "--spike must be 0, or a factor above 1"),
+            ({"held_out": 1.0}, "--held-out"),
         ],
         ids=str,
     )
@@ -65,68 +99,32 @@ class TestConfig:
             config(**options)
 
     def test_sizes_are_the_models(self):
-        sizes = config().model_config()
+        sizes = model_sizes(config())
         assert (sizes.vocab_size, sizes.hidden_size, sizes.num_layers, sizes.head_size) == (13, 32, 2, 16)
         with pytest.raises(UsageError, match="--hidden-size 40 must be a multiple of --head-size 16"):
-            config(hidden_size=40).model_config()
+            model_sizes(config(hidden_size=40))
+        with pytest.raises(UsageError, match="vocab_size"):
+            model_sizes(config(vocab_size=0))
 
+    def test_the_limit_that_is_nearest_counts_and_without_any_it_is_one_epoch(self):
+        assert config(steps=0).share_done(step=5, tokens=9, epochs=0.5, seconds=1.0) == 0.5
+        assert config(steps=10, epochs=2).share_done(step=1, tokens=0, epochs=0.5, seconds=0) == 0.25
+        assert config(steps=0, tokens=100).share_done(step=1, tokens=60, epochs=7, seconds=0) == 0.6
+        assert config(steps=0, minutes=2.0).share_done(step=1, tokens=60, epochs=7, seconds=180) == 1.0
 
-class TestData:
-    def test_documents_come_in_name_order_folders_walked(self, tmp_path):
-        (tmp_path / "b").mkdir()
-        (tmp_path / "b" / "z.txt").write_text("two")
-        (tmp_path / "a.txt").write_text("one")
-        assert list(iter_documents([tmp_path])) == ["one", "two"]
-        assert list(iter_documents([tmp_path / "b", tmp_path / "a.txt"])) == ["two", "one"]
-
-    def test_what_is_no_text_is_passed_over_in_a_folder_and_refused_by_name(self, tmp_path):
-        odd = {"latin.txt": b"\xff!", "module.pyc": b"\x00a"}
-        for name, content in {"good.txt": b"one\r\nline", **odd}.items():
-            (tmp_path / name).write_bytes(content)
-        skipped = []
-        assert list(iter_documents([tmp_path], skipped)) == ["one\nline"]
-        assert skipped == [tmp_path / name for name in odd]
-        for name in odd:
-            with pytest.raises(DataError, match=f"{name}' is no text"):
-                list(iter_documents([tmp_path / name]))
-
-    def test_what_is_absent_or_too_large_is_refused(self, tmp_path, monkeypatch):
-        with pytest.raises(DataError, match="does not exist"):
-            list(iter_documents([tmp_path / "gone"]))
-        monkeypatch.setattr("sttx_train.pretrain.data.TEXT_LIMIT", 3)
-        (tmp_path / "long.txt").write_text("four")
-        with pytest.raises(DataError, match="split it into documents"):
-            list(iter_documents([tmp_path]))
-
-    @pytest.mark.parametrize(
-        ("length", "batch", "context"), [(101, 4, 5), (100, 3, 7), (17, 1, 16), (64, 2, 8)]
-    )
-    def test_an_epoch_predicts_every_token_once_and_each_stream_in_order(self, length, batch, context):
-        tokens = np.arange(length, dtype=np.uint16)
-        streams = PackedStreams(tokens, batch=batch, context=context)
-        windows = [streams.window(step) for step in range(streams.windows)]
-        assert {window.shape for window in windows} == {(batch, context + 1)}
-        targets = np.concatenate([window[:, 1:] for window in windows], axis=1)
-        covered = batch * streams.windows * context
-        assert sorted(targets.flatten().tolist()) == list(range(1, covered + 1))
-        assert covered > length - 1 - batch * context, "less than a window a stream is left out"
-        for one, other in zip(windows, windows[1:], strict=False):
-            assert np.array_equal(one[:, -1], other[:, 0]), "a stream goes on where it was"
-
-    def test_the_next_epoch_is_the_same_and_begins_anew(self):
-        streams = PackedStreams(np.arange(50, dtype=np.uint16), batch=2, context=6)
-        assert np.array_equal(streams.window(1), streams.window(1 + streams.windows))
-        assert [streams.starts_epoch(step) for step in range(9)] == [step % 4 == 0 for step in range(9)]
-
-    def test_too_few_tokens_are_refused(self):
-        with pytest.raises(DataError, match="8 tokens are too few for 2 streams of 4"):
-            PackedStreams(np.zeros(8, dtype=np.uint16), batch=2, context=4)
-        assert PackedStreams(np.zeros(9, dtype=np.uint16), batch=2, context=4).windows == 1
+    @pytest.mark.parametrize("schedule", ["cosine", "wsd", "constant"])
+    def test_the_rate_warms_up_and_falls_as_its_schedule_says(self, schedule):
+        made = config(schedule=schedule, warmup=4, final=0.1, decay=0.25, lr=1.0)
+        rates = [made.learning_rate(step, step / 20) for step in range(21)]
+        assert rates[:4] == sorted(rates[:4]) and rates[0] == pytest.approx(0.25, rel=0.01)
+        assert rates[4:] == sorted(rates[4:], reverse=True) and max(rates) <= 1.0
+        assert rates[20] == pytest.approx(1.0 if schedule == "constant" else 0.1)
+        assert rates[14] == (pytest.approx(1.0) if schedule != "cosine" else pytest.approx(0.285, abs=0.01))
 
 
 class TestOptimizer:
     def test_decay_is_on_matrices_only_and_w0_learns_twice_as_fast(self):
-        model = RWKV7(config().model_config())
+        model = RWKV7(model_sizes(config()))
         names = {id(weight): name for name, weight in model.named_parameters()}
         matrices, rest, doubled = make_optimizer(model, config(weight_decay=0.3)).param_groups
         assert [group["weight_decay"] for group in (matrices, rest, doubled)] == [0.3, 0.0, 0.0]
@@ -142,123 +140,238 @@ class TestOptimizer:
         assert {"blocks.0.att.w1", "blocks.1.att.r_k", "ln_out.weight", "blocks.0.ln0.bias"} <= by_group[1]
         assert sum(map(len, by_group)) == len(names) == len(set.union(*by_group))
 
-    def test_the_rate_warms_up_and_falls_to_its_share(self, tmp_path):
-        trainer = Pretrainer(config(steps=20, warmup=4, final=0.1), tmp_path)
-        rates = []
-        for trainer.step in range(21):
-            rates.append(trainer._learning_rate())
-        assert rates[:4] == sorted(rates[:4]) and rates[0] < 0.3 * 6e-3
-        assert max(rates) <= 6e-3 and rates[4:] == sorted(rates[4:], reverse=True)
-        assert rates[20] == pytest.approx(0.1 * 6e-3)
-
-    def test_it_begins_with_the_published_initialisation(self, tmp_path):
-        trainer = Pretrainer(config(seed=5), tmp_path)
-        expected = initialize(RWKV7(config().model_config()), seed=5).state_dict()
-        assert all(torch.equal(weight, expected[name]) for name, weight in trainer.model.state_dict().items())
+    def test_it_begins_with_the_published_initialisation(self):
+        expected = initialize(RWKV7(model_sizes(config())), seed=5).state_dict()
+        assert_same_tensors(dict(trained(config(seed=5)).model.state_dict()), expected)
 
 
-def run(trainer, tokens=None, steps=None):
-    """Train; stop after so many steps as a kill would, without a last save."""
-    losses = []
-    for step in trainer.run(counting() if tokens is None else tokens):
-        losses.append(step.loss)
-        if steps is not None and len(losses) == steps:
-            break
-    return losses
-
-
-class TestRun:
-    def test_the_loss_on_a_rule_falls(self, tmp_path):
-        losses = run(Pretrainer(config(steps=60, checkpoint_every=1000), tmp_path))
-        assert losses[0] == pytest.approx(np.log(13), rel=0.02), "a fresh model knows nothing"
+class TestLimits:
+    def test_the_loss_on_a_rule_falls(self):
+        losses = run(trained(config(steps=150, lr=1e-2)))
+        assert losses[0] == pytest.approx(np.log(13), rel=0.05), "a fresh model knows nothing"
         assert losses[-1] < 0.35 * losses[0]
 
     def test_steps_are_told_as_they_were(self, tmp_path):
-        trainer = Pretrainer(config(steps=3), tmp_path)
-        told = list(trainer.run(counting()))
+        trainer = trained(config(steps=3), tmp_path)
+        told = list(trainer.run())
         assert [step.step for step in told] == [1, 2, 3]
         assert [step.tokens for step in told] == [32, 64, 96]
-        assert all(step.grad_norm > 0 and step.lr > 0 for step in told)
+        assert all(step.grad_norm > 0 and step.lr > 0 and not step.skipped for step in told)
         assert trainer.progress() == 1.0 and trainer.store.load().step == 3
 
-    def test_minutes_end_it_too(self, tmp_path):
-        trainer = Pretrainer(config(steps=0, minutes=1e-9), tmp_path)
+    def test_epochs_read_every_id_so_often(self):
+        trainer = trained(config(steps=0, epochs=2))
+        run(trainer)
+        assert trainer.tokens == 2 * (40 * 50 - 1) and trainer.epochs == 2.0
+
+    def test_tokens_end_it_with_the_step_that_reaches_them(self):
+        trainer = trained(config(steps=0, tokens=70))
+        assert len(run(trainer)) == 3 and trainer.tokens == 96
+
+    def test_minutes_end_it_too(self):
+        trainer = trained(config(steps=0, minutes=1e-9))
         assert len(run(trainer)) == 1 and trainer.progress() == 1.0
 
+    @pytest.mark.parametrize("options", [{"batch": 1, "accumulate": 4}, {"batch": 2, "accumulate": 2}])
+    def test_accumulated_passes_are_a_larger_batch(self, options):
+        whole, parts = (trained(config(**rows)) for rows in ({"batch": 4}, options))
+        assert run(parts) == pytest.approx(run(whole), rel=1e-5)
+        for name, weight in parts.model.state_dict().items():
+            assert torch.allclose(weight, whole.model.state_dict()[name], atol=1e-3), name
+
+    @pytest.mark.parametrize("options", [{"recompute": True}, {"bf16": True}], ids=str)
+    def test_ways_to_compute_give_nearly_the_same(self, options):
+        limit = 0.03 if "bf16" in options else 1e-5
+        assert run(trained(config(**options))) == pytest.approx(run(trained(config())), rel=limit)
+
+    def test_ids_beyond_the_vocabulary_are_refused(self):
+        with pytest.raises(DataError, match="holds the id 12, and the model has 12 rows"):
+            run(trained(config(vocab_size=12)))
+
+
+class TestResume:
     @pytest.mark.parametrize("died_after", [[3], [2, 5], [1, 3, 4]], ids=str)
     @pytest.mark.parametrize("bf16", [False, True])
     def test_interrupted_anywhere_it_is_the_uninterrupted_run(self, tmp_path, died_after, bf16):
-        options = {"bf16": bf16, "reset": 0.5}
-        whole = Pretrainer(config(**options), tmp_path / "whole")
+        made = config(bf16=bf16, steps=0, tokens=32 * 22)
+        data = counting(10)
+        whole = trained(made, tmp_path / "whole", data, held=counting(3))
         losses = run(whole)
-        torn = Pretrainer(config(**options), tmp_path / "torn")
+        assert whole.epochs > 1
+        torn = trained(made, tmp_path / "torn", data, held=counting(3))
         torn.save()
         for steps in died_after:
-            run(torn, steps=steps)
-            torn = Pretrainer(config(**options), tmp_path / "torn", resume=True)
+            run(torn, steps=2 * steps)
+            torn = trained(made, tmp_path / "torn", data, held=counting(3), resume=True)
             assert torn.step % 2 == 0
         done = torn.step
         assert run(torn) == losses[done:]
-        weights = whole.model.state_dict()
-        assert [n for n, w in torn.model.state_dict().items() if not torch.equal(w, weights[n])] == []
-        one, other = (trainer.store.load().tensors for trainer in (whole, torn))
+        assert_same_tensors(dict(torn.model.state_dict()), dict(whole.model.state_dict()))
+        one, other = (trainer.store.load() for trainer in (whole, torn))
         for file in ("optimizer", "state"):
-            assert [name for name in one[file] if not torch.equal(one[file][name], other[file][name])] == []
+            assert_same_tensors(one.tensors[file], other.tensors[file])
+        assert one.documents["progress"] == other.documents["progress"]
 
-    def test_a_finished_run_resumes_to_nothing_more(self, tmp_path):
-        run(Pretrainer(config(steps=4), tmp_path))
-        assert run(Pretrainer(config(steps=4), tmp_path, resume=True)) == []
-        assert len(run(Pretrainer(config(steps=6), tmp_path, resume=True))) == 2
+    def test_a_finished_run_resumes_to_nothing_more_and_may_be_made_longer(self, tmp_path):
+        run(trained(config(steps=4), tmp_path))
+        assert run(trained(config(steps=4), tmp_path, resume=True)) == []
+        assert len(run(trained(config(steps=6), tmp_path, resume=True))) == 2
 
-    @pytest.mark.parametrize("name", ["vocab_size", "hidden_size", "layers", "head_size", "ctx", "batch"])
-    def test_a_run_of_another_shape_is_refused(self, tmp_path, name):
-        Pretrainer(config(), tmp_path).save()
-        option = name.replace("_", "-")
-        with pytest.raises(
-            UsageError, match=rf"has --{option} {TINY[name]}, not {2 * TINY[name]}: give the same"
-        ):
-            Pretrainer(config(**{name: 2 * TINY[name]}), tmp_path, resume=True)
+    def test_the_same_rows_may_be_dealt_out_otherwise(self, tmp_path):
+        expected = run(trained(config(batch=4)))
+        run(trained(config(batch=4), tmp_path), steps=5)
+        torn = trained(config(batch=1, accumulate=4), tmp_path, resume=True)
+        assert run(torn) == pytest.approx(expected[4:], rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"vocab_size": 26}, "--vocab-size 13, not 26: give the same"),
+            ({"hidden_size": 64}, "--hidden-size 32, not 64"),
+            ({"layers": 4}, "--layers"),
+            ({"ctx": 32}, "--ctx"),
+            ({"lr": 1.0}, "--lr"),
+            ({"seed": 1}, "--seed"),
+            ({"schedule": "wsd"}, "--schedule"),
+            ({"batch": 4}, "had 2 rows a step, not 4"),
+        ],
+        ids=str,
+    )
+    def test_a_run_of_other_settings_is_refused(self, tmp_path, options, said):
+        trained(config(), tmp_path).save()
+        with pytest.raises(UsageError, match=said):
+            trained(config(**options), tmp_path, resume=True)
+
+    def test_a_run_of_other_data_is_refused(self, tmp_path):
+        trained(config(), tmp_path).save()
+        with pytest.raises(UsageError, match="read other data"):
+            trained(config(), tmp_path, counting(41), resume=True)
 
     def test_a_run_of_another_kind_is_refused(self, tmp_path):
-        Pretrainer(config(), tmp_path / "a").store.save(
+        trained(config(), tmp_path / "a").store.save(
             1, tensors={}, documents={"config": {}}, manifest={"kind": "stream"}
         )
         with pytest.raises(CheckpointError, match="has kind 'stream'"):
-            Pretrainer(config(), tmp_path / "a", resume=True)
+            trained(config(), tmp_path / "a", resume=True)
         with pytest.raises(CheckpointError, match="start without resuming"):
-            Pretrainer(config(), tmp_path / "b", resume=True)
+            trained(config(), tmp_path / "b", resume=True)
 
-    def test_states_are_reset_as_often_as_asked_and_at_every_epoch(self, tmp_path):
-        for reset, kept in ((0.0, True), (1.0, False)):
-            trainer = Pretrainer(config(steps=3, reset=reset), tmp_path / str(reset))
+
+class TestGuard:
+    def test_what_is_no_number_and_what_is_a_spike_is_refused(self):
+        guard = Guard(2.0)
+        assert guard.refuses(math.nan, 1.0) and guard.refuses(1.0, math.inf)
+        assert not any(guard.refuses(9.0, 1.0) for _ in range(20))
+        assert guard.refuses(18.1, 1.0) and not guard.refuses(17.9, 1.0) and not guard.exhausted
+        assert guard.skipped == 3
+        again = Guard(2.0)
+        again.load_state_dict(json.loads(json.dumps(guard.state_dict())))
+        assert [again.refuses(19.0, 1.0) for _ in range(PATIENCE)] == [True] * PATIENCE
+        assert again.exhausted and not Guard(0.0).refuses(1e9, 1.0)
+
+    def test_steps_that_are_no_number_are_left_out_and_told(self, monkeypatch):
+        said, trainer = [], trained(config(steps=4, lr=1e-4))
+        trainer._say = said.append
+        taken = trainer._passes
+
+        def spoilt(window, scale):
+            nats, state = taken(window, scale)
+            return (nats * math.nan if trainer.step == 1 else nats), state
+
+        monkeypatch.setattr(trainer, "_passes", spoilt)
+        told = list(trainer.run())
+        assert [step.skipped for step in told] == [False, True, False, False]
+        assert [step.tokens for step in told] == [32, 32, 64, 96]
+        assert "step 2 is left out: its loss is nan" in said[0] and len(said) == 1
+        assert all(weight.isfinite().all() for weight in trainer.model.parameters())
+
+    def test_a_run_that_came_to_nothing_ends_with_a_checkpoint(self, tmp_path, monkeypatch):
+        trainer = trained(config(steps=90, checkpoint_every=50), tmp_path)
+        monkeypatch.setattr(
+            trainer._guard, "refuses", lambda *numbers: Guard.refuses(trainer._guard, math.nan, 1)
+        )
+        with pytest.raises(DataError, match="5 steps in a row had to be left out.*step 5 is saved in"):
             run(trainer)
-            streams = PackedStreams(counting(), batch=2, context=16)
-            assert bool(trainer._starting_state(streams).wkv.any()) is kept
-            trainer.step = streams.windows
-            assert not trainer._starting_state(streams).wkv.any()
+        assert trainer.store.load().step == 5
+
+
+class TestPretrainer:
+    def test_an_array_trains_a_model_that_loads(self, tmp_path):
+        array = (np.arange(30) + np.arange(20)[:, None]) % 7
+        pretrainer = Pretrainer(config(vocab_size=0, held_out=0.2), tmp_path / "run")
+        report = pretrainer.fit(array)
+        assert report.steps == 9 and report.parameters == sum(
+            x.numel() for x in pretrainer.model.parameters()
+        )
+        assert set(report.loss) == {"train", "held_out"} and report.bpb == {"held_out": None}
+        names = [path.name for path in pretrainer.checkpoints()]
+        assert names[:2] == ["step-00000008", "step-00000009"] and len(names) == 3
+        pretrainer.save_model(tmp_path / "model")
+        loaded = load_model(tmp_path / "model")
+        assert loaded.vocabulary.spec == "integer:6" and loaded.model.config.vocab_size == 8
+        rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == list(range(1, 10))
+        assert [row["step"] for row in rows if "held_out_loss" in row] == [4, 8, 9]
+        assert all("held_out_bpb" not in row for row in rows)
+
+    def test_the_model_that_did_best_is_kept(self, tmp_path):
+        array = (np.arange(30) + np.arange(20)[:, None]) % 7
+        pretrainer = Pretrainer(config(vocab_size=0, held_out=0.2), tmp_path / "run")
+        pretrainer.fit(array)
+        best = pretrainer.trainer.best
+        with torch.no_grad():
+            pretrainer.model.head.weight.mul_(-1)
+        assert pretrainer.trainer.measure().loss > best.loss and pretrainer.trainer.best is best
+        pretrainer.save_model(tmp_path / "model", dtype=torch.float32)
+        load_model(tmp_path / "model")
+        assert pretrainer.trainer.measure() == best
+
+    def test_text_is_paid_for_by_the_byte(self, tmp_path):
+        ids = [0, *ByteTokenizer().encode("So it goes. " * 20)] * 10
+        pretrainer = Pretrainer(config(vocab_size=0, held_out=0.2), tokenizer=ByteTokenizer())
+        report = pretrainer.fit(Packed(np.array(ids)))
+        held = pretrainer.trainer.best
+        assert report.bpb["held_out"] == held.bpb
+        assert held.bpb == pytest.approx(held.loss / math.log(2) * held.tokens / 480, rel=1e-6)
+
+    def test_it_goes_on_from_a_model(self, tmp_path):
+        ids = np.array([0, *ByteTokenizer().encode("So it goes. " * 20)] * 10)
+        first = Pretrainer(config(vocab_size=0, steps=40), tokenizer=ByteTokenizer())
+        first.fit(Packed(ids))
+        save_model(first.model, tmp_path / "model", tokenizer=ByteTokenizer(), dtype=torch.float32)
+        second = Pretrainer(config(vocab_size=0, hidden_size=64, steps=1), start=tmp_path / "model")
+        report = second.fit(Packed(ids))
+        assert second.model.config == first.model.config, "the sizes are the model's"
+        assert report.loss["train"] < 1.2 * first.report().loss["train"] < 3.0
+        with pytest.raises(UsageError, match="has 257 rows, and the vocabulary 300 ids"):
+            Pretrainer(config(vocab_size=300), start=tmp_path / "model").fit(Packed(ids))
+
+    def test_what_cannot_be_is_refused(self, tmp_path):
+        with pytest.raises(UsageError, match="without a folder"):
+            Pretrainer(config(), resume=True)
+        with pytest.raises(UsageError, match="there is no model yet"):
+            Pretrainer(config()).report()
+        with pytest.raises(UsageError, match="come without a vocabulary"):
+            Pretrainer(config(vocab_size=0)).fit(counting())
+        Pretrainer(config(steps=2), tmp_path).fit(counting())
+        with pytest.raises(UsageError, match="already holds a run"):
+            Pretrainer(config(steps=2), tmp_path)
+        with pytest.raises(CheckpointError, match="no checkpoint"):
+            Pretrainer(config(steps=2), tmp_path / "new", resume=True)
 
 
 def test_held_out_bits_do_not_depend_on_how_the_text_is_cut(make_model):
-    model, ids = make_model(), np.random.default_rng(0).integers(0, 61, 50)
+    model, ids = make_model(), np.random.default_rng(0).integers(1, 61, 50)
     logits, _ = model(torch.from_numpy(ids[None, :-1]))
     whole = float(F.cross_entropy(logits[0], torch.from_numpy(ids[1:]), reduction="sum")) / np.log(2)
     for ctx in (1, 7, 49, 512):
         assert held_out_bits(model, ids, ctx=ctx) == pytest.approx(whole, rel=1e-5)
 
 
-def test_metrics_are_lines_of_json(tmp_path):
-    trainer = Pretrainer(config(steps=2), tmp_path / "run")
-    for step in trainer.run(counting()):
-        write_metrics(tmp_path / "new" / "metrics.jsonl", step, held=1.5)
-    rows = [json.loads(line) for line in (tmp_path / "new" / "metrics.jsonl").read_text().splitlines()]
-    assert [(row["step"], row["held"]) for row in rows] == [(1, 1.5), (2, 1.5)]
-    assert set(rows[0]) == {"step", "loss", "lr", "grad_norm", "tokens", "seconds", "held"}
-
-
 def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    drop_metrics_after(path, 3)
-    assert not path.exists()
+    path = tmp_path / "new" / "metrics.jsonl"
+    JsonLines(path, 3).write(1, {"loss": 2.0, "held_out_loss": None})
+    assert json.loads(path.read_text()) == {"step": 1, "loss": 2.0}
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    drop_metrics_after(path, 2)
+    JsonLines(path, 2)
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'

@@ -1,6 +1,6 @@
 """The options of every command that reads traces: whether secrets are taken out, and by which rules."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,3 +52,17 @@ def chosen_redaction(no_redact: bool, redact_rules: Path | None) -> Redactor | b
     if redact_rules is None:
         return True
     return Redactor(read_config(redact_rules), say=lambda text: say(f"note: {text}"))
+
+
+def redaction_of_sessions(
+    sessions: Sequence[str], no_redact: bool, redact_rules: Path | None
+) -> Redactor | bool:
+    """Return the same where sessions are only a part of the data; nothing else is redacted.
+
+    Raises:
+        UsageError: An option was given though there are no sessions, or the rules make no sense.
+    """
+    if not sessions and (no_redact or redact_rules is not None):
+        option = "--no-redact" if no_redact else "--redact-rules"
+        raise UsageError(f"{option} would have no effect: there are no sessions in the data; leave it out")
+    return chosen_redaction(no_redact, redact_rules) if sessions else True

@@ -167,7 +167,7 @@ class CheckpointStore:
         """
         with _refusing_os_errors(f"cannot read checkpoints in {str(self.directory)!r}"):
             self._refuse_a_file()
-            there = os.path.lexists(self.directory / _LATEST) or bool(self._folders())
+            there = os.path.lexists(self.directory / _LATEST) or bool(self.folders())
         if there and not run:
             raise UsageError(
                 f"{str(self.directory)!r} already holds a run; continue it with --resume, or name another "
@@ -218,13 +218,13 @@ class CheckpointStore:
         """Return the folder that `latest` names; without that file, the one of the highest step."""
         pointer = self.directory / _LATEST
         if not os.path.lexists(pointer):
-            return max(self._folders(), key=_order, default=None)
+            return max(self.folders(), key=_order, default=None)
         name = _pointed(pointer)
         if name is None:
             raise CheckpointError(f"{str(pointer)!r} is damaged: {self._way_out(pointer)}")
         return self.directory / name
 
-    def _folders(self) -> list[Path]:
+    def folders(self) -> list[Path]:
         """Return the folders of checkpoints, oldest step first; links and other names are not ours."""
         if not self.directory.exists():
             return []
@@ -245,7 +245,7 @@ class CheckpointStore:
         pointer = self.directory / _LATEST
         culprits = [repr(str(path)) for path in (damaged, pointer) if os.path.lexists(path)]
         remove = f"remove {' and '.join(dict.fromkeys(culprits))}"
-        for folder in reversed(self._folders()):
+        for folder in reversed(self.folders()):
             if folder != damaged and _is_intact(folder):
                 return f"{remove} to resume from step {_order(folder)[0]}"
         return "no other checkpoint here is whole, so start anew in another folder"
@@ -291,10 +291,10 @@ class CheckpointStore:
         """Return a free name for a step, having removed what nothing points to under its name."""
         name = f"step-{step:08d}"
         pointed = _pointed(self.directory / _LATEST)
-        for folder in self._folders():
+        for folder in self.folders():
             if _order(folder)[0] == step and pointed not in (None, folder.name):
                 self._discard(folder)
-        taken = [_order(folder)[1] for folder in self._folders() if _order(folder)[0] == step]
+        taken = [_order(folder)[1] for folder in self.folders() if _order(folder)[0] == step]
         return f"{name}.{max(taken) + 1}" if taken else name
 
     def _point_to(self, folder: Path) -> None:
@@ -305,7 +305,7 @@ class CheckpointStore:
         sync(self.directory)
 
     def _prune(self, step: int, current: Path) -> None:
-        older = [folder for folder in self._folders() if folder != current and _order(folder)[0] <= step]
+        older = [folder for folder in self.folders() if folder != current and _order(folder)[0] <= step]
         by_step = {_order(folder)[0]: folder for folder in older if _order(folder)[0] < step}
         kept = list(by_step.values())[max(0, len(by_step) - self.keep + 1) :]
         for folder in older:

@@ -1,36 +1,45 @@
-"""`sttx pretrain`: text in, a small base model out. Wires a corpus to the pretrainer and tells about it."""
+"""`sttx pretrain`: any sequence data in, a base model out. Wires data to the pretrainer, tells about it."""
 
 import math
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sttx_cli.options import Grouped, PathName, build, config_options
+from sttx_ccsniff.redact import Redactor
+from sttx_cli.bar import progress_bar
+from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_idle
 from sttx_cli.output import emit_json, number, say
+from sttx_cli.redaction import redact_options, redaction_of_sessions
+from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.signals import Interruptible
-from sttx_core.tokenizers import Tokenizer, TrieTokenizer
-from sttx_train.checkpoint import CheckpointStore
-from sttx_train.formats import check_destination, load_model, save_model
-from sttx_train.pretrain.corpus import Corpus, load_corpus
-from sttx_train.pretrain.trainer import (
-    PretrainConfig,
-    Pretrainer,
-    PretrainStep,
-    drop_metrics_after,
-    held_out_bits,
-    write_metrics,
-)
+from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
+from sttx_core.tokenizers import AnyTokenizer
+from sttx_train import load_tokenizer
+from sttx_train.environment import is_first_process
+from sttx_train.formats import check_destination
+from sttx_train.pretrain import Data, PretrainConfig, Pretrainer, PretrainReport, PretrainStep, open_data
 
 _TELL_SECONDS = 10.0
+_SIZES = ("hidden_size", "layers", "head_size")
 
 
 @click.command("pretrain", cls=Grouped)
-@click.argument("data", nargs=-1, required=True, type=PathName(path_type=Path), metavar="DATA...")
+@click.argument("data", nargs=-1, required=True, type=Name(), metavar="DATA...")
 @click.option(
     "--out", type=PathName(path_type=Path, file_okay=False), required=True, help="The model's folder."
+)
+@tokenizer_option("By default that of --from, or of the model that comes with sttx.")
+@click.option(
+    "--from",
+    "start",
+    type=Name(),
+    default=None,
+    metavar="MODEL",
+    help="A model to go on from: a folder, a file, an id of Hugging Face's hub, or goose-mini.",
 )
 @click.option(
     "--checkpoint-dir",
@@ -39,117 +48,150 @@ _TELL_SECONDS = 10.0
     help="Folder for checkpoints and metrics.jsonl; by default the model's with -run added.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option(
-    "--vocab",
-    type=PathName(path_type=Path, exists=True, dir_okay=False),
-    default=None,
-    help="An RWKV vocabulary file; by default that of the model that comes with sttx.",
+    "--log",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb"]),
+    help="Where the numbers go beside metrics.jsonl.",
 )
-@click.option(
-    "--held-out",
-    type=float,
-    default=0.01,
-    show_default=True,
-    help="Share of the text, its end, to measure on.",
-)
+@redact_options
 @config_options(PretrainConfig, title="Model and training", skip=("vocab_size",))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 def command(
-    data: tuple[Path, ...],
+    data: tuple[str, ...],
     out: Path,
+    tokenizer: str | None,
+    start: str | None,
     checkpoint_dir: Path | None,
     resume: bool,
-    vocab: Path | None,
-    held_out: float,
+    device: Any,
+    log: tuple[Any, ...],
+    no_redact: bool,
+    redact_rules: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Train a small base model from text files.
+    """Train a base model on text, numbers or sessions.
 
-    DATA are text files, folders of them, or packed .bin files of 16-bit ids. Ctrl-C saves and ends; --resume
-    goes on. The model's folder is what --model of `sttx train` takes.
+    DATA is what `sttx data` reads: text files and folders, JSON lines, .npy arrays of whole numbers, pairs
+    of .bin and .idx, flat .bin files of 16-bit ids, and coding agents' sessions (their files and folders,
+    claude, codex, opencode), which are redacted. What is held out is measured now and then, and the model
+    that did best on it is the one that --out gets.
+
+    Ctrl-C saves and ends; --resume goes on. With several processes: torchrun --nproc-per-node N -m sttx_cli
+    pretrain ...
     """
+    config = build(PretrainConfig, options)  # bad options are refused before anything is loaded
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
-    CheckpointStore(directory).expect(run=resume)
     check_destination(out)
-    config = build(PretrainConfig, options, vocab_size=0)  # bad options are refused before anything is loaded
-    tokenizer = _tokenizer(vocab)
-    config = replace(config, vocab_size=tokenizer.vocab_size)
-    corpus = load_corpus(data, tokenizer, held_out=held_out)
-    say(
-        f"text: {len(corpus.train):,} tokens to train on, {len(corpus.held):,} held out "
-        f"({corpus.train_bytes / max(len(corpus.train), 1):.2f} bytes each)"
+    if start is not None:
+        refuse_idle(dict.fromkeys(_SIZES, "the sizes are those of --from"))
+    paths, sessions = parted(data)
+    redact = redaction_of_sessions(sessions, no_redact, redact_rules)
+    talk = say if is_first_process() else _silent
+    pretrainer = Pretrainer(
+        config,
+        directory,
+        tokenizer=_tokenizer(tokenizer, start),
+        start=start,
+        device=device,
+        resume=resume,
+        log=log,
+        say=lambda text: talk(f"note: {text}"),
     )
-    if corpus.skipped:
-        say(f"skipped as no text: {len(corpus.skipped):,}, such as {str(corpus.skipped[0])!r}")
-    trainer = Pretrainer(config, directory, resume=resume)
-    parameters = sum(weight.numel() for weight in trainer.model.parameters())
-    say(f"model: {config.layers} layers of {config.hidden_size}, {parameters:,} parameters")
-    report = _train(trainer, corpus) | {
-        "parameters": parameters,
-        "checkpoint": str(directory),
-        "files_skipped": len(corpus.skipped),
-    }
-    if report["ended"] == "done":
-        save_model(trainer.model.eval(), out, tokenizer=tokenizer)
-        report["out"] = str(out)
-    click.echo(_summary(report), err=as_json)
+    opened = _opened(paths, sessions, redact, pretrainer.tokenizer, talk)
+    report, ended = _train(pretrainer, opened, talk)
+    if not is_first_process():
+        return
+    if ended == "done":
+        pretrainer.save_model(out)
+    told = asdict(report) | {"ended": ended, "out": str(out) if ended == "done" else None}
+    told |= {"files_skipped": len(opened.skipped), "lines_damaged": opened.damaged}
+    click.echo(_summary(told), err=as_json)
     if as_json:
-        emit_json(report)
+        emit_json(told)
 
 
-def _tokenizer(vocab: Path | None) -> Tokenizer:
-    if vocab is not None:
-        return TrieTokenizer(vocab)
-    loaded = load_model()
-    say(f"vocabulary: of {loaded.id}, none named")
-    return loaded.tokenizer
+def _tokenizer(spec: str | None, start: str | None) -> AnyTokenizer | None:
+    """Choose the tokenizer; None leaves it to the model to start from."""
+    if spec is not None:
+        return load_tokenizer(spec)
+    return None if start is not None else chosen_tokenizer(None)
 
 
-def _train(trainer: Pretrainer, corpus: Corpus) -> dict[str, Any]:
-    """Run to the end or an interruption; measure what was held out."""
-    per_byte = len(corpus.train) / max(corpus.train_bytes, 1) / math.log(2)
-    told, last, metrics = 0.0, None, trainer.store.directory / "metrics.jsonl"
-    drop_metrics_after(metrics, trainer.step)
-    with Interruptible(lambda: None, lambda: say("saving; interrupt again to end at once")) as interruptible:
-        for last in trainer.run(corpus.train):
-            write_metrics(metrics, last)
-            if time.monotonic() - told > _TELL_SECONDS or trainer.progress() >= 1:
-                told = time.monotonic()
-                _tell(trainer, last, per_byte)
-            if interruptible.signalled:
-                trainer.save()
-                break
-    done = interruptible.signalled is None
-    bits = held_out_bits(trainer.model.eval(), corpus.held) if done and len(corpus.held) > 1 else None
-    return {
-        "ended": "done" if done else "interrupted",
-        "steps": trainer.step,
-        "tokens": last.tokens if last else 0,
-        "seconds": trainer.seconds,
-        "loss": last.loss if last else None,
-        "bpb": {
-            "train": last.loss * per_byte if last else None,
-            "held_out": None if bits is None else bits / max(corpus.held_bytes, 1),
-        },
-        "out": None,
-    }
+def _opened(
+    paths: Sequence[Path],
+    sessions: Sequence[str],
+    redact: Redactor | bool,
+    tokenizer: AnyTokenizer | None,
+    talk: Any,
+) -> Data:
+    assert tokenizer is not None
+
+    def note(text: str) -> None:
+        talk(f"note: {text}")
+
+    texts = SessionTexts(sessions, redact=redact, say=note) if sessions else None
+    if is_first_process():
+        with progress_bar("reading", None, "bytes") as progress:
+            opened = open_data(paths, tokenizer, texts=texts, say=note, progress=progress)
+    else:
+        opened = open_data(paths, tokenizer, texts=texts)
+    lengths = opened.documents.lengths
+    per_id = f" ({opened.text_bytes / lengths.sum():.2f} bytes each)" if opened.text_bytes else ""
+    talk(f"data: {lengths.sum():,} ids{per_id} in {len(lengths):,} documents")
+    if opened.skipped:
+        talk(f"skipped as no text: {len(opened.skipped):,}, such as {str(opened.skipped[0])!r}")
+    return opened
 
 
-def _tell(trainer: Pretrainer, step: PretrainStep, per_byte: float) -> None:
-    rate = step.tokens / step.seconds if step.seconds else 0.0
-    say(
-        f"step {step.step} · {100 * trainer.progress():.0f}% · loss {step.loss:.3f} · "
-        f"bpb about {step.loss * per_byte:.3f} · lr {step.lr:.2e} · |grad| {step.grad_norm:.2f} · "
-        f"tokens/s {rate:,.0f}"
-    )
+def _train(pretrainer: Pretrainer, data: Data, talk: Any) -> tuple[PretrainReport, str]:
+    """Run to the end or an interruption."""
+    teller = _Teller(pretrainer, talk)
+    saving = "saving; interrupt again to end at once"
+    with Interruptible(lambda: None, lambda: talk(saving)) as interruptible:
+        report = pretrainer.fit(data, teller.show, stop=lambda: interruptible.signalled is not None)
+        ended = "done" if interruptible.signalled is None else "interrupted"
+    return report, ended
+
+
+class _Teller:
+    """Says now and then how far a run is."""
+
+    def __init__(self, pretrainer: Pretrainer, talk: Any) -> None:
+        self._pretrainer, self._talk, self._told = pretrainer, talk, 0.0
+
+    def show(self, step: PretrainStep) -> None:
+        trainer = self._pretrainer.trainer
+        assert trainer is not None
+        if not self._told:
+            sizes = trainer.model.config
+            count = sum(weight.numel() for weight in trainer.model.parameters())
+            self._talk(f"model: {sizes.num_layers} layers of {sizes.hidden_size}, {count:,} parameters")
+        if step.held_out is not None:
+            held = step.held_out
+            bits = "" if held.bpb is None else f", {held.bpb:.4f} bits per byte"
+            per_token = f"{held.loss:.4f} nats or {held.loss / math.log(2):.4f} bits a token"
+            self._talk(f"held out at step {step.step}: {per_token}{bits}")
+        if time.monotonic() - self._told > _TELL_SECONDS or trainer.progress() >= 1:
+            self._told = time.monotonic()
+            rate = step.tokens / step.seconds if step.seconds else 0.0
+            done = f"step {step.step} · {100 * trainer.progress():.0f}% · loss {step.loss:.3f}"
+            self._talk(f"{done} · lr {step.lr:.2e} · |grad| {step.grad_norm:.2f} · tokens/s {rate:,.0f}")
+
+
+def _silent(_: str) -> None:
+    """Let the first process talk."""
 
 
 def _summary(report: dict[str, Any]) -> str:
     told = f"{report['steps']:,} steps, {report['tokens']:,} tokens in {report['seconds']:.1f} s; "
-    told += f"last loss {number(report['loss'])} nats a token, {number(report['bpb']['train'])} bits per byte"
+    told += f"loss {number(report['loss']['train'])} nats a token in training"
     if report["out"] is None:
         return f"Interrupted. {told}.\nGo on with the same command and --resume."
-    held = f"Held out: {number(report['bpb']['held_out'])} bits per byte."
+    held = f"Held out: {number(report['loss']['held_out'])} nats a token"
+    if report["bpb"]["held_out"] is not None:
+        held += f", {number(report['bpb']['held_out'])} bits per byte"
     where = f"Model: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."
-    return f"{told}.\n{held}\n{where}"
+    return f"{told}.\n{held}.\n{where}"

@@ -8,27 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sttx_train.pretrain.arrays import ArrayDocuments
-    from sttx_train.pretrain.corpus import Corpus, load_corpus
+    from sttx_train.pretrain.config import PretrainConfig
+    from sttx_train.pretrain.documents import Documents
+    from sttx_train.pretrain.evaluation import HeldOut, held_out_bits
     from sttx_train.pretrain.opening import Data, open_data
-    from sttx_train.pretrain.trainer import PretrainConfig, Pretrainer, PretrainStep, held_out_bits
+    from sttx_train.pretrain.pretrainer import Pretrainer, PretrainReport
+    from sttx_train.pretrain.trainer import PretrainStep
 
 __all__ = [
     "ArrayDocuments",
-    "Corpus",
     "Data",
+    "Documents",
+    "HeldOut",
     "PretrainConfig",
+    "PretrainReport",
     "PretrainStep",
     "Pretrainer",
     "held_out_bits",
-    "load_corpus",
     "open_data",
 ]
 
 _ROOMS = {
     "arrays": ("ArrayDocuments",),
-    "corpus": ("Corpus", "load_corpus"),
+    "config": ("PretrainConfig",),
+    "documents": ("Documents",),
+    "evaluation": ("HeldOut", "held_out_bits"),
     "opening": ("Data", "open_data"),
-    "trainer": ("PretrainConfig", "PretrainStep", "Pretrainer", "held_out_bits"),
+    "pretrainer": ("PretrainReport", "Pretrainer"),
+    "trainer": ("PretrainStep",),
 }
 _LATE = {name: room for room, names in _ROOMS.items() for name in names}
 

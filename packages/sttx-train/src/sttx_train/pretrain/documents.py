@@ -1,4 +1,4 @@
-"""Documents of token ids, wherever they lie: in memory, in a mapped file, in several. Knows no model and no text.
+"""Documents of token ids, wherever they lie: in memory, in a mapped file, in several. Knows no model.
 
 A document is led by the end-of-text id 0, so that whoever reads several one after the other knows where each
 begins. Readers of files make one of these; `sampling` cuts them into windows.

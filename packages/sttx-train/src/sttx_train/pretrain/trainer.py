@@ -1,291 +1,362 @@
-"""Pretraining: all weights of an RWKV-7 on packed tokens. Knows no traces and no online learning.
+"""Pretraining: all weights of an RWKV-7 on documents of ids. Knows no text, no traces and no online learning.
 
-Rows of a batch are streams read in order, so the state is carried from window to window (detached, and now
-and then reset), as it will be in use.
+Rows of a batch are streams of documents read in order, so the state is carried from window to window and
+begins anew with each document, as it will be in use. How the rows are dealt out to processes and passes
+changes nothing but the order in which floats are added.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sttx_core.errors import UsageError
-from sttx_train.checkpoint import CheckpointStore
-from sttx_train.files import replacing_file
-from sttx_train.pretrain.data import PackedStreams
+from sttx_core.errors import DataError, UsageError
+from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.checkpoint import Checkpoint, CheckpointStore
+from sttx_train.pretrain.config import PretrainConfig, option
+from sttx_train.pretrain.documents import Documents, fingerprint
+from sttx_train.pretrain.evaluation import Evaluation, HeldOut
+from sttx_train.pretrain.guard import PATIENCE, Guard
+from sttx_train.pretrain.optimizer import (
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+    set_rate,
+    weights,
+    whole,
+)
+from sttx_train.pretrain.parallel import Workers, gradients, parts
+from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
 
-_SHAPING = ("vocab_size", "hidden_size", "layers", "head_size", "ctx", "batch")  # fixed over a run's resumes
+BEST = "best"
+"""Subfolder of a run's folder with the weights that did best on what is held out."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """How to pretrain.
-
-    Attributes:
-        vocab_size: ids of the vocabulary, which are rows of the embedding and of the head.
-        hidden_size: width of the model, a multiple of the head size.
-        layers: number of the model's layers.
-        head_size: side of each head's square state.
-        ctx: tokens of a window.
-        batch: streams of text read side by side.
-        lr: learning rate at its peak; the decay bias ``w0`` learns at twice this rate, as published.
-        final: learning rate at the end, as a share of the peak.
-        warmup: steps in which the learning rate rises to its peak; then it falls along a cosine.
-        steps: stop after this many steps (0: no such limit).
-        minutes: stop after this much time (0: no such limit).
-        reset: probability that a stream's state is reset at a window.
-        weight_decay: AdamW's weight decay, on matrices only.
-        clip: largest norm of the gradient; a longer one is shortened to it.
-        bf16: run matrix products in bfloat16 (weights stay float32).
-        compile: compile the model with torch.compile (needs a C++ compiler).
-        checkpoint_every: steps between checkpoints.
-        seed: seed of the initial weights and of the resets.
-    """
-
-    vocab_size: int
-    hidden_size: int = 256
-    layers: int = 8
-    head_size: int = 64
-    ctx: int = 256
-    batch: int = 16
-    lr: float = 1.5e-3
-    final: float = 0.05
-    warmup: int = 100
-    steps: int = 0
-    minutes: float = 0.0
-    reset: float = 0.125
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    bf16: bool = True
-    compile: bool = False
-    checkpoint_every: int = 250
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.steps == 0 and self.minutes == 0:
-            raise UsageError("pretraining needs an end: give --steps or --minutes")
-        for name in ("hidden_size", "layers", "head_size", "ctx", "batch", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{_option(name)} must be at least 1, not {getattr(self, name)!r}")
-        for name in ("steps", "minutes", "warmup", "final", "reset", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{_option(name)} must not be negative: {getattr(self, name)!r}")
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{_option(name)} must be above 0, not {getattr(self, name)!r}")
-        for name in ("reset", "final"):
-            if getattr(self, name) > 1:
-                raise UsageError(f"{_option(name)} must be at most 1, not {getattr(self, name)!r}")
-
-    def model_config(self) -> RWKV7Config:
-        """Return the sizes of the model."""
-        if self.hidden_size % self.head_size:
-            raise UsageError(
-                f"--hidden-size {self.hidden_size!r} must be a multiple of --head-size {self.head_size!r}"
-            )
-        return RWKV7Config(
-            vocab_size=self.vocab_size,
-            hidden_size=self.hidden_size,
-            num_layers=self.layers,
-            head_size=self.head_size,
-        )
+_MAY_CHANGE = {
+    *("epochs", "steps", "tokens", "minutes", "eval_every", "checkpoint_every"),  # when to stop and to save
+    *("batch", "accumulate", "parallel", "recompute", "compile", "spike"),  # how the work is done
+}
 
 
 @dataclass(frozen=True)
 class PretrainStep:
-    """What one step did: its loss in nats per token, learning rate, gradient norm and tokens so far."""
+    """What one step did.
+
+    Attributes:
+        step: its number, from 1.
+        loss: nats per token, before the step.
+        lr: learning rate.
+        grad_norm: norm of the gradient, before it was clipped.
+        tokens: trained on so far.
+        epochs: how often the data was read so far.
+        seconds: so far.
+        skipped: whether it was left out: a loss that is no number, or a spike.
+        held_out: measured after it; None at most steps.
+    """
 
     step: int
     loss: float
     lr: float
     grad_norm: float
     tokens: int
+    epochs: float
     seconds: float
+    skipped: bool = False
+    held_out: HeldOut | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return its numbers by name, what is held out beside the others."""
+        told = {name: value for name, value in asdict(self).items() if name not in ("step", "held_out")}
+        if self.held_out is not None:
+            told |= {"held_out_loss": self.held_out.loss, "held_out_bpb": self.held_out.bpb}
+        return told
 
 
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-class Pretrainer:
-    """Trains a model on packed tokens; ``for step in trainer.run(tokens)`` drives it.
+class Trainer:
+    """Trains a model on documents; ``for step in trainer.run(): …`` drives it.
 
     Args:
-        config: how.
-        directory: where checkpoints go.
+        config: how; its ``vocab_size`` is that of the documents.
+        train: what is trained on.
+        held: what is only measured; None or no documents for none.
+        text_bytes: UTF-8 bytes that the held-out documents stand for; None if they are no text.
+        directory: where checkpoints go; None for none.
         resume: continue from the newest checkpoint in ``directory``.
+        start: a model to go on from, on the CPU in float32; from scratch with the published initialisation
+            when None.
+        device: where to train.
+        workers: the processes of the run; this one alone by default.
+        say: told in a sentence what a person should know.
+
+    Raises:
+        UsageError: a run of other data, sizes or settings is resumed.
+        CheckpointError: there is no run to resume, or it is damaged.
+        DataError: there is nothing to train on.
     """
 
-    def __init__(self, config: PretrainConfig, directory: Path, *, resume: bool = False) -> None:
-        self.config = config
-        self.store = CheckpointStore(directory, keep=2)
-        self.model = initialize(RWKV7(config.model_config(), backend="chunked"), seed=config.seed)
+    def __init__(
+        self,
+        config: PretrainConfig,
+        train: Documents,
+        held: Documents | None = None,
+        *,
+        text_bytes: int | None = None,
+        directory: Path | None = None,
+        resume: bool = False,
+        start: RWKV7 | None = None,
+        device: torch.device | None = None,
+        workers: Workers | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        self.config, self.device = config, device or torch.device("cpu")
+        self.store = None if directory is None else CheckpointStore(directory, keep=2)
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.best: HeldOut | None = None
+        self._say = say or (lambda said: None)
+        self.workers = workers or Workers()
+        self._own_rows = config.accumulate * config.batch
+        rows = self._own_rows * self.workers.count
+        self._sampler = Sampler(train, rows=rows, context=config.ctx, seed=config.seed)
+        self._data = fingerprint(train)
+        self._evaluation = _evaluation(config, held, self.workers, text_bytes)
+        self._guard = Guard(config.spike)
+        self.model = self._begun(start)
+        self.model.recompute = config.recompute
+        self._state = self._zeros(self._own_rows)
+        saved = self.store.load() if resume and self.store is not None else None
+        if saved is not None:
+            self._check(saved)
+            self.model.load_state_dict(saved.tensors["model"])
+        self._wrapped = self.workers.wrap(self.model, config.parallel)
+        self._forward = torch.compile(self._wrapped) if config.compile else self._wrapped
         self.optimizer = make_optimizer(self.model, config)
-        self.step, self.seconds = 0, 0.0
-        self.state = RecurrentState.zeros(self.model.config, config.batch)
-        if resume:
-            self._restore()
-        self._forward = torch.compile(self.model) if config.compile else self.model
+        if saved is not None:
+            self._restore(saved)
 
-    def run(self, tokens: np.ndarray) -> Iterator[PretrainStep]:
-        """Train until the configured end, yielding after every step, saving on the way and at the end."""
-        streams = PackedStreams(tokens, batch=self.config.batch, context=self.config.ctx)
-        started = time.monotonic() - self.seconds
-        while not self._done():
-            loss, norm, lr = self._train_step(streams)
+    def _begun(self, start: RWKV7 | None) -> RWKV7:
+        config = self.config
+        if start is None:
+            return initialize(RWKV7(model_sizes(config), backend="auto"), seed=config.seed).to(self.device)
+        if start.config.vocab_size < config.vocab_size:
+            raise UsageError(
+                f"the model to start from has {start.config.vocab_size} rows, and the vocabulary "
+                f"{config.vocab_size} ids: give the model's own vocabulary"
+            )
+        return start.to(self.device).float().train().requires_grad_(True)
+
+    def run(self) -> Iterator[PretrainStep]:
+        """Train until the configured end, yielding after every step, saving on the way and at the end.
+
+        Raises:
+            DataError: the loss was no number, or a spike, several steps in a row; a checkpoint was saved.
+        """
+        config = self.config
+        started = monotonic() - self.seconds
+        while not self.workers.agree(self.progress() >= 1.0):
+            told = self._train_step()
             self.step += 1
-            self.seconds = time.monotonic() - started
-            if self.step % self.config.checkpoint_every == 0:
+            self.seconds = monotonic() - started
+            last = self.workers.agree(self.progress() >= 1.0)
+            if self._evaluation is not None and (last or self.step % config.eval_every == 0):
+                told = replace(told, held_out=self.measure())
+            told = replace(told, step=self.step, tokens=self.tokens, seconds=monotonic() - started)
+            if last or self._guard.exhausted or self.step % config.checkpoint_every == 0:
                 self.save()
-            tokens_read = self.step * self.config.batch * self.config.ctx
-            yield PretrainStep(self.step, loss, lr, norm, tokens_read, self.seconds)
-        if self.step % self.config.checkpoint_every:
-            self.save()
+            yield told
+            self._refuse_to_go_on(told.loss)
 
     def progress(self) -> float:
-        """Share of the run that is done, by steps or by time, whichever is further."""
-        shares = [0.0]
-        if self.config.steps:
-            shares.append(self.step / self.config.steps)
-        if self.config.minutes:
-            shares.append(self.seconds / 60 / self.config.minutes)
-        return min(max(shares), 1.0)
+        """Share of the run that is done, from 0 to 1."""
+        return self.config.share_done(self.step, self.tokens, self.epochs, self.seconds)
 
-    def _done(self) -> bool:
-        return self.progress() >= 1.0
+    @property
+    def epochs(self) -> float:
+        """How often the data was read."""
+        return self.step / self._sampler.windows
 
-    def _learning_rate(self) -> float:
-        config = self.config
-        warm = min((self.step + 1) / max(config.warmup, 1), 1.0)
-        cosine = 0.5 * (1 + math.cos(math.pi * self.progress()))
-        return config.lr * warm * (config.final + (1 - config.final) * cosine)
+    @property
+    def skipped(self) -> int:
+        """Steps that were left out."""
+        return self._guard.skipped
 
-    def _train_step(self, streams: PackedStreams) -> tuple[float, float, float]:
-        config = self.config
-        window = torch.from_numpy(streams.window(self.step))
-        lr = self._learning_rate()
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group["lr_scale"]
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
-            logits, state = self._forward(window[:, :-1], self._starting_state(streams))
-            loss = F.cross_entropy(logits.float().flatten(0, 1), window[:, 1:].flatten())
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+    def measure(self) -> HeldOut:
+        """Pay for what is held out; keep the weights aside if they did best."""
+        assert self._evaluation is not None
+        told = self._evaluation(self._wrapped, self.model.config, self.device)
+        if self.best is None or told.loss < self.best.loss:
+            self.best = told
+            if self.store is not None:
+                self._save_best(CheckpointStore(self.store.directory / BEST, keep=1))
+        return told
+
+    def _train_step(self) -> PretrainStep:
+        config, workers = self.config, self.workers
+        rate = config.learning_rate(self.step, self.progress())
+        set_rate(self.optimizer, rate)
+        first = workers.rank * self._own_rows
+        window = self._sampler.window(self.step, first, self._own_rows)
+        self._check_ids(window)
+        if self._sampler.begins_epoch(self.step):
+            self._state = self._zeros(self._own_rows)
+        count = workers.sum(torch.tensor(float((window.targets != IGNORED).sum()), device=self.device))
+        nats, self._state = self._passes(window, workers.count / count)
+        loss = float(workers.sum(nats) / count)
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)))
+        skipped = self._guard.refuses(loss, norm)
+        if skipped:
+            self._say(f"step {self.step + 1} is left out: its loss is {loss:.4g}, |grad| {norm:.4g}")
+            self._state = self._zeros(self._own_rows)
+        else:
+            self.optimizer.step()
+            self.tokens += int(count)
         self.optimizer.zero_grad(set_to_none=True)
-        self.state = state.detach()
-        return float(loss.detach()), float(norm), lr
+        epochs = (self.step + 1) / self._sampler.windows
+        return PretrainStep(self.step, loss, rate, norm, self.tokens, epochs, self.seconds, skipped)
 
-    def _starting_state(self, streams: PackedStreams) -> RecurrentState:
-        """Return the carried state, zeroed in the rows that start afresh (drawn from seed and step alone)."""
-        if streams.starts_epoch(self.step):
-            return RecurrentState.zeros(self.model.config, self.config.batch)
-        draw = np.random.default_rng([self.config.seed, self.step]).random(self.config.batch)
-        keep = torch.from_numpy(draw >= self.config.reset).float()
-        return RecurrentState(
-            att_shift=self.state.att_shift * keep[None, :, None],
-            wkv=self.state.wkv * keep[None, :, None, None, None],
-            ffn_shift=self.state.ffn_shift * keep[None, :, None],
-        )
+    def _passes(self, window: Window, scale: Tensor) -> tuple[Tensor, RecurrentState]:
+        """Add up the gradients of all rows, a batch at a time; return the sum of nats and the states."""
+        batch, passes = self.config.batch, self.config.accumulate
+        nats, states = torch.zeros((), device=self.device), []
+        for at in range(passes):
+            rows = slice(at * batch, (at + 1) * batch)
+            inputs, targets = (torch.from_numpy(ids[rows]).to(self.device) for ids in window)
+            state = self._state if passes == 1 else self._state.select(range(rows.start, rows.stop))
+            with gradients(self._wrapped, shared=at == passes - 1):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                    logits, after = self._forward(inputs, state, None, inputs == EOT_ID)
+                    summed = F.cross_entropy(
+                        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+                    )
+                (summed * scale).backward()
+            nats += summed.detach()
+            states.append(after.detach())
+        return nats, states[0] if passes == 1 else RecurrentState.stack(states)
 
-    def save(self) -> Path:
-        """Write a checkpoint of everything that decides what comes next."""
-        optimizer = {
-            f"{index}.{name}": value
-            for index, entry in self.optimizer.state_dict()["state"].items()
-            for name, value in entry.items()
+    def _check_ids(self, window: Window) -> None:
+        largest = int(max(window.inputs.max(), window.targets.max()))
+        if largest >= self.model.config.vocab_size:
+            raise DataError(
+                f"the data holds the id {largest}, and the model has {self.model.config.vocab_size} rows: "
+                "give the vocabulary that the data was made with (--tokenizer)"
+            )
+
+    def _refuse_to_go_on(self, loss: float) -> None:
+        if self._guard.exhausted:
+            where = f"; step {self.step} is saved in {str(self.store.directory)!r}" if self.store else ""
+            raise DataError(
+                f"{PATIENCE} steps in a row had to be left out, the last with a loss of {loss:.4g}{where}: "
+                "start again from an earlier checkpoint with a lower --lr, or look at the data there"
+            )
+
+    def _zeros(self, rows: int) -> RecurrentState:
+        return RecurrentState.zeros(self.model.config, rows, device=self.device)
+
+    # Saving and going on
+
+    def save(self) -> Path | None:
+        """Write a checkpoint of everything that decides what comes next; every process has to."""
+        if self.store is None:
+            return None
+        store = self.store
+        state = {name: value.float() for name, value in parts(self.workers.rows(self._state)).items()}
+        tensors = {
+            "model": weights(self.model),
+            "optimizer": optimizer_state(self.model, self.optimizer),
+            "state": state,
         }
-        return self.store.save(
-            self.step,
-            tensors={
-                "model": dict(self.model.state_dict()),
-                "optimizer": optimizer,
-                "state": {
-                    name: getattr(self.state, name).float() for name in ("att_shift", "wkv", "ffn_shift")
-                },
-            },
-            documents={"config": asdict(self.config)},
-            manifest={"kind": "pretrain", "seconds": self.seconds},
+        progress = {
+            "tokens": self.tokens,
+            "epochs": self.epochs,
+            "guard": self._guard.state_dict(),
+            "best": None if self.best is None else asdict(self.best),
+        }
+        documents = {**self._documents(), "progress": progress}
+        manifest = {"kind": "pretrain", "seconds": self.seconds}
+        return self.workers.alone(
+            lambda: store.save(self.step, tensors=tensors, documents=documents, manifest=manifest)
         )
 
-    def _restore(self) -> None:
-        checkpoint = self.store.load()
-        checkpoint.require(kind="pretrain")
-        saved, config = checkpoint.documents["config"], asdict(self.config)
-        for name in _SHAPING:
-            if saved[name] != config[name]:
+    def _save_best(self, store: CheckpointStore) -> None:
+        tensors = {"model": weights(self.model)}
+        documents = {**self._documents(), "held_out": asdict(self.best) if self.best else None}
+        self.workers.alone(
+            lambda: store.save(
+                self.step, tensors=tensors, documents=documents, manifest={"kind": "pretrain-best"}
+            )
+        )
+
+    def _documents(self) -> dict[str, Any]:
+        rows = self._own_rows * self.workers.count
+        data = {"sha256": self._data, "ids": self._sampler.total, "rows": rows}
+        return {"config": asdict(self.config), "model": self.model.config.to_dict(), "data": data}
+
+    def _check(self, saved: Checkpoint) -> None:
+        """Refuse a run that this one would not go on with, but begin another."""
+        saved.require(kind="pretrain")
+        was, rows = saved.documents, self._own_rows * self.workers.count
+        before, now = was["config"], asdict(self.config)
+        for name in now.keys() - _MAY_CHANGE:
+            if before.get(name) != now[name]:
                 raise UsageError(
-                    f"the run to resume has {_option(name)} {saved[name]!r}, not {config[name]!r}: "
+                    f"the run to resume has {option(name)} {before.get(name)!r}, not {now[name]!r}: "
                     "give the same"
                 )
-        self.model.load_state_dict(checkpoint.tensors["model"])
-        groups = self.optimizer.state_dict()["param_groups"]
-        entries: dict[int, dict[str, Tensor]] = {}
-        for key, value in checkpoint.tensors["optimizer"].items():
-            index, name = key.split(".", 1)
-            entries.setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
-        self.state = RecurrentState(**checkpoint.tensors["state"])
-        self.step, self.seconds = checkpoint.step, float(checkpoint.manifest["seconds"])
+        if was["data"]["sha256"] != self._data:
+            raise UsageError(
+                f"the run to resume read other data, of {was['data']['ids']:,} ids, not these of "
+                f"{self._sampler.total:,}: give the same data and --tokenizer"
+            )
+        if was["data"]["rows"] != rows:
+            raise UsageError(
+                f"the run to resume had {was['data']['rows']} rows a step, not {rows}: --batch times "
+                "--accumulate times the processes must stay the same"
+            )
+        if was["model"] != self.model.config.to_dict():
+            raise UsageError("the run to resume has a model of other sizes: give the same --from")
+
+    def _restore(self, saved: Checkpoint) -> None:
+        load_optimizer_state(self.model, self.optimizer, saved.tensors["optimizer"])
+        state = RecurrentState(
+            **{name: value.to(self.device) for name, value in saved.tensors["state"].items()}
+        )
+        self._state = self.workers.own(state) if self.workers.count > 1 else state
+        progress = saved.documents["progress"]
+        self.step, self.seconds = saved.step, float(saved.manifest["seconds"])
+        self.tokens = int(progress["tokens"])
+        self._guard.load_state_dict(progress["guard"])
+        self.best = HeldOut(**progress["best"]) if progress["best"] else None
 
 
-def make_optimizer(model: RWKV7, config: PretrainConfig) -> torch.optim.AdamW:
-    """Return AdamW with the published groups: decay on matrices only, ``w0`` at twice the learning rate."""
-    matrices, doubled, rest = [], [], []
-    for name, parameter in model.named_parameters():
-        if name.endswith("att.w0"):
-            doubled.append(parameter)
-        elif parameter.ndim == 2 and name.endswith(".weight"):
-            matrices.append(parameter)
-        else:
-            rest.append(parameter)
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay, "lr_scale": 1.0},
-        {"params": rest, "weight_decay": 0.0, "lr_scale": 1.0},
-        {"params": doubled, "weight_decay": 0.0, "lr_scale": 2.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), eps=1e-18, fused=True)
+def model_sizes(config: PretrainConfig) -> RWKV7Config:
+    """Return the sizes of the model that a config asks for.
+
+    Raises:
+        UsageError: the width is not a multiple of the head size, or there is no vocabulary.
+    """
+    if config.hidden_size % config.head_size:
+        raise UsageError(
+            f"--hidden-size {config.hidden_size!r} must be a multiple of --head-size {config.head_size!r}"
+        )
+    if config.vocab_size < 2:
+        raise UsageError(f"vocab_size must be at least 2, not {config.vocab_size!r}: that of the tokenizer")
+    return RWKV7Config(
+        vocab_size=config.vocab_size,
+        hidden_size=config.hidden_size,
+        num_layers=config.layers,
+        head_size=config.head_size,
+    )
 
 
-def held_out_bits(model: RWKV7, ids: np.ndarray, *, ctx: int = 512) -> float:
-    """Return the total bits the model pays for ``ids`` (led by the end-of-text id), state carried."""
-    bits, state = 0.0, None
-    stream = torch.from_numpy(ids.astype(np.int64))[None]
-    with torch.no_grad():
-        for start in range(0, stream.shape[1] - 1, ctx):
-            piece = stream[:, start : start + ctx + 1]
-            logits, state = model(piece[:, :-1], state)
-            bits += float(F.cross_entropy(logits[0].float(), piece[0, 1:], reduction="sum")) / math.log(2)
-    return bits
-
-
-def write_metrics(path: Path, step: PretrainStep, **more: object) -> None:
-    """Append one step to a JSON-lines file, made with its folder when it is the first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**asdict(step), **more}) + "\n")
-
-
-def drop_metrics_after(path: Path, step: int) -> None:
-    """Take out the lines of steps that a run has not done, or will do again: it died after its checkpoint."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:  # the last line, cut short
-            continue
-    with replacing_file(path) as aside:
-        aside.write_text("".join(kept), encoding="utf-8")
+def _evaluation(
+    config: PretrainConfig, held: Documents | None, workers: Workers, text_bytes: int | None
+) -> Evaluation | None:
+    if held is None or not len(held.lengths):
+        return None
+    return Evaluation(held, rows=config.batch, context=config.ctx, workers=workers, text_bytes=text_bytes)

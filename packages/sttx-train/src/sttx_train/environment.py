@@ -1,0 +1,24 @@
+"""The one place in train that reads the environment, which `torchrun` sets for the processes that it starts.
+
+| variable | meaning |
+| --- | --- |
+| `RANK`, `WORLD_SIZE` | set by `torchrun`: number of this process, and how many there are |
+| `LOCAL_RANK` | set by `torchrun`: number of this process on its machine, and of its CUDA device |
+"""
+
+import os
+
+
+def torchrun_launched() -> bool:
+    """Whether `torchrun` started this process, as one of several or alone."""
+    return bool(os.environ.get("RANK")) and bool(os.environ.get("WORLD_SIZE"))
+
+
+def local_rank() -> int:
+    """Return the number of this process on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK") or 0)
+
+
+def is_first_process() -> bool:
+    """Whether this process talks and saves: it is alone, or the first of all."""
+    return (os.environ.get("RANK") or "0") == "0"

@@ -1,0 +1,118 @@
+"""A run's numbers as lines of JSON, and to TensorBoard or Weights & Biases where one of them is installed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from sttx_core.errors import UsageError
+from sttx_train.files import replacing_file
+
+METRICS = "metrics.jsonl"
+Also = Literal["tensorboard", "wandb"]
+
+
+class Writer(Protocol):
+    """Takes the numbers of each step."""
+
+    def write(self, step: int, row: Mapping[str, Any]) -> None:
+        """Take them; those that are None were not measured."""
+        ...
+
+    def close(self) -> None:
+        """Write what waits."""
+        ...
+
+
+class JsonLines:
+    """A file of one JSON object a step.
+
+    Args:
+        path: the file; made with its folder at the first step.
+        step: the last step that counts. Lines of later ones, which will be done again, are taken out.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path = path
+        drop_after(path, step)
+
+    def write(self, step: int, row: Mapping[str, Any]) -> None:
+        """Append a line."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        line = json.dumps({"step": step} | {name: value for name, value in row.items() if value is not None})
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def close(self) -> None:
+        """Nothing waits: every line is written at once."""
+
+
+class TensorBoard:
+    """Event files that `tensorboard --logdir` shows.
+
+    Raises:
+        UsageError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        _installed("tensorboard", "tensorboard")
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def write(self, step: int, row: Mapping[str, Any]) -> None:
+        """Add every number."""
+        for name, value in row.items():
+            if isinstance(value, (int, float)):
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases; how it is reached is set in that library's own ways.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._run = _installed("wandb", "wandb").init(
+            project="sttx-pretrain", dir=str(folder), config=dict(config)
+        )
+
+    def write(self, step: int, row: Mapping[str, Any]) -> None:
+        """Log what was measured."""
+        self._run.log({name: value for name, value in row.items() if value is not None}, step=step)
+
+    def close(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Take out the lines of steps that a run has not done, or will do again: it died after its checkpoint."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:  # the last line, cut short
+            continue
+    with replacing_file(path) as aside:
+        aside.write_text("".join(kept), encoding="utf-8")
+
+
+def _installed(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"--log {module} needs the package {package!r} ({error}): install it") from error

@@ -1,0 +1,74 @@
+"""AdamW over an RWKV-7's weights with the published parameter groups, and its state by the weights' names.
+
+Source: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL), `configure_optimizers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from sttx_train.pretrain.config import PretrainConfig
+
+
+def make_optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
+    """Return AdamW: weight decay on matrices only, the decay bias ``w0`` at twice the learning rate."""
+    matrices, doubled, rest = [], [], []
+    for name, parameter in model.named_parameters():
+        if name.endswith("att.w0"):
+            doubled.append(parameter)
+        elif parameter.ndim == 2 and name.endswith(".weight"):
+            matrices.append(parameter)
+        else:
+            rest.append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay, "lr_scale": 1.0},
+        {"params": rest, "weight_decay": 0.0, "lr_scale": 1.0},
+        {"params": doubled, "weight_decay": 0.0, "lr_scale": 2.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), eps=1e-18, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of each group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Return a tensor that may be spread over processes in one piece; every process has to ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    """Return the model's weights by name, whole and detached."""
+    return {name: whole(value.detach()) for name, value in model.named_parameters()}
+
+
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return what the optimizer knows of each weight, by the weight's name: ``weight/moment``."""
+    return {
+        f"{name}/{moment}": whole(value)
+        for name, parameter in model.named_parameters()
+        for moment, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]
+) -> None:
+    """Give the optimizer what `optimizer_state` told, spread as the weights are."""
+    parameters = dict(model.named_parameters())
+    for key, value in saved.items():
+        name, _, moment = key.rpartition("/")
+        parameter = parameters[name]
+        optimizer.state[parameter][moment] = spread(value, parameter) if value.ndim else value
+
+
+def spread(value: Tensor, like: Tensor) -> Tensor:
+    """Put a whole tensor where a parameter is, and as it is spread."""
+    value = value.to(like.device)
+    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value

@@ -1,0 +1,278 @@
+"""`Pretrainer`: data in, a trained model out, in four lines. Ties data, trainer, metrics and files together.
+
+```python
+trainer = Pretrainer(PretrainConfig(epochs=20, held_out=0.1), "run")
+report = trainer.fit(np.load("sequences.npy"))     # integers [sequences, length]
+trainer.save_model("model")
+print(report.loss, [path.name for path in trainer.checkpoints()])
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from sttx_core.errors import UsageError
+from sttx_core.tokenizers import AnyTokenizer, IntegerTokenizer, Tokenizer
+from sttx_train.checkpoint import CheckpointStore
+from sttx_train.devices import Device, choose_device
+from sttx_train.environment import local_rank, torchrun_launched
+from sttx_train.formats import LoadedModel, load_model, save_model
+from sttx_train.pretrain.arrays import ArrayDocuments
+from sttx_train.pretrain.config import PretrainConfig
+from sttx_train.pretrain.documents import Documents, split
+from sttx_train.pretrain.metrics import METRICS, Also, JsonLines, TensorBoard, WeightsAndBiases, Writer
+from sttx_train.pretrain.opening import Data
+from sttx_train.pretrain.parallel import Workers, joined
+from sttx_train.pretrain.scanning import text_bytes
+from sttx_train.pretrain.trainer import BEST, PretrainStep, Trainer
+from sttx_train.rwkv7 import RWKV7
+
+_RECENT = 100  # steps whose mean is told as the loss of training
+
+
+@dataclass(frozen=True)
+class PretrainReport:
+    """What a run came to.
+
+    Attributes:
+        steps: done, those before a resume among them.
+        epochs: how often the data was read.
+        tokens: trained on.
+        parameters: of the model.
+        loss: nats per token: ``train``, the mean of the last hundred steps of this process, and ``held_out``,
+            the best that was measured; None where there is none.
+        bpb: bits per byte of ``held_out``; None where that is no text.
+        seconds: of training.
+        tokens_per_second: over all of them.
+        skipped: steps that were left out.
+        checkpoint: the run's folder; None if it has none.
+    """
+
+    steps: int
+    epochs: float
+    tokens: int
+    parameters: int
+    loss: dict[str, float | None]
+    bpb: dict[str, float | None]
+    seconds: float
+    tokens_per_second: float
+    skipped: int
+    checkpoint: str | None
+
+
+class Pretrainer:
+    """Trains a model on data.
+
+    Under `torchrun` every process makes one and does the same with it; the first of them tells and saves.
+
+    Args:
+        config: how.
+        directory: folder for checkpoints and metrics; None for neither.
+        tokenizer: of the data. None: that of ``start``, or the integers up to the largest of an array.
+        start: a model to go on from: a folder, a file, a name; from scratch when None.
+        device: where to train; ``auto`` takes a CUDA device where there is one.
+        resume: continue the run in ``directory``.
+        log: where the numbers of each step go beside ``metrics.jsonl``.
+        say: told in a sentence what a person should know.
+
+    Raises:
+        UsageError: the folder holds a run already, or nothing to resume from is named.
+        CheckpointError: there is none to resume.
+        ModelError: ``start`` is no model.
+
+    >>> config = PretrainConfig(hidden_size=32, layers=1, head_size=16, ctx=16, batch=2, steps=3, held_out=0.2)
+    >>> report = Pretrainer(config).fit(np.arange(80).reshape(10, 8) % 5)
+    >>> report.steps, report.tokens, report.loss["held_out"] is not None
+    (3, 79, True)
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        tokenizer: AnyTokenizer | None = None,
+        start: str | os.PathLike[str] | None = None,
+        device: Device = "auto",
+        resume: bool = False,
+        log: Sequence[Also] = (),
+        say: Callable[[str], None] | None = None,
+    ) -> None:
+        if directory is None and (resume or log):
+            raise UsageError("a run without a folder cannot be resumed, and has nowhere to log to: name one")
+        self.config, self.tokenizer = config, tokenizer
+        self.directory = None if directory is None else Path(directory)
+        if self.directory is not None:
+            CheckpointStore(self.directory).expect(run=resume)
+        self.trainer: Trainer | None = None
+        self._start: LoadedModel | None = None if start is None else load_model(start)
+        if self._start is not None and self.tokenizer is None:
+            self.tokenizer = self._start.vocabulary
+        self._device, self._resume, self._log = _device(device), resume, tuple(log)
+        self._say = say or (lambda said: None)
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+
+    @property
+    def model(self) -> RWKV7:
+        """The model as it is now; there is none before the first `fit` or `steps`."""
+        return self._begun().model
+
+    def fit(
+        self,
+        data: Data | Documents | np.ndarray,
+        on_step: Callable[[PretrainStep], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> PretrainReport:
+        """Train until the configured end.
+
+        Args:
+            data: integers ``[sequences, length]``, documents of ids, or what `open_data` gave.
+            on_step: called after each step.
+            stop: asked after each step whether to save and end early; of several processes any one may.
+
+        Raises:
+            DataError: there is nothing to train on, or the loss came to nothing; a checkpoint was saved.
+            UsageError: the data does not fit the tokenizer, or the run that is resumed.
+        """
+        for told in self.steps(data):
+            if on_step is not None:
+                on_step(told)
+            if stop is not None and self._begun().workers.agree(stop()):
+                self.save()
+                break
+        return self.report()
+
+    def steps(self, data: Data | Documents | np.ndarray) -> Iterator[PretrainStep]:
+        """Train as `fit` does, yielding after every step; whoever leaves early calls `save` first."""
+        with joined(self._device) as workers, ExitStack() as stack:
+            trainer = self.trainer = self._trainer(data, workers)
+            writers: list[Writer] = self._writers(trainer) if workers.is_first else []
+            for writer in writers:
+                stack.callback(writer.close)
+            for told in trainer.run():
+                if not told.skipped:
+                    self._recent.append(told.loss)
+                for writer in writers:
+                    writer.write(told.step, told.row())
+                yield told
+
+    def save(self) -> None:
+        """Write a checkpoint now."""
+        self._begun().save()
+
+    def save_model(self, out: str | os.PathLike[str], **options: Any) -> None:
+        """Write the model that did best on what is held out; where nothing was held out, as it is now.
+
+        Args:
+            out: the folder.
+            options: of :func:`sttx_train.formats.save_model`.
+        """
+        trainer = self._begun()
+        if self.directory is not None and trainer.best is not None:
+            best = CheckpointStore(self.directory / BEST).load()
+            trainer.model.load_state_dict(best.tensors["model"])
+        save_model(trainer.model.eval(), out, tokenizer=self.tokenizer, **options)
+
+    def checkpoints(self) -> list[Path]:
+        """Return the run's checkpoints, oldest first, and last the best one if there is one."""
+        if self.directory is None:
+            return []
+        found = [
+            *CheckpointStore(self.directory).folders(),
+            *CheckpointStore(self.directory / BEST).folders(),
+        ]
+        return found
+
+    def report(self) -> PretrainReport:
+        """Say what the run came to so far."""
+        trainer = self._begun()
+        best = trainer.best
+        return PretrainReport(
+            steps=trainer.step,
+            epochs=trainer.epochs,
+            tokens=trainer.tokens,
+            parameters=sum(weight.numel() for weight in trainer.model.parameters()),
+            loss={
+                "train": fmean(self._recent) if self._recent else None,
+                "held_out": best.loss if best else None,
+            },
+            bpb={"held_out": best.bpb if best else None},
+            seconds=trainer.seconds,
+            tokens_per_second=trainer.tokens / trainer.seconds if trainer.seconds else 0.0,
+            skipped=trainer.skipped,
+            checkpoint=None if self.directory is None else str(self.directory),
+        )
+
+    def _begun(self) -> Trainer:
+        if self.trainer is None:
+            raise UsageError("there is no model yet: give the data first, to `fit` or `steps`")
+        return self.trainer
+
+    def _trainer(self, data: Data | Documents | np.ndarray, workers: Workers) -> Trainer:
+        documents = self._documents(data)
+        config = self.config
+        if not config.vocab_size:
+            config = replace(config, vocab_size=self._vocab_size(documents))
+        train, held = split(documents, config.held_out, config.seed)
+        texts = text_bytes(held, self.tokenizer) if isinstance(self.tokenizer, Tokenizer) else None
+        return Trainer(
+            config,
+            train,
+            held,
+            text_bytes=texts,
+            directory=self.directory,
+            resume=self._resume,
+            start=None if self._start is None else self._start.model,
+            device=self._device,
+            workers=workers,
+            say=self._say if workers.is_first else None,
+        )
+
+    def _documents(self, data: Data | Documents | np.ndarray) -> Documents:
+        if isinstance(data, Data):
+            return data.documents
+        if not isinstance(data, np.ndarray):
+            return data
+        if self.tokenizer is None:
+            largest = int(data.max()) if data.size and data.dtype.kind in "iu" else 0
+            self.tokenizer = IntegerTokenizer(max(largest, 0))
+        return ArrayDocuments(data, self.tokenizer)
+
+    def _vocab_size(self, documents: Documents) -> int:
+        if self.tokenizer is not None:
+            return self.tokenizer.vocab_size
+        raise UsageError(
+            f"{len(documents.lengths)} documents of ids come without a vocabulary: give a tokenizer, or a "
+            "vocab_size in the config"
+        )
+
+    def _writers(self, trainer: Trainer) -> list[Writer]:
+        if self.directory is None:
+            return []
+        writers: list[Writer] = [JsonLines(self.directory / METRICS, trainer.step)]
+        for also in self._log:
+            if also == "tensorboard":
+                writers.append(TensorBoard(self.directory / "tensorboard", trainer.step))
+            else:
+                writers.append(WeightsAndBiases(self.directory / "wandb", vars(trainer.config)))
+        return writers
+
+
+def _device(requested: Device) -> torch.device:
+    """Choose a device; of several CUDA devices the one that `torchrun` means for this process."""
+    device = choose_device(requested).device
+    if device.type == "cuda" and torchrun_launched():
+        device = torch.device("cuda", local_rank())
+        torch.cuda.set_device(device)
+    return device
