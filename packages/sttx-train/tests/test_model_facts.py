@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sttx_core.errors import ModelError
-from sttx_core.tokenizers import ByteTokenizer
+from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
 from sttx_train.formats import load_model, save_model, save_state
 from sttx_train.model_facts import inspect_model
 
@@ -99,6 +99,12 @@ class TestRunnable:
     def test_a_path_of_several_words_is_quoted(self, make_model, tmp_path):
         save_model(make_model(vocab_size=257), tmp_path / "my model", tokenizer=ByteTokenizer())
         assert f"sttx train --model '{tmp_path / 'my model'}'" in told_of(tmp_path / "my model")["uses"][0]
+
+    def test_a_vocabulary_of_numbers_reads_no_sessions(self, make_model, tmp_path):
+        save_model(make_model(vocab_size=98), tmp_path / "m", tokenizer=IntegerTokenizer(96))
+        told = told_of(tmp_path / "m")
+        assert told["vocabulary"]["entries"] == 98 and not told["vocabulary"]["text"]
+        assert told["uses"][0].startswith("train all of it on data: sttx pretrain") and len(told["uses"]) == 2
 
 
 class TestNotRunnable:

@@ -75,8 +75,7 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     if version is not None:
         told = _model(name, path, outline, version)
         if version == "x070" and told["runs"]:
-            vocabulary = told["vocabulary"] or {"text": False}
-            told["uses"] = _uses(str(spec or EMBEDDED), text=vocabulary["text"])
+            told["uses"] = _uses(str(spec or EMBEDDED), told["vocabulary"])
     elif _is_state(outline.tensors):
         told = _state(path, outline)
     else:
@@ -220,6 +219,11 @@ def _state(path: Path, outline: Outline) -> dict[str, Any]:
     }
 
 
-def _uses(spec: str, *, text: bool) -> list[str]:
-    python = f"in Python: sttx_train.load_model({spec!r})"
-    return [f"learn from sessions: sttx train --model {shlex.quote(spec)}", python] if text else [python]
+def _uses(spec: str, vocabulary: Mapping[str, Any] | None) -> list[str]:
+    """Name what works with a model as it is: sessions are text, and data needs some vocabulary."""
+    quoted, uses = shlex.quote(spec), []
+    if vocabulary is not None:
+        if vocabulary["text"]:
+            uses.append(f"learn from sessions: sttx train --model {quoted}")
+        uses.append(f"train all of it on data: sttx pretrain DATA --from {quoted} --out FOLDER")
+    return [*uses, f"in Python: sttx_train.load_model({spec!r})"]
