@@ -4,6 +4,8 @@ import struct
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sttx_core.errors import DataError, UsageError
 from sttx_train.pretrain import mmididx
@@ -95,6 +97,19 @@ class TestBytes:
             assert ids_of(documents) == ids_of(packed())
             assert documents.lengths.tolist() == [4, 2, 6] and documents.lengths.dtype == np.int64
         assert isinstance(documents.ids, np.memmap)
+
+
+@given(st.lists(st.lists(st.integers(1, 69_999), max_size=20), min_size=1, max_size=9), st.booleans())
+def test_any_documents_come_back_and_are_the_same_bytes(tmp_path_factory, documents, wide):
+    vocab_size, code, letter = WIDTHS[3] if wide else WIDTHS[1]
+    documents = documents if wide else [[token % 65_535 + 1 for token in ids] for ids in documents]
+    folder = tmp_path_factory.mktemp("any")
+    write_pair(packed(documents), folder / "ours", vocab_size=vocab_size)
+    written_independently(folder / "theirs", documents, code, letter)
+    for ending in (".bin", ".idx"):
+        assert (folder / f"ours{ending}").read_bytes() == (folder / f"theirs{ending}").read_bytes()
+    assert ids_of(PairDocuments(folder / "ours")) == [[0, *ids] for ids in documents]
+    assert read_independently(folder / "ours") == [[*ids, 0] for ids in documents]
 
 
 class TestReading:

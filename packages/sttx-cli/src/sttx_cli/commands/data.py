@@ -7,12 +7,11 @@ from typing import Any
 
 import click
 
-from sttx_ccsniff.redact import Redactor
 from sttx_cli.bar import progress_bar
 from sttx_cli.options import Name, PathName
 from sttx_cli.output import emit_json, emit_table, facts, number, quoted, say
 from sttx_cli.plain import plain
-from sttx_cli.redaction import chosen_redaction, redact_options
+from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
@@ -63,7 +62,7 @@ def build(
     """
     check_pair(out)
     paths, sessions = parted(data)
-    redact = _redaction(sessions, no_redact, redact_rules)
+    redact = redaction_of_sessions(sessions, no_redact, redact_rules)
     to_read = None if sessions else _bytes_to_read(paths)
     chosen, began = chosen_tokenizer(tokenizer), time.monotonic()
     texts = SessionTexts(sessions, redact=redact, say=_note) if sessions else None
@@ -138,14 +137,6 @@ def _rows(told: Mapping[str, Any]) -> dict[str, str]:
     return rows
 
 
-def _redaction(sessions: Sequence[str], no_redact: bool, redact_rules: Path | None) -> Redactor | bool:
-    """Choose the redaction of sessions; nothing else is redacted."""
-    if not sessions and (no_redact or redact_rules is not None):
-        option = "--no-redact" if no_redact else "--redact-rules"
-        raise UsageError(f"{option} would have no effect: there are no sessions in the data; leave it out")
-    return chosen_redaction(no_redact, redact_rules) if sessions else True
-
-
 def _bytes_to_read(paths: Sequence[Path]) -> int:
     """Add up the sizes of all that has to be encoded; what is mapped takes no time."""
     files = [
@@ -169,7 +160,8 @@ def _note(text: str) -> None:
 
 def _summary(report: Mapping[str, Any]) -> str:
     rate = report["bytes_per_token"]
-    told = f"{report['documents']:,} documents, {report['ids']:,} ids ({report['dtype']})"
+    documents = f"{report['documents']:,} document{'' if report['documents'] == 1 else 's'}"
+    told = f"{documents}, {report['ids']:,} ids ({report['dtype']})"
     if rate is not None:
         told += f", {report['text_bytes']:,} bytes of text ({number(rate)} a token)"
     return f"{told}.\nWritten: {' and '.join(report['out'])}."
