@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -163,6 +165,11 @@ class TestShow:
         (tmp_path / "x.txt").write_text("\x1b[31mred\x9b2J\u202e")
         out = sttx("data", "show", tmp_path / "x.txt", "--tokenizer", "bytes").out
         assert not set("\x1b\x9b\u202e") & set(out)
+
+    def test_no_torch_is_loaded(self, data):
+        line = ["data", "show", str(data / "a.txt"), "--tokenizer", "bytes"]
+        code = f"import sys; from sttx_cli import run; run({line!r}); sys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
 class TestBar:

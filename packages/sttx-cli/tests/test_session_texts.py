@@ -110,9 +110,15 @@ class TestParted:
         path.rename(tmp_path / "x.txt")
         assert parted([str(tmp_path / "x.txt")])[1] == []
 
-    def test_a_tree_with_a_session_in_it_is_a_tree(self, folder):
+    def test_a_tree_with_a_session_in_it_is_a_tree_and_that_is_said(self, folder, capsys):
         (folder / "source.py").write_text("x = 1\n" * 10_000)
         assert parted([str(folder)])[1] == []
+        said = capsys.readouterr().err
+        assert "nothing in it is redacted; 2 of its files hold an agent's sessions" in said
+
+    def test_nothing_is_said_of_a_tree_without_sessions(self, tmp_path, capsys):
+        (tmp_path / "plain.jsonl").write_text('{"text": "a"}\n')
+        assert parted([str(tmp_path)]) == ([tmp_path], []) and capsys.readouterr().err == ""
 
     def test_a_damaged_beginning_is_passed_over(self, tmp_path, sessions):
         (tmp_path / "x.jsonl").write_bytes(b"{cut\n" + sessions.read_bytes())

@@ -15,6 +15,7 @@ from sttx_ccsniff.formats import FORMATS
 from sttx_ccsniff.reading import first_bytes
 from sttx_ccsniff.records import decode_line
 from sttx_ccsniff.redact import Redactor
+from sttx_cli.output import say
 from sttx_core.render import render
 from sttx_core.traces import SessionEnd, Trace
 
@@ -86,7 +87,8 @@ def parted(data: Sequence[str]) -> tuple[list[Path], list[str]]:
     """Tell what is plain data from what are sessions: the paths, and the specs of `open_source`.
 
     `claude`, `codex` and `opencode` are sessions, and so are files that hold an agent's records, and folders
-    most of whose bytes are in such files.
+    most of whose bytes are in such files. Of other folders with such files in them, it is said that nothing
+    is redacted there.
     """
     sessions = [name for name in data if name in AGENTS or _are_sessions(Path(name))]
     return [Path(name) for name in data if name not in sessions], sessions
@@ -97,9 +99,16 @@ def _are_sessions(path: Path) -> bool:
         return is_session_file(path) and holds_sessions(path)
     if not path.is_dir():
         return False
-    files = session_files(path)
+    found = [file for file in session_files(path) if holds_sessions(file)]
     everything = sum(_size(Path(folder, name)) for folder, _, names in os.walk(path) for name in names)
-    return bool(files) and sum(_size(file) for file in files if holds_sessions(file)) * 2 > everything
+    if sum(map(_size, found)) * 2 > everything:
+        return True
+    if found:
+        say(
+            f"note: {str(path)!r} is read as text, and nothing in it is redacted; {len(found):,} of its "
+            f"files hold an agent's sessions, such as {str(found[0])!r}: name sessions by themselves"
+        )
+    return False
 
 
 def holds_sessions(path: Path) -> bool:
