@@ -11,6 +11,7 @@ from sttx_core.tokenizers import AngleTokenizer, ByteTokenizer, IntegerTokenizer
 from sttx_train.formats import load_model, save_model, tokenizer_for
 from sttx_train.huggingface_tokenizer import HuggingFaceTokenizer
 from sttx_train.inspection import inspect_model
+from sttx_train.stream import StreamTrainer
 
 FORMATS = ["sttx", "huggingface", "blinkdl"]
 ROWS = 370
@@ -65,6 +66,12 @@ def test_what_needs_text_gets_text_or_one_sentence(model, tmp_path, hugging_face
     save_model(model, tmp_path / "numbers", tokenizer=IntegerTokenizer(96))
     with pytest.raises(UsageError, match=r"'numbers' reads numbers \(integer:96\), and this needs text"):
         _ = load_model(tmp_path / "numbers").tokenizer
+
+
+def test_online_training_refuses_a_model_of_numbers(model, tmp_path):
+    save_model(model, tmp_path / "numbers", tokenizer=AngleTokenizer())
+    with pytest.raises(UsageError, match=r"'numbers' reads numbers \(angle\), and this needs text: choose"):
+        StreamTrainer(load_model(tmp_path / "numbers"))
 
 
 def test_a_model_may_be_moved_with_its_files(model, tmp_path, hugging_face):
