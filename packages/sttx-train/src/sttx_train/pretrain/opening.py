@@ -13,7 +13,6 @@ from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.pretrain.arrays import open_array, require_values
-from sttx_train.pretrain.data import iter_documents
 from sttx_train.pretrain.documents import Documents, Joined, Packed
 from sttx_train.pretrain.encoding import IdFile
 from sttx_train.pretrain.flat import map_flat
@@ -21,6 +20,7 @@ from sttx_train.pretrain.json_lines import JsonLines
 from sttx_train.pretrain.kinds import Kind, kind_of
 from sttx_train.pretrain.mmididx import PairDocuments
 from sttx_train.pretrain.scanning import bytes_of_ids, require_ids
+from sttx_train.pretrain.text_files import iter_documents
 
 Say = Callable[[str], None]
 

@@ -1,14 +1,9 @@
-"""Packed tokens for pretraining: one flat file of ids, read as parallel streams. Knows no model.
-
-A packed file is little-endian unsigned 16-bit ids, each document led by the end-of-text id 0.
-"""
+"""Reads text files and folders of them, each file one document. Knows no tokenizer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import numpy as np
 
 from sttx_core.errors import DataError
 
@@ -48,34 +43,3 @@ def _text(file: Path) -> str | None:
         return None if b"\0" in data else data.decode().replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError:
         return None
-
-
-class PackedStreams:
-    """``batch`` equal stretches of a packed array, each read from front to back, again and again.
-
-    Every token is read once per epoch. The position is one number, so that a run resumes exactly.
-    """
-
-    def __init__(self, tokens: np.ndarray, *, batch: int, context: int) -> None:
-        self.batch, self.context = batch, context
-        self.windows = (len(tokens) - 1) // batch // context
-        if self.windows < 1:
-            raise DataError(
-                f"{len(tokens)} tokens are too few for {batch} streams of {context}; "
-                "give more text, or lower --batch or --ctx"
-            )
-        self._tokens = tokens
-
-    def window(self, step: int) -> np.ndarray:
-        """Return inputs and targets of a step as one array ``[batch, context + 1]`` of int64."""
-        offset = (step % self.windows) * self.context
-        stride = self.windows * self.context
-        rows = [
-            self._tokens[row * stride + offset : row * stride + offset + self.context + 1]
-            for row in range(self.batch)
-        ]
-        return np.stack(rows).astype(np.int64)
-
-    def starts_epoch(self, step: int) -> bool:
-        """Whether this step's window does not follow on the one before."""
-        return step % self.windows == 0
