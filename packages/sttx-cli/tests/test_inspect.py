@@ -164,7 +164,10 @@ def test_a_run_of_pretraining(sttx, tmp_path):
     rows = rows_of(sttx("inspect", tmp_path / "run"))
     assert rows["steps"] == ["8, 4,096 tokens, 0.25 epochs, 12 seconds"]
     assert rows["loss"] == ["1.500 nats per token"]
-    assert rows["held out"] == ["bpb 2.500, best 2.000 at step 4", "loss 3.000, best 3.000 at step 4"]
+    assert rows["held out"] == [
+        "2.500 bits per byte, best 2.000 at step 4",
+        "3.000 nats per token, best 3.000 at step 4",
+    ]
     assert rows["model"] == ["2 layers of 16, 15 parameters"]
     assert rows["settings"] == ["layers 2, hidden_size 16, lr 0.1"]
 

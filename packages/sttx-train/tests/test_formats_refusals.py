@@ -62,6 +62,14 @@ class TestRefusals:
         with pytest.raises(ModelError, match="damaged"):
             load_model(path)
 
+    def test_a_download_that_broke_off_is_told_as_one(self, saved):
+        path = saved("blinkdl")
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(
+            ModelError, match="its end is missing, as after a download that broke off: fetch it"
+        ):
+            load_model(path)
+
     @pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "x.bin"])
     def test_text_is_refused(self, tmp_path, name):
         (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\n" * 5)

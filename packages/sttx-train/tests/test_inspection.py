@@ -117,7 +117,14 @@ def test_a_pretraining_run_is_told(tmp_path):
 def test_a_pretraining_run_that_says_little_is_told(tmp_path, lines, kind):
     told = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
     assert (told["kind"], told["step"], told["config"]) == (kind, 4, None)
-    assert told["figures"] == told["held_out"] == {}
+    assert (told["figures"], told["held_out"]) == ({"step": 4}, {})
+
+
+def test_what_the_best_checkpoint_says_is_told(tmp_path):
+    best = {"loss": 1.5, "bpb": None, "tokens": 300}
+    told = inspect_path(pretrained(tmp_path / "best", None, kind="pretrain-best", held_out=best))
+    assert told["held_out"]["held_out.loss"] == {"best": 1.5, "best_step": 4, "last": 1.5}
+    assert "held_out.bpb" not in told["held_out"]
 
 
 def test_merge_stats_are_the_tables(trainer, folder):

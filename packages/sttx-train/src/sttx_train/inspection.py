@@ -75,7 +75,8 @@ def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "figures": {},
         "held_out": {},
     }
-    for line in _metrics(checkpoint.path.parent / _METRICS, checkpoint.step):
+    measured = {"step": checkpoint.step, "held_out": checkpoint.documents.get("held_out")}
+    for line in [*_metrics(checkpoint.path.parent / _METRICS, checkpoint.step), measured]:
         for name, value in _numbers(line):
             facts["figures"][name] = value
             if name.startswith("held_out"):

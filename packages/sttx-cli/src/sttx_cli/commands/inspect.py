@@ -41,6 +41,7 @@ _TITLES = {
     "pretrain": "a run of `sttx pretrain`; every file as it was saved",
     "pretrain-best": "the best of a run of `sttx pretrain`; every file as it was saved",
 }
+_HELD_OUT = {"loss": "nats per token", "bpb": "bits per byte"}
 _MODELS = ("model", "state", "other")
 
 
@@ -145,12 +146,19 @@ def _pretraining(told: Mapping[str, Any]) -> dict[str, object]:
         "saved": f"{told['created']}, {sum(told['files'].values()):,} bytes in {len(told['files'])} files",
         "steps": ", ".join(word for word in steps if word),
         "loss": f"{number(figures['loss'])} nats per token" if "loss" in figures else None,
-        "held out": "\n".join(
-            f"{name.removeprefix('held_out').strip('_.') or 'loss'} {number(value['last'])}, "
-            f"best {number(value['best'])} at step {value['best_step']:,}"
-            for name, value in told.get("held_out", {}).items()
-        ),
+        "held out": _held_out(told.get("held_out") or {}),
         "model": ", ".join(word for word in sizes if word),
         "settings": ", ".join(f"{name} {value}" for name, value in config.items()),
     }
     return {name: value for name, value in rows.items() if value}
+
+
+def _held_out(told: Mapping[str, Any]) -> str:
+    """Say what was held out, a line a figure; how many tokens that was is no figure."""
+    lines = []
+    for name, figures in told.items():
+        unit = _HELD_OUT.get(name.removeprefix("held_out").strip("_.") or "loss")
+        if unit is not None:
+            best = f"best {number(figures['best'])} at step {figures['best_step']:,}"
+            lines.append(f"{number(figures['last'])} {unit}, {best}")
+    return "\n".join(lines)

@@ -78,6 +78,8 @@ def write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
 def _why_unread(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(8)
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return "is damaged: its end is missing, as after a download that broke off"
     if start.startswith(_OPENINGS):
         return "is damaged, or holds more than tensors, which is never run"
     return f"is damaged, or no .pth: it opens with {start!r}"
