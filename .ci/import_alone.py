@@ -10,7 +10,7 @@ import pkgutil
 import sys
 
 TORCHLESS = {"sttx_core", "sttx_ccsniff"}
-NEEDS_AN_EXTRA = {"sttx_core.hypernet": "sttx-core[torch]"}
+NEEDS_AN_EXTRA = {"sttx_core.hypernet": "sttx-core[torch]", "sttx_cli.plotting": "sttx-cli[plot]"}
 
 
 def main(distribution: str) -> None:
