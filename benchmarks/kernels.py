@@ -20,7 +20,9 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from sttx_train.pretrain.trainer import PretrainConfig, make_optimizer
+from sttx_train.pretrain import PretrainConfig
+from sttx_train.pretrain.optimizer import make_optimizer
+from sttx_train.pretrain.trainer import model_sizes
 from sttx_train.rwkv7 import RWKV7, initialize
 from sttx_train.wkv import wkv_chunked, wkv_recurrent
 
@@ -72,7 +74,7 @@ def kernels(rounds: int, time_steps: int = 1024, rows: int = 1) -> dict[str, flo
 def training_step(bf16: bool, args: argparse.Namespace) -> dict[str, float | str | bool]:
     """Time a whole step (forward, backward, clipping, AdamW) beside products in its number type."""
     config = PretrainConfig(vocab_size=4096, batch=8, steps=1, bf16=bf16)
-    model = initialize(RWKV7(config.model_config(), backend="chunked"), seed=0)
+    model = initialize(RWKV7(model_sizes(config), backend="chunked"), seed=0)
     optimizer = make_optimizer(model, config)
     forward = torch.compile(model) if args.compile else model
     ids = torch.randint(0, config.vocab_size, (config.batch, config.ctx + 1))

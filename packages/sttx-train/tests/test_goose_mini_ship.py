@@ -6,13 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
 from sttx_train.formats import load_model
-from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
+from sttx_train.pretrain import PretrainConfig, held_out_bits
+from sttx_train.pretrain.documents import Packed
 from sttx_train.pretrain.encoding import encode_documents
+from sttx_train.pretrain.trainer import Trainer
 
 SHIP = Path(__file__).parents[1] / "recipes" / "goose_mini" / "ship.py"
 HELD_OUT = {
@@ -27,11 +30,12 @@ def shipped(tmp_path_factory):
     work = tmp_path_factory.mktemp("ship")
     create_vocab_file([*(bytes([i]) for i in range(256)), b"the ", b"return"], work / "vocab.txt")
     sizes = {"vocab_size": 259, "hidden_size": 32, "layers": 2, "head_size": 16}
-    trainer = Pretrainer(PretrainConfig(**sizes, ctx=8, batch=3, steps=1), work / "run")
+    config = PretrainConfig(**sizes, ctx=8, batch=3, steps=1)
+    trainer = Trainer(config, Packed(np.array([0, 1, 2])), directory=work / "run")
     generator = torch.Generator().manual_seed(0)
     for weight in trainer.model.parameters():
         weight.data.add_(0.1 * torch.randn(weight.shape, generator=generator))
-    trainer.step, trainer.seconds = 7, 90.0
+    trainer.step, trainer.tokens, trainer.seconds = 7, 168, 90.0
     trainer.save()
     (work / "held").mkdir()
     for name, text in HELD_OUT.items():

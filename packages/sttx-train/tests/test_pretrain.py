@@ -1,4 +1,4 @@
-"""Pretraining: a loss that falls, limits that mean what they say, a resumed run that is as if uninterrupted."""
+"""Pretraining: a loss that falls, limits that mean what they say, runs that resume as if uninterrupted."""
 
 import json
 import math

@@ -44,9 +44,16 @@ class TestDocuments:
         assert ids_of(split(documents, 0.2, seed=3)[1]) == ids_of(held) != ids_of(split(documents, 0.2)[1])
         assert len(split(documents, 0)[1].lengths) == 0
         with pytest.raises(UsageError, match="leaves nothing to train on"):
-            split(packed(5), 0.5)
+            split(packed(5), 0.8)
         with pytest.raises(UsageError, match="from 0 to below 1"):
             split(documents, 1.0)
+
+    def test_of_too_few_documents_the_ends_are_held_out(self):
+        train, held = split(packed(19), 0.2)
+        assert ids_of(train) == [[0, *range(1, 16)]] and ids_of(held) == [[0, 16, 17, 18, 19]]
+        assert held.read(0, 2, 4).tolist() == [17, 18] and held.read(0, 0, 1).tolist() == [0]
+        train, held = split(packed(9, 9), 0.1)
+        assert ids_of(held) == [[0, 9], [0, 18]] and train.lengths.tolist() == [9, 9]
 
 
 class TestSampler:

@@ -24,7 +24,7 @@ COMMANDS = {
     "validate-data": "Count what a source of traces holds.",
     "traces": "List the sessions of a source, or show one.",
     "data": "Pack data to pretrain on, or show what it holds.",
-    "pretrain": "Train a small base model from text files.",
+    "pretrain": "Train a base model on text, numbers or sessions.",
     "vocab": "Learn a vocabulary from text files.",
     "doctor": "Say what works on this machine.",
 }

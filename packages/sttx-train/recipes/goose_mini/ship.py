@@ -19,15 +19,15 @@ import torch
 from sttx_core.tokenizers import TrieTokenizer
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import load_model, save_model
+from sttx_train.pretrain import held_out_bits
 from sttx_train.pretrain.encoding import encode_documents
-from sttx_train.pretrain.trainer import PretrainConfig, held_out_bits
-from sttx_train.rwkv7 import RWKV7
+from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 
 def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
     """Write the model folder and print one JSON object of scores."""
     checkpoint = CheckpointStore(run).load()
-    model = RWKV7(PretrainConfig(**checkpoint.documents["config"]).model_config())
+    model = RWKV7(RWKV7Config(**checkpoint.documents["model"]))
     model.load_state_dict(checkpoint.tensors["model"])
     tokenizer = TrieTokenizer(vocabulary)
     save_model(model, folder, format="sttx", tokenizer=tokenizer, dtype=torch.bfloat16)
@@ -41,8 +41,7 @@ def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
             "bpb": round(bits / len(data), 3),
             "xz": round(8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / len(data), 3),
         }
-    config = checkpoint.documents["config"]
-    tokens = checkpoint.step * config["batch"] * config["ctx"]
+    tokens = checkpoint.documents["progress"]["tokens"]
     minutes = round(checkpoint.manifest["seconds"] / 60, 1)
     print(json.dumps({"step": checkpoint.step, "tokens": tokens, "minutes": minutes, "held_out": scores}))
 

@@ -19,7 +19,14 @@ from sttx_core.errors import UsageError
     show_default=True,
     help="The picture; its ending, .png or .svg, says which kind.",
 )
-@click.option("--x", "axis", type=click.Choice(list(AXES)), default="steps", show_default=True, help="What lies under the curves.")
+@click.option(
+    "--x",
+    "axis",
+    type=click.Choice(list(AXES)),
+    default="steps",
+    show_default=True,
+    help="What lies under the curves.",
+)
 @click.option(
     "--y",
     "names",

@@ -48,7 +48,13 @@ _SIZES = ("hidden_size", "layers", "head_size")
     help="Folder for checkpoints and metrics.jsonl; by default the model's with -run added.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to train; auto takes a CUDA device where there is one.",
+)
 @click.option(
     "--log",
     multiple=True,

@@ -85,8 +85,36 @@ class Chosen:
         return self._documents.read(int(self._numbers[document]), start, stop)
 
 
+class Begun:
+    """The beginnings of documents, up to a place in each."""
+
+    def __init__(self, documents: Documents, cuts: np.ndarray) -> None:
+        self._documents = documents
+        self.lengths = cuts
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        return self._documents.read(document, start, stop)
+
+
+class Ended:
+    """The ends of documents, from a place in each on, as documents of their own."""
+
+    def __init__(self, documents: Documents, cuts: np.ndarray) -> None:
+        self._documents, self._cuts = documents, cuts
+        self.lengths = documents.lengths - cuts + 1  # each is led by the mark
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        skipped = int(self._cuts[document]) - 1
+        ids = self._documents.read(document, skipped + max(start, 1), skipped + max(stop, 1))
+        return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+
+
 def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents, Documents]:
     """Hold out whole documents, drawn by a seed, that make up at least a share of the ids.
+
+    Where they would be half of all or more, because there are so few, it is the ends of all documents instead.
 
     Args:
         documents: all of them.
@@ -104,6 +132,9 @@ def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents,
     order = np.random.default_rng(seed).permutation(len(documents.lengths))
     wanted = share * int(documents.lengths.sum())
     count = int(np.searchsorted(np.cumsum(documents.lengths[order]), wanted)) + 1 if share else 0
+    if share < 0.5 and 2 * documents.lengths[order[:count]].sum() >= documents.lengths.sum():
+        cuts = np.maximum(documents.lengths - np.ceil(documents.lengths * share).astype(np.int64), 1)
+        return Begun(documents, cuts), Ended(documents, cuts)
     if count >= len(order) > 0:
         raise UsageError(
             f"--held-out {share!r} leaves nothing to train on: of {len(order)} documents; give more, or "

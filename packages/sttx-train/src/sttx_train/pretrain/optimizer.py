@@ -5,10 +5,11 @@ Source: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL), `configure_optimizer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sttx_train.pretrain.config import PretrainConfig
@@ -43,16 +44,23 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the parameters that the optimizer knows: FSDP has others in their place after a forward pass."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
+    return model.named_parameters()
+
+
 def weights(model: nn.Module) -> dict[str, Tensor]:
     """Return the model's weights by name, whole and detached."""
-    return {name: whole(value.detach()) for name, value in model.named_parameters()}
+    return {name: whole(value.detach()) for name, value in named_parameters(model)}
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """Return what the optimizer knows of each weight, by the weight's name: ``weight/moment``."""
     return {
         f"{name}/{moment}": whole(value)
-        for name, parameter in model.named_parameters()
+        for name, parameter in named_parameters(model)
         for moment, value in optimizer.state.get(parameter, {}).items()
     }
 
@@ -61,7 +69,7 @@ def load_optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]
 ) -> None:
     """Give the optimizer what `optimizer_state` told, spread as the weights are."""
-    parameters = dict(model.named_parameters())
+    parameters = dict(named_parameters(model))
     for key, value in saved.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]

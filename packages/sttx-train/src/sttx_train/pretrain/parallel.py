@@ -71,7 +71,8 @@ class Workers:
             return DistributedDataParallel(model)
         for block in model.blocks:
             fully_shard(block)
-        return fully_shard(model)
+        fully_shard(model)
+        return model
 
     def sum(self, values: Tensor) -> Tensor:
         """Add up a tensor over all processes, in place."""

@@ -91,10 +91,11 @@ class Pretrainer:
         CheckpointError: there is none to resume.
         ModelError: ``start`` is no model.
 
-    >>> config = PretrainConfig(hidden_size=32, layers=1, head_size=16, ctx=16, batch=2, steps=3, held_out=0.2)
+    >>> sizes = {"hidden_size": 32, "layers": 1, "head_size": 16, "ctx": 16, "batch": 2}
+    >>> config = PretrainConfig(**sizes, steps=3, held_out=0.2)
     >>> report = Pretrainer(config).fit(np.arange(80).reshape(10, 8) % 5)
     >>> report.steps, report.tokens, report.loss["held_out"] is not None
-    (3, 79, True)
+    (3, 71, True)
     """
 
     def __init__(

@@ -167,13 +167,15 @@ class Block(nn.Module):
         backend: Backend,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Return the output ``[B, T, D]``, both halves' inputs, the new wkv state and layer 0's value."""
+        if v_first is None:  # layer 0
+            x = self.ln0(x)
         x_att = self.ln1(x)
-        y, state_BHNN, v_first = self.att(
+        y, state_BHNN, value = self.att(
             x_att, att_shift_BD, state_BHNN, v_first, valid_BT1, starts_BT, backend
         )
         x = x + y
         x_ffn = self.ln2(x)
-        return x + self.ffn(x_ffn, ffn_shift_BD, starts_BT), x_att, x_ffn, state_BHNN, v_first
+        return x + self.ffn(x_ffn, ffn_shift_BD, starts_BT), x_att, x_ffn, state_BHNN, value
 
 
 class RWKV7(nn.Module):
@@ -233,9 +235,7 @@ class RWKV7(nn.Module):
         if lengths_B is not None:
             valid_BT1 = torch.arange(T, device=x_BTD.device).expand(B, T) < lengths_B.unsqueeze(1)
             valid_BT1 = valid_BT1.unsqueeze(-1).to(x_BTD.dtype)
-        first = self.blocks[0]
-        assert isinstance(first, Block)
-        x = first.ln0(x_BTD)
+        x = x_BTD
         v_first: Tensor | None = None
         att_shift, matrices, ffn_shift = [], [], []
         for layer, block in enumerate(self.blocks):

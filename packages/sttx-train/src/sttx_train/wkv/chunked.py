@@ -40,43 +40,52 @@ def wkv_chunked(
     r, log_w, k, v, a, b = (split(x) for x in (r, log_w, k, v, a, b))
     v = v.contiguous()
     total = log_w.cumsum(-2)  # P: log decay from the chunk's start to each step
-    end = total[..., -1:, :]
-    grow = torch.exp(-total)
+    end, grow = total[..., -1:, :], torch.exp(-total)
     r_in = r * torch.exp(total)
     a_in = a * torch.exp(total - log_w)
     keys = torch.cat([b * grow, k * grow], dim=-2)  # [.., 2C, N]
     scores = torch.cat([a_in, r_in], dim=-2) @ keys.transpose(-1, -2)  # [.., 2C, 2C]
     (ab, ak), (rb, rk) = (half.split(chunk, -1) for half in scores.split(chunk, -2))
     lower = torch.ones(chunk, chunk, device=r.device, dtype=torch.bool).tril()
-    kept = torch.exp(end)  # of the incoming state, at the chunk's end
+    kept = torch.exp(end)  # of the incoming state
     to_end = kept * grow  # exp(P_C - P)
     if starts is not None:
-        met = F.pad(starts, (0, padding)).view(B, 1, -1, chunk).long().cumsum(-1)  # documents begun so far
-        lower = lower & (met.unsqueeze(-1) == met.unsqueeze(-2))
-        before_any = (met == 0).unsqueeze(-1)
-        r_in, a_in = r_in * before_any, a_in * before_any
-        kept = kept * before_any[..., -1:, :]
-        to_end = to_end * (met == met[..., -1:]).unsqueeze(-1)
+        same, from_before, in_last = _documents(F.pad(starts, (0, padding)).view(B, 1, -1, chunk))
+        lower = lower & same
+        r_in, a_in, to_end = r_in * from_before, a_in * from_before, to_end * in_last
+        kept = kept * from_before[..., -1:, :]
     strict = lower.tril(-1)
-    a_b = ab * strict
-    a_k = ak * strict
-    r_b = rb * lower
-    r_k = rk * lower
-    eye = torch.eye(chunk, device=r.device, dtype=r.dtype)
-    solved = torch.linalg.solve_triangular(
-        eye - a_b, torch.cat([a_in, a_k @ v], dim=-1), upper=False, unitriangular=True
-    )  # U = W S_0 + U_0 for the unknown incoming state S_0
+    a_b, a_k, r_b, r_k = ab * strict, ak * strict, rb * lower, rk * lower
+    unknown = torch.eye(chunk, device=r.device, dtype=r.dtype) - a_b
+    known = torch.cat([a_in, a_k @ v], dim=-1)
+    solved = torch.linalg.solve_triangular(unknown, known, upper=False, unitriangular=True)  # U = W S_0 + U_0
     through, through_0 = (r_b @ solved).split(N, -1)
     read = r_in + through
     local = through_0 + r_k @ v
     carried, carried_0 = ((b * to_end).transpose(-1, -2) @ solved).split(N, -1)
     step = torch.diag_embed(kept.squeeze(-2)) + carried
     added = carried_0 + (k * to_end).transpose(-1, -2) @ v
-    current = state.transpose(-1, -2)
+    entering, final = _in_order(step, added, state.transpose(-1, -2))
+    y = (read @ entering + local).permute(0, 2, 3, 1, 4).reshape(B, T + padding, H, N)
+    return y[:, :T], final.transpose(-1, -2)
+
+
+def _in_order(step: Tensor, added: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the states that enter the chunks ``[B, H, G, N, N]``, and the one that leaves the last."""
     entering = []
     for matrix, term in zip(step.unbind(2), added.unbind(2), strict=True):
-        entering.append(current)
-        current = matrix @ current + term
-    y = read @ torch.stack(entering, dim=2) + local
-    y = y.permute(0, 2, 3, 1, 4).reshape(B, T + padding, H, N)
-    return y[:, :T], current.transpose(-1, -2)
+        entering.append(state)
+        state = matrix @ state + term
+    return torch.stack(entering, dim=2), state
+
+
+def _documents(starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Say of the steps of each chunk, by where documents begin in it ``[B, 1, G, C]``, who knows of whom.
+
+    Returns:
+        Which steps are of one document ``[B, 1, G, C, C]``; which of the one that enters the chunk, and which
+        of the one that leaves it, both ``[B, 1, G, C, 1]``.
+    """
+    met = starts.long().cumsum(-1)
+    same = met.unsqueeze(-1) == met.unsqueeze(-2)
+    return same, (met == 0).unsqueeze(-1), (met == met[..., -1:]).unsqueeze(-1)

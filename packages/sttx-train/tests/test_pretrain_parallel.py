@@ -1,0 +1,90 @@
+"""Several processes are one with as many rows: the same losses, and a run goes on in any number of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sttx_train.pretrain import PretrainConfig, Pretrainer
+from sttx_train.pretrain.documents import Packed
+
+WORKER = Path(__file__)
+CONFIG = {
+    "vocab_size": 13,
+    "hidden_size": 32,
+    "layers": 2,
+    "head_size": 16,
+    "ctx": 16,
+    "lr": 6e-3,
+    "warmup": 2,
+    "steps": 10,
+    "schedule": "constant",
+    "checkpoint_every": 4,
+    "eval_every": 4,
+    "held_out": 0.2,
+    "bf16": False,
+}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="gloo between processes is tried on Linux"),
+]
+
+
+def documents():
+    """Give twelve that follow a rule: each counts up, and begins again."""
+    rows = (np.arange(49) + np.arange(12)[:, None]) % 12 + 1
+    return Packed(np.concatenate([np.zeros((12, 1), int), rows], axis=1).ravel())
+
+
+def work(directory, told):
+    """Be one process of a run, as `torchrun` starts it; the first one tells."""
+    trainer = Pretrainer(PretrainConfig(**told["config"]), directory, resume=told["resume"])
+    losses = [step.loss for step in trainer.steps(documents())]
+    if trainer.trainer.workers.is_first:
+        held_out = trainer.trainer.best.loss
+        Path(told["out"]).write_text(json.dumps({"losses": losses, "held_out": held_out}))
+
+
+def launched(directory, processes, **options):
+    """Run a worker in so many processes; return what the first one told."""
+    out = directory.with_suffix(".json")
+    told = json.dumps({"config": CONFIG | options, "resume": directory.exists(), "out": str(out)})
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *launch, str(WORKER), str(directory), told],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(out.read_text())
+
+
+def alone(directory, **options):
+    """Run the same in this very process."""
+    trainer = Pretrainer(PretrainConfig(**(CONFIG | options)), directory, resume=directory.exists())
+    losses = [step.loss for step in trainer.steps(documents())]
+    return {"losses": losses, "held_out": trainer.trainer.best.loss}
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_are_one_with_twice_the_batch_and_go_on_with_its_run(tmp_path, parallel):
+    whole = alone(tmp_path / "whole", batch=4)
+    two = launched(tmp_path / "run", 2, batch=2, steps=4, parallel=parallel)
+    assert two["losses"] == pytest.approx(whole["losses"][:4], rel=1e-4)
+    one = alone(tmp_path / "run", batch=2, accumulate=2, steps=7)
+    assert one["losses"] == pytest.approx(whole["losses"][4:7], rel=1e-4)
+    again = launched(tmp_path / "run", 2, batch=1, accumulate=2, parallel=parallel)
+    assert again["losses"] == pytest.approx(whole["losses"][7:], rel=1e-4)
+    assert again["held_out"] == pytest.approx(whole["held_out"], rel=1e-4)
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], json.loads(sys.argv[2]))
