@@ -56,8 +56,8 @@ class PretrainConfig:
         bf16: run matrix products in bfloat16 (weights stay float32).
         recompute: compute activations again in the backward pass, instead of keeping them: less memory.
         compile: compile the model with torch.compile (needs a C++ compiler).
-        held_out: share of the data that is only measured: whole documents drawn by the seed, or the ends of very
-            few documents.
+        held_out: share of the data that is only measured: whole documents drawn by the seed, or the ends of
+            very few documents.
         eval_every: steps between measurements of what is held out.
         checkpoint_every: steps between checkpoints.
         parallel: what each process of a torchrun holds: all weights (ddp) or a part of each (fsdp).

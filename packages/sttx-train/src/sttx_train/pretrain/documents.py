@@ -114,7 +114,7 @@ class Ended:
 def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents, Documents]:
     """Hold out whole documents, drawn by a seed, that make up at least a share of the ids.
 
-    Where they would be half of all or more, because there are so few, it is the ends of all documents instead.
+    Where they would be half of all or more, because there are so few, it is the ends of all of them instead.
 
     Args:
         documents: all of them.
