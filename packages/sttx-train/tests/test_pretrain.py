@@ -189,6 +189,20 @@ class TestLimits:
             run(trained(config(vocab_size=12)))
 
 
+@pytest.mark.slow
+def test_a_planted_rule_is_learned_within_a_minute():
+    """Values follow a = (3 a + 1) mod 97: all but each row's first and its end can be known."""
+    values = np.random.default_rng(0).integers(0, 97, (200, 1024))
+    for column in range(1, 1024):
+        values[:, column] = (3 * values[:, column - 1] + 1) % 97
+    sizes = {"hidden_size": 64, "layers": 2, "head_size": 32, "ctx": 128, "batch": 8}
+    how = {"lr": 4e-3, "warmup": 20, "steps": 100, "held_out": 0.1, "bf16": False}
+    pretrainer = Pretrainer(PretrainConfig(**sizes, **how))
+    report = pretrainer.fit(values)
+    assert report.loss["held_out"] / math.log(2) < 0.05
+    assert report.skipped == 0 and report.seconds < 120
+
+
 class TestResume:
     @pytest.mark.parametrize("died_after", [[3], [2, 5], [1, 3, 4]], ids=str)
     @pytest.mark.parametrize("bf16", [False, True])
@@ -268,6 +282,8 @@ class TestGuard:
         again.load_state_dict(json.loads(json.dumps(guard.state_dict())))
         assert [again.refuses(19.0, 1.0) for _ in range(PATIENCE)] == [True] * PATIENCE
         assert again.exhausted and not Guard(0.0).refuses(1e9, 1.0)
+        easy = Guard(3.0)
+        assert not any(easy.refuses(loss, 1.0) for loss in (*[0.01] * 30, 0.9)) and easy.refuses(1.2, 1.0)
 
     def test_steps_that_are_no_number_are_left_out_and_told(self, monkeypatch):
         said, trainer = [], trained(config(steps=4, lr=1e-4))

@@ -10,6 +10,7 @@ from typing import Any
 
 _FADING = 0.98
 _KNOWN_AFTER = 20  # steps until the mean says enough
+_HARMLESS = 1.0  # nats above the mean that are no spike, however small the mean: easy data has hard moments
 PATIENCE = 5
 """Steps left out in a row after which a run has come to its end."""
 
@@ -18,7 +19,8 @@ class Guard:
     """Says which steps to leave out.
 
     Args:
-        spike: factor on the mean above which a loss is one; 0: only what is not finite.
+        spike: factor on the mean above which a loss is one, if it is a nat above it too; 0: only what is not
+            finite.
 
     Attributes:
         skipped: steps left out so far.
@@ -36,7 +38,8 @@ class Guard:
 
     def refuses(self, loss: float, grad_norm: float) -> bool:
         """Judge a step by its loss and the norm of its gradient, and remember it."""
-        spiked = self._spike and self._seen >= _KNOWN_AFTER and loss > self._spike * self._mean
+        limit = max(self._spike * self._mean, self._mean + _HARMLESS)
+        spiked = self._spike and self._seen >= _KNOWN_AFTER and loss > limit
         if spiked or not (math.isfinite(loss) and math.isfinite(grad_norm)):
             self.skipped += 1
             self.in_a_row += 1
