@@ -319,7 +319,8 @@ class TestPretrainer:
         assert report.steps == 9 and report.parameters == sum(
             x.numel() for x in pretrainer.model.parameters()
         )
-        assert set(report.loss) == {"train", "held_out"} and report.bpb == {"held_out": None}
+        assert set(report.loss) == {"train", "held_out", "held_out_phrases"}
+        assert set(report.bpb.values()) == {None}
         names = [path.name for path in pretrainer.checkpoints()]
         assert names[:2] == ["step-00000008", "step-00000009"] and len(names) == 3
         pretrainer.save_model(tmp_path / "model")

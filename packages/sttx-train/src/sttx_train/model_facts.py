@@ -125,6 +125,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
     sizes = _sizes(outline.tensors, version) if weights is None else weights.config.to_dict()
     tensors = outline.tensors if weights is None else weights.tensors
     vocabulary = None if weights is None else _vocabulary(path, outline, weights.config.vocab_size)
+    files = tuple(outline.files) if weights is None else weights.files
     shown = ("hidden_size", "num_layers", "vocab_size")
     return {
         "kind": "model",
@@ -132,7 +133,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         "version": version,
         "architecture": f"{ARCHITECTURES[version]} ({version})",
         "format": detect_naming(outline.tensors) if weights is None else weights.format,
-        "model": {"id": name, "sha256": sha256_of(tuple(outline.files))} | {key: sizes[key] for key in shown},
+        "model": {"id": name, "sha256": sha256_of(files)} | {key: sizes[key] for key in shown},
         "sizes": sizes,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "vocabulary": vocabulary,

@@ -115,6 +115,7 @@ class StreamTrainer:
             self.learning,
             phrase_config=phrase_config,
             start_id=tokenizer.eot_id,
+            hypernet=loaded.hypernet,
         )
         self.store = CheckpointStore(directory, keep=self.config.keep) if directory else None
         self.pairs = PairMaker() if self.config.api_pairs else None

@@ -41,7 +41,12 @@ _TITLES = {
     "pretrain": "a run of `sttx pretrain`; every file as it was saved",
     "pretrain-best": "the best of a run of `sttx pretrain`; every file as it was saved",
 }
-_HELD_OUT = {"loss": "nats per token", "bpb": "bits per byte"}
+_HELD_OUT = {
+    "loss": "nats per token",
+    "bpb": "bits per byte",
+    "phrases_loss": "nats per token over phrases",
+    "phrases_bpb": "bits per byte over phrases",
+}
 _MODELS = ("model", "state", "other")
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from sttx_core.errors import ModelError, UsageError
+from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
@@ -37,7 +38,7 @@ Format = Literal["sttx", "huggingface", "blinkdl"]
 EMBEDDED = "goose-mini"
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / "models" / EMBEDDED
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_FOLDER_FILES = FILES | {"config.json", SINGLE}
+_FOLDER_FILES = FILES | {"config.json", SINGLE, sttx.HYPERNET}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,7 @@ class LoadedModel:
         sha256: hash of its weight files' bytes, one after another by name.
         format: what the files were.
         kernel: which wkv kernel it runs, and why.
+        hypernet: what makes its phrases' rows, in float32 beside it; None if none was trained with it.
     """
 
     model: RWKV7
@@ -59,6 +61,7 @@ class LoadedModel:
     sha256: str
     format: Format
     kernel: Choice
+    hypernet: HyperNetwork | None = None
 
     @cached_property
     def vocabulary(self) -> AnyTokenizer:
@@ -87,6 +90,7 @@ class Weights(NamedTuple):
     files: tuple[Path, ...]
     config: RWKV7Config
     tensors: dict[str, Tensor]
+    hypernet: Path | None = None
 
 
 def load_model(
@@ -115,6 +119,10 @@ def load_model(
     name, path = resolve(spec)
     weights = _read(path)
     model = _build(weights, str(path), device, dtype, choice.backend)
+    hypernet = None
+    if weights.hypernet is not None:
+        tensors = read_tensors(weights.hypernet)
+        hypernet = sttx.build_hypernet(tensors, weights.config.hidden_size, str(path)).to(device)
     return LoadedModel(
         model=model,
         id=name,
@@ -122,6 +130,7 @@ def load_model(
         sha256=sha256_of(weights.files),
         format=weights.format,
         kernel=choice,
+        hypernet=hypernet,
     )
 
 
@@ -141,6 +150,7 @@ def save_model(
     format: Format = "sttx",
     tokenizer: AnyTokenizer | None = None,
     dtype: torch.dtype | None = None,
+    hypernet: HyperNetwork | None = None,
 ) -> None:
     """Write a model, whole or not at all.
 
@@ -153,19 +163,23 @@ def save_model(
             Hugging Face's ``tokenizer.json``, whose ids are one less than the model's; ``NAME.`` leads these
             names where the model is a file.
         dtype: number type on disk, by default the model's.
+        hypernet: what was trained with the model to make its phrases' rows; only ``sttx`` can hold one.
 
     Raises:
-        UsageError: unknown format, something else is at ``path``, the format cannot hold this model, or the
-            tokenizer is one of values that cannot be kept.
+        UsageError: unknown format, something else is at ``path``, the format cannot hold this model or its
+            hypernetwork, or the tokenizer is one of values that cannot be kept.
     """
     path = Path(path)
+    if hypernet is not None and format != "sttx":
+        raise UsageError(f"{format!r} cannot hold the hypernetwork of this model: save as 'sttx'")
     tensors = {
         name: tensor.detach().to("cpu", dtype or tensor.dtype) for name, tensor in model.state_dict().items()
     }
     if format == "blinkdl":
         _save_blinkdl(model.config, tensors, path, tokenizer)
     elif format == "sttx":
-        _save_folder(path, sttx.config_dict(model.config), tensors, tokenizer)
+        config = sttx.config_dict(model.config, hypernet is not None)
+        _save_folder(path, config, tensors, tokenizer, hypernet)
     elif format == "huggingface":
         number = str(dtype or model.dtype).removeprefix("torch.")
         config = huggingface.config_dict(model.config, number)
@@ -195,12 +209,18 @@ def _save_blinkdl(
 
 
 def _save_folder(
-    path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer: AnyTokenizer | None
+    path: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    tokenizer: AnyTokenizer | None,
+    hypernet: HyperNetwork | None = None,
 ) -> None:
     files = tokenizer_files(tokenizer) if tokenizer is not None else {}
     with replacing_folder(path, ours=_FOLDER_FILES) as folder:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         write_tensors(tensors, folder / SINGLE, {"format": "pt"})
+        if hypernet is not None:
+            write_tensors(hypernet.state_dict(), folder / sttx.HYPERNET, {"format": "pt"})
         for name, write in files.items():
             write(folder / name)
 
@@ -261,13 +281,16 @@ def interpret(path: Path, tensors: Mapping[str, Tensor], files: tuple[Path, ...]
     tensors = (huggingface if naming == "huggingface" else blinkdl).canonical(tensors)
     config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
     format: Format = naming
+    hypernet = None
     if path.is_dir() and (path / "config.json").is_file():
         saved = read_json(path / "config.json")
         if saved.get("format") == sttx.FORMAT:
             format, config = "sttx", sttx.read_config(saved, config, source)
+            hypernet = sttx.hypernet_file(saved, path)
         elif naming == "huggingface":
             huggingface.check_config(saved, config, source)
-    return Weights(format, files, config, tensors)
+    files += () if hypernet is None else (hypernet,)
+    return Weights(format, files, config, tensors, hypernet)
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

@@ -163,6 +163,7 @@ class OnlineLearner:
         config: how to learn.
         phrase_config: how phrases are found; :data:`PHRASES` when None.
         start_id: the end-of-text id that leads every document.
+        hypernet: the model's own, which stays as it is: a copy of it learns. A fresh one when None.
     """
 
     def __init__(
@@ -173,6 +174,7 @@ class OnlineLearner:
         *,
         phrase_config: PhraseConfig | None = None,
         start_id: int = 0,
+        hypernet: HyperNetwork | None = None,
     ) -> None:
         self.config = config = config or LearnerConfig()
         self.model = model.eval().requires_grad_(False)
@@ -183,7 +185,8 @@ class OnlineLearner:
         kind = torch.float64 if model.dtype == torch.float64 else torch.float32
         self.s0 = nn.Parameter(torch.zeros(shape, device=model.device, dtype=kind))
         self.bias = nn.Parameter(torch.zeros(sizes.vocab_size, device=model.device, dtype=kind))
-        self.hypernet = HyperNetwork(sizes.hidden_size, seed=config.seed).to(model.device, kind)
+        begun = copy.deepcopy(hypernet) or HyperNetwork(sizes.hidden_size, seed=config.seed)
+        self.hypernet = begun.to(model.device, kind)
         self.table = DynamicTokenizer(sizes.vocab_size, phrase_config or PHRASES)
         self.replay = ReplayBuffer(config.replay_capacity, seed=config.seed)
         self.gate = PhraseGate(config.phrases)

@@ -127,7 +127,20 @@ class PhraseHead:
         rows_in, rows_out = self.rows() if batch.phrases else (None, None)
         padded = None if len(set(batch.steps)) == 1 else batch.lengths_B
         hidden, state = self.model.hidden(self.embed(batch.inputs_BT, rows_in), state, padded)
-        hidden_MD = hidden[batch.row_M, batch.step_M]
+        return self.price(hidden, batch, rows_out, bias_V), state
+
+    def price(
+        self, hidden_BTD: Tensor, batch: Batch, rows_out: Tensor | None, bias_V: Tensor | None = None
+    ) -> Tensor:
+        """Return each row's price in nats ``[B]``.
+
+        Args:
+            hidden_BTD: what the head reads, at each step of the batch.
+            batch: what is priced.
+            rows_out: the phrases' output rows, as `rows` gives them.
+            bias_V: a learned output bias.
+        """
+        hidden_MD = hidden_BTD[batch.row_M, batch.step_M]
         log_p = F.log_softmax(self._logits(hidden_MD, bias_V, batch.impossible), dim=-1)
         nats_M = -log_p.gather(-1, batch.target_M.unsqueeze(-1)).squeeze(-1)
         nats_B = nats_M.new_zeros(len(batch.steps)).index_add(0, batch.row_M, nats_M)
@@ -135,7 +148,7 @@ class PhraseHead:
             logits_CK = self._choice_logits(hidden_MD, rows_out, batch)
             nats_C = -logits_CK.gather(-1, batch.taken_C.unsqueeze(-1)).squeeze(-1)
             nats_B = nats_B.index_add(0, batch.row_M[batch.choice_at_C], nats_C)
-        return nats_B, state
+        return nats_B
 
     def rows(self) -> tuple[Tensor | None, Tensor | None]:
         """Return input and output rows ``[slots, D]`` of the live phrases, or None where there are none.
@@ -183,8 +196,7 @@ class PhraseHead:
         return torch.where(phrase.unsqueeze(-1), rows_in[(ids_BT - base).clamp_min(0)].to(x.dtype), x)
 
     def _logits(self, hidden_MD: Tensor, bias_V: Tensor | None, impossible: tuple[Tensor, Tensor]) -> Tensor:
-        logits = self.model.head(hidden_MD)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = _wide(self.model.head(hidden_MD))
         if bias_V is not None:
             logits = logits + bias_V
         if len(impossible[0]):
@@ -195,8 +207,8 @@ class PhraseHead:
         """Return log probabilities ``[C, K]`` of every choice's options."""
         hidden_CD = hidden_MD[batch.choice_at_C].to(rows_out.dtype)
         scores_CP = F.pad(hidden_CD @ rows_out.T, (1, 0))  # column 0 is STOP, whose row is zero
-        logits = scores_CP.gather(-1, batch.options_CK) + batch.prior_CK.to(rows_out.dtype)
-        return F.log_softmax(logits, dim=-1)
+        scores_CK = _wide(scores_CP.gather(-1, batch.options_CK))
+        return F.log_softmax(scores_CK + batch.prior_CK.to(scores_CK.dtype), dim=-1)
 
     @torch.no_grad()
     def next_log_probs(
@@ -261,6 +273,11 @@ class _Layout:
         self.choices = [
             (choice.position + first, choice) for choice in found if choice.position + first in priced
         ]
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """Let prices be added up in at least float32: a log prior in bfloat16 is off by hundredths of a nat."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _runs(row: Row) -> list[tuple[bool, tuple[int, ...]]]:

@@ -22,7 +22,7 @@ _AT_LEAST_ONE = (
     "checkpoint_every",
 )
 _NOT_NEGATIVE = ("vocab_size", "epochs", "steps", "tokens", "minutes", "warmup", "weight_decay")
-_SHARES = ("final", "decay")
+_SHARES = ("final", "decay", "phrases")
 _ABOVE_ZERO = ("lr", "clip")
 
 
@@ -56,6 +56,8 @@ class PretrainConfig:
         bf16: run matrix products in bfloat16 (weights stay float32).
         recompute: compute activations again in the backward pass, instead of keeping them: less memory.
         compile: compile the model with torch.compile (needs a C++ compiler).
+        phrases: probability that a row's window is read over phrases found in the text just before it, which
+            the model and a hypernetwork then know as `sttx train` uses them (0: never, no hypernetwork).
         held_out: share of the data that is only measured: whole documents drawn by the seed, or the ends of
             very few documents.
         eval_every: steps between measurements of what is held out.
@@ -86,6 +88,7 @@ class PretrainConfig:
     bf16: bool = True
     recompute: bool = False
     compile: bool = False
+    phrases: float = 0.0
     held_out: float = 0.01
     eval_every: int = 500
     checkpoint_every: int = 250
@@ -105,6 +108,10 @@ class PretrainConfig:
             for name in names:
                 if not allowed(getattr(self, name)):
                     raise UsageError(f"{option(name)} must {what}, not {getattr(self, name)!r}")
+        if self.phrases and self.compile:
+            raise UsageError(
+                "--compile cannot be used with --phrases, whose windows differ in length: leave one out"
+            )
 
     def share_done(self, step: int, tokens: int, epochs: float, seconds: float) -> float:
         """Say how much of the run is done, from 0 to 1: by the limit that it is nearest to.

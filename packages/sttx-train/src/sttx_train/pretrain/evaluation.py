@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from torch import nn
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.pretrain.documents import Documents
 from sttx_train.pretrain.parallel import Workers
-from sttx_train.pretrain.sampling import IGNORED, Sampler
+from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
+from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
 
 
@@ -21,15 +24,30 @@ from sttx_train.rwkv7 import RecurrentState, RWKV7Config
 class HeldOut:
     """The price of documents.
 
+    The second half is of documents read over phrases, and None where the model does not know them; its loss
+    too is of base tokens.
+
     Attributes:
         loss: nats per token.
         bpb: bits per byte of their text; None where they are no text.
         tokens: how many were paid for.
+        steps_per_byte: steps of the model for each byte of their text; None where they are no text.
+        phrases_loss: nats per token, over phrases.
+        phrases_bpb: bits per byte, over phrases.
+        phrases_steps_per_byte: steps of the model for each byte, over phrases.
     """
 
     loss: float
     bpb: float | None
     tokens: int
+    steps_per_byte: float | None = None
+    phrases_loss: float | None = None
+    phrases_bpb: float | None = None
+    phrases_steps_per_byte: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return its numbers by the names that a run's metrics have."""
+        return {f"held_out_{name}": value for name, value in asdict(self).items() if name != "tokens"}
 
 
 class Evaluation:
@@ -48,13 +66,56 @@ class Evaluation:
         self._sampler = Sampler(documents, rows=rows * workers.count, context=context)
         self._rows, self._workers, self._text_bytes = rows, workers, text_bytes
 
-    def __call__(self, model: nn.Module, config: RWKV7Config, device: torch.device) -> HeldOut:
-        """Measure; every process of the run has to."""
+    def __call__(
+        self,
+        model: nn.Module,
+        config: RWKV7Config,
+        device: torch.device,
+        phrases: PhraseModel | None = None,
+    ) -> HeldOut:
+        """Measure, over phrases too where the model knows them; every process of the run has to."""
+        total, tokens = self._plain(model, config, device)
+        told = HeldOut(total / tokens, self._bits(total), int(tokens), self._a_byte(tokens))
+        if phrases is None:
+            return told
+        total, steps = self._over_phrases(phrases, config, device)
+        return replace(
+            told,
+            phrases_loss=total / tokens,
+            phrases_bpb=self._bits(total),
+            phrases_steps_per_byte=self._a_byte(steps),
+        )
+
+    def _a_byte(self, count: float) -> float | None:
+        return count / self._text_bytes if self._text_bytes else None
+
+    def _bits(self, nats: float) -> float | None:
+        return self._a_byte(nats / math.log(2))
+
+    def _windows(self) -> Iterator[Window]:
+        for step in range(self._sampler.windows):
+            yield self._sampler.window(step, self._workers.rank * self._rows, self._rows)
+
+    def _over_phrases(
+        self, model: PhraseModel, config: RWKV7Config, device: torch.device
+    ) -> tuple[float, float]:
+        """Return the nats of all documents, over phrases that fresh tables find, and the model's steps."""
+        streams = PhraseStreams(self._rows, config.vocab_size)
+        state = RecurrentState.zeros(config, self._rows, device=device)
+        counted = torch.zeros(2, dtype=torch.float64, device=device)
+        with torch.no_grad():
+            for window in self._windows():
+                nats, state, steps = model(streams, 0, window, [True] * self._rows, state)
+                counted += torch.stack([nats.double(), counted.new_tensor(steps)])
+        total, steps = self._workers.sum(counted).tolist()
+        return total, steps
+
+    def _plain(self, model: nn.Module, config: RWKV7Config, device: torch.device) -> tuple[float, float]:
+        """Return the nats of all documents, and their tokens."""
         state = RecurrentState.zeros(config, self._rows, device=device)
         nats = torch.zeros(2, dtype=torch.float64, device=device)
         with torch.no_grad():
-            for step in range(self._sampler.windows):
-                window = self._sampler.window(step, self._workers.rank * self._rows, self._rows)
+            for window in self._windows():
                 inputs, targets = (torch.from_numpy(ids).to(device) for ids in window)
                 logits, state = model(inputs, state, None, inputs == EOT_ID)
                 summed = F.cross_entropy(
@@ -62,8 +123,7 @@ class Evaluation:
                 )
                 nats += torch.stack([summed.double(), (targets != IGNORED).sum().double()])
         total, tokens = self._workers.sum(nats).tolist()
-        bits = total / math.log(2)
-        return HeldOut(total / tokens, bits / self._text_bytes if self._text_bytes else None, int(tokens))
+        return total, tokens
 
 
 def held_out_bits(model: nn.Module, ids: np.ndarray, *, ctx: int = 512) -> float:

@@ -15,8 +15,13 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from sttx_train.pretrain.config import PretrainConfig
 
 
-def make_optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
-    """Return AdamW: weight decay on matrices only, the decay bias ``w0`` at twice the learning rate."""
+def make_optimizer(
+    model: nn.Module, config: PretrainConfig, hypernet: nn.Module | None = None
+) -> torch.optim.AdamW:
+    """Return AdamW: weight decay on matrices only, the decay bias ``w0`` at twice the learning rate.
+
+    The hypernetwork has a group of its own, in which nothing decays, as when it learns online.
+    """
     matrices, doubled, rest = [], [], []
     for name, parameter in model.named_parameters():
         if name.endswith("att.w0"):
@@ -30,6 +35,8 @@ def make_optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.Adam
         {"params": rest, "weight_decay": 0.0, "lr_scale": 1.0},
         {"params": doubled, "weight_decay": 0.0, "lr_scale": 2.0},
     ]
+    if hypernet is not None:
+        groups.append({"params": list(hypernet.parameters()), "weight_decay": 0.0, "lr_scale": 1.0})
     return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), eps=1e-18, fused=True)
 
 

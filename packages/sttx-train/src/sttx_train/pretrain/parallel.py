@@ -63,12 +63,16 @@ class Workers:
         """Whether this process tells and saves."""
         return self.rank == 0
 
-    def wrap(self, model: RWKV7, parallel: Parallel) -> nn.Module:
-        """Make a model share its gradients; what comes back is called in its place."""
+    def wrap(self, model: nn.Module, parallel: Parallel) -> nn.Module:
+        """Make a model share its gradients; what comes back is called in its place.
+
+        ``fsdp`` spreads an RWKV-7 and nothing else.
+        """
         if self.count == 1:
             return model
         if parallel == "ddp":
             return DistributedDataParallel(model)
+        assert isinstance(model, RWKV7)
         for block in model.blocks:
             fully_shard(block)
         fully_shard(model)
@@ -102,6 +106,14 @@ class Workers:
         pieces = [torch.empty_like(value) for _ in range(self.count)]
         dist.all_gather(pieces, value.contiguous())
         return torch.cat(pieces, dim=1)
+
+    def collect(self, own: list[Any]) -> list[Any]:
+        """Return what all processes have, in their order; every process has to ask."""
+        if self.count == 1:
+            return own
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, own)
+        return [one for part in found for one in part]
 
     def alone(self, work: Callable[[], Any]) -> Any:
         """Let the first process do what only one may, and the others wait for it."""

@@ -50,9 +50,11 @@ class PretrainReport:
         epochs: how often the data was read.
         tokens: trained on.
         parameters: of the model.
-        loss: nats per token: ``train``, the mean of the last hundred steps of this process, and ``held_out``,
-            the best that was measured; None where there is none.
-        bpb: bits per byte of ``held_out``; None where that is no text.
+        loss: nats per token: ``train``, the mean of the last hundred steps of this process, ``held_out``, the
+            best that was measured, and ``held_out_phrases``, the same model's over phrases; None where there
+            is none.
+        bpb: bits per byte of ``held_out`` and ``held_out_phrases``; None where that is no text.
+        steps_per_byte: steps of the model for each byte of them; None where there is no bpb.
         seconds: of training.
         tokens_per_second: over all of them.
         skipped: steps that were left out.
@@ -65,6 +67,7 @@ class PretrainReport:
     parameters: int
     loss: dict[str, float | None]
     bpb: dict[str, float | None]
+    steps_per_byte: dict[str, float | None]
     seconds: float
     tokens_per_second: float
     skipped: int
@@ -183,7 +186,9 @@ class Pretrainer:
         if self.directory is not None and trainer.best is not None:
             best = CheckpointStore(self.directory / BEST).load()
             trainer.model.load_state_dict(best.tensors["model"])
-        save_model(trainer.model.eval(), out, tokenizer=self.tokenizer, **options)
+            if trainer.hypernet is not None:
+                trainer.hypernet.load_state_dict(best.tensors["hypernet"])
+        save_model(trainer.model.eval(), out, tokenizer=self.tokenizer, hypernet=trainer.hypernet, **options)
 
     def checkpoints(self) -> list[Path]:
         """Return the run's checkpoints, oldest first, and last the best one if there is one."""
@@ -207,8 +212,16 @@ class Pretrainer:
             loss={
                 "train": fmean(self._recent) if self._recent else None,
                 "held_out": best.loss if best else None,
+                "held_out_phrases": best.phrases_loss if best else None,
             },
-            bpb={"held_out": best.bpb if best else None},
+            bpb={
+                "held_out": best.bpb if best else None,
+                "held_out_phrases": best.phrases_bpb if best else None,
+            },
+            steps_per_byte={
+                "held_out": best.steps_per_byte if best else None,
+                "held_out_phrases": best.phrases_steps_per_byte if best else None,
+            },
             seconds=trainer.seconds,
             tokens_per_second=trainer.tokens / trainer.seconds if trainer.seconds else 0.0,
             skipped=trainer.skipped,
@@ -226,6 +239,11 @@ class Pretrainer:
         if not config.vocab_size:
             config = replace(config, vocab_size=self._vocab_size(documents))
         train, held = split(documents, config.held_out, config.seed)
+        hypernet = None if self._start is None else self._start.hypernet
+        if hypernet is not None and not config.phrases:
+            self._say(
+                "the hypernetwork of the model to start from is left out: give --phrases to train it too"
+            )
         texts = text_bytes(held, self.tokenizer) if isinstance(self.tokenizer, Tokenizer) else None
         return Trainer(
             config,
@@ -235,6 +253,7 @@ class Pretrainer:
             directory=self.directory,
             resume=self._resume,
             start=None if self._start is None else self._start.model,
+            hypernet=hypernet,
             device=self._device,
             workers=workers,
             say=self._say if workers.is_first else None,

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.checkpoint import Checkpoint, CheckpointStore
 from sttx_train.pretrain.config import PretrainConfig, option
@@ -33,6 +34,7 @@ from sttx_train.pretrain.optimizer import (
     whole,
 )
 from sttx_train.pretrain.parallel import Workers, gradients, parts
+from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
 
@@ -75,7 +77,7 @@ class PretrainStep:
         """Return its numbers by name, what is held out beside the others."""
         told = {name: value for name, value in asdict(self).items() if name not in ("step", "held_out")}
         if self.held_out is not None:
-            told |= {"held_out_loss": self.held_out.loss, "held_out_bpb": self.held_out.bpb}
+            told |= self.held_out.row()
         return told
 
 
@@ -91,6 +93,7 @@ class Trainer:
         resume: continue from the newest checkpoint in ``directory``.
         start: a model to go on from, on the CPU in float32; from scratch with the published initialisation
             when None.
+        hypernet: that of the model to go on from, for a config with phrases; a fresh one when None.
         device: where to train.
         workers: the processes of the run; this one alone by default.
         say: told in a sentence what a person should know.
@@ -111,6 +114,7 @@ class Trainer:
         directory: Path | None = None,
         resume: bool = False,
         start: RWKV7 | None = None,
+        hypernet: HyperNetwork | None = None,
         device: torch.device | None = None,
         workers: Workers | None = None,
         say: Callable[[str], None] | None = None,
@@ -130,13 +134,17 @@ class Trainer:
         self.model = self._begun(start)
         self.model.recompute = config.recompute
         self._state = self._zeros(self._own_rows)
+        self._phrases: PhraseTraining | None = None
+        if config.phrases:
+            self._phrases = PhraseTraining(config, self.model, hypernet, self.workers, self._own_rows)
         saved = self.store.load() if resume and self.store is not None else None
         if saved is not None:
             self._check(saved)
             self.model.load_state_dict(saved.tensors["model"])
-        self._wrapped = self.workers.wrap(self.model, config.parallel)
+        whole = self.model if self._phrases is None else self._phrases.module
+        self._wrapped = self.workers.wrap(whole, config.parallel)
         self._forward = torch.compile(self._wrapped) if config.compile else self._wrapped
-        self.optimizer = make_optimizer(self.model, config)
+        self.optimizer = make_optimizer(self.model, config, self.hypernet)
         if saved is not None:
             self._restore(saved)
 
@@ -172,6 +180,11 @@ class Trainer:
             yield told
             self._refuse_to_go_on(told.loss)
 
+    @property
+    def hypernet(self) -> HyperNetwork | None:
+        """What makes the phrases' rows; None where ``config.phrases`` is 0."""
+        return None if self._phrases is None else self._phrases.module.hypernet
+
     def progress(self) -> float:
         """Share of the run that is done, from 0 to 1."""
         return self.config.share_done(self.step, self.tokens, self.epochs, self.seconds)
@@ -189,7 +202,10 @@ class Trainer:
     def measure(self) -> HeldOut:
         """Pay for what is held out; keep the weights aside if they did best."""
         assert self._evaluation is not None
-        told = self._evaluation(self._wrapped, self.model.config, self.device)
+        if self._phrases is None:
+            told = self._evaluation(self._wrapped, self.model.config, self.device)
+        else:
+            told = self._evaluation(self.model, self.model.config, self.device, self._phrases.module)
         if self.best is None or told.loss < self.best.loss:
             self.best = told
             if self.store is not None:
@@ -205,10 +221,13 @@ class Trainer:
         self._check_ids(window)
         if self._sampler.begins_epoch(self.step):
             self._state = self._zeros(self._own_rows)
+            if self._phrases is not None:
+                self._phrases.streams.begin()
         count = workers.sum(torch.tensor(float((window.targets != IGNORED).sum()), device=self.device))
         nats, self._state = self._passes(window, workers.count / count)
         loss = float(workers.sum(nats) / count)
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)))
+        learned = [*self.model.parameters(), *(self.hypernet.parameters() if self.hypernet else ())]
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(learned, config.clip)))
         skipped = self._guard.refuses(loss, norm)
         if skipped:
             self._say(f"step {self.step + 1} is left out: its loss is {loss:.4g}, |grad| {norm:.4g}")
@@ -226,18 +245,27 @@ class Trainer:
         nats, states = torch.zeros((), device=self.device), []
         for at in range(passes):
             rows = slice(at * batch, (at + 1) * batch)
-            inputs, targets = (torch.from_numpy(ids[rows]).to(self.device) for ids in window)
             state = self._state if passes == 1 else self._state.select(range(rows.start, rows.stop))
             with gradients(self._wrapped, shared=at == passes - 1):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-                    logits, after = self._forward(inputs, state, None, inputs == EOT_ID)
-                    summed = F.cross_entropy(
-                        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-                    )
+                    summed, after = self._pay(Window(*(ids[rows] for ids in window)), rows.start, state)
                 (summed * scale).backward()
             nats += summed.detach()
             states.append(after.detach())
         return nats, states[0] if passes == 1 else RecurrentState.stack(states)
+
+    def _pay(self, window: Window, first: int, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """Return the sum of nats of some rows, and the states after them."""
+        if self._phrases is not None:
+            merged = self._phrases.merged(self.step)[first:]
+            nats, after, _ = self._forward(self._phrases.streams, first, window, merged, state)
+            return nats, after
+        inputs, targets = (torch.from_numpy(ids).to(self.device) for ids in window)
+        logits, after = self._forward(inputs, state, None, inputs == EOT_ID)
+        summed = F.cross_entropy(
+            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+        return summed, after
 
     def _check_ids(self, window: Window) -> None:
         largest = int(max(window.inputs.max(), window.targets.max()))
@@ -278,6 +306,9 @@ class Trainer:
             "best": None if self.best is None else asdict(self.best),
         }
         documents = {**self._documents(), "progress": progress}
+        if self._phrases is not None:
+            tensors |= self._phrases.tensors(self.optimizer)
+            documents |= self._phrases.documents()
         manifest = {"kind": "pretrain", "seconds": self.seconds}
         return self.workers.alone(
             lambda: store.save(self.step, tensors=tensors, documents=documents, manifest=manifest)
@@ -285,6 +316,8 @@ class Trainer:
 
     def _save_best(self, store: CheckpointStore) -> None:
         tensors = {"model": weights(self.model)}
+        if self.hypernet is not None:
+            tensors["hypernet"] = weights(self.hypernet)
         documents = {**self._documents(), "held_out": asdict(self.best) if self.best else None}
         self.workers.alone(
             lambda: store.save(
@@ -301,7 +334,7 @@ class Trainer:
         """Refuse a run that this one would not go on with, but begin another."""
         saved.require(kind="pretrain")
         was, rows = saved.documents, self._own_rows * self.workers.count
-        before, now = was["config"], asdict(self.config)
+        before, now = asdict(PretrainConfig()) | was["config"], asdict(self.config)
         for name in now.keys() - _MAY_CHANGE:
             if before.get(name) != now[name]:
                 raise UsageError(
@@ -327,6 +360,8 @@ class Trainer:
             **{name: value.to(self.device) for name, value in saved.tensors["state"].items()}
         )
         self._state = self.workers.own(state) if self.workers.count > 1 else state
+        if self._phrases is not None:
+            self._phrases.restore(self.optimizer, saved.tensors, saved.documents)
         progress = saved.documents["progress"]
         self.step, self.seconds = saved.step, float(saved.manifest["seconds"])
         self.tokens = int(progress["tokens"])

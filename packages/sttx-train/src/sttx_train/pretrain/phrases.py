@@ -1,0 +1,199 @@
+"""Pretraining over phrases: each stream has a table of them, grown on its own text just before.
+
+What a phrase is, how it enters the model and what it costs is the online learner's own code. A table is the
+stream's, as it is the learner's when sessions are read: it outlives a document, and begins anew only where
+the stream does, with an epoch. Nothing is observed across the mark between documents, so no phrase holds one.
+A window costs what its base tokens cost, whether it is read over phrases or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from sttx_core.errors import UsageError
+from sttx_core.hypernet import HyperNetwork
+from sttx_core.phrases import DynamicTokenizer
+from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.online.phrase_head import Batch, PhraseHead, Row
+from sttx_train.pretrain.config import PretrainConfig
+from sttx_train.pretrain.optimizer import load_optimizer_state, optimizer_state, weights
+from sttx_train.pretrain.parallel import Workers
+from sttx_train.pretrain.sampling import IGNORED, Window
+from sttx_train.rwkv7 import RWKV7, RecurrentState
+
+_DRAW = 1  # tells these draws from the sampler's, which have the same seed
+
+
+class PhraseStreams:
+    """What is known of each stream beside its state.
+
+    Args:
+        rows: streams side by side.
+        vocab_size: rows of the model's embedding.
+
+    Attributes:
+        tables: the phrases of each.
+        contexts: the base tokens of each that its state has not read yet; empty before its first window.
+    """
+
+    def __init__(self, rows: int, vocab_size: int) -> None:
+        self._rows, self._vocab_size = rows, vocab_size
+        self.tables: list[DynamicTokenizer] = []
+        self.contexts: list[tuple[int, ...]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget everything: the streams begin anew."""
+        self.tables = [DynamicTokenizer(self._vocab_size) for _ in range(self._rows)]
+        self.contexts = [()] * self._rows
+
+    def row(self, index: int, inputs: np.ndarray, targets: np.ndarray) -> Row:
+        """Lay a stream's window out; where its text has ended, as one token that is not paid for."""
+        context = self.contexts[index] or (int(inputs[0]),)
+        ids = tuple(targets[targets != IGNORED].tolist())
+        return Row(context=context, ids=ids) if ids else Row(context=context, ids=(EOT_ID,), paid=(False,))
+
+    def move_on(self, index: int, ids: Sequence[int], last: int) -> None:
+        """Learn from a window's ids, whose last phrase waits to be read."""
+        table = self.tables[index]
+        self.contexts[index] = table.tokens(last)
+        for is_mark, document in groupby(ids, EOT_ID.__eq__):
+            if not is_mark:
+                table.cut()
+                table.observe(table.merge(tuple(document)))
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """Return everything, stream by stream, JSON-able."""
+        return [
+            {"table": table.snapshot(), "context": list(context)}
+            for table, context in zip(self.tables, self.contexts, strict=True)
+        ]
+
+    def load_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
+        """Go on where a `state_dict` was taken."""
+        for table, stream in zip(self.tables, saved, strict=True):
+            table.restore(dict(stream["table"]))
+        self.contexts = [tuple(stream["context"]) for stream in saved]
+
+
+class PhraseModel(nn.Module):
+    """A model and its hypernetwork as one, so that several processes share the gradients of both."""
+
+    def __init__(self, model: RWKV7, hypernet: HyperNetwork) -> None:
+        super().__init__()
+        self.model, self.hypernet = model, hypernet
+
+    def forward(
+        self,
+        streams: PhraseStreams,
+        first: int,
+        window: Window,
+        merged: Sequence[bool],
+        state: RecurrentState,
+    ) -> tuple[Tensor, RecurrentState, int]:
+        """Price windows, and move their streams on.
+
+        Args:
+            streams: all streams.
+            first: which of them the window's first row is.
+            window: base ids and what comes after each.
+            merged: which rows are read over phrases.
+            state: where the rows start from.
+
+        Returns:
+            The sum of nats, the states after the last phrase but one, the steps of the model.
+        """
+        heads, batches, inputs, outputs, steps = [], [], [], [], 0
+        for index, (ids, targets) in enumerate(zip(*window, strict=True)):
+            head = PhraseHead(self.model, self.hypernet, streams.tables[first + index])
+            row = streams.row(first + index, ids, targets)
+            batch = head.prepare([row], phrases=bool(merged[index]))
+            rows_in, rows_out = head.rows() if batch.phrases else (None, None)
+            inputs.append(head.embed(batch.inputs_BT, rows_in)[0])
+            heads.append(head)
+            batches.append(batch)
+            outputs.append(rows_out)
+            if row.paid is None:
+                streams.move_on(first + index, row.ids, batch.merged[0][-1])
+                steps += batch.steps[0]
+        hidden, state = self._read(inputs, batches, state)
+        nats = torch.stack(
+            [
+                head.price(hidden[index : index + 1], batch, rows_out).sum()
+                for index, (head, batch, rows_out) in enumerate(zip(heads, batches, outputs, strict=True))
+            ]
+        ).sum()
+        unused = sum(weight.sum() for weight in self.hypernet.parameters())  # if nothing was merged
+        return nats + 0.0 * unused, state, steps
+
+    def _read(
+        self, inputs: Sequence[Tensor], batches: Sequence[Batch], state: RecurrentState
+    ) -> tuple[Tensor, RecurrentState]:
+        lengths = [len(row) for row in inputs]
+        starts = pad_sequence([batch.inputs_BT[0] == EOT_ID for batch in batches], batch_first=True)
+        lengths_B = None if len(set(lengths)) == 1 else torch.tensor(lengths, device=starts.device)
+        return self.model.hidden(pad_sequence(list(inputs), batch_first=True), state, lengths_B, starts)
+
+
+class PhraseTraining:
+    """The hypernetwork of a run, and its streams' phrases.
+
+    Args:
+        config: how; its ``phrases`` are above 0.
+        model: the model that is trained.
+        hypernet: one to go on from; a fresh one when None.
+        workers: the processes of the run.
+        rows: streams of this process.
+
+    Raises:
+        UsageError: the model is spread over several processes.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        model: RWKV7,
+        hypernet: HyperNetwork | None,
+        workers: Workers,
+        rows: int,
+    ) -> None:
+        if workers.count > 1 and config.parallel == "fsdp":
+            raise UsageError("--phrases above 0 cannot be used with --parallel fsdp: use --parallel ddp")
+        hypernet = hypernet or HyperNetwork(model.config.hidden_size, seed=config.seed)
+        self.module = PhraseModel(model, hypernet.to(model.device).float().train().requires_grad_(True))
+        self._config, self._workers, self._rows = config, workers, rows
+        self.streams = PhraseStreams(rows, model.config.vocab_size)
+
+    def merged(self, step: int) -> np.ndarray:
+        """Say which of this process's rows are read over phrases at a step: by seed and step alone."""
+        workers, rows = self._workers, self._rows
+        drawn = np.random.default_rng([self._config.seed, step, _DRAW]).random(rows * workers.count)
+        return drawn[workers.rank * rows :][:rows] < self._config.phrases
+
+    def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
+        """Return the hypernetwork and what the optimizer knows of it, by file of a checkpoint."""
+        hypernet = self.module.hypernet
+        return {"hypernet": weights(hypernet), "hypernet_optimizer": optimizer_state(hypernet, optimizer)}
+
+    def documents(self) -> dict[str, Any]:
+        """Return what is known of all streams, by file of a checkpoint; every process has to ask."""
+        return {"phrases": self._workers.collect(self.streams.state_dict())}
+
+    def restore(
+        self,
+        optimizer: torch.optim.Optimizer,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        documents: Mapping[str, Any],
+    ) -> None:
+        """Go on where `tensors` and `documents` were taken."""
+        self.module.hypernet.load_state_dict(tensors["hypernet"])
+        load_optimizer_state(self.module.hypernet, optimizer, tensors["hypernet_optimizer"])
+        start = self._workers.rank * self._rows
+        self.streams.load_state_dict(documents["phrases"][start : start + self._rows])
