@@ -56,6 +56,19 @@ def test_what_a_person_is_told(sttx, line, tmp_path):
     assert "step 4 · 100% · loss " in result.err
 
 
+def test_phrases_are_trained_told_and_carried_to_the_next_command(sttx, line, tmp_path, sessions):
+    result = sttx(*line, "--phrases", 0.5, "--json")
+    told = result.json
+    assert result.code == 0, result.err
+    assert told["bpb"]["held_out_phrases"] > 0 and told["loss"]["held_out_phrases"] > 0
+    assert told["steps_per_byte"]["held_out_phrases"] < told["steps_per_byte"]["held_out"]
+    assert result.err.count("; over phrases ") == 2, "at the measurement and at the end"
+    assert load_model(tmp_path / "out").hypernet is not None
+    assert "bits per byte over phrases" in sttx("inspect", tmp_path / "out-run").out
+    train = ["train", "--ccsniff-from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
+    assert sttx(*train, "--device", "cpu", "--checkpoint-dir", tmp_path / "run").code == 0
+
+
 def test_files_that_are_no_text_are_counted_and_said(sttx, line, tmp_path):
     (tmp_path / "binary").mkdir()
     (tmp_path / "binary" / "a.pyc").write_bytes(b"\0")

@@ -86,5 +86,15 @@ def test_two_processes_are_one_with_twice_the_batch_and_go_on_with_its_run(tmp_p
     assert again["held_out"] == pytest.approx(whole["held_out"], rel=1e-4)
 
 
+def test_two_processes_go_on_with_the_phrases_of_one_and_one_with_theirs(tmp_path):
+    options = {"phrases": 0.5}
+    whole = alone(tmp_path / "whole", batch=4, **options)
+    assert alone(tmp_path / "run", batch=4, steps=3, **options)["losses"] == whole["losses"][:3]
+    two = launched(tmp_path / "run", 2, batch=1, accumulate=2, steps=7, **options)
+    assert two["losses"] == pytest.approx(whole["losses"][3:7], rel=1e-4)
+    one = alone(tmp_path / "run", batch=2, accumulate=2, **options)
+    assert one["losses"] == pytest.approx(whole["losses"][7:], rel=1e-4)
+
+
 if __name__ == "__main__":
     work(sys.argv[1], json.loads(sys.argv[2]))

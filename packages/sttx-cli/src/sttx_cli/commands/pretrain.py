@@ -179,12 +179,27 @@ class _Teller:
             held = step.held_out
             bits = "" if held.bpb is None else f", {held.bpb:.4f} bits per byte"
             per_token = f"{held.loss:.4f} nats or {held.loss / math.log(2):.4f} bits a token"
-            self._talk(f"held out at step {step.step}: {per_token}{bits}")
+            figures = (held.phrases_loss, held.phrases_bpb, held.phrases_steps_per_byte, held.steps_per_byte)
+            self._talk(f"held out at step {step.step}: {per_token}{bits}{_over_phrases(*figures)}")
         if time.monotonic() - self._told > _TELL_SECONDS or trainer.progress() >= 1:
             self._told = time.monotonic()
             rate = step.tokens / step.seconds if step.seconds else 0.0
             done = f"step {step.step} · {100 * trainer.progress():.0f}% · loss {step.loss:.3f}"
             self._talk(f"{done} · lr {step.lr:.2e} · |grad| {step.grad_norm:.2f} · tokens/s {rate:,.0f}")
+
+
+def _over_phrases(
+    loss: float | None, bpb: float | None, steps_per_byte: float | None, without: float | None
+) -> str:
+    """Say what is held out costs when it is read over phrases; nothing where the model does not know them."""
+    if loss is None:
+        return ""
+    told = f"; over phrases {number(loss)} nats a token"
+    if bpb is not None:
+        told += (
+            f", {number(bpb)} bits per byte with {number(steps_per_byte)} steps a byte for {number(without)}"
+        )
+    return told
 
 
 def _silent(_: str) -> None:
@@ -199,5 +214,8 @@ def _summary(report: dict[str, Any]) -> str:
     held = f"Held out: {number(report['loss']['held_out'])} nats a token"
     if report["bpb"]["held_out"] is not None:
         held += f", {number(report['bpb']['held_out'])} bits per byte"
+    loss, bpb, steps = report["loss"], report["bpb"], report["steps_per_byte"]
+    name = "held_out_phrases"
+    held += _over_phrases(loss[name], bpb[name], steps[name], steps["held_out"])
     where = f"Model: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."
     return f"{told}.\n{held}.\n{where}"

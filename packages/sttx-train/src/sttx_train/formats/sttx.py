@@ -40,8 +40,12 @@ def hypernet_file(saved: Mapping[str, Any], folder: Path) -> Path | None:
     if named not in (None, HYPERNET):
         raise ModelError(f"config.json of {str(folder)!r} names the hypernetwork {named!r}, not {HYPERNET!r}")
     if path.is_file() != (named is not None):
-        told = f"lacks {HYPERNET!r}, which its config.json names" if named else f"has {HYPERNET!r}, unnamed"
-        raise ModelError(f"{str(folder)!r} {told}: save or fetch the model again")
+        told = (
+            "lacks {!r}, which its config.json names"
+            if named
+            else "has {!r}, which its config.json does not name"
+        )
+        raise ModelError(f"{str(folder)!r} {told.format(HYPERNET)}: save or fetch the model again")
     return path if named else None
 
 

@@ -53,6 +53,8 @@ class HeldOut:
 class Evaluation:
     """Measures a model on documents, all of them each time.
 
+    Over phrases each stream's table begins empty, so few short streams know few.
+
     Args:
         documents: what is paid for.
         rows, context: streams side by side in each process, and ids of a window.
