@@ -1,4 +1,4 @@
-"""Our own model folder: ``config.json``, ``model.safetensors``, a vocabulary. Knows no other format.
+"""Our own model folder: `config.json`, `model.safetensors`, a vocabulary, a hypernetwork if it has one.
 
 The tensors carry the model's own names and shapes. ``config.json`` says ``"format": "sttx"``, a version, and
 the model's sizes, which are held against the tensors on reading.
