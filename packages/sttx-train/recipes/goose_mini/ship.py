@@ -5,7 +5,7 @@
 RUN is the folder of `sttx pretrain`'s checkpoints, HELD_OUT one of `kind.txt` files that training never saw.
 Bits per byte are those of the rounded weights, the state carried through each file; beside them what
 `xz -9e`, `zstd --ultra -22 --long` and `zpaq -m5` make of the same bytes, as far as they are installed. Ten
-texts are drawn from the model's own distribution, each from an empty state by a seed from 0 to 9, none left out.
+texts are drawn from the model's own distribution, from an empty state each, by seeds from 0 to 9, all shown.
 """
 
 from __future__ import annotations
