@@ -151,13 +151,12 @@ def test_copies_and_near_copies_are_refused_and_kinds_fill_up(
     recipe: dict[str, ModuleType], files: list[dict]
 ) -> None:
     collector = recipe["selection"].Collector({"python": 3_000})
-    text = files[0]["text"]
-    assert collector.accept(text, "python")
-    assert not collector.accept(text, "python")
-    assert not collector.accept(files[1]["text"], "python")
-    other = "".join(f"value_{i} = compute_the_value({i})\n" for i in range(60))
-    assert collector.accept(other, "python")
-    assert not collector.accept(other.replace("value_", "number_"), "python"), "the kind is full"
+    assert collector.accept(files[0])
+    assert not collector.accept(files[0])
+    assert not collector.accept(files[1])
+    other = "".join(f"{word} = compute_the_value_of({word})\n" for word in words(1, 60))
+    assert collector.accept(files[0] | {"text": other})
+    assert not collector.accept(files[0] | {"text": other.upper()}), "the kind is full"
 
 
 def words(seed: int, count: int = 2_000) -> list[str]:
@@ -198,12 +197,13 @@ def test_texts_shorter_than_a_shingle_have_a_signature(recipe: dict[str, ModuleT
 
 def test_what_is_refused_is_counted_by_reason(recipe: dict[str, ModuleType]) -> None:
     collector = recipe["selection"].Collector({"prose": 100_000})
+    row = {"package": "demo", "path": "a.md", "kind": "prose"}
     text = "\n".join(" ".join(words(seed, 12)) for seed in range(100))
     shuffled = "\n".join(reversed(text.split("\n")))
     rewrapped = "\n".join(" ".join(part) for part in zip(*[iter(text.split())] * 7, strict=False))
-    assert [collector.accept(item, "prose") for item in (text, text, shuffled, rewrapped)] == [True] + [
-        False
-    ] * 3
+    assert [collector.accept(row | {"text": item}) for item in (text, text, shuffled, rewrapped)] == [
+        True
+    ] + [False] * 3
     counts = {reason: sizes["prose"] for reason, sizes in collector.refused.items()}
     assert counts["copy"] == len(text)
     assert counts["known lines"] == len(shuffled)
@@ -218,8 +218,8 @@ def test_nothing_like_an_earlier_held_out_text_is_kept(recipe: dict[str, ModuleT
     members = {f"package/{n}/a.md": page(1, 1_990).encode() for n in range(200)}
     members["package/other/b.md"] = page(2).encode()
     for name, data in members.items():
-        collector = selection.Collector({"prose": 10**9})
-        kept = gather.documents_of("demo", {name: data}, 10**9, collector, apart)
+        collector = selection.Collector({"prose": 10**9}, apart)
+        kept = gather.documents_of("demo", {name: data}, 10**9, collector)
         row = {"package": "demo", "path": gather.inner_path(name)}
         assert bool(kept) is (selection.held_out(row) or name.endswith("b.md"))
     with pytest.raises(SystemExit, match="no .txt files"):
@@ -489,7 +489,7 @@ def test_documents_of_a_package_are_capped(recipe: dict[str, ModuleType], tmp_pa
     assert gather.declared_licence(members) == "MIT"
     assert gather.version_of("npm", archive) == "1.2.3"
     collector = recipe["selection"].Collector({"typescript": 10**9})
-    kept = gather.documents_of("demo", members, 2_000, collector, gather.known_texts(None))
+    kept = gather.documents_of("demo", members, 2_000, collector)
     assert [row["path"] for row in kept] and len(kept) == 2
     assert all(row["kind"] == "typescript" for row in kept)
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 
 from debian import COPYRIGHT, is_source, licence_of, paragraphs_of, source_members
 from near_duplicates import NearDuplicates, signature
-from selection import Collector, held_out, is_permissive, is_readable, kind_of, without_licence_header
+from selection import Collector, is_permissive, is_readable, kind_of, without_licence_header
 
 HERE = pathlib.Path(__file__).parent
 LARGEST_FILE = 2_000_000
@@ -159,12 +159,9 @@ def inner_path(member: str) -> str:
 
 
 def documents_of(
-    name: str, members: dict[str, bytes], cap: int, collector: Collector, apart: NearDuplicates
+    name: str, members: dict[str, bytes], cap: int, collector: Collector
 ) -> list[dict[str, str]]:
-    """The accepted texts of a package, in an arbitrary order that is always the same, until `cap` bytes.
-
-    Texts like one of `apart` are accepted only where they are held out from training.
-    """
+    """The accepted texts of a package, in an arbitrary order that is always the same, until `cap` bytes."""
     kept: list[dict[str, str]] = []
     size = manual = 0
     for member in sorted(members, key=lambda path: hashlib.md5(path.encode()).digest()):
@@ -177,9 +174,7 @@ def documents_of(
         if len(text) > LONGEST_TEXT:
             text = text[: text.rfind("\n", 0, LONGEST_TEXT) + 1]
         row = {"package": name, "path": inner_path(member), "kind": kind, "text": text}
-        if not held_out(row) and apart.knows(signature(text)):
-            continue
-        if not collector.accept(text, kind):
+        if not collector.accept(row):
             continue
         size += len(text.encode())
         manual += len(text) if kind == "man" else 0
@@ -188,7 +183,7 @@ def documents_of(
 
 
 def gather_package(
-    manager: str, name: str, plan: dict, cache: pathlib.Path, collector: Collector, apart: NearDuplicates
+    manager: str, name: str, plan: dict, cache: pathlib.Path, collector: Collector
 ) -> tuple[dict, list[dict[str, str]]]:
     """A package's manifest entry and its documents."""
     path = fetch(manager, name, cache)
@@ -204,7 +199,7 @@ def gather_package(
         return entry | {"outcome": "refused for its licence"}, []
     plain = re.sub(r"(?<=.)@.*", "", name)
     cap = plan["caps"].get(plain, plan["caps"]["each"])
-    kept = documents_of(name, members, cap, collector, apart)
+    kept = documents_of(name, members, cap, collector)
     sizes: dict[str, int] = {}
     for item in kept:
         sizes[item["kind"]] = sizes.get(item["kind"], 0) + len(item["text"].encode())
@@ -277,12 +272,11 @@ def main() -> None:
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
     plan = tomllib.loads((HERE / "packages.toml").read_text())
-    collector, manifest = Collector(plan["kinds"]), []
-    apart = known_texts(options.apart_from)
+    collector, manifest = Collector(plan["kinds"], known_texts(options.apart_from)), []
     with (work / "files.jsonl").open("w", encoding="utf-8") as out:
         for manager in ("npm", "deb", "source", "sdist", "wheel"):
             for name in plan[manager]["names"]:
-                entry, kept = gather_package(manager, name, plan, work / "cache", collector, apart)
+                entry, kept = gather_package(manager, name, plan, work / "cache", collector)
                 manifest.append(entry)
                 print(*entry.values(), flush=True)
                 out.writelines(json.dumps(item) + "\n" for item in kept)

@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
-from near_duplicates import NearDuplicates
+from near_duplicates import NearDuplicates, signature
 
 EXTENSIONS = {
     "python": ".py .pyi",
@@ -108,24 +108,26 @@ class Collector:
     """Keeps what is new, and counts the bytes of what it refuses, by reason and kind.
 
     Refused are files of a kind that is full; then exact copies; files of which less than 40% of the lines
-    are new to the whole corpus; and near-duplicates of one earlier file (`near_duplicates`).
+    are new to the whole corpus; files that are like a text of `apart`, unless they are held out themselves;
+    and near-duplicates of one earlier file (`near_duplicates`).
     """
 
-    def __init__(self, caps: Mapping[str, int]) -> None:
+    def __init__(self, caps: Mapping[str, int], apart: NearDuplicates | None = None) -> None:
         self._caps = caps
+        self._apart = apart or NearDuplicates()
         self._texts: set[bytes] = set()
         self._lines: set[bytes] = set()
         self._near = NearDuplicates()
         self.kinds: collections.Counter[str] = collections.Counter()
-        self.refused: dict[str, collections.Counter[str]] = {
-            reason: collections.Counter() for reason in ("full", "copy", "known lines", "near-duplicate")
-        }
+        reasons = ("full", "copy", "known lines", "held out before", "near-duplicate")
+        self.refused: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in reasons}
 
-    def accept(self, text: str, kind: str) -> bool:
-        """Whether the text is new enough and its kind has room; if so it is remembered."""
+    def accept(self, item: Mapping[str, str]) -> bool:
+        """Whether a file (package, path, kind, text) is new and its kind has room; if so it is remembered."""
+        text, kind = item["text"], item["kind"]
         size = len(text.encode())
         lines = {_digest(line) for line in map(str.strip, text.split("\n")) if len(line) > 20}
-        reason = self._objection(text, kind, lines)
+        reason = self._objection(item, lines)
         if reason:
             self.refused[reason][kind] += size
             return False
@@ -133,8 +135,9 @@ class Collector:
         self.kinds[kind] += size
         return True
 
-    def _objection(self, text: str, kind: str, lines: set[bytes]) -> str:
-        """Why the text is refused, or "" if it is not."""
+    def _objection(self, item: Mapping[str, str], lines: set[bytes]) -> str:
+        """Why the file is refused, or "" if it is not."""
+        text, kind = item["text"], item["kind"]
         if self.kinds[kind] > self._caps[kind]:
             return "full"
         digest = _digest(text)
@@ -143,7 +146,13 @@ class Collector:
         self._texts.add(digest)
         if len(lines - self._lines) < 0.4 * len(lines) or not lines:
             return "known lines"
-        return "" if self._near.is_new(text) else "near-duplicate"
+        signed = signature(text)
+        if self._apart.knows(signed) and not held_out(item):
+            return "held out before"
+        if self._near.knows(signed):
+            return "near-duplicate"
+        self._near.add(signed)
+        return ""
 
 
 def _digest(text: str) -> bytes:
