@@ -154,9 +154,12 @@ def test_copies_and_near_copies_are_refused_and_kinds_fill_up(
     assert collector.accept(files[0])
     assert not collector.accept(files[0])
     assert not collector.accept(files[1])
-    other = "".join(f"{word} = compute_the_value_of({word})\n" for word in words(1, 60))
-    assert collector.accept(files[0] | {"text": other})
-    assert not collector.accept(files[0] | {"text": other.upper()}), "the kind is full"
+    first, second = (
+        "".join(f"{word} = compute_the_value_of({word})\n" for word in words(n, 60)) for n in (1, 2)
+    )
+    assert collector.accept(files[0] | {"text": first})
+    assert not collector.accept(files[0] | {"text": second}), "the kind is full"
+    assert collector.refused["full"]["python"] == len(second)
 
 
 def words(seed: int, count: int = 2_000) -> list[str]:
