@@ -52,8 +52,8 @@ def count_{n}(settings: Settings) -> int:
 @pytest.fixture(scope="module")
 def recipe() -> Iterator[dict[str, ModuleType]]:
     """The recipe's modules, importable for these tests only."""
-    names = ["changes", "command_output", "gather", "grammar", "looking", "pack", "phrasebook", "playing"]
-    names += ["runners", "scene", "selection", "session", "transcripts"]
+    names = ["changes", "command_output", "debian", "gather", "grammar", "looking", "near_duplicates", "pack"]
+    names += ["phrasebook", "playing", "runners", "scene", "selection", "session", "transcripts"]
     sys.path.insert(0, str(RECIPE))
     try:
         yield {name: importlib.import_module(name) for name in names}
@@ -82,7 +82,7 @@ def files() -> list[dict]:
 
 def play(recipe: dict[str, ModuleType], files: list[dict], seed: int = 1, size: int = 120_000) -> list[str]:
     book = recipe["phrasebook"].Phrasebook(row for row in files if row["kind"] == "prose")
-    return list(recipe["transcripts"].generate(files, size, seed, book))
+    return [row["text"] for row in recipe["transcripts"].generate(files, size, seed, book)]
 
 
 def traces(recipe: dict[str, ModuleType], files: list[dict], seed: int):
@@ -98,6 +98,9 @@ def test_kinds_come_from_names(recipe: dict[str, ModuleType]) -> None:
     assert kind_of("package/src/index.ts") == "typescript"
     assert kind_of("usr/share/man/man3/SSL_new.3ssl.gz") == "man"
     assert kind_of("README") == "prose"
+    assert kind_of("openssh/man/ssh.1") == "man"
+    assert kind_of("src/Main.java") == "java"
+    assert kind_of("docs/CMakeLists.txt") == "shell"
     assert kind_of("package/dist/app.min.js") is None
     assert kind_of("package-lock.json") is None
     assert kind_of(".eslintrc") is None
@@ -148,13 +151,160 @@ def test_copies_and_near_copies_are_refused_and_kinds_fill_up(
     recipe: dict[str, ModuleType], files: list[dict]
 ) -> None:
     collector = recipe["selection"].Collector({"python": 3_000})
-    text = files[0]["text"]
-    assert collector.accept(text, "python")
-    assert not collector.accept(text, "python")
-    assert not collector.accept(files[1]["text"], "python")
-    other = "".join(f"value_{i} = compute_the_value({i})\n" for i in range(60))
-    assert collector.accept(other, "python")
-    assert not collector.accept(other.replace("value_", "number_"), "python"), "the kind is full"
+    assert collector.accept(files[0])
+    assert not collector.accept(files[0])
+    assert not collector.accept(files[1])
+    first, second = (
+        "".join(f"{word} = compute_the_value_of({word})\n" for word in words(n, 60)) for n in (1, 2)
+    )
+    assert collector.accept(files[0] | {"text": first})
+    assert not collector.accept(files[0] | {"text": second}), "the kind is full"
+    assert collector.refused["full"]["python"] == len(second)
+
+
+def words(seed: int, count: int = 2_000) -> list[str]:
+    rng = random.Random(seed)
+    return ["".join(rng.choices("abcdefghij", k=6)) for _ in range(count)]
+
+
+def page(seed: int, count: int = 2_000) -> str:
+    told = words(seed, count)
+    return "\n".join(" ".join(told[at : at + 8]) for at in range(0, count, 8))
+
+
+@pytest.mark.parametrize(("changed", "near"), [(0, True), (40, True), (300, False), (2_000, False)])
+def test_a_near_duplicate_has_most_of_its_words_in_common(
+    recipe: dict[str, ModuleType], changed: int, near: bool
+) -> None:
+    seen = recipe["near_duplicates"].NearDuplicates()
+    first = words(1)
+    second = first.copy()
+    for row, word in zip(random.Random(2).sample(range(2_000), changed), words(3, changed), strict=True):
+        second[row] = word
+    assert seen.is_new(" ".join(first))
+    assert seen.is_new("\n  ".join(second)) is not near
+
+
+def test_likeness_estimates_the_share_in_common(recipe: dict[str, ModuleType]) -> None:
+    module = recipe["near_duplicates"]
+    shared = words(1, 6_000)
+    one, other = (module.signature(" ".join(shared + words(seed, 1_500))) for seed in (2, 3))
+    assert module.likeness(one, one) == 1
+    assert abs(module.likeness(one, other) - 6_000 / 9_000) < 0.2
+
+
+def test_texts_shorter_than_a_shingle_have_a_signature(recipe: dict[str, ModuleType]) -> None:
+    module = recipe["near_duplicates"]
+    assert module.likeness(module.signature(""), module.signature("short")) < 1
+
+
+def test_what_is_refused_is_counted_by_reason(recipe: dict[str, ModuleType]) -> None:
+    collector = recipe["selection"].Collector({"prose": 100_000})
+    row = {"package": "demo", "path": "a.md", "kind": "prose"}
+    text = "\n".join(" ".join(words(seed, 12)) for seed in range(100))
+    shuffled = "\n".join(reversed(text.split("\n")))
+    rewrapped = "\n".join(" ".join(part) for part in zip(*[iter(text.split())] * 7, strict=False))
+    assert [collector.accept(row | {"text": item}) for item in (text, text, shuffled, rewrapped)] == [
+        True
+    ] + [False] * 3
+    counts = {reason: sizes["prose"] for reason, sizes in collector.refused.items()}
+    assert counts["copy"] == len(text)
+    assert counts["known lines"] == len(shuffled)
+    assert counts["near-duplicate"] == len(rewrapped)
+    assert counts["full"] == 0
+
+
+def test_nothing_like_an_earlier_held_out_text_is_kept(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
+    gather, selection = recipe["gather"], recipe["selection"]
+    (tmp_path / "prose.txt").write_text("Another page.\f" + page(1))
+    apart = gather.known_texts(tmp_path)
+    members = {f"package/{n}/a.md": page(1, 1_990).encode() for n in range(200)}
+    members["package/other/b.md"] = page(2).encode()
+    for name, data in members.items():
+        collector = selection.Collector({"prose": 10**9}, apart)
+        kept = gather.documents_of("demo", {name: data}, 10**9, collector)
+        row = {"package": "demo", "path": gather.inner_path(name)}
+        assert bool(kept) is (selection.held_out(row) or name.endswith("b.md"))
+    with pytest.raises(SystemExit, match="no .txt files"):
+        gather.known_texts(tmp_path / "nowhere")
+
+
+COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+
+Files: *
+Copyright: 2020 A
+License: Expat
+
+Files: src/gpl/*
+ tools/*.py
+Copyright: 2020 B
+License: GPL-2+
+ Text.
+
+License: Expat
+ Permission is hereby granted.
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A Debian source package as `apt-get source --download-only` leaves it."""
+    files = {
+        "demo-1.2/src/a.go": "package a\n",
+        "demo-1.2/src/gpl/b.go": "package b\n",
+        "demo-1.2/tools/x.py": "import os\n",
+        "demo-1.2/picture.png": "x",
+    }
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "demo_1.2-3.dsc").write_text("Format: 3.0 (quilt)\n")
+    debian = {"debian/copyright": COPYRIGHT, "debian/rules.py": "import sys\n"}
+    for name, texts in (("orig", files), ("debian", debian)):
+        path = folder / (f"demo_1.2.{name}.tar.gz" if name == "orig" else f"demo_1.2-3.{name}.tar.gz")
+        for inner, text in texts.items():
+            target = tmp_path / name / inner
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+        with tarfile.open(path, "w:gz") as bundle:
+            for inner in texts:
+                bundle.add(tmp_path / name / inner, inner)
+    return folder
+
+
+def test_a_source_package_gives_its_permissive_files(recipe: dict[str, ModuleType], source: Path) -> None:
+    gather = recipe["gather"]
+    members = dict(gather.members_of(source))
+    assert set(members) == {
+        "package/src/a.go",
+        "package/src/gpl/b.go",
+        "package/tools/x.py",
+        "package/debian/copyright",
+    }
+    assert gather.version_of("source", source) == "1.2-3"
+    licence, kept = gather.permissive_part(members, "", ["Expat"])
+    assert (licence, set(kept)) == ("Expat", {"package/src/a.go"})
+    assert gather.permissive_part(members, "", ["BSD"])[1] == {}
+    del members["package/debian/copyright"]
+    assert gather.permissive_part(members, "", ["Expat"]) == ("", {})
+    assert set(gather.permissive_part(members, "MIT", ["Expat"])[1]) == set(members)
+
+
+def test_a_download_that_was_cut_off_is_done_again(
+    recipe: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather, calls = recipe["gather"], []
+
+    def run(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
+        calls.append(command)
+        (cwd / "demo-1.0.tgz").write_bytes(b"x")
+        if len(calls) == 1:
+            raise subprocess.TimeoutExpired(command, 1)
+        return subprocess.CompletedProcess(command, 0, b"", b"")
+
+    monkeypatch.setattr(gather.subprocess, "run", run)
+    found = [gather.fetch("npm", "@a/demo", tmp_path) for _ in range(3)]
+    assert [path and path.name for path in found][1:] == ["demo-1.0.tgz"] * 2
+    assert len(calls) == 2
 
 
 def test_the_same_seed_gives_the_same_sessions_and_another_seed_others(
@@ -247,7 +397,9 @@ def test_grep_finds_what_is_there(recipe: dict[str, ModuleType]) -> None:
     assert session.grep("nine") == []
 
 
-@pytest.mark.parametrize("kind", ["python", "typescript", "javascript", "go", "rust", "c", "csharp", "json"])
+@pytest.mark.parametrize(
+    "kind", ["python", "typescript", "javascript", "go", "rust", "c", "csharp", "java", "ruby", "json"]
+)
 @pytest.mark.parametrize("fails", [False, True])
 def test_runners_name_the_file_and_say_whether_they_failed(
     recipe: dict[str, ModuleType], kind: str, fails: bool
@@ -288,29 +440,11 @@ def test_names_in_a_file(recipe: dict[str, ModuleType]) -> None:
 
 def test_every_phrase_can_be_filled(recipe: dict[str, ModuleType]) -> None:
     book = recipe["phrasebook"].Phrasebook([])
-    names = [
-        "name",
-        "other",
-        "file",
-        "path",
-        "base",
-        "project",
-        "branch",
-        "kind",
-        "change",
-        "change_s",
-        "where",
-    ]
+    names = ["name", "other", "file", "path", "base", "project"]
+    names += ["branch", "kind", "change", "change_s", "where"]
     facts = dict.fromkeys(names, "x{y}")
-    lists = [
-        "edits_run",
-        "edits_list",
-        "edits_numbered",
-        "files_list",
-        "files_numbered",
-        "files_table",
-        "count",
-    ]
+    lists = ["edits_run", "edits_list", "edits_numbered", "files_list"]
+    lists += ["files_numbered", "files_table", "count"]
     for part, templates in recipe["phrasebook"].PHRASES.items():
         known = facts | (dict.fromkeys(lists, "some") if part == "summary" else {})
         for template in templates:
@@ -349,7 +483,7 @@ def test_documents_of_a_package_are_capped(recipe: dict[str, ModuleType], tmp_pa
     folder.mkdir()
     (folder / "package.json").write_text('{"name": "demo", "license": "MIT"}')
     for n in range(4):
-        lines = "".join(f"export const value_{n}_{i} = compute({n}, {i});\n" for i in range(40))
+        lines = "".join(f"export const {word} = compute({n}, {word}, 0);\n" for word in words(n, 40))
         (folder / f"part{n}.ts").write_text(lines)
     archive = tmp_path / "demo-1.2.3.tgz"
     with tarfile.open(archive, "w:gz") as bundle:
@@ -393,10 +527,48 @@ def test_the_vocabulary_has_4095_tokens_and_every_byte(recipe: dict[str, ModuleT
 
 
 def test_the_mixture_follows_the_shares(recipe: dict[str, ModuleType]) -> None:
-    rows = [{"kind": kind, "text": "x" * 100} for kind in ("typescript", "go", "json") for _ in range(200)]
+    row = {"text": "x" * 100, "package": "demo", "path": "a"}
+    rows = [row | {"kind": kind} for kind in ("typescript", "go", "json") for _ in range(200)]
     chosen = recipe["pack"].choose(rows, 10_000, random.Random(1))
     counts = {kind: sum(row["kind"] == kind for row in chosen) for kind in ("typescript", "go", "json")}
-    assert counts == {"typescript": 22, "go": 15, "json": 5}
+    assert counts == {"typescript": 21, "go": 14, "json": 5}
+
+
+def test_files_that_sessions_quote_are_taken_last(recipe: dict[str, ModuleType]) -> None:
+    rows = [{"kind": "go", "text": "x" * 100, "package": "a", "path": str(n)} for n in range(20)]
+    quoted = {("a", str(n)) for n in range(10)}
+    shares = recipe["pack"].SHARES
+    chosen = recipe["pack"].choose(
+        rows, 1_000 * sum(shares.values()) / shares["go"], random.Random(1), quoted
+    )
+    assert {row["path"] for row in chosen} == {str(n) for n in range(10, 20)}
+
+
+def test_sessions_tell_which_files_they_quote(recipe: dict[str, ModuleType], files: list[dict]) -> None:
+    book = recipe["phrasebook"].Phrasebook(row for row in files if row["kind"] == "prose")
+    rows = list(recipe["transcripts"].generate(files, 60_000, 1, book))
+    paths = {row["path"] for row in files}
+    assert rows and all(row["package"] == "demo" and set(row["quotes"]) <= paths for row in rows)
+    for row in rows:
+        told = {path for path in paths if f'/{path.removeprefix("demo-1.0/")}"' in row["text"]}
+        assert row["quotes"] and set(row["quotes"]) == told
+
+
+def test_packages_that_were_used_are_listed(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
+    entries = [
+        {
+            "package": "a",
+            "from": "npm",
+            "version": "1",
+            "licence": "MIT, or so",
+            "outcome": "used",
+            "bytes": 5,
+        },
+        {"package": "b", "from": "deb", "outcome": "could not be downloaded"},
+    ]
+    recipe["pack"].write_packages(entries, tmp_path / "corpus.csv")
+    told = (tmp_path / "corpus.csv").read_text()
+    assert told == 'package,from,version,licence,bytes\na,npm,1,"MIT, or so",5\n'
 
 
 def test_output_of_commands_is_real_and_hides_the_machine(
@@ -408,3 +580,18 @@ def test_output_of_commands_is_real_and_hides_the_machine(
     assert module._run("cat a.txt", tmp_path / "demo", "") == ("hello", 0)
     output, code = module._run("pwd; cat missing.txt", tmp_path / "demo", "")
     assert output.startswith("/home/dev/demo\n") and "No such file" in output and code == 1
+
+
+def test_commands_never_see_what_is_held_out(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
+    folder = tmp_path / "package"
+    for n in range(200):
+        (folder / str(n)).mkdir(parents=True)
+        (folder / str(n) / "a.py").write_text(f"value = {n}\n")
+    archive = tmp_path / "demo-1.2.3.tgz"
+    with tarfile.open(archive, "w:gz") as bundle:
+        bundle.add(folder, "package")
+    recipe["command_output"]._unpack("demo", archive, tmp_path / "tree")
+    rows = [{"package": "demo", "path": f"{n}/a.py"} for n in range(200)]
+    shown = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*.py")}
+    assert shown == {row["path"] for row in rows if not recipe["selection"].held_out(row)}
+    assert len(shown) < 200

@@ -70,3 +70,9 @@ def test_it_scores_what_the_shipped_weights_pay(shipped):
         assert score["bytes"] == size and score["bpb"] == pytest.approx(bits / size, abs=1e-3)
         packed = lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
         assert score["xz"] == round(8 * len(packed) / size, 3)
+
+
+def test_ten_texts_are_drawn_and_none_is_left_out(shipped):
+    _, _, told = shipped
+    assert len(told["samples"]) == 10 and all(isinstance(text, str) for text in told["samples"])
+    assert len(set(told["samples"])) > 5

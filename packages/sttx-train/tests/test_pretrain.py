@@ -1,7 +1,10 @@
 """Pretraining: a loss that falls, limits that mean what they say, runs that resume as if uninterrupted."""
 
+import importlib.machinery
 import json
 import math
+import sys
+import types
 from typing import Any
 
 import numpy as np
@@ -375,6 +378,34 @@ class TestPretrainer:
             Pretrainer(config(steps=2), tmp_path)
         with pytest.raises(CheckpointError, match="no checkpoint"):
             Pretrainer(config(steps=2), tmp_path / "new", resume=True)
+
+
+def test_what_is_not_installed_is_not_logged_to(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for name in ("tensorboard", "wandb"):
+        with pytest.raises(UsageError, match=f"--log {name} needs the package '{name}'"):
+            Pretrainer(config(), tmp_path / "run", log=[name])
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_go_to_what_is_installed(tmp_path, monkeypatch):
+    """A stand-in for Weights & Biases: only the calls of its documented interface are made."""
+    logged, calls = [], []
+
+    class Run:
+        def log(self, row, step):
+            logged.append((step, row))
+
+        def finish(self):
+            calls.append("finish")
+
+    module = types.ModuleType("wandb")
+    module.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    module.init = lambda **options: calls.append(options) or Run()
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    Pretrainer(config(steps=2), tmp_path / "run", log=["wandb"]).fit(counting())
+    assert [step for step, _ in logged] == [1, 2] and logged[0][1]["loss"] > 0
+    assert calls[0]["config"]["lr"] == 6e-3 and calls[1:] == ["finish"]
 
 
 def test_held_out_bits_do_not_depend_on_how_the_text_is_cut(make_model):

@@ -11,7 +11,7 @@ _DEFINITION = re.compile(
     r"(?:def|class|function|func|fn|interface|type|struct|enum|trait|const|impl)\s+(?:\([^)]*\)\s*)?([A-Za-z_]\w{2,})",
     re.M,
 )
-_COMMENT = {"python": "#", "shell": "#", "yaml": "#"}
+_COMMENT = {"python": "#", "ruby": "#", "shell": "#", "yaml": "#"}
 _NUMBER = re.compile(r"(?<![\w.])\d{1,6}(?![\w.])")
 _KEYWORDS = frozenset(
     """this self return const from import function class public private static void async await
@@ -125,10 +125,10 @@ def _drop(rng, block, kind, comments, other):
 def _wrap(rng, block, kind, comments, other):
     """Puts the block under a condition."""
     names = [word for word in IDENTIFIER.findall(block) if word not in _KEYWORDS]
-    if not names or kind in {"json", "prose", "yaml", "web", "shell"}:
+    if not names or kind in {"json", "prose", "yaml", "web", "shell", "ruby"}:
         return None
     space, name = _indent(block), rng.choice(names)
-    step = "\t" if kind == "go" else "    " if kind in {"python", "rust", "c", "csharp"} else "  "
+    step = "\t" if kind == "go" else "    " if kind in {"python", "rust", "c", "csharp", "java"} else "  "
     inner = "\n".join(step + line if line.strip() else line for line in block.split("\n"))
     head = {
         "python": f"if {name} is not None:",

@@ -18,14 +18,15 @@ import tarfile
 import tomllib
 from collections.abc import Iterator
 
-from gather import members_of
+from gather import downloaded, folder_of, inner_path, members_of
 from grammar import Literal, fill
+from selection import held_out
 
 COMMANDS = tomllib.loads((pathlib.Path(__file__).parent / "commands.toml").read_text("utf-8"))
 LONGEST = 9_000
 PATIENCE = 6
 TIMES = 4
-SOURCES = frozenset([".py", ".ts", ".tsx", ".js", ".mjs", ".go", ".rs", ".h", ".hpp", ".cs"])
+SOURCES = frozenset([".py", ".ts", ".tsx", ".js", ".mjs", ".go", ".rs", ".h", ".hpp", ".cs", ".java", ".rb"])
 ALIKE = {"tsx": "ts", "mjs": "js", "hpp": "h"}
 _ENVIRONMENT = {
     "LC_ALL": "C.UTF-8",
@@ -53,8 +54,9 @@ def produce(cache: pathlib.Path, trees: pathlib.Path, seed: int = 5) -> Iterator
     """Documents of eight commands each: the commands (`runs`), and as a terminal shows them (`text`)."""
     toolbox = _toolbox(cache, trees)
     for tree in COMMANDS["trees"]:
-        package = tree.split("/")[1]
-        folder = _unpack(cache / tree, trees / re.sub(r"\W+", "-", package).strip("-"))
+        manager, _, package = tree.partition("/")
+        archive = downloaded(manager, folder_of(manager, package, cache))
+        folder = _unpack(package, archive, trees / re.sub(r"\W+", "-", package).strip("-"))
         rng = random.Random(f"{seed} {tree}")
         places = _places(rng, folder) if folder else None
         if folder is None or places is None:
@@ -132,15 +134,15 @@ def _toolbox(cache: pathlib.Path, trees: pathlib.Path) -> str:
     return str(folder)
 
 
-def _unpack(source: pathlib.Path, target: pathlib.Path) -> pathlib.Path | None:
-    """The package's inner folder, freshly unpacked; None where it was not downloaded."""
-    archive = next((path for path in source.glob("*") if path.is_file()), None)
+def _unpack(package: str, archive: pathlib.Path | None, target: pathlib.Path) -> pathlib.Path | None:
+    """The package's inner folder, freshly unpacked without what is held out; None if not downloaded."""
     if archive is None:
         return None
     shutil.rmtree(target, ignore_errors=True)
     for name, data in members_of(archive):
         inner = _TOP.sub("", name)
-        if not inner.startswith(("doc/", "man/", "/")) and ".." not in inner:
+        secret = held_out({"package": package, "path": inner_path(name)})
+        if not secret and not inner.startswith(("doc/", "man/", "/")) and ".." not in inner:
             path = target / inner
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)

@@ -1,8 +1,8 @@
 """Downloads the packages of `packages.toml` and keeps their text in one JSON-lines file of documents.
 
-The clients are the ordinary ones: `npm pack`, `apt-get download`, `pip download`. Downloads are cached,
-so that a second run needs no network. What is worth keeping is `selection`'s business; what it is for is
-nobody's here.
+The clients are the ordinary ones: `npm pack`, `apt-get download`, `apt-get source`, `pip download`.
+Downloads are cached, so that a run that was cut off goes on and a second run needs no network. What is
+worth keeping is `selection`'s business; what it is for is nobody's here.
 """
 
 import argparse
@@ -13,53 +13,80 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from debian import COPYRIGHT, is_source, licence_of, paragraphs_of, source_members
+from near_duplicates import NearDuplicates, signature
 from selection import Collector, is_permissive, is_readable, kind_of, without_licence_header
 
 HERE = pathlib.Path(__file__).parent
 LARGEST_FILE = 2_000_000
 LONGEST_TEXT = 64_000
 MANUAL_SHARE = 1_500_000
+PATIENCE = 420
 PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-clean"]
 
 
 def fetch(manager: str, name: str, cache: pathlib.Path) -> pathlib.Path | None:
-    """A package's archive, or the folder that pip unpacked where a source package cannot be prepared here."""
-    folder = cache / manager / re.sub(r"[^\w.-]", "_", name)
-    folder.mkdir(parents=True, exist_ok=True)
+    """A package's archive; for a source package, or one that pip could only unpack, its folder."""
+    folder = folder_of(manager, name, cache)
+    if found := downloaded(manager, folder):
+        return found
     command = {
         "npm": ["npm", "pack", "--silent", name],
         "deb": ["apt-get", "download", "-qq", name],
+        "source": ["apt-get", "source", "--download-only", "-qq", name],
         "wheel": [*PIP, name],
         "sdist": [*PIP, "--no-binary", name, name],
     }[manager]
-    if not any(folder.iterdir()):
-        scratch = folder / "unpacked"
-        scratch.mkdir()
+    part = folder.with_name(f"{folder.name}.part")
+    for old in (part, folder):
+        shutil.rmtree(old, ignore_errors=True)
+    (part / "unpacked").mkdir(parents=True)
+    environment = os.environ | {"TMPDIR": str(part / "unpacked")}
+    try:
         done = subprocess.run(
-            command,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            env=os.environ | {"TMPDIR": str(scratch)},
-            check=False,
+            command, cwd=part, capture_output=True, env=environment, check=False, timeout=PATIENCE
         )
-        if done.returncode:
-            print(f"failed: {' '.join(command)}: {done.stderr.strip()[-200:]}", file=sys.stderr)
-    archives = [path for path in folder.iterdir() if path.is_file()]
-    unpacked = [path.parent for path in sorted(folder.glob("unpacked/pip-download-*/*/PKG-INFO"))]
-    return next(iter(archives + unpacked), None)
+        problem = done.stderr.decode("utf-8", "replace").strip()[-200:] if done.returncode else None
+    except subprocess.TimeoutExpired:
+        problem = f"not done after {PATIENCE} s"
+    if problem is not None and _unpacked(part) is None:
+        print(f"failed: {' '.join(command)}: {problem}", file=sys.stderr)
+        return None
+    os.replace(part, folder)
+    return downloaded(manager, folder)
+
+
+def folder_of(manager: str, name: str, cache: pathlib.Path) -> pathlib.Path:
+    """Where a package's download is kept."""
+    return cache / manager / re.sub(r"[^\w.-]", "_", name)
+
+
+def downloaded(manager: str, folder: pathlib.Path) -> pathlib.Path | None:
+    """What an earlier download left in a folder, None if nothing that is whole."""
+    if manager == "source":
+        return folder if is_source(folder) else None
+    return next((path for path in folder.glob("*") if path.is_file()), None) or _unpacked(folder)
+
+
+def _unpacked(folder: pathlib.Path) -> pathlib.Path | None:
+    """Where pip unpacked a source package that it then could not prepare."""
+    return next((path.parent for path in sorted(folder.glob("unpacked/pip-download-*/*/PKG-INFO"))), None)
 
 
 def members_of(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a wheel, a tarball, a Debian package or a folder."""
-    if path.is_dir():
+    """The regular files of a wheel, a tarball, a Debian package or source package, or a folder."""
+    if is_source(path):
+        for inner, data in source_members(path, LARGEST_FILE, lambda name: kind_of(name) is not None):
+            yield f"package/{inner}", data
+    elif path.is_dir():
         for file in sorted(path.rglob("*")):
             if file.is_file() and not file.is_symlink() and file.stat().st_size < LARGEST_FILE:
                 yield f"package/{file.relative_to(path)}", file.read_bytes()
@@ -69,19 +96,20 @@ def members_of(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
                 if not item.is_dir() and item.file_size < LARGEST_FILE:
                     yield item.filename, bundle.read(item)
     else:
-        stream = None
-        if path.suffix == ".deb":
-            unpacked = subprocess.run(
-                ["dpkg-deb", "--fsys-tarfile", str(path)], capture_output=True, check=True
-            )
-            stream = io.BytesIO(unpacked.stdout)
-        with tarfile.open(None if stream else path, fileobj=stream) as bundle:
-            for member in bundle:
-                handle = (
-                    bundle.extractfile(member) if member.isfile() and member.size < LARGEST_FILE else None
-                )
-                if handle:
-                    yield member.name, handle.read()
+        yield from _tar_members(path)
+
+
+def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
+    """The regular files of a tarball or of the one inside a Debian package."""
+    stream = None
+    if path.suffix == ".deb":
+        unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(path)], capture_output=True, check=True)
+        stream = io.BytesIO(unpacked.stdout)
+    with tarfile.open(None if stream else path, fileobj=stream) as bundle:
+        for member in bundle:
+            handle = bundle.extractfile(member) if member.isfile() and member.size < LARGEST_FILE else None
+            if handle:
+                yield member.name, handle.read()
 
 
 def declared_licence(members: dict[str, bytes]) -> str:
@@ -90,7 +118,7 @@ def declared_licence(members: dict[str, bytes]) -> str:
         text = data.decode("utf-8", "replace")
         if re.fullmatch(r"[^/]+/package\.json", name):
             licence = json.loads(text).get("license", "")
-            return licence if isinstance(licence, str) else str(licence.get("type"))
+            return str(licence.get("type") if isinstance(licence, dict) else licence)
         if re.fullmatch(r"[^/]+(\.dist-info/METADATA|/PKG-INFO)", name):
             head = text.split("\n\n")[0]
             pattern = (
@@ -121,6 +149,15 @@ def text_of(name: str, data: bytes, kind: str) -> str | None:
     return re.sub(r"\n{3,}", "\n\n", shown.stdout.decode("utf-8", "replace")).strip() + "\n"
 
 
+def inner_path(member: str) -> str:
+    """A file's path in the corpus, from its path in the archive.
+
+    >>> inner_path("package/src/a.ts"), inner_path("./usr/share/doc/jq/README")
+    ('src/a.ts', 'doc/jq/README')
+    """
+    return re.sub(r"^(\./)?(package/|usr/(share|lib|include)/)", "", member)
+
+
 def documents_of(
     name: str, members: dict[str, bytes], cap: int, collector: Collector
 ) -> list[dict[str, str]]:
@@ -136,12 +173,12 @@ def documents_of(
             continue
         if len(text) > LONGEST_TEXT:
             text = text[: text.rfind("\n", 0, LONGEST_TEXT) + 1]
-        if not collector.accept(text, kind):
+        row = {"package": name, "path": inner_path(member), "kind": kind, "text": text}
+        if not collector.accept(row):
             continue
         size += len(text.encode())
         manual += len(text) if kind == "man" else 0
-        inner = re.sub(r"^(\./)?(package/|usr/(share|lib|include)/)", "", member)
-        kept.append({"package": name, "path": inner, "kind": kind, "text": text})
+        kept.append(row)
     return kept
 
 
@@ -153,12 +190,16 @@ def gather_package(
     if path is None:
         return {"package": name, "from": manager, "outcome": "could not be downloaded"}, []
     members = dict(members_of(path))
-    licence = plan["read_by_hand"].get(name) or declared_licence(members)
+    by_hand = plan["read_by_hand"].get(name, "")
+    licence = by_hand or declared_licence(members)
+    if manager == "source":
+        licence, members = permissive_part(members, by_hand, plan["accepted"])
     entry = {"package": name, "from": manager, "version": version_of(manager, path), "licence": licence}
-    if name not in plan["read_by_hand"] and not is_permissive(licence, plan["accepted"]):
+    if not members or (not by_hand and not is_permissive(licence, plan["accepted"])):
         return entry | {"outcome": "refused for its licence"}, []
     plain = re.sub(r"(?<=.)@.*", "", name)
-    kept = documents_of(name, members, plan["caps"].get(plain, plan["caps"]["each"]), collector)
+    cap = plan["caps"].get(plain, plan["caps"]["each"])
+    kept = documents_of(name, members, cap, collector)
     sizes: dict[str, int] = {}
     for item in kept:
         sizes[item["kind"]] = sizes.get(item["kind"], 0) + len(item["text"].encode())
@@ -169,6 +210,26 @@ def gather_package(
     }, kept
 
 
+def permissive_part(
+    members: dict[str, bytes], by_hand: str, accepted: Sequence[str]
+) -> tuple[str, dict[str, bytes]]:
+    """A source package's main licence, and those of its files whose own licence is permissive.
+
+    A licence read by hand stands in for the main one; files with a paragraph of their own are judged by it.
+    """
+    text = members.get(f"package/{COPYRIGHT}", b"").decode("utf-8", "replace")
+    paragraphs = paragraphs_of(text)
+    main = next((licence for globs, licence in paragraphs if globs.pattern == ".*"), "")
+    fine = {licence: is_permissive(licence, accepted) for _, licence in paragraphs} | {"": bool(by_hand)}
+    fine[main] = fine[main] or bool(by_hand)
+    kept = {
+        name: data
+        for name, data in members.items()
+        if fine[licence_of(name.removeprefix("package/"), paragraphs)] and not name.endswith(COPYRIGHT)
+    }
+    return by_hand or main, kept
+
+
 def version_of(manager: str, path: pathlib.Path) -> str:
     """The version in an archive's or folder's name.
 
@@ -177,6 +238,8 @@ def version_of(manager: str, path: pathlib.Path) -> str:
     """
     if manager == "deb":
         return path.name.split("_")[1].replace("%3a", ":")
+    if manager == "source":
+        return next(path.glob("*.dsc")).stem.split("_")[1]
     if path.is_dir():
         found = re.search(r"^Version: (.+)$", (path / "PKG-INFO").read_text(), re.M)
     else:
@@ -184,23 +247,45 @@ def version_of(manager: str, path: pathlib.Path) -> str:
     return found.group(1) if found else ""
 
 
+def known_texts(folder: pathlib.Path | None) -> NearDuplicates:
+    """The documents of a folder's `.txt` files, form feeds between them; nothing without a folder."""
+    known = NearDuplicates()
+    if folder is not None:
+        paths = sorted(folder.glob("*.txt"))
+        if not paths:
+            raise SystemExit(f"{folder} has no .txt files: name the heldout folder of an earlier corpus")
+        for text in (text for path in paths for text in path.read_text("utf-8").split("\f")):
+            known.add(signature(text))
+    return known
+
+
 def main() -> None:
-    """Writes `<work>/files.jsonl` and `<work>/manifest.json`."""
+    """Writes `<work>/files.jsonl`, `<work>/manifest.json` and `<work>/newness.json` (bytes by kind)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True, help="where downloads and results go")
-    work = parser.parse_args().work
+    parser.add_argument(
+        "--apart-from",
+        type=pathlib.Path,
+        help="a folder of texts held out from an earlier corpus: nothing like them gets into training",
+    )
+    options = parser.parse_args()
+    work = options.work
     work.mkdir(parents=True, exist_ok=True)
     plan = tomllib.loads((HERE / "packages.toml").read_text())
-    collector, manifest = Collector(plan["kinds"]), []
+    collector, manifest = Collector(plan["kinds"], known_texts(options.apart_from)), []
     with (work / "files.jsonl").open("w", encoding="utf-8") as out:
-        for manager in ("npm", "deb", "sdist", "wheel"):
+        for manager in ("npm", "deb", "source", "sdist", "wheel"):
             for name in plan[manager]["names"]:
                 entry, kept = gather_package(manager, name, plan, work / "cache", collector)
                 manifest.append(entry)
                 print(*entry.values(), flush=True)
                 out.writelines(json.dumps(item) + "\n" for item in kept)
     (work / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-    print(dict(collector.kinds), sum(collector.kinds.values()))
+    report = {"kept": collector.kinds} | {
+        f"refused: {key}": value for key, value in collector.refused.items()
+    }
+    (work / "newness.json").write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps({key: sum(value.values()) for key, value in report.items()}, indent=1))
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ class Scene:
         self.facts: dict[str, str] = {}
         self.code = ""
 
+    def place_of(self, path: str) -> str:
+        """Where a package's inner path lies in this session."""
+        return f"{self.session.root}/{strip_top(path)}"
+
     def any_file(self) -> str:
         """One of the files."""
         return self.rng.choice(list(self.session.files))

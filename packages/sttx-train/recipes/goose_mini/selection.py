@@ -8,6 +8,8 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
+from near_duplicates import NearDuplicates, signature
+
 EXTENSIONS = {
     "python": ".py .pyi",
     "typescript": ".ts .tsx .mts .cts",
@@ -16,7 +18,9 @@ EXTENSIONS = {
     "rust": ".rs",
     "c": ".c .h .cc .cpp .hpp",
     "csharp": ".cs",
-    "shell": ".sh .bash .zsh .bats",
+    "java": ".java .kt .kts .gradle",
+    "ruby": ".rb .rake .gemspec",
+    "shell": ".sh .bash .zsh .bats .mk",
     "json": ".json .jsonc",
     "yaml": ".yaml .yml .toml .cfg .ini",
     "prose": ".md .mdx .rst .txt",
@@ -25,6 +29,7 @@ EXTENSIONS = {
 HELD_OUT_OF_256 = 5
 NEVER_HELD_OUT = frozenset({"ruff", "uv", "pydantic-core"})
 """A draft of the corpus, which the weights have also seen, held out other folders of these."""
+_BY_NAME = {"Makefile": "shell", "Dockerfile": "shell", "CMakeLists.txt": "shell", "Rakefile": "ruby"}
 _KIND_OF = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions.split()}
 _NOT_TEXT = re.compile(r"min\.(js|css)$|-lock\.|\.(map|lock)$|LICEN[CS]E|COPYING|NOTICE|top_level|RECORD")
 _LEADING_COMMENT = re.compile(r"(?:(?:#|//)[^\n]*\n)+|\s*/\*.*?\*/\n?", re.S)
@@ -37,11 +42,13 @@ def kind_of(name: str) -> str | None:
     >>> kind_of("src/app.tsx"), kind_of("app.min.js"), kind_of("usr/share/man/man1/jq.1.gz")
     ('typescript', None, 'man')
     """
-    if re.search(r"usr/share/man/man\d/[^/]+\.\w+(\.gz)?$", name):
+    if re.search(r"(^|/)(man|man\d)/[^/]+\.[1-9]\w*(\.gz)?$", name):
         return "man"
     base = name.rsplit("/", 1)[-1]
     if _NOT_TEXT.search(base):
         return None
+    if base in _BY_NAME:
+        return _BY_NAME[base]
     stem, dot, suffix = base.rpartition(".")
     kind = _KIND_OF.get(f".{suffix}") if dot and stem else None
     return kind or ("prose" if re.match(r"README|CHANGE|HISTORY|NEWS|CONTRIBUTING", base) else None)
@@ -98,27 +105,54 @@ def held_out(item: Mapping[str, str]) -> bool:
 
 
 class Collector:
-    """Keeps what is new: exact copies, files of lines mostly seen before, and full kinds are refused."""
+    """Keeps what is new, and counts the bytes of what it refuses, by reason and kind.
 
-    def __init__(self, caps: Mapping[str, int]) -> None:
+    Refused are files of a kind that is full; then exact copies; files of which less than 40% of the lines
+    are new to the whole corpus; files that are like a text of `apart`, unless they are held out themselves;
+    and near-duplicates of one earlier file (`near_duplicates`).
+    """
+
+    def __init__(self, caps: Mapping[str, int], apart: NearDuplicates | None = None) -> None:
         self._caps = caps
+        self._apart = apart or NearDuplicates()
         self._texts: set[bytes] = set()
         self._lines: set[bytes] = set()
+        self._near = NearDuplicates()
         self.kinds: collections.Counter[str] = collections.Counter()
+        reasons = ("full", "copy", "known lines", "held out before", "near-duplicate")
+        self.refused: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in reasons}
 
-    def accept(self, text: str, kind: str) -> bool:
-        """Whether the text is new enough and its kind has room; if so it is remembered."""
-        digest = _digest(text)
-        if digest in self._texts or self.kinds[kind] > self._caps[kind]:
-            return False
-        self._texts.add(digest)
+    def accept(self, item: Mapping[str, str]) -> bool:
+        """Whether a file (package, path, kind, text) is new and its kind has room; if so it is remembered."""
+        text, kind = item["text"], item["kind"]
+        size = len(text.encode())
         lines = {_digest(line) for line in map(str.strip, text.split("\n")) if len(line) > 20}
-        fresh = lines - self._lines
-        if len(fresh) < 0.4 * len(lines) or not lines:
+        reason = self._objection(item, lines)
+        if reason:
+            self.refused[reason][kind] += size
             return False
-        self._lines |= fresh
-        self.kinds[kind] += len(text.encode())
+        self._lines |= lines
+        self.kinds[kind] += size
         return True
+
+    def _objection(self, item: Mapping[str, str], lines: set[bytes]) -> str:
+        """Why the file is refused, or "" if it is not."""
+        text, kind = item["text"], item["kind"]
+        if self.kinds[kind] > self._caps[kind]:
+            return "full"
+        digest = _digest(text)
+        if digest in self._texts:
+            return "copy"
+        self._texts.add(digest)
+        if len(lines - self._lines) < 0.4 * len(lines) or not lines:
+            return "known lines"
+        signed = signature(text)
+        if self._apart.knows(signed) and not held_out(item):
+            return "held out before"
+        if self._near.knows(signed):
+            return "near-duplicate"
+        self._near.add(signed)
+        return ""
 
 
 def _digest(text: str) -> bytes:

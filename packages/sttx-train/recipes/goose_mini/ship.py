@@ -1,17 +1,21 @@
-"""Turns a pretraining run into the embedded model: bfloat16 weights, and what it scores on each kind of text.
+"""Turns a pretraining run into the embedded model: bfloat16 weights, what it scores and what it says.
 
     python ship.py RUN VOCABULARY HELD_OUT MODEL_FOLDER
 
 RUN is the folder of `sttx pretrain`'s checkpoints, HELD_OUT one of `kind.txt` files that training never saw.
-Bits per byte are those of the rounded weights, the state carried through each file; `xz -9e` on the same
-bytes stands beside them.
+Bits per byte are those of the rounded weights, the state carried through each file; beside them what
+`xz -9e`, `zstd --ultra -22 --long` and `zpaq -m5` make of the same bytes, as far as they are installed. Ten
+texts are drawn from the model's own distribution, from an empty state each, by seeds from 0 to 9, all shown.
 """
 
 from __future__ import annotations
 
 import json
 import lzma
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -22,6 +26,9 @@ from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain import held_out_bits
 from sttx_train.pretrain.encoding import encode_documents
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
+
+SAMPLES = 10
+LENGTH = 160
 
 
 def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
@@ -39,11 +46,42 @@ def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
         scores[file.stem] = {
             "bytes": len(data),
             "bpb": round(bits / len(data), 3),
-            "xz": round(8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / len(data), 3),
+            **{name: round(8 * size / len(data), 3) for name, size in compressed(file).items()},
         }
     tokens = checkpoint.documents["progress"]["tokens"]
     minutes = round(checkpoint.manifest["seconds"] / 60, 1)
-    print(json.dumps({"step": checkpoint.step, "tokens": tokens, "minutes": minutes, "held_out": scores}))
+    told = {"step": checkpoint.step, "tokens": tokens, "minutes": minutes, "held_out": scores}
+    print(json.dumps(told | {"samples": [sample(shipped, tokenizer, seed) for seed in range(SAMPLES)]}))
+
+
+def compressed(file: Path) -> dict[str, int]:
+    """Return what general compressors make of a file, in bytes; those that are not installed are left out."""
+    sizes = {"xz": len(lzma.compress(file.read_bytes(), preset=9 | lzma.PRESET_EXTREME))}
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "archive.zpaq"
+        if shutil.which("zstd"):
+            command = ["zstd", "--ultra", "-22", "--long", "-c", str(file)]
+            sizes["zstd"] = len(subprocess.run(command, capture_output=True, check=True).stdout)
+        if shutil.which("zpaq"):
+            command = ["zpaq", "add", str(archive), str(file), "-m5"]
+            subprocess.run(command, capture_output=True, check=True)
+            sizes["zpaq"] = archive.stat().st_size
+    return sizes
+
+
+@torch.no_grad()
+def sample(model: RWKV7, tokenizer: TrieTokenizer, seed: int) -> str:
+    """Draw a text from the model's distribution as it is, up to its end or LENGTH tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    ids, state, token = [], None, tokenizer.eot_id
+    while len(ids) < LENGTH:
+        logits, state = model(torch.tensor([[token]]), state)
+        shares = logits[0, -1, : tokenizer.vocab_size].float().softmax(-1)
+        token = int(torch.multinomial(shares, 1, generator=generator))
+        if token == tokenizer.eot_id:
+            break
+        ids.append(token)
+    return tokenizer.decode(ids)
 
 
 if __name__ == "__main__":

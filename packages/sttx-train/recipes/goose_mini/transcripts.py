@@ -28,6 +28,8 @@ LIKING = {
     "json": 0.5,
     "yaml": 0.7,
     "shell": 1.0,
+    "java": 0.6,
+    "ruby": 0.5,
     "web": 0.3,
 }
 """How often a round plays on files of a kind: real sessions see more TypeScript and Go than headers."""
@@ -60,8 +62,11 @@ def liking(item: Mapping[str, str]) -> float:
     return DECLARATIONS if re.search(r"\.d\.[cm]?ts$", item["path"]) else LIKING[item["kind"]]
 
 
-def generate(files: Sequence[dict], total: int, seed: int, book: Phrasebook) -> Iterator[str]:
-    """Sessions until `total` bytes are made, going round the groups of files."""
+def generate(files: Sequence[dict], total: int, seed: int, book: Phrasebook) -> Iterator[dict]:
+    """Sessions until `total` bytes are made, going round the groups of files.
+
+    Each has its `text`, its `package`, and the paths of the package's files that tools were called with.
+    """
     rng = random.Random(seed)
     runs = [run for item in files if item["kind"] == "log" for run in item["runs"]]
     groups, made = windows(rng, [item for item in files if item["kind"] in LIKING]), 0
@@ -81,14 +86,15 @@ def generate(files: Sequence[dict], total: int, seed: int, book: Phrasebook) -> 
                     break
             text = scene.session.text()
             made += len(text.encode())
-            yield text
+            quotes = [item["path"] for item in group if f'"{scene.place_of(item["path"])}"' in text]
+            yield {"kind": "transcripts", "text": text, "package": package, "quotes": quotes}
 
 
 def main() -> None:
     """Writes `<work>/transcripts.train.jsonl` and `.held.jsonl`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True)
-    parser.add_argument("--bytes", type=int, default=110_000_000)
+    parser.add_argument("--bytes", type=int, default=168_000_000)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     files = []
@@ -99,8 +105,8 @@ def main() -> None:
     book = Phrasebook(item for item in train if item["kind"] in {"prose", "man"})
     for name, part, size in (("held", held, HELD_BYTES), ("train", train, options.bytes)):
         with (options.work / f"transcripts.{name}.jsonl").open("w", encoding="utf-8") as out:
-            for text in generate(part, size, options.seed, book):
-                out.write(json.dumps({"kind": "transcripts", "text": text}) + "\n")
+            for row in generate(part, size, options.seed, book):
+                out.write(json.dumps(row) + "\n")
 
 
 if __name__ == "__main__":

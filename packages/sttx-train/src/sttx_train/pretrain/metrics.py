@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -51,14 +52,9 @@ class JsonLines:
 
 
 class TensorBoard:
-    """Event files that `tensorboard --logdir` shows.
-
-    Raises:
-        UsageError: TensorBoard is not installed.
-    """
+    """Event files that `tensorboard --logdir` shows."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        _installed("tensorboard", "tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(folder), purge_step=step + 1)
@@ -75,17 +71,12 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases; how it is reached is set in that library's own ways.
-
-    Raises:
-        UsageError: it is not installed.
-    """
+    """A run of Weights & Biases; how it is reached is set in that library's own ways."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._run = _installed("wandb", "wandb").init(
-            project="sttx-pretrain", dir=str(folder), config=dict(config)
-        )
+        wandb = importlib.import_module("wandb")
+        self._run = wandb.init(project="sttx-pretrain", dir=str(folder), config=dict(config))
 
     def write(self, step: int, row: Mapping[str, Any]) -> None:
         """Log what was measured."""
@@ -111,8 +102,12 @@ def drop_after(path: Path, step: int) -> None:
         aside.write_text("".join(kept), encoding="utf-8")
 
 
-def _installed(module: str, package: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(f"--log {module} needs the package {package!r} ({error}): install it") from error
+def require_installed(also: Sequence[Also]) -> None:
+    """Refuse to log to what is not installed.
+
+    Raises:
+        UsageError: the package of one is not there.
+    """
+    for name in also:
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f"--log {name} needs the package {name!r}, which is not installed: install it")

@@ -31,7 +31,15 @@ from sttx_train.formats import LoadedModel, load_model, save_model
 from sttx_train.pretrain.arrays import ArrayDocuments
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.documents import Documents, split
-from sttx_train.pretrain.metrics import METRICS, Also, JsonLines, TensorBoard, WeightsAndBiases, Writer
+from sttx_train.pretrain.metrics import (
+    METRICS,
+    Also,
+    JsonLines,
+    TensorBoard,
+    WeightsAndBiases,
+    Writer,
+    require_installed,
+)
 from sttx_train.pretrain.opening import Data
 from sttx_train.pretrain.parallel import Workers, joined
 from sttx_train.pretrain.scanning import text_bytes
@@ -90,7 +98,8 @@ class Pretrainer:
         say: told in a sentence what a person should know.
 
     Raises:
-        UsageError: the folder holds a run already, or nothing to resume from is named.
+        UsageError: the folder holds a run already, nothing to resume from is named, or what shall be logged
+            to is not installed.
         CheckpointError: there is none to resume.
         ModelError: ``start`` is no model.
 
@@ -115,6 +124,7 @@ class Pretrainer:
     ) -> None:
         if directory is None and (resume or log):
             raise UsageError("a run without a folder cannot be resumed, and has nowhere to log to: name one")
+        require_installed(log)
         self.config, self.tokenizer = config, tokenizer
         self.directory = None if directory is None else Path(directory)
         if self.directory is not None:

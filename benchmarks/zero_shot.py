@@ -1,0 +1,67 @@
+"""What does a model pay for sessions that it never saw, nothing learned?
+
+    uv run python benchmarks/zero_shot.py FOLDER [--model MODEL] [--no-redact] [--json]
+
+Each session file under FOLDER is rendered as in training, redacted, and priced from the first byte to the
+last, the state carried through each of its documents. Bits per byte of each session, and of all together,
+beside `xz -9e` on the same text. What was used to choose anything about the model does not belong in FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import lzma
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sttx_ccsniff import open_source
+from sttx_cli.session_texts import document_texts
+from sttx_train import load_model
+from sttx_train.pretrain import held_out_bits
+
+
+def main() -> None:
+    """Price every session."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--model", default=None, help="by default goose-mini")
+    arguments.add_argument("--no-redact", action="store_true")
+    arguments.add_argument("--json", action="store_true")
+    options = arguments.parse_args()
+    loaded = load_model(options.model)
+    rows, started = [], time.monotonic()
+    for path in sorted(options.folder.rglob("*.jsonl")):
+        with open_source(path, redact=not options.no_redact, say=lambda said: None) as source:
+            texts = list(document_texts(source))
+        data = "".join(texts).encode()
+        if not data:
+            continue
+        encoded = [np.array([0, *loaded.tokenizer.encode(text)]) for text in texts]
+        row = {
+            "session": path.stem,
+            "bytes": len(data),
+            "tokens": sum(map(len, encoded)),
+            "bpb": sum(held_out_bits(loaded.model, ids) for ids in encoded) / len(data),
+            "xz": 8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / len(data),
+        }
+        rows.append(row)
+        if not options.json:
+            print("{session:40} {bytes:>10,} bytes  {bpb:.3f}  xz {xz:.3f}".format(**row), flush=True)
+    size = sum(row["bytes"] for row in rows)
+    total = {name: sum(row[name] * row["bytes"] for row in rows) / size for name in ("bpb", "xz")}
+    total |= {"bytes": size, "mean_bpb": sum(row["bpb"] for row in rows) / len(rows)}
+    total |= {"seconds": time.monotonic() - started}
+    if options.json:
+        print(json.dumps({"sessions": rows, "all": total}))
+    else:
+        print(
+            f"all {len(rows)}: {size:,} bytes, {total['bpb']:.3f} bits per byte (mean of sessions "
+            f"{total['mean_bpb']:.3f}), xz {total['xz']:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
