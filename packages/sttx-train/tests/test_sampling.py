@@ -57,7 +57,7 @@ class TestDocuments:
 
 
 class TestSampler:
-    @pytest.mark.parametrize(("rows", "context"), [(1, 5), (3, 4), (4, 64), (7, 3), (50, 2)])
+    @pytest.mark.parametrize(("rows", "context"), [(1, 5), (1, 59), (3, 4), (4, 64), (7, 3), (50, 2)])
     def test_an_epoch_predicts_every_id_once_and_in_order(self, rows, context):
         documents = packed(9, 0, 30, 2, 14)
         sampler = Sampler(documents, rows=rows, context=context, seed=1)
@@ -65,7 +65,7 @@ class TestSampler:
         inputs = np.concatenate([window.inputs for window in told], axis=1)
         targets = np.concatenate([window.targets for window in told], axis=1)
         valid = targets != IGNORED
-        assert valid.sum() == sampler.total - 1
+        assert valid.sum() == sampler.total - 1 and all((window.targets != IGNORED).any() for window in told)
         rows_read = [(inputs[row][valid[row]], targets[row][valid[row]]) for row in range(rows)]
         assert all(np.array_equal(ids[1:], following[:-1]) for ids, following in rows_read)
         last = max(row for row in range(rows) if valid[row].any())
@@ -85,7 +85,8 @@ class TestSampler:
         def epoch(number, seed=0):
             sampler = Sampler(packed(*[3] * 20), rows=1, context=80, seed=seed)
             assert sampler.windows == 1 and sampler.epoch(number) == number and sampler.begins_epoch(number)
-            return sampler.window(number).inputs[0].tolist()
+            inputs, targets = sampler.window(number)
+            return [*inputs[targets != IGNORED].tolist(), int(targets[targets != IGNORED][-1])]
 
         assert epoch(0) == epoch(0)
         assert epoch(0) != epoch(1) != epoch(2) and epoch(0) != epoch(0, seed=1)

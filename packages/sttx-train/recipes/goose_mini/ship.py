@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import TrieTokenizer
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import load_model, save_model
@@ -37,7 +38,11 @@ def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
     model = RWKV7(RWKV7Config(**checkpoint.documents["model"]))
     model.load_state_dict(checkpoint.tensors["model"])
     tokenizer = TrieTokenizer(vocabulary)
-    save_model(model, folder, format="sttx", tokenizer=tokenizer, dtype=torch.bfloat16)
+    hypernet = None
+    if "hypernet" in checkpoint.tensors:  # the run knew phrases
+        hypernet = HyperNetwork(model.config.hidden_size)
+        hypernet.load_state_dict(checkpoint.tensors["hypernet"])
+    save_model(model, folder, tokenizer=tokenizer, dtype=torch.bfloat16, hypernet=hypernet)
     shipped = load_model(folder).model
     scores = {}
     for file in sorted(held_out.glob("*.txt")):

@@ -44,7 +44,7 @@ class Sampler:
         self.total = int(documents.lengths.sum())
         if self.total < 2:
             raise DataError(f"{self.total} ids are too few to learn from: give more data")
-        self._stride = -(-self.total // rows)
+        self._stride = -(-(self.total - 1) // rows)  # of ids that have one behind them
         self.windows = -(-self._stride // context)
         self._epoch = -1
         self._order = self._ends = np.zeros(0, np.int64)
@@ -66,11 +66,10 @@ class Sampler:
         offset = step % self.windows * self._context
         for row in range(count):
             start = (first + row) * self._stride + offset
-            end = min(start + self._context, (first + row + 1) * self._stride, self.total)
+            end = min(start + self._context, (first + row + 1) * self._stride, self.total - 1)
             if start < end:
-                ids = self._read(start, min(end + 1, self.total))
-                inputs[row, : end - start] = ids[: end - start]
-                targets[row, : len(ids) - 1] = ids[1:]
+                ids = self._read(start, end + 1)
+                inputs[row, : end - start], targets[row, : end - start] = ids[:-1], ids[1:]
         return Window(inputs, targets)
 
     def _draw(self, epoch: int) -> None:
