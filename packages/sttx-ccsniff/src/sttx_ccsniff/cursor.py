@@ -56,6 +56,14 @@ def key_of(trace: Trace) -> str:
     return f"{meta.uid} {meta.origin}" if ":" in meta.uid else meta.uid
 
 
+def keep_open(documents: dict[str, Any], name: str, value: Any) -> None:
+    """Make a document the one that was heard last; of too many, forget the one heard longest ago."""
+    documents.pop(name, None)
+    documents[name] = value
+    if len(documents) > MOST_OPEN:
+        del documents[next(iter(documents))]
+
+
 class Ledger:
     """What was delivered, by earlier runs and this one.
 
@@ -91,12 +99,10 @@ class Ledger:
         """Note that a trace was delivered."""
         self._entry(trace.meta.origin).traces += 1
         self._taken.append(key_of(trace))
-        document = trace.document
-        self._open.pop(document, None)
-        if not isinstance(trace, SessionEnd):
-            self._open[document] = trace.meta
-            if len(self._open) > MOST_OPEN:
-                del self._open[next(iter(self._open))]
+        if isinstance(trace, SessionEnd):
+            self._open.pop(trace.document, None)
+        else:
+            keep_open(self._open, trace.document, trace.meta)
 
     def advance(self, advance: Advance) -> None:
         """Note that a whole delivery was."""

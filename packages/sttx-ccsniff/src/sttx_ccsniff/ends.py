@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sttx_ccsniff.cursor import MOST_OPEN
+from sttx_ccsniff.cursor import keep_open
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_core.traces import Meta, SessionEnd, Trace
 
@@ -55,10 +55,7 @@ class Ends:
     def heard(self, traces: list[Trace], when: float) -> None:
         """Note who spoke, and when (Unix seconds)."""
         for trace in traces:
-            self._open.pop(trace.document, None)
-            self._open[trace.document] = (trace.meta, when)
-            if len(self._open) > MOST_OPEN:
-                del self._open[next(iter(self._open))]
+            keep_open(self._open, trace.document, (trace.meta, when))
 
     def ended(self, now: float | None = None) -> list[SessionEnd]:
         """Return the documents that have ended since the last time."""

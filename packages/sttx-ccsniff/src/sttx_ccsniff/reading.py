@@ -106,8 +106,9 @@ class Lines:
             self._offset += len(line) + 1
             self._mark(line)
             if line:
-                found += self._parser.feed(line)
-                if found and self._is_enough(found):
+                traces = self._parser.feed(line)
+                found += traces
+                if found and (len(found) >= _TOGETHER or not self._may_wait(traces)):
                     yield self._delivery(found)
                     found = []
         while before >= 0:
@@ -116,15 +117,14 @@ class Lines:
         if found:
             yield self._delivery(found)
 
-    def _is_enough(self, found: list[Trace]) -> bool:
-        """Whether traces must not wait for more to come with them.
+    def _may_wait(self, traces: list[Trace]) -> bool:
+        """Whether the traces of a line, and those before them, may wait for more to come with them.
 
         Of a delivery that was taken in part the rest is known by its uids, whatever became of the file. Where
         they do not tell, a record comes alone.
         """
-        if not self._parser.has_uuids or any(":" in trace.meta.uid for trace in found):
-            return True
-        return len(found) >= _TOGETHER or self._offset - self._told >= _TOGETHER_BYTES
+        known_again = self._parser.has_uuids and not any(":" in trace.meta.uid for trace in traces)
+        return known_again and self._offset - self._told < _TOGETHER_BYTES
 
     def finish(self, *, final: bool) -> Generator[Delivery, None, None]:
         """Take the end of what there is: for good, or until it grows."""

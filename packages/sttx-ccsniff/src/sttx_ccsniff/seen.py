@@ -56,11 +56,9 @@ class Seen:
     def first_time(self, uuid: str) -> bool:
         """Remember a uuid; say whether it was unknown."""
         key = _key(uuid)
-        if key in self._old or not self._young.add(key):
+        if key in self._old or not self._add(key):
             return False
         self._journal.uuids.append(key)
-        if len(self._young) >= self._generation:
-            self._next_generation()
         return True
 
     def remember_tool(self, call: str, name: str) -> None:
@@ -84,9 +82,7 @@ class Seen:
     def follow(self, journal: Remembered) -> None:
         """Remember what another memory did."""
         for key in journal.uuids:
-            self._young.add(key)
-            if len(self._young) >= self._generation:
-                self._next_generation()
+            self._add(key)
         for call, name in journal.calls:
             self._add_tool(call, name)
 
@@ -109,9 +105,14 @@ class Seen:
         except (KeyError, TypeError) as error:
             raise ValueError("no memory of a source") from error
 
-    def _next_generation(self) -> None:
-        self._old, self._young = self._young, self._old
-        self._young.clear()
+    def _add(self, key: int) -> bool:
+        """Take in a hash; say whether the young generation lacked it. A full one becomes the old one."""
+        if not self._young.add(key):
+            return False
+        if len(self._young) >= self._generation:
+            self._old, self._young = self._young, self._old
+            self._young.clear()
+        return True
 
     def _add_tool(self, call: str, name: str) -> None:
         if len(self._tools) >= self._most_calls:
