@@ -18,7 +18,6 @@ from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.signals import Interruptible
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.tokenizers import AnyTokenizer
-from sttx_train import load_tokenizer
 from sttx_train.environment import is_first_process
 from sttx_train.formats import check_destination
 from sttx_train.pretrain import Data, PretrainConfig, Pretrainer, PretrainReport, PretrainStep, open_data
@@ -121,9 +120,7 @@ def command(
 
 def _tokenizer(spec: str | None, start: str | None) -> AnyTokenizer | None:
     """Choose the tokenizer; None leaves it to the model to start from."""
-    if spec is not None:
-        return load_tokenizer(spec)
-    return None if start is not None else chosen_tokenizer(None)
+    return None if spec is None and start is not None else chosen_tokenizer(spec)
 
 
 def _opened(
@@ -173,8 +170,8 @@ class _Teller:
         assert trainer is not None
         if not self._told:
             sizes = trainer.model.config
-            count = sum(weight.numel() for weight in trainer.model.parameters())
-            self._talk(f"model: {sizes.num_layers} layers of {sizes.hidden_size}, {count:,} parameters")
+            count = f"{trainer.parameters:,} parameters"
+            self._talk(f"model: {sizes.num_layers} layers of {sizes.hidden_size}, {count}")
         if step.held_out is not None:
             held = step.held_out
             bits = "" if held.bpb is None else f", {held.bpb:.4f} bits per byte"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.pretrain.documents import Documents
@@ -118,14 +118,25 @@ class Evaluation:
         nats = torch.zeros(2, dtype=torch.float64, device=device)
         with torch.no_grad():
             for window in self._windows():
-                inputs, targets = (torch.from_numpy(ids).to(device) for ids in window)
-                logits, state = model(inputs, state, None, inputs == EOT_ID)
-                summed = F.cross_entropy(
-                    logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-                )
-                nats += torch.stack([summed.double(), (targets != IGNORED).sum().double()])
+                summed, state = pay(model, window, state, device)
+                nats += torch.stack([summed.double(), nats.new_tensor((window.targets != IGNORED).sum())])
         total, tokens = self._workers.sum(nats).tolist()
         return total, tokens
+
+
+def pay(
+    model: Callable[..., tuple[Tensor, RecurrentState]],
+    window: Window,
+    state: RecurrentState,
+    device: torch.device,
+) -> tuple[Tensor, RecurrentState]:
+    """Return the sum of nats that a model pays for a window, and the states after it."""
+    inputs, targets = (torch.from_numpy(ids).to(device) for ids in window)
+    logits, state = model(inputs, state, None, inputs == EOT_ID)
+    summed = F.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return summed, state
 
 
 def held_out_bits(model: nn.Module, ids: np.ndarray, *, ctx: int = 512) -> float:

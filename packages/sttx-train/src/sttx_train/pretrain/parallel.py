@@ -93,7 +93,7 @@ class Workers:
 
     def rows(self, state: RecurrentState) -> RecurrentState:
         """Return the states of all rows of all processes, in order; every process has to ask."""
-        return RecurrentState(**{name: self._gathered(value) for name, value in parts(state).items()})
+        return RecurrentState(**{name: self._gathered(value) for name, value in vars(state).items()})
 
     def own(self, state: RecurrentState) -> RecurrentState:
         """Return this process's rows of the states of all."""
@@ -121,11 +121,6 @@ class Workers:
         if self.count > 1:
             dist.barrier()
         return done
-
-
-def parts(state: RecurrentState) -> dict[str, Tensor]:
-    """Return a state's tensors by name."""
-    return {"att_shift": state.att_shift, "wkv": state.wkv, "ffn_shift": state.ffn_shift}
 
 
 @contextmanager

@@ -204,11 +204,8 @@ class Pretrainer:
         """Return the run's checkpoints, oldest first, and last the best one if there is one."""
         if self.directory is None:
             return []
-        found = [
-            *CheckpointStore(self.directory).folders(),
-            *CheckpointStore(self.directory / BEST).folders(),
-        ]
-        return found
+        folders = (self.directory, self.directory / BEST)
+        return [path for folder in folders for path in CheckpointStore(folder).folders()]
 
     def report(self) -> PretrainReport:
         """Say what the run came to so far."""
@@ -218,7 +215,7 @@ class Pretrainer:
             steps=trainer.step,
             epochs=trainer.epochs,
             tokens=trainer.tokens,
-            parameters=sum(weight.numel() for weight in trainer.model.parameters()),
+            parameters=trainer.parameters,
             loss={
                 "train": fmean(self._recent) if self._recent else None,
                 "held_out": best.loss if best else None,

@@ -14,16 +14,14 @@ from time import monotonic
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.hypernet import HyperNetwork
-from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.checkpoint import Checkpoint, CheckpointStore
 from sttx_train.pretrain.config import PretrainConfig, option
 from sttx_train.pretrain.documents import Documents, fingerprint
-from sttx_train.pretrain.evaluation import Evaluation, HeldOut
+from sttx_train.pretrain.evaluation import Evaluation, HeldOut, pay
 from sttx_train.pretrain.guard import PATIENCE, Guard
 from sttx_train.pretrain.optimizer import (
     load_optimizer_state,
@@ -33,7 +31,7 @@ from sttx_train.pretrain.optimizer import (
     weights,
     whole,
 )
-from sttx_train.pretrain.parallel import Workers, gradients, parts
+from sttx_train.pretrain.parallel import Workers, gradients
 from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
@@ -141,8 +139,8 @@ class Trainer:
         if saved is not None:
             self._check(saved)
             self.model.load_state_dict(saved.tensors["model"])
-        whole = self.model if self._phrases is None else self._phrases.module
-        self._wrapped = self.workers.wrap(whole, config.parallel)
+        module = self.model if self._phrases is None else self._phrases.module
+        self._wrapped = self.workers.wrap(module, config.parallel)
         self._forward = torch.compile(self._wrapped) if config.compile else self._wrapped
         self.optimizer = make_optimizer(self.model, config, self.hypernet)
         if saved is not None:
@@ -169,12 +167,11 @@ class Trainer:
         started = monotonic() - self.seconds
         while not self.workers.agree(self.progress() >= 1.0):
             told = self._train_step()
-            self.step += 1
             self.seconds = monotonic() - started
             last = self.workers.agree(self.progress() >= 1.0)
             if self._evaluation is not None and (last or self.step % config.eval_every == 0):
                 told = replace(told, held_out=self.measure())
-            told = replace(told, step=self.step, tokens=self.tokens, seconds=monotonic() - started)
+            told = replace(told, seconds=monotonic() - started)
             if last or self._guard.exhausted or self.step % config.checkpoint_every == 0:
                 self.save()
             yield told
@@ -193,6 +190,11 @@ class Trainer:
     def epochs(self) -> float:
         """How often the data was read."""
         return self.step / self._sampler.windows
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that the model has."""
+        return sum(weight.numel() for weight in self.model.parameters())
 
     @property
     def skipped(self) -> int:
@@ -226,8 +228,7 @@ class Trainer:
         count = workers.sum(torch.tensor(float((window.targets != IGNORED).sum()), device=self.device))
         nats, self._state = self._passes(window, workers.count / count)
         loss = float(workers.sum(nats) / count)
-        learned = [*self.model.parameters(), *(self.hypernet.parameters() if self.hypernet else ())]
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(learned, config.clip)))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self._wrapped.parameters(), config.clip)))
         skipped = self._guard.refuses(loss, norm)
         if skipped:
             self._say(f"step {self.step + 1} is left out: its loss is {loss:.4g}, |grad| {norm:.4g}")
@@ -236,8 +237,8 @@ class Trainer:
             self.optimizer.step()
             self.tokens += int(count)
         self.optimizer.zero_grad(set_to_none=True)
-        epochs = (self.step + 1) / self._sampler.windows
-        return PretrainStep(self.step, loss, rate, norm, self.tokens, epochs, self.seconds, skipped)
+        self.step += 1
+        return PretrainStep(self.step, loss, rate, norm, self.tokens, self.epochs, self.seconds, skipped)
 
     def _passes(self, window: Window, scale: Tensor) -> tuple[Tensor, RecurrentState]:
         """Add up the gradients of all rows, a batch at a time; return the sum of nats and the states."""
@@ -260,12 +261,7 @@ class Trainer:
             merged = self._phrases.merged(self.step)[first:]
             nats, after, _ = self._forward(self._phrases.streams, first, window, merged, state)
             return nats, after
-        inputs, targets = (torch.from_numpy(ids).to(self.device) for ids in window)
-        logits, after = self._forward(inputs, state, None, inputs == EOT_ID)
-        summed = F.cross_entropy(
-            logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-        )
-        return summed, after
+        return pay(self._forward, window, state, self.device)
 
     def _check_ids(self, window: Window) -> None:
         largest = int(max(window.inputs.max(), window.targets.max()))
@@ -293,7 +289,7 @@ class Trainer:
         if self.store is None:
             return None
         store = self.store
-        state = {name: value.float() for name, value in parts(self.workers.rows(self._state)).items()}
+        state = {name: value.float() for name, value in vars(self.workers.rows(self._state)).items()}
         tensors = {
             "model": weights(self.model),
             "optimizer": optimizer_state(self.model, self.optimizer),
