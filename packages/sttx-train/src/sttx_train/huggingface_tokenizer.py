@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,8 @@ from tokenizers import Tokenizer as Backend
 
 import sttx_core.tokenizers
 from sttx_core.errors import DataError, UsageError
-from sttx_core.text import encodable
 from sttx_core.tokenizers import AnyTokenizer
-from sttx_core.tokenizers.protocol import EOT_ID, vocabulary_sha256
+from sttx_core.tokenizers.table import TokenTable
 
 _BYTES = range(256)
 _RUNS = re.compile("[\udc80-\udcff]+|[^\udc80-\udcff]+")
@@ -49,17 +47,16 @@ def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
     return HuggingFaceTokenizer(path)
 
 
-class HuggingFaceTokenizer:
+class HuggingFaceTokenizer(TokenTable):
     """The vocabulary of a `tokenizer.json`: its id i is id i + 1 here, and 0 is the document mark.
 
     Special tokens in a text are plain text, none are added, and nothing is cut off or padded. Bytes that are
-    no UTF-8 become the tokens of single bytes, one each; the text between them is cut by itself.
+    no UTF-8 become the tokens of single bytes, one each; the text between them is cut by itself. A special
+    token's bytes are those of its name.
 
     Raises:
         DataError: the file is no tokenizer, or one that cannot give back every byte string; says why.
     """
-
-    eot_id: int = EOT_ID
 
     def __init__(self, path: str | os.PathLike[str]):
         self._backend = _read(Path(path))
@@ -71,31 +68,12 @@ class HuggingFaceTokenizer:
             raise DataError(
                 f"tokenizer {str(path)!r} cannot give back every byte string: {error}; give another one"
             ) from None
-        self._tokens = {EOT_ID: b""} | {token_id + 1: token for token_id, token in tokens.items()}
+        super().__init__({token_id + 1: token for token_id, token in tokens.items()})
         self._singles = [token_id + 1 for token_id in singles]
-        self._vocab_size = max(self._tokens) + 1
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
+        self.__dict__.update(state)
         self._backend.encode_special_tokens = True  # the library forgets it in a copy
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id, which is one more than the file's largest."""
-        return self._vocab_size
-
-    @property
-    def sha256(self) -> str:
-        """Identity of the vocabulary: the same for the same ids and bytes, however the file was written."""
-        return self._sha256
-
-    @cached_property
-    def _sha256(self) -> str:
-        return vocabulary_sha256(self._tokens)
-
-    def encode(self, text: str) -> list[int]:
-        """Encode the UTF-8 of a text; a lone surrogate counts as U+FFFD."""
-        return self.encode_bytes(encodable(text).encode())
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Encode any bytes."""
@@ -107,23 +85,6 @@ class HuggingFaceTokenizer:
                 ids += [token_id + 1 for token_id in self._backend.encode(run, add_special_tokens=False).ids]
         assert self.decode_bytes(ids) == data, "a tokenizer.json was taken that loses bytes"
         return ids
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Decode to text; bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Decode to the exact bytes; a special token's are those of its name."""
-        try:
-            return b"".join(map(self._tokens.__getitem__, ids))
-        except KeyError as error:
-            raise UsageError(
-                f"id {error.args[0]!r} is not in the vocabulary, whose largest id is {self._vocab_size - 1}"
-            ) from None
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """Give the bytes that one id stands for; the document mark has none."""
-        return self.decode_bytes((token_id,))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `tokenizer.json` that gives this tokenizer again; its ids are the file's, from 0."""

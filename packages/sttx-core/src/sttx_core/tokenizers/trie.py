@@ -20,74 +20,33 @@ from itertools import groupby
 from pathlib import Path
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.text import encodable
-from sttx_core.tokenizers.protocol import EOT_ID, vocabulary_sha256
+from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_core.tokenizers.table import TokenTable
 
 _LINE = re.compile(r"(\d+) (.+) (\d+)", re.DOTALL)
 _DEEPEST_GROUP = 40
 """How deep alternatives are nested before they are listed flat: Python's regex compiler recurses."""
 
 
-class TrieTokenizer:
+class TrieTokenizer(TokenTable):
     """Greedy longest match, left to right, over the tokens of an RWKV vocabulary file.
 
     Each of the 256 bytes is a token, so nothing is ever unknown. Id 0 is the document mark and has no bytes.
     Raises `DataError`, naming the line and what to do, if the file is not such a vocabulary.
     """
 
-    eot_id: int = EOT_ID
-
     def __init__(self, path: str | os.PathLike[str]):
-        self._tokens = _read_vocabulary(Path(path))
-        self._ids = {token: token_id for token_id, token in self._tokens.items()}
-        self._tokens[EOT_ID] = b""
-        self._vocab_size = max(self._tokens) + 1
-
-    @property
-    def vocab_size(self) -> int:
-        """One more than the largest id.
-
-        A model may have more rows: World's largest id is 65529, its models have 65536 rows.
-        """
-        return self._vocab_size
-
-    @property
-    def sha256(self) -> str:
-        """Identity of the vocabulary: the same for the same ids and bytes, however the file was written."""
-        return self._sha256
-
-    @cached_property
-    def _sha256(self) -> str:
-        return vocabulary_sha256(self._tokens)
+        tokens = _read_vocabulary(Path(path))
+        super().__init__(tokens)
+        self._ids = {token: token_id for token_id, token in tokens.items()}
 
     @cached_property
     def _find_all(self) -> Callable[[bytes], list[bytes]]:
         return re.compile(_trie_pattern(sorted(self._ids), 0), re.DOTALL).findall
 
-    def encode(self, text: str) -> list[int]:
-        """Encode the UTF-8 of a text; a lone surrogate counts as U+FFFD."""
-        return self.encode_bytes(encodable(text).encode())
-
     def encode_bytes(self, data: bytes) -> list[int]:
         """Encode any bytes."""
         return list(map(self._ids.__getitem__, self._find_all(data)))
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Decode to text; bytes that are not UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Decode to the exact bytes."""
-        try:
-            return b"".join(map(self._tokens.__getitem__, ids))
-        except KeyError as error:
-            raise UsageError(
-                f"id {error.args[0]!r} is not in the vocabulary, whose largest id is {self._vocab_size - 1}"
-            ) from None
-
-    def token_bytes(self, token_id: int) -> bytes:
-        """Give the bytes that one id stands for; the document mark has none."""
-        return self.decode_bytes((token_id,))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary as a file that gives this tokenizer again."""
