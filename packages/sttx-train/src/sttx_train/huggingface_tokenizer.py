@@ -72,7 +72,7 @@ class HuggingFaceTokenizer(TokenTable):
         self._singles = [token_id + 1 for token_id in singles]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._backend.encode_special_tokens = True  # the library forgets it in a copy
 
     def encode_bytes(self, data: bytes) -> list[int]:
