@@ -109,7 +109,14 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("block", ALL, ids=str)
+def in_order(block: Block):
+    """Keep a page's blocks with one process where several share out the tests."""
+    return pytest.param(
+        block, marks=pytest.mark.xdist_group(str(block.page.relative_to(ROOT))), id=str(block)
+    )
+
+
+@pytest.mark.parametrize("block", map(in_order, ALL))
 def test_block_runs(block, copies):
     if block.skip:
         pytest.skip(block.skip)

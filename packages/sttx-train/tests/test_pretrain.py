@@ -16,11 +16,12 @@ from sttx_core.errors import CheckpointError, DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
+from sttx_train.pretrain.beginning import model_sizes
 from sttx_train.pretrain.documents import Packed
 from sttx_train.pretrain.guard import PATIENCE, Guard
 from sttx_train.pretrain.metrics import JsonLines
 from sttx_train.pretrain.optimizer import make_optimizer
-from sttx_train.pretrain.trainer import Trainer, model_sizes
+from sttx_train.pretrain.trainer import Trainer
 from sttx_train.rwkv7 import RWKV7, initialize
 
 TINY: dict[str, Any] = {

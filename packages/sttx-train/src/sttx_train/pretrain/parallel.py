@@ -6,6 +6,7 @@ Every process runs the same program on its own rows. With ``ddp`` each holds all
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -42,6 +43,7 @@ def joined(device: torch.device) -> Iterator[Workers]:
     try:
         yield Workers()
     finally:
+        gc.collect()  # what still refers to the group would keep its threads alive into the interpreter's end
         dist.destroy_process_group()
 
 

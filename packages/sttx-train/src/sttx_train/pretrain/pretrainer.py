@@ -164,6 +164,7 @@ class Pretrainer:
                 on_step(told)
             if stop is not None and self._begun().workers.agree(stop()):
                 self.save()
+                self._begun().gather()
                 break
         return self.report()
 

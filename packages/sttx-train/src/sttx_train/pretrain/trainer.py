@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.fsdp import FSDPModule
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_train.checkpoint import Checkpoint, CheckpointStore
+from sttx_train.pretrain.beginning import begin
 from sttx_train.pretrain.config import PretrainConfig, option
 from sttx_train.pretrain.documents import Documents, fingerprint
 from sttx_train.pretrain.evaluation import Evaluation, HeldOut, pay
@@ -34,7 +36,7 @@ from sttx_train.pretrain.optimizer import (
 from sttx_train.pretrain.parallel import Workers, gradients
 from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
-from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
+from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 BEST = "best"
 """Subfolder of a run's folder with the weights that did best on what is held out."""
@@ -129,7 +131,7 @@ class Trainer:
         self._data = fingerprint(train)
         self._evaluation = _evaluation(config, held, self.workers, text_bytes)
         self._guard = Guard(config.spike)
-        self.model = self._begun(start)
+        self.model = begin(config, start).to(self.device)
         self.model.recompute = config.recompute
         self._state = self._zeros(self._own_rows)
         self._phrases: PhraseTraining | None = None
@@ -145,17 +147,6 @@ class Trainer:
         self.optimizer = make_optimizer(self.model, config, self.hypernet)
         if saved is not None:
             self._restore(saved)
-
-    def _begun(self, start: RWKV7 | None) -> RWKV7:
-        config = self.config
-        if start is None:
-            return initialize(RWKV7(model_sizes(config), backend="auto"), seed=config.seed).to(self.device)
-        if start.config.vocab_size < config.vocab_size:
-            raise UsageError(
-                f"the model to start from has {start.config.vocab_size} rows, and the vocabulary "
-                f"{config.vocab_size} ids: give the model's own vocabulary"
-            )
-        return start.to(self.device).float().train().requires_grad_(True)
 
     def run(self) -> Iterator[PretrainStep]:
         """Train until the configured end, yielding after every step, saving on the way and at the end.
@@ -176,6 +167,16 @@ class Trainer:
                 self.save()
             yield told
             self._refuse_to_go_on(told.loss)
+        self.gather()
+
+    def gather(self) -> None:
+        """Hold the whole model here again, and let the other processes go: the run is over. All have to."""
+        if isinstance(self.model, FSDPModule):
+            held = weights(self.model)
+            self.model = RWKV7(self.model.config).to(self.device)
+            self.model.load_state_dict(held)
+            self.optimizer = make_optimizer(self.model, self.config)
+        self._wrapped = self._forward = self.model
 
     @property
     def hypernet(self) -> HyperNetwork | None:
@@ -363,26 +364,6 @@ class Trainer:
         self.tokens = int(progress["tokens"])
         self._guard.load_state_dict(progress["guard"])
         self.best = HeldOut(**progress["best"]) if progress["best"] else None
-
-
-def model_sizes(config: PretrainConfig) -> RWKV7Config:
-    """Return the sizes of the model that a config asks for.
-
-    Raises:
-        UsageError: the width is not a multiple of the head size, or there is no vocabulary.
-    """
-    if config.hidden_size % config.head_size:
-        raise UsageError(
-            f"--hidden-size {config.hidden_size!r} must be a multiple of --head-size {config.head_size!r}"
-        )
-    if config.vocab_size < 2:
-        raise UsageError(f"vocab_size must be at least 2, not {config.vocab_size!r}: that of the tokenizer")
-    return RWKV7Config(
-        vocab_size=config.vocab_size,
-        hidden_size=config.hidden_size,
-        num_layers=config.layers,
-        head_size=config.head_size,
-    )
 
 
 def _evaluation(
