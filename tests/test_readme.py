@@ -116,7 +116,7 @@ def in_order(block: Block):
     )
 
 
-@pytest.mark.parametrize("block", map(in_order, ALL))
+@pytest.mark.parametrize("block", [in_order(block) for block in ALL])
 def test_block_runs(block, copies):
     if block.skip:
         pytest.skip(block.skip)

@@ -1,8 +1,8 @@
 """Online learning: price a window, pay for it, learn from it."""
 
 from sttx_train.online.gate import PhraseGate
-from sttx_train.online.learner import PHRASES, LearnerConfig, OnlineLearner, Score, StepReport, Window
-from sttx_train.online.phrase_head import PhraseHead, Row
+from sttx_train.online.learner import LearnerConfig, OnlineLearner, Score, StepReport, Window
+from sttx_train.online.phrase_head import PHRASES, PhraseHead, Row
 from sttx_train.online.scope import SCOPES, parse_scopes
 
 __all__ = [

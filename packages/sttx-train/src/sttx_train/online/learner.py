@@ -22,14 +22,13 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import Drawn, ReplayBuffer
 from sttx_train.online.gate import PhraseGate, PhraseMode
-from sttx_train.online.phrase_head import Batch, PhraseHead, Row
+from sttx_train.online.phrase_head import PHRASES, Batch, PhraseHead, Row
 from sttx_train.online.scope import SCOPES, Scope, weights_in_scope
 from sttx_train.online.sessions import Carried, Sessions
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 NATS_TO_BITS = 1 / math.log(2)
 BETAS = (0.9, 0.95)  # AdamW's; a stream moves on, so its second moment forgets faster than the usual 0.999
-PHRASES = PhraseConfig(capacity=512)  # twice the table's own 256: fewer bits and fewer steps (docs/log.md)
 Injection = Literal["every", "start", "none"]
 _RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
 _LEARNS = (  # fields, the scopes that need them, and what those learn

@@ -21,7 +21,7 @@ from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
-from sttx_train.online.phrase_head import Batch, PhraseHead, Row
+from sttx_train.online.phrase_head import PHRASES, Batch, PhraseHead, Row
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.optimizer import load_optimizer_state, optimizer_state, weights
 from sttx_train.pretrain.parallel import Workers
@@ -51,7 +51,7 @@ class PhraseStreams:
 
     def begin(self) -> None:
         """Forget everything: the streams begin anew."""
-        self.tables = [DynamicTokenizer(self._vocab_size) for _ in range(self._rows)]
+        self.tables = [DynamicTokenizer(self._vocab_size, PHRASES) for _ in range(self._rows)]
         self.contexts = [()] * self._rows
 
     def row(self, index: int, inputs: np.ndarray, targets: np.ndarray) -> Row:
