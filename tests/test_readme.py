@@ -109,14 +109,7 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def in_order(block: Block):
-    """Keep a page's blocks with one process where several share out the tests."""
-    return pytest.param(
-        block, marks=pytest.mark.xdist_group(str(block.page.relative_to(ROOT))), id=str(block)
-    )
-
-
-@pytest.mark.parametrize("block", [in_order(block) for block in ALL])
+@pytest.mark.parametrize("block", ALL, ids=str)
 def test_block_runs(block, copies):
     if block.skip:
         pytest.skip(block.skip)

@@ -11,7 +11,6 @@ import torch
 
 from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
-from sttx_core.phrases import PhraseConfig
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_train.formats import load_model
 from sttx_train.online.learner import LearnerConfig, OnlineLearner, Window
@@ -106,7 +105,6 @@ class TestPrices:
             model.model,
             np.ones(VOCAB, dtype=int),
             how,
-            phrase_config=PhraseConfig(),
             hypernet=model.hypernet,
         )
         expected, steps = [], 0
