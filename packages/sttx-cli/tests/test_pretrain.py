@@ -57,7 +57,7 @@ def test_what_a_person_is_told(sttx, line, tmp_path):
 
 
 def test_phrases_are_trained_told_and_carried_to_the_next_command(sttx, line, tmp_path, sessions):
-    result = sttx(*line, "--phrases", 0.5, "--json")
+    result = sttx(*line, "--phrases", 0.5, "--held-out", 0.6, "--json")
     told = result.json
     assert result.code == 0, result.err
     assert told["bpb"]["held_out_phrases"] > 0 and told["loss"]["held_out_phrases"] > 0
@@ -132,6 +132,16 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
     ("options", "code", "said"),
     [
         (["--batch", 0], 2, "--batch must be at least 1, not 0"),
+        (["--seed", -1], 2, "--seed must not be negative, not -1"),
+        (["--lr", "inf"], 2, "--lr must be finite, not inf"),
+        (["--decay", 0.5], 2, "--decay would have no effect: --schedule cosine is no wsd"),
+        (["--schedule", "constant", "--final", 0.5], 2, "--final would have no effect: the rate of"),
+        (["--held-out", 0, "--eval-every", 5], 2, "--eval-every would have no effect: nothing is held out"),
+        (["--parallel", "fsdp"], 2, "--parallel would have no effect: there is one process"),
+        (["--checkpoint-dir", "{tmp}/out"], 2, "give two folders"),
+        (["--out", "{corpus}/model"], 2, "is inside the data"),
+        (["--checkpoint-dir", "{corpus}/run"], 2, "is inside the data"),
+        (["--out", "/dev/null/model"], 2, "cannot be made"),
         (["--hidden-size", 100], 2, "must be a multiple of --head-size 64"),
         (["--held-out", 1], 2, "--held-out must be a share from 0 to below 1"),
         (["--from", "goose-mini"], 2, "--hidden-size would have no effect: the sizes are those of --from"),
@@ -143,9 +153,9 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_mistakes_write_nothing(sttx, line, tmp_path, options, code, said):
+def test_mistakes_write_nothing(sttx, line, corpus, tmp_path, options, code, said):
     before = set(tmp_path.iterdir())
-    result = sttx(*line, *options)
+    result = sttx(*line, *(str(one).format(tmp=tmp_path, corpus=corpus) for one in options))
     assert (result.code, result.out) == (code, "")
     assert said in result.err and "Traceback" not in result.err
     assert set(tmp_path.iterdir()) == before

@@ -13,15 +13,17 @@ import torch
 import torch.nn.functional as F
 
 from sttx_core.errors import CheckpointError, DataError, UsageError
-from sttx_core.tokenizers import ByteTokenizer
+from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
+from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
 from sttx_train.pretrain.beginning import model_sizes
 from sttx_train.pretrain.documents import Packed
+from sttx_train.pretrain.evaluation import HeldOut
 from sttx_train.pretrain.guard import PATIENCE, Guard
 from sttx_train.pretrain.metrics import JsonLines
 from sttx_train.pretrain.optimizer import make_optimizer
-from sttx_train.pretrain.trainer import Trainer
+from sttx_train.pretrain.trainer import BEST, Trainer
 from sttx_train.rwkv7 import RWKV7, initialize
 
 TINY: dict[str, Any] = {
@@ -95,6 +97,11 @@ class TestConfig:
             ({"weight_decay": -0.1}, "--weight-decay"),
             ({"spike": 0.5}, "--spike must be 0, or a factor above 1"),
             ({"held_out": 1.0}, "--held-out"),
+            ({"schedule": "linear"}, "--schedule must be one of cosine, wsd, constant, not 'linear'"),
+            ({"parallel": "both"}, "--parallel must be one of ddp, fsdp"),
+            ({"steps": 2.5}, "--steps must be a whole number, not 2.5"),
+            ({"lr": math.inf}, "--lr must be finite"),
+            ({"seed": -1}, "--seed must not be negative"),
         ],
         ids=str,
     )
@@ -265,6 +272,13 @@ class TestResume:
         with pytest.raises(UsageError, match="read other data"):
             trained(config(), tmp_path, counting(41), resume=True)
 
+    @pytest.mark.parametrize("name", ["tokenizer_sha256", "base_sha256"])
+    def test_a_run_of_another_vocabulary_or_model_is_refused(self, tmp_path, name):
+        run(trained(config(), tmp_path, identity={name: "one"}))
+        with pytest.raises(UsageError, match=f"another {name}: give the same --from and --tokenizer"):
+            trained(config(), tmp_path, identity={name: "two"}, resume=True)
+        assert trained(config(), tmp_path, identity={name: "one"}, resume=True).step == 9
+
     def test_a_run_of_another_kind_is_refused(self, tmp_path):
         trained(config(), tmp_path / "a").store.save(
             1, tensors={}, documents={"config": {}}, manifest={"kind": "stream"}
@@ -314,6 +328,14 @@ class TestGuard:
             run(trainer)
         assert trainer.store.load().step == 5
 
+    def test_a_price_that_is_no_number_is_never_the_best(self, tmp_path):
+        trainer = trained(config(held_out=0.2), tmp_path, held=counting(4))
+        prices = iter([math.nan, 2.0, math.inf])
+        trainer._evaluation = lambda *_: HeldOut(next(prices), None, 1)
+        run(trainer)
+        assert trainer.best.loss == 2.0
+        assert len(CheckpointStore(tmp_path / BEST).folders()) == 1
+
 
 class TestPretrainer:
     def test_an_array_trains_a_model_that_loads(self, tmp_path):
@@ -344,8 +366,35 @@ class TestPretrainer:
             pretrainer.model.head.weight.mul_(-1)
         assert pretrainer.trainer.measure().loss > best.loss and pretrainer.trainer.best is best
         pretrainer.save_model(tmp_path / "model", dtype=torch.float32)
-        load_model(tmp_path / "model")
+        pretrainer.model.load_state_dict(load_model(tmp_path / "model").model.state_dict())
         assert pretrainer.trainer.measure() == best
+
+    def test_a_model_saved_on_the_way_changes_nothing(self, tmp_path):
+        options = TINY | {"held_out": 0.2, "eval_every": 2}
+        plain = Pretrainer(PretrainConfig(**options), tmp_path / "plain")
+        expected = [step.loss for step in plain.steps(counting())]
+        saving, losses = Pretrainer(PretrainConfig(**options), tmp_path / "saving"), []
+        for step in saving.steps(counting()):
+            losses.append(step.loss)
+            if step.step == 5:
+                saving.save_model(tmp_path / "model")
+        assert losses == expected
+        assert_same_tensors(saving.model.state_dict(), plain.model.state_dict())
+
+    def test_it_trains_once(self):
+        trainer = Pretrainer(config(steps=1))
+        trainer.fit(counting())
+        with pytest.raises(UsageError, match="has trained already: make another"):
+            trainer.fit(counting())
+
+    def test_a_model_of_another_vocabulary_is_said(self, tmp_path):
+        save_model(RWKV7(model_sizes(config(vocab_size=257))), tmp_path / "m", tokenizer=ByteTokenizer())
+        said = []
+        Pretrainer(config(), tokenizer=IntegerTokenizer(11), start=tmp_path / "m", say=said.append)
+        assert any("m was made with another vocabulary" in one for one in said)
+        said.clear()
+        Pretrainer(config(), tokenizer=ByteTokenizer(), start=tmp_path / "m", say=said.append)
+        assert [one.split(":")[0] for one in said] == ["device"]
 
     def test_text_is_paid_for_by_the_byte(self, tmp_path):
         ids = [0, *ByteTokenizer().encode("So it goes. " * 20)] * 10

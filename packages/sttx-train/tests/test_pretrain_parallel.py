@@ -1,5 +1,6 @@
 """Several processes are one with as many rows: the same losses, and a run goes on in any number of them."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -49,6 +50,8 @@ def work(directory, told):
     """Be one process of a run, as `torchrun` starts it; the first one tells."""
     trainer = Pretrainer(PretrainConfig(**told["config"]), directory, resume=told["resume"])
     losses = [step.loss for step in trainer.steps(documents())]
+    own = hashlib.sha256(b"".join(value.numpy().tobytes() for value in trainer.model.state_dict().values()))
+    Path(f"{told['out']}.{trainer.trainer.workers.rank}").write_text(own.hexdigest())
     if trainer.trainer.workers.is_first:
         held_out = trainer.trainer.best.loss
         trainer.save_model(Path(told["out"]).with_suffix(".model"))
@@ -102,6 +105,12 @@ def test_two_processes_go_on_with_the_phrases_of_one_and_one_with_theirs(tmp_pat
     assert two["losses"] == pytest.approx(whole["losses"][3:7], rel=1e-4)
     one = alone(tmp_path / "run", batch=2, accumulate=2, **options)
     assert one["losses"] == pytest.approx(whole["losses"][7:], rel=1e-4)
+
+
+def test_two_processes_have_one_clock(tmp_path):
+    """The learning rate falls with time, and both still have the same weights."""
+    launched(tmp_path / "run", 2, steps=0, minutes=0.02, schedule="cosine", warmup=0)
+    assert len({(tmp_path / f"run.json.{rank}").read_text() for rank in range(2)}) == 1
 
 
 if __name__ == "__main__":

@@ -240,10 +240,10 @@ class TestTraining:
 
 class TestPretrainer:
     def test_text_is_measured_both_ways_and_the_model_carries_its_hypernetwork(self, tmp_path):
-        made = config(vocab_size=0, held_out=0.2, steps=30, ctx=64, eval_every=30)
+        made = config(vocab_size=0, held_out=0.8, steps=30, ctx=64, eval_every=30)
         pretrainer = Pretrainer(made, tmp_path / "run", tokenizer=ByteTokenizer())
         report = pretrainer.fit(text())
-        held, bytes_held = pretrainer.trainer.best, 2 * len(TEXT)
+        held, bytes_held = pretrainer.trainer.best, 8 * len(TEXT)
         assert held.steps_per_byte == held.tokens / bytes_held
         assert held.phrases_steps_per_byte < 0.6 * held.steps_per_byte
         assert held.phrases_bpb == pytest.approx(held.phrases_loss / math.log(2) * held.tokens / bytes_held)
@@ -276,12 +276,13 @@ class TestPretrainer:
         second.fit(text())
         for name, weight in first.trainer.hypernet.state_dict().items():
             assert torch.allclose(second.trainer.hypernet.state_dict()[name], weight, atol=1e-7), name
-        assert said == []
+        assert [one.split(":")[0] for one in said] == ["device"]
+        said.clear()
         third = Pretrainer(
             config(vocab_size=0, steps=1, phrases=0.0), start=tmp_path / "model", say=said.append
         )
         third.fit(text())
-        assert third.trainer.hypernet is None and "hypernetwork" in said[0] and "--phrases" in said[0]
+        assert third.trainer.hypernet is None and "hypernetwork" in said[-1] and "--phrases" in said[-1]
 
     def test_values_have_phrases_too(self):
         array = (np.arange(60) + np.arange(20)[:, None]) % 7

@@ -17,8 +17,9 @@ from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.signals import Interruptible
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
+from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer
-from sttx_train.environment import is_first_process
+from sttx_train.environment import is_first_process, torchrun_launched
 from sttx_train.formats import check_destination
 from sttx_train.pretrain import Data, PretrainConfig, Pretrainer, PretrainReport, PretrainStep, open_data
 
@@ -89,12 +90,15 @@ def command(
     """
     config = build(PretrainConfig, options)  # bad options are refused before anything is loaded
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
-    check_destination(out)
+    refuse_idle(config.idle(alone=not torchrun_launched()))
     if start is not None:
         refuse_idle(dict.fromkeys(_SIZES, "the sizes are those of --from"))
     paths, sessions = parted(data)
+    _check_places(out, directory, paths)
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
     talk = say if is_first_process() else _silent
+    if 0 < config.steps < config.warmup:
+        talk(f"note: the run ends before the learning rate has risen to its peak: --warmup {config.warmup}")
     pretrainer = Pretrainer(
         config,
         directory,
@@ -116,6 +120,21 @@ def command(
     click.echo(_summary(told), err=as_json)
     if as_json:
         emit_json(told)
+
+
+def _check_places(out: Path, directory: Path, data: Sequence[Path]) -> None:
+    """Refuse before the training what would fail after it, or make the run a part of its own data."""
+    check_destination(out)
+    if out.resolve() == directory.resolve():
+        raise UsageError(f"--out and --checkpoint-dir are both {str(out)!r}: give two folders")
+    for folder in (out, directory):
+        for path in data:
+            if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
+                raise UsageError(f"{str(folder)!r} is inside the data in {str(path)!r}: write it elsewhere")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{str(folder)!r} cannot be made: {error}") from error
 
 
 def _tokenizer(spec: str | None, start: str | None) -> AnyTokenizer | None:
@@ -208,11 +227,13 @@ def _summary(report: dict[str, Any]) -> str:
     told += f"loss {number(report['loss']['train'])} nats a token in training"
     if report["out"] is None:
         return f"Interrupted. {told}.\nGo on with the same command and --resume."
+    where = f"Model: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."
+    if report["loss"]["held_out"] is None:
+        return f"{told}.\n{where}"
     held = f"Held out: {number(report['loss']['held_out'])} nats a token"
     if report["bpb"]["held_out"] is not None:
         held += f", {number(report['bpb']['held_out'])} bits per byte"
     loss, bpb, steps = report["loss"], report["bpb"], report["steps_per_byte"]
     name = "held_out_phrases"
     held += _over_phrases(loss[name], bpb[name], steps[name], steps["held_out"])
-    where = f"Model: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."
     return f"{told}.\n{held}.\n{where}"

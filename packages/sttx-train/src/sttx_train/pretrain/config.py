@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from sttx_core.errors import UsageError
 
 Schedule = Literal["cosine", "wsd", "constant"]
 Parallel = Literal["ddp", "fsdp"]
 
+_COUNTS = ("vocab_size", "epochs", "steps", "tokens", "warmup", "seed")
 _AT_LEAST_ONE = (
     "hidden_size",
     "layers",
@@ -21,7 +22,7 @@ _AT_LEAST_ONE = (
     "eval_every",
     "checkpoint_every",
 )
-_NOT_NEGATIVE = ("vocab_size", "epochs", "steps", "tokens", "minutes", "warmup", "weight_decay")
+_NOT_NEGATIVE = (*_COUNTS, "minutes", "weight_decay")
 _SHARES = ("final", "decay", "phrases")
 _ABOVE_ZERO = ("lr", "clip")
 
@@ -97,11 +98,15 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         holds = {
+            "be a whole number": ((*_COUNTS, *_AT_LEAST_ONE), lambda value: isinstance(value, int)),
             "be at least 1": (_AT_LEAST_ONE, lambda value: value >= 1),
             "not be negative": (_NOT_NEGATIVE, lambda value: value >= 0),
             "be above 0": (_ABOVE_ZERO, lambda value: value > 0),
             "be a share from 0 to 1": (_SHARES, lambda value: 0 <= value <= 1),
             "be a share from 0 to below 1": (("held_out",), lambda value: 0 <= value < 1),
+            "be finite": (("lr", "minutes", "weight_decay", "clip", "spike"), math.isfinite),
+            f"be one of {', '.join(get_args(Schedule))}": (("schedule",), get_args(Schedule).__contains__),
+            f"be one of {', '.join(get_args(Parallel))}": (("parallel",), get_args(Parallel).__contains__),
             "be 0, or a factor above 1": (("spike",), lambda value: value == 0 or value > 1),
         }
         for what, (names, allowed) in holds.items():
@@ -112,6 +117,26 @@ class PretrainConfig:
             raise UsageError(
                 "--compile cannot be used with --phrases, whose windows differ in length: leave one out"
             )
+
+    def idle(self, *, alone: bool) -> dict[str, str]:
+        """Return the fields that change nothing beside the others, each with why.
+
+        Args:
+            alone: whether no `torchrun` started this process.
+
+        >>> PretrainConfig(schedule="constant").idle(alone=False)["final"]
+        'the rate of --schedule constant never falls'
+        """
+        found = {}
+        if self.schedule != "wsd":
+            found["decay"] = f"--schedule {self.schedule} is no wsd"
+        if self.schedule == "constant":
+            found["final"] = "the rate of --schedule constant never falls"
+        if not self.held_out:
+            found["eval_every"] = "nothing is held out"
+        if alone:
+            found["parallel"] = "there is one process; torchrun starts several"
+        return found
 
     def share_done(self, step: int, tokens: int, epochs: float, seconds: float) -> float:
         """Say how much of the run is done, from 0 to 1: by the limit that it is nearest to.

@@ -1,4 +1,8 @@
-"""What a model pays for documents that it was not trained on, its state carried through each."""
+"""What a model pays for documents that it was not trained on.
+
+They stand one behind the other, cut into eight streams whatever the batch, so that figures can be compared.
+A stream begins with nothing, so a document that a cut goes through costs more behind it than it would whole.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,9 @@ from sttx_train.pretrain.parallel import Workers
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
 from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
+
+STREAMS = 8
+"""How many streams documents are cut into; a few more where the processes cannot share these evenly."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Evaluation:
 
     Args:
         documents: what is paid for.
-        rows, context: streams side by side in each process, and ids of a window.
+        rows, context: most streams that a process reads side by side, and ids of a window.
         workers: the processes that share the work.
         text_bytes: UTF-8 bytes that the documents stand for; None if they are no text.
     """
@@ -65,7 +72,8 @@ class Evaluation:
     def __init__(
         self, documents: Documents, *, rows: int, context: int, workers: Workers, text_bytes: int | None
     ) -> None:
-        self._sampler = Sampler(documents, rows=rows * workers.count, context=context)
+        self._own = -(-STREAMS // workers.count)
+        self._sampler = Sampler(documents, rows=self._own * workers.count, context=context)
         self._rows, self._workers, self._text_bytes = rows, workers, text_bytes
 
     def __call__(
@@ -94,32 +102,39 @@ class Evaluation:
     def _bits(self, nats: float) -> float | None:
         return self._a_byte(nats / math.log(2))
 
-    def _windows(self) -> Iterator[Window]:
+    def _passes(self) -> Iterator[tuple[int, int]]:
+        """Yield which of this process's streams are read side by side: the first, and how many."""
+        for first in range(0, self._own, self._rows):
+            yield first, min(self._rows, self._own - first)
+
+    def _windows(self, first: int, rows: int) -> Iterator[Window]:
         for step in range(self._sampler.windows):
-            yield self._sampler.window(step, self._workers.rank * self._rows, self._rows)
+            yield self._sampler.window(step, self._workers.rank * self._own + first, rows)
 
     def _over_phrases(
         self, model: PhraseModel, config: RWKV7Config, device: torch.device
     ) -> tuple[float, float]:
         """Return the nats of all documents, over phrases that fresh tables find, and the model's steps."""
-        streams = PhraseStreams(self._rows, config.vocab_size)
-        state = RecurrentState.zeros(config, self._rows, device=device)
+        streams = PhraseStreams(self._own, config.vocab_size)
         counted = torch.zeros(2, dtype=torch.float64, device=device)
         with torch.no_grad():
-            for window in self._windows():
-                nats, state, steps = model(streams, 0, window, [True] * self._rows, state)
-                counted += torch.stack([nats.double(), counted.new_tensor(steps)])
+            for first, rows in self._passes():
+                state = RecurrentState.zeros(config, rows, device=device)
+                for window in self._windows(first, rows):
+                    nats, state, steps = model(streams, first, window, [True] * rows, state)
+                    counted += torch.stack([nats.double(), counted.new_tensor(steps)])
         total, steps = self._workers.sum(counted).tolist()
         return total, steps
 
     def _plain(self, model: nn.Module, config: RWKV7Config, device: torch.device) -> tuple[float, float]:
         """Return the nats of all documents, and their tokens."""
-        state = RecurrentState.zeros(config, self._rows, device=device)
         nats = torch.zeros(2, dtype=torch.float64, device=device)
         with torch.no_grad():
-            for window in self._windows():
-                summed, state = pay(model, window, state, device)
-                nats += torch.stack([summed.double(), nats.new_tensor((window.targets != IGNORED).sum())])
+            for first, rows in self._passes():
+                state = RecurrentState.zeros(config, rows, device=device)
+                for window in self._windows(first, rows):
+                    summed, state = pay(model, window, state, device)
+                    nats += torch.stack([summed.double(), nats.new_tensor((window.targets != IGNORED).sum())])
         total, tokens = self._workers.sum(nats).tolist()
         return total, tokens
 

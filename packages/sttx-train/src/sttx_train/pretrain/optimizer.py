@@ -80,10 +80,12 @@ def load_optimizer_state(
     for key, value in saved.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
-        optimizer.state[parameter][moment] = spread(value, parameter) if value.ndim else value
+        optimizer.state[parameter][moment] = spread(value, parameter)
 
 
 def spread(value: Tensor, like: Tensor) -> Tensor:
-    """Put a whole tensor where a parameter is, and as it is spread."""
+    """Put a whole tensor where a parameter is, and as it is spread; a number is everywhere the same."""
     value = value.to(like.device)
-    return distribute_tensor(value, like.device_mesh, like.placements) if isinstance(like, DTensor) else value
+    if not value.ndim or not isinstance(like, DTensor):
+        return value
+    return distribute_tensor(value, like.device_mesh, like.placements)

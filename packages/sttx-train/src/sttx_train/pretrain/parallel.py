@@ -86,6 +86,14 @@ class Workers:
             dist.all_reduce(values)
         return values
 
+    def same(self, value: float) -> float:
+        """Return the first process's number, so that all decide alike by it."""
+        if self.count == 1:
+            return value
+        told = torch.tensor([value], dtype=torch.float64, device=_device_of_group())
+        dist.broadcast(told, src=0)
+        return float(told.item())
+
     def agree(self, said: bool) -> bool:
         """Whether any process says so."""
         if self.count == 1:

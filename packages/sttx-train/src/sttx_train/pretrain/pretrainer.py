@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import ModelError, UsageError
+from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, IntegerTokenizer, Tokenizer
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.devices import Device, choose_device
@@ -45,6 +46,7 @@ from sttx_train.pretrain.parallel import Workers, joined
 from sttx_train.pretrain.scanning import text_bytes
 from sttx_train.pretrain.trainer import BEST, PretrainStep, Trainer
 from sttx_train.rwkv7 import RWKV7
+from sttx_train.wkv import choose_backend
 
 _RECENT = 100  # steps whose mean is told as the loss of training
 
@@ -131,10 +133,10 @@ class Pretrainer:
             CheckpointStore(self.directory).expect(run=resume)
         self.trainer: Trainer | None = None
         self._start: LoadedModel | None = None if start is None else load_model(start)
-        if self._start is not None and self.tokenizer is None:
-            self.tokenizer = self._start.vocabulary
-        self._device, self._resume, self._log = _device(device), resume, tuple(log)
         self._say = say or (lambda said: None)
+        if self._start is not None:
+            self._settle_vocabulary(self._start)
+        self._device, self._resume, self._log = self._chosen(device), resume, tuple(log)
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
     @property
@@ -157,7 +159,8 @@ class Pretrainer:
 
         Raises:
             DataError: there is nothing to train on, or the loss came to nothing; a checkpoint was saved.
-            UsageError: the data does not fit the tokenizer, or the run that is resumed.
+            UsageError: the data does not fit the tokenizer, or the run that is resumed; or this one has
+                trained already.
         """
         for told in self.steps(data):
             if on_step is not None:
@@ -170,6 +173,8 @@ class Pretrainer:
 
     def steps(self, data: Data | Documents | np.ndarray) -> Iterator[PretrainStep]:
         """Train as `fit` does, yielding after every step; whoever leaves early calls `save` first."""
+        if self.trainer is not None:
+            raise UsageError("this Pretrainer has trained already: make another, with resume=True to go on")
         with joined(self._device) as workers, ExitStack() as stack:
             trainer = self.trainer = self._trainer(data, workers)
             writers: list[Writer] = self._writers(trainer) if workers.is_first else []
@@ -187,19 +192,24 @@ class Pretrainer:
         self._begun().save()
 
     def save_model(self, out: str | os.PathLike[str], **options: Any) -> None:
-        """Write the model that did best on what is held out; where nothing was held out, as it is now.
+        """Write the model that did best on what is held out, which the run's folder keeps.
+
+        Without a folder, or with nothing held out, it is the model as it is now.
 
         Args:
             out: the folder.
             options: of :func:`sttx_train.formats.save_model`.
         """
         trainer = self._begun()
+        model, hypernet = trainer.model, trainer.hypernet
         if self.directory is not None and trainer.best is not None:
-            best = CheckpointStore(self.directory / BEST).load()
-            trainer.model.load_state_dict(best.tensors["model"])
-            if trainer.hypernet is not None:
-                trainer.hypernet.load_state_dict(best.tensors["hypernet"])
-        save_model(trainer.model.eval(), out, tokenizer=self.tokenizer, hypernet=trainer.hypernet, **options)
+            best = CheckpointStore(self.directory / BEST).load().tensors
+            model = RWKV7(model.config)
+            model.load_state_dict(best["model"])
+            if hypernet is not None:
+                hypernet = HyperNetwork(model.config.hidden_size)
+                hypernet.load_state_dict(best["hypernet"])
+        save_model(model, out, tokenizer=self.tokenizer, hypernet=hypernet, **options)
 
     def checkpoints(self) -> list[Path]:
         """Return the run's checkpoints, oldest first, and last the best one if there is one."""
@@ -246,8 +256,17 @@ class Pretrainer:
         config = self.config
         if not config.vocab_size:
             config = replace(config, vocab_size=self._vocab_size(documents))
+        start = self._start
+        if start is not None:
+            sizes = start.model.config
+            config = replace(
+                config,
+                hidden_size=sizes.hidden_size,
+                layers=sizes.num_layers,
+                head_size=sizes.head_size,
+            )
         train, held = split(documents, config.held_out, config.seed)
-        hypernet = None if self._start is None else self._start.hypernet
+        hypernet = None if start is None else start.hypernet
         if hypernet is not None and not config.phrases:
             self._say(
                 "the hypernetwork of the model to start from is left out: give --phrases to train it too"
@@ -260,12 +279,36 @@ class Pretrainer:
             text_bytes=texts,
             directory=self.directory,
             resume=self._resume,
-            start=None if self._start is None else self._start.model,
+            start=None if start is None else start.model,
             hypernet=hypernet,
             device=self._device,
             workers=workers,
+            identity={
+                "tokenizer_sha256": None if self.tokenizer is None else self.tokenizer.sha256,
+                "base_sha256": None if start is None else start.sha256,
+            },
             say=self._say if workers.is_first else None,
         )
+
+    def _settle_vocabulary(self, start: LoadedModel) -> None:
+        """Take the vocabulary of the model to start from, or say that the one given is another."""
+        if self.tokenizer is None:
+            self.tokenizer = start.vocabulary
+            return
+        with suppress(ModelError):  # a bare file of weights has none
+            if start.vocabulary.sha256 != self.tokenizer.sha256:
+                self._say(f"{start.id} was made with another vocabulary: its rows stand for other tokens")
+
+    def _chosen(self, requested: Device) -> torch.device:
+        """Choose a device and say why; of several CUDA devices the one that `torchrun` gives this process."""
+        device, reason = choose_device(requested)
+        if device.type == "cuda" and torchrun_launched():
+            device = torch.device("cuda", local_rank())
+            torch.cuda.set_device(device)
+        kernel = choose_backend(device)
+        number = "products in bfloat16, weights in float32" if self.config.bf16 else "float32"
+        self._say(f"device: {device} ({reason}); {number}; kernel: {kernel.backend} ({kernel.reason})")
+        return device
 
     def _documents(self, data: Data | Documents | np.ndarray) -> Documents:
         if isinstance(data, Data):
@@ -295,12 +338,3 @@ class Pretrainer:
             else:
                 writers.append(WeightsAndBiases(self.directory / "wandb", vars(trainer.config)))
         return writers
-
-
-def _device(requested: Device) -> torch.device:
-    """Choose a device; of several CUDA devices the one that `torchrun` means for this process."""
-    device = choose_device(requested).device
-    if device.type == "cuda" and torchrun_launched():
-        device = torch.device("cuda", local_rank())
-        torch.cuda.set_device(device)
-    return device

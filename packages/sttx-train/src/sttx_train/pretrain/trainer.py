@@ -7,7 +7,8 @@ changes nothing but the order in which floats are added.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
@@ -37,6 +38,7 @@ from sttx_train.pretrain.parallel import Workers, gradients
 from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.wkv import choose_backend
 
 BEST = "best"
 """Subfolder of a run's folder with the weights that did best on what is held out."""
@@ -96,6 +98,8 @@ class Trainer:
         hypernet: that of the model to go on from, for a config with phrases; a fresh one when None.
         device: where to train.
         workers: the processes of the run; this one alone by default.
+        identity: what else a run that is resumed must share, by name: the hashes of the vocabulary and of the
+            model to go on from.
         say: told in a sentence what a person should know.
 
     Raises:
@@ -117,6 +121,7 @@ class Trainer:
         hypernet: HyperNetwork | None = None,
         device: torch.device | None = None,
         workers: Workers | None = None,
+        identity: Mapping[str, str | None] | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
         self.config, self.device = config, device or torch.device("cpu")
@@ -124,6 +129,7 @@ class Trainer:
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.best: HeldOut | None = None
         self._say = say or (lambda said: None)
+        self._identity = dict(identity or {})
         self.workers = workers or Workers()
         self._own_rows = config.accumulate * config.batch
         rows = self._own_rows * self.workers.count
@@ -156,10 +162,10 @@ class Trainer:
         """
         config = self.config
         started = monotonic() - self.seconds
-        while not self.workers.agree(self.progress() >= 1.0):
+        while self.progress() < 1.0:
             told = self._train_step()
-            self.seconds = monotonic() - started
-            last = self.workers.agree(self.progress() >= 1.0)
+            self.seconds = self.workers.same(monotonic() - started)
+            last = self.progress() >= 1.0
             if self._evaluation is not None and (last or self.step % config.eval_every == 0):
                 told = replace(told, held_out=self.measure())
             told = replace(told, seconds=monotonic() - started)
@@ -172,10 +178,11 @@ class Trainer:
     def gather(self) -> None:
         """Hold the whole model here again, and let the other processes go: the run is over. All have to."""
         if isinstance(self.model, FSDPModule):
-            held = weights(self.model)
+            held, moments = weights(self.model), optimizer_state(self.model, self.optimizer)
             self.model = RWKV7(self.model.config).to(self.device)
             self.model.load_state_dict(held)
             self.optimizer = make_optimizer(self.model, self.config)
+            load_optimizer_state(self.model, self.optimizer, moments)
         self._wrapped = self._forward = self.model
 
     @property
@@ -209,7 +216,7 @@ class Trainer:
             told = self._evaluation(self._wrapped, self.model.config, self.device)
         else:
             told = self._evaluation(self.model, self.model.config, self.device, self._phrases.module)
-        if self.best is None or told.loss < self.best.loss:
+        if math.isfinite(told.loss) and (self.best is None or told.loss < self.best.loss):
             self.best = told
             if self.store is not None:
                 self._save_best(CheckpointStore(self.store.directory / BEST, keep=1))
@@ -265,10 +272,11 @@ class Trainer:
         return pay(self._forward, window, state, self.device)
 
     def _check_ids(self, window: Window) -> None:
-        largest = int(max(window.inputs.max(), window.targets.max()))
-        if largest >= self.model.config.vocab_size:
+        least, largest = int(window.inputs.min()), int(max(window.inputs.max(), window.targets.max()))
+        rows = self.model.config.vocab_size
+        if least < 0 or largest >= rows:
             raise DataError(
-                f"the data holds the id {largest}, and the model has {self.model.config.vocab_size} rows: "
+                f"the data holds the id {least if least < 0 else largest}, and the model has {rows} rows: "
                 "give the vocabulary that the data was made with (--tokenizer)"
             )
 
@@ -306,7 +314,7 @@ class Trainer:
         if self._phrases is not None:
             tensors |= self._phrases.tensors(self.optimizer)
             documents |= self._phrases.documents()
-        manifest = {"kind": "pretrain", "seconds": self.seconds}
+        manifest = {"kind": "pretrain", "seconds": self.seconds, **self._identity, **self._where()}
         return self.workers.alone(
             lambda: store.save(self.step, tensors=tensors, documents=documents, manifest=manifest)
         )
@@ -318,9 +326,21 @@ class Trainer:
         documents = {**self._documents(), "held_out": asdict(self.best) if self.best else None}
         self.workers.alone(
             lambda: store.save(
-                self.step, tensors=tensors, documents=documents, manifest={"kind": "pretrain-best"}
+                self.step,
+                tensors=tensors,
+                documents=documents,
+                manifest={"kind": "pretrain-best", **self._identity, **self._where()},
             )
         )
+
+    def _where(self) -> dict[str, Any]:
+        """Say on what the run is: another may move the last bits."""
+        return {
+            "device": str(self.device),
+            "kernel": choose_backend(self.device, self.model.backend).backend,
+            "processes": self.workers.count,
+            "torch": torch.__version__,
+        }
 
     def _documents(self) -> dict[str, Any]:
         rows = self._own_rows * self.workers.count
@@ -330,6 +350,11 @@ class Trainer:
     def _check(self, saved: Checkpoint) -> None:
         """Refuse a run that this one would not go on with, but begin another."""
         saved.require(kind="pretrain")
+        for name, value in self._identity.items():
+            if saved.manifest.get(name, value) != value:
+                raise UsageError(
+                    f"the run to resume has another {name}: give the same --from and --tokenizer"
+                )
         was, rows = saved.documents, self._own_rows * self.workers.count
         before, now = asdict(PretrainConfig()) | was["config"], asdict(self.config)
         for name in now.keys() - _MAY_CHANGE:
