@@ -2,9 +2,10 @@
 
     uv run python benchmarks/zero_shot.py FOLDER [--model MODEL] [--no-redact] [--json]
 
-Each session file under FOLDER is rendered as in training, redacted, and priced from the first byte to the
-last, the state carried through each of its documents. Bits per byte of each session, and of all together,
-beside `xz -9e` on the same text. What was used to choose anything about the model does not belong in FOLDER.
+Each session file under FOLDER whose name ends in .jsonl (others, such as databases, are not read) is rendered
+as in training, redacted, and priced from the first byte to the last, the state carried through each of its
+documents. Bits per byte of each session, and of all together, beside `xz -9e` on the same text. What was used
+to choose anything about the model does not belong in FOLDER.
 """
 
 from __future__ import annotations

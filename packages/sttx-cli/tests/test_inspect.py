@@ -148,6 +148,18 @@ def test_commands_that_are_named_are_there(sttx, tiny_model):
         assert options and options <= set(sttx(command, "--help").out.split())
 
 
+def test_a_model_without_a_vocabulary_is_trained_as_is_said(sttx, tiny_model, tmp_path):
+    """The words of the table are run, with a name for what stands for one."""
+    (tmp_path / "m.safetensors").write_bytes((tiny_model / "model.safetensors").read_bytes())
+    (tmp_path / "data.txt").write_text("some words " * 20)
+    uses = sttx("inspect", tmp_path / "m.safetensors", "--json").json["uses"]
+    (words,) = [use.split(": sttx ", 1)[1].split() for use in uses if ": sttx pretrain" in use]
+    given = {"DATA": tmp_path / "data.txt", "FOLDER": tmp_path / "out", "SPEC": "bytes"}
+    small = ("--steps", 1, "--batch", 1, "--ctx", 16)
+    result = sttx(*(given.get(word, word) for word in words), *small)
+    assert (result.code, (tmp_path / "out").is_dir()) == (0, True), result.err
+
+
 def test_a_run_of_pretraining(sttx, tmp_path):
     documents = {
         "config": {"layers": 2, "hidden_size": 16, "lr": 0.1},

@@ -33,6 +33,29 @@ def test_rows_are_documents_led_by_0(tmp_path, dtype, order):
         assert documents.read(0, 0, 0).tolist() == []
 
 
+def test_lists_are_an_array():
+    rows = [[3, 1, 4], [1, 5, 9]]
+    assert ids_of(ArrayDocuments(rows, TEN)) == ids_of(ArrayDocuments(np.array(rows), TEN))
+    assert ids_of(ArrayDocuments([1, 2], TEN)) == [[0, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([[1, 2], [3]], "the array has rows of different lengths: give rows of one length"),
+        ([[1, 2], 3], "the array has rows of different lengths"),
+        ([[1, 2], [3, 0.5]], "the array holds float64, not integers"),
+        ([[1, 2], [3, None]], "the array holds object, not integers"),
+        ([], "the array is empty"),
+        ([[], []], r"the array is empty: its shape is \[2, 0\]"),
+    ],
+    ids=str,
+)
+def test_lists_that_are_no_array_are_refused(rows, said):
+    with pytest.raises(DataError, match=said):
+        ArrayDocuments(rows, TEN)
+
+
 def test_the_file_is_mapped(tmp_path):
     assert isinstance(map_array(saved(tmp_path / "x.npy", np.zeros((5, 5), int))), np.memmap)
 
@@ -101,6 +124,8 @@ def test_a_value_outside_is_found_before_anything_is_read(tmp_path, monkeypatch,
         UsageError, match=f"row 7 of '.*x.npy': value {value} at position 2 is not from 0 to 9"
     ):
         open_array(saved(tmp_path / "x.npy", array), TEN)
+    with pytest.raises(UsageError, match=f"row 7 of the array: value {value} at position 2"):
+        ArrayDocuments(array.tolist(), TEN)
 
 
 def test_angles_do_not_turn_over():

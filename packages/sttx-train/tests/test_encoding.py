@@ -29,12 +29,12 @@ class TestEncoding:
 
     def test_a_vocabulary_beyond_16_bits_does_not_wrap(self):
         packed = encode_documents(["a"], Shifted())
-        assert packed.tolist() == [0, 70_098] and packed.dtype == np.uint32
+        assert packed.tolist() == [0, 70_098] and packed.dtype == np.int32
 
     def test_the_width_follows_the_vocabulary(self):
-        assert [ids_dtype(size).itemsize for size in (2, 1 << 16, (1 << 16) + 1, 1 << 32)] == [2, 2, 4, 4]
-        with pytest.raises(UsageError, match="32 bits at most"):
-            ids_dtype((1 << 32) + 1)
+        assert [ids_dtype(size).itemsize for size in (2, 1 << 16, (1 << 16) + 1, 1 << 31)] == [2, 2, 4, 4]
+        with pytest.raises(UsageError, match="does not fit 32 bits with a sign"):
+            ids_dtype((1 << 31) + 1)
 
     @pytest.mark.parametrize("wrong", [300, 65_536 + 5, -1])
     def test_an_id_outside_the_vocabulary_is_refused(self, wrong):
@@ -43,6 +43,16 @@ class TestEncoding:
             pytest.raises(DataError, match=f"id {wrong}, outside its vocabulary of 300"),
         ):
             file.add([7, wrong])
+        with IdFile(300) as file, pytest.raises(DataError, match=f"id {wrong}, outside"):
+            file.add_pieces([[7], [wrong]])
+
+    def test_a_document_may_come_in_pieces(self):
+        with IdFile(300) as file:
+            file.add_pieces(iter([[7, 8], [], [9]]))
+            file.add_pieces([])
+            file.add([])
+            file.add_pieces([[], [5]])
+            assert file.finish().tolist() == [0, 7, 8, 9, 0, 0, 5]
 
     def test_one_text_at_a_time_is_in_memory(self):
         told = []
@@ -83,6 +93,7 @@ class TestScanning:
         whole = Packed(ids)
         for piece in (1, 4, 1 << 22):
             monkeypatch.setattr("sttx_train.pretrain.scanning.PIECE", piece)
+            monkeypatch.setattr("sttx_train.pretrain.documents._READ_AT_ONCE", piece)
             assert text_bytes(whole, ByteTokenizer()) == len("".join(texts).encode())
             assert text_bytes(Chosen(whole, np.array([1])), ByteTokenizer()) == 7
             assert bytes_of_ids(ids, np.array([0] + [1] * 256)) == len("".join(texts).encode())

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from sttx_core.errors import DataError
-from sttx_train.pretrain.json_lines import JsonLines, entry_of
+from sttx_train.pretrain.json_lines import JsonEntries, entry_of
 
 
 def written(path, *lines):
@@ -19,7 +19,7 @@ def test_texts_come_with_their_line_numbers(tmp_path):
         tmp_path / "x.jsonl", '{"text": "one"}', "", '{"id": 1, "text": "zwei ä\\n"}', b'{"text":"3"}'
     )
     sizes = []
-    lines = JsonLines(path, sizes.append)
+    lines = JsonEntries(path, sizes.append)
     assert list(lines) == [(1, "one"), (3, "zwei ä\n"), (4, "3")]
     assert lines.damaged == 0 and lines.complaint() is None
     assert sum(sizes) == path.stat().st_size
@@ -29,7 +29,7 @@ def test_lists_of_integers_come_bare_or_as_values(tmp_path):
     path = written(
         tmp_path / "x.jsonl", "[1, 2]", '{"values": [3]}', "[]", '{"values": [-4, 12345678901234567890]}'
     )
-    assert list(JsonLines(path)) == [(1, [1, 2]), (2, [3]), (3, []), (4, [-4, 12345678901234567890])]
+    assert list(JsonEntries(path)) == [(1, [1, 2]), (2, [3]), (3, []), (4, [-4, 12345678901234567890])]
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_what_is_neither_is_no_entry(line):
 
 def test_damaged_lines_are_counted_and_named(tmp_path):
     path = written(tmp_path / "x.jsonl", '{"text": "one"}', "nonsense", '{"text": "two"}', *["?"] * 10)
-    lines = JsonLines(path)
+    lines = JsonEntries(path)
     assert [text for _, text in lines] == ["one", "two"]
     assert lines.damaged == 11 and lines.first_damaged == [2, *range(4, 13)]
     assert (
         lines.complaint()
         == f"{str(path)!r}: 11 damaged lines were left out: 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, …"
     )
-    one = JsonLines(written(tmp_path / "y.jsonl", "?", '{"text": "two"}'))
+    one = JsonEntries(written(tmp_path / "y.jsonl", "?", '{"text": "two"}'))
     assert list(one) and one.complaint().endswith("y.jsonl': 1 damaged line was left out: 1")
 
 
@@ -82,14 +82,14 @@ def test_damaged_lines_are_counted_and_named(tmp_path):
 )
 def test_mixtures_and_nothing_are_refused(tmp_path, lines, said):
     with pytest.raises(DataError, match=said):
-        list(JsonLines(written(tmp_path / "x.jsonl", *lines)))
+        list(JsonEntries(written(tmp_path / "x.jsonl", *lines)))
 
 
 def test_a_line_too_long_is_damaged_and_those_after_it_are_read(tmp_path, monkeypatch):
     monkeypatch.setattr("sttx_train.pretrain.json_lines.LINE_LIMIT", 30)
     path = written(tmp_path / "x.jsonl", json.dumps({"text": "a" * 95}), '{"text": "two"}')
     sizes = []
-    lines = JsonLines(path, sizes.append)
+    lines = JsonEntries(path, sizes.append)
     assert list(lines) == [(2, "two")] and lines.first_damaged == [1]
     assert sum(sizes) == path.stat().st_size
 
@@ -97,7 +97,7 @@ def test_a_line_too_long_is_damaged_and_those_after_it_are_read(tmp_path, monkey
 def test_a_file_is_a_stream(tmp_path):
     path = written(tmp_path / "x.jsonl", *[json.dumps({"text": "x" * 1000})] * 2000)
     tracemalloc.start()
-    assert sum(len(text) for _, text in JsonLines(path)) == 2_000_000
+    assert sum(len(text) for _, text in JsonEntries(path)) == 2_000_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 200_000

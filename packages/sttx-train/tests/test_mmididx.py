@@ -233,7 +233,7 @@ class TestWriting:
     def test_what_does_not_fit_is_refused(self, tmp_path):
         with pytest.raises(DataError, match="nothing to write"):
             write_pair(_Nothing(), tmp_path / "x", vocab_size=512)
-        with pytest.raises(UsageError, match="does not fit the 32 bits"):
+        with pytest.raises(UsageError, match="does not fit 32 bits"):
             write_pair(packed(), tmp_path / "x", vocab_size=2**31 + 1)
         with pytest.raises(DataError, match="a document has 2,147,483,648 ids"):
             write_pair(_Long(), tmp_path / "x", vocab_size=512)
@@ -244,6 +244,9 @@ class _Nothing:
     lengths = np.zeros(0, np.int64)
 
     def read(self, document, start, stop):
+        raise AssertionError
+
+    def read_many(self, first, stop):
         raise AssertionError
 
 

@@ -94,7 +94,11 @@ class TestRunnable:
         save_model(make_model(), tmp_path / "m")
         told = told_of(tmp_path / "m")
         assert told["vocabulary"] is None and "comes without a vocabulary: put" in told["problems"][0]
-        assert told["uses"] == [f"in Python: sttx_train.load_model({str(tmp_path / 'm')!r})"]
+        train = f"sttx pretrain DATA --from {tmp_path / 'm'} --out FOLDER --tokenizer SPEC"
+        assert told["uses"] == [
+            f"train all of it on data, with a vocabulary that fits: {train}",
+            f"in Python: sttx_train.load_model({str(tmp_path / 'm')!r})",
+        ]
 
     def test_a_path_of_several_words_is_quoted(self, make_model, tmp_path):
         save_model(make_model(vocab_size=257), tmp_path / "my model", tokenizer=ByteTokenizer())

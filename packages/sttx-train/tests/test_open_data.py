@@ -3,13 +3,14 @@
 import gzip
 import json
 import os
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
+from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer, TrieTokenizer, create_vocab_file
 from sttx_train.pretrain.documents import Packed
 from sttx_train.pretrain.encoding import encode_documents
 from sttx_train.pretrain.kinds import kind_of
@@ -78,6 +79,37 @@ class TestTexts:
         assert text_of(data.documents) == ["fourth", *WORDS * 4, "fourth", "last"]
         assert data.text_bytes == len("".join(["fourth", *WORDS * 4, "fourth", "last"]).encode())
 
+    @pytest.mark.parametrize("piece", [1, 3, 8])
+    def test_a_long_file_is_one_document(self, tmp_path, monkeypatch, piece):
+        monkeypatch.setattr("sttx_train.pretrain.text_files.PIECE", piece)
+        (tmp_path / "x.txt").write_text("one\r\ntwo\nthree, and a lonG line\n", encoding="utf-8", newline="")
+        (tmp_path / "y.txt").write_text("")
+        (tmp_path / "z.txt").write_text("b")
+        data = open_data([tmp_path], TEXT)
+        assert text_of(data.documents) == ["one\ntwo\nthree, and a lonG line\n", "b"]
+        assert data.text_bytes == 32 and data.skipped == ()
+
+    def test_no_token_reaches_across_the_pieces_of_a_long_file(self, tmp_path, monkeypatch):
+        create_vocab_file([b"\n\n", b"b\nc"], tmp_path / "v.txt")
+        trie = TrieTokenizer(tmp_path / "v.txt")
+        (tmp_path / "x.txt").write_text("ab\nc\n\nd" * 3)
+        whole = open_data([tmp_path / "x.txt"], trie).documents.read_many(0, 1).tolist()
+        monkeypatch.setattr("sttx_train.pretrain.text_files.PIECE", 1)
+        cut = open_data([tmp_path / "x.txt"], trie).documents.read_many(0, 1).tolist()
+        assert whole == [0, *trie.encode("ab\nc\n\nd" * 3)] and len(cut) > len(whole)
+        assert trie.decode(cut) == trie.decode(whole) == "ab\nc\n\nd" * 3
+
+    def test_a_file_is_not_in_memory_whole(self, tmp_path, monkeypatch):
+        for name in ("text_files.PIECE", "scanning.PIECE", "documents._SCANNED_AT_ONCE"):
+            monkeypatch.setattr(f"sttx_train.pretrain.{name}", 1 << 14)
+        (tmp_path / "x.txt").write_text("some words\n" * 400_000)
+        tracemalloc.start()
+        data = open_data([tmp_path], TEXT)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert data.text_bytes == 4_400_000 and data.documents.lengths.tolist() == [4_400_001]
+        assert peak < 3_000_000, "the file has more than four megabytes"
+
     def test_texts_alone(self):
         data = open_data([], TEXT, texts=iter(WORDS))
         assert text_of(data.documents) == WORDS and data.kinds == {}
@@ -110,10 +142,11 @@ class TestValues:
             assert np.array_equal(window.inputs, expected.inputs)
             assert np.array_equal(window.targets, expected.targets)
 
-    def test_a_value_outside_is_named_with_its_line(self, tmp_path):
-        path = json_lines(tmp_path / "x.jsonl", [[1], [2, 10]])
+    @pytest.mark.parametrize("value", [10, -1, -(2**70)])
+    def test_a_value_outside_is_named_with_its_line(self, tmp_path, value):
+        path = json_lines(tmp_path / "x.jsonl", [[1], [2, value]])
         with pytest.raises(
-            UsageError, match="line 2 of .*x.jsonl': value 10 at position 1 is not from 0 to 9"
+            UsageError, match=f"line 2 of .*x.jsonl': value {value} at position 1 is not from 0 to 9"
         ):
             open_data([path], TEN)
 

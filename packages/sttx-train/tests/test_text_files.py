@@ -1,35 +1,65 @@
-"""Text files and folders of them as documents: in name order, what is no text told or refused."""
+"""Text files and folders of them: in name order, piece by piece, what is no text told or refused."""
+
+import os
 
 import pytest
 
 from sttx_core.errors import DataError
-from sttx_train.pretrain.text_files import iter_documents
+from sttx_train.pretrain.text_files import iter_texts, read_text
 
 
-def test_documents_come_in_name_order_folders_walked(tmp_path):
+def test_files_come_in_name_order_folders_walked(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "z.txt").write_text("two")
     (tmp_path / "a.txt").write_text("one")
-    assert list(iter_documents([tmp_path])) == ["one", "two"]
-    assert list(iter_documents([tmp_path / "b", tmp_path / "a.txt"])) == ["two", "one"]
+    assert list(iter_texts([tmp_path])) == [tmp_path / "a.txt", tmp_path / "b" / "z.txt"]
+    assert list(iter_texts([tmp_path / "b", tmp_path / "a.txt"])) == [
+        tmp_path / "b" / "z.txt",
+        tmp_path / "a.txt",
+    ]
 
 
 def test_what_is_no_text_is_passed_over_in_a_folder_and_refused_by_name(tmp_path):
-    odd = {"latin.txt": b"\xff!", "module.pyc": b"\x00a"}
+    odd = {"cut.txt": "é".encode()[:1], "latin.txt": b"\xff!", "module.pyc": b"\x00a"}
     for name, content in {"good.txt": b"one\r\nline", **odd}.items():
         (tmp_path / name).write_bytes(content)
     skipped = []
-    assert list(iter_documents([tmp_path], skipped)) == ["one\nline"]
+    assert list(iter_texts([tmp_path], skipped)) == [tmp_path / "good.txt"]
     assert skipped == [tmp_path / name for name in odd]
     for name in odd:
         with pytest.raises(DataError, match=f"{name}' is no text"):
-            list(iter_documents([tmp_path / name]))
+            list(iter_texts([tmp_path / name]))
 
 
-def test_what_is_absent_or_too_large_is_refused(tmp_path, monkeypatch):
+def test_what_is_absent_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        list(iter_documents([tmp_path / "gone"]))
-    monkeypatch.setattr("sttx_train.pretrain.text_files.TEXT_LIMIT", 3)
-    (tmp_path / "long.txt").write_text("four")
-    with pytest.raises(DataError, match="split it into documents"):
-        list(iter_documents([tmp_path]))
+        list(iter_texts([tmp_path / "gone"]))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo") or os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("one")
+    (tmp_path / "a.txt").chmod(0)
+    with pytest.raises(DataError, match=r"cannot read '.*a\.txt'"):
+        list(iter_texts([tmp_path]))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9, 1000])
+def test_pieces_are_the_text_and_end_with_lines(tmp_path, size):
+    text = "one\r\nsecönd line\rthree\n\n" + "long " * 20 + "\nlast"
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    (tmp_path / "x.txt").write_text(text, encoding="utf-8", newline="")
+    pieces = list(read_text(tmp_path / "x.txt", size))
+    assert "".join(pieces) == plain and max(map(len, pieces)) <= 2 * size
+    assert all(piece.endswith("\n") or len(piece) == 2 * size for piece in pieces[:-1])
+
+
+def test_an_empty_text_has_no_piece(tmp_path):
+    (tmp_path / "x.txt").write_text("")
+    assert list(iter_texts([tmp_path])) == [tmp_path / "x.txt"] and list(read_text(tmp_path / "x.txt")) == []
+
+
+def test_a_text_that_is_damaged_since_is_refused(tmp_path):
+    (tmp_path / "x.txt").write_bytes(b"one\n\xff")
+    with pytest.raises(DataError, match=r"x\.txt' is no text"):
+        list(read_text(tmp_path / "x.txt"))

@@ -6,21 +6,19 @@ is a finite number is a figure, and a figure may be on some lines only.
 
 import json
 import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from sttx_cli.plain import one_line
 from sttx_core.errors import DataError, UsageError
-
-METRICS = "metrics.jsonl"
+from sttx_train.figures import METRICS, finite_numbers
 
 Axis = Literal["steps", "tokens", "bytes", "seconds"]
 AXES: dict[Axis, str] = {"steps": "step", "tokens": "tokens", "bytes": "bytes", "seconds": "seconds"}
@@ -28,7 +26,7 @@ AXES: dict[Axis, str] = {"steps": "step", "tokens": "tokens", "bytes": "bytes", 
 
 _PER_STEP = "bpb.paid"  # on the lines of `sttx train`, whose `seconds` are one step's and not the run's
 _MAIN = ("bpb", "loss")
-_HELD_OUT = ("held_out_bpb", "held_out.bpb", "held_out_loss", "held_out.loss", "held_out")
+_HELD_OUT = ("held_out_bpb", "held_out_loss")
 _BESIDE = ("lr", "phrases")
 
 
@@ -203,18 +201,9 @@ def _figures(raw: bytes) -> dict[str, float] | None:
         line = json.loads(raw)
     except (ValueError, RecursionError):
         return None
-    return dict(_numbers(line, "")) if isinstance(line, dict) else None
-
-
-def _numbers(fields: Mapping[str, Any], prefix: str) -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
-    for written, value in fields.items():
-        name = _readable(written)
-        if isinstance(value, dict):
-            found += _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and abs(value) <= sys.float_info.max:
-            found.append((f"{prefix}{name}", float(value)))
-    return found
+    if not isinstance(line, dict):
+        return None
+    return {_readable(name): float(value) for name, value in finite_numbers(line)}
 
 
 @cache

@@ -16,9 +16,7 @@ ENDINGS = (".png", ".svg")
 _UNITS = {
     "bpb": "bits per byte",
     "held_out_bpb": "held out: bits per byte",
-    "held_out.bpb": "held out: bits per byte",
     "held_out_loss": "held out: nats per token",
-    "held_out.loss": "held out: nats per token",
     "loss": "loss (nats per token)",
     "lr": "learning rate",
     "grad_norm": "gradient norm",

@@ -6,19 +6,18 @@ Everything told is JSON-able. Trains nothing.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import CheckpointError, ModelError, UsageError
 from sttx_train.checkpoint import Checkpoint, CheckpointStore
 from sttx_train.checkpoint_folder import FOLDER_NAME
+from sttx_train.figures import METRICS, finite_numbers
 from sttx_train.model_facts import inspect_model
 
 _POINTER = "latest"
-_METRICS = "metrics.jsonl"
 
 
 def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
@@ -76,8 +75,8 @@ def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
         "held_out": {},
     }
     measured = {"step": checkpoint.step, "held_out": checkpoint.documents.get("held_out")}
-    for line in [*_metrics(checkpoint.path.parent / _METRICS, checkpoint.step), measured]:
-        for name, value in _numbers(line):
+    for line in [*_metrics(checkpoint.path.parent / METRICS, checkpoint.step), measured]:
+        for name, value in finite_numbers(line):
             facts["figures"][name] = value
             if name.startswith("held_out"):
                 told = facts["held_out"].setdefault(name, {"best": value, "best_step": line["step"]})
@@ -99,14 +98,6 @@ def _metrics(path: Path, step: int) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(line, dict) and isinstance(line.get("step"), int) and line["step"] <= step:
                 yield line
-
-
-def _numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and math.isfinite(value):
-            yield f"{prefix}{name}", value
 
 
 def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict[str, Any]:

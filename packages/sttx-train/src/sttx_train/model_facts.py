@@ -221,10 +221,13 @@ def _state(path: Path, outline: Outline) -> dict[str, Any]:
 
 
 def _uses(spec: str, vocabulary: Mapping[str, Any] | None) -> list[str]:
-    """Name what works with a model as it is: sessions are text, and data needs some vocabulary."""
+    """Name what works with a model as it is: sessions are text, data needs some vocabulary."""
     quoted, uses = shlex.quote(spec), []
-    if vocabulary is not None:
+    train = f"sttx pretrain DATA --from {quoted} --out FOLDER"
+    if vocabulary is None:
+        uses.append(f"train all of it on data, with a vocabulary that fits: {train} --tokenizer SPEC")
+    else:
         if vocabulary["text"]:
             uses.append(f"learn from sessions: sttx train --model {quoted}")
-        uses.append(f"train all of it on data: sttx pretrain DATA --from {quoted} --out FOLDER")
+        uses.append(f"train all of it on data: {train}")
     return [*uses, f"in Python: sttx_train.load_model({spec!r})"]

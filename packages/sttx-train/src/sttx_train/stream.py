@@ -23,6 +23,7 @@ from sttx_core.pairs import PairMaker
 from sttx_core.phrases import PhraseConfig
 from sttx_core.traces import Trace
 from sttx_train.checkpoint import CheckpointStore, require_equal
+from sttx_train.figures import METRICS
 from sttx_train.formats import LoadedModel
 from sttx_train.online.learner import LearnerConfig, OnlineLearner, StepReport, Window
 from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
@@ -30,7 +31,6 @@ from sttx_train.phrase_list import phrase_list
 from sttx_train.totals import Totals, finite, ratio
 from sttx_train.windows import TraceWindows
 
-METRICS = "metrics.jsonl"
 _SHAPING = ("window", "batch", "api_pairs")  # of a stream's config: what a later run cannot change
 TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")  # differ from run to run
 

@@ -5,7 +5,6 @@ Texts are read as a stream: what is kept in memory are the distinct words and ho
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,9 @@ from sttx_core.errors import DataError, UsageError
 from sttx_core.text import encodable
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.huggingface_tokenizer import byte_alphabet
-from sttx_train.pretrain.json_lines import JsonLines
+from sttx_train.pretrain.json_lines import JsonEntries
 from sttx_train.pretrain.kinds import kind_of
+from sttx_train.pretrain.text_files import no_text, read_text, text_size
 
 SMALLEST = 257
 """The 256 bytes and the document mark."""
@@ -32,7 +32,6 @@ WORDS = (
 a word and the punctuation before it, three digits, punctuation and the space after it. Of eleven patterns it
 gave the most bytes per token on Python, documentation and sessions at 4096 ids."""
 _PIECE = 1 << 14
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,7 @@ def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextF
             raise DataError(f"{str(path)!r} does not exist: name text files or folders of them")
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.is_file())
-            sizes = {file: _text_size(file) for file in found if file.resolve() != left_out}
+            sizes = {file: text_size(file) for file in found if file.resolve() != left_out}
             skipped += [file for file, size in sizes.items() if size is None]
             files |= {file: size for file, size in sizes.items() if size}
         elif path.resolve() != left_out:
@@ -110,18 +109,16 @@ def read_pieces(
 
 
 def _pieces(path: Path, progress: Callable[[int], None] | None) -> Iterator[str]:
-    with path.open(encoding="utf-8") as file:
-        while piece := file.read(_PIECE):
-            piece += file.readline(_PIECE)
-            if progress is not None:
-                progress(len(piece.encode()))
-            yield piece
+    for piece in read_text(path, _PIECE):
+        if progress is not None:
+            progress(len(piece.encode()))
+        yield piece
 
 
 def _entries(
     path: Path, progress: Callable[[int], None] | None, say: Callable[[str], None] | None
 ) -> Iterator[str]:
-    lines = JsonLines(path, progress)
+    lines = JsonEntries(path, progress)
     for number, entry in lines:
         if not isinstance(entry, str):
             raise DataError(
@@ -201,26 +198,7 @@ def _holds_lines(path: Path) -> bool:
 
 def _required_size(path: Path) -> int:
     """Return the bytes of a file that must be text."""
-    size = _text_size(path)
+    size = text_size(path)
     if size is None:
-        raise DataError(f"{str(path)!r} is no text: it is not UTF-8, or holds NUL bytes")
-    return size
-
-
-def _text_size(path: Path) -> int | None:
-    """Return the bytes of a text file; None for one that is not UTF-8, or holds NUL bytes."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    size = 0
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                size += len(block)
-                if b"\0" in block:
-                    return None
-                decoder.decode(block)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return None
-    except OSError as error:
-        raise DataError(f"cannot read {str(path)!r}: {error.strerror}") from error
+        raise no_text(path)
     return size

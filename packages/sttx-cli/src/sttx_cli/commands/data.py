@@ -16,8 +16,9 @@ from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_train.pretrain.describing import describe
+from sttx_train.pretrain.encoding import ids_dtype
 from sttx_train.pretrain.kinds import ENCODED, kind_of
-from sttx_train.pretrain.mmididx import check_pair, pair_dtype, pair_paths, write_pair
+from sttx_train.pretrain.mmididx import check_pair, pair_paths, write_pair
 from sttx_train.pretrain.opening import open_data
 
 
@@ -77,7 +78,7 @@ def build(
         "out": [str(path) for path in pair_paths(out)],
         "documents": len(opened.documents.lengths),
         "ids": ids,
-        "dtype": pair_dtype(chosen.vocab_size).name,
+        "dtype": ids_dtype(chosen.vocab_size).name,
         "text_bytes": opened.text_bytes,
         "bytes_per_token": None if opened.text_bytes is None else opened.text_bytes / ids,
         "kinds": {str(path): kind for path, kind in opened.kinds.items()}

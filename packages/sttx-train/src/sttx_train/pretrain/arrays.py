@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ class ArrayDocuments:
     Every value is looked at once when this is made, so that none is found wanting in the middle of a run.
 
     Args:
-        array: integers ``[sequences, length]``; one row may be given as ``[length]``.
+        array: integers ``[sequences, length]``, or lists of them; one row may be given as ``[length]``.
         tokenizer: of values.
         name: what error messages call the array.
 
@@ -35,7 +35,12 @@ class ArrayDocuments:
     ([3, 3], [0, 5, 2])
     """
 
-    def __init__(self, array: np.ndarray, tokenizer: AnyTokenizer, name: str = "the array") -> None:
+    def __init__(
+        self,
+        array: np.ndarray | Sequence[int] | Sequence[Sequence[int]],
+        tokenizer: AnyTokenizer,
+        name: str = "the array",
+    ) -> None:
         self._rows = require_rows(array, name)
         self._tokenizer = require_values(tokenizer, name)
         _require_range(self._rows, self._tokenizer, name)
@@ -45,6 +50,12 @@ class ArrayDocuments:
         """Return a piece of a document."""
         ids = self._tokenizer.encode_array(self._rows[document, max(start - 1, 0) : max(stop - 1, 0)])
         return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents."""
+        ids = np.full((stop - first, self._rows.shape[1] + 1), EOT_ID, np.int64)
+        ids[:, 1:] = self._tokenizer.encode_array(self._rows[first:stop])
+        return ids.ravel()
 
 
 def map_array(path: Path) -> np.ndarray:
@@ -74,16 +85,22 @@ def open_array(
     return documents
 
 
-def require_rows(array: np.ndarray, name: str) -> np.ndarray:
-    """Return an array as ``[sequences, length]``, or refuse it with a DataError."""
+def require_rows(rows: np.ndarray | Sequence[int] | Sequence[Sequence[int]], name: str) -> np.ndarray:
+    """Return an array, or lists, as ``[sequences, length]``, or refuse it with a DataError."""
+    try:
+        array = np.asanyarray(rows)
+    except ValueError:
+        raise DataError(
+            f"{name} has rows of different lengths: give rows of one length, or write them as JSON lines"
+        ) from None
+    if not array.size:
+        raise DataError(f"{name} is empty: its shape is {list(array.shape)}")
     if array.dtype.kind not in "iu":
         raise DataError(f"{name} holds {array.dtype}, not integers: {_TYPES}")
     if array.ndim not in (1, 2):
         raise DataError(
             f"{name} has the shape {list(array.shape)}: give [sequences, length], or one row of values"
         )
-    if not array.size:
-        raise DataError(f"{name} is empty: its shape is {list(array.shape)}")
     return array[None] if array.ndim == 1 else array
 
 

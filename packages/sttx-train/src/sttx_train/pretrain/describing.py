@@ -13,13 +13,13 @@ from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.pretrain.arrays import map_array, require_rows, require_values
-from sttx_train.pretrain.documents import Documents, Packed
+from sttx_train.pretrain.documents import Documents, Packed, pieces_of
 from sttx_train.pretrain.encoding import ids_dtype
 from sttx_train.pretrain.flat import map_flat
 from sttx_train.pretrain.kinds import kind_of
 from sttx_train.pretrain.mmididx import PairDocuments
 from sttx_train.pretrain.opening import open_data
-from sttx_train.pretrain.scanning import bytes_of_ids, extremes, pieces_of
+from sttx_train.pretrain.scanning import bytes_of_ids, extremes
 
 FIRST = 32
 """Ids of the first document that are shown."""

@@ -7,7 +7,7 @@ begins. Readers of files make one of these; `sampling` cuts them into windows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +16,7 @@ from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers.protocol import EOT_ID
 
 _SCANNED_AT_ONCE = 1 << 24
-_SEEN_OF_EACH_END = 1 << 16
+_READ_AT_ONCE = 1 << 20
 
 
 class Documents(Protocol):
@@ -32,6 +32,10 @@ class Documents(Protocol):
         """Return the ids from ``start`` to ``stop`` of a document as int64 ``[stop - start]``."""
         ...
 
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return all ids of the documents from ``first`` to before ``stop``, in order, as int64 ``[ids]``."""
+        ...
+
 
 class Packed:
     """One flat array of ids in which every document is led by the end-of-text id.
@@ -39,6 +43,9 @@ class Packed:
     >>> documents = Packed(np.array([0, 7, 8, 0, 9]))
     >>> documents.lengths.tolist(), documents.read(0, 1, 3).tolist()
     ([3, 2], [7, 8])
+
+    Raises:
+        DataError: it has another shape, holds no integers or one below 0, or no document is led by the id.
     """
 
     def __init__(self, tokens: np.ndarray) -> None:
@@ -49,13 +56,18 @@ class Packed:
         if not len(tokens) or tokens[0] != EOT_ID:
             raise DataError(f"packed ids begin with the end-of-text id {EOT_ID}, which leads each document")
         self._tokens = tokens
-        self._starts = _positions(tokens)
-        self.lengths = np.diff(np.append(self._starts, len(tokens)))
+        starts = _positions(tokens)
+        self._bounds = np.append(starts, len(tokens))
+        self.lengths = np.diff(self._bounds)
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
         """Return a piece of a document."""
-        first = self._starts[document]
+        first = self._bounds[document]
         return self._tokens[first + start : first + stop].astype(np.int64)
+
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents."""
+        return self._tokens[self._bounds[first] : self._bounds[stop]].astype(np.int64)
 
 
 class Joined:
@@ -72,6 +84,15 @@ class Joined:
         before = int(self._ends[which - 1]) if which else 0
         return self._parts[which].read(document - before, start, stop)
 
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents."""
+        found, before = [], 0
+        for part, end in zip(self._parts, self._ends.tolist(), strict=True):
+            if first < end and before < stop:
+                found.append(part.read_many(max(first, before) - before, min(stop, end) - before))
+            before = end
+        return _concatenated(found)
+
 
 class Chosen:
     """Some of the documents, by their numbers."""
@@ -84,6 +105,14 @@ class Chosen:
         """Return a piece of a document."""
         return self._documents.read(int(self._numbers[document]), start, stop)
 
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents; those that follow on each other are read together."""
+        numbers = self._numbers[first:stop]
+        runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
+        return _concatenated(
+            [self._documents.read_many(int(run[0]), int(run[-1]) + 1) for run in runs if len(run)]
+        )
+
 
 class Begun:
     """The beginnings of documents, up to a place in each."""
@@ -95,6 +124,10 @@ class Begun:
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
         """Return a piece of a document."""
         return self._documents.read(document, start, stop)
+
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents."""
+        return _one_by_one(self, first, stop)
 
 
 class Ended:
@@ -109,6 +142,10 @@ class Ended:
         skipped = int(self._cuts[document]) - 1
         ids = self._documents.read(document, skipped + max(start, 1), skipped + max(stop, 1))
         return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents."""
+        return _one_by_one(self, first, stop)
 
 
 def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents, Documents]:
@@ -143,22 +180,54 @@ def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents,
     return Chosen(documents, np.sort(order[count:])), Chosen(documents, np.sort(order[:count]))
 
 
+def pieces_of(documents: Documents) -> Iterator[np.ndarray]:
+    """Yield all ids of documents, in order, as int64, so that no mapped file is in memory whole.
+
+    A piece is as many whole documents as have a million ids at most, or a part of a longer one.
+    """
+    ends = np.cumsum(documents.lengths)
+    first = 0
+    while first < len(ends):
+        length = int(documents.lengths[first])
+        stop = int(np.searchsorted(ends, int(ends[first]) - length + _READ_AT_ONCE, side="right"))
+        if stop > first:
+            yield documents.read_many(first, stop)
+            first = stop
+        else:
+            for start in range(0, length, _READ_AT_ONCE):
+                yield documents.read(first, start, min(start + _READ_AT_ONCE, length))
+            first += 1
+
+
 def fingerprint(documents: Documents) -> str:
-    """Identify documents by all lengths and the ids at both ends: a run is resumed on the same only."""
+    """Identify documents by all their lengths and ids, wherever they lie: a run is resumed on the same only.
+
+    Ids have 32 bits at most. A hundred million take about a second.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(documents.lengths, "<i8").tobytes())
-    count = len(documents.lengths)
-    for document in {0, count // 2, count - 1} if count else ():
-        length = int(documents.lengths[document])
-        for start in (0, max(0, length - _SEEN_OF_EACH_END)):
-            ids = documents.read(document, start, min(length, start + _SEEN_OF_EACH_END))
-            digest.update(np.ascontiguousarray(ids, "<i8").tobytes())
+    for ids in pieces_of(documents):
+        digest.update(np.ascontiguousarray(ids, "<u4").data)
     return digest.hexdigest()
 
 
+def _one_by_one(documents: Documents, first: int, stop: int) -> np.ndarray:
+    lengths = documents.lengths[first:stop].tolist()
+    return _concatenated([documents.read(at, 0, length) for at, length in enumerate(lengths, first)])
+
+
+def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
 def _positions(tokens: np.ndarray) -> np.ndarray:
-    """Find the end-of-text ids, without a copy of a mapped file in memory."""
-    found = [
-        np.flatnonzero(tokens[at : at + _SCANNED_AT_ONCE] == EOT_ID) + at
-        for at in range(0, len(tokens), _SCANNED_AT_ONCE)
-    ]
+    """Find the end-of-text ids, without a copy of a mapped file in memory; refuse an id below 0."""
+    found = []
+    for at in range(0, len(tokens), _SCANNED_AT_ONCE):
+        piece = tokens[at : at + _SCANNED_AT_ONCE]
+        if tokens.dtype.kind == "i" and int(piece.min()) < 0:
+            place = int(np.argmax(piece < 0))
+            raise DataError(
+                f"packed ids hold {int(piece[place])} at position {at + place}: ids are not negative"
+            )
+        found.append(np.flatnonzero(piece == EOT_ID) + at)
     return np.concatenate(found)

@@ -18,21 +18,21 @@ from sttx_core.tokenizers import Tokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
 
 _IDS_16_BITS = 1 << 16
-_IDS_32_BITS = 1 << 32
+_IDS_31_BITS = 1 << 31
 
 
 def ids_dtype(vocab_size: int) -> np.dtype:
-    """Return the smaller of uint16 and uint32 that holds every id of a vocabulary.
+    """Return the smaller of uint16 and int32 that holds every id of a vocabulary: what ids are written as.
 
     >>> ids_dtype(65536), ids_dtype(65537)
-    (dtype('uint16'), dtype('uint32'))
+    (dtype('uint16'), dtype('int32'))
 
     Raises:
         UsageError: neither does.
     """
-    if vocab_size > _IDS_32_BITS:
-        raise UsageError(f"a vocabulary of {vocab_size} ids is too large: ids have 32 bits at most")
-    return np.dtype(np.uint16 if vocab_size <= _IDS_16_BITS else np.uint32)
+    if vocab_size > _IDS_31_BITS:
+        raise UsageError(f"a vocabulary of {vocab_size} ids does not fit 32 bits with a sign: take a smaller")
+    return np.dtype(np.uint16 if vocab_size <= _IDS_16_BITS else np.int32)
 
 
 class IdFile:
@@ -71,15 +71,25 @@ class IdFile:
         Raises:
             DataError: an id is outside the vocabulary; nothing wraps.
         """
-        led = np.empty(len(ids) + 1, np.int64)
-        led[0], led[1:] = EOT_ID, ids
-        low, high = int(led.min()), int(led.max())
+        self.add_pieces([ids])
+
+    def add_pieces(self, pieces: Iterable[Sequence[int] | np.ndarray]) -> None:
+        """Write one document that comes in pieces, one of them in memory at a time; of none, nothing."""
+        led = 1
+        for ids in pieces:
+            written = np.full(led + len(ids), EOT_ID, np.int64)
+            written[led:] = ids
+            self._write(written)
+            led = 0
+
+    def _write(self, ids: np.ndarray) -> None:
+        low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
         if low < 0 or high >= self._vocab_size:
             wrong = low if low < 0 else high
             raise DataError(
                 f"the tokenizer gave the id {wrong}, outside its vocabulary of {self._vocab_size}: mend it"
             )
-        self._file.write(led.astype(self._dtype).tobytes())
+        self._file.write(ids.astype(self._dtype).tobytes())
         self._empty = False
 
     def finish(self) -> np.ndarray:
@@ -97,7 +107,7 @@ def encode_documents(
     folder: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Return all documents as one mapped array of uint16 or uint32, each led by the end-of-text id.
+    """Return all documents as one mapped array of uint16 or int32, each led by the end-of-text id.
 
     One text at a time is in memory. Empty ones are passed over.
 

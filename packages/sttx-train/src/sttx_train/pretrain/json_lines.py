@@ -19,7 +19,7 @@ LINE_LIMIT = 1 << 28
 _NAMED = 10
 
 
-class JsonLines:
+class JsonEntries:
     """The entries of one file, in order, each with the number of its line; to be iterated over once.
 
     Args:

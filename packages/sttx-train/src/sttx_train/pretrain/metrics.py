@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import DataError, UsageError
+from sttx_train.figures import METRICS as METRICS
 from sttx_train.files import replacing_file
 
-METRICS = "metrics.jsonl"
 Also = Literal["tensorboard", "wandb"]
 
 
@@ -29,11 +30,14 @@ class Writer(Protocol):
 
 
 class JsonLines:
-    """A file of one JSON object a step.
+    """A file of one JSON object a step; what was measured and is no finite number is null.
 
     Args:
         path: the file; made with its folder at the first step.
         step: the last step that counts. Lines of later ones, which will be done again, are taken out.
+
+    Raises:
+        DataError: the file is there and holds something else; it stays as it is.
     """
 
     def __init__(self, path: Path, step: int) -> None:
@@ -43,7 +47,8 @@ class JsonLines:
     def write(self, step: int, row: Mapping[str, Any]) -> None:
         """Append a line."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        line = json.dumps({"step": step} | {name: value for name, value in row.items() if value is not None})
+        told = {name: _finite(value) for name, value in row.items() if value is not None}
+        line = json.dumps({"step": step} | told, allow_nan=False)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -88,18 +93,39 @@ class WeightsAndBiases:
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Take out the lines of steps that a run has not done, or will do again: it died after its checkpoint."""
+    """Take out the lines of steps that a run has not done, or will do again: it died after its checkpoint.
+
+    Raises:
+        DataError: a line is none of a run's metrics; the file stays as it is.
+    """
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except ValueError:  # the last line, cut short
-            continue
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), 1):
+        if (done := _step_of(line)) is not None:
+            if done <= step:
+                kept.append(line.rstrip(b"\r\n") + b"\n")
+        elif line.endswith(b"\n"):  # else it is the last one, cut short
+            raise DataError(
+                f"line {number} of {str(path)!r} is not of a run's metrics, a JSON object with its step: "
+                "move the file away, or name another folder for the run"
+            )
     with replacing_file(path) as aside:
-        aside.write_text("".join(kept), encoding="utf-8")
+        aside.write_bytes(b"".join(kept))
+
+
+def _step_of(line: bytes) -> int | None:
+    """Return which step a line is of; None if it does not say."""
+    try:
+        told = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    step = told.get("step") if isinstance(told, dict) else None
+    return step if type(step) is int else None
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def require_installed(also: Sequence[Also]) -> None:

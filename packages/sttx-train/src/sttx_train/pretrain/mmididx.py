@@ -26,6 +26,7 @@ from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.files import replacing_file
 from sttx_train.pretrain.documents import Documents
+from sttx_train.pretrain.encoding import ids_dtype
 from sttx_train.pretrain.scanning import pieces
 
 MAGIC = b"MMIDIDX\0\0"
@@ -34,7 +35,8 @@ _HEADER = struct.Struct("<9sQBQQ")
 _VERSION = 1
 _DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
 """By the format's code; 6 and 7 are floating-point numbers, of which there are two conventions."""
-_CODE_16, _CODE_32 = 8, 4
+_CODES = {2: 8, 4: 4}
+"""Of the types that are written, by bytes an id."""
 _LARGEST_SIZE = 2**31 - 1
 _AT_ONCE = 1 << 20
 
@@ -63,14 +65,23 @@ class PairDocuments:
         zeros = [np.flatnonzero(piece == EOT_ID) + (at + 1) for at, piece in pieces(self.ids)]
         ends = np.unique(np.concatenate([ends_of_sequences[marks], [len(self.ids)], *zeros]))
         ends = ends[ends > 0]
-        self._begins = np.concatenate([[0], ends[:-1]])
-        self.lengths = ends - self._begins + (self.ids[ends - 1] != EOT_ID)
+        self._bounds = np.concatenate([[0], ends])
+        self.lengths = np.diff(self._bounds) + (self.ids[ends - 1] != EOT_ID)
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
         """Return a piece of a document."""
-        begin = int(self._begins[document])
+        begin = int(self._bounds[document])
         ids = self.ids[begin + max(start - 1, 0) : begin + max(stop - 1, 0)].astype(np.int64)
         return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents: the marks that they end with are taken out, and put before each."""
+        stored, lengths = self.ids[self._bounds[first] : self._bounds[stop]], self.lengths[first:stop]
+        ids = np.zeros(int(lengths.sum()), np.int64)
+        inside = np.ones(len(ids), bool)
+        inside[np.cumsum(lengths) - lengths] = False
+        ids[inside] = stored[stored != EOT_ID]
+        return ids
 
 
 def pair_paths(prefix: Path) -> tuple[Path, Path]:
@@ -81,24 +92,6 @@ def pair_paths(prefix: Path) -> tuple[Path, Path]:
     """
     stem = prefix.with_suffix("") if prefix.suffix in (BIN, IDX) else prefix
     return stem.with_name(stem.name + BIN), stem.with_name(stem.name + IDX)
-
-
-def pair_dtype(vocab_size: int) -> np.dtype:
-    """Return the type of the ids that :func:`write_pair` writes for a vocabulary.
-
-    >>> pair_dtype(65536), pair_dtype(65537)
-    (dtype('uint16'), dtype('int32'))
-
-    Raises:
-        UsageError: the vocabulary does not fit 32 bits with a sign.
-    """
-    return np.dtype(_DTYPES[_code_for(vocab_size)])
-
-
-def _code_for(vocab_size: int) -> int:
-    if vocab_size > _LARGEST_SIZE + 1:
-        raise UsageError(f"a vocabulary of {vocab_size} ids does not fit the 32 bits of a .bin file")
-    return _CODE_16 if vocab_size <= 1 << 16 else _CODE_32
 
 
 def check_pair(prefix: Path) -> None:
@@ -124,7 +117,7 @@ def write_pair(
     Args:
         documents: at least one.
         prefix: path of both files without their endings.
-        vocab_size: up to 65,536 the ids have 16 bits, else 32.
+        vocab_size: decides between 16 and 32 bits, as `ids_dtype` says.
         progress: called with how many ids more were written.
 
     Raises:
@@ -137,7 +130,7 @@ def write_pair(
     longest = int(documents.lengths.max())
     if longest > _LARGEST_SIZE:
         raise DataError(f"a document has {longest:,} ids, an .idx file allows {_LARGEST_SIZE:,}: split it")
-    code = _code_for(vocab_size)
+    code = _CODES[ids_dtype(vocab_size).itemsize]
     bin_path, idx_path = pair_paths(prefix)
     with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
         _write_ids(documents, bin_aside, np.dtype(_DTYPES[code]), vocab_size, progress)

@@ -16,11 +16,11 @@ from sttx_train.pretrain.arrays import open_array, require_values
 from sttx_train.pretrain.documents import Documents, Joined, Packed
 from sttx_train.pretrain.encoding import IdFile
 from sttx_train.pretrain.flat import map_flat
-from sttx_train.pretrain.json_lines import JsonLines
+from sttx_train.pretrain.json_lines import JsonEntries
 from sttx_train.pretrain.kinds import Kind, kind_of
 from sttx_train.pretrain.mmididx import PairDocuments
 from sttx_train.pretrain.scanning import bytes_of_ids, require_ids
-from sttx_train.pretrain.text_files import iter_documents
+from sttx_train.pretrain.text_files import iter_texts, read_text
 
 Say = Callable[[str], None]
 
@@ -55,8 +55,9 @@ def open_data(
 ) -> Data:
     """Open text files, folders, JSON lines, ``.npy`` arrays, pairs of ``.bin`` and ``.idx``, flat ``.bin``.
 
-    Files of ids and arrays are mapped, and looked through once; what must be encoded is, one document at a
-    time, into a temporary file. Empty documents are passed over.
+    Files of ids and arrays are mapped, and looked through once; what must be encoded is, into a temporary
+    file: a text file in pieces of a million characters and to the end of the line, so that no token reaches
+    across those ends; a line of JSON at once. Empty documents are passed over.
 
     Args:
         paths: what to read; a pair may be named by what its files share.
@@ -104,7 +105,7 @@ class _Opening:
         kind = self._kinds[path] = kind_of(path)
         match kind:
             case "text":
-                self.encode(repr(str(path)), self._texts(path))
+                self._encode_files(path)
             case "json lines":
                 self._encode_lines(path)
             case "array":
@@ -140,13 +141,18 @@ class _Opening:
             kinds=self._kinds,
         )
 
-    def _texts(self, path: Path) -> Iterator[str]:
-        for text in iter_documents([path], self._skipped):
-            self._progress(len(text.encode("utf-8", "replace")))
-            yield text
+    def _encode_files(self, path: Path) -> None:
+        tokenizer = self._of_text(repr(str(path)))
+        for file in iter_texts([path], self._skipped):
+            self._write_pieces(tokenizer.encode(piece) for piece in self._pieces(file))
+
+    def _pieces(self, file: Path) -> Iterator[str]:
+        for piece in read_text(file):
+            self._progress(len(piece.encode()))
+            yield piece
 
     def _encode_lines(self, path: Path) -> None:
-        lines = JsonLines(path, self._progress)
+        lines = JsonEntries(path, self._progress)
         for number, entry in lines:
             where = f"line {number} of {str(path)!r}"
             if not entry:
@@ -179,9 +185,13 @@ class _Opening:
         )
 
     def _write(self, ids: Sequence[int]) -> None:
+        self._write_pieces([ids])
+
+    def _write_pieces(self, pieces: Iterable[Sequence[int]]) -> None:
+        """Write one document; of no pieces none."""
         if self._file is None:
             self._file = IdFile(self._tokenizer.vocab_size, self._folder)
-        self._file.add(ids)
+        self._file.add_pieces(pieces)
 
     def _close_file(self) -> None:
         """Turn what was encoded so far into a part."""
@@ -190,6 +200,8 @@ class _Opening:
         with self._file as file:
             ids = file.finish()
         self._file = None
+        if not len(ids):
+            return
         self._parts.append(Packed(ids))
         if self._lengths is not None:
             self._bytes += bytes_of_ids(ids, self._lengths)

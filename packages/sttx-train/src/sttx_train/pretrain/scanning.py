@@ -9,7 +9,7 @@ import numpy as np
 from sttx_core.errors import DataError
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.byte_lengths import token_byte_lengths
-from sttx_train.pretrain.documents import Documents
+from sttx_train.pretrain.documents import Documents, pieces_of
 
 PIECE = 1 << 22
 """Numbers that are looked at together."""
@@ -81,10 +81,3 @@ def text_bytes(documents: Documents, tokenizer: Tokenizer) -> int:
     """
     byte_lengths = token_byte_lengths(tokenizer)
     return sum(int(byte_lengths[ids].sum()) for ids in pieces_of(documents))
-
-
-def pieces_of(documents: Documents) -> Iterator[np.ndarray]:
-    """Yield all ids of documents, in order, in pieces of at most PIECE; none holds ids of two documents."""
-    for document, length in enumerate(documents.lengths.tolist()):
-        for start in range(0, length, PIECE):
-            yield documents.read(document, start, min(start + PIECE, length))
