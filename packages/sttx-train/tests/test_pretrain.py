@@ -381,6 +381,17 @@ class TestPretrainer:
         assert losses == expected
         assert_same_tensors(saving.model.state_dict(), plain.model.state_dict())
 
+    def test_lists_are_an_array(self):
+        rows = ((np.arange(30) + np.arange(20)[:, None]) % 7).tolist()
+        options = TINY | {"vocab_size": 0, "steps": 2}
+        losses = [
+            [step.loss for step in Pretrainer(PretrainConfig(**options)).steps(data)]
+            for data in (rows, np.array(rows))
+        ]
+        assert losses[0] == losses[1]
+        with pytest.raises(DataError, match="the array"):
+            Pretrainer(PretrainConfig(**options)).fit([])
+
     def test_it_trains_once(self):
         trainer = Pretrainer(config(steps=1))
         trainer.fit(counting())

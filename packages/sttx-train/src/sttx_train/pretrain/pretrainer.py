@@ -29,7 +29,7 @@ from sttx_train.checkpoint import CheckpointStore
 from sttx_train.devices import Device, choose_device
 from sttx_train.environment import local_rank, torchrun_launched
 from sttx_train.formats import LoadedModel, load_model, save_model
-from sttx_train.pretrain.arrays import ArrayDocuments
+from sttx_train.pretrain.arrays import ArrayDocuments, require_rows
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.documents import Documents, split
 from sttx_train.pretrain.metrics import (
@@ -47,6 +47,8 @@ from sttx_train.pretrain.scanning import text_bytes
 from sttx_train.pretrain.trainer import BEST, PretrainStep, Trainer
 from sttx_train.rwkv7 import RWKV7
 from sttx_train.wkv import choose_backend
+
+Array = np.ndarray | Sequence[Sequence[int]]
 
 _RECENT = 100  # steps whose mean is told as the loss of training
 
@@ -146,14 +148,14 @@ class Pretrainer:
 
     def fit(
         self,
-        data: Data | Documents | np.ndarray,
+        data: Data | Documents | Array,
         on_step: Callable[[PretrainStep], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> PretrainReport:
         """Train until the configured end.
 
         Args:
-            data: integers ``[sequences, length]``, documents of ids, or what `open_data` gave.
+            data: integers ``[sequences, length]`` in an array or lists; documents; what `open_data` gave.
             on_step: called after each step.
             stop: asked after each step whether to save and end early; of several processes any one may.
 
@@ -171,7 +173,7 @@ class Pretrainer:
                 break
         return self.report()
 
-    def steps(self, data: Data | Documents | np.ndarray) -> Iterator[PretrainStep]:
+    def steps(self, data: Data | Documents | Array) -> Iterator[PretrainStep]:
         """Train as `fit` does, yielding after every step; whoever leaves early calls `save` first."""
         if self.trainer is not None:
             raise UsageError("this Pretrainer has trained already: make another, with resume=True to go on")
@@ -251,7 +253,7 @@ class Pretrainer:
             raise UsageError("there is no model yet: give the data first, to `fit` or `steps`")
         return self.trainer
 
-    def _trainer(self, data: Data | Documents | np.ndarray, workers: Workers) -> Trainer:
+    def _trainer(self, data: Data | Documents | Array, workers: Workers) -> Trainer:
         documents = self._documents(data)
         config = self.config
         if not config.vocab_size:
@@ -310,15 +312,15 @@ class Pretrainer:
         self._say(f"device: {device} ({reason}); {number}; kernel: {kernel.backend} ({kernel.reason})")
         return device
 
-    def _documents(self, data: Data | Documents | np.ndarray) -> Documents:
+    def _documents(self, data: Data | Documents | Array) -> Documents:
         if isinstance(data, Data):
             return data.documents
-        if not isinstance(data, np.ndarray):
+        if not isinstance(data, np.ndarray | Sequence):
             return data
+        rows = require_rows(data, "the array")
         if self.tokenizer is None:
-            largest = int(data.max()) if data.size and data.dtype.kind in "iu" else 0
-            self.tokenizer = IntegerTokenizer(max(largest, 0))
-        return ArrayDocuments(data, self.tokenizer)
+            self.tokenizer = IntegerTokenizer(max(int(rows.max()), 0))
+        return ArrayDocuments(rows, self.tokenizer)
 
     def _vocab_size(self, documents: Documents) -> int:
         if self.tokenizer is not None:
