@@ -3,7 +3,8 @@
     uv run python benchmarks/arms.py FOLDER --sessions NAME,NAME --arms "frozen;S0 injected"
 
 Sessions are read one after another in the order given. Every arm sees the same windows; the frozen model's
-state is carried over windows as the learner's is. One JSON line an arm goes to standard output.
+state is carried over windows as the learner's is. "As it is" is a hypernetwork that does not learn: that of
+the model's folder, or a fresh one. One JSON line an arm goes to standard output.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ ARMS: dict[str, dict[str, Any]] = {
     "S0 at start only": PLAIN | {"inject": "start"},
     "S0 injected": PLAIN,
     "injected + replay": {"phrases": "off"},
-    "frozen + phrases (untrained)": {"phrases": "on", "replay_rows": 0, "inject": "none", "lr_hypernet": 0.0},
+    "frozen + phrases (as it is)": {"phrases": "on", "replay_rows": 0, "inject": "none", "lr_hypernet": 0.0},
     "frozen + phrases": {"phrases": "on", "replay_rows": 0, "inject": "none"},
-    "injected + phrases (untrained)": {"phrases": "on", "replay_rows": 0, "lr_hypernet": 0.0},
+    "injected + phrases (as it is)": {"phrases": "on", "replay_rows": 0, "lr_hypernet": 0.0},
     "injected + phrases": {"phrases": "on", "replay_rows": 0},
     "default (auto)": {},
     "default, phrases on": {"phrases": "on"},
