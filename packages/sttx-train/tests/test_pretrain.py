@@ -381,6 +381,14 @@ class TestPretrainer:
         assert losses == expected
         assert_same_tensors(saving.model.state_dict(), plain.model.state_dict())
 
+    def test_a_model_that_is_worth_nothing_is_not_written(self, tmp_path):
+        pretrainer = Pretrainer(config(held_out=0.2, steps=3, lr=1e9), tmp_path / "run")
+        report = pretrainer.fit(counting())
+        assert report.loss["held_out"] is None
+        with pytest.raises(DataError, match="is not written; begin again with a lower --lr"):
+            pretrainer.save_model(tmp_path / "model")
+        assert not (tmp_path / "model").exists()
+
     def test_lists_are_an_array(self):
         rows = ((np.arange(30) + np.arange(20)[:, None]) % 7).tolist()
         options = TINY | {"vocab_size": 0, "steps": 2}

@@ -18,7 +18,7 @@ from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.signals import Interruptible
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
-from sttx_core.tokenizers import AnyTokenizer
+from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.environment import is_first_process, torchrun_launched
 from sttx_train.formats import check_destination
 from sttx_train.pretrain import Data, PretrainConfig, Pretrainer, PretrainReport, PretrainStep, open_data
@@ -117,7 +117,7 @@ def command(
         pretrainer.save_model(out)
     told = asdict(report) | {"ended": ended, "out": str(out) if ended == "done" else None}
     told |= {"files_skipped": len(opened.skipped), "lines_damaged": opened.damaged}
-    click.echo(_summary(told), err=as_json)
+    click.echo(_summary(told | {"text": isinstance(pretrainer.tokenizer, Tokenizer)}), err=as_json)
     if as_json:
         emit_json(told)
 
@@ -227,7 +227,8 @@ def _summary(report: dict[str, Any]) -> str:
     told += f"loss {number(report['loss']['train'])} nats a token in training"
     if report["out"] is None:
         return f"Interrupted. {told}.\nGo on with the same command and --resume."
-    where = f"Model: {report['out']}; use it with --model {report['out']}. Run: {report['checkpoint']}."
+    use = f"use it with --model {report['out']}. " if report["text"] else ""
+    where = f"Model: {report['out']}; {use}Run: {report['checkpoint']}."
     if report["loss"]["held_out"] is None:
         return f"{told}.\n{where}"
     held = f"Held out: {number(report['loss']['held_out'])} nats a token"

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sttx_core.errors import ModelError, UsageError
+from sttx_core.errors import DataError, ModelError, UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, IntegerTokenizer, Tokenizer
 from sttx_train.checkpoint import CheckpointStore
@@ -201,8 +201,16 @@ class Pretrainer:
         Args:
             out: the folder.
             options: of :func:`sttx_train.formats.save_model`.
+
+        Raises:
+            DataError: the model never had a price that is a number for what is held out.
         """
         trainer = self._begun()
+        if trainer.came_to_nothing:
+            raise DataError(
+                "what is held out costs no number of bits: the model is worth nothing, and is not written; "
+                "begin again with a lower --lr"
+            )
         model, hypernet = trainer.model, trainer.hypernet
         if self.directory is not None and trainer.best is not None:
             best = CheckpointStore(self.directory / BEST).load().tensors

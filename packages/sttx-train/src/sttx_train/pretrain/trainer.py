@@ -93,8 +93,7 @@ class Trainer:
         text_bytes: UTF-8 bytes that the held-out documents stand for; None if they are no text.
         directory: where checkpoints go; None for none.
         resume: continue from the newest checkpoint in ``directory``.
-        start: a model to go on from, on the CPU in float32; from scratch with the published initialisation
-            when None.
+        start: a model to go on from, on the CPU in float32; a freshly initialised one when None.
         hypernet: that of the model to go on from, for a config with phrases; a fresh one when None.
         device: where to train.
         workers: the processes of the run; this one alone by default.
@@ -128,6 +127,7 @@ class Trainer:
         self.store = None if directory is None else CheckpointStore(directory, keep=2)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.best: HeldOut | None = None
+        self.came_to_nothing = False
         self._say = say or (lambda said: None)
         self._identity = dict(identity or {})
         self.workers = workers or Workers()
@@ -212,12 +212,13 @@ class Trainer:
     def measure(self) -> HeldOut:
         """Pay for what is held out; keep the weights aside if they did best."""
         assert self._evaluation is not None
-        if self._phrases is None:
-            told = self._evaluation(self._wrapped, self.model.config, self.device)
-        else:
-            told = self._evaluation(self.model, self.model.config, self.device, self._phrases.module)
-        if math.isfinite(told.loss) and (self.best is None or told.loss < self.best.loss):
-            self.best = told
+        phrases = None if self._phrases is None else self._phrases.module
+        model = self._wrapped if phrases is None else self.model
+        told = self._evaluation(model, self.model.config, self.device, phrases)
+        if not math.isfinite(told.loss):
+            self.came_to_nothing = self.best is None
+        elif self.best is None or told.loss < self.best.loss:
+            self.best, self.came_to_nothing = told, False
             if self.store is not None:
                 self._save_best(CheckpointStore(self.store.directory / BEST, keep=1))
         return told
