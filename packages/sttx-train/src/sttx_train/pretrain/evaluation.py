@@ -7,7 +7,7 @@ A stream begins with nothing, so a document that a cut goes through costs more b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,6 +25,9 @@ from sttx_train.rwkv7 import RecurrentState, RWKV7Config
 
 STREAMS = 8
 """How many streams documents are cut into; a few more where the processes cannot share these evenly."""
+
+Priced = tuple[Tensor, RecurrentState, int]
+"""Nats of a window, the states after it, and what is counted: tokens paid for, or steps of the model."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,20 @@ class Evaluation:
         phrases: PhraseModel | None = None,
     ) -> HeldOut:
         """Measure, over phrases too where the model knows them; every process of the run has to."""
-        total, tokens = self._plain(model, config, device)
+
+        def over_tokens(_: int, window: Window, state: RecurrentState) -> Priced:
+            return *pay(model, window, state, device), int((window.targets != IGNORED).sum())
+
+        total, tokens = self._sums(over_tokens, config, device)
         told = HeldOut(total / tokens, self._bits(total), int(tokens), self._a_byte(tokens))
         if phrases is None:
             return told
-        total, steps = self._over_phrases(phrases, config, device)
+        streams = PhraseStreams(self._own, config.vocab_size)
+
+        def over_phrases(first: int, window: Window, state: RecurrentState) -> Priced:
+            return phrases(streams, first, window, [True] * len(window.inputs), state)
+
+        total, steps = self._sums(over_phrases, config, device)
         return replace(
             told,
             phrases_loss=total / tokens,
@@ -102,41 +114,27 @@ class Evaluation:
     def _bits(self, nats: float) -> float | None:
         return self._a_byte(nats / math.log(2))
 
-    def _passes(self) -> Iterator[tuple[int, int]]:
-        """Yield which of this process's streams are read side by side: the first, and how many."""
-        for first in range(0, self._own, self._rows):
-            yield first, min(self._rows, self._own - first)
-
-    def _windows(self, first: int, rows: int) -> Iterator[Window]:
-        for step in range(self._sampler.windows):
-            yield self._sampler.window(step, self._workers.rank * self._own + first, rows)
-
-    def _over_phrases(
-        self, model: PhraseModel, config: RWKV7Config, device: torch.device
+    def _sums(
+        self,
+        price: Callable[[int, Window, RecurrentState], Priced],
+        config: RWKV7Config,
+        device: torch.device,
     ) -> tuple[float, float]:
-        """Return the nats of all documents, over phrases that fresh tables find, and the model's steps."""
-        streams = PhraseStreams(self._own, config.vocab_size)
-        counted = torch.zeros(2, dtype=torch.float64, device=device)
-        with torch.no_grad():
-            for first, rows in self._passes():
-                state = RecurrentState.zeros(config, rows, device=device)
-                for window in self._windows(first, rows):
-                    nats, state, steps = model(streams, first, window, [True] * rows, state)
-                    counted += torch.stack([nats.double(), counted.new_tensor(steps)])
-        total, steps = self._workers.sum(counted).tolist()
-        return total, steps
+        """Return the nats of all documents and what else is counted, over all processes.
 
-    def _plain(self, model: nn.Module, config: RWKV7Config, device: torch.device) -> tuple[float, float]:
-        """Return the nats of all documents, and their tokens."""
-        nats = torch.zeros(2, dtype=torch.float64, device=device)
+        What prices a window is told which of this process's streams its first row is.
+        """
+        sums = torch.zeros(2, dtype=torch.float64, device=device)
         with torch.no_grad():
-            for first, rows in self._passes():
+            for first in range(0, self._own, self._rows):
+                rows = min(self._rows, self._own - first)
                 state = RecurrentState.zeros(config, rows, device=device)
-                for window in self._windows(first, rows):
-                    summed, state = pay(model, window, state, device)
-                    nats += torch.stack([summed.double(), nats.new_tensor((window.targets != IGNORED).sum())])
-        total, tokens = self._workers.sum(nats).tolist()
-        return total, tokens
+                for step in range(self._sampler.windows):
+                    window = self._sampler.window(step, self._workers.rank * self._own + first, rows)
+                    nats, state, count = price(first, window, state)
+                    sums += torch.stack([nats.double(), sums.new_tensor(count)])
+        total, counted = self._workers.sum(sums).tolist()
+        return total, counted
 
 
 def pay(

@@ -315,7 +315,7 @@ class Trainer:
         if self._phrases is not None:
             tensors |= self._phrases.tensors(self.optimizer)
             documents |= self._phrases.documents()
-        manifest = {"kind": "pretrain", "seconds": self.seconds, **self._identity, **self._where()}
+        manifest = self._manifest("pretrain") | {"seconds": self.seconds}
         return self.workers.alone(
             lambda: store.save(self.step, tensors=tensors, documents=documents, manifest=manifest)
         )
@@ -327,16 +327,15 @@ class Trainer:
         documents = {**self._documents(), "held_out": asdict(self.best) if self.best else None}
         self.workers.alone(
             lambda: store.save(
-                self.step,
-                tensors=tensors,
-                documents=documents,
-                manifest={"kind": "pretrain-best", **self._identity, **self._where()},
+                self.step, tensors=tensors, documents=documents, manifest=self._manifest("pretrain-best")
             )
         )
 
-    def _where(self) -> dict[str, Any]:
-        """Say on what the run is: another may move the last bits."""
+    def _manifest(self, kind: str) -> dict[str, Any]:
+        """Say what a checkpoint is, of what, and made on what: another may move the last bits."""
         return {
+            "kind": kind,
+            **self._identity,
             "device": str(self.device),
             "kernel": choose_backend(self.device, self.model.backend).backend,
             "processes": self.workers.count,
