@@ -126,3 +126,29 @@ def talk():
         return traces
 
     return make
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Return a function that trains; it stops after so many steps as a kill would, without a last save."""
+
+    def train(trainer, steps=None):
+        losses = []
+        for step in trainer.run():
+            losses.append(step.loss)
+            if steps is not None and len(losses) == steps:
+                break
+        return losses
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def assert_same_tensors():
+    """Return a function that holds tensors by name against others, bit for bit."""
+
+    def check(found, expected):
+        assert found.keys() == expected.keys()
+        assert [name for name, value in found.items() if not torch.equal(value, expected[name])] == []
+
+    return check

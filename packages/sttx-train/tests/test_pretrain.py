@@ -57,21 +57,6 @@ def trained(config, directory=None, data=None, **options):
     return Trainer(config, counting() if data is None else data, directory=directory, **options)
 
 
-def run(trainer, steps=None):
-    """Train; stop after so many steps as a kill would, without a last save."""
-    losses = []
-    for step in trainer.run():
-        losses.append(step.loss)
-        if steps is not None and len(losses) == steps:
-            break
-    return losses
-
-
-def assert_same_tensors(found, expected):
-    assert found.keys() == expected.keys()
-    assert [name for name, value in found.items() if not torch.equal(value, expected[name])] == []
-
-
 class TestConfig:
     @pytest.mark.parametrize(
         ("options", "said"),
@@ -151,13 +136,13 @@ class TestOptimizer:
         assert {"blocks.0.att.w1", "blocks.1.att.r_k", "ln_out.weight", "blocks.0.ln0.bias"} <= by_group[1]
         assert sum(map(len, by_group)) == len(names) == len(set.union(*by_group))
 
-    def test_it_begins_with_the_published_initialisation(self):
+    def test_it_begins_with_the_published_initialisation(self, assert_same_tensors):
         expected = initialize(RWKV7(model_sizes(config())), seed=5).state_dict()
         assert_same_tensors(dict(trained(config(seed=5)).model.state_dict()), expected)
 
 
 class TestLimits:
-    def test_the_loss_on_a_rule_falls(self):
+    def test_the_loss_on_a_rule_falls(self, run):
         losses = run(trained(config(steps=150, lr=1e-2)))
         assert losses[0] == pytest.approx(np.log(13), rel=0.05), "a fresh model knows nothing"
         assert losses[-1] < 0.35 * losses[0]
@@ -170,32 +155,32 @@ class TestLimits:
         assert all(step.grad_norm > 0 and step.lr > 0 and not step.skipped for step in told)
         assert trainer.progress() == 1.0 and trainer.store.load().step == 3
 
-    def test_epochs_read_every_id_so_often(self):
+    def test_epochs_read_every_id_so_often(self, run):
         trainer = trained(config(steps=0, epochs=2))
         run(trainer)
         assert trainer.tokens == 2 * (40 * 50 - 1) and trainer.epochs == 2.0
 
-    def test_tokens_end_it_with_the_step_that_reaches_them(self):
+    def test_tokens_end_it_with_the_step_that_reaches_them(self, run):
         trainer = trained(config(steps=0, tokens=70))
         assert len(run(trainer)) == 3 and trainer.tokens == 96
 
-    def test_minutes_end_it_too(self):
+    def test_minutes_end_it_too(self, run):
         trainer = trained(config(steps=0, minutes=1e-9))
         assert len(run(trainer)) == 1 and trainer.progress() == 1.0
 
     @pytest.mark.parametrize("options", [{"batch": 1, "accumulate": 4}, {"batch": 2, "accumulate": 2}])
-    def test_accumulated_passes_are_a_larger_batch(self, options):
+    def test_accumulated_passes_are_a_larger_batch(self, options, run):
         whole, parts = (trained(config(**rows)) for rows in ({"batch": 4}, options))
         assert run(parts) == pytest.approx(run(whole), rel=1e-5)
         for name, weight in parts.model.state_dict().items():
             assert torch.allclose(weight, whole.model.state_dict()[name], atol=1e-3), name
 
     @pytest.mark.parametrize("options", [{"recompute": True}, {"bf16": True}], ids=str)
-    def test_ways_to_compute_give_nearly_the_same(self, options):
+    def test_ways_to_compute_give_nearly_the_same(self, options, run):
         limit = 0.03 if "bf16" in options else 1e-5
         assert run(trained(config(**options))) == pytest.approx(run(trained(config())), rel=limit)
 
-    def test_ids_beyond_the_vocabulary_are_refused(self):
+    def test_ids_beyond_the_vocabulary_are_refused(self, run):
         with pytest.raises(DataError, match="holds the id 12, and the model has 12 rows"):
             run(trained(config(vocab_size=12)))
 
@@ -217,7 +202,9 @@ def test_a_planted_rule_is_learned_within_a_minute():
 class TestResume:
     @pytest.mark.parametrize("died_after", [[3], [2, 5], [1, 3, 4]], ids=str)
     @pytest.mark.parametrize("bf16", [False, True])
-    def test_interrupted_anywhere_it_is_the_uninterrupted_run(self, tmp_path, died_after, bf16):
+    def test_interrupted_anywhere_it_is_the_uninterrupted_run(
+        self, tmp_path, died_after, bf16, run, assert_same_tensors
+    ):
         made = config(bf16=bf16, steps=0, tokens=32 * 22)
         data = counting(10)
         whole = trained(made, tmp_path / "whole", data, held=counting(3))
@@ -237,12 +224,12 @@ class TestResume:
             assert_same_tensors(one.tensors[file], other.tensors[file])
         assert one.documents["progress"] == other.documents["progress"]
 
-    def test_a_finished_run_resumes_to_nothing_more_and_may_be_made_longer(self, tmp_path):
+    def test_a_finished_run_resumes_to_nothing_more_and_may_be_made_longer(self, tmp_path, run):
         run(trained(config(steps=4), tmp_path))
         assert run(trained(config(steps=4), tmp_path, resume=True)) == []
         assert len(run(trained(config(steps=6), tmp_path, resume=True))) == 2
 
-    def test_the_same_rows_may_be_dealt_out_otherwise(self, tmp_path):
+    def test_the_same_rows_may_be_dealt_out_otherwise(self, tmp_path, run):
         expected = run(trained(config(batch=4)))
         run(trained(config(batch=4), tmp_path), steps=5)
         torn = trained(config(batch=1, accumulate=4), tmp_path, resume=True)
@@ -273,7 +260,7 @@ class TestResume:
             trained(config(), tmp_path, counting(41), resume=True)
 
     @pytest.mark.parametrize("name", ["tokenizer_sha256", "base_sha256"])
-    def test_a_run_of_another_vocabulary_or_model_is_refused(self, tmp_path, name):
+    def test_a_run_of_another_vocabulary_or_model_is_refused(self, tmp_path, name, run):
         run(trained(config(), tmp_path, identity={name: "one"}))
         with pytest.raises(UsageError, match=f"another {name}: give the same --from and --tokenizer"):
             trained(config(), tmp_path, identity={name: "two"}, resume=True)
@@ -319,7 +306,7 @@ class TestGuard:
         assert "step 2 is left out: its loss is nan" in said[0] and len(said) == 1
         assert all(weight.isfinite().all() for weight in trainer.model.parameters())
 
-    def test_a_run_that_came_to_nothing_ends_with_a_checkpoint(self, tmp_path, monkeypatch):
+    def test_a_run_that_came_to_nothing_ends_with_a_checkpoint(self, tmp_path, monkeypatch, run):
         trainer = trained(config(steps=90, checkpoint_every=50), tmp_path)
         monkeypatch.setattr(
             trainer._guard, "refuses", lambda *numbers: Guard.refuses(trainer._guard, math.nan, 1)
@@ -328,7 +315,7 @@ class TestGuard:
             run(trainer)
         assert trainer.store.load().step == 5
 
-    def test_a_price_that_is_no_number_is_never_the_best(self, tmp_path):
+    def test_a_price_that_is_no_number_is_never_the_best(self, tmp_path, run):
         trainer = trained(config(held_out=0.2), tmp_path, held=counting(4))
         prices = iter([math.nan, 2.0, math.inf])
         trainer._evaluation = lambda *_: HeldOut(next(prices), None, 1)
@@ -369,7 +356,7 @@ class TestPretrainer:
         pretrainer.model.load_state_dict(load_model(tmp_path / "model").model.state_dict())
         assert pretrainer.trainer.measure() == best
 
-    def test_a_model_saved_on_the_way_changes_nothing(self, tmp_path):
+    def test_a_model_saved_on_the_way_changes_nothing(self, tmp_path, assert_same_tensors):
         options = TINY | {"held_out": 0.2, "eval_every": 2}
         plain = Pretrainer(PretrainConfig(**options), tmp_path / "plain")
         expected = [step.loss for step in plain.steps(counting())]

@@ -80,20 +80,6 @@ def read(model, data, *, merged, rows=2, context=16, streams=None):
     return nats, steps, streams
 
 
-def run(trainer, steps=None):
-    losses = []
-    for step in trainer.run():
-        losses.append(step.loss)
-        if steps is not None and len(losses) == steps:
-            break
-    return losses
-
-
-def assert_same_tensors(found, expected):
-    assert found.keys() == expected.keys()
-    assert [name for name, value in found.items() if not torch.equal(value, expected[name])] == []
-
-
 class TestPrices:
     def test_a_document_costs_what_the_online_learner_pays(self, make_model):
         model = phrase_model(make_model)
@@ -188,7 +174,9 @@ class TestDraws:
 
 class TestTraining:
     @pytest.mark.parametrize("options", [{}, {"bf16": True, "batch": 1, "accumulate": 2}], ids=str)
-    def test_interrupted_anywhere_it_is_the_uninterrupted_run(self, tmp_path, options):
+    def test_interrupted_anywhere_it_is_the_uninterrupted_run(
+        self, tmp_path, options, run, assert_same_tensors
+    ):
         made = config(steps=0, tokens=32 * 18, **options)
         whole = Trainer(made, counting(), counting(3), directory=tmp_path / "whole")
         losses = run(whole)
@@ -206,7 +194,7 @@ class TestTraining:
         assert one.documents["progress"] == other.documents["progress"]
         assert one.documents["phrases"] == other.documents["phrases"] and len(one.documents["phrases"]) == 2
 
-    def test_passes_are_dealt_the_rows_of_one_batch(self):
+    def test_passes_are_dealt_the_rows_of_one_batch(self, run):
         whole, parts = (
             Trainer(config(**rows), counting()) for rows in ({"batch": 4}, {"batch": 1, "accumulate": 4})
         )
@@ -223,7 +211,7 @@ class TestTraining:
         after = trainer.hypernet.state_dict()
         assert all(not torch.equal(after[name], before[name]) for name in before)
 
-    def test_without_phrases_there_is_no_hypernetwork_and_a_run_from_before_them_resumes(self, tmp_path):
+    def test_without_phrases_there_is_no_hypernetwork_and_a_run_from_before_them_resumes(self, tmp_path, run):
         trainer = Trainer(config(phrases=0.0, steps=4), counting(), directory=tmp_path)
         run(trainer)
         saved = trainer.store.load()
@@ -239,7 +227,9 @@ class TestTraining:
 
 
 class TestPretrainer:
-    def test_text_is_measured_both_ways_and_the_model_carries_its_hypernetwork(self, tmp_path):
+    def test_text_is_measured_both_ways_and_the_model_carries_its_hypernetwork(
+        self, tmp_path, assert_same_tensors
+    ):
         made = config(vocab_size=0, held_out=0.8, steps=30, ctx=64, eval_every=30)
         pretrainer = Pretrainer(made, tmp_path / "run", tokenizer=ByteTokenizer())
         report = pretrainer.fit(text())
