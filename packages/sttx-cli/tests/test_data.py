@@ -127,6 +127,41 @@ class TestBuild:
         assert not (tmp_path / "x.bin").exists() and not (tmp_path / "x.idx").exists()
 
 
+class TestVocabulary:
+    """A pair keeps which vocabulary it was built with, and is not read with another."""
+
+    @pytest.fixture
+    def pair(self, sttx, data, tmp_path):
+        out = tmp_path / "p"
+        assert sttx("data", "build", data / "a.txt", "--out", out, "--tokenizer", "bytes").code == 0
+        return out
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            ["pretrain", "PAIR", "--out", "OUT", "--tokenizer", "integer:400"],
+            ["data", "show", "PAIR", "--tokenizer", "angle"],
+            ["data", "build", "PAIR", "--out", "OUT"],
+        ],
+    )
+    def test_another_one_is_refused(self, sttx, pair, tmp_path, unchanged, line):
+        places = {"PAIR": str(pair), "OUT": str(tmp_path / "out")}
+        with unchanged(tmp_path):
+            result = sttx(*(places.get(word, word) for word in line))
+        assert result.code == 2 and "p.bin' was encoded with another vocabulary" in result.err
+
+    def test_its_own_is_taken_through_another_build(self, sttx, pair, tmp_path):
+        out = tmp_path / "q"
+        assert sttx("data", "build", f"{pair}.idx", "--out", out, "--tokenizer", "bytes").code == 0
+        assert texts_of(out) == texts_of(pair)
+        assert (tmp_path / "q.sttx.json").read_bytes() == (tmp_path / "p.sttx.json").read_bytes()
+
+    def test_a_damaged_note_is_named(self, sttx, pair, tmp_path):
+        (tmp_path / "p.sttx.json").write_text("{}")
+        result = sttx("data", "show", pair, "--tokenizer", "bytes")
+        assert result.code == 1 and "p.sttx.json' is damaged" in result.err
+
+
 class TestShow:
     @pytest.fixture
     def pair(self, sttx, data, tmp_path):
@@ -147,7 +182,8 @@ class TestShow:
         result = sttx("data", "show", pair)
         assert "not decoded: give --tokenizer" in result.out and result.err == ""
 
-    def test_a_vocabulary_that_does_not_fit_is_said(self, sttx, pair):
+    def test_a_vocabulary_that_does_not_fit_is_said(self, sttx, pair, tmp_path):
+        (tmp_path / "p.sttx.json").unlink()  # as other programs' pairs, which do not say what made them
         result = sttx("data", "show", pair, "--tokenizer", "angle")
         assert "fits 361" in result.out and "first values" in result.out
         result = sttx("data", "show", pair, "--tokenizer", "integer:9", "--json")

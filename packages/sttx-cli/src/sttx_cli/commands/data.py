@@ -59,7 +59,8 @@ def build(
     last: their files, folders of them, and the words claude, codex and opencode (a file of that name is read
     as ./claude). They are rendered as `sttx train` reads them, and redacted.
 
-    Ids have 16 bits where the vocabulary fits, else 32. A build that is killed leaves no pair.
+    Ids have 16 bits where the vocabulary fits, else 32. PREFIX.sttx.json keeps which vocabulary it was, so
+    that the pair is not read with another one. A build that is killed leaves no pair.
     """
     check_pair(out)
     paths, sessions = parted(data)
@@ -73,7 +74,8 @@ def build(
         opened = open_data(paths, chosen, texts=told, say=_note, progress=progress, folder=out.parent)
     ids = int(opened.documents.lengths.sum())
     with progress_bar("writing", ids, "ids") as progress:
-        write_pair(opened.documents, out, vocab_size=chosen.vocab_size, progress=progress)
+        size, sha256 = chosen.vocab_size, chosen.sha256
+        write_pair(opened.documents, out, vocab_size=size, sha256=sha256, progress=progress)
     report = {
         "out": [str(path) for path in pair_paths(out)],
         "documents": len(opened.documents.lengths),

@@ -17,7 +17,7 @@ from sttx_train.pretrain.documents import Documents, Packed, pieces_of
 from sttx_train.pretrain.encoding import ids_dtype
 from sttx_train.pretrain.flat import map_flat
 from sttx_train.pretrain.kinds import kind_of
-from sttx_train.pretrain.mmididx import PairDocuments
+from sttx_train.pretrain.mmididx import PairDocuments, check_vocabulary
 from sttx_train.pretrain.opening import open_data
 from sttx_train.pretrain.scanning import bytes_of_ids, extremes
 
@@ -50,6 +50,8 @@ def describe(
     if kind == "array":
         return {"kind": kind, **_of_array(path, tokenizer)}
     if kind == "pair":
+        if tokenizer is not None:
+            check_vocabulary(path, tokenizer.sha256)
         documents: Documents = (pair := PairDocuments(path))
         return {"kind": kind, **_of_ids(documents, pair.ids, tokenizer)}
     if kind == "flat":

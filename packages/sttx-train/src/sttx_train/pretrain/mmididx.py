@@ -11,11 +11,13 @@ r"""Pairs of ``.bin`` and ``.idx`` files as Megatron and RWKV's trainers read th
        document marks     int64 [marks]           the sequence that each document begins with, and the end
 ```
 
-All numbers are little-endian. Knows no tokenizer.
+All numbers are little-endian. What is written here gets a third file, which other readers pass over: by
+``.sttx.json`` a pair is known to be of another vocabulary than the one it is read with.
 """
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +32,7 @@ from sttx_train.pretrain.encoding import ids_dtype
 from sttx_train.pretrain.scanning import pieces
 
 MAGIC = b"MMIDIDX\0\0"
-BIN, IDX = ".bin", ".idx"
+BIN, IDX, NOTE = ".bin", ".idx", ".sttx.json"
 _HEADER = struct.Struct("<9sQBQQ")
 _VERSION = 1
 _DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
@@ -94,11 +96,36 @@ def pair_paths(prefix: Path) -> tuple[Path, Path]:
     return stem.with_name(stem.name + BIN), stem.with_name(stem.name + IDX)
 
 
+def check_vocabulary(prefix: Path, sha256: str) -> None:
+    """Refuse a pair that says that it was encoded with another vocabulary; one that says nothing may fit.
+
+    Args:
+        prefix: path of both files without their endings, or with either.
+        sha256: identity of the vocabulary that it is to be read with.
+
+    Raises:
+        UsageError: it is another one.
+        DataError: the file that says so is damaged.
+    """
+    path = _note_path(prefix)
+    if not path.is_file():
+        return
+    try:
+        made_with = json.loads(path.read_bytes())["vocabulary"]["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{str(path)!r} is damaged: build the pair again, or remove this file") from error
+    if made_with != sha256:
+        raise UsageError(
+            f"{str(pair_paths(prefix)[0])!r} was encoded with another vocabulary (SHA-256 {made_with[:12]}, "
+            f"not {sha256[:12]}): give that one as --tokenizer"
+        )
+
+
 def check_pair(prefix: Path) -> None:
     """Refuse a place for a pair where there is a file already: nothing is written over.
 
     Raises:
-        UsageError: there is one. An index alone, which a kill between the two left, is none.
+        UsageError: there is one. An index without ids, which a kill between the two left, is none.
     """
     bin_path, idx_path = pair_paths(prefix)
     if bin_path.exists():
@@ -108,7 +135,12 @@ def check_pair(prefix: Path) -> None:
 
 
 def write_pair(
-    documents: Documents, prefix: Path, *, vocab_size: int, progress: Callable[[int], None] | None = None
+    documents: Documents,
+    prefix: Path,
+    *,
+    vocab_size: int,
+    sha256: str | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write documents as RWKV's trainers read them, each ending with 0: wholly, or not at all.
 
@@ -118,6 +150,7 @@ def write_pair(
         documents: at least one.
         prefix: path of both files without their endings.
         vocab_size: decides between 16 and 32 bits, as `ids_dtype` says.
+        sha256: identity of the vocabulary, kept in a third file for `check_vocabulary`; None: none.
         progress: called with how many ids more were written.
 
     Raises:
@@ -135,6 +168,17 @@ def write_pair(
     with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
         _write_ids(documents, bin_aside, np.dtype(_DTYPES[code]), vocab_size, progress)
         _write_index(documents.lengths, idx_aside, code)
+        if sha256 is not None:
+            note = {"vocabulary": {"entries": vocab_size, "sha256": sha256}}
+            with replacing_file(_note_path(prefix)) as aside:
+                aside.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        else:
+            _note_path(prefix).unlink(missing_ok=True)
+
+
+def _note_path(prefix: Path) -> Path:
+    bin_path = pair_paths(prefix)[0]
+    return bin_path.with_name(bin_path.name.removesuffix(BIN) + NOTE)
 
 
 def _write_ids(

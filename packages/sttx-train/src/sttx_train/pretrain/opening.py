@@ -18,7 +18,7 @@ from sttx_train.pretrain.encoding import IdFile
 from sttx_train.pretrain.flat import map_flat
 from sttx_train.pretrain.json_lines import JsonEntries
 from sttx_train.pretrain.kinds import Kind, kind_of
-from sttx_train.pretrain.mmididx import PairDocuments
+from sttx_train.pretrain.mmididx import PairDocuments, check_vocabulary
 from sttx_train.pretrain.scanning import bytes_of_ids, require_ids
 from sttx_train.pretrain.text_files import iter_texts, read_text
 
@@ -112,6 +112,7 @@ class _Opening:
                 self._close_file()
                 self._parts.append(open_array(path, self._tokenizer, self._say))
             case "pair":
+                check_vocabulary(path, self._tokenizer.sha256)
                 pair = PairDocuments(path)
                 self._add_ids(pair, pair.ids, path)
             case "flat":
