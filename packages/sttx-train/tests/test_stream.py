@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.errors import CheckpointError, ModelError, UsageError
 from sttx_core.phrases import PhraseConfig
 from sttx_core.render import render
 from sttx_core.traces import Meta, Other, UserMessage
@@ -245,6 +245,27 @@ class TestEnd:
         for trace in traces:
             wanted[trace.meta.origin] = wanted.get(trace.meta.origin, 0) + 1
         assert trainer.taken == wanted == trainer.store.load().documents["stream"]["taken"]
+
+
+class TestNoPrice:
+    def test_a_damaged_model_is_refused_at_its_first_text(self, make, talk):
+        trainer = make()
+        with torch.no_grad():
+            trainer.loaded.model.head.weight[3, 0] = torch.nan
+        with pytest.raises(ModelError, match="the price of a text is no number: weights"):
+            trainer.run(talk(40))
+        assert trainer.totals.steps == 0 and not list(trainer.store.directory.glob("step-*"))
+
+    def test_one_that_came_to_nothing_keeps_its_last_checkpoint(self, make, talk):
+        trainer = make()
+
+        def ruin(progress):
+            if progress.totals.steps == 4:
+                trainer.learner.s0.data.fill_(torch.nan)
+
+        with pytest.raises(ModelError, match="or learned at too high a rate"):
+            trainer.run(talk(40), ruin)
+        assert make(resume=True).totals.steps == 3
 
 
 class TestResume:

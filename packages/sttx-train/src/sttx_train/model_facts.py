@@ -23,6 +23,8 @@ from sttx_train.formats.detect import Version, detect_naming, detect_version
 from sttx_train.formats.outline import Outline, read_outline
 from sttx_train.formats.state import read_sidecar
 from sttx_train.formats.store import EMBEDDED, Weights, interpret, resolve, skeleton
+from sttx_train.formats.sttx import build_hypernet
+from sttx_train.formats.tensorfiles import read_tensors
 from sttx_train.formats.vocabulary import tokenizer_for
 
 ARCHITECTURES: dict[Version, str] = {
@@ -45,7 +47,7 @@ _SIGNATURES = {
 }
 _ELSEWHERE = "run it with the Python package `rwkv`"
 _NOTHING: dict[str, Any] = {
-    **dict.fromkeys(("version", "architecture", "sizes", "vocabulary", "advice")),
+    **dict.fromkeys(("version", "architecture", "sizes", "vocabulary", "hypernetwork", "advice")),
     "uses": [],
 }
 _OURS = "give an RWKV-7 (x070) model, such as RWKV/RWKV7-Goose-World3-1.5B-HF"
@@ -60,9 +62,9 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     Returns:
         ``kind``: ``model``, ``state`` (a tuned one) or ``other``; ``what`` it is in words; ``path``,
         ``files``, ``bytes``; ``version``, ``architecture``, ``sizes`` (None where no tensor tells),
-        ``parameters``, ``dtypes`` (how many numbers of each type), ``vocabulary``; ``problems``, each a
-        sentence that says what to do; ``uses``, what sttx can do with it as it is; ``advice`` where it is not
-        for sttx.
+        ``parameters``, ``dtypes`` (how many numbers of each type), ``vocabulary``; ``hypernetwork`` (its
+        ``parameters``, where one was trained with the model); ``problems``, each a sentence that says what to
+        do; ``uses``, what sttx can do with it as it is; ``advice`` where it is not for sttx.
 
     Raises:
         ModelError: nothing is there, or nothing there says what it is.
@@ -137,6 +139,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         "sizes": sizes,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "vocabulary": vocabulary,
+        "hypernetwork": None if weights is None else _hypernetwork(weights),
         "runs": weights is not None,
         "advice": None if version == "x070" else f"only RWKV-7 (x070) runs here: {_ELSEWHERE}, or {_OURS}",
     }
@@ -149,6 +152,8 @@ def _runnable(path: Path, outline: Outline) -> Weights | None:
     try:
         weights = interpret(path, outline.tensors, tuple(outline.files))
         skeleton(weights, str(path), "recurrent")
+        if weights.hypernet is not None:
+            build_hypernet(read_tensors(weights.hypernet), weights.config.hidden_size, str(path))
     except ModelError as error:
         outline.problems.append(str(error))
         return None
@@ -170,6 +175,12 @@ def _vocabulary(path: Path, outline: Outline, rows: int) -> dict[str, Any] | Non
     except UsageError:
         told["text"] = False
     return told
+
+
+def _hypernetwork(weights: Weights) -> dict[str, Any] | None:
+    if weights.hypernet is None:
+        return None
+    return {"parameters": sum(tensor.numel() for tensor in read_tensors(weights.hypernet).values())}
 
 
 def _sizes(tensors: Mapping[str, Tensor], version: Version) -> dict[str, int | None]:

@@ -145,6 +145,9 @@ class StreamTrainer:
             on_step: told of every step.
             cursor: says, JSON-able, where the stream stands after the last trace taken; saved with each
                 checkpoint.
+
+        Raises:
+            ModelError: a window's price is no number; what was saved before stays.
         """
         self._where = cursor
         self._make_folder()

@@ -96,6 +96,7 @@ def _model(told: Mapping[str, Any]) -> dict[str, object]:
         ),
         **_sizes(told["sizes"] or {}),
         "vocabulary": _vocabulary(told),
+        "hypernetwork": _hypernetwork(told),
         "sha256": told.get("model", {}).get("sha256"),
         "metadata": "\n".join(f"{name}: {text}" for name, text in told.get("metadata", {}).items()),
         "problem": "\n".join(told["problems"]),
@@ -104,6 +105,11 @@ def _model(told: Mapping[str, Any]) -> dict[str, object]:
         "advice": told["advice"],
     }
     return {name: plain(str(value)) for name, value in rows.items() if value}
+
+
+def _hypernetwork(told: Mapping[str, Any]) -> str | None:
+    beside = told["hypernetwork"]
+    return beside and f"{beside['parameters']:,} parameters: it has learned to read over phrases"
 
 
 def _format(told: Mapping[str, Any]) -> str | None:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import ModelError, UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import Drawn, ReplayBuffer
@@ -29,6 +29,7 @@ from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 NATS_TO_BITS = 1 / math.log(2)
 BETAS = (0.9, 0.95)  # AdamW's; a stream moves on, so its second moment forgets faster than the usual 0.999
+_NO_PRICE = "the price of a text is no number: weights are damaged, or learned at too high a rate"
 Injection = Literal["every", "start", "none"]
 _RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
 _LEARNS = (  # fields, the scopes that need them, and what those learn
@@ -211,7 +212,11 @@ class OnlineLearner:
         self.step([window])
 
     def step(self, windows: Sequence[Window]) -> StepReport:
-        """Score windows of different documents and learn from them, in one forward and one backward."""
+        """Score windows of different documents and learn from them, in one forward and one backward.
+
+        Raises:
+            ModelError: a window's price is no number; nothing is changed.
+        """
         assert len({window.document for window in windows}) == len(windows), "one window a document"
         config, phrases_on = self.config, self.gate.on
         before = [self.sessions.get(window.document).context[-1] for window in windows]
@@ -219,6 +224,8 @@ class OnlineLearner:
         replayed = [_replayed_row(item.item) for item in drawn]
         batch, nats, state = self._pay(windows, phrases=phrases_on, replayed=replayed)
         fresh, again = nats[: len(windows)], nats[len(windows) :]
+        if not math.isfinite(float(nats.detach().sum())):
+            raise ModelError(_NO_PRICE)
         paid = sum(_paid_tokens(window) for window in windows)
         loss = fresh.sum() / max(paid, 1)
         if replayed:
@@ -371,7 +378,7 @@ class OnlineLearner:
         if not self.config.replay_rows:
             return
         for window, context, value in zip(windows, before, nats, strict=True):
-            if window.paid is None and math.isfinite(value):
+            if window.paid is None:
                 item = np.array([context, *window.ids], dtype=np.int32)
                 self.replay.add(item, value * NATS_TO_BITS / max(self._bytes(window.ids), 1))
 
