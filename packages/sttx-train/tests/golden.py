@@ -1,10 +1,10 @@
-"""One short loss curve of the online learner, the same on every machine: what learning does, held in git.
+"""Two short loss curves, of the online learner and of pretraining: what learning does, held in git.
 
     python packages/sttx-train/tests/golden.py --write
 
-writes it anew, which takes a sentence in the commit that says why. The model's weights and the text are drawn
-by numpy, whose generator is the same everywhere; all is computed in float64, where machines agree far closer
-than the test asks for.
+writes them anew, which takes a sentence in the commit that says why. The model's weights and the text are
+drawn by numpy, whose generator is the same everywhere. The learner computes in float64, where machines agree
+far closer than the test asks for; pretraining in float32, which the test allows for.
 """
 
 import json
@@ -17,10 +17,14 @@ import torch
 
 from sttx_core.phrases import PhraseConfig
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
+from sttx_train.pretrain import PretrainConfig
+from sttx_train.pretrain.documents import Packed
+from sttx_train.pretrain.trainer import Trainer
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
-CURVE = Path(__file__).with_name("golden_curve.json")
+FOLDER = Path(__file__).parent
 STEPS, WINDOW, VOCAB = 24, 40, 64
+TOLD = ("loss", "lr", "grad_norm", "tokens", "held_out_loss", "held_out_phrases_loss")
 
 
 def make_model() -> RWKV7:
@@ -47,7 +51,7 @@ def windows() -> list[Window]:
     return found
 
 
-def curve() -> list[dict[str, Any]]:
+def learning() -> list[dict[str, Any]]:
     """Return what each step cost, with phrases, replay, state and bias learning."""
     config = LearnerConfig(
         scope=("state", "bias"),
@@ -78,7 +82,40 @@ def curve() -> list[dict[str, Any]]:
     return rows
 
 
+def documents(count: int) -> Packed:
+    """Return documents of two motifs in turn, drawn like coins, so that phrases are found soon."""
+    dice = np.random.default_rng(count)
+    motifs = np.random.default_rng(5).integers(1, VOCAB, (2, 6))
+    return Packed(np.concatenate([[0, *motifs[dice.integers(2, size=40)].ravel()] for _ in range(count)]))
+
+
+def pretraining() -> list[dict[str, Any]]:
+    """Return what each step cost, half of the rows read over phrases, some text held out."""
+    train, held = documents(12), documents(2)
+    config = PretrainConfig(
+        vocab_size=VOCAB,
+        ctx=32,
+        batch=3,
+        accumulate=2,
+        lr=5e-3,
+        schedule="wsd",
+        decay=0.5,
+        warmup=4,
+        steps=STEPS,
+        weight_decay=0.1,
+        phrases=0.5,
+        eval_every=8,
+        bf16=False,
+    )
+    trainer = Trainer(config, train, held, start=make_model())
+    rows = [step.row() for step in trainer.run()]
+    return [{name: value for name, value in row.items() if name in TOLD} for row in rows]
+
+
+CURVES = {"golden_curve.json": learning, "golden_pretraining.json": pretraining}
+
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
         sys.exit(__doc__)
-    CURVE.write_text("[\n" + ",\n".join(json.dumps(row) for row in curve()) + "\n]\n")
+    for name, make in CURVES.items():
+        (FOLDER / name).write_text("[\n" + ",\n".join(json.dumps(row) for row in make()) + "\n]\n")
