@@ -422,6 +422,13 @@ class TestPretrainer:
         with pytest.raises(UsageError, match="has 257 rows, and the vocabulary 300 ids"):
             Pretrainer(config(vocab_size=300), start=tmp_path / "model").fit(Packed(ids))
 
+    def test_a_run_that_is_past_its_limits_says_so(self, tmp_path):
+        said = []
+        Pretrainer(config(steps=3), tmp_path, say=said.append).fit(counting())
+        assert not any("nothing is left" in told for told in said)
+        Pretrainer(config(steps=2), tmp_path, resume=True, say=said.append).fit(counting())
+        assert said[-1] == "nothing is left to train: the run is at step 3, past its limits"
+
     def test_what_cannot_be_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match="without a folder"):
             Pretrainer(config(), resume=True)
