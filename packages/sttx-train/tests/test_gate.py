@@ -1,85 +1,89 @@
-"""The gate: phrases stay only while they cost no bits, measured now and then."""
+"""The gate: phrases stay only while they cost no bits, measured in turns."""
 
 import json
-import math
 
 import pytest
 
 from sttx_core.errors import UsageError
-from sttx_train.online.gate import MEMORY, PATIENCE, PROBE_EVERY, PhraseGate
+from sttx_train.online.gate import AGAIN, MEMORY, SETTLE, TRIAL, TURN, PhraseGate
 
 
-def test_on_and_off_never_probe_and_never_change():
+def follow(gate, steps, with_phrases, without, settling=0.0, reference=100.0):
+    """Let a gate follow so many steps; a turn's first ones are dearer. Return which way each was read."""
+    ways = []
+    for _ in range(steps):
+        ways.append(gate.on)
+        dearer = settling if gate.steps % TURN < SETTLE else 0.0
+        gate.observe((with_phrases if gate.on else without) + dearer, reference)
+    return ways
+
+
+def test_on_and_off_never_change():
     for mode, on in (("on", True), ("off", False)):
         gate = PhraseGate(mode)
-        assert not any(gate.wants_probe() for _ in range(4 * PROBE_EVERY))
-        for _ in range(4 * PATIENCE):
-            gate.observe(200.0 if on else 100.0, 100.0 if on else 200.0)
-        assert gate.on is on
+        assert set(follow(gate, 2 * AGAIN * TURN, 200.0 if on else 100.0, 150.0)) == {on}
+        assert gate.kept is on
 
 
-def test_auto_starts_on_and_probes_every_few_windows():
+def test_both_ways_take_turns_before_it_decides():
+    ways = follow(PhraseGate("auto"), TRIAL * TURN, 100.0, 100.0)
+    assert ways == ([True] * TURN + [False] * TURN) * (TRIAL // 2)
+
+
+@pytest.mark.parametrize("settling", [0.0, 500.0])
+@pytest.mark.parametrize(("with_phrases", "on"), [(90.0, True), (100.0, True), (101.0, False)])
+def test_the_cheaper_way_is_kept_and_a_tie_keeps_phrases(with_phrases, on, settling):
     gate = PhraseGate("auto")
-    assert gate.on
-    probed = [number for number in range(1, 4 * PROBE_EVERY + 1) if gate.wants_probe()]
-    assert probed == [PROBE_EVERY, 2 * PROBE_EVERY, 3 * PROBE_EVERY, 4 * PROBE_EVERY]
+    follow(gate, TRIAL * TURN - 1, with_phrases, 100.0, settling)
+    assert gate.kept, "it is too early to say"
+    follow(gate, 1, with_phrases, 100.0, settling)
+    assert gate.kept is gate.on is on
 
 
-@pytest.mark.parametrize(
-    ("paid", "other", "on"), [(90.0, 100.0, True), (100.0, 100.0, True), (101.0, 100.0, False)]
-)
-def test_it_decides_after_a_few_comparisons_and_a_tie_keeps_phrases(paid, other, on):
+def test_what_is_hard_to_predict_does_not_count_against_a_way():
     gate = PhraseGate("auto")
-    for _ in range(PATIENCE - 1):
-        gate.observe(paid, other)
-        assert gate.on
-    gate.observe(paid, other)
-    assert gate.on is on
+    for _ in range(TRIAL * TURN):
+        hard = 3.0 if gate.on else 1.0  # the text that phrases met
+        gate.observe((90.0 if gate.on else 100.0) * hard, 120.0 * hard)
+    assert gate.kept
 
 
-def test_while_off_the_other_way_is_with_phrases():
+@pytest.mark.parametrize("better", [True, False])
+def test_the_way_that_was_given_up_is_tried_again_now_and_then(better):
     gate = PhraseGate("auto")
-    for _ in range(PATIENCE):
-        gate.observe(120.0, 100.0)
-    assert not gate.on
-    for _ in range(30):
-        gate.observe(100.0, 80.0)  # paid without, and phrases would have been cheaper
-        if gate.on:
-            break
-    assert gate.on
-    assert gate.with_phrases <= gate.without
+    prices = 90.0 if better else 110.0, 100.0
+    follow(gate, TRIAL * TURN, *prices)
+    ways = follow(gate, 4 * AGAIN * TURN, *prices)
+    assert ways.count(not better) == 4 * TURN
+    assert gate.kept is better
+
+
+def test_what_was_given_up_comes_back_when_it_is_cheaper():
+    gate = PhraseGate("auto")
+    follow(gate, TRIAL * TURN, 102.0, 100.0)
+    assert not gate.kept
+    follow(gate, 6 * AGAIN * TURN, 80.0, 100.0)
+    assert gate.kept
 
 
 def test_the_past_fades():
     gate = PhraseGate("auto")
+    follow(gate, SETTLE, 50.0, 100.0)
     gate.observe(10.0, 20.0)
     gate.observe(1.0, 2.0)
-    assert (gate.with_phrases, gate.without) == (MEMORY * 10 + 1, MEMORY * 20 + 2)
+    assert gate.with_phrases == [MEMORY * 10 + 1, MEMORY * 20 + 2] and gate.without == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("prices", [(math.nan, 1.0), (1.0, math.inf)])
-def test_a_price_that_is_not_finite_says_nothing(prices):
-    gate = PhraseGate("auto")
-    before = gate.state_dict()
-    gate.observe(*prices)
-    assert gate.state_dict() == before
-
-
-@pytest.mark.parametrize("at", range(0, 40, 7))
+@pytest.mark.parametrize("at", [0, SETTLE + 3, TURN, TRIAL * TURN - 1, TRIAL * TURN, (AGAIN - 1) * TURN])
 def test_saved_and_loaded_it_goes_on_the_same(at):
     straight, saved = PhraseGate("auto"), PhraseGate("auto")
-    decisions = []
-    for number in range(40):
-        if number == at:
-            state = json.loads(json.dumps(saved.state_dict()))
-            saved = PhraseGate("auto")
-            saved.load_state_dict(state)
-        for gate in (straight, saved):
-            if gate.wants_probe():
-                gate.observe(100.0 + number % 3, 101.0)
-        decisions.append((straight.on, saved.on))
-        assert straight.state_dict() == saved.state_dict()
-    assert all(one == other for one, other in decisions)
+    for gate in (straight, saved):
+        follow(gate, at, 101.0, 100.0, 7.0)
+    state = json.loads(json.dumps(saved.state_dict()))
+    loaded = PhraseGate("auto")
+    loaded.load_state_dict(state)
+    assert follow(straight, 2 * AGAIN * TURN, 101.0, 100.0) == follow(loaded, 2 * AGAIN * TURN, 101.0, 100.0)
+    assert straight.state_dict() == loaded.state_dict()
 
 
 def test_an_unknown_mode_is_refused():

@@ -193,6 +193,21 @@ def test_documents_of_a_batch_price_as_alone() -> None:
         assert together.step(list(pair)).score.bits == pytest.approx(bits, rel=1e-9)
 
 
+def test_what_is_replayed_starts_where_the_new_windows_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner(torch.float64, replay_rows=3, phrases="off")
+    left, right = stream(4, document="l"), stream(4, seed=1, document="r")
+    for pair in zip(left[:3], right[:3], strict=True):
+        learner.step(list(pair))
+    expected = [learner.sessions.get(name).state.wkv + learner.s0.unsqueeze(1) for name in "lrlrl"]
+    starts: list[torch.Tensor] = []
+    forward = learner.head.forward
+    monkeypatch.setattr(
+        learner.head, "forward", lambda batch, state, bias: starts.append(state.wkv) or forward(batch, state)
+    )
+    learner.step([left[3], right[3]])
+    assert torch.equal(starts[0], torch.cat(expected, dim=1))
+
+
 def test_replay_rows_are_drawn_refreshed_and_teach() -> None:
     learner = make_learner(replay_rows=2, phrases="off")
     reports = [learner.step([window]) for window in stream(5)]

@@ -338,7 +338,7 @@ class StreamTrainer:
             "bpb": {"paid": finite(totals.bpb_paid), "frozen": self._frozen()},
             "phrases": {
                 "mode": self.learning.phrases,
-                "on": learner.gate.on,
+                "on": learner.gate.kept,
                 "live": len(learner.table),
                 "merges": stats.merges,
                 "promotions": stats.promotions,

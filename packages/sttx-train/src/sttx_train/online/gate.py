@@ -1,16 +1,22 @@
-"""Decides whether phrases stay in the model: only while they cost no bits. Knows two numbers at a time."""
+"""Decides whether phrases stay in the model: only while they cost no bits. Knows two numbers at a time.
+
+A window cannot be priced both ways: the state that it starts from has got used to the way that was read, and
+the other way looks a tenth dearer than it is, whichever it be. So the ways take turns, of which the beginning
+is left out, and each is held against what the frozen model pays for the same windows.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Literal
+from typing import Any, Literal
 
 from sttx_core.errors import UsageError
 
 PhraseMode = Literal["auto", "on", "off"]
-PROBE_EVERY = 8  # windows between two comparisons, each of which costs one forward
-MEMORY = 0.98  # weight of the past in the running averages
-PATIENCE = 32  # comparisons before the first decision: what is turned off early is not learned either
+TURN = 64  # steps that are read one way
+SETTLE = 16  # of a turn's steps the first, in which state and S0 get used to the way
+TRIAL = 4  # turns before the first decision, one way and the other
+AGAIN = 32  # after it, every so manieth turn is spent the way that was given up
+MEMORY = 0.998  # weight of the past in the running sums, by step
 
 
 class PhraseGate:
@@ -19,10 +25,13 @@ class PhraseGate:
     Args:
         mode: ``on`` and ``off`` never change; ``auto`` starts on, and follows what is measured.
 
+    Attributes:
+        on: whether the next windows are read over phrases.
+
     >>> gate = PhraseGate("auto")
-    >>> for _ in range(PATIENCE):
-    ...     gate.observe(110.0, 100.0)
-    >>> gate.on
+    >>> for _ in range(TRIAL * TURN):
+    ...     gate.observe(90.0 if gate.on else 80.0, 100.0)
+    >>> gate.kept
     False
     """
 
@@ -31,40 +40,39 @@ class PhraseGate:
             raise UsageError(f"--phrases must be auto, on or off, not {mode!r}")
         self.mode: PhraseMode = mode
         self.on = mode != "off"
-        self.with_phrases, self.without = 0.0, 0.0
-        self.probes, self.windows = 0, 0
+        self.steps = 0
+        self.with_phrases, self.without = [0.0, 0.0], [0.0, 0.0]  # what was paid, and what it is held against
 
-    def wants_probe(self) -> bool:
-        """Count a window; return whether the other way should be priced too."""
-        self.windows += 1
-        return self.mode == "auto" and self.windows % PROBE_EVERY == 0
+    @property
+    def kept(self) -> bool:
+        """Whether phrases stay, by what was measured so far; a turn of the other way does not change it."""
+        if self.mode != "auto" or self.steps < TRIAL * TURN:
+            return self.mode != "off"
+        return self.with_phrases[0] * self.without[1] <= self.without[0] * self.with_phrases[1]
 
-    def observe(self, paid: float, other: float) -> None:
-        """Take in what a window cost as it was priced, and the other way; decide about the next ones.
+    def observe(self, paid: float, reference: float) -> None:
+        """Take in what a step cost, and decide about the next ones.
 
-        A price that is not finite says nothing, and would spoil the averages for good.
+        Args:
+            paid: its price, the way that :attr:`on` says.
+            reference: what it is held against: the frozen model's price, or the length of the text.
         """
-        if not (math.isfinite(paid) and math.isfinite(other)):
+        if self.mode != "auto":
             return
-        with_phrases, without = (paid, other) if self.on else (other, paid)
-        self.with_phrases = MEMORY * self.with_phrases + with_phrases
-        self.without = MEMORY * self.without + without
-        self.probes += 1
-        if self.mode == "auto" and self.probes >= PATIENCE:
-            self.on = self.with_phrases <= self.without
+        sums = self.with_phrases if self.on else self.without
+        if self.steps % TURN >= SETTLE:
+            sums[:] = [MEMORY * past + new for past, new in zip(sums, (paid, reference), strict=True)]
+        self.steps += 1
+        turn, at = divmod(self.steps, TURN)
+        if not at:
+            self.on = turn % 2 == 0 if turn < TRIAL else self.kept != (turn % AGAIN == AGAIN - 1)
 
-    def state_dict(self) -> dict[str, float | bool]:
-        """Return the running comparison; :meth:`load_state_dict` continues from it."""
-        return {
-            "on": self.on,
-            "with_phrases": self.with_phrases,
-            "without": self.without,
-            "probes": self.probes,
-            "windows": self.windows,
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """Return the running comparison, JSON-able; :meth:`load_state_dict` continues from it."""
+        sums = {"with_phrases": list(self.with_phrases), "without": list(self.without)}
+        return {"on": self.on, "steps": self.steps} | sums
 
-    def load_state_dict(self, state: dict[str, float | bool]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved comparison."""
-        self.on = bool(state["on"])
-        self.with_phrases, self.without = float(state["with_phrases"]), float(state["without"])
-        self.probes, self.windows = int(state["probes"]), int(state["windows"])
+        self.on, self.steps = bool(state["on"]), int(state["steps"])
+        self.with_phrases, self.without = list(state["with_phrases"]), list(state["without"])

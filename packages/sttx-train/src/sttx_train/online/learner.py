@@ -29,6 +29,7 @@ from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 NATS_TO_BITS = 1 / math.log(2)
 BETAS = (0.9, 0.95)  # AdamW's; a stream moves on, so its second moment forgets faster than the usual 0.999
+BETAS_STATE = (0.0, 0.95)  # of S0 and the hypernetwork, which momentum carries too far
 _NO_PRICE = "the price of a text is no number: weights are damaged, or learned at too high a rate"
 Injection = Literal["every", "start", "none"]
 _RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
@@ -68,12 +69,12 @@ class LearnerConfig:
     scope: tuple[Scope, ...] = ("state",)
     inject: Injection = "every"
     phrases: PhraseMode = "auto"
-    lr_state: float = 0.1
+    lr_state: float = 0.3
     lr_hypernet: float = 3e-4
     lr_bias: float = 0.01
     lr_vectors: float = 3e-3
     lr_weights: float = 3e-4
-    weight_decay: float = 0.1
+    weight_decay: float = 0.03
     clip: float = 1.0
     replay_rows: int = 1
     replay_weight: float = 0.2
@@ -231,17 +232,15 @@ class OnlineLearner:
         if replayed:
             loss = loss + config.replay_weight * again.sum() / sum(len(row.ids) for row in replayed)
         frozen = self._pay_frozen(windows)
-        if self.gate.wants_probe():
-            with torch.no_grad():
-                probe, _ = self._forward_rows(windows, phrases=not phrases_on)
-            self.gate.observe(float(fresh.detach().sum()), float(probe.sum()))
         taught = paid > 0 or bool(replayed)  # a step on a zero gradient would follow old momentum
         norms = self._update(loss if taught else loss.detach())
         self._carry(windows, batch, state.detach(), frozen)
         self._refresh(drawn, again.detach().tolist())
         self._remember(windows, before, fresh.detach().tolist())
+        score = self._score(windows, batch, fresh.detach(), frozen[0] if frozen else None, phrases_on)
+        self.gate.observe(score.bits, score.frozen_bits if self.config.frozen else score.bytes)
         return StepReport(
-            score=self._score(windows, batch, fresh.detach(), frozen[0] if frozen else None, phrases_on),
+            score=score,
             loss=float(loss.detach()),
             replayed=len(replayed),
             **norms,
@@ -265,14 +264,12 @@ class OnlineLearner:
         carried = [self.sessions.get(window.document) for window in windows]
         rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
         batch = self.head.prepare([*rows, *replayed], phrases=phrases)
-        starts = [self._start(entry.state) for entry in carried] + [self._start(None)] * len(replayed)
+        # What is replayed starts where the new windows do: S0 is what to add to a state, not where to begin.
+        beside = [carried[index % len(carried)] for index in range(len(replayed))]
+        starts = [self._start(entry.state) for entry in (*carried, *beside)]
         bias = self.bias if "bias" in self.config.scope else None
         nats, state = self.head.forward(batch, RecurrentState.stack(starts), bias)
         return batch, nats, state
-
-    def _forward_rows(self, windows: Sequence[Window], *, phrases: bool) -> tuple[Tensor, RecurrentState]:
-        _, nats, state = self._pay(windows, phrases=phrases)
-        return nats, state
 
     def _start(self, carried: RecurrentState | None) -> RecurrentState:
         """Return where a window starts from: what was carried, plus S0 where it is injected."""
@@ -323,10 +320,11 @@ class OnlineLearner:
             rate = config.lr_hypernet if name.startswith("hypernet.") else rates.get(name, default)
             decay = config.weight_decay if name == "s0" else 0.0
             group = {"params": [parameter.requires_grad_(True)], "lr": rate, "weight_decay": decay}
-            groups.append({**group, "name": name})
+            betas = BETAS_STATE if name.startswith(("s0", "hypernet.")) else BETAS
+            groups.append({**group, "name": name, "betas": betas})
         for parameter in (self.s0, self.bias, *self.hypernet.parameters()):
             parameter.requires_grad_(any(parameter is group["params"][0] for group in groups))
-        return torch.optim.AdamW(groups, betas=BETAS) if groups else None
+        return torch.optim.AdamW(groups) if groups else None
 
     def _update(self, loss: Tensor) -> dict[str, float]:
         """Take one optimizer step; return the norms of the gradient, of S0's, and of S0."""
