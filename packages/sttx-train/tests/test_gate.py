@@ -5,7 +5,9 @@ import json
 import pytest
 
 from sttx_core.errors import UsageError
-from sttx_train.online.gate import AGAIN, MEMORY, SETTLE, TRIAL, TURN, PhraseGate
+from sttx_train.online.gate import AGAIN, FIRST, MEMORY, SETTLE, TURN, UNMEASURED, PhraseGate
+
+DECIDED = len(FIRST) * TURN
 
 
 def follow(gate, steps, with_phrases, without, settling=0.0, reference=100.0):
@@ -26,23 +28,33 @@ def test_on_and_off_never_change():
 
 
 def test_both_ways_take_turns_before_it_decides():
-    ways = follow(PhraseGate("auto"), TRIAL * TURN, 100.0, 100.0)
-    assert ways == ([True] * TURN + [False] * TURN) * (TRIAL // 2)
+    ways = follow(PhraseGate("auto"), DECIDED, 100.0, 100.0)
+    assert ways == [way for way in FIRST for _ in range(TURN)]
+    assert FIRST[UNMEASURED:].count(True) == FIRST[UNMEASURED:].count(False)
+
+
+def test_a_trend_decides_nothing():
+    gate = PhraseGate("auto")
+    for step in range(DECIDED):
+        gate.observe((1000.0 if step < TURN else 400.0) - step + (0.1 if gate.on else 0.0), 500.0)
+    assert not gate.kept
+    gate = PhraseGate("auto")
+    for step in range(DECIDED):
+        gate.observe((1000.0 if step < TURN else 400.0) - step - (1.0 if gate.on else 0.0), 500.0)
+    assert gate.kept
 
 
 @pytest.mark.parametrize("settling", [0.0, 500.0])
 @pytest.mark.parametrize(("with_phrases", "on"), [(90.0, True), (100.0, True), (101.0, False)])
 def test_the_cheaper_way_is_kept_and_a_tie_keeps_phrases(with_phrases, on, settling):
     gate = PhraseGate("auto")
-    follow(gate, TRIAL * TURN - 1, with_phrases, 100.0, settling)
-    assert gate.kept, "it is too early to say"
-    follow(gate, 1, with_phrases, 100.0, settling)
+    follow(gate, DECIDED, with_phrases, 100.0, settling)
     assert gate.kept is gate.on is on
 
 
 def test_what_is_hard_to_predict_does_not_count_against_a_way():
     gate = PhraseGate("auto")
-    for _ in range(TRIAL * TURN):
+    for _ in range(DECIDED):
         hard = 3.0 if gate.on else 1.0  # the text that phrases met
         gate.observe((90.0 if gate.on else 100.0) * hard, 120.0 * hard)
     assert gate.kept
@@ -52,29 +64,31 @@ def test_what_is_hard_to_predict_does_not_count_against_a_way():
 def test_the_way_that_was_given_up_is_tried_again_now_and_then(better):
     gate = PhraseGate("auto")
     prices = 90.0 if better else 110.0, 100.0
-    follow(gate, TRIAL * TURN, *prices)
+    follow(gate, DECIDED, *prices)
     ways = follow(gate, 4 * AGAIN * TURN, *prices)
-    assert ways.count(not better) == 4 * TURN
-    assert gate.kept is better
+    tried = [turn for turn in range(4 * AGAIN) if ways[turn * TURN] != better]
+    assert [turn + len(FIRST) for turn in tried] == [AGAIN, 2 * AGAIN, 4 * AGAIN]
+    assert ways.count(not better) == 3 * TURN and gate.kept is better
 
 
 def test_what_was_given_up_comes_back_when_it_is_cheaper():
     gate = PhraseGate("auto")
-    follow(gate, TRIAL * TURN, 102.0, 100.0)
+    follow(gate, DECIDED, 102.0, 100.0)
     assert not gate.kept
-    follow(gate, 6 * AGAIN * TURN, 80.0, 100.0)
+    follow(gate, 8 * AGAIN * TURN, 80.0, 100.0)
     assert gate.kept
 
 
 def test_the_past_fades():
     gate = PhraseGate("auto")
-    follow(gate, SETTLE, 50.0, 100.0)
+    follow(gate, UNMEASURED * TURN + SETTLE, 50.0, 100.0)
+    assert gate.without == [0.0, 0.0], "nothing was measured yet"
     gate.observe(10.0, 20.0)
     gate.observe(1.0, 2.0)
-    assert gate.with_phrases == [MEMORY * 10 + 1, MEMORY * 20 + 2] and gate.without == [0.0, 0.0]
+    assert gate.without == [MEMORY * 10 + 1, MEMORY * 20 + 2] and gate.with_phrases == [0.0, 0.0]
 
 
-@pytest.mark.parametrize("at", [0, SETTLE + 3, TURN, TRIAL * TURN - 1, TRIAL * TURN, (AGAIN - 1) * TURN])
+@pytest.mark.parametrize("at", [0, SETTLE + 3, TURN, DECIDED - 1, DECIDED, AGAIN * TURN + 1])
 def test_saved_and_loaded_it_goes_on_the_same(at):
     straight, saved = PhraseGate("auto"), PhraseGate("auto")
     for gate in (straight, saved):

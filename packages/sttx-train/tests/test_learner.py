@@ -117,7 +117,7 @@ def test_bits_of_carried_windows_equal_one_long_window() -> None:
 
 
 def test_loss_on_a_repeated_stream_falls() -> None:
-    learner = make_learner(lr_state=0.05)
+    learner = make_learner(lr_state=0.05, phrases="on")
     windows = stream(4)
     rounds = [
         sum(learner.step([Window(document=str(i), ids=w.ids)]).score.bits for w in windows) for i in range(8)

@@ -67,8 +67,8 @@ class TestFolder:
             save_model(make_model(), tmp_path / "m", format=format, hypernet=hypernetwork())
         assert not list(tmp_path.iterdir())
 
-    def test_the_model_that_comes_along_has_none(self):
-        assert load_model().hypernet is None
+    def test_the_model_that_comes_along_has_one(self):
+        assert inspect_model(None)["hypernetwork"] == {"parameters": load_model().hypernet.parameter_count()}
 
 
 class TestRefusals:

@@ -89,7 +89,7 @@ def test_saving_changes_nothing(make):
 
 
 def test_only_what_learns_is_saved(make):
-    learner = make(scope=("state", "bias"))
+    learner = make(scope=("state", "bias"), phrases="on")
     for window in stream(3):
         learner.learn_one(window)
     tensors, _ = saved(learner)

@@ -12,10 +12,11 @@ from typing import Any, Literal
 from sttx_core.errors import UsageError
 
 PhraseMode = Literal["auto", "on", "off"]
-TURN = 64  # steps that are read one way
-SETTLE = 16  # of a turn's steps the first, in which state and S0 get used to the way
-TRIAL = 4  # turns before the first decision, one way and the other
-AGAIN = 32  # after it, every so manieth turn is spent the way that was given up
+TURN = 32  # steps that are read one way
+SETTLE = 8  # of a turn's steps the first, in which state and S0 get used to the way
+FIRST = (False, False, True, True, False)  # ways of the first turns, so that a trend favours neither
+UNMEASURED = 1  # of them the first, in which any learner gets better by the step
+AGAIN = 16  # from this turn on, those whose number is a power of two are spent the way that was given up
 MEMORY = 0.998  # weight of the past in the running sums, by step
 
 
@@ -23,13 +24,13 @@ class PhraseGate:
     """Compares what windows cost with phrases and without, and says which way the next ones go.
 
     Args:
-        mode: ``on`` and ``off`` never change; ``auto`` starts on, and follows what is measured.
+        mode: ``on`` and ``off`` never change; ``auto`` tries both, and follows what is measured.
 
     Attributes:
         on: whether the next windows are read over phrases.
 
     >>> gate = PhraseGate("auto")
-    >>> for _ in range(TRIAL * TURN):
+    >>> for _ in range(len(FIRST) * TURN):
     ...     gate.observe(90.0 if gate.on else 80.0, 100.0)
     >>> gate.kept
     False
@@ -39,15 +40,15 @@ class PhraseGate:
         if mode not in ("auto", "on", "off"):
             raise UsageError(f"--phrases must be auto, on or off, not {mode!r}")
         self.mode: PhraseMode = mode
-        self.on = mode != "off"
+        self.on = FIRST[0] if mode == "auto" else mode == "on"
         self.steps = 0
         self.with_phrases, self.without = [0.0, 0.0], [0.0, 0.0]  # what was paid, and what it is held against
 
     @property
     def kept(self) -> bool:
         """Whether phrases stay, by what was measured so far; a turn of the other way does not change it."""
-        if self.mode != "auto" or self.steps < TRIAL * TURN:
-            return self.mode != "off"
+        if self.mode != "auto":
+            return self.on
         return self.with_phrases[0] * self.without[1] <= self.without[0] * self.with_phrases[1]
 
     def observe(self, paid: float, reference: float) -> None:
@@ -59,13 +60,15 @@ class PhraseGate:
         """
         if self.mode != "auto":
             return
-        sums = self.with_phrases if self.on else self.without
-        if self.steps % TURN >= SETTLE:
+        turn, at = divmod(self.steps, TURN)
+        if turn >= UNMEASURED and at >= SETTLE:
+            sums = self.with_phrases if self.on else self.without
             sums[:] = [MEMORY * past + new for past, new in zip(sums, (paid, reference), strict=True)]
         self.steps += 1
         turn, at = divmod(self.steps, TURN)
         if not at:
-            self.on = turn % 2 == 0 if turn < TRIAL else self.kept != (turn % AGAIN == AGAIN - 1)
+            visit = turn >= AGAIN and turn & (turn - 1) == 0
+            self.on = FIRST[turn] if turn < len(FIRST) else self.kept != visit
 
     def state_dict(self) -> dict[str, Any]:
         """Return the running comparison, JSON-able; :meth:`load_state_dict` continues from it."""
