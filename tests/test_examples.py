@@ -65,7 +65,6 @@ def test_train_for_five_steps(tiny_model, tmp_path):
     printed = example("smoke_train.py", "--model", tiny_model, "--checkpoint-dir", folder)
     losses = [float(loss) for loss in value(printed, "losses").split()]
     assert (value(printed, "steps"), len(losses)) == ("5", 5)
-    assert losses[-1] < losses[0]
     assert int(value(printed, "merges")) > 0
     assert int(value(printed, "promotions")) > 0
     saved = CheckpointStore(folder).load()
@@ -75,5 +74,6 @@ def test_train_for_five_steps(tiny_model, tmp_path):
 
 def test_train_the_embedded_model_in_a_folder_that_is_thrown_away():
     printed = example("smoke_train.py")
-    assert value(printed, "steps") == "5"
+    losses = [float(loss) for loss in value(printed, "losses").split()]
+    assert value(printed, "steps") == "5" and losses[-1] < 0.8 * losses[0]
     assert not Path(value(printed, "checkpoint")).exists()

@@ -156,8 +156,36 @@ class TestVocabulary:
         assert texts_of(out) == texts_of(pair)
         assert (tmp_path / "q.sttx.json").read_bytes() == (tmp_path / "p.sttx.json").read_bytes()
 
-    def test_a_damaged_note_is_named(self, sttx, pair, tmp_path):
-        (tmp_path / "p.sttx.json").write_text("{}")
+    def test_whole_numbers_are_the_same_in_every_vocabulary_of_them(self, sttx, data, tmp_path):
+        out = tmp_path / "n"
+        assert sttx("data", "build", data / "d.jsonl", "--out", out, "--tokenizer", "integer:9").code == 0
+        assert sttx("data", "show", out, "--tokenizer", "integer:500", "--json").json["first"]["decoded"]
+        assert sttx("data", "show", out, "--tokenizer", "bytes").code == 2
+
+    def test_a_note_of_ids_that_are_no_more_says_nothing(self, sttx, pair, data, tmp_path):
+        other = tmp_path / "other"
+        (data / "more.txt").write_text("another program's, of another vocabulary")
+        assert sttx("data", "build", data / "more.txt", "--out", other).code == 0
+        for ending in (".bin", ".idx"):
+            other.with_suffix(ending).replace(pair.with_suffix(ending))
+        assert sttx("data", "build", pair, "--out", tmp_path / "again").code == 0
+
+    def test_a_folder_with_a_pair_is_not_trained_on_its_note(self, sttx, pair, data, tmp_path):
+        for file in tmp_path.glob("p.*"):
+            file.rename(data / file.name)
+        (data / "c.npy").unlink()
+        result = sttx("data", "build", data, "--out", tmp_path / "q", "--tokenizer", "bytes")
+        assert result.code == 0 and not any("vocabulary" in text for text in texts_of(tmp_path / "q"))
+
+    def test_a_file_of_somebody_else_is_not_written_over(self, sttx, data, tmp_path, unchanged):
+        (tmp_path / "p.sttx.json").write_text('{"mine": true}')
+        with unchanged(tmp_path):
+            result = sttx("data", "build", data / "a.txt", "--out", tmp_path / "p", "--tokenizer", "bytes")
+        assert result.code == 2 and "p.sttx.json' is there already" in result.err
+
+    @pytest.mark.parametrize("damage", ["{}", "null", "{", '{"vocabulary": 5, "entries": 1, "bin_bytes": 2}'])
+    def test_a_damaged_note_is_named(self, sttx, pair, tmp_path, damage):
+        (tmp_path / "p.sttx.json").write_text(damage)
         result = sttx("data", "show", pair, "--tokenizer", "bytes")
         assert result.code == 1 and "p.sttx.json' is damaged" in result.err
 

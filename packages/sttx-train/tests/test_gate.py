@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.online.gate import AGAIN, FIRST, MEMORY, SETTLE, TURN, UNMEASURED, PhraseGate
 
 DECIDED = len(FIRST) * TURN
@@ -98,6 +98,27 @@ def test_saved_and_loaded_it_goes_on_the_same(at):
     loaded.load_state_dict(state)
     assert follow(straight, 2 * AGAIN * TURN, 101.0, 100.0) == follow(loaded, 2 * AGAIN * TURN, 101.0, 100.0)
     assert straight.state_dict() == loaded.state_dict()
+
+
+def test_nothing_is_decided_before_both_ways_were_tried():
+    gate = PhraseGate("auto")
+    assert (gate.decided, gate.kept) == (False, gate.on)
+    follow(gate, DECIDED - 1, 100.0, 100.0)
+    assert not gate.decided
+    follow(gate, 1, 100.0, 100.0)
+    assert gate.decided
+
+
+def test_a_price_that_is_no_number_says_nothing():
+    gate = PhraseGate("auto")
+    follow(gate, DECIDED, 101.0, 100.0)
+    follow(gate, TURN, 101.0, 100.0, reference=float("nan"))
+    assert not gate.kept and json.dumps(gate.state_dict(), allow_nan=False)
+
+
+def test_what_an_earlier_version_measured_is_refused():
+    with pytest.raises(CheckpointError, match="an earlier sttx made the checkpoint"):
+        PhraseGate("auto").load_state_dict({"on": True, "probes": 3, "windows": 24})
 
 
 def test_an_unknown_mode_is_refused():

@@ -19,6 +19,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def curves(golden):
+    assert golden.CURVES.keys() == TOLERANCE.keys()
     return {name: make() for name, make in golden.CURVES.items()}
 
 

@@ -208,6 +208,29 @@ def test_what_is_replayed_starts_where_the_new_windows_do(monkeypatch: pytest.Mo
     assert torch.equal(starts[0], torch.cat(expected, dim=1))
 
 
+def test_what_is_replayed_begins_with_s0_where_documents_do() -> None:
+    learner = make_learner(replay_rows=1, phrases="off", inject="start")
+    reports = [learner.step([window]) for window in stream(3)]
+    assert [report.replayed for report in reports] == [0, 1, 1]
+    assert all(report.grad_s0 > 0 for report in reports)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_gate_is_told_what_was_paid_and_what_it_is_held_against(frozen: bool) -> None:
+    learner = make_learner(phrases="auto", frozen=frozen)
+    told: list[tuple[float, float]] = []
+    learner.gate.observe = lambda *prices: told.append(prices)  # type: ignore[method-assign]
+    scores = [learner.step([window]).score for window in stream(3)]
+    assert told == [(score.bits, score.frozen_bits if frozen else score.bytes) for score in scores]
+
+
+def test_only_s0_and_the_hypernetwork_have_no_momentum() -> None:
+    optimizer = make_learner(scope=("state", "bias", "vectors")).optimizer
+    assert optimizer is not None
+    without = {group["name"].split(".")[0] for group in optimizer.param_groups if group["betas"][0] == 0}
+    assert without == {"s0", "hypernet"}
+
+
 def test_replay_rows_are_drawn_refreshed_and_teach() -> None:
     learner = make_learner(replay_rows=2, phrases="off")
     reports = [learner.step([window]) for window in stream(5)]

@@ -15,7 +15,7 @@ from sttx_train.online.persistence import learner_documents, learner_tensors, re
 OPTIONS = {
     "default": {},
     "without phrases": {"phrases": "off"},
-    "phrases on": {"phrases": "on"},
+    "phrases as measured": {"phrases": "auto"},
     "without replay": {"replay_rows": 0},
     "without the frozen model": {"frozen": False},
     "weights": {"scope": ("vectors", "head")},
@@ -37,7 +37,7 @@ def stream(count):
 @pytest.fixture
 def make(make_model):
     def learner(**options: Any):
-        config = LearnerConfig(**({"replay_capacity": 4, "sessions": 2} | options))
+        config = LearnerConfig(**({"phrases": "on", "replay_capacity": 4, "sessions": 2} | options))
         phrases = PhraseConfig(window=60, threshold=2, capacity=6)
         return OnlineLearner(make_model(), np.ones(61, dtype=int), config, phrase_config=phrases)
 
@@ -89,7 +89,7 @@ def test_saving_changes_nothing(make):
 
 
 def test_only_what_learns_is_saved(make):
-    learner = make(scope=("state", "bias"), phrases="on")
+    learner = make(scope=("state", "bias"))
     for window in stream(3):
         learner.learn_one(window)
     tensors, _ = saved(learner)

@@ -427,7 +427,7 @@ class TestPretrainer:
         Pretrainer(config(steps=3), tmp_path, say=said.append).fit(counting())
         assert not any("nothing is left" in told for told in said)
         Pretrainer(config(steps=2), tmp_path, resume=True, say=said.append).fit(counting())
-        assert said[-1] == "nothing is left to train: the run is at step 3, past its limits"
+        assert said[-1] == "nothing is left to train: the run is at its limits, at step 3"
 
     def test_what_cannot_be_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match="without a folder"):

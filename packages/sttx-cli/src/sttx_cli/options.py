@@ -1,6 +1,6 @@
 """Command-line options made from the frozen config dataclasses, so that no name, default or help text drifts.
 
-A field `lr_state: float = 0.1` becomes `--lr-state FLOAT`, its help what the class's docstring says of it.
+A field `lr_state: float = 0.3` becomes `--lr-state FLOAT`, its help what the class's docstring says of it.
 Knows no particular config.
 """
 

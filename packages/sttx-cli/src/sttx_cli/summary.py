@@ -71,6 +71,8 @@ def _phrases(report: Mapping[str, Any]) -> str:
         f"Phrases: {phrases['live']:,} live, {phrases['promotions']:,} found in all; they saved {share:.1f}% "
     )
     told += f"of the model's steps ({phrases['steps_saved']:,} of {report['tokens']:,})."
+    if not phrases["decided"]:
+        return f"{told} Whether they cost bits is not known yet."
     return told if phrases["on"] else f"{told} They are off for now, since they cost bits."
 
 

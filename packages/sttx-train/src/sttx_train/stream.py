@@ -339,6 +339,7 @@ class StreamTrainer:
             "phrases": {
                 "mode": self.learning.phrases,
                 "on": learner.gate.kept,
+                "decided": learner.gate.decided,
                 "live": len(learner.table),
                 "merges": stats.merges,
                 "promotions": stats.promotions,

@@ -16,7 +16,7 @@ from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_train.pretrain.describing import describe
-from sttx_train.pretrain.encoding import ids_dtype
+from sttx_train.pretrain.encoding import ids_dtype, vocabulary_identity
 from sttx_train.pretrain.kinds import ENCODED, kind_of
 from sttx_train.pretrain.mmididx import check_pair, pair_paths, write_pair
 from sttx_train.pretrain.opening import open_data
@@ -40,7 +40,7 @@ def command() -> None:
     type=PathName(path_type=Path),
     required=True,
     metavar="PREFIX",
-    help="PREFIX.bin and PREFIX.idx are written. Nothing is written over.",
+    help="PREFIX.bin, .idx and .sttx.json are written. Nothing is written over.",
 )
 @tokenizer_option("By default the vocabulary of the model that comes with sttx.")
 @redact_options
@@ -74,8 +74,8 @@ def build(
         opened = open_data(paths, chosen, texts=told, say=_note, progress=progress, folder=out.parent)
     ids = int(opened.documents.lengths.sum())
     with progress_bar("writing", ids, "ids") as progress:
-        size, sha256 = chosen.vocab_size, chosen.sha256
-        write_pair(opened.documents, out, vocab_size=size, sha256=sha256, progress=progress)
+        size, identity = chosen.vocab_size, vocabulary_identity(chosen)
+        write_pair(opened.documents, out, vocab_size=size, identity=identity, progress=progress)
     report = {
         "out": [str(path) for path in pair_paths(out)],
         "documents": len(opened.documents.lengths),

@@ -59,7 +59,8 @@ def _run(told: Mapping[str, Any]) -> dict[str, object]:
         "steps": f"{told['steps']:,} ({told['tokens']:,} tokens, {told['bytes']:,} bytes)",
         "bits per byte paid": number(bpb["paid"]),
         "of the frozen model": f"{number(bpb['frozen'])}  {gain(bpb['paid'], bpb['frozen'])}".rstrip(),
-        "phrases": f"{phrases['live']:,} live, {'on' if phrases['on'] else 'off'} ({phrases['mode']}); "
+        "phrases": f"{phrases['live']:,} live, {'on' if phrases['on'] else 'off'} ({phrases['mode']}"
+        f"{'' if phrases['decided'] else ', not decided yet'}); "
         f"{phrases['promotions']:,} found, {phrases['evictions']:,} evicted",
         "steps saved": f"{phrases['steps_saved']:,} ({saved:.1f}%)",
         "replay": f"{replay['size']:,} windows, drawn {replay['draws']:,} times",

@@ -1,23 +1,24 @@
 """Decides whether phrases stay in the model: only while they cost no bits. Knows two numbers at a time.
 
-A window cannot be priced both ways: the state that it starts from has got used to the way that was read, and
-the other way looks a tenth dearer than it is, whichever it be. So the ways take turns, of which the beginning
-is left out, and each is held against what the frozen model pays for the same windows.
+Pricing a window both ways tells nothing: the state that it starts from is used to the way that was read, so
+that the other way always looks a tenth dearer. Instead the ways take turns. The first steps of a turn are not
+counted, and prices are held against what the frozen model pays for the same windows.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import CheckpointError, UsageError
 
 PhraseMode = Literal["auto", "on", "off"]
-TURN = 32  # steps that are read one way
-SETTLE = 8  # of a turn's steps the first, in which state and S0 get used to the way
+TURN = 16  # steps that are read one way
+SETTLE = 4  # of a turn's steps the first, in which state and S0 get used to the way
 FIRST = (False, False, True, True, False)  # ways of the first turns, so that a trend favours neither
 UNMEASURED = 1  # of them the first, in which any learner gets better by the step
-AGAIN = 16  # from this turn on, those whose number is a power of two are spent the way that was given up
-MEMORY = 0.998  # weight of the past in the running sums, by step
+AGAIN = 32  # from this turn on, those whose number is a power of two are spent the way that was given up
+MEMORY = 0.998  # weight of the past in a way's running sums, by each counted step of that way
 
 
 class PhraseGate:
@@ -45,9 +46,14 @@ class PhraseGate:
         self.with_phrases, self.without = [0.0, 0.0], [0.0, 0.0]  # what was paid, and what it is held against
 
     @property
+    def decided(self) -> bool:
+        """Whether enough was measured to keep phrases, or to leave them out."""
+        return self.mode != "auto" or self.steps >= len(FIRST) * TURN
+
+    @property
     def kept(self) -> bool:
         """Whether phrases stay, by what was measured so far; a turn of the other way does not change it."""
-        if self.mode != "auto":
+        if self.mode != "auto" or not self.decided:
             return self.on
         return self.with_phrases[0] * self.without[1] <= self.without[0] * self.with_phrases[1]
 
@@ -61,7 +67,7 @@ class PhraseGate:
         if self.mode != "auto":
             return
         turn, at = divmod(self.steps, TURN)
-        if turn >= UNMEASURED and at >= SETTLE:
+        if turn >= UNMEASURED and at >= SETTLE and math.isfinite(paid + reference):
             sums = self.with_phrases if self.on else self.without
             sums[:] = [MEMORY * past + new for past, new in zip(sums, (paid, reference), strict=True)]
         self.steps += 1
@@ -76,6 +82,14 @@ class PhraseGate:
         return {"on": self.on, "steps": self.steps} | sums
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved comparison."""
+        """Continue from a saved comparison.
+
+        Raises:
+            CheckpointError: it was made when the ways were compared, and all else was learned, otherwise.
+        """
+        if "steps" not in state:
+            raise CheckpointError(
+                "an earlier sttx made the checkpoint, and learned otherwise: start anew elsewhere"
+            )
         self.on, self.steps = bool(state["on"]), int(state["steps"])
         self.with_phrases, self.without = list(state["with_phrases"]), list(state["without"])

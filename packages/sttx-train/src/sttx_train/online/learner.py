@@ -62,7 +62,8 @@ class LearnerConfig:
         replay_weight: weight of the replayed windows' mean loss beside the new windows'.
         replay_capacity: most windows kept for replay.
         sessions: most documents whose states are carried; the least recently used is forgotten.
-        frozen: also price every window with the frozen model, its own state carried, for comparison.
+        frozen: also price every window with the frozen model, its own state carried: for comparison, and
+            what `--phrases auto` holds prices against (else the length of the text, which says less).
         seed: seed of the hypernetwork's first layers and of replay's draws.
     """
 
@@ -216,7 +217,7 @@ class OnlineLearner:
         """Score windows of different documents and learn from them, in one forward and one backward.
 
         Raises:
-            ModelError: a window's price is no number; nothing is changed.
+            ModelError: a window's price is no number; nothing is learned.
         """
         assert len({window.document for window in windows}) == len(windows), "one window a document"
         config, phrases_on = self.config, self.gate.on
@@ -232,7 +233,7 @@ class OnlineLearner:
         if replayed:
             loss = loss + config.replay_weight * again.sum() / sum(len(row.ids) for row in replayed)
         frozen = self._pay_frozen(windows)
-        taught = paid > 0 or bool(replayed)  # a step on a zero gradient would follow old momentum
+        taught = paid > 0 or bool(replayed)  # a zero gradient would still be followed by decay
         norms = self._update(loss if taught else loss.detach())
         self._carry(windows, batch, state.detach(), frozen)
         self._refresh(drawn, again.detach().tolist())
@@ -264,9 +265,10 @@ class OnlineLearner:
         carried = [self.sessions.get(window.document) for window in windows]
         rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
         batch = self.head.prepare([*rows, *replayed], phrases=phrases)
-        # What is replayed starts where the new windows do: S0 is what to add to a state, not where to begin.
-        beside = [carried[index % len(carried)] for index in range(len(replayed))]
-        starts = [self._start(entry.state) for entry in (*carried, *beside)]
+        # What is replayed starts where the new windows do, unless S0 is where to begin, not what to add.
+        begun = [None if self.config.inject == "start" else entry.state for entry in carried]
+        beside = [begun[index % len(begun)] for index in range(len(replayed))]
+        starts = [self._start(state) for state in (*(entry.state for entry in carried), *beside)]
         bias = self.bias if "bias" in self.config.scope else None
         nats, state = self.head.forward(batch, RecurrentState.stack(starts), bias)
         return batch, nats, state

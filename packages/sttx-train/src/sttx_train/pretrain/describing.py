@@ -14,7 +14,7 @@ from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.pretrain.arrays import map_array, require_rows, require_values
 from sttx_train.pretrain.documents import Documents, Packed, pieces_of
-from sttx_train.pretrain.encoding import ids_dtype
+from sttx_train.pretrain.encoding import ids_dtype, vocabulary_identity
 from sttx_train.pretrain.flat import map_flat
 from sttx_train.pretrain.kinds import kind_of
 from sttx_train.pretrain.mmididx import PairDocuments, check_vocabulary
@@ -51,7 +51,7 @@ def describe(
         return {"kind": kind, **_of_array(path, tokenizer)}
     if kind == "pair":
         if tokenizer is not None:
-            check_vocabulary(path, tokenizer.sha256)
+            check_vocabulary(path, vocabulary_identity(tokenizer))
         documents: Documents = (pair := PairDocuments(path))
         return {"kind": kind, **_of_ids(documents, pair.ids, tokenizer)}
     if kind == "flat":

@@ -14,7 +14,7 @@ from typing import IO
 import numpy as np
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.tokenizers import Tokenizer
+from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
 
 _IDS_16_BITS = 1 << 16
@@ -33,6 +33,11 @@ def ids_dtype(vocab_size: int) -> np.dtype:
     if vocab_size > _IDS_31_BITS:
         raise UsageError(f"a vocabulary of {vocab_size} ids does not fit 32 bits with a sign: take a smaller")
     return np.dtype(np.uint16 if vocab_size <= _IDS_16_BITS else np.int32)
+
+
+def vocabulary_identity(tokenizer: AnyTokenizer) -> str:
+    """Return what two vocabularies share by which each id stands for the same: of whole numbers, all do."""
+    return tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else "whole numbers"
 
 
 class IdFile:

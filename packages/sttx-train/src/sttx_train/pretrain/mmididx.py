@@ -21,6 +21,7 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ from sttx_train.pretrain.scanning import pieces
 
 MAGIC = b"MMIDIDX\0\0"
 BIN, IDX, NOTE = ".bin", ".idx", ".sttx.json"
+_NOTED = ("vocabulary", "entries", "bin_bytes")
 _HEADER = struct.Struct("<9sQBQQ")
 _VERSION = 1
 _DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
@@ -96,28 +98,27 @@ def pair_paths(prefix: Path) -> tuple[Path, Path]:
     return stem.with_name(stem.name + BIN), stem.with_name(stem.name + IDX)
 
 
-def check_vocabulary(prefix: Path, sha256: str) -> None:
+def check_vocabulary(prefix: Path, identity: str) -> None:
     """Refuse a pair that says that it was encoded with another vocabulary; one that says nothing may fit.
 
     Args:
         prefix: path of both files without their endings, or with either.
-        sha256: identity of the vocabulary that it is to be read with.
+        identity: of the vocabulary that it is to be read with, as `vocabulary_identity` gives it.
 
     Raises:
         UsageError: it is another one.
         DataError: the file that says so is damaged.
     """
-    path = _note_path(prefix)
-    if not path.is_file():
+    bin_path, path = pair_paths(prefix)[0], _note_path(prefix)
+    if not path.is_file() or not bin_path.is_file():
         return
-    try:
-        made_with = json.loads(path.read_bytes())["vocabulary"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{str(path)!r} is damaged: build the pair again, or remove this file") from error
-    if made_with != sha256:
+    note = _read_note(path)
+    if note is None:
+        raise DataError(f"{str(path)!r} is damaged: build the pair again, or remove this file")
+    if note["bin_bytes"] == bin_path.stat().st_size and note["vocabulary"] != identity:
         raise UsageError(
-            f"{str(pair_paths(prefix)[0])!r} was encoded with another vocabulary (SHA-256 {made_with[:12]}, "
-            f"not {sha256[:12]}): give that one as --tokenizer"
+            f"{str(bin_path)!r} was encoded with another vocabulary, as {path.name!r} says (of "
+            f"{note['entries']:,} ids, {note['vocabulary'][:20]}): give that one as --tokenizer"
         )
 
 
@@ -125,13 +126,16 @@ def check_pair(prefix: Path) -> None:
     """Refuse a place for a pair where there is a file already: nothing is written over.
 
     Raises:
-        UsageError: there is one. An index without ids, which a kill between the two left, is none.
+        UsageError: there is one. What a build that was killed left beside no ids is none.
     """
     bin_path, idx_path = pair_paths(prefix)
+    note = _note_path(prefix)
     if bin_path.exists():
         raise UsageError(f"{str(bin_path)!r} is there already: give another --out, or remove it first")
     if idx_path.exists() and not (idx_path.is_file() and _starts_with_magic(idx_path)):
         raise UsageError(f"{str(idx_path)!r} is there already: give another --out, or remove it first")
+    if note.exists() and not (note.is_file() and _read_note(note)):
+        raise UsageError(f"{str(note)!r} is there already: give another --out, or remove it first")
 
 
 def write_pair(
@@ -139,7 +143,7 @@ def write_pair(
     prefix: Path,
     *,
     vocab_size: int,
-    sha256: str | None = None,
+    identity: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Write documents as RWKV's trainers read them, each ending with 0: wholly, or not at all.
@@ -150,7 +154,7 @@ def write_pair(
         documents: at least one.
         prefix: path of both files without their endings.
         vocab_size: decides between 16 and 32 bits, as `ids_dtype` says.
-        sha256: identity of the vocabulary, kept in a third file for `check_vocabulary`; None: none.
+        identity: of the vocabulary, kept in a third file for `check_vocabulary`; None for no such file.
         progress: called with how many ids more were written.
 
     Raises:
@@ -168,17 +172,30 @@ def write_pair(
     with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
         _write_ids(documents, bin_aside, np.dtype(_DTYPES[code]), vocab_size, progress)
         _write_index(documents.lengths, idx_aside, code)
-        if sha256 is not None:
-            note = {"vocabulary": {"entries": vocab_size, "sha256": sha256}}
+        _note_path(prefix).unlink(missing_ok=True)
+        if identity is not None:
+            told = (identity, vocab_size, bin_aside.stat().st_size)
             with replacing_file(_note_path(prefix)) as aside:
-                aside.write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-        else:
-            _note_path(prefix).unlink(missing_ok=True)
+                aside.write_text(json.dumps(dict(zip(_NOTED, told, strict=True)), indent=2) + "\n")
 
 
 def _note_path(prefix: Path) -> Path:
     bin_path = pair_paths(prefix)[0]
     return bin_path.with_name(bin_path.name.removesuffix(BIN) + NOTE)
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    """Return what a pair says of itself; None if that is nothing of ours."""
+    try:
+        told = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    kinds = dict(zip(_NOTED, (str, int, int), strict=True))
+    if not isinstance(told, dict) or not all(
+        isinstance(told.get(name), kind) for name, kind in kinds.items()
+    ):
+        return None
+    return told
 
 
 def _write_ids(

@@ -14,7 +14,7 @@ from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.pretrain.arrays import open_array, require_values
 from sttx_train.pretrain.documents import Documents, Joined, Packed
-from sttx_train.pretrain.encoding import IdFile
+from sttx_train.pretrain.encoding import IdFile, vocabulary_identity
 from sttx_train.pretrain.flat import map_flat
 from sttx_train.pretrain.json_lines import JsonEntries
 from sttx_train.pretrain.kinds import Kind, kind_of
@@ -112,7 +112,7 @@ class _Opening:
                 self._close_file()
                 self._parts.append(open_array(path, self._tokenizer, self._say))
             case "pair":
-                check_vocabulary(path, self._tokenizer.sha256)
+                check_vocabulary(path, vocabulary_identity(self._tokenizer))
                 pair = PairDocuments(path)
                 self._add_ids(pair, pair.ids, path)
             case "flat":

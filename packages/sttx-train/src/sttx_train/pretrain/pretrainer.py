@@ -180,7 +180,7 @@ class Pretrainer:
         with joined(self._device) as workers, ExitStack() as stack:
             trainer = self.trainer = self._trainer(data, workers)
             if trainer.progress() >= 1:
-                self._say(f"nothing is left to train: the run is at step {trainer.step}, past its limits")
+                self._say(f"nothing is left to train: the run is at its limits, at step {trainer.step}")
             writers: list[Writer] = self._writers(trainer) if workers.is_first else []
             for writer in writers:
                 stack.callback(writer.close)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sttx_core.errors import DataError
+from sttx_train.pretrain.mmididx import NOTE
 
 PIECE = 1 << 20
 """Characters that are read together, and then as far as the line goes on, at most as many again."""
@@ -30,6 +31,8 @@ def iter_texts(paths: Iterable[Path], skipped: list[Path] | None = None) -> Iter
         if not path.exists():
             raise DataError(f"{str(path)!r} does not exist; name text files or folders of them")
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            if file != path and file.name.endswith(NOTE):
+                continue  # it belongs to a pair, which is no text either
             if text_size(file) is not None:
                 yield file
             elif file == path:
