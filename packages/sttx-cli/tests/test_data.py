@@ -28,6 +28,14 @@ def data(tmp_path):
     return folder
 
 
+@pytest.fixture
+def pair(sttx, data, tmp_path):
+    """A pair built of the text, by bytes."""
+    out = tmp_path / "p"
+    assert sttx("data", "build", data / "a.txt", "--out", out, "--tokenizer", "bytes").code == 0
+    return out
+
+
 def texts_of(prefix):
     documents = PairDocuments(prefix)
     return [TEXT.decode(documents.read(at, 0, int(n)).tolist()) for at, n in enumerate(documents.lengths)]
@@ -130,12 +138,6 @@ class TestBuild:
 class TestVocabulary:
     """A pair keeps which vocabulary it was built with, and is not read with another."""
 
-    @pytest.fixture
-    def pair(self, sttx, data, tmp_path):
-        out = tmp_path / "p"
-        assert sttx("data", "build", data / "a.txt", "--out", out, "--tokenizer", "bytes").code == 0
-        return out
-
     @pytest.mark.parametrize(
         "line",
         [
@@ -191,13 +193,6 @@ class TestVocabulary:
 
 
 class TestShow:
-    @pytest.fixture
-    def pair(self, sttx, data, tmp_path):
-        assert (
-            sttx("data", "build", data / "a.txt", "--out", tmp_path / "p", "--tokenizer", "bytes").code == 0
-        )
-        return tmp_path / "p"
-
     def test_as_a_person_reads_it(self, sttx, pair):
         result = sttx("data", "show", pair, "--tokenizer", "bytes")
         rows = dict(line.split("  ", 1) for line in result.out.splitlines()[1:])

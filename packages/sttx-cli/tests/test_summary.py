@@ -4,6 +4,15 @@ import pytest
 
 from sttx_cli.summary import gain, run_summary
 
+PHRASES = {
+    "mode": "auto",
+    "on": True,
+    "decided": True,
+    "live": 256,
+    "promotions": 1489,
+    "steps_saved": 3200,
+}
+
 
 def report(**changes):
     told = {
@@ -15,14 +24,7 @@ def report(**changes):
         "seconds": 61.25,
         "ended": "steps",
         "bpb": {"paid": 1.6, "frozen": 2.0},
-        "phrases": {
-            "mode": "auto",
-            "on": True,
-            "decided": True,
-            "live": 256,
-            "promotions": 1489,
-            "steps_saved": 3200,
-        },
+        "phrases": PHRASES,
         "trainable_parameters": 229376,
         "scope": ["state", "bias"],
         "skipped_steps": 0,
@@ -62,29 +64,11 @@ def test_a_whole_run():
         ({"bpb": {"paid": 2.2, "frozen": 2.0}}, "10.0% lost by learning."),
         ({"phrases": {"mode": "off"}}, "Phrases were off.\n"),
         (
-            {
-                "phrases": {
-                    "mode": "auto",
-                    "on": False,
-                    "decided": True,
-                    "live": 1,
-                    "promotions": 1,
-                    "steps_saved": 0,
-                }
-            },
+            {"phrases": PHRASES | {"on": False, "decided": True}},
             "They are off for now, since they cost bits.",
         ),
         (
-            {
-                "phrases": {
-                    "mode": "auto",
-                    "on": False,
-                    "decided": False,
-                    "live": 1,
-                    "promotions": 1,
-                    "steps_saved": 0,
-                }
-            },
+            {"phrases": PHRASES | {"on": False, "decided": False}},
             "Whether they cost bits is not known yet.",
         ),
         ({"skipped_steps": 3}, "; 3 steps changed nothing, since their gradient was not finite;"),

@@ -294,9 +294,8 @@ class TestResume:
 
     @pytest.mark.parametrize("learning", [{"phrases": "auto"}, {"scope": ("bias", "vectors"), "seed": 3}])
     def test_other_ways_to_learn_resume_as_well(self, make, talk, learning, monkeypatch):
-        monkeypatch.setattr(
-            "sttx_train.online.gate.TURN", 3
-        )  # so that turns change on both sides of the kill
+        # Turns so short that they change on both sides of the kill.
+        monkeypatch.setattr("sttx_train.online.gate.TURN", 3)
         monkeypatch.setattr("sttx_train.online.gate.SETTLE", 1)
         traces = talk(self.TRACES)
         whole = make("whole", learning=learning)

@@ -17,14 +17,13 @@ from typing import Any
 from torch import Tensor
 
 from sttx_core.errors import ModelError, SttxError, UsageError
+from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import require_text
 from sttx_train.files import sha256_of
 from sttx_train.formats.detect import Version, detect_naming, detect_version
 from sttx_train.formats.outline import Outline, read_outline
 from sttx_train.formats.state import read_sidecar
-from sttx_train.formats.store import EMBEDDED, Weights, interpret, resolve, skeleton
-from sttx_train.formats.sttx import build_hypernet
-from sttx_train.formats.tensorfiles import read_tensors
+from sttx_train.formats.store import EMBEDDED, Weights, interpret, load_hypernet, resolve, skeleton
 from sttx_train.formats.vocabulary import tokenizer_for
 
 ARCHITECTURES: dict[Version, str] = {
@@ -123,7 +122,7 @@ def _foreign(path: Path) -> dict[str, Any] | None:
 
 
 def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[str, Any]:
-    weights = _runnable(path, outline) if version == "x070" else None
+    weights, hypernet = _runnable(path, outline) if version == "x070" else (None, None)
     sizes = _sizes(outline.tensors, version) if weights is None else weights.config.to_dict()
     tensors = outline.tensors if weights is None else weights.tensors
     vocabulary = None if weights is None else _vocabulary(path, outline, weights.config.vocab_size)
@@ -139,28 +138,27 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         "sizes": sizes,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "vocabulary": vocabulary,
-        "hypernetwork": None if weights is None else _hypernetwork(weights),
+        "hypernetwork": None if hypernet is None else {"parameters": hypernet.parameter_count()},
         "runs": weights is not None,
         "advice": None if version == "x070" else f"only RWKV-7 (x070) runs here: {_ELSEWHERE}, or {_OURS}",
     }
 
 
-def _runnable(path: Path, outline: Outline) -> Weights | None:
+def _runnable(path: Path, outline: Outline) -> tuple[Weights | None, HyperNetwork | None]:
     """Hold the tensors against the model that runs here; None, and the problem told, if they do not fit."""
     if outline.problems:
-        return None
+        return None, None
     try:
         weights = interpret(path, outline.tensors, tuple(outline.files))
         skeleton(weights, str(path), "recurrent")
-        if weights.hypernet is not None:
-            build_hypernet(read_tensors(weights.hypernet), weights.config.hidden_size, str(path))
+        hypernet = load_hypernet(weights, str(path))
     except ModelError as error:
         outline.problems.append(str(error))
-        return None
+        return None, None
     if outline.container == "pth" and path.is_dir():
         outline.problems.append("sttx reads folders of .safetensors only: convert it, or give one .pth file")
-        return None
-    return weights
+        return None, None
+    return weights, hypernet
 
 
 def _vocabulary(path: Path, outline: Outline, rows: int) -> dict[str, Any] | None:
@@ -175,12 +173,6 @@ def _vocabulary(path: Path, outline: Outline, rows: int) -> dict[str, Any] | Non
     except UsageError:
         told["text"] = False
     return told
-
-
-def _hypernetwork(weights: Weights) -> dict[str, Any] | None:
-    if weights.hypernet is None:
-        return None
-    return {"parameters": sum(tensor.numel() for tensor in read_tensors(weights.hypernet).values())}
 
 
 def _sizes(tensors: Mapping[str, Tensor], version: Version) -> dict[str, int | None]:

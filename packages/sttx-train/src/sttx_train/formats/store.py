@@ -119,10 +119,7 @@ def load_model(
     name, path = resolve(spec)
     weights = _read(path)
     model = _build(weights, str(path), device, dtype, choice.backend)
-    hypernet = None
-    if weights.hypernet is not None:
-        tensors = read_tensors(weights.hypernet)
-        hypernet = sttx.build_hypernet(tensors, weights.config.hidden_size, str(path)).to(device)
+    hypernet = load_hypernet(weights, str(path))
     return LoadedModel(
         model=model,
         id=name,
@@ -130,8 +127,23 @@ def load_model(
         sha256=sha256_of(weights.files),
         format=weights.format,
         kernel=choice,
-        hypernet=hypernet,
+        hypernet=None if hypernet is None else hypernet.to(device),
     )
+
+
+def load_hypernet(weights: Weights, source: str) -> HyperNetwork | None:
+    """Load what makes the phrases' rows of a model, on the CPU; None if none was trained with it.
+
+    Args:
+        weights: of the model.
+        source: where it comes from, for messages.
+
+    Raises:
+        ModelError: its file is damaged, or belongs to another model.
+    """
+    if weights.hypernet is None:
+        return None
+    return sttx.build_hypernet(read_tensors(weights.hypernet), weights.config.hidden_size, source)
 
 
 def check_destination(path: str | os.PathLike[str]) -> None:

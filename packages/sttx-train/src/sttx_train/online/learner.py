@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Literal, get_args
 
 import numpy as np
@@ -240,12 +241,7 @@ class OnlineLearner:
         self._remember(windows, before, fresh.detach().tolist())
         score = self._score(windows, batch, fresh.detach(), frozen[0] if frozen else None, phrases_on)
         self.gate.observe(score.bits, score.frozen_bits if self.config.frozen else score.bytes)
-        return StepReport(
-            score=score,
-            loss=float(loss.detach()),
-            replayed=len(replayed),
-            **norms,
-        )
+        return StepReport(score=score, loss=float(loss.detach()), replayed=len(replayed), **norms)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return every tensor that learns, by name."""
@@ -266,9 +262,9 @@ class OnlineLearner:
         rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
         batch = self.head.prepare([*rows, *replayed], phrases=phrases)
         # What is replayed starts where the new windows do, unless S0 is where to begin, not what to add.
-        begun = [None if self.config.inject == "start" else entry.state for entry in carried]
-        beside = [begun[index % len(begun)] for index in range(len(replayed))]
-        starts = [self._start(state) for state in (*(entry.state for entry in carried), *beside)]
+        states = [entry.state for entry in carried]
+        beside = islice(cycle([None] if self.config.inject == "start" else states), len(replayed))
+        starts = [self._start(state) for state in (*states, *beside)]
         bias = self.bias if "bias" in self.config.scope else None
         nats, state = self.head.forward(batch, RecurrentState.stack(starts), bias)
         return batch, nats, state

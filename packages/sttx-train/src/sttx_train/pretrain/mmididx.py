@@ -34,7 +34,7 @@ from sttx_train.pretrain.scanning import pieces
 
 MAGIC = b"MMIDIDX\0\0"
 BIN, IDX, NOTE = ".bin", ".idx", ".sttx.json"
-_NOTED = ("vocabulary", "entries", "bin_bytes")
+_NOTED = {"vocabulary": str, "entries": int, "bin_bytes": int}
 _HEADER = struct.Struct("<9sQBQQ")
 _VERSION = 1
 _DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
@@ -174,14 +174,14 @@ def write_pair(
         _write_index(documents.lengths, idx_aside, code)
         _note_path(prefix).unlink(missing_ok=True)
         if identity is not None:
-            told = (identity, vocab_size, bin_aside.stat().st_size)
+            size = bin_aside.stat().st_size
+            note = {"vocabulary": identity, "entries": vocab_size, "bin_bytes": size}
             with replacing_file(_note_path(prefix)) as aside:
-                aside.write_text(json.dumps(dict(zip(_NOTED, told, strict=True)), indent=2) + "\n")
+                aside.write_text(json.dumps(note, indent=2) + "\n")
 
 
 def _note_path(prefix: Path) -> Path:
-    bin_path = pair_paths(prefix)[0]
-    return bin_path.with_name(bin_path.name.removesuffix(BIN) + NOTE)
+    return pair_paths(prefix)[0].with_suffix(NOTE)
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:
@@ -190,12 +190,10 @@ def _read_note(path: Path) -> dict[str, Any] | None:
         told = json.loads(path.read_bytes())
     except ValueError:
         return None
-    kinds = dict(zip(_NOTED, (str, int, int), strict=True))
-    if not isinstance(told, dict) or not all(
-        isinstance(told.get(name), kind) for name, kind in kinds.items()
-    ):
+    if not isinstance(told, dict):
         return None
-    return told
+    whole = all(isinstance(told.get(name), kind) for name, kind in _NOTED.items())
+    return told if whole else None
 
 
 def _write_ids(
