@@ -23,7 +23,7 @@ from sttx_ccsniff import open_source
 from sttx_core.traces import Trace
 from sttx_train.formats import load_model
 from sttx_train.online import LearnerConfig
-from sttx_train.stream import StreamConfig, StreamTrainer
+from sttx_train.stream.trainer import StreamConfig, StreamTrainer
 
 PLAIN: dict[str, Any] = {"phrases": "off", "replay_rows": 0}
 ARMS: dict[str, dict[str, Any]] = {

@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sttx_ccsniff import Source
-from sttx_ccsniff.ccsniff import LiveFeed
-from sttx_ccsniff.following import FolderFeed
+from sttx_ccsniff.follow.feed import FolderFeed
+from sttx_ccsniff.live.feed import LiveFeed
 
 BETWEEN_SECONDS = 0.05
 SETTLE_SECONDS = 3.0

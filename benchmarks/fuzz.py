@@ -32,8 +32,8 @@ from typing import Any
 import orjson
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.formats import AutoParser
-from sttx_ccsniff.lines import LineSplitter
+from sttx_ccsniff.read.formats import AutoParser
+from sttx_ccsniff.read.splitter import LineSplitter
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.errors import SourceError

@@ -27,8 +27,8 @@ from pathlib import Path
 import orjson
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.ccsniff import shim_command
-from sttx_ccsniff.formats import AutoParser
+from sttx_ccsniff.live.feed import shim_command
+from sttx_ccsniff.read.formats import AutoParser
 from sttx_ccsniff.redact import Redactor
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen

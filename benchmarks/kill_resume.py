@@ -19,8 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sttx_train.checkpoint import CheckpointStore
-from sttx_train.stream import METRICS, TIME_FIELDS
+from sttx_train.checkpoint.store import CheckpointStore
+from sttx_train.stream.trainer import METRICS, TIME_FIELDS
 
 SESSIONS = Path(__file__).parents[1] / "test-data" / "sessions"
 MOST_SECONDS = 600.0

@@ -24,8 +24,9 @@ import torch
 from sttx_ccsniff import open_source
 from sttx_cli.session_texts import document_texts
 from sttx_train import RWKV7
-from sttx_train.huggingface_tokenizer import load_tokenizer
-from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits, open_data
+from sttx_train.data import open_data
+from sttx_train.formats.tokenizer_json import load_tokenizer
+from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
 from sttx_train.pretrain.trainer import PretrainStep
 from sttx_train.rwkv7 import RecurrentState
 

@@ -12,7 +12,7 @@ from sttx_core.render import render
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_core.traces import trace_type
 from sttx_train.formats import load_model
-from sttx_train.windows import TraceWindows
+from sttx_train.stream.windows import TraceWindows
 
 DATA = Path(__file__).parents[1] / "test-data"
 SOURCES = {"session files": DATA / "sessions", "ccsniff's rows": DATA / "ccsniff-fixture.ndjson"}

@@ -10,7 +10,7 @@ import pytest
 
 from sttx_ccsniff import open_source
 from sttx_core.render import render
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
 
 SECONDS = 60.0
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from sttx_ccsniff import formats, open_source
+from sttx_ccsniff import open_source
 from sttx_ccsniff.environment import codex_sessions, opencode_store
-from sttx_ccsniff.formats import AutoParser, register
-from sttx_ccsniff.ndjson import PairParser
+from sttx_ccsniff.exports.pairs import PairParser
+from sttx_ccsniff.read import formats
+from sttx_ccsniff.read.formats import AutoParser, register
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.checks import check_source

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sttx_ccsniff import claude_code, open_source
-from sttx_ccsniff.codex import RolloutParser, recognises
+from sttx_ccsniff.codex.parser import RolloutParser, recognises
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import AssistantMessage, Other, Thinking, ToolResult, ToolUse, UserMessage

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sttx_ccsniff.codex import RolloutParser
+from sttx_ccsniff.codex.parser import RolloutParser
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 

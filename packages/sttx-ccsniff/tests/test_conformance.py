@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sttx_ccsniff import Source, open_source
-from sttx_ccsniff.ccsniff import LiveFeed
+from sttx_ccsniff.live.feed import LiveFeed
 from sttx_core.checks import check_source
 
 ROWS = [b'{"sid":"s","role":"user","type":"text","text":"row %d","ts":1}' % n for n in range(20)]

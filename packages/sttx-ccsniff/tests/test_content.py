@@ -1,6 +1,6 @@
 import pytest
 
-from sttx_ccsniff.content import placeholder, result_text, shallow, text_of
+from sttx_ccsniff.parse.content import placeholder, result_text, shallow, text_of
 from sttx_ccsniff.seen import Seen
 
 

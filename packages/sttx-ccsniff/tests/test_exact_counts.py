@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.formats import AutoParser
-from sttx_ccsniff.lines import LineSplitter
+from sttx_ccsniff.read.formats import AutoParser
+from sttx_ccsniff.read.splitter import LineSplitter
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import trace_type

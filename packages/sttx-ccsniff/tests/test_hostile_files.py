@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sttx_ccsniff import SourceReport, open_source
-from sttx_ccsniff.lines import MAX_LINE
+from sttx_ccsniff.read.splitter import MAX_LINE
 from sttx_core.errors import SourceError
 from sttx_core.render import render
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sttx_ccsniff.formats import AutoParser
-from sttx_ccsniff.lines import LineSplitter
-from sttx_ccsniff.records import decode_line
+from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.parse.trace_json import dump_trace, load_trace
+from sttx_ccsniff.read.formats import AutoParser
+from sttx_ccsniff.read.splitter import LineSplitter
 from sttx_ccsniff.redact.scanner import Scanner, vendor_rules
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
-from sttx_ccsniff.trace_json import dump_trace, load_trace
 from sttx_core.render import render
 from sttx_core.traces import ToolResult, ToolUse
 

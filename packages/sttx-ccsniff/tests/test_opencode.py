@@ -14,8 +14,8 @@ import pytest
 
 from sttx_ccsniff import Source, SourceReport
 from sttx_ccsniff.feeds import Shared
-from sttx_ccsniff.opencode import OpenCodeFeed, is_database, written
-from sttx_ccsniff.opencode_message import Message
+from sttx_ccsniff.opencode.message import Message
+from sttx_ccsniff.opencode.store import OpenCodeFeed, is_database, written
 from sttx_core.checks import check_source
 from sttx_core.errors import SourceError
 from sttx_core.traces import AssistantMessage, Other, Thinking, ToolResult, ToolUse, UserMessage
@@ -459,7 +459,7 @@ def test_what_is_no_store_is_said_in_one_sentence(tmp_path):
 
 
 def test_a_locked_store_is_said_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("sttx_ccsniff.opencode._BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("sttx_ccsniff.opencode.store._BUSY_SECONDS", 0.05)
     path = tmp_path / "opencode.db"
     other = sqlite3.connect(path, isolation_level=None)
     other.executescript(SCHEMA)

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from sttx_ccsniff.claude_code import SessionParser
-from sttx_ccsniff.ndjson import PairParser, RowParser
+from sttx_ccsniff.claude_code.parser import SessionParser
+from sttx_ccsniff.exports.pairs import PairParser
+from sttx_ccsniff.exports.rows import RowParser
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 

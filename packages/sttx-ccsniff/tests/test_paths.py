@@ -1,6 +1,7 @@
 import pytest
 
-from sttx_ccsniff.paths import identity_of, project_of, session_folder
+from sttx_ccsniff.claude_code.paths import identity_of, session_folder
+from sttx_ccsniff.parse.project import project_of
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from sttx_ccsniff.claude_code import SessionParser
-from sttx_ccsniff.persisted import MOST_BYTES, persisted_output
+from sttx_ccsniff.claude_code.parser import SessionParser
+from sttx_ccsniff.claude_code.persisted import MOST_BYTES, persisted_output
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 

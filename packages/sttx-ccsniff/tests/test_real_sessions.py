@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from sttx_ccsniff import dump_trace, load_trace, open_source
-from sttx_ccsniff.claude_code import SessionParser
+from sttx_ccsniff.claude_code.parser import SessionParser
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.render import render

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sttx_ccsniff.records import LARGE, MOST_VALUES, decode_line
+from sttx_ccsniff.parse.records import LARGE, MOST_VALUES, decode_line
 
 WHOLE = b'{"type":"user","uuid":"u1","message":{"content":"whole"}}'
 NEXT = b'{"type":"user","uuid":"u2","message":{"content":"next"}}'

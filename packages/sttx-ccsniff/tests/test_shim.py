@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from sttx_ccsniff import Source, open_source
-from sttx_ccsniff import ccsniff as live_module
-from sttx_ccsniff.ccsniff import LiveFeed
-from sttx_ccsniff.ccsniff_install import INTEGRITY, VERSION
-from sttx_ccsniff.following import FolderFeed
+from sttx_ccsniff.follow.feed import FolderFeed
+from sttx_ccsniff.live import feed as live_module
+from sttx_ccsniff.live.feed import LiveFeed
+from sttx_ccsniff.live.install import INTEGRITY, VERSION
 from sttx_core.errors import SourceError
 from sttx_core.traces import SessionEnd
 
@@ -460,7 +460,7 @@ def test_a_limit_of_the_system_is_said_once_and_files_are_looked_for(live, folde
     for number in range(50):
         (folder / f"{number}.jsonl").write_bytes(lines(str(number)))
     name, _, value = limit.partition("=")
-    shim = resources.files("sttx_ccsniff") / "shim.mjs"
+    shim = resources.files("sttx_ccsniff.live") / "shim.mjs"
     library = tmp_path / "cache" / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff" / "src" / "index.js"
     script = f'echo {value} > /proc/sys/user/max_inotify_{name}; exec node "{shim}" "{library}"'
     script += f' "{folder.parent}" "$0"'
@@ -506,7 +506,7 @@ def test_a_shim_that_hangs_is_started_again(live, folder, monkeypatch):
 PARENT = """
 import os, pathlib, signal, sys, time
 from sttx_ccsniff import Source
-from sttx_ccsniff.ccsniff import LiveFeed
+from sttx_ccsniff.live.feed import LiveFeed
 source = Source([LiveFeed(pathlib.Path(sys.argv[1]))], capacity=2)
 next(source)
 [feed] = source._finish.peek()[2][0]
@@ -549,7 +549,7 @@ def test_the_shim_does_not_outlive_a_parent_that_is_killed(live, folder, tmp_pat
 def test_few_descriptors_are_enough_or_said(live, folder, tmp_path):
     live()
     (folder / "a.jsonl").write_bytes(lines("one"))
-    shim = resources.files("sttx_ccsniff") / "shim.mjs"
+    shim = resources.files("sttx_ccsniff.live") / "shim.mjs"
     library = tmp_path / "cache" / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff" / "src" / "index.js"
     limited = f'ulimit -n 32; exec node "{shim}" "{library}" "{tmp_path / "projects"}" "$0"'
     with live(command=["sh", "-c", limited]) as source:
@@ -557,5 +557,5 @@ def test_few_descriptors_are_enough_or_said(live, folder, tmp_path):
 
 
 def test_the_shim_is_package_data():
-    shim = resources.files("sttx_ccsniff") / "shim.mjs"
+    shim = resources.files("sttx_ccsniff.live") / "shim.mjs"
     assert "JsonlWatcher" in shim.read_text()

@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from sttx_ccsniff import Source, ccsniff
-from sttx_ccsniff.ccsniff import LiveFeed
-from sttx_ccsniff.following import FolderFeed
+from sttx_ccsniff import Source
+from sttx_ccsniff.follow.feed import FolderFeed
+from sttx_ccsniff.live import feed as ccsniff
+from sttx_ccsniff.live.feed import LiveFeed
 
 pytestmark = [
     pytest.mark.slow,
@@ -131,7 +132,7 @@ def test_every_record_is_delivered_once(tmp_path, monkeypatch, seed):
     folder = tmp_path / "projects"
     folder.mkdir()
     (tmp_path / "index.mjs").write_text(WATCHER)
-    shim = str(ccsniff.__file__).replace("ccsniff.py", "shim.mjs")
+    shim = str(ccsniff.__file__).replace("feed.py", "shim.mjs")
     command = [str(shutil.which("node")), shim, str(tmp_path / "index.mjs"), str(folder)]
     model, got, cursor = Model(folder, seed), [], None
     for number in range(4):

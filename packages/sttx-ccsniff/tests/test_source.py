@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import sttx_ccsniff.reading
+import sttx_ccsniff.read.lines
 from sttx_ccsniff import Source, open_source
 from sttx_ccsniff.feeds import Delivery
 from sttx_core.errors import SourceError, UsageError
@@ -496,11 +496,11 @@ def test_mixed_formats_in_one_folder(record, session_file, tmp_path):
 
 
 def test_a_line_over_the_limit_is_skipped_and_counted(record, session_file, monkeypatch):
-    class Short(sttx_ccsniff.reading.LineSplitter):
+    class Short(sttx_ccsniff.read.lines.LineSplitter):
         def __init__(self):
             super().__init__(limit=2000)
 
-    monkeypatch.setattr(sttx_ccsniff.reading, "LineSplitter", Short)
+    monkeypatch.setattr(sttx_ccsniff.read.lines, "LineSplitter", Short)
     source = open_source(session_file("a.jsonl", *spoken(record, "one", "x" * 5000, "two")))
     assert texts(source) == ["one", "two"]
     assert source.report.malformed == {"line over 2000 bytes": 1}

@@ -7,9 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.report import SourceReport
-from sttx_ccsniff.seen import Seen
-from sttx_ccsniff.trace_json import (
+from sttx_ccsniff.parse.trace_json import (
     HEADER,
     VERSION,
     TraceLinesParser,
@@ -17,6 +15,8 @@ from sttx_ccsniff.trace_json import (
     load_trace,
     recognises_traces,
 )
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
 from sttx_core.traces import (
     AssistantMessage,
     Meta,

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sttx_ccsniff.claude_code import SessionParser
+from sttx_ccsniff.claude_code.parser import SessionParser
+from sttx_ccsniff.parse.usage import KINDS, UsageCounter
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
-from sttx_ccsniff.usage import KINDS, UsageCounter
 
 
 @pytest.fixture

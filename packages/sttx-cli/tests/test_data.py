@@ -11,7 +11,7 @@ import pytest
 
 from sttx_cli import bar
 from sttx_core.tokenizers import ByteTokenizer
-from sttx_train.pretrain.mmididx import PairDocuments
+from sttx_train.data.mmididx import PairDocuments
 
 TEXT = ByteTokenizer()
 

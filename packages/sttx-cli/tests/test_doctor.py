@@ -87,7 +87,7 @@ def test_without_a_model_nothing_works(sttx, monkeypatch):
     def refuse(_):
         raise ModelError("the embedded model is not installed")
 
-    monkeypatch.setattr("sttx_train.model_facts.inspect_model", refuse)
+    monkeypatch.setattr("sttx_train.inspect.model.inspect_model", refuse)
     result = sttx("doctor")
     assert result.code == 1
     assert "broken  model" in result.out and "the embedded model is not installed" in result.out

@@ -7,7 +7,7 @@ from sttx_core.tokenizers import ByteTokenizer
 
 @pytest.fixture(scope="module")
 def told(finished):
-    from sttx_train.inspection import merge_stats
+    from sttx_train.inspect.run import merge_stats
 
     return merge_stats(finished)
 

@@ -12,7 +12,7 @@ from sttx_ccsniff import open_source
 from sttx_core.pairs import to_pairs
 from sttx_core.render import render, render_parts
 from sttx_train import CheckpointStore
-from sttx_train.stream import TIME_FIELDS
+from sttx_train.stream.trainer import TIME_FIELDS
 
 
 def metrics(folder):

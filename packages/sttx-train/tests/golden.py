@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from sttx_core.phrases import PhraseConfig
+from sttx_train.data.documents import Packed
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
 from sttx_train.pretrain import PretrainConfig
-from sttx_train.pretrain.documents import Packed
 from sttx_train.pretrain.trainer import Trainer
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 

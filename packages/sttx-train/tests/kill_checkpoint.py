@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
 
 TENSORS = {"learned": 20_000, "optimizer": 50_000}
 OPERATIONS = (

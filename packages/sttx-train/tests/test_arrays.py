@@ -5,8 +5,8 @@ import pytest
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import AngleTokenizer, ByteTokenizer, IntegerTokenizer
-from sttx_train.pretrain.arrays import ArrayDocuments, map_array, open_array
-from sttx_train.pretrain.sampling import Sampler
+from sttx_train.data.arrays import ArrayDocuments, map_array, open_array
+from sttx_train.data.sampling import Sampler
 
 TEN = IntegerTokenizer(9)
 
@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused(tmp_path, size):
 
 @pytest.mark.parametrize("value", [-1, 10, 255, 2**40])
 def test_a_value_outside_is_found_before_anything_is_read(tmp_path, monkeypatch, value):
-    monkeypatch.setattr("sttx_train.pretrain.scanning.PIECE", 8)
+    monkeypatch.setattr("sttx_train.data.scanning.PIECE", 8)
     array = np.zeros((9, 4), np.int64)
     array[7, 2] = value
     with pytest.raises(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_core.errors import CheckpointError, UsageError
-from sttx_train import checkpoint_folder
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint import folder as checkpoint_folder
+from sttx_train.checkpoint.store import CheckpointStore
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.uint8]
 

@@ -8,9 +8,9 @@ import pytest
 
 from sttx_core.errors import DataError
 from sttx_core.tokenizers import IntegerTokenizer
-from sttx_train.pretrain.arrays import ArrayDocuments
-from sttx_train.pretrain.documents import Begun, Chosen, Ended, Joined, Packed, fingerprint, pieces_of
-from sttx_train.pretrain.mmididx import PairDocuments, write_pair
+from sttx_train.data.arrays import ArrayDocuments
+from sttx_train.data.documents import Begun, Chosen, Ended, Joined, Packed, fingerprint, pieces_of
+from sttx_train.data.mmididx import PairDocuments, write_pair
 
 SIZES = (3, 1, 6, 2, 1, 9)
 NINE = IntegerTokenizer(9)
@@ -73,14 +73,14 @@ def test_many_are_what_each_is(documents):
 
 @pytest.mark.parametrize("at_once", [1, 2, 4, 7, 1000])
 def test_pieces_are_all_of_them(documents, monkeypatch, at_once):
-    monkeypatch.setattr("sttx_train.pretrain.documents._READ_AT_ONCE", at_once)
+    monkeypatch.setattr("sttx_train.data.documents._READ_AT_ONCE", at_once)
     pieces = list(pieces_of(documents))
     assert [token for piece in pieces for token in piece] == one_by_one(documents)
     assert all(0 < len(piece) <= at_once for piece in pieces)
 
 
 def test_short_documents_are_read_together(monkeypatch):
-    monkeypatch.setattr("sttx_train.pretrain.documents._READ_AT_ONCE", 8)
+    monkeypatch.setattr("sttx_train.data.documents._READ_AT_ONCE", 8)
     monkeypatch.setattr(ArrayDocuments, "read", None)
     assert [len(piece) for piece in pieces_of(array())] == [8, 8, 8, 4]
 
@@ -91,7 +91,7 @@ class TestFingerprint:
         assert told == fingerprint(packed(np.int64)) == fingerprint(pair(tmp_path))
         parts = [Chosen(packed(), np.array([0, 1])), Chosen(packed(), np.arange(2, 6))]
         assert told == fingerprint(Joined(parts))
-        monkeypatch.setattr("sttx_train.pretrain.documents._READ_AT_ONCE", 4)
+        monkeypatch.setattr("sttx_train.data.documents._READ_AT_ONCE", 4)
         assert told == fingerprint(packed())
 
     @pytest.mark.parametrize("row", range(7))
@@ -120,6 +120,6 @@ class TestFingerprint:
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
 def test_an_id_below_0_is_refused(dtype, monkeypatch):
-    monkeypatch.setattr("sttx_train.pretrain.documents._SCANNED_AT_ONCE", 2)
+    monkeypatch.setattr("sttx_train.data.documents._SCANNED_AT_ONCE", 2)
     with pytest.raises(DataError, match="packed ids hold -3 at position 4: ids are not negative"):
         Packed(np.array([0, 7, 0, 8, -3, 9], dtype))

@@ -7,9 +7,9 @@ import pytest
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer
-from sttx_train.pretrain.documents import Chosen, Packed
-from sttx_train.pretrain.encoding import IdFile, encode_documents, ids_dtype
-from sttx_train.pretrain.scanning import bytes_of_ids, extremes, pieces, require_ids, text_bytes
+from sttx_train.data.documents import Chosen, Packed
+from sttx_train.data.encoding import IdFile, encode_documents, ids_dtype
+from sttx_train.data.scanning import bytes_of_ids, extremes, pieces, require_ids, text_bytes
 
 
 class Shifted(ByteTokenizer):
@@ -70,7 +70,7 @@ class TestEncoding:
 
 class TestScanning:
     def test_pieces_are_the_whole(self, monkeypatch):
-        monkeypatch.setattr("sttx_train.pretrain.scanning.PIECE", 7)
+        monkeypatch.setattr("sttx_train.data.scanning.PIECE", 7)
         for shape in ((40,), (10, 3), (3, 40), (0,), (1, 50)):
             array = np.random.default_rng(1).integers(-9, 9, shape)
             found = [piece for _, piece in pieces(array)]
@@ -79,7 +79,7 @@ class TestScanning:
                 assert extremes(array) == (array.min(), array.max())
 
     def test_ids_of_another_vocabulary_are_refused(self, monkeypatch):
-        monkeypatch.setattr("sttx_train.pretrain.scanning.PIECE", 2)
+        monkeypatch.setattr("sttx_train.data.scanning.PIECE", 2)
         require_ids(np.array([0, 3, 9, 2]), "it", 10)
         require_ids(np.zeros(0, int), "it", 10)
         with pytest.raises(DataError, match="it holds the id 9, but the vocabulary has 9"):
@@ -92,8 +92,8 @@ class TestScanning:
         ids = encode_documents(texts, ByteTokenizer())
         whole = Packed(ids)
         for piece in (1, 4, 1 << 22):
-            monkeypatch.setattr("sttx_train.pretrain.scanning.PIECE", piece)
-            monkeypatch.setattr("sttx_train.pretrain.documents._READ_AT_ONCE", piece)
+            monkeypatch.setattr("sttx_train.data.scanning.PIECE", piece)
+            monkeypatch.setattr("sttx_train.data.documents._READ_AT_ONCE", piece)
             assert text_bytes(whole, ByteTokenizer()) == len("".join(texts).encode())
             assert text_bytes(Chosen(whole, np.array([1])), ByteTokenizer()) == 7
             assert bytes_of_ids(ids, np.array([0] + [1] * 256)) == len("".join(texts).encode())

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
+from sttx_train.data.documents import Packed
+from sttx_train.data.encoding import encode_documents
 from sttx_train.formats import load_model
 from sttx_train.pretrain import PretrainConfig, held_out_bits
-from sttx_train.pretrain.documents import Packed
-from sttx_train.pretrain.encoding import encode_documents
 from sttx_train.pretrain.trainer import Trainer
 
 SHIP = Path(__file__).parents[1] / "recipes" / "goose_mini" / "ship.py"

@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from sttx_core.errors import DataError
-from sttx_train.pretrain.json_lines import JsonEntries, entry_of
+from sttx_train.data.json_lines import JsonEntries, entry_of
 
 
 def written(path, *lines):
@@ -86,7 +86,7 @@ def test_mixtures_and_nothing_are_refused(tmp_path, lines, said):
 
 
 def test_a_line_too_long_is_damaged_and_those_after_it_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("sttx_train.pretrain.json_lines.LINE_LIMIT", 30)
+    monkeypatch.setattr("sttx_train.data.json_lines.LINE_LIMIT", 30)
     path = written(tmp_path / "x.jsonl", json.dumps({"text": "a" * 95}), '{"text": "two"}')
     sizes = []
     lines = JsonEntries(path, sizes.append)

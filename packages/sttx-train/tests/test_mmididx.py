@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sttx_core.errors import DataError, UsageError
-from sttx_train.pretrain import mmididx
-from sttx_train.pretrain.documents import Packed
-from sttx_train.pretrain.mmididx import PairDocuments, write_pair
-from sttx_train.pretrain.sampling import Sampler
+from sttx_train.data import mmididx
+from sttx_train.data.documents import Packed
+from sttx_train.data.mmididx import PairDocuments, write_pair
+from sttx_train.data.sampling import Sampler
 
 DOCUMENTS = [[5, 6, 7], [8], [9, 10, 11, 12, 300]]
 WIDTHS = [(512, 8, "H"), (65536, 8, "H"), (65537, 4, "i"), (70000, 4, "i")]
@@ -136,7 +136,7 @@ class TestReading:
         assert documents.read(0, 1, 3).tolist() == [5, 6]
 
     def test_a_sequence_of_many_documents_is_taken_apart(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("sttx_train.pretrain.scanning.PIECE", 2)
+        monkeypatch.setattr("sttx_train.data.scanning.PIECE", 2)
         written_independently(tmp_path / "x", [[5, 6, 0, 7, 0, 0, 8]], 8, "H")
         assert ids_of(PairDocuments(tmp_path / "x")) == [[0, 5, 6], [0, 7], [0], [0, 8]]
 

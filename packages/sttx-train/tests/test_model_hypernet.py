@@ -12,9 +12,9 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_core.traces import Meta, UserMessage
 from sttx_train.formats import load_model, save_model
-from sttx_train.model_facts import inspect_model
+from sttx_train.inspect.model import inspect_model
 from sttx_train.online.learner import LearnerConfig, OnlineLearner
-from sttx_train.stream import StreamConfig, StreamTrainer
+from sttx_train.stream.trainer import StreamConfig, StreamTrainer
 
 
 def hypernetwork(width=32, rank=0, seed=1):

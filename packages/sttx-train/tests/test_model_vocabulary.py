@@ -9,9 +9,9 @@ from tokenizers import models, pre_tokenizers, trainers
 from sttx_core.errors import DataError, ModelError, UsageError
 from sttx_core.tokenizers import AngleTokenizer, ByteTokenizer, IntegerTokenizer, load_tokenizer
 from sttx_train.formats import load_model, save_model, tokenizer_for
-from sttx_train.huggingface_tokenizer import HuggingFaceTokenizer
-from sttx_train.inspection import inspect_model
-from sttx_train.stream import StreamTrainer
+from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer
+from sttx_train.inspect.run import inspect_model
+from sttx_train.stream.trainer import StreamTrainer
 
 FORMATS = ["sttx", "huggingface", "blinkdl"]
 ROWS = 370

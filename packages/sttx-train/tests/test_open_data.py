@@ -11,12 +11,12 @@ import pytest
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer, TrieTokenizer, create_vocab_file
-from sttx_train.pretrain.documents import Packed
-from sttx_train.pretrain.encoding import encode_documents
-from sttx_train.pretrain.kinds import kind_of
-from sttx_train.pretrain.mmididx import write_pair
-from sttx_train.pretrain.opening import open_data
-from sttx_train.pretrain.sampling import Sampler
+from sttx_train.data.detect import kind_of
+from sttx_train.data.documents import Packed
+from sttx_train.data.encoding import encode_documents
+from sttx_train.data.mmididx import write_pair
+from sttx_train.data.open_data import open_data
+from sttx_train.data.sampling import Sampler
 
 TEXT, TEN = ByteTokenizer(), IntegerTokenizer(9)
 WORDS = ["first", "secönd", "third"]
@@ -81,7 +81,7 @@ class TestTexts:
 
     @pytest.mark.parametrize("piece", [1, 3, 8])
     def test_a_long_file_is_one_document(self, tmp_path, monkeypatch, piece):
-        monkeypatch.setattr("sttx_train.pretrain.text_files.PIECE", piece)
+        monkeypatch.setattr("sttx_train.data.text_files.PIECE", piece)
         (tmp_path / "x.txt").write_text("one\r\ntwo\nthree, and a lonG line\n", encoding="utf-8", newline="")
         (tmp_path / "y.txt").write_text("")
         (tmp_path / "z.txt").write_text("b")
@@ -94,7 +94,7 @@ class TestTexts:
         trie = TrieTokenizer(tmp_path / "v.txt")
         (tmp_path / "x.txt").write_text("ab\nc\n\nd" * 3)
         whole = open_data([tmp_path / "x.txt"], trie).documents.read_many(0, 1).tolist()
-        monkeypatch.setattr("sttx_train.pretrain.text_files.PIECE", 1)
+        monkeypatch.setattr("sttx_train.data.text_files.PIECE", 1)
         cut = open_data([tmp_path / "x.txt"], trie).documents.read_many(0, 1).tolist()
         assert whole == [0, *trie.encode("ab\nc\n\nd" * 3)] and len(cut) > len(whole)
         assert trie.decode(cut) == trie.decode(whole) == "ab\nc\n\nd" * 3

@@ -6,7 +6,7 @@ import pytest
 
 from sttx_core.phrases import DynamicTokenizer
 from sttx_core.tokenizers import ByteTokenizer
-from sttx_train.phrase_list import phrase_list
+from sttx_train.stream.phrase_list import phrase_list
 
 BASE = ByteTokenizer()
 

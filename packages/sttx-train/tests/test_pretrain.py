@@ -14,13 +14,13 @@ import torch.nn.functional as F
 
 from sttx_core.errors import CheckpointError, DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
+from sttx_train.data.documents import Packed
 from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
-from sttx_train.pretrain.beginning import model_sizes
-from sttx_train.pretrain.documents import Packed
 from sttx_train.pretrain.evaluation import HeldOut
 from sttx_train.pretrain.guard import PATIENCE, Guard
+from sttx_train.pretrain.initial_model import model_sizes
 from sttx_train.pretrain.metrics import JsonLines
 from sttx_train.pretrain.optimizer import make_optimizer
 from sttx_train.pretrain.trainer import BEST, Trainer

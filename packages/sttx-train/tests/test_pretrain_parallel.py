@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
+from sttx_train.data.documents import Packed
 from sttx_train.formats import load_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer
-from sttx_train.pretrain.documents import Packed
 from sttx_train.pretrain.trainer import BEST
 
 WORKER = Path(__file__)

@@ -12,12 +12,12 @@ import torch
 from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import ByteTokenizer
+from sttx_train.data.documents import Packed
+from sttx_train.data.sampling import Sampler
 from sttx_train.formats import load_model
 from sttx_train.online.learner import LearnerConfig, OnlineLearner, Window
 from sttx_train.pretrain import PretrainConfig, Pretrainer
-from sttx_train.pretrain.documents import Packed
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams, PhraseTraining
-from sttx_train.pretrain.sampling import Sampler
 from sttx_train.pretrain.trainer import Trainer
 from sttx_train.rwkv7 import RecurrentState
 

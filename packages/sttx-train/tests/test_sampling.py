@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sttx_core.errors import DataError, UsageError
-from sttx_train.pretrain.documents import Chosen, Joined, Packed, fingerprint, split
-from sttx_train.pretrain.sampling import IGNORED, Sampler
+from sttx_train.data.documents import Chosen, Joined, Packed, fingerprint, split
+from sttx_train.data.sampling import IGNORED, Sampler
 
 
 def packed(*sizes, first=1):

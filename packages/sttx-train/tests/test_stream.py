@@ -12,9 +12,9 @@ from sttx_core.errors import CheckpointError, ModelError, UsageError
 from sttx_core.phrases import PhraseConfig
 from sttx_core.render import render
 from sttx_core.traces import Meta, Other, UserMessage
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.online import LearnerConfig
-from sttx_train.stream import METRICS, TIME_FIELDS, StreamConfig, StreamTrainer
+from sttx_train.stream.trainer import METRICS, TIME_FIELDS, StreamConfig, StreamTrainer
 
 LEARNING: dict[str, Any] = {"phrases": "on", "replay_rows": 2, "sessions": 3}
 STREAM: dict[str, Any] = {"window": 32, "checkpoint_every": 3}

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from sttx_core.errors import DataError
-from sttx_train.pretrain.text_files import iter_texts, read_text
+from sttx_train.data.text_files import iter_texts, read_text
 
 
 def test_files_come_in_name_order_folders_walked(tmp_path):

@@ -12,7 +12,7 @@ from sttx_core.render import render
 from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, create_vocab_file
 from sttx_core.traces import Meta, Other, Pair, SessionEnd, UserMessage
 from sttx_train.byte_lengths import token_byte_lengths
-from sttx_train.windows import TraceWindows
+from sttx_train.stream.windows import TraceWindows
 
 BASE = ByteTokenizer()
 LED = len("User: \n\n")  # what rendering adds to a message

@@ -8,13 +8,13 @@ print(source.report.as_dict())
 ```
 """
 
-from sttx_ccsniff.default import DefaultSource, History, claude_history, default_source, sample_folder
+from sttx_ccsniff.default_source import DefaultSource, History, claude_history, default_source, sample_folder
 from sttx_ccsniff.environment import claude_projects
 from sttx_ccsniff.listing import Voice, list_sessions
-from sttx_ccsniff.readiness import Tool, live_tools
+from sttx_ccsniff.live.install import Tool, live_tools
+from sttx_ccsniff.parse.trace_json import dump_trace, load_trace
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.source import Source, open_source
-from sttx_ccsniff.trace_json import dump_trace, load_trace
 
 __all__ = [
     "DefaultSource",

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from sttx_ccsniff.parse.trace_json import meta_from_json, meta_to_json
 from sttx_ccsniff.seen import Remembered, Seen
-from sttx_ccsniff.trace_json import meta_from_json, meta_to_json
 from sttx_core.errors import CheckpointError
 from sttx_core.traces import Meta, SessionEnd, Trace
 

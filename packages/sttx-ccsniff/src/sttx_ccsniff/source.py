@@ -19,15 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sttx_ccsniff.ccsniff import LiveFeed
+from sttx_ccsniff.bounded_queue import Closed, Handover
 from sttx_ccsniff.cursor import Advance, Ledger, key_of
-from sttx_ccsniff.ends import IDLE_SECONDS, Ends
 from sttx_ccsniff.environment import claude_projects, codex_sessions, opencode_store
 from sttx_ccsniff.feeds import Delivery, Feed, Shared
-from sttx_ccsniff.folders import session_files
-from sttx_ccsniff.following import FileFeed, FolderFeed
-from sttx_ccsniff.handover import Closed, Handover
-from sttx_ccsniff.reading import StreamFeed, line_place
+from sttx_ccsniff.follow.feed import FileFeed, FolderFeed
+from sttx_ccsniff.follow.folders import session_files
+from sttx_ccsniff.follow.session_end import IDLE_SECONDS, Ends
+from sttx_ccsniff.live.feed import LiveFeed
+from sttx_ccsniff.read.lines import StreamFeed, line_place
 from sttx_ccsniff.redact import Redactor
 from sttx_ccsniff.report import SourceReport
 from sttx_core.errors import SourceError, UsageError

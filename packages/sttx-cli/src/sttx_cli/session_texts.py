@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.claude_code import SessionParser
-from sttx_ccsniff.folders import is_session_file, session_files
-from sttx_ccsniff.formats import FORMATS
-from sttx_ccsniff.reading import first_bytes
-from sttx_ccsniff.records import decode_line
+from sttx_ccsniff.claude_code.parser import SessionParser
+from sttx_ccsniff.follow.folders import is_session_file, session_files
+from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.read.formats import FORMATS
+from sttx_ccsniff.read.open import first_bytes
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.output import say
 from sttx_core.render import render

@@ -5,12 +5,12 @@ with the first use of their name, and so does `HyperNetwork`, the one name that 
 The conformance checks are in `sttx_core.checks`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sttx_core.environment import log_dir
 from sttx_core.errors import CheckpointError, DataError, ModelError, SourceError, SttxError, UsageError
 from sttx_core.eventlog import EventLog
+from sttx_core.lazy import lazy_names
 from sttx_core.pairs import PairMaker, to_pairs
 from sttx_core.phrases import Choice, DynamicTokenizer, Phrase, PhraseConfig, PhraseStats
 from sttx_core.render import Part, render, render_parts
@@ -88,10 +88,4 @@ __all__ = [
     "trace_type",
 ]
 
-_LATE = {"Drawn": "replay", "HyperNetwork": "hypernet", "ReplayBuffer": "replay"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)
+__getattr__ = lazy_names(__name__, {"hypernet": ["HyperNetwork"], "replay": ["Drawn", "ReplayBuffer"]})

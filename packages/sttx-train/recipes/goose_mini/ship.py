@@ -22,10 +22,10 @@ import torch
 
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import TrieTokenizer
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
+from sttx_train.data.encoding import encode_documents
 from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain import held_out_bits
-from sttx_train.pretrain.encoding import encode_documents
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 SAMPLES = 10

@@ -15,11 +15,11 @@ from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
-from sttx_train.pretrain.describing import describe
-from sttx_train.pretrain.encoding import ids_dtype, vocabulary_identity
-from sttx_train.pretrain.kinds import ENCODED, kind_of
-from sttx_train.pretrain.mmididx import check_pair, pair_paths, write_pair
-from sttx_train.pretrain.opening import open_data
+from sttx_train.data.describe import describe
+from sttx_train.data.detect import ENCODED, kind_of
+from sttx_train.data.encoding import ids_dtype, vocabulary_identity
+from sttx_train.data.mmididx import check_pair, pair_paths, write_pair
+from sttx_train.data.open_data import open_data
 
 
 @click.group("data")

@@ -9,7 +9,7 @@ from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, facts, number
 from sttx_cli.plain import plain
 from sttx_cli.summary import gain
-from sttx_train.inspection import inspect_path
+from sttx_train.inspect.run import inspect_path
 
 
 @click.command("inspect")

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, quoted
-from sttx_train.inspection import merge_stats
+from sttx_train.inspect.run import merge_stats
 
 
 @click.command("merge-stats")

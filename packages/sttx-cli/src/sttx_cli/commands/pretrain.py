@@ -19,9 +19,10 @@ from sttx_cli.signals import Interruptible
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
+from sttx_train.data import Data, open_data
 from sttx_train.environment import is_first_process, torchrun_launched
 from sttx_train.formats import check_destination
-from sttx_train.pretrain import Data, PretrainConfig, Pretrainer, PretrainReport, PretrainStep, open_data
+from sttx_train.pretrain import PretrainConfig, Pretrainer, PretrainReport, PretrainStep
 
 _TELL_SECONDS = 10.0
 _SIZES = ("hidden_size", "layers", "head_size")

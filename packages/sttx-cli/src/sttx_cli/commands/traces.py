@@ -13,8 +13,8 @@ from rich.text import Text
 
 from sttx_ccsniff import Source, default_source, open_source
 from sttx_ccsniff.listing import in_reading_order, list_sessions, session_traces
+from sttx_ccsniff.parse.trace_json import HEADER, dump_trace
 from sttx_ccsniff.redact import Redactor
-from sttx_ccsniff.trace_json import HEADER, dump_trace
 from sttx_cli.output import emit_table, say
 from sttx_cli.plain import one_line
 from sttx_cli.redaction import chosen_redaction, redact_options

@@ -15,11 +15,11 @@ from sttx_cli.signals import Interruptible
 from sttx_cli.summary import run_summary
 from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.devices import Device, Number, choose_device, choose_number
 from sttx_train.formats import EMBEDDED, LoadedModel, load_model
 from sttx_train.online import PHRASES, LearnerConfig, parse_scopes
-from sttx_train.stream import StreamConfig, StreamTrainer
+from sttx_train.stream.trainer import StreamConfig, StreamTrainer
 from sttx_train.wkv import BACKENDS, Backend
 
 

@@ -33,14 +33,14 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     is passed over in a folder. They are read as a stream, once to learn from, once to count the bytes per
     token that the vocabulary gives on them. FILE is in RWKV's format; as a tokenizer it is named trie:FILE.
     """
-    from sttx_train.files import replacing_file
-    from sttx_train.vocabulary_training import (
+    from sttx_train.data.train_vocabulary import (
         SMALLEST,
         bytes_per_token,
         find_texts,
         learn_tokens,
         read_pieces,
     )
+    from sttx_train.files import replacing_file
 
     if size < SMALLEST:
         raise UsageError(f"--size {size} is too small: the 256 bytes and the document mark need {SMALLEST}")

@@ -1,13 +1,27 @@
 """Models, vocabularies and tuned states on disk: ours, Hugging Face's, BlinkDL's."""
 
-from sttx_train.formats.detect import detect_config, detect_version
-from sttx_train.formats.state import TunedState, load_state, save_state
-from sttx_train.formats.store import EMBEDDED, Format, LoadedModel, check_destination, load_model, save_model
-from sttx_train.formats.vocabulary import tokenizer_for
+from typing import TYPE_CHECKING
+
+from sttx_core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sttx_train.formats.detect import detect_config, detect_version
+    from sttx_train.formats.state import TunedState, load_state, save_state
+    from sttx_train.formats.store import (
+        EMBEDDED,
+        Format,
+        LoadedModel,
+        check_destination,
+        load_model,
+        save_model,
+    )
+    from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer, load_tokenizer
+    from sttx_train.formats.vocabulary import tokenizer_for
 
 __all__ = [
     "EMBEDDED",
     "Format",
+    "HuggingFaceTokenizer",
     "LoadedModel",
     "TunedState",
     "check_destination",
@@ -15,7 +29,19 @@ __all__ = [
     "detect_version",
     "load_model",
     "load_state",
+    "load_tokenizer",
     "save_model",
     "save_state",
     "tokenizer_for",
 ]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "detect": ["detect_config", "detect_version"],
+        "state": ["TunedState", "load_state", "save_state"],
+        "store": ["EMBEDDED", "Format", "LoadedModel", "check_destination", "load_model", "save_model"],
+        "tokenizer_json": ["HuggingFaceTokenizer", "load_tokenizer"],
+        "vocabulary": ["tokenizer_for"],
+    },
+)

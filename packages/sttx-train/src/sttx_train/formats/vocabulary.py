@@ -24,7 +24,7 @@ from sttx_core.tokenizers import (
     create_vocab_file,
     load_tokenizer,
 )
-from sttx_train.huggingface_tokenizer import HuggingFaceTokenizer
+from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer
 
 VOCABULARY = "vocab.txt"
 WORLD = "rwkv_vocab_v20230424.txt"

@@ -17,10 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sttx_core.tokenizers.protocol import EOT_ID
-from sttx_train.pretrain.documents import Documents
+from sttx_train.data.documents import Documents
+from sttx_train.data.sampling import IGNORED, Sampler, Window
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
-from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
 
 STREAMS = 8

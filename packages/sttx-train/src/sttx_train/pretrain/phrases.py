@@ -21,11 +21,11 @@ from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.data.sampling import IGNORED, Window
 from sttx_train.online.phrase_head import PHRASES, Batch, PhraseHead, Row
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.optimizer import load_optimizer_state, optimizer_state, weights
 from sttx_train.pretrain.parallel import Workers
-from sttx_train.pretrain.sampling import IGNORED, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 _DRAW = 1  # tells these draws from the sampler's, which have the same seed

@@ -25,13 +25,15 @@ import torch
 from sttx_core.errors import DataError, ModelError, UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, IntegerTokenizer, Tokenizer
-from sttx_train.checkpoint import CheckpointStore
+from sttx_train.checkpoint.store import CheckpointStore
+from sttx_train.data.arrays import ArrayDocuments, require_rows
+from sttx_train.data.documents import Documents, split
+from sttx_train.data.open_data import Data
+from sttx_train.data.scanning import text_bytes
 from sttx_train.devices import Device, choose_device
 from sttx_train.environment import local_rank, torchrun_launched
 from sttx_train.formats import LoadedModel, load_model, save_model
-from sttx_train.pretrain.arrays import ArrayDocuments, require_rows
 from sttx_train.pretrain.config import PretrainConfig
-from sttx_train.pretrain.documents import Documents, split
 from sttx_train.pretrain.metrics import (
     METRICS,
     Also,
@@ -41,9 +43,7 @@ from sttx_train.pretrain.metrics import (
     Writer,
     require_installed,
 )
-from sttx_train.pretrain.opening import Data
 from sttx_train.pretrain.parallel import Workers, joined
-from sttx_train.pretrain.scanning import text_bytes
 from sttx_train.pretrain.trainer import BEST, PretrainStep, Trainer
 from sttx_train.rwkv7 import RWKV7
 from sttx_train.wkv import choose_backend

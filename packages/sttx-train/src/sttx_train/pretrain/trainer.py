@@ -20,12 +20,13 @@ from torch.distributed.fsdp import FSDPModule
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.hypernet import HyperNetwork
-from sttx_train.checkpoint import Checkpoint, CheckpointStore
-from sttx_train.pretrain.beginning import begin
+from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
+from sttx_train.data.documents import Documents, fingerprint
+from sttx_train.data.sampling import IGNORED, Sampler, Window
 from sttx_train.pretrain.config import PretrainConfig, option
-from sttx_train.pretrain.documents import Documents, fingerprint
 from sttx_train.pretrain.evaluation import Evaluation, HeldOut, pay
 from sttx_train.pretrain.guard import PATIENCE, Guard
+from sttx_train.pretrain.initial_model import begin
 from sttx_train.pretrain.optimizer import (
     load_optimizer_state,
     make_optimizer,
@@ -36,7 +37,6 @@ from sttx_train.pretrain.optimizer import (
 )
 from sttx_train.pretrain.parallel import Workers, gradients
 from sttx_train.pretrain.phrases import PhraseTraining
-from sttx_train.pretrain.sampling import IGNORED, Sampler, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 from sttx_train.wkv import choose_backend
 

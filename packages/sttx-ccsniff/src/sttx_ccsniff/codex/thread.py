@@ -1,0 +1,178 @@
+"""Whose voice a Codex rollout is, and which of its items are copies of another's.
+
+A thread is a session, a fork of one, or a sub-agent of one: the first `session_meta` line says. The file of a
+fork or sub-agent may begin with its parent's items, written anew with new times. They are known by their
+content: the id of a call, or the words. Newer sub-agents say at which line their own history begins, and
+newer forks refer to their parent's file and copy nothing. Copies are looked for only at the beginning, up to
+the first item that is none of an ancestor's: what a person says twice later on is said twice.
+"""
+
+import hashlib
+import re
+from pathlib import PurePath
+from typing import Any, TypeGuard
+
+from sttx_ccsniff.parse.content import text_of
+from sttx_ccsniff.parse.project import project_of
+from sttx_ccsniff.seen import Seen
+from sttx_core.traces import AssistantMessage, Meta, Thinking, ToolResult, ToolUse, Trace, UserMessage
+
+_MOST_ANCESTORS = 256  # they are part of every place
+_FILE = re.compile(r"rollout-[0-9T-]{19}-([0-9a-fA-F-]{36})")
+
+
+class Thread:
+    """What the lines so far say of their thread.
+
+    Attributes:
+        inherits: Whether it goes on where another thread was.
+        project: The folder that it began to work in, by its last name.
+
+    >>> thread = Thread("/x/rollout-2026-01-02T03-04-05-0199aaaa-0000-7000-8000-000000000001.jsonl", Seen())
+    >>> thread.meta(1).session
+    '0199aaaa-0000-7000-8000-000000000001'
+    >>> thread.begin({"id": "child", "source": {"subagent": {"thread_spawn": {"parent_thread_id": "p"}}}})
+    >>> thread.meta(7).session, thread.meta(7).agent, thread.meta(7).parent, thread.meta(7).uid
+    ('p', 'child', 'p', 'child:7')
+    """
+
+    def __init__(self, origin: str, seen: Seen) -> None:
+        name = PurePath(origin).name
+        found = _FILE.match(name)
+        self._origin = origin
+        self._seen = seen
+        self._id = found[1] if found else name.split(".")[0]
+        self._named = False
+        self._session, self._agent, self._parent = self._id, "", ""
+        self._own_from = 0
+        self._ancestors: tuple[str, ...] = ()
+        self._copying = False
+        self.inherits = False
+        self.project = ""
+
+    def state(self) -> tuple[Any, ...]:
+        """What must be known to go on; what it refers to never changes."""
+        return (
+            (self._id, self._session, self._agent, self._parent, self.project),
+            (self._named, self._copying, self.inherits),
+            self._own_from,
+            self._ancestors,
+        )
+
+    def restore(self, state: Any) -> None:
+        """Go on where `state()` gave this.
+
+        Raises:
+            ValueError: It never did.
+        """
+        match state:
+            case [
+                [str(own), str(session), str(agent), str(parent), str(project)],
+                [bool(named), bool(copying), bool(inherits)],
+                int(own_from),
+                [*ancestors],
+            ] if _are_names(ancestors):
+                self._id, self._session, self._agent, self._parent = own, session, agent, parent
+                self._named, self._copying, self._own_from = named, copying, own_from
+                self._ancestors, self.inherits, self.project = tuple(ancestors), inherits, project
+            case _:
+                raise ValueError("not a state of a Codex thread")
+
+    @property
+    def voice(self) -> tuple[str, str]:
+        """Session and sub-agent; "" for the session's own voice."""
+        return self._session, self._agent
+
+    def begin(self, payload: dict[str, Any]) -> None:
+        """Take in a `session_meta`: the first names the thread, another one's is copied with its items."""
+        own = payload.get("id")
+        assert isinstance(own, str)
+        if self._named:
+            if own != self._id:
+                self._copies_from(own)
+            return
+        self._named = True
+        self._id = self._session = own
+        self.project = project_of(payload.get("cwd"), "")
+        forked = payload.get("forked_from_id")
+        by_reference = isinstance(payload.get("history_base"), dict)
+        if isinstance(forked, str) and forked and not by_reference:
+            self._copies_from(forked)
+        self.inherits = self.inherits or by_reference
+        self._attribute(payload, text_of(forked))
+
+    def _attribute(self, payload: dict[str, Any], forked: str) -> None:
+        source = payload.get("source")
+        spawned = source.get("subagent") if isinstance(source, dict) else None
+        root, parent = payload.get("session_id"), payload.get("parent_thread_id")
+        above = [one for one in (root, parent) if isinstance(one, str) and one not in ("", self._id)]
+        if spawned is None and payload.get("thread_source") != "subagent" and not above:
+            return
+        start = payload.get("subagent_history_start_ordinal")
+        self._own_from = start if type(start) is int and start > 0 else 0
+        spawn = spawned.get("thread_spawn") if isinstance(spawned, dict) else None
+        named = [parent, spawn.get("parent_thread_id") if isinstance(spawn, dict) else ""]
+        known = [one for one in (*named, forked, *above) if isinstance(one, str) and one]
+        self._parent = known[0] if known else ""
+        self._session = root if isinstance(root, str) and root else self._parent or self._id
+        if self._session != self._id:
+            self._agent = self._id
+        else:
+            self._agent = spawned if isinstance(spawned, str) and spawned else "subagent"
+
+    def _copies_from(self, thread: str) -> None:
+        if thread not in self._ancestors:
+            self._ancestors = (*self._ancestors, thread)[-_MOST_ANCESTORS:]
+        self._copying = self.inherits = True
+
+    def is_copying(self, ordinal: int | None) -> bool:
+        """Whether a line with this ordinal is still part of what was copied, as far as is known before it."""
+        return self._copying or (ordinal is not None and ordinal < self._own_from)
+
+    def why_not_new(self, traces: list[Trace], number: int, ordinal: int | None) -> str:
+        """Why the traces of an item were delivered before ("" if they were not); remembers them."""
+        if ordinal is not None and ordinal < self._own_from:
+            return "copied record"
+        content = _fingerprint(traces)
+        if self._copying:
+            if any(not self._seen.first_time(f"codex {one} {content}") for one in self._ancestors):
+                return "copied record"
+            self._copying = False
+        self._seen.first_time(f"codex {self._id} {content}")
+        return "" if self._seen.first_time(f"codex {self._id} {number} {content}") else "duplicate record"
+
+    def meta(self, number: int, time: float = 0.0, segment: int = 0) -> Meta:
+        """Say where the item of this number came from."""
+        return Meta(
+            session=self._session,
+            project=self.project,
+            time=time,
+            uid=f"{self._id}:{number}",
+            origin=self._origin,
+            agent=self._agent,
+            parent=self._parent,
+            segment=segment,
+        )
+
+
+def _are_names(values: list[Any]) -> TypeGuard[list[str]]:
+    return all(isinstance(value, str) for value in values)
+
+
+def _fingerprint(traces: list[Trace]) -> str:
+    """What an item is known by: the id of its call, else its words; a copy has another time and place."""
+    digest = hashlib.blake2b(digest_size=8)
+    for trace in traces:
+        match trace:
+            case ToolUse(id=call) | ToolResult(id=call) if call:
+                words = call
+            case UserMessage(text=words) | AssistantMessage(text=words) | Thinking(text=words):
+                pass
+            case ToolResult(output=words):
+                pass
+            case ToolUse(input=given):
+                words = text_of(given)
+            case _:
+                words = text_of(getattr(trace, "raw", ""))
+        digest.update(f"{type(trace).__name__}\0{words}".encode("utf-8", "replace"))
+    return digest.hexdigest()

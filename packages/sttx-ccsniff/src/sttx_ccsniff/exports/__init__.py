@@ -1,0 +1,1 @@
+"""Exported lines that become traces: rows of `ccsniff --json`, and pairs of prompt and completion."""

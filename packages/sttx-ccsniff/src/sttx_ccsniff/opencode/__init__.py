@@ -1,0 +1,1 @@
+"""OpenCode: its SQLite store becomes traces."""

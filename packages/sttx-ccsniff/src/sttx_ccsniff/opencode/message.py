@@ -1,0 +1,236 @@
+"""One message of OpenCode, with its parts, becomes traces: what the parts mean, not where they are kept.
+
+A message is a user's or an assistant's; an assistant's is one step: one answer of the model with the tools
+that it called. A part is text, reasoning, a tool's call together with its result, a file, or book-keeping.
+Written from the schema of OpenCode 1.2 to 1.4 (`MessageV2`, in later versions `SessionV1`).
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeGuard
+
+from sttx_ccsniff.parse.content import shallow, text_of, url_placeholder
+from sttx_ccsniff.report import SourceReport
+from sttx_core.traces import AssistantMessage, Meta, Other, Thinking, ToolResult, ToolUse, Trace, UserMessage
+
+Json = dict[str, Any]
+
+BOOK_KEEPING = frozenset(
+    ("agent", "compaction", "patch", "retry", "snapshot", "step-finish", "step-start", "subtask")
+)
+"""Types of parts that are known to hold no talk."""
+
+_MOST = 2**53
+
+
+class Message(NamedTuple):
+    """A message as it is stored.
+
+    Attributes:
+        id: Its name.
+        info: Who spoke, when, with which model and tokens.
+        parts: What was said and done, in order.
+    """
+
+    id: str
+    info: Json
+    parts: list[Json]
+
+    @property
+    def is_user(self) -> bool:
+        """Whether a person, or a parent for its sub-agent, spoke."""
+        return self.info.get("role") == "user"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an assistant's message says that it will not change any more."""
+        times = self.info.get("time")
+        return bool(self.info.get("error")) or (isinstance(times, dict) and _is_time(times.get("completed")))
+
+    @property
+    def cuts(self) -> bool:
+        """Whether the talk before it is summed up from here on."""
+        return any(part.get("type") == "compaction" for part in self.parts)
+
+    def fingerprint(self) -> str:
+        """What it has in common with its copies in forked sessions, whose ids are all new."""
+        times = self.info.get("time")
+        created = times.get("created") if isinstance(times, dict) else None
+        digest = hashlib.blake2b(
+            text_of([self.info.get("role"), created]).encode("utf-8", "replace"), digest_size=8
+        )
+        for part in self.parts:
+            known = part.get("text") or part.get("callID") or part.get("url")
+            digest.update(f"\0{text_of(part.get('type'))}\0{text_of(known)}".encode("utf-8", "replace"))
+        return digest.hexdigest()
+
+    def tokens(self) -> tuple[str, dict[str, int]]:
+        """The model, and what it was paid for by kind; no kinds if the message does not say."""
+        told, model = self.info.get("tokens"), self.info.get("modelID")
+        if not isinstance(told, dict) or not isinstance(model, str):
+            return "", {}
+        cache = told.get("cache")
+        cache = cache if isinstance(cache, dict) else {}
+        return model, {
+            "input_tokens": _count(told.get("input")),
+            "output_tokens": _count(told.get("output")) + _count(told.get("reasoning")),
+            "cache_creation_input_tokens": _count(cache.get("write")),
+            "cache_read_input_tokens": _count(cache.get("read")),
+        }
+
+
+def traces_of(message: Message, meta: Meta, report: SourceReport) -> list[Trace]:
+    """Return what a message says; what it holds besides is counted.
+
+    >>> message = Message("m", {"role": "user"}, [{"type": "text", "text": "Hi"}])
+    >>> [trace.text for trace in traces_of(message, Meta(session="s"), SourceReport())]
+    ['Hi']
+    """
+    if error := message.info.get("error"):
+        name = text_of(error.get("name")) if isinstance(error, dict) else text_of(error)
+        report.skip("interruption" if name == "MessageAbortedError" else f"error: {name}")
+    if message.is_user:
+        return _typed(message, meta, report)
+    traces: list[Trace] = []
+    for part in message.parts:
+        made = _PARTS.get(text_of(part.get("type")), _other)(part, _started(part, meta), report)
+        if made and (reason := _unsaid(message, made[0])):
+            report.skip(reason)
+            continue
+        for trace in made:
+            uid = f"{meta.uid}#{len(traces)}" if traces else meta.uid
+            traces.append(replace(trace, meta=replace(trace.meta, uid=uid)))
+    return traces
+
+
+def _unsaid(message: Message, trace: Trace) -> str:
+    """Why something in an answer is nobody's word ("" if it is the agent's)."""
+    if message.info.get("summary") is True and isinstance(trace, (AssistantMessage, Thinking)):
+        return "compaction summary"
+    if message.info.get("role") != "assistant" and isinstance(trace, AssistantMessage):
+        return "text without a speaker"
+    return ""
+
+
+def _typed(message: Message, meta: Meta, report: SourceReport) -> list[Trace]:
+    """What a person typed stands beside what OpenCode wrote for them, which is marked as synthetic."""
+    words: list[str] = []
+    others: list[Trace] = []
+    for part in message.parts:
+        kind = text_of(part.get("type"))
+        if kind == "text":
+            words += _said(part, report)
+        elif kind == "file":
+            words += _file(part, report)
+        elif kind in BOOK_KEEPING:
+            report.skip(f"part: {kind}")
+        else:
+            others += _PARTS.get(kind, _other)(part, meta, report)
+    traces: list[Trace] = [UserMessage(meta=meta, text="\n".join(words))] if words else []
+    for trace in others:
+        uid = f"{meta.uid}#{len(traces)}" if traces else meta.uid
+        traces.append(replace(trace, meta=replace(meta, uid=uid)))
+    return traces
+
+
+def _said(part: Json, report: SourceReport) -> list[str]:
+    text = text_of(part.get("text"))
+    if part.get("synthetic") is True or part.get("ignored") is True:
+        report.skip("synthetic text" if part.get("synthetic") is True else "ignored text")
+    elif text and not text.isspace():
+        return [text]
+    else:
+        report.skip("empty text")
+    return []
+
+
+def _file(part: Json, report: SourceReport) -> list[str]:
+    """A picture or document was shown; a file or folder of text was named in what was typed."""
+    mime = text_of(part.get("mime"))
+    if mime.startswith("text/") or mime == "application/x-directory":
+        report.skip("part: file")
+        return []
+    return [url_placeholder(mime.partition("/")[0] or "file", part.get("url"), text_of(part.get("filename")))]
+
+
+def _text(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
+    return [AssistantMessage(meta=meta, text=text) for text in _said(part, report)]
+
+
+def _reasoning(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
+    text = text_of(part.get("text"))
+    if text and not text.isspace():
+        return [Thinking(meta=meta, text=text)]
+    report.skip("empty thinking")
+    return []
+
+
+def _tool(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
+    """A call and, where it ended, its result; a step that is over has no other calls than lost ones."""
+    name, call, state = text_of(part.get("tool")), text_of(part.get("callID")), part.get("state")
+    if not isinstance(state, dict):
+        state = {}
+    use = ToolUse(meta=meta, name=name, input=shallow(state.get("input")), id=call)
+    status = state.get("status")
+    if status not in ("completed", "error"):
+        report.note("tool use without its result")
+        return [use]
+    more = state.get("metadata")
+    more = more if isinstance(more, dict) else {}
+    lines = [text_of(state.get("output" if status == "completed" else "error"))]
+    if status == "error" and isinstance(so_far := more.get("output"), str) and so_far:
+        lines.append(so_far)
+    files = state.get("attachments")
+    for one in files if isinstance(files, list) else ():
+        if isinstance(one, dict):
+            lines.append(url_placeholder("file", one.get("url"), text_of(one.get("filename"))))
+    result = ToolResult(
+        meta=replace(meta, time=_time(state, "end") or meta.time),
+        name=name,
+        output="\n".join(line for line in lines if line),
+        is_error=status == "error",
+        id=call,
+        agent=agent if isinstance(agent := more.get("sessionId"), str) else "",
+    )
+    return [use, result]
+
+
+def _book_keeping(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
+    del meta
+    report.skip(f"part: {text_of(part.get('type'))}")
+    return []
+
+
+def _other(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
+    del report
+    return [Other(meta=meta, kind=f"part {text_of(part.get('type'))}", raw=shallow(part))]
+
+
+_PARTS: dict[str, Callable[[Json, Meta, SourceReport], list[Trace]]] = {
+    "text": _text,
+    "reasoning": _reasoning,
+    "tool": _tool,
+    "file": _book_keeping,
+    **dict.fromkeys(BOOK_KEEPING, _book_keeping),
+}
+
+
+def _started(part: Json, meta: Meta) -> Meta:
+    time = _time(part, "start") or _time(part.get("state"), "start")
+    return replace(meta, time=time) if time else meta
+
+
+def _time(holder: Any, key: str) -> float:
+    """Unix seconds of one of the times in a part or a tool's state; 0 if it has none."""
+    times = holder.get("time") if isinstance(holder, dict) else None
+    time = times.get(key) if isinstance(times, dict) else None
+    return time / 1000 if _is_time(time) else 0.0
+
+
+def _is_time(value: Any) -> TypeGuard[float]:
+    return type(value) in (int, float) and 0 < value <= _MOST
+
+
+def _count(value: Any) -> int:
+    return int(value) if type(value) in (int, float) and 0 <= value <= _MOST else 0

@@ -1,0 +1,324 @@
+"""OpenCode's store: a SQLite database, read without ever being written to.
+
+Written from the schema of OpenCode 1.2 to 1.4 (`opencode.db`, tables `session`, `message` and `part`, whose
+`data` is JSON). Sessions come in the order of their beginning, each an origin of its own; a session with a
+parent is its sub-agent. Within a session messages come whole and in order, each once it can change no more:
+an answer that is complete, failed or followed by another, a prompt that is answered, or what nobody has
+touched for a day. The first that is not yet so, and all after it, wait for a later run. So a place is the
+last message of a session that was delivered, and the next run goes on with exactly the ones after it.
+
+Nothing stays open while the consumer thinks: OpenCode's own clean-up of its journal is never held up.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from sttx_ccsniff.feeds import Delivery, Shared
+from sttx_ccsniff.opencode.message import Json, Message, traces_of
+from sttx_ccsniff.parse.project import project_of
+from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.read.splitter import MAX_LINE
+from sttx_core.errors import SourceError
+from sttx_core.traces import Meta
+
+HEADER = b"SQLite format 3\0"
+"""What every SQLite database begins with."""
+
+_COLUMNS = {
+    "session": ("id", "parent_id", "directory", "time_created"),
+    "message": ("id", "session_id", "time_created", "time_updated", "data"),
+    "part": ("id", "message_id", "time_updated", "data"),
+}
+_SETTLED_SECONDS = 10.0
+"""A prompt's parts are written within milliseconds."""
+_ABANDONED_SECONDS = 86_400.0
+"""No answer takes a day; a process that was killed leaves one unfinished for ever."""
+_BUSY_SECONDS = 5.0
+_DEEPEST = 32
+_START = (-(2**63), "")
+_DATA = f"CASE WHEN length(data) <= {MAX_LINE} THEN CAST(data AS BLOB) END"
+
+
+def is_database(path: Path) -> bool:
+    """Whether a file is a SQLite database, by its first bytes; a pipe is none, and keeps them."""
+    try:
+        if not os.path.isfile(path):
+            return False
+        with open(path, "rb") as file:
+            return file.read(len(HEADER)) == HEADER
+    except OSError:
+        return False
+
+
+def written(path: Path) -> tuple[int, int]:
+    """Size and time, in nanoseconds, of what was written to a database last: its journal, if it has one."""
+    try:
+        status = os.stat(f"{path}-wal")
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+class _Session(NamedTuple):
+    id: str
+    parent: str
+    directory: str
+
+
+class _Place(NamedTuple):
+    """The last message of a session that was delivered, and how many compactions came before it."""
+
+    time: int
+    message: str
+    segment: int
+
+
+class OpenCodeFeed:
+    """OpenCode's database.
+
+    Args:
+        path: The database file.
+        lenient: A file of a folder: what is wrong with it is a warning, not an error.
+    """
+
+    def __init__(self, path: Path, *, lenient: bool = False) -> None:
+        self._path = os.path.abspath(path)
+        self._lenient = lenient
+        self.origin = self._path
+        self.description = f"OpenCode's store {self._path}"
+
+    def batches(self, shared: Shared, *, final: bool = True) -> Generator[Delivery, None, None]:
+        """Yield each message that is new and done, as one delivery.
+
+        Args:
+            shared: Of the source.
+            final: Makes no difference: what is not done waits for a later run.
+        """
+        del final
+        try:
+            if self._claim(shared):
+                yield from _Reader(self._path, shared).deliveries()
+        except (OSError, sqlite3.Error, _Unreadable) as error:
+            problem = f"cannot read {self._path!r}: {_in_words(error)}"
+            if not self._lenient:
+                raise SourceError(problem) from error
+            shared.report.damaged("unreadable database")
+            shared.report.warn(problem)
+
+    def close(self) -> None:
+        """Nothing is held: reading polls `stop`."""
+
+    def _claim(self, shared: Shared) -> bool:
+        status = os.stat(self._path)
+        if shared.files.setdefault((status.st_dev, status.st_ino), self._path) != self._path:
+            shared.report.skip("file already read")
+            return False
+        return True
+
+
+class _Unreadable(Exception):
+    """It is a database, but no store that can be read."""
+
+
+class _Reader:
+    """Reads a store from its places to its present end."""
+
+    def __init__(self, path: str, shared: Shared) -> None:
+        self._path, self._shared = path, shared
+        self._report = shared.report
+        self._now = time.time()
+        self._unwatched = False
+        self._database: sqlite3.Connection | None = None
+
+    def deliveries(self) -> Generator[Delivery, None, None]:
+        try:
+            self._check_columns()
+            if self._path not in self._shared.recognised:
+                self._shared.recognised.add(self._path)
+                self._report.formats["opencode"] += 1
+            found = self._rows("SELECT id, parent_id, directory FROM session ORDER BY time_created, id")
+            for row in found:
+                yield from self._session(
+                    _Session(*(value if isinstance(value, str) else "" for value in row))
+                )
+                if self._shared.stop.is_set():
+                    return
+            self._warn_of_newer_tables()
+        finally:
+            if self._database is not None:
+                self._database.close()
+
+    def _session(self, session: _Session) -> Generator[Delivery, None, None]:
+        origin = f"{self._path}#{session.id}"
+        place = _place(self._shared.places.get(origin))
+        after: tuple[Any, str] = _START if place is None else (place.time, place.message)
+        segment = 0 if place is None else place.segment
+        meta = self._meta(session, origin)
+        while not self._shared.stop.is_set() and (row := self._next_message(session.id, after)):
+            name, created, updated, data = row
+            message, touched = self._message(name, data, updated)
+            if not self._is_final(session.id, message, (created, name), touched):
+                self._report.note("unfinished message left for a later run")
+                return
+            if after == (created, name):
+                self._report.damaged("message whose id is not UTF-8")
+                return
+            after = (created, name)
+            segment += message.cuts
+            told = _replaced(meta, message, created, segment)
+            traces = self._traces(message, told)
+            place = _Place(created if type(created) is int else 0, name, segment)
+            self._shared.places[origin] = place
+            yield Delivery(origin, traces, place)
+
+    def _traces(self, message: Message, meta: Meta) -> list[Any]:
+        """A message that was copied into a forked session was delivered with the first one."""
+        if message.parts and not self._shared.seen.first_time(f"opencode {message.fingerprint()}"):
+            self._report.skip("copied message")
+            return []
+        model, tokens = message.tokens()
+        if any(tokens.values()):
+            self._report.used(model, tokens, (meta.session, meta.agent))
+        return traces_of(message, meta, self._report)
+
+    def _is_final(self, session: str, message: Message, after: tuple[Any, str], touched: float) -> bool:
+        untouched = self._now - touched
+        if message.is_user:
+            return untouched > _SETTLED_SECONDS or self._next_message(session, after) is not None
+        if message.info.get("role") != "assistant" or message.is_done or untouched > _ABANDONED_SECONDS:
+            return True
+        while row := self._next_message(session, after):
+            after = (row[1], row[0])
+            if self._decoded(row[3], quiet=True).get("role") == "assistant":
+                return True
+        return False
+
+    # The database
+
+    def _next_message(self, session: str, after: tuple[Any, str]) -> tuple[str, Any, Any, Any] | None:
+        rows = self._rows(
+            f"SELECT id, time_created, time_updated, {_DATA} FROM message WHERE session_id = ? "
+            "AND typeof(id) = 'text' AND (time_created, id) > (?, ?) ORDER BY time_created, id LIMIT 1",
+            session,
+            *after,
+        )
+        return rows[0] if rows else None
+
+    def _message(self, name: str, data: Any, updated: Any) -> tuple[Message, float]:
+        """Read a message with its parts, and when any of them was written last."""
+        rows = self._rows(f"SELECT time_updated, {_DATA} FROM part WHERE message_id = ? ORDER BY id", name)
+        info = self._decoded(data)
+        parts = [part for _, one in rows if (part := self._decoded(one))]
+        times = [when for when in (updated, *(when for when, _ in rows)) if type(when) in (int, float)]
+        return Message(name, info, parts), max(times, default=0) / 1000
+
+    def _decoded(self, data: Any, *, quiet: bool = False) -> Json:
+        """Return the JSON object in a column; an empty one, and a count, where there is none."""
+        if not isinstance(data, bytes):
+            values, problem = [], f"row without data, or with over {MAX_LINE} bytes"
+        else:
+            values, problem = decode_line(data, self._report.noted)
+        value = values[0] if len(values) == 1 and isinstance(values[0], dict) else {}
+        if not quiet:
+            self._report.records += 1
+            self._report.bytes_read += len(data) if isinstance(data, bytes) else 0
+            if problem or not value:
+                self._report.damaged(problem or "not an object")
+        return value
+
+    def _meta(self, session: _Session, origin: str) -> Meta:
+        """A session with a parent speaks as the sub-agent of the one that began it all."""
+        root, known = session, {session.id}
+        while root.parent and root.parent not in known and len(known) < _DEEPEST:
+            known.add(root.parent)
+            rows = self._rows("SELECT id, parent_id, directory FROM session WHERE id = ?", root.parent)
+            above = (
+                [value if isinstance(value, str) else "" for value in rows[0]]
+                if rows
+                else [root.parent, "", ""]
+            )
+            root = _Session(*above)
+        return Meta(
+            session=root.id,
+            project=project_of(session.directory, ""),
+            origin=origin,
+            agent="" if root.id == session.id else session.id,
+            parent="" if root.id == session.id else session.parent,
+        )
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        return self._connection().execute(query, values).fetchall()
+
+    def _connection(self) -> sqlite3.Connection:
+        """Open the database for reading; anew where somebody has begun to write to it.
+
+        Where nobody has it open it is read as a file that never changes: SQLite would else leave files there.
+        """
+        journal = os.path.exists(f"{self._path}-wal")
+        if self._database is not None:
+            if not (self._unwatched and journal):
+                return self._database
+            self._database.close()
+        with open(self._path, "rb") as file:
+            head = file.read(20)
+        self._unwatched = head[18:19] == b"\2" and not journal
+        how = "immutable=1" if self._unwatched else "mode=ro"
+        uri = f"file:{quote(self._path)}?{how}"
+        self._database = sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+        self._database.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        return self._database
+
+    def _check_columns(self) -> None:
+        for table, wanted in _COLUMNS.items():
+            columns = {row[1] for row in self._rows(f"PRAGMA table_info({table})")}
+            if not columns:
+                raise _Unreadable(f"it is a database, but not OpenCode's: it has no table {table!r}")
+            if missing := [column for column in wanted if column not in columns]:
+                names = ", ".join(map(repr, missing))
+                raise _Unreadable(f"its table {table!r} has no {names}: another version of OpenCode wrote it")
+
+    def _warn_of_newer_tables(self) -> None:
+        """OpenCode 2 keeps messages in another table, which is not read."""
+        if not self._rows("PRAGMA table_info(session_message)"):
+            return
+        ((count,),) = self._rows(
+            "SELECT count(*) FROM session WHERE id IN (SELECT session_id FROM session_message) "
+            "AND id NOT IN (SELECT session_id FROM message)"
+        )
+        if count:
+            self._report.warn(
+                f"{self._path!r} has {count} session{'s' if count > 1 else ''} in the form of OpenCode 2, "
+                "which is not read"
+            )
+
+
+def _replaced(meta: Meta, message: Message, created: Any, segment: int) -> Meta:
+    return Meta(
+        session=meta.session,
+        project=meta.project,
+        time=created / 1000 if type(created) in (int, float) else 0.0,
+        uid=message.id,
+        origin=meta.origin,
+        agent=meta.agent,
+        parent=meta.parent,
+        segment=segment,
+    )
+
+
+def _place(saved: Any) -> _Place | None:
+    match saved:
+        case [int(when), str(message), int(segment)] if segment >= 0:
+            return _Place(when, message, segment)
+        case _:
+            return None
+
+
+def _in_words(error: Exception) -> str:
+    if isinstance(error, sqlite3.Error) and "locked" in str(error):
+        return "another program keeps it locked; try again once that is done"
+    return str(error)

@@ -1,0 +1,1 @@
+"""What the parsers share: records, content, token usage, typed traces as JSON, project names."""

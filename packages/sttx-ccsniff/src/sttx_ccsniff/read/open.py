@@ -1,0 +1,117 @@
+"""Opens files and standard input, and yields their bytes decompressed, piece by piece."""
+
+import gzip
+import io
+import os
+import select
+import stat
+import sys
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sttx_core.errors import SourceError, UsageError
+
+GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+"""What files of these compressions begin with."""
+
+_PIECE = 2**20
+_ZSTD_PIECE = 2**8  # compressed bytes: one piece can expand up to 32,768 times, so to 8 MiB at most
+_ZSTD_WINDOW = 2**27  # bytes a frame may ask for: the default limit of the `zstd` program
+_POLL_SECONDS = 0.1
+
+
+def first_bytes(path: Path, size: int) -> bytes:
+    """Return what a file begins with, decompressed; less or nothing where it cannot be read, or only once."""
+    head = b""
+    if not os.path.isfile(path):
+        return head
+    try:
+        with open(path, "rb") as opened:
+            for piece in pieces_of(opened):
+                head += piece[: size - len(head)]
+                if len(head) == size:
+                    break
+    except (OSError, EOFError, zlib.error, SourceError):
+        pass
+    return head
+
+
+def pieces_from_top(opened: io.BufferedReader) -> Iterator[bytes]:
+    """Yield the content from its first byte on, decompressed."""
+    opened.seek(0)
+    return pieces_of(opened)
+
+
+class _Pipe(io.FileIO):
+    """A pipe or terminal that can be left while nobody writes to it."""
+
+    def __init__(self, descriptor: int, stop: threading.Event) -> None:
+        super().__init__(descriptor)
+        self._stop = stop
+
+    def readinto(self, buffer: Any) -> int | None:
+        while not self._stop.is_set():
+            if select.select([self], [], [], _POLL_SECONDS)[0]:
+                return super().readinto(buffer)
+        return 0
+
+
+def standard_input(stop: threading.Event) -> io.BufferedReader:
+    """Open standard input for reading; `stop` ends a read that waits.
+
+    Raises:
+        UsageError: Standard input is closed.
+    """
+    try:
+        return open_buffered(io.FileIO(os.dup(sys.stdin.fileno())), stop)
+    except (OSError, ValueError, AttributeError) as error:
+        raise UsageError("standard input ('-') is not open: pipe something into it") from error
+
+
+def open_buffered(raw: io.FileIO, stop: threading.Event) -> io.BufferedReader:
+    """Buffer a file; a pipe or terminal is polled, so that `stop` ends a read that waits."""
+    if os.name == "posix" and not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        with raw:
+            raw = _Pipe(os.dup(raw.fileno()), stop)
+    return io.BufferedReader(raw, _PIECE)
+
+
+def pieces_of(opened: io.BufferedReader) -> Iterator[bytes]:
+    """Yield the content as it comes, decompressed."""
+    head = opened.peek(4)[:4]
+    if head == ZSTD:
+        return _zstd_pieces(opened)
+    return plain_pieces(gzip.GzipFile(fileobj=opened) if head.startswith(GZIP) else opened)
+
+
+def plain_pieces(reader: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
+    """Yield the content as it comes."""
+    while piece := reader.read1(_PIECE):
+        yield piece
+
+
+def _zstd_pieces(opened: io.BufferedReader) -> Iterator[bytes]:
+    """Decompress frame by frame: the package's own reader takes a file that was cut short for a whole one."""
+    try:
+        import zstandard  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise SourceError(
+            "reading a zstandard file needs the package `zstandard`: install `sttx-ccsniff[zstd]`"
+        ) from error
+    frame: Any = None
+    while compressed := opened.read1(_ZSTD_PIECE):
+        while compressed:
+            frame = frame or zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+            try:
+                piece = frame.decompress(compressed)
+            except zstandard.ZstdError as error:
+                raise OSError(str(error)) from error
+            if piece:
+                yield piece
+            compressed = frame.unused_data
+            frame = None if frame.eof else frame
+    if frame is not None:
+        raise EOFError("Compressed file ended before the end of its last frame")

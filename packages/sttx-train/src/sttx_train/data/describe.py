@@ -1,0 +1,122 @@
+"""What a path of data holds, as JSON can hold it: how much, how long, of which vocabulary. Trains nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sttx_core.errors import UsageError
+from sttx_core.tokenizers import AnyTokenizer, Tokenizer
+from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.byte_lengths import token_byte_lengths
+from sttx_train.data.arrays import map_array, map_flat, require_rows, require_values
+from sttx_train.data.detect import kind_of
+from sttx_train.data.documents import Documents, Packed, pieces_of
+from sttx_train.data.encoding import ids_dtype, vocabulary_identity
+from sttx_train.data.mmididx import PairDocuments, check_vocabulary
+from sttx_train.data.open_data import open_data
+from sttx_train.data.scanning import bytes_of_ids, extremes
+
+FIRST = 32
+"""Ids of the first document that are shown."""
+
+
+def describe(
+    path: Path, tokenizer: AnyTokenizer | None = None, say: Callable[[str], None] | None = None
+) -> dict[str, Any]:
+    """Look through one path, file or folder.
+
+    Args:
+        path: of any kind that `open_data` reads.
+        tokenizer: decodes the first ids, and is held against the largest. Texts and JSON lines need one;
+            what is stored as numbers can be described without.
+        say: told what was left out.
+
+    Returns:
+        ``kind``, ``documents``, ``ids`` (the marks that lead documents among them), ``dtype`` (as stored, or
+        as it would be), ``shortest``, ``median`` and ``longest`` document in ids, ``vocabulary`` (``needed``
+        by the largest id, ``size`` of the tokenizer's, whether it ``fits``), ``first`` (``ids`` and what they
+        ``decoded`` to), ``text_bytes`` and ``bytes_per_token`` where it is text.
+
+    Raises:
+        UsageError: it needs a tokenizer, or another one.
+        DataError: it is absent, damaged or empty.
+    """
+    kind = kind_of(path)
+    if kind == "array":
+        return {"kind": kind, **_of_array(path, tokenizer)}
+    if kind == "pair":
+        if tokenizer is not None:
+            check_vocabulary(path, vocabulary_identity(tokenizer))
+        documents: Documents = (pair := PairDocuments(path))
+        return {"kind": kind, **_of_ids(documents, pair.ids, tokenizer)}
+    if kind == "flat":
+        ids = map_flat(path)
+        return {"kind": kind, **_of_ids(Packed(ids), ids, tokenizer)}
+    if tokenizer is None:
+        raise UsageError(
+            f"{str(path)!r} holds no ids yet ({kind}): say by which tokenizer it is to be encoded"
+        )
+    data = open_data([path], tokenizer, say=say)
+    largest = max(int(piece.max()) for piece in pieces_of(data.documents))
+    counted = _lengths(data.documents.lengths, ids_dtype(tokenizer.vocab_size))
+    first = data.documents.read(0, 0, min(int(data.documents.lengths[0]), FIRST))
+    return {"kind": kind, **counted, **_fit(1, largest, tokenizer, first), **_bytes(data.text_bytes, counted)}
+
+
+def _of_ids(documents: Documents, ids: np.ndarray, tokenizer: AnyTokenizer | None) -> dict[str, Any]:
+    low, high = extremes(ids)
+    counted = _lengths(documents.lengths, ids.dtype)
+    first = documents.read(0, 0, min(int(documents.lengths[0]), FIRST))
+    fit = _fit(low, high, tokenizer, first)
+    text_bytes = None
+    if isinstance(tokenizer, Tokenizer) and fit["vocabulary"]["fits"]:
+        text_bytes = bytes_of_ids(ids, token_byte_lengths(tokenizer))
+    return {**counted, **fit, **_bytes(text_bytes, counted)}
+
+
+def _of_array(path: Path, tokenizer: AnyTokenizer | None) -> dict[str, Any]:
+    """Describe values by the ids that they are: each one more, and 0 before them."""
+    name = repr(str(path))
+    rows = require_rows(map_array(path), name)
+    low, high = extremes(rows)
+    if tokenizer is not None:
+        require_values(tokenizer, name)
+    lengths = np.full(len(rows), rows.shape[1] + 1, np.int64)
+    values = [int(value) for value in rows[0, : FIRST - 1]]
+    fit = _fit(low, high + 1, tokenizer, np.array([EOT_ID, *(value + 1 for value in values)], object))
+    fit["first"]["decoded"] = values
+    return {**_lengths(lengths, rows.dtype), **fit, **_bytes(None, {})}
+
+
+def _lengths(lengths: np.ndarray, dtype: np.dtype) -> dict[str, Any]:
+    return {
+        "documents": len(lengths),
+        "ids": int(lengths.sum()),
+        "dtype": dtype.name,
+        "shortest": int(lengths.min()),
+        "median": float(np.median(lengths)),
+        "longest": int(lengths.max()),
+    }
+
+
+def _fit(low: int, high: int, tokenizer: AnyTokenizer | None, first: np.ndarray) -> dict[str, Any]:
+    """Hold the range of the ids against a vocabulary, and decode the first ones where it holds them all."""
+    fits = None if tokenizer is None else low >= 0 and high < tokenizer.vocab_size
+    ids = [int(token) for token in first]
+    return {
+        "vocabulary": {
+            "needed": high + 1,
+            "size": None if tokenizer is None else tokenizer.vocab_size,
+            "fits": fits,
+        },
+        "first": {"ids": ids, "decoded": tokenizer.decode(ids) if fits and tokenizer is not None else None},
+    }
+
+
+def _bytes(text_bytes: int | None, counted: dict[str, Any]) -> dict[str, Any]:
+    rate = None if text_bytes is None else text_bytes / counted["ids"]
+    return {"text_bytes": text_bytes, "bytes_per_token": rate}

@@ -1,0 +1,292 @@
+r"""Pairs of ``.bin`` and ``.idx`` files as Megatron and RWKV's trainers read them: mapped, and written.
+
+```
+.idx   b"MMIDIDX\0\0"      9 bytes                 .bin   ids, one sequence behind the other
+       version            uint64, 1
+       type of ids        uint8, a code
+       sequences          uint64                  In RWKV's, a document is one sequence that ends with the
+       document marks     uint64                  id 0. Here it is led by 0: what is read and written is
+       sizes              int32 [sequences]       the same bytes, seen from the other side of the mark.
+       offsets in bytes   int64 [sequences]
+       document marks     int64 [marks]           the sequence that each document begins with, and the end
+```
+
+All numbers are little-endian. What is written here gets a third file, which other readers pass over: by
+``.sttx.json`` a pair is known to be of another vocabulary than the one it is read with.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.data.documents import Documents
+from sttx_train.data.encoding import ids_dtype
+from sttx_train.data.scanning import pieces
+from sttx_train.files import replacing_file
+
+MAGIC = b"MMIDIDX\0\0"
+BIN, IDX, NOTE = ".bin", ".idx", ".sttx.json"
+_NOTED = {"vocabulary": str, "entries": int, "bin_bytes": int}
+_HEADER = struct.Struct("<9sQBQQ")
+_VERSION = 1
+_DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
+"""By the format's code; 6 and 7 are floating-point numbers, of which there are two conventions."""
+_CODES = {2: 8, 4: 4}
+"""Of the types that are written, by bytes an id."""
+_LARGEST_SIZE = 2**31 - 1
+_AT_ONCE = 1 << 20
+
+
+class PairDocuments:
+    """The documents of a pair: their ids stay in the file.
+
+    A document ends with the id 0, or where the index says so. Megatron's, of several sequences and without 0,
+    are read as well; a sequence that holds many documents with 0 between them is taken apart.
+
+    Args:
+        prefix: path of both files without their endings, or with either.
+
+    Attributes:
+        ids: all that the ``.bin`` holds, mapped.
+
+    Raises:
+        DataError: a file is absent or damaged, or the two do not belong together.
+    """
+
+    def __init__(self, prefix: Path) -> None:
+        bin_path, idx_path = pair_paths(prefix)
+        code, sizes, marks = _read_index(idx_path)
+        self.ids = _map_ids(bin_path, idx_path, np.dtype(_DTYPES[code]), int(sizes.sum(dtype=np.int64)))
+        ends_of_sequences = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        zeros = [np.flatnonzero(piece == EOT_ID) + (at + 1) for at, piece in pieces(self.ids)]
+        ends = np.unique(np.concatenate([ends_of_sequences[marks], [len(self.ids)], *zeros]))
+        ends = ends[ends > 0]
+        self._bounds = np.concatenate([[0], ends])
+        self.lengths = np.diff(self._bounds) + (self.ids[ends - 1] != EOT_ID)
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        begin = int(self._bounds[document])
+        ids = self.ids[begin + max(start - 1, 0) : begin + max(stop - 1, 0)].astype(np.int64)
+        return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents: the marks that they end with are taken out, and put before each."""
+        stored, lengths = self.ids[self._bounds[first] : self._bounds[stop]], self.lengths[first:stop]
+        ids = np.zeros(int(lengths.sum()), np.int64)
+        inside = np.ones(len(ids), bool)
+        inside[np.cumsum(lengths) - lengths] = False
+        ids[inside] = stored[stored != EOT_ID]
+        return ids
+
+
+def pair_paths(prefix: Path) -> tuple[Path, Path]:
+    """Return the paths of ``.bin`` and ``.idx``, given either or what they share.
+
+    >>> [path.name for path in pair_paths(Path("data.v3"))], pair_paths(Path("data.idx"))[0].name
+    (['data.v3.bin', 'data.v3.idx'], 'data.bin')
+    """
+    stem = prefix.with_suffix("") if prefix.suffix in (BIN, IDX) else prefix
+    return stem.with_name(stem.name + BIN), stem.with_name(stem.name + IDX)
+
+
+def check_vocabulary(prefix: Path, identity: str) -> None:
+    """Refuse a pair that says that it was encoded with another vocabulary; one that says nothing may fit.
+
+    Args:
+        prefix: path of both files without their endings, or with either.
+        identity: of the vocabulary that it is to be read with, as `vocabulary_identity` gives it.
+
+    Raises:
+        UsageError: it is another one.
+        DataError: the file that says so is damaged.
+    """
+    bin_path, path = pair_paths(prefix)[0], _note_path(prefix)
+    if not path.is_file() or not bin_path.is_file():
+        return
+    note = _read_note(path)
+    if note is None:
+        raise DataError(f"{str(path)!r} is damaged: build the pair again, or remove this file")
+    if note["bin_bytes"] == bin_path.stat().st_size and note["vocabulary"] != identity:
+        raise UsageError(
+            f"{str(bin_path)!r} was encoded with another vocabulary, as {path.name!r} says (of "
+            f"{note['entries']:,} ids, {note['vocabulary'][:20]}): give that one as --tokenizer"
+        )
+
+
+def check_pair(prefix: Path) -> None:
+    """Refuse a place for a pair where there is a file already: nothing is written over.
+
+    Raises:
+        UsageError: there is one. What a build that was killed left beside no ids is none.
+    """
+    bin_path, idx_path = pair_paths(prefix)
+    note = _note_path(prefix)
+    if bin_path.exists():
+        raise UsageError(f"{str(bin_path)!r} is there already: give another --out, or remove it first")
+    if idx_path.exists() and not (idx_path.is_file() and _starts_with_magic(idx_path)):
+        raise UsageError(f"{str(idx_path)!r} is there already: give another --out, or remove it first")
+    if note.exists() and not (note.is_file() and _read_note(note)):
+        raise UsageError(f"{str(note)!r} is there already: give another --out, or remove it first")
+
+
+def write_pair(
+    documents: Documents,
+    prefix: Path,
+    *,
+    vocab_size: int,
+    identity: str | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Write documents as RWKV's trainers read them, each ending with 0: wholly, or not at all.
+
+    The ``.bin`` takes its place last, so that whatever moment ends this, no pair is there that is not whole.
+
+    Args:
+        documents: at least one.
+        prefix: path of both files without their endings.
+        vocab_size: decides between 16 and 32 bits, as `ids_dtype` says.
+        identity: of the vocabulary, kept in a third file for `check_vocabulary`; None for no such file.
+        progress: called with how many ids more were written.
+
+    Raises:
+        UsageError: there is a ``.bin`` at this place, or the vocabulary does not fit 32 bits with a sign.
+        DataError: there is nothing to write, a document is too long, or an id outside the vocabulary.
+    """
+    check_pair(prefix)
+    if not len(documents.lengths):
+        raise DataError("there is nothing to write: no document has any content")
+    longest = int(documents.lengths.max())
+    if longest > _LARGEST_SIZE:
+        raise DataError(f"a document has {longest:,} ids, an .idx file allows {_LARGEST_SIZE:,}: split it")
+    code = _CODES[ids_dtype(vocab_size).itemsize]
+    bin_path, idx_path = pair_paths(prefix)
+    with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
+        _write_ids(documents, bin_aside, np.dtype(_DTYPES[code]), vocab_size, progress)
+        _write_index(documents.lengths, idx_aside, code)
+        _note_path(prefix).unlink(missing_ok=True)
+        if identity is not None:
+            size = bin_aside.stat().st_size
+            note = {"vocabulary": identity, "entries": vocab_size, "bin_bytes": size}
+            with replacing_file(_note_path(prefix)) as aside:
+                aside.write_text(json.dumps(note, indent=2) + "\n")
+
+
+def _note_path(prefix: Path) -> Path:
+    return pair_paths(prefix)[0].with_suffix(NOTE)
+
+
+def _read_note(path: Path) -> dict[str, Any] | None:
+    """Return what a pair says of itself; None if that is nothing of ours."""
+    try:
+        told = json.loads(path.read_bytes())
+    except ValueError:
+        return None
+    if not isinstance(told, dict):
+        return None
+    whole = all(isinstance(told.get(name), kind) for name, kind in _NOTED.items())
+    return told if whole else None
+
+
+def _write_ids(
+    documents: Documents,
+    path: Path,
+    dtype: np.dtype,
+    vocab_size: int,
+    progress: Callable[[int], None] | None,
+) -> None:
+    mark = np.full(1, EOT_ID, dtype).tobytes()
+    with path.open("wb") as file:
+        for document, length in enumerate(documents.lengths.tolist()):
+            for start in range(1, length, _AT_ONCE):
+                ids = documents.read(document, start, min(start + _AT_ONCE, length))
+                if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
+                    raise DataError(f"document {document} holds an id outside the vocabulary of {vocab_size}")
+                file.write(ids.astype(dtype).tobytes())
+                if progress is not None:
+                    progress(len(ids))
+            file.write(mark)
+            if progress is not None:
+                progress(1)
+
+
+def _write_index(lengths: np.ndarray, path: Path, code: int) -> None:
+    count = len(lengths)
+    offsets = (np.cumsum(lengths) - lengths) * np.dtype(_DTYPES[code]).itemsize
+    with path.open("wb") as file:
+        file.write(_HEADER.pack(MAGIC, _VERSION, code, count, count + 1))
+        file.write(lengths.astype("<i4").tobytes())
+        file.write(offsets.astype("<i8").tobytes())
+        file.write(np.arange(count + 1, dtype="<i8").tobytes())
+
+
+def _read_index(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
+    """Return the code of the ids' type, the sizes ``[sequences]`` and the marks; all checked."""
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} is absent: a .bin file of this kind is read by its index")
+    name, size = repr(str(path)), path.stat().st_size
+    if not _starts_with_magic(path):
+        raise DataError(f"{name} is no index of a .bin file: it does not begin with MMIDIDX")
+    if size < _HEADER.size:
+        raise DataError(f"{name} is cut off: it has {size} bytes, and its header alone {_HEADER.size}")
+    with path.open("rb") as file:
+        _, version, code, count, mark_count = _HEADER.unpack(file.read(_HEADER.size))
+    if version != _VERSION:
+        raise DataError(f"{name} is of version {version}; only version {_VERSION} is known")
+    if code not in _DTYPES:
+        raise DataError(f"{name} says that its ids are of type {code}: it must be one of {sorted(_DTYPES)}")
+    wanted = _HEADER.size + 12 * count + 8 * mark_count
+    if size != wanted:
+        raise DataError(
+            f"{name} has {size} bytes, but {count} sequences and {mark_count} document marks take {wanted}: "
+            "it is cut off, or of another kind"
+        )
+    if not count or not mark_count:
+        raise DataError(f"{name} is empty: it names {count} sequences and {mark_count} document marks")
+    rest = np.memmap(path, np.uint8, mode="r", offset=_HEADER.size)
+    sizes = rest[: 4 * count].view("<i4")
+    offsets = rest[4 * count : 12 * count].view("<i8")
+    marks = rest[12 * count :].view("<i8")
+    _check_index(name, sizes, offsets, marks, np.dtype(_DTYPES[code]).itemsize)
+    return code, sizes, marks
+
+
+def _check_index(name: str, sizes: np.ndarray, offsets: np.ndarray, marks: np.ndarray, item: int) -> None:
+    if int(sizes.min()) < 0:
+        raise DataError(f"{name} is damaged: sequence {int(np.argmin(sizes))} has a size below 0")
+    expected = (np.cumsum(sizes, dtype=np.int64) - sizes) * item
+    if not np.array_equal(offsets, expected):
+        wrong = int(np.argmax(offsets != expected))
+        raise DataError(
+            f"{name} is damaged: sequence {wrong} begins at byte {int(offsets[wrong])}, but those before it "
+            f"end at {int(expected[wrong])}"
+        )
+    if marks[0] != 0 or int(marks[-1]) > len(sizes) or bool((np.diff(marks) < 0).any()):
+        raise DataError(f"{name} is damaged: its document marks do not rise from 0 to {len(sizes)} at most")
+
+
+def _map_ids(path: Path, idx_path: Path, dtype: np.dtype, count: int) -> np.ndarray:
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} is absent: {str(idx_path)!r} alone holds no ids")
+    size = path.stat().st_size
+    if size != count * dtype.itemsize:
+        raise DataError(
+            f"{str(path)!r} has {size} bytes, but its index {idx_path.name!r} tells of "
+            f"{count * dtype.itemsize}: one of the two is damaged, or of another pair"
+        )
+    if not count:
+        raise DataError(f"{str(path)!r} is empty: it holds no ids")
+    return np.memmap(path, dtype, mode="r")
+
+
+def _starts_with_magic(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC

@@ -1,0 +1,215 @@
+"""`open_data`: whatever paths hold becomes documents of ids, in their order. Knows kinds by their readers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.tokenizers import AnyTokenizer, Tokenizer
+from sttx_train.byte_lengths import token_byte_lengths
+from sttx_train.data.arrays import map_flat, open_array, require_values
+from sttx_train.data.detect import Kind, kind_of
+from sttx_train.data.documents import Documents, Joined, Packed
+from sttx_train.data.encoding import IdFile, vocabulary_identity
+from sttx_train.data.json_lines import JsonEntries
+from sttx_train.data.mmididx import PairDocuments, check_vocabulary
+from sttx_train.data.scanning import bytes_of_ids, require_ids
+from sttx_train.data.text_files import iter_texts, read_text
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Documents, and what is to be known of where they came from.
+
+    Attributes:
+        documents: all of them, in the order of the paths.
+        text_bytes: UTF-8 bytes that their ids stand for; None where they stand for numbers.
+        skipped: files of folders that are no text.
+        damaged: lines of JSON left out.
+        kinds: of each path.
+    """
+
+    documents: Documents
+    text_bytes: int | None
+    skipped: tuple[Path, ...]
+    damaged: int
+    kinds: dict[Path, Kind]
+
+
+def open_data(
+    paths: Sequence[Path],
+    tokenizer: AnyTokenizer,
+    *,
+    texts: Iterable[str] | None = None,
+    say: Say | None = None,
+    progress: Callable[[int], None] | None = None,
+    folder: Path | None = None,
+) -> Data:
+    """Open text files, folders, JSON lines, ``.npy`` arrays, pairs of ``.bin`` and ``.idx``, flat ``.bin``.
+
+    Files of ids and arrays are mapped, and looked through once; what must be encoded is, into a temporary
+    file: a text file in pieces of a million characters and to the end of the line, so that no token reaches
+    across those ends; a line of JSON at once. Empty documents are passed over.
+
+    Args:
+        paths: what to read; a pair may be named by what its files share.
+        tokenizer: encodes texts or values; ids must be of its vocabulary.
+        texts: more documents, from anywhere, that come last.
+        say: told what was left out, or taken for something that it may not be.
+        progress: called with how many bytes more were read of what has to be encoded, roughly.
+        folder: on whose disk ids lie that are encoded; by default where temporary files do.
+
+    Raises:
+        UsageError: a file needs another tokenizer, or holds a value that this one does not.
+        DataError: a file is absent, damaged, or of a larger vocabulary; or there is nothing in all of them.
+    """
+    with _Opening(tokenizer, say or _silent, progress or _unheard, folder) as opening:
+        for path in paths:
+            opening.add(path)
+        if texts is not None:
+            opening.encode("what was given", texts)
+        return opening.data(", ".join(repr(str(path)) for path in paths) or "what was given")
+
+
+class _Opening:
+    """Parts so far; texts and lists that follow on each other share one file of ids."""
+
+    def __init__(
+        self, tokenizer: AnyTokenizer, say: Say, progress: Callable[[int], None], folder: Path | None
+    ) -> None:
+        self._tokenizer, self._say, self._progress, self._folder = tokenizer, say, progress, folder
+        self._lengths = token_byte_lengths(tokenizer) if isinstance(tokenizer, Tokenizer) else None
+        self._parts: list[Documents] = []
+        self._file: IdFile | None = None
+        self._bytes = self._damaged = 0
+        self._skipped: list[Path] = []
+        self._kinds: dict[Path, Kind] = {}
+
+    def __enter__(self) -> _Opening:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.__exit__(None, None, None)
+
+    def add(self, path: Path) -> None:
+        """Open one path, of whatever kind."""
+        kind = self._kinds[path] = kind_of(path)
+        match kind:
+            case "text":
+                self._encode_files(path)
+            case "json lines":
+                self._encode_lines(path)
+            case "array":
+                self._close_file()
+                self._parts.append(open_array(path, self._tokenizer, self._say))
+            case "pair":
+                check_vocabulary(path, vocabulary_identity(self._tokenizer))
+                pair = PairDocuments(path)
+                self._add_ids(pair, pair.ids, path)
+            case "flat":
+                ids = map_flat(path)
+                self._add_ids(Packed(ids), ids, path)
+            case _:
+                assert_never(kind)
+
+    def encode(self, name: str, texts: Iterable[str]) -> None:
+        """Encode texts into the file of ids."""
+        tokenizer = self._of_text(name)
+        for text in texts:
+            if text:
+                self._write(tokenizer.encode(text))
+
+    def data(self, name: str) -> Data:
+        """Join all parts."""
+        self._close_file()
+        if not self._parts:
+            note = f" ({len(self._skipped)} files are no text)" if self._skipped else ""
+            raise DataError(f"there is nothing to read in {name}{note}")
+        return Data(
+            documents=self._parts[0] if len(self._parts) == 1 else Joined(self._parts),
+            text_bytes=None if self._lengths is None else self._bytes,
+            skipped=tuple(self._skipped),
+            damaged=self._damaged,
+            kinds=self._kinds,
+        )
+
+    def _encode_files(self, path: Path) -> None:
+        tokenizer = self._of_text(repr(str(path)))
+        for file in iter_texts([path], self._skipped):
+            self._write_pieces(tokenizer.encode(piece) for piece in self._pieces(file))
+
+    def _pieces(self, file: Path) -> Iterator[str]:
+        for piece in read_text(file):
+            self._progress(len(piece.encode()))
+            yield piece
+
+    def _encode_lines(self, path: Path) -> None:
+        lines = JsonEntries(path, self._progress)
+        for number, entry in lines:
+            where = f"line {number} of {str(path)!r}"
+            if not entry:
+                continue
+            if isinstance(entry, str):
+                self._write(self._of_text(where).encode(entry))
+                continue
+            tokenizer = require_values(self._tokenizer, where)
+            try:
+                ids = tokenizer.encode(entry)
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}") from None
+            self._write(ids)
+        self._damaged += lines.damaged
+        if complaint := lines.complaint():
+            self._say(complaint)
+
+    def _add_ids(self, documents: Documents, ids: np.ndarray, path: Path) -> None:
+        require_ids(ids, repr(str(path)), self._tokenizer.vocab_size)
+        self._close_file()
+        self._parts.append(documents)
+        if self._lengths is not None:
+            self._bytes += bytes_of_ids(ids, self._lengths)
+
+    def _of_text(self, name: str) -> Tokenizer:
+        if isinstance(self._tokenizer, Tokenizer):
+            return self._tokenizer
+        raise UsageError(
+            f"{name} holds text, but the tokenizer is one of numbers: give bytes, trie:FILE or hf:FILE"
+        )
+
+    def _write(self, ids: Sequence[int]) -> None:
+        self._write_pieces([ids])
+
+    def _write_pieces(self, pieces: Iterable[Sequence[int]]) -> None:
+        """Write one document; of no pieces none."""
+        if self._file is None:
+            self._file = IdFile(self._tokenizer.vocab_size, self._folder)
+        self._file.add_pieces(pieces)
+
+    def _close_file(self) -> None:
+        """Turn what was encoded so far into a part."""
+        if self._file is None:
+            return
+        with self._file as file:
+            ids = file.finish()
+        self._file = None
+        if not len(ids):
+            return
+        self._parts.append(Packed(ids))
+        if self._lengths is not None:
+            self._bytes += bytes_of_ids(ids, self._lengths)
+
+
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
+def _unheard(_: int) -> None:
+    """Count nothing."""

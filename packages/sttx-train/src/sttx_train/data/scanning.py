@@ -1,0 +1,83 @@
+"""Looks through ids and values piece by piece, so that no mapped file is in memory whole. Knows no format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from sttx_core.errors import DataError
+from sttx_core.tokenizers import Tokenizer
+from sttx_train.byte_lengths import token_byte_lengths
+from sttx_train.data.documents import Documents, pieces_of
+
+PIECE = 1 << 22
+"""Numbers that are looked at together."""
+
+
+def pieces(array: np.ndarray, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield where each piece of rows begins, and the piece: of about ``size`` numbers, at least a row.
+
+    >>> [(at, piece.tolist()) for at, piece in pieces(np.arange(5), 2)]
+    [(0, [0, 1]), (2, [2, 3]), (4, [4])]
+    """
+    of_row = max(array.size // max(len(array), 1), 1)
+    rows = max((size or PIECE) // of_row, 1)
+    for at in range(0, len(array), rows):
+        yield at, array[at : at + rows]
+
+
+def extremes(array: np.ndarray) -> tuple[int, int]:
+    """Return the smallest and the largest number of an array that is not empty.
+
+    >>> extremes(np.array([[3, 1], [4, 1]], np.uint8))
+    (1, 4)
+    """
+    found = [(int(piece.min()), int(piece.max())) for _, piece in pieces(array)]
+    return min(low for low, _ in found), max(high for _, high in found)
+
+
+def require_ids(tokens: np.ndarray, name: str, vocab_size: int) -> None:
+    """Refuse ids that a vocabulary does not hold.
+
+    Args:
+        tokens: integers; may be none.
+        name: of what they are from, for the sentence.
+        vocab_size: one more than the largest id.
+
+    Raises:
+        DataError: one is negative or too large.
+    """
+    low, high = extremes(tokens) if len(tokens) else (0, 0)
+    if low < 0:
+        raise DataError(
+            f"{name} holds the id {low}: ids are not negative, the file is damaged or of other data"
+        )
+    if high >= vocab_size:
+        raise DataError(
+            f"{name} holds the id {high}, but the vocabulary has {vocab_size}: "
+            "give the tokenizer that it was built with"
+        )
+
+
+def bytes_of_ids(tokens: np.ndarray, byte_lengths: np.ndarray) -> int:
+    """Add up the bytes that ids ``[ids]`` stand for, by ``byte_lengths`` ``[vocab_size]``.
+
+    >>> bytes_of_ids(np.array([0, 2, 2, 1]), np.array([0, 1, 4]))
+    9
+    """
+    return sum(int(byte_lengths[piece].sum()) for _, piece in pieces(tokens))
+
+
+def text_bytes(documents: Documents, tokenizer: Tokenizer) -> int:
+    """Return the UTF-8 bytes that documents stand for: what bits per byte are divided by.
+
+    They are read piece by piece; any documents will do, such as those held out.
+
+    >>> from sttx_core.tokenizers import ByteTokenizer
+    >>> from sttx_train.data.documents import Packed
+    >>> text_bytes(Packed(np.array([0, 105, 106, 0, 34])), ByteTokenizer())
+    3
+    """
+    byte_lengths = token_byte_lengths(tokenizer)
+    return sum(int(byte_lengths[ids].sum()) for ids in pieces_of(documents))

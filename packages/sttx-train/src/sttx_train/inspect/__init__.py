@@ -1,0 +1,1 @@
+"""What a run, a checkpoint or a model file holds, explained without loading its weights."""

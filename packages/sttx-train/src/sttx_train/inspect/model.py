@@ -1,0 +1,236 @@
+"""What any model file or folder is, and what sttx can do with it, told without reading its weights.
+
+An architecture that does not run here, a tuned state, another program's file and a damaged download are
+explained like a model; only what says nothing of itself is an error. Everything told is JSON-able.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from sttx_core.errors import ModelError, SttxError, UsageError
+from sttx_core.hypernet import HyperNetwork
+from sttx_core.tokenizers import require_text
+from sttx_train.files import sha256_of
+from sttx_train.formats.detect import Version, detect_naming, detect_version
+from sttx_train.formats.state import read_sidecar
+from sttx_train.formats.store import EMBEDDED, Weights, interpret, load_hypernet, resolve, skeleton
+from sttx_train.formats.vocabulary import tokenizer_for
+from sttx_train.inspect.outline import Outline, read_outline
+
+ARCHITECTURES: dict[Version, str] = {
+    "x040": "RWKV-4",
+    "x050": "RWKV-5.0",
+    "x051": "RWKV-5.1",
+    "x052": "RWKV-5.2",
+    "x060": "RWKV-6",
+    "x070": "RWKV-7",
+}
+
+_EMBEDDINGS = ("emb.weight", "model.embeddings.weight", "rwkv.embeddings.weight")
+_BY_HEAD = ("time_faaaa", "r_k", "bonus")  # [H, N] in every version that has one
+_LAYER = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
+_WIDE = re.compile(r"\.(?:ffn|feed_forward)\.key\.weight$")
+_SIGNATURES = {
+    b"GGUF": "a GGUF file, made for llama.cpp and its kin",
+    b"fmgg": "a model file of rwkv.cpp",
+    b"version https://git-lfs.github.com": "a Git LFS pointer, which stands where the file should be",
+}
+_ELSEWHERE = "run it with the Python package `rwkv`"
+_NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("version", "architecture", "sizes", "vocabulary", "hypernetwork", "advice")),
+    "uses": [],
+}
+_OURS = "give an RWKV-7 (x070) model, such as RWKV/RWKV7-Goose-World3-1.5B-HF"
+
+
+def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
+    """Tell what a model file or folder is.
+
+    Args:
+        spec: a file, a folder, an id of Hugging Face's hub; None or ``goose-mini`` mean the embedded model.
+
+    Returns:
+        ``kind``: ``model``, ``state`` (a tuned one) or ``other``; ``what`` it is in words; ``path``,
+        ``files``, ``bytes``; ``version``, ``architecture``, ``sizes`` (None where no tensor tells),
+        ``parameters``, ``dtypes`` (how many numbers of each type), ``vocabulary``; ``hypernetwork`` (its
+        ``parameters``, where one was trained with the model); ``problems``, each a sentence that says what to
+        do; ``uses``, what sttx can do with it as it is; ``advice`` where it is not for sttx.
+
+    Raises:
+        ModelError: nothing is there, or nothing there says what it is.
+    """
+    name, path = resolve(spec)
+    if foreign := _foreign(path):
+        return foreign
+    outline = read_outline(path)
+    version = detect_version({name: tensor.shape for name, tensor in outline.tensors.items()})
+    if version is not None:
+        told = _model(name, path, outline, version)
+        if version == "x070" and told["runs"]:
+            told["uses"] = _uses(str(spec or EMBEDDED), told["vocabulary"])
+    elif _is_state(outline.tensors):
+        told = _state(path, outline)
+    else:
+        first = next(iter(outline.tensors), None)
+        what = "a file without tensors" if first is None else f"no RWKV model: its first tensor is {first!r}"
+        told = {"kind": "other", "what": what, "advice": _OURS}
+    return _NOTHING | told | _file_facts(path, outline) | {"problems": outline.problems}
+
+
+def _file_facts(path: Path, outline: Outline) -> dict[str, Any]:
+    numbers = Counter[str]()
+    for tensor in outline.tensors.values():
+        numbers[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+    return {
+        "path": str(path),
+        "container": outline.container,
+        "files": {file.name: size for file, size in outline.files.items()},
+        "bytes": sum(outline.files.values()),
+        "tensors": len(outline.tensors),
+        "dtypes": dict(numbers.most_common()),
+    }
+
+
+def _foreign(path: Path) -> dict[str, Any] | None:
+    """Tell files of other programs by how they open; None if it is none of those known."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        opening = file.read(max(map(len, _SIGNATURES)))
+    for signature, what in _SIGNATURES.items():
+        if opening.startswith(signature):
+            fetch = "fetch the file itself with `git lfs pull`"
+            return _NOTHING | {
+                "kind": "other",
+                "what": what,
+                "path": str(path),
+                "files": {path.name: path.stat().st_size},
+                "bytes": path.stat().st_size,
+                "problems": [],
+                "advice": fetch if b"git-lfs" in signature else f"sttx reads .pth and .safetensors: {_OURS}",
+            }
+    return None
+
+
+def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[str, Any]:
+    weights, hypernet = _runnable(path, outline) if version == "x070" else (None, None)
+    sizes = _sizes(outline.tensors, version) if weights is None else weights.config.to_dict()
+    tensors = outline.tensors if weights is None else weights.tensors
+    vocabulary = None if weights is None else _vocabulary(path, outline, weights.config.vocab_size)
+    files = tuple(outline.files) if weights is None else weights.files
+    shown = ("hidden_size", "num_layers", "vocab_size")
+    return {
+        "kind": "model",
+        "what": f"a model of architecture {ARCHITECTURES[version]} ({version})",
+        "version": version,
+        "architecture": f"{ARCHITECTURES[version]} ({version})",
+        "format": detect_naming(outline.tensors) if weights is None else weights.format,
+        "model": {"id": name, "sha256": sha256_of(files)} | {key: sizes[key] for key in shown},
+        "sizes": sizes,
+        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "vocabulary": vocabulary,
+        "hypernetwork": None if hypernet is None else {"parameters": hypernet.parameter_count()},
+        "runs": weights is not None,
+        "advice": None if version == "x070" else f"only RWKV-7 (x070) runs here: {_ELSEWHERE}, or {_OURS}",
+    }
+
+
+def _runnable(path: Path, outline: Outline) -> tuple[Weights | None, HyperNetwork | None]:
+    """Hold the tensors against the model that runs here; None, and the problem told, if they do not fit."""
+    if outline.problems:
+        return None, None
+    try:
+        weights = interpret(path, outline.tensors, tuple(outline.files))
+        skeleton(weights, str(path), "recurrent")
+        hypernet = load_hypernet(weights, str(path))
+    except ModelError as error:
+        outline.problems.append(str(error))
+        return None, None
+    if outline.container == "pth" and path.is_dir():
+        outline.problems.append("sttx reads folders of .safetensors only: convert it, or give one .pth file")
+        return None, None
+    return weights, hypernet
+
+
+def _vocabulary(path: Path, outline: Outline, rows: int) -> dict[str, Any] | None:
+    try:
+        tokenizer = tokenizer_for(path, rows=rows)
+    except SttxError as error:
+        outline.problems.append(str(error))
+        return None
+    told = {"entries": tokenizer.vocab_size, "sha256": tokenizer.sha256, "text": True}
+    try:
+        require_text(tokenizer)
+    except UsageError:
+        told["text"] = False
+    return told
+
+
+def _sizes(tensors: Mapping[str, Tensor], version: Version) -> dict[str, int | None]:
+    """Read sizes off tensors of any version and any names; None where no tensor tells."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    embedding = next((shapes[name] for name in _EMBEDDINGS if len(shapes.get(name, ())) == 2), None)
+    width = embedding[1] if embedding else None
+    layers = {int(found[1]) for name in shapes if (found := _LAYER.search(name))}
+    wide = next((shape[0] for name, shape in shapes.items() if _WIDE.search(name)), None)
+    return {
+        "vocab_size": embedding[0] if embedding else None,
+        "hidden_size": width,
+        "num_layers": max(layers) + 1 if layers else None,
+        "head_size": _head_size(shapes, version, width),
+        "ffn_size": wide,
+    }
+
+
+def _head_size(shapes: Mapping[str, tuple[int, ...]], version: Version, width: int | None) -> int | None:
+    for name, shape in shapes.items():
+        last = name.rsplit(".", 1)[-1]
+        if last in _BY_HEAD and len(shape) == 2:
+            return shape[1]
+        if version in ("x050", "x051") and last == "time_decay" and width and shape[0]:
+            return width // shape[0]  # one number a head
+    return None
+
+
+def _is_state(tensors: Mapping[str, Tensor]) -> bool:
+    return bool(tensors) and (set(tensors) == {"s0"} or all(name.endswith("time_state") for name in tensors))
+
+
+def _state(path: Path, outline: Outline) -> dict[str, Any]:
+    """Tell of a tuned state: of ours ``s0[L, H, N, N]``, or ``time_state[H, N, N]`` for each layer."""
+    shape = list(next(iter(outline.tensors.values())).shape)
+    shape = shape if "s0" in outline.tensors else [len(outline.tensors), *shape]
+    sizes = None
+    if len(shape) == 4:
+        sizes = {"num_layers": shape[0], "hidden_size": shape[1] * shape[2], "head_size": shape[2]}
+    return {
+        "kind": "state",
+        "what": "a tuned state, learned for one model; not a model",
+        "sizes": sizes,
+        "parameters": sum(tensor.numel() for tensor in outline.tensors.values()),
+        "metadata": outline.metadata | read_sidecar(path),
+        "uses": [] if outline.problems else [f"in Python: sttx_train.load_state({str(path)!r})"],
+        "advice": "it belongs with a model of these sizes",
+    }
+
+
+def _uses(spec: str, vocabulary: Mapping[str, Any] | None) -> list[str]:
+    """Name what works with a model as it is: sessions are text, data needs some vocabulary."""
+    quoted, uses = shlex.quote(spec), []
+    train = f"sttx pretrain DATA --from {quoted} --out FOLDER"
+    if vocabulary is None:
+        uses.append(f"train all of it on data, with a vocabulary that fits: {train} --tokenizer SPEC")
+    else:
+        if vocabulary["text"]:
+            uses.append(f"learn from sessions: sttx train --model {quoted}")
+        uses.append(f"train all of it on data: {train}")
+    return [*uses, f"in Python: sttx_train.load_model({spec!r})"]

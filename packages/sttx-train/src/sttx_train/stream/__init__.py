@@ -1,0 +1,27 @@
+"""The loop over a stream of traces, and the windows that it is cut into."""
+
+from typing import TYPE_CHECKING
+
+from sttx_core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sttx_train.stream.totals import Totals
+    from sttx_train.stream.trainer import Progress, StreamConfig, StreamTrainer
+    from sttx_train.stream.windows import TraceWindows
+
+__all__ = [
+    "Progress",
+    "StreamConfig",
+    "StreamTrainer",
+    "Totals",
+    "TraceWindows",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "totals": ["Totals"],
+        "trainer": ["Progress", "StreamConfig", "StreamTrainer"],
+        "windows": ["TraceWindows"],
+    },
+)

@@ -1,0 +1,172 @@
+"""What inspect and merge-stats tell: what a run reported, of files that were verified first."""
+
+import json
+
+import pytest
+import torch
+
+from sttx_core.errors import CheckpointError, ModelError, UsageError
+from sttx_core.phrases import PhraseConfig
+from sttx_train.checkpoint.store import CheckpointStore
+from sttx_train.inspect.model import inspect_model
+from sttx_train.inspect.run import (
+    inspect_checkpoint,
+    inspect_path,
+    load_checkpoint,
+    merge_stats,
+)
+from sttx_train.online import LearnerConfig
+from sttx_train.stream.trainer import StreamConfig, StreamTrainer
+
+
+@pytest.fixture(scope="module")
+def trainer(tiny, talk, tmp_path_factory):
+    """A finished run with two checkpoints. Tests that damage it take a copy."""
+    trainer = StreamTrainer(
+        tiny(),
+        LearnerConfig(phrases="on", replay_rows=1),
+        StreamConfig(window=48, checkpoint_every=4, steps=6),
+        directory=tmp_path_factory.mktemp("runs") / "run",
+        phrase_config=PhraseConfig(window=96, capacity=24),
+    )
+    trainer.run(talk(20))
+    return trainer
+
+
+@pytest.fixture
+def folder(trainer):
+    return trainer.store.directory
+
+
+def test_a_run_is_told_as_its_trainer_reports_it(trainer, folder):
+    told = json.loads(json.dumps(inspect_path(folder), allow_nan=False))
+    report = trainer.report()
+    assert told["kind"] == "stream" and told["step"] == told["steps"] == 6
+    assert {name: told[name] for name in report} == report
+    assert told["taken"] == trainer.taken
+    assert told["learning"]["replay_rows"] == 1 and told["stream"]["window"] == 48
+    sizes = {path.name: path.stat().st_size for path in trainer.checkpoint.iterdir()}
+    assert told["files"] == {name: size for name, size in sizes.items() if name != "manifest.json"}
+
+
+def test_one_step_of_a_run_is_told(folder):
+    told = inspect_path(folder / "step-00000004")
+    assert told["step"] == told["steps"] == 4 and told["checkpoint"].endswith("step-00000004")
+
+
+def test_a_copy_of_one_step_is_told_without_its_run(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder / "step-00000004", tmp_path / "step-00000004")
+    assert inspect_path(tmp_path / "step-00000004")["step"] == 4
+    assert inspect_path(tmp_path)["step"] == 4
+
+
+def test_a_model_is_told(tiny):
+    loaded = tiny()
+    told = json.loads(json.dumps(inspect_path(loaded.path)))
+    assert told["kind"] == "model" and told["model"]["sha256"] == loaded.sha256
+    assert told["parameters"] == sum(weight.numel() for weight in loaded.model.parameters())
+    assert told["sizes"] == loaded.model.config.to_dict()
+    assert told["vocabulary"] == {"entries": 257, "sha256": loaded.tokenizer.sha256, "text": True}
+    assert told == inspect_model(loaded.path)
+
+
+def pretrained(folder, lines, *, kind="pretrain", **documents):
+    """Write a checkpoint of step 4 as pretraining does, and its metrics."""
+    tensors = {"model": {"w": torch.zeros(3, 2), "b": torch.zeros(2)}, "optimizer": {"m": torch.zeros(9)}}
+    store = CheckpointStore(folder)
+    store.save(4, tensors=tensors, documents=documents, manifest={"kind": kind, "seconds": 2.5})
+    if lines is not None:
+        (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
+    return folder
+
+
+def test_a_pretraining_run_is_told(tmp_path):
+    figures = [
+        {"step": 1, "loss": 5.0, "tokens": 64},
+        {"step": 2, "loss": 4.0, "held_out_bpb": 3.0, "held_out": {"loss": 2.0}},
+        {"step": 3, "loss": None, "held_out_bpb": 3.5, "tokens": 192},
+        {"step": 5, "loss": 1.0, "held_out_bpb": 1.0},
+    ]
+    lines = [
+        *map(json.dumps, figures),
+        '{"step": 4, "loss": NaN, "lr": 0.1}',
+        "{oops",
+        "[1]",
+        '{"loss": 2}',
+        '{"st',
+    ]
+    config, progress = {"layers": 2, "hidden_size": 16}, {"tokens": 256, "epochs": 0.5}
+    told = inspect_path(pretrained(tmp_path / "run", lines, config=config, progress=progress))
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    assert (told["kind"], told["step"], told["seconds"], told["parameters"]) == ("pretrain", 4, 2.5, 8)
+    assert (told["config"], told["progress"], told["model"]) == (config, progress, None)
+    last = {"step": 4, "loss": 4.0, "tokens": 192, "held_out_bpb": 3.5, "held_out.loss": 2.0, "lr": 0.1}
+    assert told["figures"] == last
+    assert told["held_out"] == {
+        "held_out_bpb": {"best": 3.0, "best_step": 2, "last": 3.5},
+        "held_out.loss": {"best": 2.0, "best_step": 2, "last": 2.0},
+    }
+    with pytest.raises(UsageError, match="no checkpoint of `sttx train`: it has no phrases"):
+        merge_stats(tmp_path / "run")
+
+
+@pytest.mark.parametrize("kind", ["pretrain", "pretrain-best"])
+@pytest.mark.parametrize("lines", [None, []])
+def test_a_pretraining_run_that_says_little_is_told(tmp_path, lines, kind):
+    told = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
+    assert (told["kind"], told["step"], told["config"]) == (kind, 4, None)
+    assert (told["figures"], told["held_out"]) == ({"step": 4}, {})
+
+
+def test_what_the_best_checkpoint_says_is_told(tmp_path):
+    best = {"loss": 1.5, "bpb": None, "tokens": 300}
+    told = inspect_path(pretrained(tmp_path / "best", None, kind="pretrain-best", held_out=best))
+    assert told["held_out"]["held_out.loss"] == {"best": 1.5, "best_step": 4, "last": 1.5}
+    assert "held_out.bpb" not in told["held_out"]
+
+
+def test_merge_stats_are_the_tables(trainer, folder):
+    told = merge_stats(folder)
+    stats, report = trainer.learner.table.stats, trainer.report()
+    assert told["shown"] == len(told["phrases"]) == len(trainer.learner.table) > 3
+    assert told["totals"] == report["phrases"] and told["tokens"] == report["tokens"]
+    assert told["totals"]["promotions"] == stats.promotions
+    assert told["totals"]["promotions"] - told["totals"]["evictions"] == told["totals"]["live"]
+
+
+@pytest.mark.parametrize("top", [1, 3, 10_000])
+def test_merge_stats_shows_as_many_as_asked(folder, top):
+    everything = merge_stats(folder)["phrases"]
+    told = merge_stats(folder, top=top)
+    assert told["phrases"] == everything[:top] and told["shown"] == len(everything[:top])
+
+
+@pytest.mark.parametrize("top", [0, -1])
+def test_fewer_than_one_is_refused(folder, top):
+    with pytest.raises(UsageError, match="--top must be at least 1"):
+        merge_stats(folder, top=top)
+
+
+@pytest.mark.parametrize("tell", [inspect_path, inspect_checkpoint, merge_stats, load_checkpoint])
+def test_a_damaged_checkpoint_is_refused_by_each(folder, tmp_path, tell):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "run")
+    file = tmp_path / "run" / "step-00000006" / "learned.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"damaged 'learned\.safetensors'.*to resume from step 4"):
+        tell(tmp_path / "run")
+
+
+def test_what_is_neither_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError):
+        inspect_path(tmp_path / "empty")
+    with pytest.raises(UsageError, match="no checkpoint at"):
+        merge_stats(tmp_path / "nowhere")
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        merge_stats(tmp_path / "empty")
