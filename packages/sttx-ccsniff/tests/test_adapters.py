@@ -108,7 +108,7 @@ def test_a_format_from_outside_comes_first(known_formats):
     parser.feed(b'{"shout":1,"prompt":"a","completion":"b"}')
     assert parser.name == "upper"
     again = AutoParser("x", SourceReport(), Seen())
-    again.restore(json.loads(json.dumps(parser.state())))
+    again.load_state_dict(json.loads(json.dumps(parser.state_dict())))
     assert again.name == "upper"
 
 
@@ -120,7 +120,7 @@ def test_a_name_that_is_taken_is_refused(known_formats):
 
 def test_a_state_of_a_format_that_is_gone_is_refused():
     with pytest.raises(ValueError, match="state"):
-        AutoParser("x", SourceReport(), Seen()).restore(["upper", [1]])
+        AutoParser("x", SourceReport(), Seen()).load_state_dict(["upper", [1]])
 
 
 def test_where_other_agents_keep_their_sessions(monkeypatch, tmp_path):

@@ -434,8 +434,8 @@ def test_wrong_types_in_every_field_never_crash_and_never_vanish(fields, message
     read = Reader()
     fields = {**fields, "type": kind} if message is None else {**fields, "type": kind, "message": message}
     traces = read.parser.feed(json.dumps(fields).encode())
-    json.dumps([read.parser.state(), read.report.as_dict()])
-    read.parser.restore(read.parser.state())
+    json.dumps([read.parser.state_dict(), read.report.as_dict()])
+    read.parser.load_state_dict(read.parser.state_dict())
     for trace in traces:
         render(trace).encode()
     assert traces or read.counted

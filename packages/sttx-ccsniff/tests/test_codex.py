@@ -374,10 +374,10 @@ def test_going_on_anywhere_changes_nothing(records):
         report, seen = SourceReport(say=lambda said: None), Seen()
         first = RolloutParser(FILE, report, seen)
         traces = [trace for one in lines[:cut] for trace in first.feed(one)]
-        state = first.state()
+        state = first.state_dict()
         kept = json.dumps(state)
         second = RolloutParser(FILE, report, seen)
-        second.restore(json.loads(kept))
+        second.load_state_dict(json.loads(kept))
         traces += [trace for one in lines[cut:] for trace in second.feed(one)]
         traces += second.finish(b"")
         assert traces == whole
@@ -389,7 +389,7 @@ def test_going_on_anywhere_changes_nothing(records):
 def test_what_is_no_state_is_refused(state):
     parser = RolloutParser(FILE, SourceReport(), Seen())
     with pytest.raises(ValueError, match="Codex"):
-        parser.restore(state)
+        parser.load_state_dict(state)
 
 
 WRONG = [

@@ -227,6 +227,6 @@ def test_state_survives_in_mid_copy(tmp_path: Path):
         first = RolloutParser("/x/f.jsonl", reader.report, reader.seen)
         traces = [trace for line in lines[:cut] for trace in first.feed(line)]
         second = RolloutParser("/x/f.jsonl", reader.report, reader.seen)
-        second.restore(json.loads(json.dumps(first.state())))
+        second.load_state_dict(json.loads(json.dumps(first.state_dict())))
         traces += [trace for line in lines[cut:] for trace in second.feed(line)]
         assert words(traces) == ["no, this way", "c3", "c3"]

@@ -134,9 +134,9 @@ def read(lines, tail=b"", origin="/projects/orchard/s.jsonl"):
     for line in lines:
         traces += parser.feed(line)
         if parser.settled:
-            state = parser.state()
+            state = parser.state_dict()
             parser = AutoParser(origin, report, seen, {origin})
-            parser.restore(json.loads(json.dumps(state)))
+            parser.load_state_dict(json.loads(json.dumps(state)))
     traces += parser.finish(tail)
     for trace in traces:
         check_trace(trace)
@@ -336,7 +336,7 @@ def test_no_file_makes_its_place_grow_without_end(made):
     parser = AutoParser("s.jsonl", SourceReport(say=lambda said: None), Seen())
     for number in range(8_000):
         parser.feed(json.dumps(made(number)).encode())
-    assert len(json.dumps(parser.state())) < 50_000
+    assert len(json.dumps(parser.state_dict())) < 50_000
 
 
 def test_the_latest_cuts_are_counted():

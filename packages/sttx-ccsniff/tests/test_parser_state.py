@@ -29,9 +29,9 @@ def handed_over(kind, origin, lines):
     for line in lines:
         parser = kind(origin, silent(), seen)
         if state is not None:
-            parser.restore(json.loads(state))
+            parser.load_state_dict(json.loads(state))
         traces += parser.feed(line)
-        state = json.dumps(parser.state())
+        state = json.dumps(parser.state_dict())
     return traces
 
 
@@ -84,28 +84,28 @@ def test_rows_and_pairs_go_on_counting(kind, line):
 def test_a_state_does_not_change_afterwards(record):
     parser = SessionParser("/p/s.jsonl", silent(), Seen())
     parser.feed(json.dumps(record(content="a")).encode())
-    state = parser.state()
+    state = parser.state_dict()
     before = json.dumps(state)
     for _ in range(2):
         parser.feed(json.dumps(record("system", subtype="compact_boundary")).encode())
-    assert json.dumps(state) == before != json.dumps(parser.state())
+    assert json.dumps(state) == before != json.dumps(parser.state_dict())
 
 
 @pytest.mark.parametrize("kind", [SessionParser, PairParser, RowParser])
 def test_what_is_no_state_is_refused_and_changes_nothing(kind):
     parser = kind("x.jsonl", silent(), Seen())
-    good = json.loads(json.dumps(parser.state()))
+    good = json.loads(json.dumps(parser.state_dict()))
     odd = [None, 5, "abc", {}, [], [[]], [*good, 1], [-1, *good[1:]], ["1", *good[1:]], [True, *good[1:]]]
     odd += [[*good[:at], object(), *good[at + 1 :]] for at in range(len(good))]
     for state in odd:
         with pytest.raises(ValueError, match="not a state"):
-            parser.restore(state)
-    assert json.loads(json.dumps(parser.state())) == good
+            parser.load_state_dict(state)
+    assert json.loads(json.dumps(parser.state_dict())) == good
 
 
 @pytest.mark.parametrize("segments", [{"": -1}, {"": "1"}, {"": True}, {1: 1}])
 def test_segments_are_counts(segments):
     parser = SessionParser("x.jsonl", silent(), Seen())
-    state = [segments if isinstance(part, dict) else part for part in parser.state()]
+    state = [segments if isinstance(part, dict) else part for part in parser.state_dict()]
     with pytest.raises(ValueError, match="not a state"):
-        parser.restore(state)
+        parser.load_state_dict(state)

@@ -88,14 +88,14 @@ def test_a_parser_may_be_replaced_at_any_line(real):
     for path in real:
         lines, report = path.read_bytes().split(b"\n"), SourceReport()
         whole, seen = SessionParser(str(path), report, Seen()), Seen()
-        state = SessionParser(str(path), report, seen).state()
+        state = SessionParser(str(path), report, seen).state_dict()
         for line in lines:
             parser = SessionParser(str(path), report, seen)
-            parser.restore(json.loads(json.dumps(state)))
+            parser.load_state_dict(json.loads(json.dumps(state)))
             wanted = whole.feed(line)
             assert parser.feed(line) == wanted
-            state = parser.state()
-        assert json.dumps(state) == json.dumps(whole.state())
+            state = parser.state_dict()
+        assert json.dumps(state) == json.dumps(whole.state_dict())
 
 
 def documents_on_disk(path):

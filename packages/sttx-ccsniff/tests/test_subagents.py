@@ -73,7 +73,7 @@ def test_a_record_without_identity_is_the_latest_sub_agents(uuid):
 @pytest.mark.parametrize("state", [["a"], [["a"]], [["a", 1]], [[None, "b"]], [[]]])
 def test_what_is_no_state_is_refused(state):
     with pytest.raises(ValueError, match="not a state"):
-        Sidechains().restore(state)
+        Sidechains().load_state_dict(state)
 
 
 def test_what_is_remembered_is_bounded():

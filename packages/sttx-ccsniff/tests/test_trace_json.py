@@ -207,9 +207,9 @@ def test_a_parser_goes_on_where_another_stopped(report):
     for line in lines:
         parser = TraceLinesParser("x", report, seen)
         if state is not None:
-            parser.restore(json.loads(state))
+            parser.load_state_dict(json.loads(state))
         found += parser.feed(line)
-        state = json.dumps(parser.state())
+        state = json.dumps(parser.state_dict())
     assert [trace.meta.uid for trace in found] == ["u", "u#1", "u#2"]
     assert report.malformed == {"header of a later version": 1, "trace of a later version": 1}
 
@@ -217,7 +217,7 @@ def test_a_parser_goes_on_where_another_stopped(report):
 @pytest.mark.parametrize("state", [None, [], [1], [True, "", False], [1, 2, False], [1, "", 0], "abc"])
 def test_what_is_no_state_is_refused(parser, state):
     with pytest.raises(ValueError, match="not a state"):
-        parser.restore(state)
+        parser.load_state_dict(state)
 
 
 def test_other_formats_are_not_taken_for_ours():

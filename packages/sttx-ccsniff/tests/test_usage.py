@@ -104,7 +104,7 @@ def test_counting_agrees_with_the_plain_definition_also_when_handed_over(lines, 
         if at == cut:
             carried = json.loads(json.dumps(counter.counted))
             counter = UsageCounter(report, seen)
-            counter.restore(carried)
+            counter.load_state_dict(carried)
         counter.count(message(f"msg_{name}", **dict(zip(KINDS, tokens, strict=True))))
         most[name] = [*map(max, tokens, most.get(name, tokens))]
     wanted = {kind: sum(each) for kind, each in zip(KINDS, zip(*most.values(), strict=True), strict=False)}
@@ -114,7 +114,7 @@ def test_counting_agrees_with_the_plain_definition_also_when_handed_over(lines, 
 @pytest.mark.parametrize("state", [["a"], [["a", [1]]], [["a", [1, 2, 3, -4]]], [[1, [1, 2, 3, 4]]], [[]]])
 def test_what_is_no_state_is_refused(counter, state):
     with pytest.raises(ValueError, match="not a state"):
-        counter.restore(state)
+        counter.load_state_dict(state)
 
 
 def test_a_session_counts_what_its_lines_say(record, report):

@@ -75,12 +75,12 @@ def test_a_draft_goes_on_from_its_original_and_leaves_it_alone(before, after):
     for node, option in before:
         counts.add(node, option)
         straight.add(node, option)
-    kept = counts.snapshot()
+    kept = counts.state_dict()
     draft = counts.draft()
     for node, option in after:
         draft.add(node, option)
         straight.add(node, option)
-    assert counts.snapshot() == kept
+    assert counts.state_dict() == kept
     for node in range(5):
         assert draft.log_prior(node, range(-1, 4)) == straight.log_prior(node, range(-1, 4))
 
@@ -90,7 +90,7 @@ def test_no_node_ever_sums_to_more_than_the_limit_and_a_snapshot_is_exact(before
     counts = ChoiceCounts()
     for node, option in before:
         counts.add(node, option, 40.0)
-        assert all(sum(count for _, count in items) <= COUNT_LIMIT for _, items in counts.snapshot())
+        assert all(sum(count for _, count in items) <= COUNT_LIMIT for _, items in counts.state_dict())
     restored = ChoiceCounts()
-    restored.restore(counts.snapshot())
-    assert restored.snapshot() == counts.snapshot()
+    restored.load_state_dict(counts.state_dict())
+    assert restored.state_dict() == counts.state_dict()

@@ -220,10 +220,10 @@ def test_an_id_that_is_not_live_is_refused(ask):
 
 def test_a_window_that_is_refused_changes_nothing():
     table = trained()
-    before = table.snapshot()
+    before = table.state_dict()
     with pytest.raises(DataError):
         table.observe([1, 2, table.merge(stream(1)[0])[0], BASE + 999])
-    assert table.snapshot() == before
+    assert table.state_dict() == before
 
 
 @pytest.mark.parametrize("bad", [-1, BASE, BASE + 5])
@@ -252,7 +252,7 @@ def test_a_vocabulary_has_at_least_one_id():
 def sequential(table, merged):
     """The slow twin of `price`: ask before each phrase, then count that phrase alone."""
     ahead = DynamicTokenizer(BASE)
-    ahead.restore(json.loads(json.dumps(table.snapshot())))
+    ahead.load_state_dict(json.loads(json.dumps(table.state_dict())))
     found = []
     for position, phrase in enumerate(merged):
         nodes = ahead.path(phrase)
@@ -271,9 +271,9 @@ def test_prices_are_those_of_counting_one_phrase_at_a_time(windows, config, time
     table = DynamicTokenizer(BASE, config)
     for ids in windows:
         merged = table.merge(ids * times)
-        before = json.dumps(table.snapshot())
+        before = json.dumps(table.state_dict())
         choices = table.price(merged)
-        assert json.dumps(table.snapshot()) == before, "asking for the price changed the table"
+        assert json.dumps(table.state_dict()) == before, "asking for the price changed the table"
         assert [tuple(choice) for choice in choices] == sequential(table, merged)
         table.observe(merged)
 
@@ -462,7 +462,7 @@ def test_restored_in_mid_stream_it_goes_on_exactly(windows, config, stop):
     for ids in windows[:stop]:
         learn(whole, ids)
     resumed = trained(windows=5)
-    resumed.restore(json.loads(json.dumps(whole.snapshot())))
+    resumed.load_state_dict(json.loads(json.dumps(whole.state_dict())))
     assert resumed.config == config
     for ids in windows[stop:]:
         merged = whole.merge(ids)
@@ -471,16 +471,16 @@ def test_restored_in_mid_stream_it_goes_on_exactly(windows, config, stop):
         assert [resumed.options(node) for node in merged] == [whole.options(node) for node in merged]
         whole.observe(merged)
         resumed.observe(merged)
-    assert json.dumps(resumed.snapshot()) == json.dumps(whole.snapshot())
+    assert json.dumps(resumed.state_dict()) == json.dumps(whole.state_dict())
     assert resumed.live() == whole.live() and resumed.stats == whole.stats
 
 
 def test_a_snapshot_shares_nothing_with_the_table():
     table = trained()
-    kept = table.snapshot()
+    kept = table.state_dict()
     before = json.dumps(kept)
     other = DynamicTokenizer(BASE)
-    other.restore(kept)
+    other.load_state_dict(kept)
     for one in (table, other):
         learn(one, stream(1, seed=8)[0], times=5)
     assert json.dumps(kept) == before
@@ -488,7 +488,7 @@ def test_a_snapshot_shares_nothing_with_the_table():
 
 def test_phrases_over_another_vocabulary_are_refused():
     with pytest.raises(DataError, match=f"over {BASE} base tokens, not 31"):
-        DynamicTokenizer(BASE + 1).restore(trained().snapshot())
+        DynamicTokenizer(BASE + 1).load_state_dict(trained().state_dict())
 
 
 # --- what it is for
@@ -523,6 +523,6 @@ def test_it_stays_as_large_as_it_was_over_200_000_tokens():
     for part in range(8):
         for ids in stream(125, seed=part, length=200):
             learn(table, ids)
-        sizes.append(len(json.dumps(table.snapshot())))
+        sizes.append(len(json.dumps(table.state_dict())))
     assert table.stats.evictions > 500 and len(table) == 64
     assert max(sizes[1:]) < 1.2 * sizes[0], sizes

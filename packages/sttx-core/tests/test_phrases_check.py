@@ -30,7 +30,7 @@ class ReadsItsFuture(DynamicTokenizer):
 
     def merge(self, ids):
         ahead = DynamicTokenizer(self.base_vocab, self.config)
-        ahead.restore(self.snapshot())
+        ahead.load_state_dict(self.state_dict())
         ahead.observe(ahead.merge(ids))
         self.ahead = ahead
         return ahead.merge(ids)
@@ -106,8 +106,8 @@ class Random(DynamicTokenizer):
 
 
 class ForgetsItsPairs(DynamicTokenizer):
-    def restore(self, snapshot):
-        super().restore(snapshot)
+    def load_state_dict(self, snapshot):
+        super().load_state_dict(snapshot)
         self._pairs.clear()
         self._pair_counts.clear()
 
@@ -121,11 +121,11 @@ class Grows(DynamicTokenizer):
         super().observe(merged)
         self.seen += merged
 
-    def snapshot(self):
-        return {**super().snapshot(), "seen": list(self.seen)}
+    def state_dict(self):
+        return {**super().state_dict(), "seen": list(self.seen)}
 
-    def restore(self, snapshot):
-        super().restore(snapshot)
+    def load_state_dict(self, snapshot):
+        super().load_state_dict(snapshot)
         self.seen = list(snapshot["seen"])
 
 

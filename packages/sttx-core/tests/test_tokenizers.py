@@ -21,8 +21,8 @@ from sttx_core.tokenizers import (
     Tokenizer,
     TrieTokenizer,
     create_vocab_file,
-    load_tokenizer,
     require_text,
+    tokenizer_from_spec,
 )
 
 SINGLES = [bytes([value]) for value in range(256)]
@@ -73,7 +73,7 @@ def test_conformance(name, vocabulary, tmp_path):
         "bytes": ByteTokenizer,
         "trie": lambda: TrieTokenizer(vocabulary),
         "single bytes only": lambda: TrieTokenizer(tmp_path / "singles.txt"),
-        "loaded": lambda: load_tokenizer(str(vocabulary)),
+        "loaded": lambda: tokenizer_from_spec(str(vocabulary)),
     }
     assert isinstance(factories[name](), Tokenizer)
     check_tokenizer(factories[name])
@@ -346,21 +346,21 @@ def test_a_custom_vocabulary_may_have_more_ids_than_16_bits_hold(tmp_path):
     [("bytes", ByteTokenizer), ("angle", AngleTokenizer), ("integer:70000", IntegerTokenizer)],
 )
 def test_names_of_tokenizers(spec, kind):
-    assert type(load_tokenizer(spec)) is kind
-    assert getattr(load_tokenizer(spec), "spec", spec) == spec
+    assert type(tokenizer_from_spec(spec)) is kind
+    assert getattr(tokenizer_from_spec(spec), "spec", spec) == spec
 
 
 def test_a_vocabulary_file_is_named_in_three_ways(vocabulary):
     digest = TrieTokenizer(vocabulary).sha256
     for spec in (f"trie:{vocabulary}", str(vocabulary), vocabulary):
-        assert load_tokenizer(spec).sha256 == digest
+        assert tokenizer_from_spec(spec).sha256 == digest
 
 
 def test_a_path_is_a_file_whatever_it_is_called(vocabulary, monkeypatch):
     monkeypatch.chdir(vocabulary.parent)
     for name in ("bytes", "integer:7"):
         vocabulary.rename(name)
-        assert isinstance(load_tokenizer(Path(name)), TrieTokenizer)
+        assert isinstance(tokenizer_from_spec(Path(name)), TrieTokenizer)
         vocabulary = Path(name)
 
 
@@ -381,7 +381,7 @@ def test_a_path_is_a_file_whatever_it_is_called(vocabulary, monkeypatch):
 )
 def test_load_tokenizer_refuses_what_it_does_not_know(spec, complaint):
     with pytest.raises(UsageError, match=complaint):
-        load_tokenizer(spec)
+        tokenizer_from_spec(spec)
 
 
 def test_what_needs_text_refuses_a_tokenizer_of_values():

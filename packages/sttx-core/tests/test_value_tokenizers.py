@@ -17,7 +17,7 @@ from sttx_core.tokenizers import (
     IntegerTokenizer,
     Tokenizer,
     ValueTokenizer,
-    load_tokenizer,
+    tokenizer_from_spec,
 )
 
 
@@ -170,7 +170,7 @@ def test_identity_is_kind_and_size():
         for tokenizer in (IntegerTokenizer(359), IntegerTokenizer(360), AngleTokenizer(), ByteTokenizer())
     }
     assert len(digests) == 4
-    assert load_tokenizer("integer:359").sha256 == IntegerTokenizer(359).sha256
+    assert tokenizer_from_spec("integer:359").sha256 == IntegerTokenizer(359).sha256
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sttx_core.errors import UsageError
-from sttx_train.devices import choose_device, choose_number
+from sttx_train.devices import choose_device, choose_dtype
 
 
 @pytest.fixture(params=[False, True], ids=["no cuda", "cuda"])
@@ -39,6 +39,6 @@ def test_what_is_asked_for_is_taken_or_refused(cuda):
     ],
 )
 def test_number_types(device, requested, expected):
-    chosen = choose_number(torch.device(device), requested)
+    chosen = choose_dtype(torch.device(device), requested)
     assert chosen.dtype is expected
     assert (chosen.reason == "asked for") == (requested != "auto")

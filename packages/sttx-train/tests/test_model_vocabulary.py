@@ -7,7 +7,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, trainers
 
 from sttx_core.errors import DataError, ModelError, UsageError
-from sttx_core.tokenizers import AngleTokenizer, ByteTokenizer, IntegerTokenizer, load_tokenizer
+from sttx_core.tokenizers import AngleTokenizer, ByteTokenizer, IntegerTokenizer, tokenizer_from_spec
 from sttx_train.formats import load_model, save_model, tokenizer_for
 from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer
 from sttx_train.inspect.run import inspect_model
@@ -141,4 +141,4 @@ def test_a_tokenizer_json_of_another_vocabulary_is_refused(model, tmp_path, hugg
 
 def test_the_kept_name_is_the_one_that_loads():
     for tokenizer in (IntegerTokenizer(70_000), AngleTokenizer()):
-        assert load_tokenizer(tokenizer.spec).sha256 == tokenizer.sha256
+        assert tokenizer_from_spec(tokenizer.spec).sha256 == tokenizer.sha256

@@ -101,7 +101,7 @@ class TestPrices:
         nats, took, streams = read(model, Packed(np.array([0, *ids])), merged=True, rows=1)
         assert nats == pytest.approx(expected, rel=1e-9)
         assert took == steps < 0.6 * len(ids)
-        assert streams.tables[0].snapshot() == learner.table.snapshot()
+        assert streams.tables[0].state_dict() == learner.table.state_dict()
 
     def test_windows_that_are_not_merged_cost_what_the_model_alone_pays(self, make_model):
         model, data = phrase_model(make_model), counting()
@@ -123,7 +123,7 @@ class TestPrices:
         _, _, grown = read(model, Packed(np.array([0, *([1, 2, 3, 4] * 20)])), merged=True, rows=1)
         streams = PhraseStreams(2, VOCAB)
         for table in streams.tables:
-            table.restore(grown.tables[0].snapshot())
+            table.load_state_dict(grown.tables[0].state_dict())
         windows = np.array(
             [[0, 1, 2, 3, 4, 1, 2, 3, 4, 0, 1, 2, 3, 7], [0, 9, 3, 1, 9, 2, 2, 5, 4, 0, 1, 2, 3, 7]]
         )

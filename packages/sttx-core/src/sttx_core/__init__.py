@@ -23,8 +23,8 @@ from sttx_core.tokenizers import (
     TrieTokenizer,
     ValueTokenizer,
     create_vocab_file,
-    load_tokenizer,
     require_text,
+    tokenizer_from_spec,
 )
 from sttx_core.traces import (
     AssistantMessage,
@@ -79,7 +79,7 @@ __all__ = [
     "UserMessage",
     "ValueTokenizer",
     "create_vocab_file",
-    "load_tokenizer",
+    "tokenizer_from_spec",
     "log_dir",
     "render",
     "render_parts",

@@ -79,10 +79,10 @@ class ChoiceCounts:
         self._nodes.pop(phrase, None)
         self._nodes.get(parent, {}).pop(phrase, None)
 
-    def snapshot(self) -> list[Any]:
+    def state_dict(self) -> list[Any]:
         """Return the counts, JSON-able, in order."""
         return [[node, list(counts.items())] for node, counts in self._nodes.items()]
 
-    def restore(self, snapshot: Sequence[Any]) -> None:
-        """Hold exactly what :meth:`snapshot` described."""
+    def load_state_dict(self, snapshot: Sequence[Any]) -> None:
+        """Hold exactly what :meth:`state_dict` described."""
         self._nodes = {node: {int(o): float(c) for o, c in items} for node, items in snapshot}

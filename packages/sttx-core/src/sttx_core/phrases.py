@@ -317,8 +317,8 @@ class DynamicTokenizer:
 
     # -- saving ---------------------------------------------------------------------------------------
 
-    def snapshot(self) -> dict[str, Any]:
-        """Return everything as a JSON-able dictionary; :meth:`restore` continues exactly from it."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as a JSON-able dictionary; :meth:`load_state_dict` continues exactly from it."""
         return {
             "base_vocab": self.base_vocab,
             "config": asdict(self.config),
@@ -329,14 +329,14 @@ class DynamicTokenizer:
             "free": list(self._free),
             "pairs": [[pair.node, pair.generation, list(pair.tokens)] for pair in self._pairs],
             "previous": list(self._previous) if self._previous else None,
-            "counts": self._counts.snapshot(),
+            "counts": self._counts.state_dict(),
         }
 
     def _all_children(self) -> list[tuple[int, dict[int, int]]]:
         return [*self._roots.items(), *((n, p.children) for n, p in self._phrases.items() if p.children)]
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
-        """Become what :meth:`snapshot` described.
+    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
+        """Become what :meth:`state_dict` described.
 
         Raises:
             DataError: the snapshot is of another vocabulary.
@@ -354,7 +354,7 @@ class DynamicTokenizer:
         self._pair_counts = Counter(self._pairs)
         self._previous = tuple(snapshot["previous"]) if snapshot["previous"] else None
         self._counts = ChoiceCounts()
-        self._counts.restore(snapshot["counts"])
+        self._counts.load_state_dict(snapshot["counts"])
         rows = {self.base_vocab + row[0]: row for row in snapshot["phrases"]}
 
         def path(node: int) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 from sttx_core.errors import UsageError
 
 Device = Literal["auto", "cpu", "cuda"]
-Number = Literal["auto", "float32", "bfloat16"]
+DtypeName = Literal["auto", "float32", "bfloat16"]
 
 
 class ChosenDevice(NamedTuple):
@@ -19,7 +19,7 @@ class ChosenDevice(NamedTuple):
     reason: str
 
 
-class ChosenNumber(NamedTuple):
+class ChosenDtype(NamedTuple):
     """A number type for the weights and why it was chosen."""
 
     dtype: torch.dtype
@@ -42,14 +42,14 @@ def choose_device(requested: Device = "auto") -> ChosenDevice:
     return ChosenDevice(torch.device("cpu"), "torch sees no CUDA device")
 
 
-def choose_number(device: torch.device, requested: Number = "auto") -> ChosenNumber:
+def choose_dtype(device: torch.device, requested: DtypeName = "auto") -> ChosenDtype:
     """Say in which number type the weights are held: half the memory where the device is made for it.
 
-    >>> choose_number(torch.device("cpu"))
-    ChosenNumber(dtype=torch.float32, reason='exact, and fastest on a cpu')
+    >>> choose_dtype(torch.device("cpu"))
+    ChosenDtype(dtype=torch.float32, reason='exact, and fastest on a cpu')
     """
     if requested != "auto":
-        return ChosenNumber(getattr(torch, requested), "asked for")
+        return ChosenDtype(getattr(torch, requested), "asked for")
     if device.type == "cuda":
-        return ChosenNumber(torch.bfloat16, "half the memory, and the type that models are published in")
-    return ChosenNumber(torch.float32, f"exact, and fastest on a {device.type}")
+        return ChosenDtype(torch.bfloat16, "half the memory, and the type that models are published in")
+    return ChosenDtype(torch.float32, f"exact, and fastest on a {device.type}")

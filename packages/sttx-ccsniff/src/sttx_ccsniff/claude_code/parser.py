@@ -105,7 +105,7 @@ class SessionParser:
         """Take what stands after the last line end: a whole record or one cut short."""
         return self.feed(tail)
 
-    def state(self) -> tuple[Any, ...]:
+    def state_dict(self) -> tuple[Any, ...]:
         """All that must be known to go on from here in another process, as JSON can hold it.
 
         It costs next to nothing and never changes afterwards: what it refers to is replaced, not changed.
@@ -119,7 +119,7 @@ class SessionParser:
             self._usage.counted,
         )
 
-    def restore(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on where another parser of the same file gave this state.
 
         Raises:
@@ -130,8 +130,8 @@ class SessionParser:
                 type(records) is int and records >= 0 and _are_counts(segments)
             ):
                 sidechains, usage = Sidechains(), UsageCounter(self._report, self._seen)
-                sidechains.restore(recent)
-                usage.restore(counted)
+                sidechains.load_state_dict(recent)
+                usage.load_state_dict(counted)
             case _:
                 raise ValueError("not a state of a parser of Claude Code's records")
         self._records, self._just_cut, self._project, self._segments = records, just_cut, project, segments

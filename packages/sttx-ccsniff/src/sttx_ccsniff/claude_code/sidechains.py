@@ -39,7 +39,7 @@ class Sidechains:
         self.recent = ((uuid, agent), *self.recent[: _MOST - 1])
         return agent
 
-    def restore(self, recent: list[Any] | tuple[Any, ...]) -> None:
+    def load_state_dict(self, recent: list[Any] | tuple[Any, ...]) -> None:
         """Go on where `recent` was this.
 
         Raises:

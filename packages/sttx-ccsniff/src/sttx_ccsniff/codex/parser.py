@@ -119,18 +119,18 @@ class RolloutParser:
         """Whether events wait for what comes to tell if they are read."""
         return bool(self._held)
 
-    def state(self) -> tuple[Any, ...]:
+    def state_dict(self) -> tuple[Any, ...]:
         """What must be known to go on in mid-file, as JSON can hold it; it never changes afterwards."""
         self._pay()
         return (
-            self._thread.state(),
+            self._thread.state_dict(),
             self._tokens.totals,
             (self._model, self._segment, self._just_cut, self._records),
             self._by_events,
             self._held,
         )
 
-    def restore(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on where another parser of the same file gave this state.
 
         Raises:
@@ -144,8 +144,8 @@ class RolloutParser:
                 True | False | None as by_events,
                 [*held],
             ]:
-                self._thread.restore(thread)
-                self._tokens.restore(totals)
+                self._thread.load_state_dict(thread)
+                self._tokens.load_state_dict(totals)
                 self._held = tuple(_held(one) for one in held)
                 self._model, self._segment, self._just_cut, self._records = model, segment, just_cut, records
                 self._by_events = by_events

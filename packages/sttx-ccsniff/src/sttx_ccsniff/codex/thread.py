@@ -50,7 +50,7 @@ class Thread:
         self.inherits = False
         self.project = ""
 
-    def state(self) -> tuple[Any, ...]:
+    def state_dict(self) -> tuple[Any, ...]:
         """What must be known to go on; what it refers to never changes."""
         return (
             (self._id, self._session, self._agent, self._parent, self.project),
@@ -59,7 +59,7 @@ class Thread:
             self._ancestors,
         )
 
-    def restore(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on where `state()` gave this.
 
         Raises:

@@ -23,7 +23,7 @@ class TokenTotals:
     def __init__(self) -> None:
         self.totals: tuple[int, ...] = ()
 
-    def restore(self, totals: Any) -> None:
+    def load_state_dict(self, totals: Any) -> None:
         """Go on where `totals` was this.
 
         Raises:

@@ -50,11 +50,11 @@ class LineParser:
         """Take what stands after the last line end."""
         return self.feed(tail)
 
-    def state(self) -> tuple[int]:
+    def state_dict(self) -> tuple[int]:
         """All that must be known to go on from here in another process, as JSON can hold it."""
         return (self.count,)
 
-    def restore(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on where another parser of the same file gave this state.
 
         Raises:

@@ -162,11 +162,11 @@ class TraceLinesParser:
         """Take what stands after the last line end."""
         return self.feed(tail)
 
-    def state(self) -> tuple[Any, ...]:
+    def state_dict(self) -> tuple[Any, ...]:
         """All that must be known to go on from here in another process, as JSON can hold it."""
         return (self._version, self._record, self._repeated)
 
-    def restore(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on where another parser of the same file gave this state.
 
         Raises:

@@ -69,7 +69,7 @@ class UsageCounter:
             self._report.used(model, _named(tokens), voice(record))
             self.counted = ((name, tokens), *self.counted[: _OPEN - 1])
 
-    def restore(self, counted: list[Any] | tuple[Any, ...]) -> None:
+    def load_state_dict(self, counted: list[Any] | tuple[Any, ...]) -> None:
         """Go on where `counted` was this.
 
         Raises:

@@ -35,11 +35,11 @@ class Parser(Protocol):
         """Take what stands after the last line end, which may be nothing."""
         ...
 
-    def state(self) -> Any:
+    def state_dict(self) -> Any:
         """Return, JSON-able and never changed afterwards, what must be known to go on after the last line."""
         ...
 
-    def restore(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on where another parser of this origin gave this state.
 
         Raises:
@@ -126,12 +126,12 @@ class AutoParser:
         """Whether the parser says that its records have uuids, of which it lets each through once."""
         return getattr(self._parser, "has_uuids", False)
 
-    def state(self) -> Any:
+    def state_dict(self) -> Any:
         """Return what must be known to go on after the last line; only once it is settled."""
         assert self._parser is not None
-        return (self._name, self._parser.state())
+        return (self._name, self._parser.state_dict())
 
-    def restore(self, state: Any) -> None:
+    def load_state_dict(self, state: Any) -> None:
         """Go on where another parser of this origin gave this state.
 
         Raises:
@@ -140,7 +140,7 @@ class AutoParser:
         match state:
             case [str(name), inner] if found := _parser_named(name):
                 parser = found(self._origin, self._report, self._seen)
-                parser.restore(inner)
+                parser.load_state_dict(inner)
                 self._settle(parser, name)
             case _:
                 raise ValueError("not a state of a parser")

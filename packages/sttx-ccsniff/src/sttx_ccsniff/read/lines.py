@@ -88,7 +88,7 @@ class Lines:
         self._told = 0
         self._passed_over = 0
         if place is not None:
-            self._parser.restore(place.parser)
+            self._parser.load_state_dict(place.parser)
             self._offset = self._told = place.offset
             self._length, self._crc = place.length, place.crc
 
@@ -170,7 +170,9 @@ class Lines:
         self._settle_crc()
         self._shared.report.bytes_read += self._offset - self._told
         self._told = self._offset
-        place = LinePlace(*self._identity, self._offset, self._length, self._crc or 0, self._parser.state())
+        place = LinePlace(
+            *self._identity, self._offset, self._length, self._crc or 0, self._parser.state_dict()
+        )
         self._shared.places[self._origin] = place
         return Delivery(self._origin, traces, place)
 

@@ -16,7 +16,7 @@ from sttx_cli.summary import run_summary
 from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
 from sttx_train.checkpoint.store import CheckpointStore
-from sttx_train.devices import Device, Number, choose_device, choose_number
+from sttx_train.devices import Device, DtypeName, choose_device, choose_dtype
 from sttx_train.formats import EMBEDDED, LoadedModel, load_model
 from sttx_train.online import PHRASES, LearnerConfig, parse_scopes
 from sttx_train.stream.trainer import StreamConfig, StreamTrainer
@@ -68,7 +68,7 @@ from sttx_train.wkv import BACKENDS, Backend
 )
 @click.option(
     "--dtype",
-    type=click.Choice(get_args(Number)),
+    type=click.Choice(get_args(DtypeName)),
     default="auto",
     show_default=True,
     help="Number type of the model's weights; auto takes float32 on a CPU, bfloat16 on a GPU.",
@@ -93,7 +93,7 @@ def command(
     resume: bool,
     model: str | None,
     device: Device,
-    dtype: Number,
+    dtype: DtypeName,
     kernel: Backend,
     as_json: bool,
     **options: Any,
@@ -146,9 +146,9 @@ def _specs(sources: tuple[str, ...]) -> list[str]:
     return [chosen.spec]
 
 
-def _load(model: str | None, device: Device, dtype: Number, kernel: Backend) -> LoadedModel:
+def _load(model: str | None, device: Device, dtype: DtypeName, kernel: Backend) -> LoadedModel:
     where = choose_device(device)
-    number = choose_number(where.device, dtype)
+    number = choose_dtype(where.device, dtype)
     loaded = load_model(model, device=where.device, dtype=number.dtype, kernel=kernel)
     sizes = loaded.model.config
     say(

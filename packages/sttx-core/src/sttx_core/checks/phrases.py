@@ -31,11 +31,11 @@ class PhraseTable(Protocol):
         """Learn from a merged window."""
         ...
 
-    def snapshot(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Give everything, as JSON can hold it."""
         ...
 
-    def restore(self, snapshot: dict[str, Any]) -> None:
+    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
         """Become what the snapshot was taken of."""
         ...
 
@@ -118,12 +118,12 @@ def _check_stream(factory: Callable[..., PhraseTable], options: dict[str, int]) 
     capacity, longest = options.get("capacity", 256), options.get("max_length", 16)
     saved = merges = 0
     for ids in _windows(60):
-        before = _plain(table.snapshot())
+        before = _plain(table.state_dict())
         merged = table.merge(ids)
         expanded = table.expand(merged)
         noise = random.Random(len(ids)).choices(range(_BASE), k=50)
         back = table.expand(table.merge(noise))
-        require(_plain(table.snapshot()) == before, "merge or expand changed the table")
+        require(_plain(table.state_dict()) == before, "merge or expand changed the table")
         require(expanded == ids, f"expand(merge(x)) is not x: {ids} came back as {expanded}")
         require(back == noise, f"expand(merge(x)) is not x: {noise} came back as {back}")
         require(
@@ -174,7 +174,7 @@ def _check_determinism(factory: Callable[..., PhraseTable]) -> None:
         require(one.merge(ids) == other.merge(ids), "two tables that saw the same merge differently")
         _learn(one, ids)
         _learn(other, ids)
-    require(_plain(one.snapshot()) == _plain(other.snapshot()), "two tables that saw the same differ")
+    require(_plain(one.state_dict()) == _plain(other.state_dict()), "two tables that saw the same differ")
 
 
 def _check_snapshot(factory: Callable[..., PhraseTable]) -> None:
@@ -183,11 +183,11 @@ def _check_snapshot(factory: Callable[..., PhraseTable]) -> None:
         whole = factory(_BASE, **_SMALL)
         for ids in windows[:stop]:
             _learn(whole, ids)
-        text = json.dumps(whole.snapshot())
+        text = json.dumps(whole.state_dict())
         resumed = factory(_BASE, **_SMALL)
         for ids in _windows(5, seed=99):
             _learn(resumed, ids)
-        resumed.restore(json.loads(text))
+        resumed.load_state_dict(json.loads(text))
         require(len(resumed) == len(whole), f"restored after {stop} windows, the number of phrases differs")
         for ids in windows[stop:]:
             require(
@@ -196,7 +196,7 @@ def _check_snapshot(factory: Callable[..., PhraseTable]) -> None:
             _learn(whole, ids)
             _learn(resumed, ids)
         require(
-            _plain(resumed.snapshot()) == _plain(whole.snapshot()),
+            _plain(resumed.state_dict()) == _plain(whole.state_dict()),
             f"restored after {stop} windows, it went another way",
         )
 
@@ -207,5 +207,5 @@ def _check_bounded_state(factory: Callable[..., PhraseTable]) -> None:
     for number, ids in enumerate(_windows(600)):
         _learn(table, ids)
         if number % 200 == 199:
-            sizes.append(len(_plain(table.snapshot())))
+            sizes.append(len(_plain(table.state_dict())))
     require(max(sizes) < 1.5 * sizes[0], f"the state grows with the stream: {sizes} bytes every 200 windows")

@@ -18,23 +18,23 @@ __all__ = [
     "TrieTokenizer",
     "ValueTokenizer",
     "create_vocab_file",
-    "load_tokenizer",
+    "tokenizer_from_spec",
     "require_text",
 ]
 
 _KNOWN = "'bytes', 'integer:MAX', 'angle', 'trie:FILE', 'hf:FILE' or the path of an RWKV vocabulary file"
 
 
-def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
+def tokenizer_from_spec(spec: str | os.PathLike[str]) -> AnyTokenizer:
     """Give the tokenizer that a spec names.
 
     Specs are `bytes`, `integer:MAX` (values 0 to MAX), `angle`, `trie:FILE`, and a bare path, which is an
     RWKV vocabulary file too. Hugging Face's `hf:FILE` takes `sttx_train.load_tokenizer`, which knows all.
     Raises `UsageError` if it names nothing, `DataError` if the file is no vocabulary.
 
-    >>> load_tokenizer("bytes").vocab_size
+    >>> tokenizer_from_spec("bytes").vocab_size
     257
-    >>> load_tokenizer("integer:99").vocab_size
+    >>> tokenizer_from_spec("integer:99").vocab_size
     101
     """
     kind, colon, rest = str(spec).partition(":")

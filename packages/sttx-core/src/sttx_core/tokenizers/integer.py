@@ -48,7 +48,7 @@ class IntegerTokenizer:
 
     @property
     def spec(self) -> str:
-        """What `load_tokenizer` makes this tokenizer of again."""
+        """What `tokenizer_from_spec` makes this tokenizer of again."""
         return f"integer:{self._max_value}"
 
     @property
@@ -131,7 +131,7 @@ class AngleTokenizer(IntegerTokenizer):
 
     @property
     def spec(self) -> str:
-        """What `load_tokenizer` makes this tokenizer of again."""
+        """What `tokenizer_from_spec` makes this tokenizer of again."""
         return "angle"
 
 

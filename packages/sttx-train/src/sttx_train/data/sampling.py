@@ -18,7 +18,7 @@ IGNORED = -100
 """Target of a step that has none: ``torch.nn.functional.cross_entropy`` passes over it."""
 
 
-class Window(NamedTuple):
+class WindowBatch(NamedTuple):
     """Ids ``[rows, context]``, and what comes after each (IGNORED where nothing does), int64."""
 
     inputs: np.ndarray
@@ -57,7 +57,7 @@ class Sampler:
         """Whether no stream goes on from the step before."""
         return step % self.windows == 0
 
-    def window(self, step: int, first: int = 0, rows: int | None = None) -> Window:
+    def window(self, step: int, first: int = 0, rows: int | None = None) -> WindowBatch:
         """Return the window of a step: all rows, or some of them from ``first`` on."""
         self._draw(self.epoch(step))
         count = self._rows if rows is None else rows
@@ -70,7 +70,7 @@ class Sampler:
             if start < end:
                 ids = self._read(start, end + 1)
                 inputs[row, : end - start], targets[row, : end - start] = ids[:-1], ids[1:]
-        return Window(inputs, targets)
+        return WindowBatch(inputs, targets)
 
     def _draw(self, epoch: int) -> None:
         if epoch != self._epoch:

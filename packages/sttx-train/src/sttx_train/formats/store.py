@@ -31,7 +31,7 @@ from sttx_train.formats.tensorfiles import (
 )
 from sttx_train.formats.vocabulary import FILES, tokenizer_files, tokenizer_for
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
-from sttx_train.wkv import Backend, Choice, choose_backend
+from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
 Format = Literal["sttx", "huggingface", "blinkdl"]
 
@@ -60,7 +60,7 @@ class LoadedModel:
     path: Path
     sha256: str
     format: Format
-    kernel: Choice
+    kernel: KernelChoice
     hypernet: HyperNetwork | None = None
 
     @cached_property

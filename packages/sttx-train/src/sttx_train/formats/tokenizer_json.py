@@ -29,7 +29,7 @@ _KEEPING = frozenset({"ByteLevel", "Digits", "FixedLength", "Punctuation", "Spli
 
 
 def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
-    """Give the tokenizer that a spec names: all of `sttx_core.load_tokenizer`, and `hf:FILE`.
+    """Give the tokenizer that a spec names: all of `sttx_core.tokenizer_from_spec`, and `hf:FILE`.
 
     Args:
         spec: `bytes`, `integer:MAX`, `angle`, `trie:FILE`, `hf:FILE` (Hugging Face's `tokenizer.json`), or
@@ -40,7 +40,7 @@ def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
         DataError: the file is damaged, or a tokenizer that cannot give back every byte string.
     """
     if not (isinstance(spec, str) and spec.startswith("hf:")):
-        return sttx_core.tokenizers.load_tokenizer(spec)
+        return sttx_core.tokenizers.tokenizer_from_spec(spec)
     path = Path(spec.removeprefix("hf:"))
     if not path.is_file():
         raise UsageError(f"{str(path)!r} is no file: give the path of a tokenizer.json after 'hf:'")

@@ -22,7 +22,7 @@ from sttx_core.tokenizers import (
     Tokenizer,
     TrieTokenizer,
     create_vocab_file,
-    load_tokenizer,
+    tokenizer_from_spec,
 )
 from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer
 
@@ -109,7 +109,7 @@ def _named(path: Path) -> AnyTokenizer:
         tokenizer: AnyTokenizer = HuggingFaceTokenizer(path.with_name(path.name.replace(NAMED, HUGGING_FACE)))
     elif spec == "angle" or spec.startswith("integer:"):
         try:
-            tokenizer = load_tokenizer(spec)
+            tokenizer = tokenizer_from_spec(spec)
         except UsageError as error:
             raise DataError(f"{str(path)!r} is damaged: {error}") from error
     else:

@@ -35,7 +35,7 @@ def learner_tensors(learner: OnlineLearner) -> Tensors:
 def learner_documents(learner: OnlineLearner) -> dict[str, Any]:
     """Return everything else that decides it, JSON-able."""
     return {
-        "phrases": learner.table.snapshot(),
+        "phrases": learner.table.state_dict(),
         "learner": {
             "gate": learner.gate.state_dict(),
             "replay": learner.replay.state_dict()["meta"],
@@ -64,7 +64,7 @@ def restore_learner(learner: OnlineLearner, tensors: Tensors, documents: dict[st
         for name, parameter in learned.items():
             parameter.copy_(tensors["learned"][name])
     _restore_optimizer(learner, tensors["optimizer"])
-    learner.table.restore(documents["phrases"])
+    learner.table.load_state_dict(documents["phrases"])
     saved = documents["learner"]
     learner.gate.load_state_dict(saved["gate"])
     learner.skipped_steps = saved["skipped_steps"]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.documents import Documents
-from sttx_train.data.sampling import IGNORED, Sampler, Window
+from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
@@ -88,7 +88,7 @@ class Evaluation:
     ) -> HeldOut:
         """Measure, over phrases too where the model knows them; every process of the run has to."""
 
-        def over_tokens(_: int, window: Window, state: RecurrentState) -> Priced:
+        def over_tokens(_: int, window: WindowBatch, state: RecurrentState) -> Priced:
             return *pay(model, window, state, device), int((window.targets != IGNORED).sum())
 
         total, tokens = self._sums(over_tokens, config, device)
@@ -97,7 +97,7 @@ class Evaluation:
             return told
         streams = PhraseStreams(self._own, config.vocab_size)
 
-        def over_phrases(first: int, window: Window, state: RecurrentState) -> Priced:
+        def over_phrases(first: int, window: WindowBatch, state: RecurrentState) -> Priced:
             return phrases(streams, first, window, [True] * len(window.inputs), state)
 
         total, steps = self._sums(over_phrases, config, device)
@@ -116,7 +116,7 @@ class Evaluation:
 
     def _sums(
         self,
-        price: Callable[[int, Window, RecurrentState], Priced],
+        price: Callable[[int, WindowBatch, RecurrentState], Priced],
         config: RWKV7Config,
         device: torch.device,
     ) -> tuple[float, float]:
@@ -139,7 +139,7 @@ class Evaluation:
 
 def pay(
     model: Callable[..., tuple[Tensor, RecurrentState]],
-    window: Window,
+    window: WindowBatch,
     state: RecurrentState,
     device: torch.device,
 ) -> tuple[Tensor, RecurrentState]:

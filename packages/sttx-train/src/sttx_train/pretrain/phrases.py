@@ -21,7 +21,7 @@ from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
-from sttx_train.data.sampling import IGNORED, Window
+from sttx_train.data.sampling import IGNORED, WindowBatch
 from sttx_train.online.phrase_head import PHRASES, Batch, PhraseHead, Row
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.optimizer import load_optimizer_state, optimizer_state, weights
@@ -72,14 +72,14 @@ class PhraseStreams:
     def state_dict(self) -> list[dict[str, Any]]:
         """Return everything, stream by stream, JSON-able."""
         return [
-            {"table": table.snapshot(), "context": list(context)}
+            {"table": table.state_dict(), "context": list(context)}
             for table, context in zip(self.tables, self.contexts, strict=True)
         ]
 
     def load_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
         """Go on where a `state_dict` was taken."""
         for table, stream in zip(self.tables, saved, strict=True):
-            table.restore(dict(stream["table"]))
+            table.load_state_dict(dict(stream["table"]))
         self.contexts = [tuple(stream["context"]) for stream in saved]
 
 
@@ -94,7 +94,7 @@ class PhraseModel(nn.Module):
         self,
         streams: PhraseStreams,
         first: int,
-        window: Window,
+        window: WindowBatch,
         merged: Sequence[bool],
         state: RecurrentState,
     ) -> tuple[Tensor, RecurrentState, int]:
@@ -186,7 +186,7 @@ class PhraseTraining:
         """Return what is known of all streams, by file of a checkpoint; every process has to ask."""
         return {"phrases": self._workers.collect(self.streams.state_dict())}
 
-    def restore(
+    def load_state_dict(
         self,
         optimizer: torch.optim.Optimizer,
         tensors: Mapping[str, Mapping[str, Tensor]],

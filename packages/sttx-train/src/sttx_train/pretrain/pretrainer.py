@@ -208,7 +208,7 @@ class Pretrainer:
             DataError: the model never had a price that is a number for what is held out.
         """
         trainer = self._begun()
-        if trainer.came_to_nothing:
+        if trainer.diverged:
             raise DataError(
                 "what is held out costs no number of bits: the model is worth nothing, and is not written; "
                 "begin again with a lower --lr"

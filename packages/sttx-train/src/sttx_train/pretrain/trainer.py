@@ -22,7 +22,7 @@ from sttx_core.errors import DataError, UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
 from sttx_train.data.documents import Documents, fingerprint
-from sttx_train.data.sampling import IGNORED, Sampler, Window
+from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
 from sttx_train.pretrain.config import PretrainConfig, option
 from sttx_train.pretrain.evaluation import Evaluation, HeldOut, pay
 from sttx_train.pretrain.guard import PATIENCE, Guard
@@ -127,7 +127,7 @@ class Trainer:
         self.store = None if directory is None else CheckpointStore(directory, keep=2)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.best: HeldOut | None = None
-        self.came_to_nothing = False
+        self.diverged = False
         self._say = say or (lambda said: None)
         self._identity = dict(identity or {})
         self.workers = workers or Workers()
@@ -216,9 +216,9 @@ class Trainer:
         model = self._wrapped if phrases is None else self.model
         told = self._evaluation(model, self.model.config, self.device, phrases)
         if not math.isfinite(told.loss):
-            self.came_to_nothing = self.best is None
+            self.diverged = self.best is None
         elif self.best is None or told.loss < self.best.loss:
-            self.best, self.came_to_nothing = told, False
+            self.best, self.diverged = told, False
             if self.store is not None:
                 self._save_best(CheckpointStore(self.store.directory / BEST, keep=1))
         return told
@@ -249,7 +249,7 @@ class Trainer:
         self.step += 1
         return PretrainStep(self.step, loss, rate, norm, self.tokens, self.epochs, self.seconds, skipped)
 
-    def _passes(self, window: Window, scale: Tensor) -> tuple[Tensor, RecurrentState]:
+    def _passes(self, window: WindowBatch, scale: Tensor) -> tuple[Tensor, RecurrentState]:
         """Add up the gradients of all rows, a batch at a time; return the sum of nats and the states."""
         batch, passes = self.config.batch, self.config.accumulate
         nats, states = torch.zeros((), device=self.device), []
@@ -258,13 +258,13 @@ class Trainer:
             state = self._state if passes == 1 else self._state.select(range(rows.start, rows.stop))
             with gradients(self._wrapped, shared=at == passes - 1):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
-                    summed, after = self._pay(Window(*(ids[rows] for ids in window)), rows.start, state)
+                    summed, after = self._pay(WindowBatch(*(ids[rows] for ids in window)), rows.start, state)
                 (summed * scale).backward()
             nats += summed.detach()
             states.append(after.detach())
         return nats, states[0] if passes == 1 else RecurrentState.stack(states)
 
-    def _pay(self, window: Window, first: int, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+    def _pay(self, window: WindowBatch, first: int, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """Return the sum of nats of some rows, and the states after them."""
         if self._phrases is not None:
             merged = self._phrases.merged(self.step)[first:]
@@ -272,7 +272,7 @@ class Trainer:
             return nats, after
         return pay(self._forward, window, state, self.device)
 
-    def _check_ids(self, window: Window) -> None:
+    def _check_ids(self, window: WindowBatch) -> None:
         least, largest = int(window.inputs.min()), int(max(window.inputs.max(), window.targets.max()))
         rows = self.model.config.vocab_size
         if least < 0 or largest >= rows:
@@ -383,7 +383,7 @@ class Trainer:
         )
         self._state = self.workers.own(state) if self.workers.count > 1 else state
         if self._phrases is not None:
-            self._phrases.restore(self.optimizer, saved.tensors, saved.documents)
+            self._phrases.load_state_dict(self.optimizer, saved.tensors, saved.documents)
         progress = saved.documents["progress"]
         self.step, self.seconds = saved.step, float(saved.manifest["seconds"])
         self.tokens = int(progress["tokens"])

@@ -11,39 +11,39 @@ from sttx_core.errors import UsageError
 from sttx_train.wkv.chunked import wkv_chunked
 from sttx_train.wkv.recurrent import wkv_recurrent
 
-__all__ = ["BACKENDS", "Backend", "Choice", "choose_backend", "wkv", "wkv_chunked", "wkv_recurrent"]
+__all__ = ["BACKENDS", "Backend", "KernelChoice", "choose_backend", "wkv", "wkv_chunked", "wkv_recurrent"]
 
 Backend = Literal["auto", "recurrent", "chunked", "fla"]
 BACKENDS: tuple[Backend, ...] = ("auto", "recurrent", "chunked", "fla")
 
 
-class Choice(NamedTuple):
+class KernelChoice(NamedTuple):
     """A kernel and why it was chosen."""
 
     backend: Backend
     reason: str
 
 
-def choose_backend(device: torch.device, requested: Backend = "auto") -> Choice:
+def choose_backend(device: torch.device, requested: Backend = "auto") -> KernelChoice:
     """Say which kernel runs on a device, and why.
 
     Raises:
         UsageError: the requested kernel cannot run there.
 
     >>> choose_backend(torch.device("cpu"))
-    Choice(backend='chunked', reason='cpu: plain torch in chunks is the fastest here')
+    KernelChoice(backend='chunked', reason='cpu: plain torch in chunks is the fastest here')
     """
     if requested == "fla" and device.type != "cuda":
         raise UsageError(f"kernel 'fla' needs a CUDA device, not {device.type!r}; use --kernel chunked")
     if requested != "auto":
-        return Choice(requested, "asked for")
+        return KernelChoice(requested, "asked for")
     if device.type != "cuda":
-        return Choice("chunked", f"{device.type}: plain torch in chunks is the fastest here")
+        return KernelChoice("chunked", f"{device.type}: plain torch in chunks is the fastest here")
     try:
         import fla.ops.rwkv7  # noqa: F401
     except ImportError as error:
-        return Choice("chunked", f"cuda, but flash-linear-attention cannot be imported ({error})")
-    return Choice("fla", "cuda: fused Triton kernels of flash-linear-attention")
+        return KernelChoice("chunked", f"cuda, but flash-linear-attention cannot be imported ({error})")
+    return KernelChoice("fla", "cuda: fused Triton kernels of flash-linear-attention")
 
 
 def wkv(
