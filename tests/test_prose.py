@@ -1,0 +1,70 @@
+"""Words and phrases that readers stumble over do not come back, in code, messages or pages."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Each with what to write instead. docs/glossary.md has the terms.
+BANNED = {
+    r"told": "report, result, or name what it is",
+    r"whoever|whatever comes|whosoever": "name who or what it is",
+    r"anew": "again, or from the start",
+    r"(?<!there )(?:is|are|was|were) no (?!longer\b|more\b|different\b|less\b|worse\b|larger\b)[a-z]+": "is not a",
+    r"held[ _]out": "validation",
+    r"came[ _]to[ _]nothing|comes to nothing": "diverged, failed",
+    r"led on there|stands? (?:before|behind|beside)": "follows, precedes, is next to",
+    r"number types?": "dtype",
+    r"thereof|wherefrom|thereby|hitherto|heretofore": "say it in a sentence of today",
+    r"what is held|that which": "name it",
+    r"begun with|has begun|had begun": "started",
+    r"(?<!there )(?:is|are|was|were) (?-i:none)(?: of ours)?(?=[:;.,)]|$)": "is not one, does not exist",
+    r"no number": "not finite",
+    r"said aloud|says aloud|say aloud": "print, warn",
+}
+PATTERN = re.compile("|".join(rf"\b(?:{phrase})\b" for phrase in BANNED), re.IGNORECASE)
+
+FOLDERS = ("packages", "docs", "tests", "benchmarks", "examples")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "conftest.py", ".ci/run")
+EXCEPT = ("tests/test_prose.py", "docs/glossary.md")
+
+
+def texts() -> list[Path]:
+    found = [ROOT / page for page in PAGES if (ROOT / page).is_file()]
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in {".py", ".md", ".toml", ".mjs"} and "/sample/" not in path.as_posix():
+                found.append(path)
+    return [path for path in found if path.relative_to(ROOT).as_posix() not in EXCEPT]
+
+
+def stumbles(text: str) -> list[str]:
+    return [
+        f"{number}: {match[0]!r}"
+        for number, line in enumerate(text.splitlines(), 1)
+        for match in PATTERN.finditer(line)
+    ]
+
+
+def test_no_phrase_comes_back():
+    found = [
+        f"{path.relative_to(ROOT)}:{place}"
+        for path in texts()
+        for place in stumbles(path.read_text(encoding="utf-8"))
+    ]
+    assert not found, f"{len(found)} places to rewrite:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "sentence",
+    ["what is no number", "the cursor is none.", "data that is held out", "Whoever reads it", "he was told"],
+)
+def test_a_phrase_is_noticed(sentence):
+    assert stumbles(sentence)
+
+
+@pytest.mark.parametrize("sentence", ["there is no file", "it is no longer there", "nothing is left"])
+def test_ordinary_sentences_pass(sentence):
+    assert not stumbles(sentence)
