@@ -12,7 +12,7 @@ BANNED = {
     r"told": "report, result, or name what it is",
     r"whoever|whatever comes|whosoever": "name who or what it is",
     r"anew": "again, or from the start",
-    r"(?<!there )(?:is|are|was|were) no (?!longer\b|more\b|different\b|less\b|worse\b|larger\b)[a-z]+": "is not a",
+    r"(?<!there )(?:is|are|was|were) no (?!longer\b|more\b|less\b)[a-z]+": "is not a",
     r"held[ _]out": "validation",
     r"came[ _]to[ _]nothing|comes to nothing": "diverged, failed",
     r"led on there|stands? (?:before|behind|beside)": "follows, precedes, is next to",
