@@ -49,7 +49,7 @@ SEEN_ELSEWHERE = {
     "--checkpoint-every",
     "--keep",
     "--replay-capacity",
-    "--sessions",
+    "--max-documents",
     "--frozen",
 }
 
@@ -116,7 +116,7 @@ def test_no_frozen_model_no_comparison(trained):
 
 
 def test_bounds_are_kept(trained):
-    told = trained("--replay-capacity", 3, "--sessions", 1, "--phrases", "on", "--phrase-capacity", 5)
+    told = trained("--replay-capacity", 3, "--max-documents", 1, "--phrases", "on", "--phrase-capacity", 5)
     assert (told["replay"]["size"], told["sessions"]["carried"], told["phrases"]["live"]) == (3, 1, 5)
     assert told["phrases"]["evictions"] > 0
 

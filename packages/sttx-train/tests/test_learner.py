@@ -51,7 +51,7 @@ def test_gradient_of_the_price_reaches_s0_exactly() -> None:
     for window in windows[:-1]:
         learner.learn_one(window)
     window = windows[-1]
-    assert learner.sessions.get("a").state is not None, "the window is injected, not a document's start"
+    assert learner.carried.get("a").state is not None, "the window is injected, not a document's start"
     _, nats, _ = learner._pay([window], phrases=True)
     (grad,) = torch.autograd.grad(nats.sum(), learner.s0)
 
@@ -198,7 +198,7 @@ def test_what_is_replayed_starts_where_the_new_windows_do(monkeypatch: pytest.Mo
     left, right = stream(4, document="l"), stream(4, seed=1, document="r")
     for pair in zip(left[:3], right[:3], strict=True):
         learner.step(list(pair))
-    expected = [learner.sessions.get(name).state.wkv + learner.s0.unsqueeze(1) for name in "lrlrl"]
+    expected = [learner.carried.get(name).state.wkv + learner.s0.unsqueeze(1) for name in "lrlrl"]
     starts: list[torch.Tensor] = []
     forward = learner.head.forward
     monkeypatch.setattr(
@@ -243,13 +243,13 @@ def test_replay_rows_are_drawn_refreshed_and_teach() -> None:
 
 
 def test_memory_is_flat_over_a_long_stream() -> None:
-    learner = make_learner(replay_capacity=8, sessions=3, phrases="on")
+    learner = make_learner(replay_capacity=8, max_documents=3, phrases="on")
     sizes = []
     for index, window in enumerate(stream(60)):
         learner.learn_one(Window(document=str(index % 9), ids=window.ids))
-        held = sum(e.state.nbytes + e.frozen.nbytes for e in learner.sessions.entries.values())  # type: ignore[union-attr]
+        held = sum(e.state.nbytes + e.frozen.nbytes for e in learner.carried.entries.values())  # type: ignore[union-attr]
         sizes.append(held + sum(len(d.item) for d in learner.replay.draw(0)))
-    assert len(learner.sessions) == 3 and len(learner.replay) == 8
+    assert len(learner.carried) == 3 and len(learner.replay) == 8
     assert sizes[-1] == sizes[10]
     assert len(learner.table) <= 256
 
@@ -296,10 +296,10 @@ def test_a_price_that_is_no_number_is_refused_and_changes_nothing(replay_rows: i
     learner.learn_one(first)
     with torch.no_grad():
         learner.s0[0, 0, 0, 0] = math.nan
-    before = learner.sessions.get(first.document), len(learner.table), len(learner.replay)
+    before = learner.carried.get(first.document), len(learner.table), len(learner.replay)
     with pytest.raises(ModelError, match="the price of a text is no number"):
         learner.learn_one(second)
-    assert before == (learner.sessions.get(first.document), len(learner.table), len(learner.replay))
+    assert before == (learner.carried.get(first.document), len(learner.table), len(learner.replay))
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_a_price_that_is_no_number_is_refused_and_changes_nothing(replay_rows: i
         {"weight_decay": -0.1},
         {"clip": 0.0},
         {"clip": math.nan},
-        {"sessions": 0},
+        {"max_documents": 0},
         {"replay_rows": -1},
         {"phrases": "maybe"},
         {"inject": "sometimes"},

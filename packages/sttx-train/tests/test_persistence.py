@@ -21,7 +21,7 @@ OPTIONS = {
     "weights": {"scope": ("vectors", "head")},
     "nothing learns": {"scope": ()},
     "bias and decay": {"scope": ("state", "bias"), "weight_decay": 0.1},
-    "few sessions": {"sessions": 1},
+    "few documents": {"max_documents": 1},
 }
 
 
@@ -37,7 +37,7 @@ def stream(count):
 @pytest.fixture
 def make(make_model):
     def learner(**options: Any):
-        config = LearnerConfig(**({"phrases": "on", "replay_capacity": 4, "sessions": 2} | options))
+        config = LearnerConfig(**({"phrases": "on", "replay_capacity": 4, "max_documents": 2} | options))
         phrases = PhraseConfig(window=60, threshold=2, capacity=6)
         return OnlineLearner(make_model(), np.ones(61, dtype=int), config, phrase_config=phrases)
 
@@ -103,7 +103,7 @@ def test_states_are_stacked_in_the_order_of_their_documents(make):
     for window in stream(5):
         learner.learn_one(window)
     tensors, documents = saved(learner)
-    entries = list(learner.sessions.entries.items())
+    entries = list(learner.carried.entries.items())
     assert [name for name, *_ in documents["learner"]["sessions"]] == [name for name, _ in entries]
     for index, (_, entry) in enumerate(entries):
         assert torch.equal(tensors["sessions"]["state.wkv"][:, [index]], entry.state.wkv)

@@ -16,7 +16,7 @@ from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.online import LearnerConfig
 from sttx_train.stream.trainer import METRICS, TIME_FIELDS, StreamConfig, StreamTrainer
 
-LEARNING: dict[str, Any] = {"phrases": "on", "replay_rows": 2, "sessions": 3}
+LEARNING: dict[str, Any] = {"phrases": "on", "replay_rows": 2, "max_documents": 3}
 STREAM: dict[str, Any] = {"window": 32, "checkpoint_every": 3}
 
 
@@ -103,7 +103,7 @@ class TestRun:
         assert seen == metrics(trainer) and len(seen) > 3
 
     def test_windows_of_several_documents_make_one_step(self, make, talk):
-        totals = make(None, batch=2, learning={"sessions": 8}).run(talk(18, sessions=3))
+        totals = make(None, batch=2, learning={"max_documents": 8}).run(talk(18, sessions=3))
         assert totals.steps < totals.windows <= 2 * totals.steps
 
     def test_the_stream_ends_with_what_is_left(self, make):
@@ -147,13 +147,13 @@ class TestRun:
         assert totals.bpb_paid < totals.bpb_frozen
 
     def test_what_a_run_holds_does_not_grow(self, make, talk):
-        trainer = make(None, learning={"sessions": 2, "replay_capacity": 4})
+        trainer = make(None, learning={"max_documents": 2, "replay_capacity": 4})
         held = []
         for number in range(3):
             trainer.run(talk(12, sessions=5, seed=number))
             held.append(held_bytes(trainer))
         assert held[0] > 0 and held[-1] <= 1.01 * held[1]
-        assert len(trainer.learner.replay) == 4 and len(trainer.learner.sessions) == 2
+        assert len(trainer.learner.replay) == 4 and len(trainer.learner.carried) == 2
 
 
 def talk_back(meta):
@@ -310,12 +310,12 @@ class TestResume:
 
     def test_interrupted_while_the_rest_is_flushed(self, make, talk):
         traces = talk(12, sessions=6)
-        whole = make("whole", checkpoint_every=1, learning={"sessions": 8})
+        whole = make("whole", checkpoint_every=1, learning={"max_documents": 8})
         whole.run(traces)
-        torn = make("torn", checkpoint_every=1, learning={"sessions": 8})
+        torn = make("torn", checkpoint_every=1, learning={"max_documents": 8})
         with pytest.raises(Died):
             torn.run(traces, die_after(whole.totals.steps - 1))
-        torn = make("torn", checkpoint_every=1, learning={"sessions": 8}, resume=True)
+        torn = make("torn", checkpoint_every=1, learning={"max_documents": 8}, resume=True)
         assert list(left(traces, torn.taken)) == [], "only what waits in windows is left"
         torn.run(iter(()))
         assert_same_run(whole, torn)

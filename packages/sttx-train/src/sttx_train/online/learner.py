@@ -25,7 +25,7 @@ from sttx_core.replay import Drawn, ReplayBuffer
 from sttx_train.online.gate import PhraseGate, PhraseMode
 from sttx_train.online.phrase_head import PHRASES, Batch, PhraseHead, Row
 from sttx_train.online.scope import SCOPES, Scope, weights_in_scope
-from sttx_train.online.sessions import Carried, Sessions
+from sttx_train.online.carried import Carried, CarriedStates
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 NATS_TO_BITS = 1 / math.log(2)
@@ -62,7 +62,7 @@ class LearnerConfig:
         replay_rows: replayed windows beside each step's new ones (0: no replay).
         replay_weight: weight of the replayed windows' mean loss beside the new windows'.
         replay_capacity: most windows kept for replay.
-        sessions: most documents whose states are carried; the least recently used is forgotten.
+        max_documents: most documents whose states are carried; the least recently used is forgotten.
         frozen: also price every window with the frozen model, its own state carried: for comparison, and
             what `--phrases auto` holds prices against (else the length of the text, which says less).
         seed: seed of the hypernetwork's first layers and of replay's draws.
@@ -81,7 +81,7 @@ class LearnerConfig:
     replay_rows: int = 1
     replay_weight: float = 0.2
     replay_capacity: int = 1000
-    sessions: int = 64
+    max_documents: int = 64
     frozen: bool = True
     seed: int = 0
 
@@ -89,7 +89,7 @@ class LearnerConfig:
         for name in (*_RATES, "weight_decay", "replay_weight", "replay_rows"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"--{name.replace('_', '-')} must not be negative: {getattr(self, name)!r}")
-        for name in ("replay_capacity", "sessions"):
+        for name in ("replay_capacity", "max_documents"):
             if getattr(self, name) < 1:
                 raise UsageError(
                     f"--{name.replace('_', '-')} must be at least 1, not {getattr(self, name)!r}"
@@ -193,7 +193,7 @@ class OnlineLearner:
         self.table = DynamicTokenizer(sizes.vocab_size, phrase_config or PHRASES)
         self.replay = ReplayBuffer(config.replay_capacity, seed=config.seed)
         self.gate = PhraseGate(config.phrases)
-        self.sessions = Sessions(config.sessions, start_id)
+        self.carried = CarriedStates(config.max_documents, start_id)
         self.weights = weights_in_scope(model, config.scope)
         self.frozen_model = copy.deepcopy(model) if self.weights and config.frozen else model
         self.optimizer = self._make_optimizer()
@@ -222,7 +222,7 @@ class OnlineLearner:
         """
         assert len({window.document for window in windows}) == len(windows), "one window a document"
         config, phrases_on = self.config, self.gate.on
-        before = [self.sessions.get(window.document).context[-1] for window in windows]
+        before = [self.carried.get(window.document).context[-1] for window in windows]
         drawn = self.replay.draw(config.replay_rows) if len(self.replay) else []
         replayed = [_replayed_row(item.item) for item in drawn]
         batch, nats, state = self._pay(windows, phrases=phrases_on, replayed=replayed)
@@ -258,7 +258,7 @@ class OnlineLearner:
     def _pay(
         self, windows: Sequence[Window], *, phrases: bool, replayed: Sequence[Row] = ()
     ) -> tuple[Batch, Tensor, RecurrentState]:
-        carried = [self.sessions.get(window.document) for window in windows]
+        carried = [self.carried.get(window.document) for window in windows]
         rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
         batch = self.head.prepare([*rows, *replayed], phrases=phrases)
         # What is replayed starts where the new windows do, unless S0 is where to begin, not what to add.
@@ -283,7 +283,7 @@ class OnlineLearner:
         """Price the windows as base tokens with the untouched model and its own carried states."""
         if not self.config.frozen:
             return None
-        carried = [self.sessions.get(window.document) for window in windows]
+        carried = [self.carried.get(window.document) for window in windows]
         rows = [_row(window, entry.context[-1:]) for window, entry in zip(windows, carried, strict=True)]
         sizes, like = self.model.config, self.model
         starts = [
@@ -350,7 +350,7 @@ class OnlineLearner:
         """Move each document past its window, and the table past the batch."""
         for index, window in enumerate(windows):
             last = batch.merged[index][-1]
-            self.sessions.put(
+            self.carried.put(
                 window.document,
                 Carried(
                     state=state.select([index]),

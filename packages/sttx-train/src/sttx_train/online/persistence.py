@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sttx_core.errors import CheckpointError
 from sttx_train.online.learner import OnlineLearner
-from sttx_train.online.sessions import Carried
+from sttx_train.online.carried import Carried
 from sttx_train.rwkv7 import RecurrentState
 
 Tensors = dict[str, dict[str, Tensor]]
@@ -23,7 +23,7 @@ FIELDS = ("att_shift", "wkv", "ffn_shift")
 def learner_tensors(learner: OnlineLearner) -> Tensors:
     """Return every tensor that decides what the learner does next, grouped by file."""
     replay = learner.replay.state_dict()
-    entries = list(learner.sessions.entries.values())
+    entries = list(learner.carried.entries.values())
     return {
         "learned": {name: parameter.detach() for name, parameter in learner.trainable().items()},
         "optimizer": _optimizer_tensors(learner),
@@ -40,10 +40,10 @@ def learner_documents(learner: OnlineLearner) -> dict[str, Any]:
             "gate": learner.gate.state_dict(),
             "replay": learner.replay.state_dict()["meta"],
             "skipped_steps": learner.skipped_steps,
-            "evictions": learner.sessions.evictions,
+            "evictions": learner.carried.evictions,
             "sessions": [
                 [name, list(entry.context), entry.state is not None, entry.frozen is not None]
-                for name, entry in learner.sessions.entries.items()
+                for name, entry in learner.carried.entries.items()
             ],
         },
     }
@@ -70,10 +70,10 @@ def restore_learner(learner: OnlineLearner, tensors: Tensors, documents: dict[st
     learner.skipped_steps = saved["skipped_steps"]
     arrays = {name: tensor.numpy() for name, tensor in tensors["replay"].items()}
     learner.replay.load_state_dict({"arrays": arrays, "meta": saved["replay"]})
-    learner.sessions.evictions = saved["evictions"]
+    learner.carried.evictions = saved["evictions"]
     states = iter(_unstacked("state", tensors["sessions"], device))
     frozen = iter(_unstacked("frozen", tensors["sessions"], device))
-    learner.sessions.entries = OrderedDict(
+    learner.carried.entries = OrderedDict(
         (
             name,
             Carried(

@@ -107,7 +107,7 @@ class StreamTrainer:
             tokenizer,
             size=self.config.window,
             batch=self.config.batch,
-            documents=self.learning.sessions,
+            documents=self.learning.max_documents,
         )
         self.learner = OnlineLearner(
             loaded.model,
@@ -347,7 +347,7 @@ class StreamTrainer:
                 "steps_saved": totals.tokens - totals.model_steps,
             },
             "replay": {"size": len(learner.replay), "draws": learner.replay.draws},
-            "sessions": {"carried": len(learner.sessions), "evictions": learner.sessions.evictions},
+            "sessions": {"carried": len(learner.carried), "evictions": learner.carried.evictions},
             "skipped_steps": learner.skipped_steps,
             "scope": list(self.learning.scope),
             "norm_s0": float(learner.s0.detach().norm()),

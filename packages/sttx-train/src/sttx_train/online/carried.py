@@ -23,7 +23,7 @@ class Carried:
     frozen: RecurrentState | None = None
 
 
-class Sessions:
+class CarriedStates:
     """The carried states of the most recently used documents; older ones start afresh when they return.
 
     Args:

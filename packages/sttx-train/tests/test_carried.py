@@ -1,0 +1,75 @@
+"""Carried states: bounded, the least recently used one goes first, and what returns starts afresh."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sttx_train.online.carried import Carried, CarriedStates
+from sttx_train.rwkv7 import RecurrentState, RWKV7Config
+
+SIZES = RWKV7Config(vocab_size=9, hidden_size=8, num_layers=1, head_size=4)
+
+
+def carried(mark):
+    state = RecurrentState.zeros(SIZES)
+    return Carried(state=state, context=(mark,), frozen=state)
+
+
+def test_an_unknown_document_is_fresh_and_asking_changes_nothing():
+    states = CarriedStates(2, start=7)
+    entry = states.get("a")
+    assert (entry.state, entry.context, entry.frozen) == (None, (7,), None)
+    assert len(states) == 0 and states.evictions == 0
+
+
+def test_what_was_put_comes_back():
+    states = CarriedStates(2, start=0)
+    entry = carried(5)
+    states.put("a", entry)
+    assert states.get("a") is entry
+    states.put("a", later := carried(6))
+    assert states.get("a") is later and len(states) == 1
+
+
+def test_the_least_recently_put_is_forgotten_and_counted():
+    states = CarriedStates(2, start=0)
+    for mark, name in enumerate("abac"):
+        states.put(name, carried(mark))
+    assert list(states.entries) == ["a", "c"] and states.evictions == 1
+    assert states.get("b").state is None, "it starts afresh when it returns"
+
+
+@pytest.mark.parametrize("capacity", [1, 3])
+def test_memory_does_not_grow_with_the_documents(capacity):
+    states = CarriedStates(capacity, start=0)
+    for number in range(40):
+        states.put(str(number), carried(number))
+    assert len(states) == capacity and states.evictions == 40 - capacity
+    assert (
+        sum(entry.state.nbytes for entry in states.entries.values()) == capacity * carried(0).state.nbytes
+    )
+
+
+@given(st.lists(st.sampled_from("abcdef"), max_size=40), st.integers(1, 4))
+def test_it_is_the_plain_definition_of_an_lru(names, capacity):
+    states, plain, evicted = CarriedStates(capacity, start=0), OrderedDict(), 0
+    for mark, name in enumerate(names):
+        states.put(name, Carried(None, (mark,)))
+        plain.pop(name, None)
+        plain[name] = mark
+        if len(plain) > capacity:
+            del plain[next(iter(plain))]
+            evicted += 1
+    assert {name: entry.context[0] for name, entry in states.entries.items()} == plain
+    assert list(states.entries) == list(plain) and states.evictions == evicted
+
+
+def test_a_window_of_another_document_leaves_a_carried_state_alone():
+    states = CarriedStates(2, start=0)
+    states.put("a", carried(1))
+    before = states.get("a").state.clone()
+    states.put("b", carried(2))
+    assert torch.equal(states.get("a").state.wkv, before.wkv)
