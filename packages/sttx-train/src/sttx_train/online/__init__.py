@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sttx_train.online.config import PHRASES, LearnerConfig
     from sttx_train.online.gate import PhraseGate
-    from sttx_train.online.learner import LearnerConfig, OnlineLearner, Score, StepReport, Window
-    from sttx_train.online.phrase_head import PHRASES, PhraseHead, Row
+    from sttx_train.online.learner import OnlineLearner, Score, StepReport, Window
+    from sttx_train.online.phrase_head import PhraseHead, Row
     from sttx_train.online.scope import SCOPES, parse_scopes
 
 __all__ = [
@@ -27,9 +28,10 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "config": ["PHRASES", "LearnerConfig"],
         "gate": ["PhraseGate"],
-        "learner": ["LearnerConfig", "OnlineLearner", "Score", "StepReport", "Window"],
-        "phrase_head": ["PHRASES", "PhraseHead", "Row"],
+        "learner": ["OnlineLearner", "Score", "StepReport", "Window"],
+        "phrase_head": ["PhraseHead", "Row"],
         "scope": ["SCOPES", "parse_scopes"],
     },
 )

@@ -20,10 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sttx_core.hypernet import HyperNetwork
-from sttx_core.phrases import STOP, DynamicTokenizer, PhraseConfig
+from sttx_core.phrases import STOP, DynamicTokenizer
 from sttx_train.rwkv7 import RWKV7, RecurrentState
-
-PHRASES = PhraseConfig(capacity=512)  # twice the table's own 256: fewer bits and fewer steps (docs/log.md)
 
 
 @dataclass(frozen=True, kw_only=True)

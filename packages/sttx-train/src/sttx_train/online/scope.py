@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
-
-from torch import nn
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sttx_core.errors import UsageError
-from sttx_train.rwkv7 import RWKV7
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sttx_train.rwkv7 import RWKV7
 
 Scope = Literal["state", "bias", "vectors", "head", "all"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

@@ -22,7 +22,8 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.sampling import IGNORED, WindowBatch
-from sttx_train.online.phrase_head import PHRASES, Batch, PhraseHead, Row
+from sttx_train.online.config import PHRASES
+from sttx_train.online.phrase_head import Batch, PhraseHead, Row
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.optimizer import load_optimizer_state, optimizer_state, weights
 from sttx_train.pretrain.parallel import Workers

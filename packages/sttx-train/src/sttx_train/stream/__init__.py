@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sttx_train.stream.config import StreamConfig
     from sttx_train.stream.totals import Totals
-    from sttx_train.stream.trainer import Progress, StreamConfig, StreamTrainer
+    from sttx_train.stream.trainer import Progress, StreamTrainer
     from sttx_train.stream.windows import TraceWindows
 
 __all__ = [
@@ -20,8 +21,9 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "config": ["StreamConfig"],
         "totals": ["Totals"],
-        "trainer": ["Progress", "StreamConfig", "StreamTrainer"],
+        "trainer": ["Progress", "StreamTrainer"],
         "windows": ["TraceWindows"],
     },
 )

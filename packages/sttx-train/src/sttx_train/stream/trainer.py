@@ -27,39 +27,13 @@ from sttx_train.figures import METRICS
 from sttx_train.formats import LoadedModel
 from sttx_train.online.learner import LearnerConfig, OnlineLearner, StepReport, Window
 from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
+from sttx_train.stream.config import StreamConfig
 from sttx_train.stream.phrase_list import phrase_list
 from sttx_train.stream.totals import Totals, finite, ratio
 from sttx_train.stream.windows import TraceWindows
 
 _SHAPING = ("window", "batch", "api_pairs")  # of a stream's config: what a later run cannot change
 TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")  # differ from run to run
-
-
-@dataclass(frozen=True, kw_only=True)
-class StreamConfig:
-    """How a stream is cut, how long it is followed, and when it is saved.
-
-    Attributes:
-        steps: stop after this many steps, counted from the stream's start (0: at the stream's end).
-        window: base tokens of a window, the stretch that is priced and then learned from.
-        batch: most windows of a step, each of another document.
-        checkpoint_every: steps between checkpoints (0: only at the end).
-        keep: checkpoints kept; older ones are removed.
-        api_pairs: make pairs of prompt and completion, and pay for completions only.
-    """
-
-    steps: int = 0
-    window: int = 64
-    batch: int = 1
-    checkpoint_every: int = 50
-    keep: int = 3
-    api_pairs: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (("steps", 0), ("window", 1), ("batch", 1), ("checkpoint_every", 0), ("keep", 1)):
-            if getattr(self, name) < least:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} must be at least {least}, not {getattr(self, name)!r}")
 
 
 @dataclass
