@@ -47,7 +47,7 @@ def texts_by_document(traces):
     """What each document says, in its own order: sessions may interleave in any way."""
     told: dict[str, list[object]] = {}
     for trace in traces:
-        told.setdefault(trace.document, []).append((trace_type(trace), trace.meta.uid, trace.meta.agent))
+        told.setdefault(trace.document, []).append((trace_type(trace), trace.meta.uid, trace.meta.subagent))
     return told
 
 

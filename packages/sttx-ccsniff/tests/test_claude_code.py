@@ -52,7 +52,7 @@ def test_a_trace_says_where_it_came_from(read, record):
     assert trace == UserMessage(meta=trace.meta, text="Hi")
     meta = trace.meta
     assert (meta.session, meta.project, meta.uid) == ("s", "orchard", "uuid-1")
-    assert (meta.origin, meta.agent, meta.parent, meta.segment) == ("/projects/slug/file.jsonl", "", "", 0)
+    assert (meta.origin, meta.subagent, meta.parent, meta.segment) == ("/projects/slug/file.jsonl", "", "", 0)
     assert meta.time == 1770022800.5
 
 
@@ -369,7 +369,7 @@ def test_a_sub_agent_is_a_document_of_its_own_under_its_parent(record, origin):
     read = Reader(origin)
     spoken = record(content="Look", sessionId="parent", agentId="a1", isSidechain=True)
     [trace] = read(spoken)
-    assert (trace.meta.session, trace.meta.agent, trace.meta.parent) == ("parent", "a1", "parent")
+    assert (trace.meta.session, trace.meta.subagent, trace.meta.parent) == ("parent", "a1", "parent")
     assert trace.document == "parent/a1"
 
 

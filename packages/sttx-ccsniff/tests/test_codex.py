@@ -177,7 +177,7 @@ def test_where_each_came_from():
     assert {trace.meta.project for trace in traces} == {"orchard"}
     assert {trace.meta.origin for trace in traces} == {FILE}
     assert {trace.meta.time for trace in traces} == {1767323046.5}
-    assert {trace.meta.agent for trace in traces} == {""}
+    assert {trace.meta.subagent for trace in traces} == {""}
     assert [trace.meta.segment for trace in traces] == [0] * 13 + [1] * 2
     assert len({trace.meta.uid for trace in traces}) == len(traces)
 

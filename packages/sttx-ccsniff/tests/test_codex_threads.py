@@ -128,11 +128,13 @@ def test_a_sub_agent_is_never_its_parent(reader):
     child = [meta("k", **spawned("p")), say("user", "count them"), *call("c5"), say("assistant", "two")]
     traces = reader.read(child)
     assert words(traces) == ["count them", "c5", "c5", "two"]
-    assert {(trace.meta.session, trace.meta.agent, trace.meta.parent) for trace in traces} == {
+    assert {(trace.meta.session, trace.meta.subagent, trace.meta.parent) for trace in traces} == {
         ("p", "k", "p")
     }
     assert {trace.document for trace in traces} == {"p/k"}
-    assert {(trace.meta.session, trace.meta.agent, trace.meta.parent) for trace in parents} == {("p", "", "")}
+    assert {(trace.meta.session, trace.meta.subagent, trace.meta.parent) for trace in parents} == {
+        ("p", "", "")
+    }
 
 
 def test_two_sub_agents_with_one_task(reader):
@@ -147,7 +149,7 @@ def test_a_sub_agent_that_begins_with_its_parents_talk(reader):
     child = [meta("k", **spawned("p", forked_from_id="p")), *kept, say("user", "count them")]
     traces = reader.read(child)
     assert words(traces) == ["count them"]
-    assert traces[0].meta.agent == "k"
+    assert traces[0].meta.subagent == "k"
 
 
 def test_a_sub_agent_that_says_where_its_own_talk_begins(reader):
@@ -158,7 +160,7 @@ def test_a_sub_agent_that_says_where_its_own_talk_begins(reader):
     assert words(traces) == ["count them"]
     assert reader.report.skipped["copied record"] == 2
     found = traces[0].meta
-    assert (found.session, found.agent, found.parent) == ("p", "m", "k")
+    assert (found.session, found.subagent, found.parent) == ("p", "m", "k")
 
 
 @pytest.mark.parametrize(
@@ -176,7 +178,7 @@ def test_a_sub_agent_that_says_where_its_own_talk_begins(reader):
 )
 def test_who_speaks(reader, fields, who):
     (trace,) = reader.read([meta("t", **fields), say("user", "Hi")])
-    assert (trace.meta.session, trace.meta.agent, trace.meta.parent) == who
+    assert (trace.meta.session, trace.meta.subagent, trace.meta.parent) == who
 
 
 def mail(kind: str, author: str, recipient: str, text: str) -> dict[str, Any]:
@@ -215,7 +217,7 @@ def test_a_result_names_the_sub_agent_that_was_started(reader):
     result = {"type": "function_call_output", "call_id": "s", "output": '{"agent_id":"k","nickname":"Ada"}'}
     records = [{"type": "response_item", "payload": one} for one in (use, result)]
     _, told = reader.read([meta("p"), *records])
-    assert told.agent == "k"
+    assert told.subagent == "k"
 
 
 def test_state_survives_in_mid_copy(tmp_path: Path):

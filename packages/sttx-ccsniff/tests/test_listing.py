@@ -7,20 +7,22 @@ from sttx_core.errors import UsageError
 from sttx_core.traces import Meta, SessionEnd, ToolResult, ToolUse, UserMessage
 
 
-def said(text, session="s", agent="", time=0.0, **meta):
-    parent = meta.pop("parent", session if agent else "")
-    return UserMessage(meta=Meta(session=session, agent=agent, time=time, parent=parent, **meta), text=text)
+def said(text, session="s", subagent="", time=0.0, **meta):
+    parent = meta.pop("parent", session if subagent else "")
+    return UserMessage(
+        meta=Meta(session=session, subagent=subagent, time=time, parent=parent, **meta), text=text
+    )
 
 
-def call(name, agent="", time=0.0, tool="Task", **given):
-    meta = Meta(session="s", agent=agent, time=time, parent="s" if agent else "")
+def call(name, subagent="", time=0.0, tool="Task", **given):
+    meta = Meta(session="s", subagent=subagent, time=time, parent="s" if subagent else "")
     return ToolUse(meta=meta, name=tool, input=given, id=name)
 
 
-def answer(name, agent="", by="", time=0.0):
-    parent = "s" if agent else ""
-    meta = Meta(session="s", agent=agent, time=time, parent=parent)
-    return ToolResult(meta=meta, name="Task", output="done", id=name, agent=by)
+def answer(name, subagent="", by="", time=0.0):
+    parent = "s" if subagent else ""
+    meta = Meta(session="s", subagent=subagent, time=time, parent=parent)
+    return ToolResult(meta=meta, name="Task", output="done", id=name, subagent=by)
 
 
 def texts(ordered):
@@ -38,21 +40,23 @@ def test_a_session_is_summed_up():
         call("3", tool="Read"),
         SessionEnd(meta=Meta(session="s", time=9000.0)),
     ]
-    [voice] = list_sessions(traces)
-    assert (voice.session, voice.agent, voice.project) == ("s", "", "orchard")
-    assert (voice.start, voice.end, voice.traces) == (100.0, 110.0, 4)
-    assert voice.tools == {"Bash": 2, "Read": 1}
+    [summary] = list_sessions(traces)
+    assert (summary.session, summary.subagent, summary.project) == ("s", "", "orchard")
+    assert (summary.start, summary.end, summary.traces) == (100.0, 110.0, 4)
+    assert summary.tools == {"Bash": 2, "Read": 1}
 
 
 def test_the_newest_session_is_last_and_sub_agents_are_under_theirs():
     traces = [
         said("x", session="new", time=50.0),
-        said("y", session="new", agent="b", time=70.0),
-        said("z", session="new", agent="a", time=60.0),
-        said("x", session="old", agent="c", time=10.0),
+        said("y", session="new", subagent="b", time=70.0),
+        said("z", session="new", subagent="a", time=60.0),
+        said("x", session="old", subagent="c", time=10.0),
         said("x", session="timeless"),
     ]
-    found = [(voice.session, [child.agent for child in voice.children]) for voice in list_sessions(traces)]
+    found = [
+        (summary.session, [child.subagent for child in summary.children]) for summary in list_sessions(traces)
+    ]
     assert found == [("timeless", []), ("old", ["c"]), ("new", ["a", "b"])]
 
 
@@ -63,7 +67,9 @@ def test_a_session_that_another_started_is_under_it():
         said("x", session="grandchild", parent="child", time=3.0),
         said("x", session="orphan", parent="gone", time=4.0),
     ]
-    found = [(voice.session, [child.session for child in voice.children]) for voice in list_sessions(traces)]
+    found = [
+        (summary.session, [child.session for child in summary.children]) for summary in list_sessions(traces)
+    ]
     assert found == [("parent", ["child", "grandchild"]), ("orphan", [])]
 
 
@@ -74,13 +80,17 @@ links = st.lists(
 
 @given(links)
 def test_whatever_names_whatever_as_its_parent_everybody_is_listed_once(told):
-    traces = [said("t", session=session, parent=parent, agent=agent) for session, parent, agent in told]
+    traces = [
+        said("t", session=session, parent=parent, subagent=subagent) for session, parent, subagent in told
+    ]
     stack, found = list_sessions(traces), []
     while stack:
-        voice = stack.pop()
-        found.append((voice.session, voice.agent))
-        stack += voice.children
-    wanted = {(session, agent) for session, _, agent in told} | {(session, "") for session, _, _ in told}
+        summary = stack.pop()
+        found.append((summary.session, summary.subagent))
+        stack += summary.children
+    wanted = {(session, subagent) for session, _, subagent in told} | {
+        (session, "") for session, _, _ in told
+    }
     assert sorted(found) == sorted(wanted)
 
 
@@ -102,7 +112,7 @@ def test_a_whole_name_is_meant_even_where_another_begins_with_it():
     ("name", "sentence"),
     [
         ("", "empty"),
-        ("x", "no session's identity begins with 'x'"),
+        ("x", "no session's identity starts with 'x'"),
         ("a", "7 sessions begin with 'a': 'a0', 'a1', 'a2', 'a3', 'a4' and 2 more; say more of one"),
     ],
 )
@@ -117,8 +127,8 @@ def test_a_name_of_none_or_of_several_is_a_mistake(name, sentence):
 def test_sub_agents_stand_at_the_calls_that_started_them():
     traces = [
         *(call("1"), call("2"), answer("2", by="b"), answer("1", by="a"), said("end")),
-        *(said("b says", agent="b"), said("a says", agent="a"), call("3", agent="a")),
-        *(answer("3", agent="a", by="c"), said("c says", agent="c")),
+        *(said("b says", subagent="b"), said("a says", subagent="a"), call("3", subagent="a")),
+        *(answer("3", subagent="a", by="c"), said("c says", subagent="c")),
     ]
     assert texts(in_reading_order(traces)) == [
         *((0, "ToolUse"), (1, "a says"), (1, "ToolUse"), (2, "c says"), (1, "ToolResult")),
@@ -127,7 +137,7 @@ def test_sub_agents_stand_at_the_calls_that_started_them():
 
 
 def test_a_sub_agent_whose_call_is_not_there_stands_at_its_result():
-    traces = [said("a"), answer("1", by="x"), said("b"), said("x says", agent="x")]
+    traces = [said("a"), answer("1", by="x"), said("b"), said("x says", subagent="x")]
     assert texts(in_reading_order(traces)) == [(0, "a"), (0, "ToolResult"), (1, "x says"), (0, "b")]
 
 
@@ -136,9 +146,9 @@ def test_a_sub_agent_that_no_result_names_stands_at_the_call_that_asked_for_it()
         *(call("1", time=1.0, prompt="Look"), call("2", time=2.0, prompt="Seek"), call("3", prompt="Look")),
         *(answer("1"), answer("2"), said("end", time=3.0)),
         *(
-            said("Look", agent="a", time=2.5),
-            said("Seek", agent="b", time=2.6),
-            said("Look", agent="c", time=4.0),
+            said("Look", subagent="a", time=2.5),
+            said("Seek", subagent="b", time=2.6),
+            said("Look", subagent="c", time=4.0),
         ),
     ]
     assert texts(in_reading_order(traces)) == [
@@ -148,12 +158,17 @@ def test_a_sub_agent_that_no_result_names_stands_at_the_call_that_asked_for_it()
 
 
 def test_a_sub_agent_that_nothing_names_stands_by_its_time():
-    traces = [said("a", time=1.0), said("b", time=9.0), said("x", agent="x", time=5.0), said("y", agent="y")]
+    traces = [
+        said("a", time=1.0),
+        said("b", time=9.0),
+        said("x", subagent="x", time=5.0),
+        said("y", subagent="y"),
+    ]
     assert texts(in_reading_order(traces)) == [(0, "a"), (1, "x"), (0, "b"), (1, "y")]
 
 
 def test_sub_agents_without_a_session_are_shown_too():
-    assert texts(in_reading_order([said("x", agent="x", time=5.0)])) == [(1, "x")]
+    assert texts(in_reading_order([said("x", subagent="x", time=5.0)])) == [(1, "x")]
 
 
 names = st.sampled_from(["", *"abc"])
@@ -161,7 +176,7 @@ odd = st.lists(
     st.one_of(
         st.builds(call, st.sampled_from("123"), names, st.sampled_from([0.0, 1.0, 2.0])),
         st.builds(answer, st.sampled_from("123"), names, names),
-        st.builds(said, st.just("t"), agent=names, time=st.sampled_from([0.0, 1.0, 2.0])),
+        st.builds(said, st.just("t"), subagent=names, time=st.sampled_from([0.0, 1.0, 2.0])),
     )
 )
 
@@ -170,17 +185,17 @@ odd = st.lists(
 def test_however_odd_each_trace_is_shown_once_and_each_voice_in_its_order(traces):
     shown = [trace for _, trace in in_reading_order(traces)]
     assert sorted(map(id, shown)) == sorted(map(id, traces))
-    for agent in ("", *"abc"):
-        mine = [id(trace) for trace in traces if trace.meta.agent == agent]
-        assert [id(trace) for trace in shown if trace.meta.agent == agent] == mine
+    for subagent in ("", *"abc"):
+        mine = [id(trace) for trace in traces if trace.meta.subagent == subagent]
+        assert [id(trace) for trace in shown if trace.meta.subagent == subagent] == mine
 
 
 def test_a_chain_of_thousands_is_no_trouble():
     traces = [call("0"), answer("0", by="1")]
     for number in range(1, 3000):
         traces += [
-            call(str(number), agent=str(number)),
-            answer(str(number), agent=str(number), by=str(number + 1)),
+            call(str(number), subagent=str(number)),
+            answer(str(number), subagent=str(number), by=str(number + 1)),
         ]
     depths = [depth for depth, _ in in_reading_order(traces)]
     assert max(depths) == 2999 and len(depths) == len(traces)

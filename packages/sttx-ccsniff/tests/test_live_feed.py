@@ -101,7 +101,11 @@ def test_files_become_traces(tmp_path):
     said += read("/p/a.jsonl", line("three", "3"), at=len(line("one", "1"))) + frame(b"I")
     with Source([child(tmp_path, f"out({said!r}); sys.stdin.read()", follow=False)]) as source:
         traces = list(source)
-    assert [(trace.text, trace.meta.agent) for trace in traces] == [("one", ""), ("two", "q"), ("three", "")]
+    assert [(trace.text, trace.meta.subagent) for trace in traces] == [
+        ("one", ""),
+        ("two", "q"),
+        ("three", ""),
+    ]
     counts = {name: entry["traces"] for name, entry in source.cursor["origins"].items()}
     assert counts == {"/p/a.jsonl": 2, "/p/b/subagents/agent-q.jsonl": 1}
     assert source.report.formats == {"claude-code": 2}

@@ -203,12 +203,14 @@ def test_a_sub_agent_is_never_its_parent(store):
     lost = store.session("ses_gone")
     store.agent(lost, "four")
     traces, _, _ = read(store)
-    who = {str(brief(trace)): (trace.meta.session, trace.meta.agent, trace.meta.parent) for trace in traces}
+    who = {
+        str(brief(trace)): (trace.meta.session, trace.meta.subagent, trace.meta.parent) for trace in traces
+    }
     assert who["user: Ask them"] == (root, "", "")
     assert who["user: Count"] == who["agent: two"] == (root, child, root)
     assert who["agent: three"] == (root, grandchild, child)
     assert who["agent: four"] == ("ses_gone", lost, "ses_gone")
-    assert next(trace for trace in traces if isinstance(trace, ToolResult)).agent == "ses_x"
+    assert next(trace for trace in traces if isinstance(trace, ToolResult)).subagent == "ses_x"
 
 
 def test_parents_in_a_circle(store):

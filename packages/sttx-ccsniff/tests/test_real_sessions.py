@@ -122,7 +122,7 @@ def test_every_word_is_its_speakers(real):
                     continue
                 session, voice = voices[trace.meta.uid.partition("#")[0]]
                 assert trace.meta.session == session
-                named = trace.meta.agent if isinstance(voice, str) else bool(trace.meta.agent)
+                named = trace.meta.subagent if isinstance(voice, str) else bool(trace.meta.subagent)
                 assert named == voice, path.name
                 assert trace.meta.parent == (session if voice else "")
                 spoken += bool(voice)
@@ -135,5 +135,5 @@ def test_early_sub_agents_are_as_many_as_their_first_records(real):
         early = [one for one in records if not one.get("agentId")]
         roots = [one for one in early if not one.get("parentUuid")]
         with open_source(path, follow=False, say=lambda message: None) as source:
-            agents = {trace.meta.agent for trace in source if trace.meta.agent.startswith("sidechain")}
+            agents = {trace.meta.subagent for trace in source if trace.meta.subagent.startswith("sidechain")}
         assert agents == {f"sidechain-{one['uuid'][:8]}" for one in roots}, path.name

@@ -133,7 +133,7 @@ def test_history_then_what_is_written(live, folder):
         (folder / "b" / "subagents").mkdir(parents=True)
         append(folder / "b" / "subagents" / "agent-q.jsonl", lines("four"))
         trace = next(source)
-        assert (trace.text, trace.meta.agent) == ("four", "q")
+        assert (trace.text, trace.meta.subagent) == ("four", "q")
         assert trace.meta.origin == str(folder / "b" / "subagents" / "agent-q.jsonl")
         assert source.report.warnings == []
 

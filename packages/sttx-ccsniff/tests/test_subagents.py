@@ -111,8 +111,8 @@ def test_a_sub_agent_in_a_file_of_its_own(record, session_file, tmp_path, agent_
     assert {(trace.document, getattr(trace, "text", "")) for trace in traces} == {
         *(("s", "mine"), ("s", ""), ("s/a1", "Look"), ("s/a1", "I look"))
     }
-    assert {trace.meta.parent for trace in traces if trace.meta.agent} == {"s"}
+    assert {trace.meta.parent for trace in traces if trace.meta.subagent} == {"s"}
     [answer] = [trace for trace in traces if hasattr(trace, "output")]
-    assert (answer.agent, answer.id, answer.document) == ("a1", "t1", "s"), (
+    assert (answer.subagent, answer.id, answer.document) == ("a1", "t1", "s"), (
         "the call that started it is known"
     )

@@ -13,6 +13,8 @@ from sttx_ccsniff.parse.trace_json import (
     TraceLinesParser,
     dump_trace,
     load_trace,
+    meta_from_json,
+    meta_to_json,
     recognises_traces,
 )
 from sttx_ccsniff.report import SourceReport
@@ -42,7 +44,7 @@ json_values = st.recursive(
 words = st.text(max_size=20)
 metas = st.builds(
     Meta,
-    **dict.fromkeys(("session", "project", "uid", "origin", "agent", "parent"), words),
+    **dict.fromkeys(("session", "project", "uid", "origin", "subagent", "parent"), words),
     time=finite,
     segment=st.integers(0, 9),
 )
@@ -50,7 +52,7 @@ traces = st.one_of(
     *(st.builds(kind, meta=metas, text=words) for kind in (UserMessage, AssistantMessage, Thinking)),
     st.builds(ToolUse, meta=metas, name=words, input=json_values, id=words),
     st.builds(
-        ToolResult, meta=metas, name=words, output=words, is_error=st.booleans(), id=words, agent=words
+        ToolResult, meta=metas, name=words, output=words, is_error=st.booleans(), id=words, subagent=words
     ),
     st.builds(Pair, meta=metas, prompt=words, completion=words),
     st.builds(SessionEnd, meta=metas),
@@ -96,13 +98,21 @@ def test_any_trace_is_told_by_itself(trace):
     assert not report.malformed and not report.noted
 
 
-def test_what_a_line_looks_like():
-    meta = {"session": "s", "project": "p", "time": 1.5, "uid": "u#1", "origin": "o", "agent": "a"}
-    meta |= {"parent": "s", "segment": 2}
-    own = {"name": "Bash", "output": "x\n", "is_error": True, "id": "t", "agent": "b"}
-    trace = ToolResult(meta=Meta(**meta), **own)
-    assert json.loads(dump_trace(trace)) == {"type": "tool_result", "meta": meta, **own}
+def test_the_json_of_a_trace():
+    """Schema 1 calls a sub-agent "agent"; the fields of Meta and ToolResult are named `subagent`."""
+    meta = {"session": "s", "project": "p", "time": 1.5, "uid": "u#1", "origin": "o", "parent": "s"}
+    own = {"name": "Bash", "output": "x\n", "is_error": True, "id": "t"}
+    trace = ToolResult(meta=Meta(**meta, segment=2, subagent="a"), **own, subagent="b")
+    line = {"type": "tool_result", "meta": {**meta, "segment": 2, "agent": "a"}, **own, "agent": "b"}
+    assert json.loads(dump_trace(trace)) == line
+    assert load_trace(json.dumps(line).encode()) == trace
     assert dump_trace(SessionEnd(meta=META)) == b'{"type":"session_end","meta":{"session":"s"}}'
+
+
+def test_the_json_of_a_meta_in_a_cursor():
+    meta = Meta(session="s", subagent="a", parent="s")
+    assert meta_to_json(meta) == {"session": "s", "agent": "a", "parent": "s"}
+    assert meta_from_json(meta_to_json(meta)) == meta
 
 
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
@@ -115,7 +125,7 @@ def test_what_json_cannot_hold_is_null(number, beside):
 
 def test_reading_keeps_what_was_written_but_for_the_origin(parser, report):
     meta = Meta(
-        session="s", project="p", time=2.0, uid="u#1", origin="/old", agent="a", parent="s", segment=1
+        session="s", project="p", time=2.0, uid="u#1", origin="/old", subagent="a", parent="s", segment=1
     )
     [trace] = read(parser, HEADER, dump_trace(Thinking(meta=meta, text="hm")))
     assert trace == Thinking(meta=dataclasses.replace(meta, origin="/a/x.jsonl"), text="hm")

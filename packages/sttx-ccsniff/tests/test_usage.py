@@ -133,6 +133,6 @@ def test_each_voice_has_its_own_count(record, report):
         line = record("assistant", "x", **({"agentId": agent} if agent else {}))
         line["message"] |= message(name, output_tokens=tokens)
         parser.feed(json.dumps(line).encode())
-    voices = {voice: tokens["output_tokens"] for voice, tokens in report.usage_by_voice.items()}
+    voices = {voice: tokens["output_tokens"] for voice, tokens in report.usage_by_speaker.items()}
     assert voices == {("s", ""): 6, ("s", "a1"): 7}
     assert report.usage["m"]["output_tokens"] == 13

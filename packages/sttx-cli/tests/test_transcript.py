@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from sttx_ccsniff.listing import Voice
+from sttx_ccsniff.listing import SessionSummary
 from sttx_cli.transcript import clock, length, sessions_table, short_names, tokens_in_words, transcript
 from sttx_core.traces import (
     AssistantMessage,
@@ -43,8 +43,8 @@ def test_each_type_has_its_heading():
     ]
 
 
-def test_voices_and_compactions_are_told_apart():
-    other = Meta(session="s", agent="a", parent="s")
+def test_subagents_and_compactions_are_marked():
+    other = Meta(session="s", subagent="a", parent="s")
     ordered = [
         (0, UserMessage(meta=META, text="one")),
         (1, UserMessage(meta=other, text="two\nlines")),
@@ -76,7 +76,7 @@ def test_inputs_of_any_shape(value, full):
 
 @pytest.mark.parametrize("full", [False, True])
 def test_nothing_in_a_trace_reaches_the_terminal_as_a_command(full):
-    meta = Meta(session="s", agent=EVIL, parent="s")
+    meta = Meta(session="s", subagent=EVIL, parent="s")
     traces = [
         UserMessage(meta=meta, text=EVIL),
         AssistantMessage(meta=META, text=EVIL),
@@ -92,14 +92,14 @@ def test_nothing_in_a_trace_reaches_the_terminal_as_a_command(full):
     assert "owned" not in text.replace("u001b]0;owned", "")
 
 
-def test_the_table_has_a_row_for_each_voice():
-    child = Voice(session="session-one", agent="a1", start=60.0, end=70.0, traces=2)
+def test_the_table_has_a_row_for_each_session_and_subagent():
+    child = SessionSummary(session="session-one", subagent="a1", start=60.0, end=70.0, traces=2)
     tools = Counter({f"tool{number}": 9 - number for number in range(7)})
-    voice = Voice(
+    summary = SessionSummary(
         session="session-one", project="p", start=50.0, end=3700.0, traces=1234, tools=tools, children=[child]
     )
     tokens = {("session-one", "a1"): Counter(output_tokens=5)}
-    table = sessions_table([voice], tokens)
+    table = sessions_table([summary], tokens)
     rows = [
         [cell.plain for cell in column.cells]  # type: ignore[union-attr]
         for column in table.columns

@@ -45,9 +45,9 @@ def test_the_examples_cover_the_union():
     ("meta", "document"),
     [
         (Meta(session="s"), "s"),
-        (Meta(session="s", agent="a1"), "s/a1"),
+        (Meta(session="s", subagent="a1"), "s/a1"),
         (Meta(session="s", segment=1), "s#1"),
-        (Meta(session="s", agent="a1", segment=3), "s/a1#3"),
+        (Meta(session="s", subagent="a1", segment=3), "s/a1#3"),
         (Meta(session="s", parent="p", project="x", uid="u", origin="/f"), "s"),
     ],
 )

@@ -10,7 +10,7 @@ print(source.report.as_dict())
 
 from sttx_ccsniff.default_source import DefaultSource, History, claude_history, default_source, sample_folder
 from sttx_ccsniff.environment import claude_projects
-from sttx_ccsniff.listing import Voice, list_sessions
+from sttx_ccsniff.listing import SessionSummary, list_sessions
 from sttx_ccsniff.live.install import Tool, live_tools
 from sttx_ccsniff.parse.trace_json import dump_trace, load_trace
 from sttx_ccsniff.report import SourceReport
@@ -22,7 +22,7 @@ __all__ = [
     "Source",
     "SourceReport",
     "Tool",
-    "Voice",
+    "SessionSummary",
     "claude_history",
     "claude_projects",
     "default_source",

@@ -21,7 +21,7 @@ TRACE_TYPES = (
 )
 _MOST_REASONS = 200
 _LONGEST_REASON = 80
-_MOST_VOICES = 100_000
+_MOST_SPEAKERS = 100_000
 _MOST_MODELS = 50
 _log = logging.getLogger("sttx_ccsniff")
 
@@ -37,7 +37,7 @@ class SourceReport:
         records: JSON records read.
         traces: Traces delivered, by type.
         sessions: Sessions that delivered traces, the first 100,000.
-        agents: Sub-agents that delivered traces, as (session, agent), the first 100,000.
+        subagents: Sub-agents that delivered traces, as (session, sub-agent), the first 100,000.
         bytes_read: Bytes read, after decompression.
         text_bytes: UTF-8 bytes of the traces that the consumer gave to `measure`, rendered.
         malformed: What could not be read at all, by reason.
@@ -47,7 +47,7 @@ class SourceReport:
         already_delivered: Traces dropped because the cursor says that an earlier run had them.
         redacted: Secrets and private names taken out of traces, by rule.
         usage: Tokens that models were paid for, by model and kind, each message once.
-        usage_by_voice: The same by session and sub-agent ("" for the session's own voice).
+        usage_by_speaker: The same by session and sub-agent ("" for the session itself).
         warnings: What a person should know, in the order it was said.
         say: Called with each warning as it is said.
     """
@@ -55,7 +55,7 @@ class SourceReport:
     records: int = 0
     traces: Counter[str] = field(default_factory=Counter)
     sessions: set[str] = field(default_factory=set)
-    agents: set[tuple[str, str]] = field(default_factory=set)
+    subagents: set[tuple[str, str]] = field(default_factory=set)
     bytes_read: int = 0
     text_bytes: int = 0
     malformed: Counter[str] = field(default_factory=Counter)
@@ -65,7 +65,7 @@ class SourceReport:
     already_delivered: int = 0
     redacted: Counter[str] = field(default_factory=Counter)
     usage: dict[str, Counter[str]] = field(default_factory=dict)
-    usage_by_voice: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
+    usage_by_speaker: dict[tuple[str, str], Counter[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     say: Callable[[str], None] | None = None
 
@@ -81,7 +81,7 @@ class SourceReport:
         """Count something repaired or odd."""
         _count(self.noted, reason)
 
-    def used(self, model: str, tokens: Mapping[str, int], voice: tuple[str, str] = ("", "")) -> None:
+    def used(self, model: str, tokens: Mapping[str, int], speaker: tuple[str, str] = ("", "")) -> None:
         """Count tokens that a model was paid for, by a session and its sub-agent where that is known.
 
         >>> report = SourceReport()
@@ -93,8 +93,8 @@ class SourceReport:
         if model not in self.usage and len(self.usage) >= _MOST_MODELS:
             model = "further models"
         _add(self.usage, model, tokens)
-        if voice[0] and (voice in self.usage_by_voice or len(self.usage_by_voice) < _MOST_VOICES):
-            _add(self.usage_by_voice, voice, tokens)
+        if speaker[0] and (speaker in self.usage_by_speaker or len(self.usage_by_speaker) < _MOST_SPEAKERS):
+            _add(self.usage_by_speaker, speaker, tokens)
 
     def warn(self, message: str) -> None:
         """Tell the person something, once: a message already said is not repeated."""
@@ -110,10 +110,10 @@ class SourceReport:
         """Count a trace handed to the consumer."""
         self.traces[trace_type(trace)] += 1
         meta = trace.meta
-        if len(self.sessions) < _MOST_VOICES:
+        if len(self.sessions) < _MOST_SPEAKERS:
             self.sessions.add(meta.session)
-        if meta.agent and len(self.agents) < _MOST_VOICES:
-            self.agents.add((meta.session, meta.agent))
+        if meta.subagent and len(self.subagents) < _MOST_SPEAKERS:
+            self.subagents.add((meta.session, meta.subagent))
 
     def measure(self, trace: Trace) -> None:
         """Count the text of a delivered trace: left to who wants to know, for it takes as long as reading."""
@@ -129,7 +129,7 @@ class SourceReport:
             "records": self.records,
             "traces": {name: self.traces[name] for name in TRACE_TYPES},
             "sessions": len(self.sessions),
-            "agents": len(self.agents),
+            "agents": len(self.subagents),
             "bytes_read": self.bytes_read,
             "text_bytes": self.text_bytes,
             "malformed": self.malformed.total(),

@@ -11,7 +11,7 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from sttx_ccsniff.listing import Voice
+from sttx_ccsniff.listing import SessionSummary
 from sttx_cli.plain import one_line, plain
 from sttx_core.traces import (
     AssistantMessage,
@@ -36,16 +36,16 @@ _SHORT_TEXT = 1500
 _FEWEST_LETTERS = 8
 
 
-def sessions_table(sessions: Sequence[Voice], tokens: Tokens) -> Table:
+def sessions_table(sessions: Sequence[SessionSummary], tokens: Tokens) -> Table:
     """Lay out sessions, the newest last, their sub-agents indented under them."""
     table = Table(box=None, pad_edge=False)
     for name in ("session", "project", "start", "length", "traces", "tools", "tokens"):
         right = name in ("length", "traces")
         table.add_column(name, justify="right" if right else "left", overflow="fold")
-    short = short_names([voice.session for voice in _all(sessions)])
-    for voice in sessions:
-        for depth, each in _nested(voice):
-            name = each.agent or short[each.session]
+    short = short_names([summary.session for summary in _all(sessions)])
+    for summary in sessions:
+        for depth, each in _nested(summary):
+            name = each.subagent or short[each.session]
             cells = [
                 "  " * depth + plain(name),
                 plain(each.project) if not depth else "",
@@ -53,7 +53,7 @@ def sessions_table(sessions: Sequence[Voice], tokens: Tokens) -> Table:
                 length(each.end - each.start) if each.start else "",
                 f"{each.traces:,}",
                 _tools(each.tools),
-                tokens_in_words(tokens.get((each.session, each.agent), Counter())),
+                tokens_in_words(tokens.get((each.session, each.subagent), Counter())),
             ]
             table.add_row(*map(Text, cells))
     return table
@@ -69,9 +69,9 @@ def transcript(ordered: Iterable[tuple[int, Trace]], *, full: bool = False) -> I
     before: Trace | None = None
     for depth, trace in ordered:
         margin = "│ " * depth
-        if before is None or before.meta.agent != trace.meta.agent:
+        if before is None or before.meta.subagent != trace.meta.subagent:
             if depth or before is not None:
-                name = f"sub-agent {trace.meta.agent}" if trace.meta.agent else "the session"
+                name = f"sub-agent {trace.meta.subagent}" if trace.meta.subagent else "the session"
                 yield _styled(margin, f"── {plain(name)} ──", "bold cyan")
         elif before.meta.segment != trace.meta.segment:
             yield _styled(margin, "── compacted: what follows began with a summary ──", "bold yellow")
@@ -198,16 +198,16 @@ def _amount(number: int) -> str:
     return str(number)
 
 
-def _nested(voice: Voice) -> Iterator[tuple[int, Voice]]:
-    yield 0, voice
-    for child in voice.children:
+def _nested(summary: SessionSummary) -> Iterator[tuple[int, SessionSummary]]:
+    yield 0, summary
+    for child in summary.children:
         yield 1, child
         for grandchild in child.children:
             yield 2, grandchild
 
 
-def _all(sessions: Iterable[Voice]) -> Iterator[Voice]:
-    return (each for voice in sessions for _, each in _nested(voice))
+def _all(sessions: Iterable[SessionSummary]) -> Iterator[SessionSummary]:
+    return (each for summary in sessions for _, each in _nested(summary))
 
 
 def _shared(one: str, other: str) -> int:

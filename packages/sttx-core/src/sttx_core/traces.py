@@ -21,7 +21,7 @@ class Meta:
         time: Unix seconds; 0 if unknown.
         uid: Stable identity of this trace: the same record gives the same uid in every run.
         origin: The file or stream it was read from, which is what cursors count by.
-        agent: Identity of the sub-agent that spoke; "" for the session's own voice.
+        subagent: Identity of the sub-agent that spoke; "" for the session's own voice.
         parent: The session that started this one; "" if nobody did.
         segment: Number of compaction cuts before this trace in its session.
     """
@@ -31,7 +31,7 @@ class Meta:
     time: float = 0.0
     uid: str = ""
     origin: str = ""
-    agent: str = ""
+    subagent: str = ""
     parent: str = ""
     segment: int = 0
 
@@ -48,11 +48,11 @@ class _Traced:
 
         A sub-agent's talk is a document beside its session's, and a compaction starts a new one.
 
-        >>> UserMessage(meta=Meta(session="s", agent="a", segment=2), text="hi").document
+        >>> UserMessage(meta=Meta(session="s", subagent="a", segment=2), text="hi").document
         's/a#2'
         """
         meta = self.meta
-        name = f"{meta.session}/{meta.agent}" if meta.agent else meta.session
+        name = f"{meta.session}/{meta.subagent}" if meta.subagent else meta.session
         return f"{name}#{meta.segment}" if meta.segment else name
 
 
@@ -90,14 +90,14 @@ class ToolUse(_Traced):
 class ToolResult(_Traced):
     """What a tool gave back: `name` and `id` are those of the `ToolUse` that it answers.
 
-    Where the tool was a sub-agent, `agent` is its identity, as the `meta` of its own traces has it.
+    Where the tool was a sub-agent, `subagent` is its identity, as the `meta` of its own traces has it.
     """
 
     name: str
     output: str
     is_error: bool = False
     id: str = ""
-    agent: str = ""
+    subagent: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

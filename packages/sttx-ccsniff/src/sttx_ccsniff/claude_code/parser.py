@@ -53,7 +53,7 @@ BOOK_KEEPING = frozenset(
 )
 """Types of records that are known to hold no talk."""
 
-_MOST_VOICES = 1000  # of one file whose cuts are counted; the whole count is part of every place
+_MOST_SPEAKERS = 1000  # of one file whose cuts are counted; the whole count is part of every place
 _TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # no set: a type may be unhashable
 
 
@@ -78,7 +78,7 @@ class SessionParser:
         self._origin = origin
         self._report = report
         self._seen = seen
-        self._session, self._agent = identity_of(origin)
+        self._session, self._subagent = identity_of(origin)
         self._project = ""
         self._segments: dict[str, int] = {}
         self._just_cut = False
@@ -146,7 +146,7 @@ class SessionParser:
         self._records += 1
         uuid = record.get("uuid")
         if isinstance(uuid, str) and uuid and not self._seen.first_time(uuid):
-            self._agent_of(record)
+            self._subagent_of(record)
             self._remember_tools(record)
             report.skip("duplicate uuid")
             return []
@@ -170,7 +170,7 @@ class SessionParser:
             self._report.damaged("record without a message")
             return []
         if "usage" in message:
-            self._usage.count(message, record, self._voice)
+            self._usage.count(message, record, self._speaker_of)
         content = message.get("content")
         if not isinstance(content, list):
             content = [{"type": "text", "text": text_of(content)}]
@@ -263,14 +263,14 @@ class SessionParser:
         if output.startswith(STUB):
             output = self._persisted(output, meta)
         told = record.get("toolUseResult")
-        agent = told.get("agentId") if isinstance(told, dict) else None
+        subagent = told.get("agentId") if isinstance(told, dict) else None
         return ToolResult(
             meta=meta,
             name=name or "",
             output=output,
             is_error=block.get("is_error") is True,
             id=call,
-            agent=agent if isinstance(agent, str) else "",
+            subagent=subagent if isinstance(subagent, str) else "",
         )
 
     def _persisted(self, stub: str, meta: Meta) -> str:
@@ -322,9 +322,9 @@ class SessionParser:
         return []
 
     def _cut(self, record: Record) -> None:
-        agent = self._agent_of(record)
-        segments = {**self._segments, agent: self._segments.get(agent, 0) + 1}
-        if len(segments) > _MOST_VOICES:
+        subagent = self._subagent_of(record)
+        segments = {**self._segments, subagent: self._segments.get(subagent, 0) + 1}
+        if len(segments) > _MOST_SPEAKERS:
             del segments[next(iter(segments))]
         self._segments = segments
 
@@ -332,7 +332,7 @@ class SessionParser:
 
     def _meta(self, record: Record, part: int = 0) -> Meta:
         session = self._session_of(record)
-        agent = self._agent_of(record)
+        subagent = self._subagent_of(record)
         if not self._project:
             self._project = project_of(record.get("cwd"), self._origin)
         uid = record.get("uuid")
@@ -344,26 +344,26 @@ class SessionParser:
             time=self._time(record.get("timestamp")),
             uid=f"{uid}#{part}" if part else uid,
             origin=self._origin,
-            agent=agent,
-            parent=session if agent else "",
-            segment=self._segments.get(agent, 0),
+            subagent=subagent,
+            parent=session if subagent else "",
+            segment=self._segments.get(subagent, 0),
         )
 
-    def _voice(self, record: Record) -> tuple[str, str]:
-        return self._session_of(record), self._agent_of(record)
+    def _speaker_of(self, record: Record) -> tuple[str, str]:
+        return self._session_of(record), self._subagent_of(record)
 
     def _session_of(self, record: Record) -> str:
         session = record.get("sessionId")
         return session if isinstance(session, str) and session else self._session
 
-    def _agent_of(self, record: Record) -> str:
+    def _subagent_of(self, record: Record) -> str:
         """Sub-agents of early versions had no id, and stood in their parent's file."""
-        agent = record.get("agentId")
-        if isinstance(agent, str) and agent:
-            return agent
-        if self._agent or record.get("isSidechain") is not True:
-            return self._agent
-        return self._sidechains.agent_of(record)
+        subagent = record.get("agentId")
+        if isinstance(subagent, str) and subagent:
+            return subagent
+        if self._subagent or record.get("isSidechain") is not True:
+            return self._subagent
+        return self._sidechains.subagent_of(record)
 
     def _time(self, stamp: Any) -> float:
         if stamp is None:

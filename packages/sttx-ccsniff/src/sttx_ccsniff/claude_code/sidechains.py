@@ -17,14 +17,14 @@ class Sidechains:
 
     >>> chains = Sidechains()
     >>> records = [("a", None), ("b", None), ("c", "a"), ("d", "b"), ("e", "c")]
-    >>> [chains.agent_of({"uuid": uuid, "parentUuid": parent}) for uuid, parent in records]
+    >>> [chains.subagent_of({"uuid": uuid, "parentUuid": parent}) for uuid, parent in records]
     ['sidechain-a', 'sidechain-b', 'sidechain-a', 'sidechain-b', 'sidechain-a']
     """
 
     def __init__(self) -> None:
         self.recent: tuple[tuple[str, str], ...] = ()
 
-    def agent_of(self, record: dict[str, Any]) -> str:
+    def subagent_of(self, record: dict[str, Any]) -> str:
         """Name the sub-agent that a record is of; the same however often it is asked."""
         uuid, parent = record.get("uuid"), record.get("parentUuid")
         if not isinstance(uuid, str) or not uuid:
@@ -32,12 +32,12 @@ class Sidechains:
         known = dict(self.recent)
         if uuid in known:
             return known[uuid]
-        agent = ""
+        subagent = ""
         if isinstance(parent, str) and parent:
-            agent = known.get(parent) or (self.recent[0][1] if self.recent else "")
-        agent = agent or f"sidechain-{uuid[:8]}"
-        self.recent = ((uuid, agent), *self.recent[: _MOST - 1])
-        return agent
+            subagent = known.get(parent) or (self.recent[0][1] if self.recent else "")
+        subagent = subagent or f"sidechain-{uuid[:8]}"
+        self.recent = ((uuid, subagent), *self.recent[: _MOST - 1])
+        return subagent
 
     def load_state_dict(self, recent: list[Any] | tuple[Any, ...]) -> None:
         """Go on where `recent` was this.
@@ -48,8 +48,8 @@ class Sidechains:
         taken: list[tuple[str, str]] = []
         for one in recent:
             match one:
-                case [str(uuid), str(agent)]:
-                    taken.append((uuid, agent))
+                case [str(uuid), str(subagent)]:
+                    taken.append((uuid, subagent))
                 case _:
                     raise ValueError("not a state of sub-agents")
         self.recent = tuple(taken[:_MOST])

@@ -10,13 +10,13 @@ from typing import Any
 import orjson
 
 from sttx_ccsniff.codex.text import (
-    agent_in,
     error_in,
     mail_in,
     mail_text,
     output_text,
     reasoning_text,
     said,
+    subagent_in,
     typed,
 )
 from sttx_ccsniff.parse.content import shallow, text_of
@@ -89,7 +89,7 @@ class ItemReader:
         """Read what one agent wrote to another: what a sub-agent is told from above is its prompt."""
         text, author = mail_text(mail.get("content")), text_of(mail.get("author"))
         from_above = not author or text_of(mail.get("recipient")).startswith(f"{author}/")
-        if text and from_above and meta.agent:
+        if text and from_above and meta.subagent:
             return [UserMessage(meta=meta, text=text)]
         self._report.skip("message between agents" if text else "encrypted message between agents")
         return []
@@ -129,7 +129,7 @@ class ItemReader:
             output=output_text(output),
             is_error=error_in(output),
             id=call,
-            agent=agent_in(output) if name.endswith("spawn_agent") else "",
+            subagent=subagent_in(output) if name.endswith("spawn_agent") else "",
         )
 
 

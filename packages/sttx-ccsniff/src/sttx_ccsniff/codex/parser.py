@@ -269,7 +269,7 @@ class RolloutParser:
         if kind == "token_count":
             used = self._tokens.grew(event.get("info"), inherits=self._thread.inherits)
             if used and not self._thread.is_copying(self._ordinal):
-                self._unpaid.append((self._model, used, self._thread.voice))
+                self._unpaid.append((self._model, used, self._thread.speaker))
         elif kind == "context_compacted":
             self._cut()
         elif kind == "thread_rolled_back":

@@ -157,10 +157,10 @@ def error_in(output: Any) -> bool:
     return found is not None and int(found[1]) != 0
 
 
-def agent_in(output: Any) -> str:
+def subagent_in(output: Any) -> str:
     """Name the sub-agent that the output of a call tells of: its thread.
 
-    >>> agent_in('{"agent_id":"t","nickname":"Ada"}'), agent_in("no")
+    >>> subagent_in('{"agent_id":"t","nickname":"Ada"}'), subagent_in("no")
     ('t', '')
     """
     try:

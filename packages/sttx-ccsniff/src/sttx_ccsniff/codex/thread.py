@@ -32,7 +32,7 @@ class Thread:
     >>> thread.meta(1).session
     '0199aaaa-0000-7000-8000-000000000001'
     >>> thread.begin({"id": "child", "source": {"subagent": {"thread_spawn": {"parent_thread_id": "p"}}}})
-    >>> thread.meta(7).session, thread.meta(7).agent, thread.meta(7).parent, thread.meta(7).uid
+    >>> thread.meta(7).session, thread.meta(7).subagent, thread.meta(7).parent, thread.meta(7).uid
     ('p', 'child', 'p', 'child:7')
     """
 
@@ -43,7 +43,7 @@ class Thread:
         self._seen = seen
         self._id = found[1] if found else name.split(".")[0]
         self._named = False
-        self._session, self._agent, self._parent = self._id, "", ""
+        self._session, self._subagent, self._parent = self._id, "", ""
         self._own_from = 0
         self._ancestors: tuple[str, ...] = ()
         self._copying = False
@@ -53,7 +53,7 @@ class Thread:
     def state_dict(self) -> tuple[Any, ...]:
         """What must be known to go on; what it refers to never changes."""
         return (
-            (self._id, self._session, self._agent, self._parent, self.project),
+            (self._id, self._session, self._subagent, self._parent, self.project),
             (self._named, self._copying, self.inherits),
             self._own_from,
             self._ancestors,
@@ -67,21 +67,21 @@ class Thread:
         """
         match state:
             case [
-                [str(own), str(session), str(agent), str(parent), str(project)],
+                [str(own), str(session), str(subagent), str(parent), str(project)],
                 [bool(named), bool(copying), bool(inherits)],
                 int(own_from),
                 [*ancestors],
             ] if _are_names(ancestors):
-                self._id, self._session, self._agent, self._parent = own, session, agent, parent
+                self._id, self._session, self._subagent, self._parent = own, session, subagent, parent
                 self._named, self._copying, self._own_from = named, copying, own_from
                 self._ancestors, self.inherits, self.project = tuple(ancestors), inherits, project
             case _:
                 raise ValueError("not a state of a Codex thread")
 
     @property
-    def voice(self) -> tuple[str, str]:
+    def speaker(self) -> tuple[str, str]:
         """Session and sub-agent; "" for the session's own voice."""
-        return self._session, self._agent
+        return self._session, self._subagent
 
     def begin(self, payload: dict[str, Any]) -> None:
         """Take in a `session_meta`: the first names the thread, another one's is copied with its items."""
@@ -116,9 +116,9 @@ class Thread:
         self._parent = known[0] if known else ""
         self._session = root if isinstance(root, str) and root else self._parent or self._id
         if self._session != self._id:
-            self._agent = self._id
+            self._subagent = self._id
         else:
-            self._agent = spawned if isinstance(spawned, str) and spawned else "subagent"
+            self._subagent = spawned if isinstance(spawned, str) and spawned else "subagent"
 
     def _copies_from(self, thread: str) -> None:
         if thread not in self._ancestors:
@@ -149,7 +149,7 @@ class Thread:
             time=time,
             uid=f"{self._id}:{number}",
             origin=self._origin,
-            agent=self._agent,
+            subagent=self._subagent,
             parent=self._parent,
             segment=segment,
         )

@@ -191,7 +191,7 @@ def _tool(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
         output="\n".join(line for line in lines if line),
         is_error=status == "error",
         id=call,
-        agent=agent if isinstance(agent := more.get("sessionId"), str) else "",
+        subagent=started if isinstance(started := more.get("sessionId"), str) else "",
     )
     return [use, result]
 

@@ -183,7 +183,7 @@ class _Reader:
             return []
         model, tokens = message.tokens()
         if any(tokens.values()):
-            self._report.used(model, tokens, (meta.session, meta.agent))
+            self._report.used(model, tokens, (meta.session, meta.subagent))
         return traces_of(message, meta, self._report)
 
     def _is_final(self, session: str, message: Message, after: tuple[Any, str], touched: float) -> bool:
@@ -247,7 +247,7 @@ class _Reader:
             session=root.id,
             project=project_of(session.directory, ""),
             origin=origin,
-            agent="" if root.id == session.id else session.id,
+            subagent="" if root.id == session.id else session.id,
             parent="" if root.id == session.id else session.parent,
         )
 
@@ -304,7 +304,7 @@ def _replaced(meta: Meta, message: Message, created: Any, segment: int) -> Meta:
         time=created / 1000 if type(created) in (int, float) else 0.0,
         uid=message.id,
         origin=meta.origin,
-        agent=meta.agent,
+        subagent=meta.subagent,
         parent=meta.parent,
         segment=segment,
     )

@@ -11,7 +11,7 @@ not know is noted and left out.
 import dataclasses
 import json
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -54,14 +54,30 @@ _MOST = 2**53
 _KINDS: dict[str, Any] = {"is_error": bool, "input": _ANY, "raw": (dict, str), "time": float, "segment": int}
 
 
-def _fields_of(kind: type[Any]) -> tuple[tuple[str, Any], ...]:
-    """Names of a dataclass's fields with their defaults; MISSING where there is none."""
-    return tuple((field.name, field.default) for field in dataclasses.fields(kind) if field.name != "meta")
+_KEYS = {"subagent": "agent"}
+"""JSON keys of the fields whose Python name differs. Schema 1 calls a sub-agent "agent"."""
+
+
+class _Field(NamedTuple):
+    """A field of a dataclass: its Python name, its JSON key, and its default (MISSING if it has none)."""
+
+    name: str
+    key: str
+    default: Any
+
+
+def _fields_of(dataclass: type[Any]) -> tuple[_Field, ...]:
+    """Return the fields of a dataclass, except `meta`."""
+    return tuple(
+        _Field(field.name, _KEYS.get(field.name, field.name), field.default)
+        for field in dataclasses.fields(dataclass)
+        if field.name != "meta"
+    )
 
 
 _FIELDS = {name: _fields_of(kind) for name, kind in _CLASSES.items()}
 _META = _fields_of(Meta)
-_META_NAMES = frozenset(name for name, _ in _META)
+_META_KEYS = frozenset(field.key for field in _META)
 
 
 def dump_trace(trace: Trace) -> bytes:
@@ -222,13 +238,14 @@ class TraceLinesParser:
         return self._repeated
 
 
-def _filled(value: Any, fields: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    for name, default in fields:
+def _filled(value: Any, fields: tuple[_Field, ...]) -> dict[str, Any]:
+    """Return the fields of a dataclass instance by JSON key, without those that have their default."""
+    filled: dict[str, Any] = {}
+    for name, key, default in fields:
         own = getattr(value, name)
         if own != default or default is dataclasses.MISSING:
-            made[name] = own
-    return made
+            filled[key] = own
+    return filled
 
 
 def _finite(value: Any) -> Any:
@@ -256,7 +273,7 @@ def _trace_of(value: dict[str, Any], origin: str | None = None) -> tuple[Trace, 
         told["origin"] = origin
     fields = _FIELDS[name]
     own = _checked(value, fields)
-    known = len(own) + 2 == len(value) and all(key in _META_NAMES for key in meta)
+    known = len(own) + 2 == len(value) and all(key in _META_KEYS for key in meta)
     return _CLASSES[name](meta=Meta(**told), **own), not known
 
 
@@ -266,19 +283,19 @@ def _is(value: Any, kind: Any) -> bool:
     return type(value) is int if kind is int else isinstance(value, kind)
 
 
-def _checked(value: dict[str, Any], fields: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    """Take the fields that are there, each of its type."""
-    taken: dict[str, Any] = {}
-    for name, default in fields:
-        if name not in value:
+def _checked(value: dict[str, Any], fields: tuple[_Field, ...]) -> dict[str, Any]:
+    """Return the fields that a JSON object has, by Python name, each checked for its type."""
+    checked: dict[str, Any] = {}
+    for name, key, default in fields:
+        if key not in value:
             if default is dataclasses.MISSING:
-                raise ValueError(f"trace without {name}")
+                raise ValueError(f"trace without {key}")
             continue
-        own = value[name]
+        own = value[key]
         kind = _KINDS.get(name, str)
         if kind is float and type(own) is int and abs(own) <= _MOST:
             own = float(own)
         if not _is(own, kind):
-            raise ValueError(f"trace whose {name} is of another type")
-        taken[name] = shallow(own) if name in ("input", "raw") else own
-    return taken
+            raise ValueError(f"trace whose {key} is of another type")
+        checked[name] = shallow(own) if name in ("input", "raw") else own
+    return checked

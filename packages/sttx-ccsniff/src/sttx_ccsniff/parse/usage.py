@@ -18,7 +18,7 @@ _OPEN = 8  # messages whose lines may still come, those of sub-agents between th
 _MOST = 2**53
 
 Counted = tuple[str, tuple[int, ...]]
-Voice = Callable[[Any], tuple[str, str]]
+SpeakerOf = Callable[[Any], tuple[str, str]]
 
 
 def _nobody(record: Any) -> tuple[str, str]:
@@ -45,28 +45,28 @@ class UsageCounter:
         self._seen = seen
         self.counted: tuple[Counted, ...] = ()
 
-    def count(self, message: dict[str, Any], record: Any = None, voice: Voice = _nobody) -> None:
+    def count(self, message: dict[str, Any], record: Any = None, speaker_of: SpeakerOf = _nobody) -> None:
         """Take in what one line of a message says; a message that another file had is not counted again.
 
         Args:
             message: With its `id`, `model` and `usage`.
             record: What the message stands in.
-            voice: Says of the record, where it is counted, which session and sub-agent it is of.
+            speaker_of: Says of the record, where it is counted, which session and sub-agent it is of.
         """
         usage, model, name = message.get("usage"), message.get("model"), message.get("id")
         if not isinstance(usage, dict) or not isinstance(model, str) or model == "<synthetic>":
             return
         tokens = tuple([_tokens(usage.get(kind)) for kind in KINDS])
         if not isinstance(name, str) or not name:
-            self._report.used(model, _named(tokens), voice(record))
+            self._report.used(model, _named(tokens), speaker_of(record))
             return
         for at, (known, before) in enumerate(self.counted):
             if known == name:
                 if tokens != before:
-                    self._more(model, at, tokens, voice(record))
+                    self._more(model, at, tokens, speaker_of(record))
                 return
         if self._seen.first_time(name):
-            self._report.used(model, _named(tokens), voice(record))
+            self._report.used(model, _named(tokens), speaker_of(record))
             self.counted = ((name, tokens), *self.counted[: _OPEN - 1])
 
     def load_state_dict(self, counted: list[Any] | tuple[Any, ...]) -> None:
@@ -84,10 +84,10 @@ class UsageCounter:
                     raise ValueError("not a state of counted usage")
         self.counted = tuple(taken[:_OPEN])
 
-    def _more(self, model: str, at: int, tokens: tuple[int, ...], voice: tuple[str, str]) -> None:
+    def _more(self, model: str, at: int, tokens: tuple[int, ...], speaker: tuple[str, str]) -> None:
         name, before = self.counted[at]
         most = tuple(map(max, tokens, before))
-        self._report.used(model, _named([now - was for now, was in zip(most, before, strict=True)]), voice)
+        self._report.used(model, _named([now - was for now, was in zip(most, before, strict=True)]), speaker)
         self.counted = ((name, most), *self.counted[:at], *self.counted[at + 1 :])
 
 

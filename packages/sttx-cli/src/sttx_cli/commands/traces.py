@@ -103,7 +103,7 @@ def _list(source: Source) -> None:
     count = len(sessions)
     title = f"{count:,} session{'' if count == 1 else 's'} in {one_line(source.description, 500)}"
     if sessions:
-        emit_table(title, sessions_table(sessions, source.report.usage_by_voice))
+        emit_table(title, sessions_table(sessions, source.report.usage_by_speaker))
     else:
         click.echo(title)
     for model, tokens in sorted(source.report.usage.items()):
