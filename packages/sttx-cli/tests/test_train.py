@@ -155,8 +155,8 @@ def test_api_pairs_pay_for_completions_only(sttx, base, sessions, tmp_path):
         ),
         (["--replay-rows", "0", "--replay-weight", "1"], "--replay-weight would have no effect: no rows are"),
         (
-            ["--phrases", "off", "--phrase-window", "4"],
-            "--phrase-window would have no effect: phrases are off",
+            ["--phrases", "off", "--phrase-pair-window", "4"],
+            "--phrase-pair-window would have no effect: phrases are off",
         ),
         (["--ccsniff-from", "/no/such/thing"], "no such source: '/no/such/thing'"),
         (["--steps", "many"], "'many' is not a valid integer"),

@@ -22,7 +22,7 @@ CHANGES_THE_PRICE = {
     "--replay-rows 0": "",
     "--replay-weight 3": "",
     "--phrases off": "--phrases on",
-    "--phrase-window 4": "--phrases on",
+    "--phrase-pair-window 4": "--phrases on",
     "--phrase-threshold 50": "--phrases on",
     "--phrase-capacity 2": "--phrases on",
     "--phrase-max-length 2": "--phrases on",

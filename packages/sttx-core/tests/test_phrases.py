@@ -47,7 +47,7 @@ class Twin:
         for tokens in merged:
             if self.previous is not None:
                 self.pairs.append((*self.previous, tokens))
-                if self.pairs[-self.config.window :].count(self.pairs[-1]) == self.config.threshold:
+                if self.pairs[-self.config.pair_window :].count(self.pairs[-1]) == self.config.threshold:
                     frequent.append(self.pairs[-1])
             self.previous = (tokens, self.generation(tokens))
         for parent, generation, tokens in frequent:
@@ -90,7 +90,7 @@ class Twin:
 
 configs = st.builds(
     PhraseConfig,
-    window=st.integers(1, 30),
+    pair_window=st.integers(1, 30),
     threshold=st.integers(1, 4),
     capacity=st.integers(1, 12),
     max_length=st.integers(2, 6),
@@ -233,7 +233,7 @@ def test_only_base_ids_are_merged(bad):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("window", 0), ("threshold", 0), ("capacity", 0), ("max_length", 1)]
+    ("option", "value"), [("pair_window", 0), ("threshold", 0), ("capacity", 0), ("max_length", 1)]
 )
 def test_sizes_that_make_no_sense_are_refused_by_name(option, value):
     named = f"--phrase-{option.replace('_', '-')}"
@@ -317,7 +317,7 @@ def test_what_was_chosen_before_costs_less():
 @pytest.mark.parametrize(("window", "found"), [(5, 0), (6, 1), (7, 1)])
 def test_the_window_holds_exactly_so_many_pairs(window, found):
     """The pair 1 2 stands first and last in six pairs: 12 23 34 45 51 12."""
-    table = DynamicTokenizer(BASE, threshold=2, window=window)
+    table = DynamicTokenizer(BASE, threshold=2, pair_window=window)
     learn(table, [1, 2, 3, 4, 5, 1, 2])
     assert len(table) == found
 
@@ -431,7 +431,7 @@ def test_a_slot_that_is_used_again_has_a_new_generation_and_nothing_of_the_old_p
 
 
 def test_pairs_of_an_evicted_phrase_do_not_count_for_the_next_holder_of_its_slot():
-    table = DynamicTokenizer(BASE, threshold=2, capacity=1, window=100)
+    table = DynamicTokenizer(BASE, threshold=2, capacity=1, pair_window=100)
     learn(table, [1, 2, 9, 1, 2, 8])
     table.cut()
     learn(table, [1, 2, 5])  # the phrase 1 2 was followed by 5 once
@@ -491,6 +491,16 @@ def test_phrases_over_another_vocabulary_are_refused():
         DynamicTokenizer(BASE + 1).load_state_dict(trained().state_dict())
 
 
+def test_a_state_of_an_earlier_version_loads():
+    table = trained(pair_window=64)
+    state = table.state_dict()
+    state["config"]["window"] = state["config"].pop("pair_window")
+    loaded = DynamicTokenizer(BASE)
+    loaded.load_state_dict(state)
+    assert loaded.config == table.config
+    assert loaded.state_dict() == table.state_dict()
+
+
 # --- what it is for
 
 
@@ -518,7 +528,7 @@ def test_what_is_saved_is_counted():
 
 
 def test_it_stays_as_large_as_it_was_over_200_000_tokens():
-    table = DynamicTokenizer(BASE, window=128, capacity=64)
+    table = DynamicTokenizer(BASE, pair_window=128, capacity=64)
     sizes = []
     for part in range(8):
         for ids in stream(125, seed=part, length=200):

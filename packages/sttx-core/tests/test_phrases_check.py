@@ -64,7 +64,7 @@ class LongPhrases(DynamicTokenizer):
 
 class LongMemory(DynamicTokenizer):
     def __init__(self, base_vocab, **options):
-        super().__init__(base_vocab, **{**options, "window": 5000})
+        super().__init__(base_vocab, **{**options, "pair_window": 5000})
 
 
 class EvictsWithoutLook(DynamicTokenizer):

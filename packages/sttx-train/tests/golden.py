@@ -64,7 +64,7 @@ def learning() -> list[dict[str, Any]]:
         replay_rows=2,
         replay_weight=0.2,
     )
-    phrases = PhraseConfig(window=200, threshold=2, capacity=24, max_length=8)
+    phrases = PhraseConfig(pair_window=200, threshold=2, capacity=24, max_length=8)
     learner = OnlineLearner(make_model(), np.ones(VOCAB, dtype=int), config, phrase_config=phrases)
     rows = []
     for window in windows():

@@ -27,7 +27,7 @@ def trainer(tiny, talk, tmp_path_factory):
         LearnerConfig(phrases="on", replay_rows=1),
         StreamConfig(window=48, checkpoint_every=4, steps=6),
         directory=tmp_path_factory.mktemp("runs") / "run",
-        phrase_config=PhraseConfig(window=96, capacity=24),
+        phrase_config=PhraseConfig(pair_window=96, capacity=24),
     )
     trainer.run(talk(20))
     return trainer

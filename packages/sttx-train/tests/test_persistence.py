@@ -38,7 +38,7 @@ def stream(count):
 def make(make_model):
     def learner(**options: Any):
         config = LearnerConfig(**({"phrases": "on", "replay_capacity": 4, "max_documents": 2} | options))
-        phrases = PhraseConfig(window=60, threshold=2, capacity=6)
+        phrases = PhraseConfig(pair_window=60, threshold=2, capacity=6)
         return OnlineLearner(make_model(), np.ones(61, dtype=int), config, phrase_config=phrases)
 
     return learner

@@ -35,7 +35,7 @@ def head() -> PhraseHead:
     randomized(model, 0)
     hypernet = HyperNetwork(16).double()
     randomized(hypernet, 1)
-    table = DynamicTokenizer(VOCAB, threshold=2, window=200, capacity=12)
+    table = DynamicTokenizer(VOCAB, threshold=2, pair_window=200, capacity=12)
     stream = random.Random(5)
     motifs = [[1, 2, 3, 4, 5, 6], [1, 2, 7], [8, 9, 10, 1, 2], [3, 3, 3, 3]]
     for _ in range(40):

@@ -12,7 +12,7 @@ BASE = ByteTokenizer()
 
 
 def table_of(*texts, **options):
-    table = DynamicTokenizer(BASE.vocab_size, **({"threshold": 2, "window": 200} | options))
+    table = DynamicTokenizer(BASE.vocab_size, **({"threshold": 2, "pair_window": 200} | options))
     for text in texts:
         table.observe(table.merge(BASE.encode_bytes(text)))
     return table

@@ -30,7 +30,7 @@ def make(tiny, tmp_path):
             LearnerConfig(**(LEARNING | (learning or {}))),
             StreamConfig(**(STREAM | stream)),
             directory=tmp_path / directory if directory else None,
-            phrase_config=PhraseConfig(**({"window": 64, "capacity": 16} | (phrases or {}))),
+            phrase_config=PhraseConfig(**({"pair_window": 64, "capacity": 16} | (phrases or {}))),
             resume=resume,
         )
 

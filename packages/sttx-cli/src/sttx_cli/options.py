@@ -106,7 +106,7 @@ def config_options(
     Args:
         config: a dataclass whose docstring has an ``Attributes:`` section.
         title: heads them in the help of a :class:`Grouped` command.
-        prefix: leads every name, as in ``--phrase-window``.
+        prefix: leads every name, as in ``--phrase-pair-window``.
         skip: fields that the command gives itself.
         defaults: an instance whose values are the defaults, where the class's own are not.
         types: click types of fields whose annotation does not say enough.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -27,19 +27,19 @@ class PhraseConfig:
     """How phrases are found and how many live.
 
     Attributes:
-        window: adjacent pairs that are remembered.
+        pair_window: adjacent pairs of phrases that are remembered.
         threshold: how often a pair must stand among those remembered to become a phrase.
         capacity: most live phrases at once.
         max_length: most base tokens of a phrase.
     """
 
-    window: int = 512
+    pair_window: int = 512
     threshold: int = 3
     capacity: int = 256
     max_length: int = 16
 
     def __post_init__(self) -> None:
-        for name, least in (("window", 1), ("threshold", 1), ("capacity", 1), ("max_length", 2)):
+        for name, least in (("pair_window", 1), ("threshold", 1), ("capacity", 1), ("max_length", 2)):
             if getattr(self, name) < least:
                 option = f"--phrase-{name.replace('_', '-')}"
                 raise UsageError(f"{option} must be at least {least}, not {getattr(self, name)!r}")
@@ -239,7 +239,7 @@ class DynamicTokenizer:
         for phrase in merged:
             if self._previous is not None:
                 pair = Pair(*self._previous, self.tokens(phrase))
-                if len(self._pairs) == self.config.window:
+                if len(self._pairs) == self.config.pair_window:
                     self._forget(self._pairs.popleft())
                 self._pairs.append(pair)
                 self._pair_counts[pair] += 1
@@ -346,7 +346,7 @@ class DynamicTokenizer:
                 f"these phrases are over {snapshot['base_vocab']} base tokens, not {self.base_vocab}; "
                 "use the model and tokenizer they were made with"
             )
-        self.config = PhraseConfig(**snapshot["config"])
+        self.config = _saved_config(snapshot["config"])
         self.stats = PhraseStats(**snapshot["stats"])
         self._generations = list(snapshot["generations"])
         self._free = list(snapshot["free"])
@@ -371,3 +371,8 @@ class DynamicTokenizer:
                 self._roots[parent] = children
             else:
                 self._phrases[parent].children = children
+
+
+def _saved_config(saved: Mapping[str, int]) -> PhraseConfig:
+    """Read a saved configuration; earlier versions saved `pair_window` as `window`."""
+    return PhraseConfig(**{"pair_window" if name == "window" else name: saved[name] for name in saved})

@@ -9,7 +9,7 @@ from sttx_core.checks.require import require
 from sttx_core.errors import SttxError
 
 _BASE = 40
-_SMALL = {"window": 64, "threshold": 3, "capacity": 12, "max_length": 6}
+_SMALL = {"pair_window": 64, "threshold": 3, "capacity": 12, "max_length": 6}
 
 
 class PhraseTable(Protocol):
@@ -44,7 +44,7 @@ def check_dynamic_tokenizer(factory: Callable[..., PhraseTable]) -> None:
     """Raise an `AssertionError` if what the factory makes is no good dynamic tokenizer.
 
     Args:
-        factory: Called as `factory(base_vocab, window=…, threshold=…, capacity=…, max_length=…)`.
+        factory: Called as `factory(base_vocab, pair_window=…, threshold=…, capacity=…, max_length=…)`.
     """
     _check_promotion(factory)
     _check_window(factory)
@@ -80,7 +80,7 @@ def _learn(table: PhraseTable, ids: Sequence[int]) -> None:
 
 
 def _check_promotion(factory: Callable[..., PhraseTable]) -> None:
-    table = factory(_BASE, window=512, threshold=3, capacity=256, max_length=16)
+    table = factory(_BASE, pair_window=512, threshold=3, capacity=256, max_length=16)
     require(len(table) == 0, f"a new table has {len(table)} phrases")
     require(table.merge([1, 2, 1, 2]) == [1, 2, 1, 2], "a table without phrases merged something")
     _learn(table, [1, 2, 5, 1, 2, 6])
@@ -93,7 +93,7 @@ def _check_promotion(factory: Callable[..., PhraseTable]) -> None:
 
 
 def _check_window(factory: Callable[..., PhraseTable]) -> None:
-    table = factory(_BASE, window=4, threshold=2, capacity=8, max_length=4)
+    table = factory(_BASE, pair_window=4, threshold=2, capacity=8, max_length=4)
     for start in range(10, 34, 6):
         _learn(table, [1, 2, *range(start, start + 6)])
     require(table.merge([1, 2]) == [1, 2], "a pair was promoted though it stood only once in any window of 4")
@@ -101,7 +101,7 @@ def _check_window(factory: Callable[..., PhraseTable]) -> None:
 
 def _check_eviction(factory: Callable[..., PhraseTable]) -> None:
     """With room for two, the phrase that was used last stays and the other makes room."""
-    table = factory(_BASE, window=64, threshold=2, capacity=2, max_length=2)
+    table = factory(_BASE, pair_window=64, threshold=2, capacity=2, max_length=2)
     for first in (1, 3):
         _learn(table, [first, first + 1, 10 + first, first, first + 1, 20 + first])
     require(len(table) == 2, f"two pairs seen twice made {len(table)} phrases")
