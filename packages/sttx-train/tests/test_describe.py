@@ -7,7 +7,7 @@ import pytest
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
-from sttx_train.data.describe import describe
+from sttx_train.data.description import describe
 from sttx_train.data.documents import Packed
 from sttx_train.data.encoding import encode_documents
 from sttx_train.data.mmididx import write_pair

@@ -11,11 +11,11 @@ import pytest
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer, TrieTokenizer, create_vocab_file
-from sttx_train.data.detect import kind_of
+from sttx_train.data.detect import detect_format
 from sttx_train.data.documents import Packed
 from sttx_train.data.encoding import encode_documents
 from sttx_train.data.mmididx import write_pair
-from sttx_train.data.open_data import open_data
+from sttx_train.data.reader import open_data
 from sttx_train.data.sampling import Sampler
 
 TEXT, TEN = ByteTokenizer(), IntegerTokenizer(9)
@@ -101,7 +101,7 @@ class TestTexts:
 
     def test_a_file_is_not_in_memory_whole(self, tmp_path, monkeypatch):
         for name in ("text_files.PIECE", "scanning.PIECE", "documents._SCANNED_AT_ONCE"):
-            monkeypatch.setattr(f"sttx_train.pretrain.{name}", 1 << 14)
+            monkeypatch.setattr(f"sttx_train.data.{name}", 1 << 14)
         (tmp_path / "x.txt").write_text("some words\n" * 400_000)
         tracemalloc.start()
         data = open_data([tmp_path], TEXT)
@@ -191,14 +191,14 @@ class TestRefusals:
 
     def test_what_is_absent_or_packed(self, tmp_path):
         with pytest.raises(DataError, match="gone' does not exist"):
-            kind_of(tmp_path / "gone")
+            detect_format(tmp_path / "gone")
         (tmp_path / "x.txt.gz").write_bytes(gzip.compress(b"text"))
         with pytest.raises(DataError, match=r"compressed \(gzip\): unpack it first"):
-            kind_of(tmp_path / "x.txt.gz")
+            detect_format(tmp_path / "x.txt.gz")
         with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
             archive.writestr("a.npy", b"")
         with pytest.raises(DataError, match="save one array with numpy.save"):
-            kind_of(tmp_path / "x.npz")
+            detect_format(tmp_path / "x.npz")
 
 
 class TestKinds:
@@ -225,15 +225,15 @@ class TestKinds:
     )
     def test_content_comes_first(self, tmp_path, name, content, kind):
         (tmp_path / name).write_bytes(content)
-        assert kind_of(tmp_path / name) == kind
+        assert detect_format(tmp_path / name) == kind
 
     def test_a_pair_may_be_named_by_either_or_by_what_they_share(self, texts, tmp_path):
-        assert [kind_of(tmp_path / name) for name in ("pair", "pair.bin", "pair.idx")] == ["pair"] * 3
+        assert [detect_format(tmp_path / name) for name in ("pair", "pair.bin", "pair.idx")] == ["pair"] * 3
         (tmp_path / "pair.bin").unlink()
         with pytest.raises(DataError, match="pair' does not exist"):
-            kind_of(tmp_path / "pair")
+            detect_format(tmp_path / "pair")
 
     def test_what_can_be_read_once_only_is_refused(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(DataError, match="pipe' can be read once only"):
-            kind_of(tmp_path / "pipe")
+            detect_format(tmp_path / "pipe")

@@ -9,7 +9,7 @@ import pytest
 from sttx_core.checks import check_tokenizer
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, create_vocab_file
-from sttx_train.data.train_vocabulary import bytes_per_token, find_texts, learn_tokens, read_pieces
+from sttx_train.data.bpe import bytes_per_token, find_texts, learn_tokens, read_pieces
 
 TEXT = "def area(width, height):\n    return width * height  # naïve, 日本語\n\n" * 30
 SINGLES = [bytes([byte]) for byte in range(256)]

@@ -12,7 +12,7 @@ import random
 from selection import held_out
 
 from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
-from sttx_train.data.train_vocabulary import bytes_per_token, learn_tokens
+from sttx_train.data.bpe import bytes_per_token, learn_tokens
 
 SIZE = 4096
 LONGEST_TEXT = 20_000

@@ -1,12 +1,13 @@
-"""Which device and number type a run takes, and why. Knows no model."""
+"""Which device and dtype a run uses, and why. Knows no model, and loads torch only to choose."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from sttx_core.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 Device = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
@@ -20,36 +21,41 @@ class ChosenDevice(NamedTuple):
 
 
 class ChosenDtype(NamedTuple):
-    """A number type for the weights and why it was chosen."""
+    """A dtype for the weights and why it was chosen."""
 
     dtype: torch.dtype
     reason: str
 
 
 def choose_device(requested: Device = "auto") -> ChosenDevice:
-    """Say which device a run takes: a CUDA device where there is one.
+    """Return the device that a run uses: a CUDA device if there is one.
 
     Raises:
-        UsageError: ``cuda`` was asked for and is not there.
+        UsageError: ``cuda`` was requested and there is none.
     """
-    there = torch.cuda.is_available()
-    if requested == "cuda" and not there:
+    import torch
+
+    available = torch.cuda.is_available()
+    if requested == "cuda" and not available:
         raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
     if requested != "auto":
         return ChosenDevice(torch.device(requested), "asked for")
-    if there:
+    if available:
         return ChosenDevice(torch.device("cuda"), f"torch sees {torch.cuda.get_device_name()}")
     return ChosenDevice(torch.device("cpu"), "torch sees no CUDA device")
 
 
 def choose_dtype(device: torch.device, requested: DtypeName = "auto") -> ChosenDtype:
-    """Say in which number type the weights are held: half the memory where the device is made for it.
+    """Return the dtype of the weights: bfloat16 on a CUDA device, float32 elsewhere.
 
+    >>> import torch
     >>> choose_dtype(torch.device("cpu"))
     ChosenDtype(dtype=torch.float32, reason='exact, and fastest on a cpu')
     """
+    import torch
+
     if requested != "auto":
         return ChosenDtype(getattr(torch, requested), "asked for")
     if device.type == "cuda":
-        return ChosenDtype(torch.bfloat16, "half the memory, and the type that models are published in")
+        return ChosenDtype(torch.bfloat16, "half the memory, and the dtype that models are published in")
     return ChosenDtype(torch.float32, f"exact, and fastest on a {device.type}")

@@ -15,11 +15,17 @@ from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.session_texts import SessionTexts, parted
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
-from sttx_train.data.describe import describe
-from sttx_train.data.detect import ENCODED, kind_of
-from sttx_train.data.encoding import ids_dtype, vocabulary_identity
-from sttx_train.data.mmididx import check_pair, pair_paths, write_pair
-from sttx_train.data.open_data import open_data
+from sttx_train.data import (
+    ENCODED,
+    check_pair,
+    describe,
+    detect_format,
+    ids_dtype,
+    open_data,
+    pair_paths,
+    vocabulary_identity,
+    write_pair,
+)
 
 
 @click.group("data")
@@ -110,7 +116,7 @@ def show(path: str, tokenizer: str | None, as_json: bool) -> None:
     if parted([path])[1]:
         raise UsageError(f"{path!r} is an agent's sessions: `sttx traces` lists and shows them")
     file = Path(path)
-    default = tokenizer is None and kind_of(file) not in ENCODED
+    default = tokenizer is None and detect_format(file) not in ENCODED
     told = describe(file, None if default else chosen_tokenizer(tokenizer), say=_note)
     if as_json:
         emit_json(told)
@@ -145,7 +151,7 @@ def _bytes_to_read(paths: Sequence[Path]) -> int:
     files = [
         file
         for path in paths
-        if kind_of(path) in ENCODED
+        if detect_format(path) in ENCODED
         for file in (path.rglob("*") if path.is_dir() else [path])
     ]
     return sum(file.stat().st_size for file in files if file.is_file())

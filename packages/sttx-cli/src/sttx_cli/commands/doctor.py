@@ -90,7 +90,7 @@ def _fla(*, cuda: bool) -> Finding:
 
 def _model() -> Iterator[Finding]:
     try:
-        from sttx_train.inspect.model import inspect_model
+        from sttx_train.inspect import inspect_model
 
         told = inspect_model(None)
     except (SttxError, ImportError) as error:

@@ -9,7 +9,6 @@ from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, facts, number
 from sttx_cli.plain import plain
 from sttx_cli.summary import gain
-from sttx_train.inspect.run import inspect_path
 
 
 @click.command("inspect")
@@ -22,6 +21,8 @@ def command(path: str, as_json: bool) -> None:
     folder of one step in it, or a model: a folder, a file, or goose-mini. A model's weights are not loaded;
     older architectures, tuned states and damaged files are explained too, with what can be done about them.
     """
+    from sttx_train.inspect import inspect_path
+
     told = inspect_path(path)
     if as_json:
         emit_json(told)

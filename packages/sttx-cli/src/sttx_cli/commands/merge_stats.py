@@ -6,7 +6,6 @@ from rich.text import Text
 
 from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, quoted
-from sttx_train.inspect.run import merge_stats
 
 
 @click.command("merge-stats")
@@ -19,6 +18,8 @@ def command(checkpoint_dir: str, top: int | None, as_json: bool) -> None:
     CHECKPOINT_DIR is the folder of a run, or of one step in it. What a phrase saved is its uses times its
     length less one. The totals are what the model saved, which is less where phrases were off for a while.
     """
+    from sttx_train.inspect import merge_stats
+
     told = merge_stats(checkpoint_dir, top=top)
     if as_json:
         emit_json(told)

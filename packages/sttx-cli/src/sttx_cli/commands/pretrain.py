@@ -5,13 +5,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.bar import progress_bar
-from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_idle
+from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import emit_json, number, say
 from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.session_texts import SessionTexts, parted
@@ -21,8 +21,10 @@ from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.data import Data, open_data
 from sttx_train.environment import is_first_process, torchrun_launched
-from sttx_train.formats import check_destination
-from sttx_train.pretrain import PretrainConfig, Pretrainer, PretrainReport, PretrainStep
+from sttx_train.pretrain import PretrainConfig
+
+if TYPE_CHECKING:
+    from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep
 
 _TELL_SECONDS = 10.0
 _SIZES = ("hidden_size", "layers", "head_size")
@@ -89,11 +91,13 @@ def command(
     Ctrl-C saves and ends; --resume goes on. With several processes: torchrun --nproc-per-node N -m sttx_cli
     pretrain ...
     """
+    from sttx_train.pretrain import Pretrainer  # torch comes with it
+
     config = build(PretrainConfig, options)  # bad options are refused before anything is loaded
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
-    refuse_idle(config.idle(alone=not torchrun_launched()))
+    refuse_unused(config.idle(alone=not torchrun_launched()))
     if start is not None:
-        refuse_idle(dict.fromkeys(_SIZES, "the sizes are those of --from"))
+        refuse_unused(dict.fromkeys(_SIZES, "the sizes are those of --from"))
     paths, sessions = parted(data)
     _check_places(out, directory, paths)
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
@@ -125,6 +129,8 @@ def command(
 
 def _check_places(out: Path, directory: Path, data: Sequence[Path]) -> None:
     """Refuse before the training what would fail after it, or make the run a part of its own data."""
+    from sttx_train.formats import check_destination
+
     check_destination(out)
     if out.resolve() == directory.resolve():
         raise UsageError(f"--out and --checkpoint-dir are both {str(out)!r}: give two folders")
@@ -169,7 +175,7 @@ def _opened(
     return opened
 
 
-def _train(pretrainer: Pretrainer, data: Data, talk: Any) -> tuple[PretrainReport, str]:
+def _train(pretrainer: "Pretrainer", data: Data, talk: Any) -> "tuple[PretrainReport, str]":
     """Run to the end or an interruption."""
     teller = _Teller(pretrainer, talk)
     saving = "saving; interrupt again to end at once"
@@ -182,10 +188,10 @@ def _train(pretrainer: Pretrainer, data: Data, talk: Any) -> tuple[PretrainRepor
 class _Teller:
     """Says now and then how far a run is."""
 
-    def __init__(self, pretrainer: Pretrainer, talk: Any) -> None:
+    def __init__(self, pretrainer: "Pretrainer", talk: Any) -> None:
         self._pretrainer, self._talk, self._told = pretrainer, talk, 0.0
 
-    def show(self, step: PretrainStep) -> None:
+    def show(self, step: "PretrainStep") -> None:
         trainer = self._pretrainer.trainer
         assert trainer is not None
         if not self._told:

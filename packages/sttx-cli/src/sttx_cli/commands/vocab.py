@@ -33,7 +33,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     is passed over in a folder. They are read as a stream, once to learn from, once to count the bytes per
     token that the vocabulary gives on them. FILE is in RWKV's format; as a tokenizer it is named trie:FILE.
     """
-    from sttx_train.data.train_vocabulary import (
+    from sttx_train.data import (
         SMALLEST,
         bytes_per_token,
         find_texts,

@@ -12,10 +12,10 @@ from sttx_core.errors import DataError
 from sttx_train.data.json_lines import entry_of
 from sttx_train.data.mmididx import BIN, IDX, MAGIC, pair_paths
 
-Kind = Literal["array", "flat", "json lines", "pair", "text"]
+DataFormat = Literal["array", "flat", "json lines", "pair", "text"]
 """A ``.npy`` file, a flat ``.bin``, JSON lines, a pair of ``.bin`` and ``.idx``, text files or a folder."""
 
-ENCODED: tuple[Kind, ...] = ("json lines", "text")
+ENCODED: tuple[DataFormat, ...] = ("json lines", "text")
 """Kinds that hold no ids yet, but what a tokenizer makes ids of; an array is values, read as they lie."""
 
 _HEAD = 1 << 16
@@ -30,7 +30,7 @@ _PACKED = {
 }
 
 
-def kind_of(path: Path) -> Kind:
+def detect_format(path: Path) -> DataFormat:
     """Tell the kind of a path.
 
     A folder is text, whatever is in it. ``PREFIX`` stands for ``PREFIX.bin`` and ``PREFIX.idx`` where nothing

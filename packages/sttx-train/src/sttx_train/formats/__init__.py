@@ -6,15 +6,9 @@ from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sttx_train.formats.detect import detect_config, detect_version
+    from sttx_train.formats.locate import EMBEDDED
     from sttx_train.formats.state import TunedState, load_state, save_state
-    from sttx_train.formats.store import (
-        EMBEDDED,
-        Format,
-        LoadedModel,
-        check_destination,
-        load_model,
-        save_model,
-    )
+    from sttx_train.formats.store import Format, LoadedModel, check_destination, load_model, save_model
     from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer, load_tokenizer
     from sttx_train.formats.vocabulary import tokenizer_for
 
@@ -39,8 +33,9 @@ __getattr__ = lazy_names(
     __name__,
     {
         "detect": ["detect_config", "detect_version"],
+        "locate": ["EMBEDDED"],
         "state": ["TunedState", "load_state", "save_state"],
-        "store": ["EMBEDDED", "Format", "LoadedModel", "check_destination", "load_model", "save_model"],
+        "store": ["Format", "LoadedModel", "check_destination", "load_model", "save_model"],
         "tokenizer_json": ["HuggingFaceTokenizer", "load_tokenizer"],
         "vocabulary": ["tokenizer_for"],
     },

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +20,7 @@ from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.detect import detect_config, detect_naming, require_x070
+from sttx_train.formats.locate import locate_model
 from sttx_train.formats.tensorfiles import (
     SINGLE,
     is_safetensors,
@@ -35,9 +35,6 @@ from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
 Format = Literal["sttx", "huggingface", "blinkdl"]
 
-EMBEDDED = "goose-mini"
-_EMBEDDED_FOLDER = Path(__file__).parents[1] / "models" / EMBEDDED
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _FOLDER_FILES = FILES | {"config.json", SINGLE, sttx.HYPERNET}
 
 
@@ -116,7 +113,7 @@ def load_model(
     """
     device = torch.device(device)
     choice = choose_backend(device, kernel)
-    name, path = resolve(spec)
+    name, path = locate_model(spec)
     weights = _read(path)
     model = _build(weights, str(path), device, dtype, choice.backend)
     hypernet = load_hypernet(weights, str(path))
@@ -235,37 +232,6 @@ def _save_folder(
             write_tensors(hypernet.state_dict(), folder / sttx.HYPERNET, {"format": "pt"})
         for name, write in files.items():
             write(folder / name)
-
-
-def resolve(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
-    """Give the model's name and the folder or file it is in, fetching it if it is an id of the hub."""
-    if spec is None or spec == EMBEDDED:
-        if not _EMBEDDED_FOLDER.is_dir():
-            raise ModelError(
-                f"the embedded model {EMBEDDED!r} is not installed: install sttx-train again, or name a model"
-            )
-        return EMBEDDED, _EMBEDDED_FOLDER
-    path = Path(spec)
-    if path.exists():
-        name = path.resolve().name
-        return name if path.is_dir() else path.stem, path
-    if isinstance(spec, str) and _HUB_ID.fullmatch(spec):
-        return spec, _fetch(spec)
-    raise ModelError(f"no model at {str(spec)!r}: give a folder, a .pth, an id of the hub, or {EMBEDDED!r}")
-
-
-def _fetch(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
-    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"no model at {hub_id!r} here, and it cannot be fetched from the Hugging Face hub ({reason}): "
-            "check the name and the connection, or give a local folder"
-        ) from error
 
 
 def _read(path: Path) -> Weights:

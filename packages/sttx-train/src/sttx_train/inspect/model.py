@@ -21,8 +21,9 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import require_text
 from sttx_train.files import sha256_of
 from sttx_train.formats.detect import Version, detect_naming, detect_version
+from sttx_train.formats.locate import EMBEDDED, locate_model
 from sttx_train.formats.state import read_sidecar
-from sttx_train.formats.store import EMBEDDED, Weights, interpret, load_hypernet, resolve, skeleton
+from sttx_train.formats.store import Weights, interpret, load_hypernet, skeleton
 from sttx_train.formats.vocabulary import tokenizer_for
 from sttx_train.inspect.outline import Outline, read_outline
 
@@ -68,7 +69,7 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     Raises:
         ModelError: nothing is there, or nothing there says what it is.
     """
-    name, path = resolve(spec)
+    name, path = locate_model(spec)
     if foreign := _foreign(path):
         return foreign
     outline = read_outline(path)

@@ -28,7 +28,7 @@ from sttx_core.tokenizers import AnyTokenizer, IntegerTokenizer, Tokenizer
 from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.data.arrays import ArrayDocuments, require_rows
 from sttx_train.data.documents import Documents, split
-from sttx_train.data.open_data import Data
+from sttx_train.data.reader import Data
 from sttx_train.data.scanning import text_bytes
 from sttx_train.devices import Device, choose_device
 from sttx_train.environment import local_rank, torchrun_launched

@@ -1,8 +1,28 @@
-"""The RWKV-7 model: sizes, equations, recurrent state, initialisation."""
+"""The RWKV-7 model: sizes, equations, recurrent state, initialization."""
 
-from sttx_train.rwkv7.config import RWKV7Config
-from sttx_train.rwkv7.init import initialize
-from sttx_train.rwkv7.model import RWKV7
-from sttx_train.rwkv7.state import RecurrentState
+from typing import TYPE_CHECKING
 
-__all__ = ["RWKV7", "RWKV7Config", "RecurrentState", "initialize"]
+from sttx_core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sttx_train.rwkv7.config import RWKV7Config
+    from sttx_train.rwkv7.init import initialize
+    from sttx_train.rwkv7.model import RWKV7
+    from sttx_train.rwkv7.state import RecurrentState
+
+__all__ = [
+    "RWKV7",
+    "RWKV7Config",
+    "RecurrentState",
+    "initialize",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "config": ["RWKV7Config"],
+        "init": ["initialize"],
+        "model": ["RWKV7"],
+        "state": ["RecurrentState"],
+    },
+)

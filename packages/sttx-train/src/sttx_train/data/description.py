@@ -13,11 +13,11 @@ from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.data.arrays import map_array, map_flat, require_rows, require_values
-from sttx_train.data.detect import kind_of
+from sttx_train.data.detect import detect_format
 from sttx_train.data.documents import Documents, Packed, pieces_of
 from sttx_train.data.encoding import ids_dtype, vocabulary_identity
 from sttx_train.data.mmididx import PairDocuments, check_vocabulary
-from sttx_train.data.open_data import open_data
+from sttx_train.data.reader import open_data
 from sttx_train.data.scanning import bytes_of_ids, extremes
 
 FIRST = 32
@@ -45,7 +45,7 @@ def describe(
         UsageError: it needs a tokenizer, or another one.
         DataError: it is absent, damaged or empty.
     """
-    kind = kind_of(path)
+    kind = detect_format(path)
     if kind == "array":
         return {"kind": kind, **_of_array(path, tokenizer)}
     if kind == "pair":

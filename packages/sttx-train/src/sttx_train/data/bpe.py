@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 from sttx_core.errors import DataError, UsageError
 from sttx_core.text import encodable
 from sttx_core.tokenizers import Tokenizer
-from sttx_train.data.detect import kind_of
+from sttx_train.data.detect import detect_format
 from sttx_train.data.json_lines import JsonEntries
 from sttx_train.data.text_files import no_text, read_text, text_size
 from sttx_train.formats.tokenizer_json import byte_alphabet
@@ -190,7 +190,7 @@ def _some(texts: Iterable[str]) -> Iterator[str]:
 
 def _holds_lines(path: Path) -> bool:
     """Tell whether a file is JSON lines rather than plain text, refusing other data."""
-    kind = kind_of(path)
+    kind = detect_format(path)
     if kind not in ("json lines", "text"):
         raise DataError(f"{str(path)!r} is no text, but data of the kind {kind!r}: name text files")
     return kind == "json lines"

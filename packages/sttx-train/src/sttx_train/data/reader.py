@@ -13,7 +13,7 @@ from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.data.arrays import map_flat, open_array, require_values
-from sttx_train.data.detect import Kind, kind_of
+from sttx_train.data.detect import DataFormat, detect_format
 from sttx_train.data.documents import Documents, Joined, Packed
 from sttx_train.data.encoding import IdFile, vocabulary_identity
 from sttx_train.data.json_lines import JsonEntries
@@ -40,7 +40,7 @@ class Data:
     text_bytes: int | None
     skipped: tuple[Path, ...]
     damaged: int
-    kinds: dict[Path, Kind]
+    kinds: dict[Path, DataFormat]
 
 
 def open_data(
@@ -90,7 +90,7 @@ class _Opening:
         self._file: IdFile | None = None
         self._bytes = self._damaged = 0
         self._skipped: list[Path] = []
-        self._kinds: dict[Path, Kind] = {}
+        self._kinds: dict[Path, DataFormat] = {}
 
     def __enter__(self) -> _Opening:
         return self
@@ -101,7 +101,7 @@ class _Opening:
 
     def add(self, path: Path) -> None:
         """Open one path, of whatever kind."""
-        kind = self._kinds[path] = kind_of(path)
+        kind = self._kinds[path] = detect_format(path)
         match kind:
             case "text":
                 self._encode_files(path)

@@ -1,0 +1,50 @@
+"""Which folder or file a model name means: a path, the embedded model or an id of the hub. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from sttx_core.errors import ModelError
+
+EMBEDDED = "goose-mini"
+"""Name of the model that comes with this package."""
+
+_EMBEDDED_FOLDER = Path(__file__).parents[1] / "models" / EMBEDDED
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def locate_model(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
+    """Return a model's name and its folder or file; an id of Hugging Face's hub is downloaded first.
+
+    Raises:
+        ModelError: nothing is there, or the download failed.
+    """
+    if spec is None or spec == EMBEDDED:
+        if not _EMBEDDED_FOLDER.is_dir():
+            raise ModelError(
+                f"the embedded model {EMBEDDED!r} is not installed: install sttx-train again, or name a model"
+            )
+        return EMBEDDED, _EMBEDDED_FOLDER
+    path = Path(spec)
+    if path.exists():
+        name = path.resolve().name
+        return name if path.is_dir() else path.stem, path
+    if isinstance(spec, str) and _HUB_ID.fullmatch(spec):
+        return spec, _download(spec)
+    raise ModelError(f"no model at {str(spec)!r}: give a folder, a .pth, an id of the hub, or {EMBEDDED!r}")
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
+    except (OSError, ValueError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"no model at {hub_id!r} here, and it cannot be downloaded from the Hugging Face hub ({reason}): "
+            "check the name and the connection, or give a local folder"
+        ) from error
