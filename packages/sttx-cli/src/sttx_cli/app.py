@@ -1,9 +1,9 @@
-"""The `sttx` command: which commands there are, and how whatever happens becomes an exit code.
+"""The `sttx` command: which commands there are, and how every outcome becomes an exit code.
 
-A command's module is imported when it is run, so that `sttx --help` answers at once, without torch.
+A command's module is imported only when the command runs, so that `sttx --help` answers at once.
 
-Exit codes: 0 done, 1 failed, 2 the caller's mistake, 130 interrupted before there was anything to save.
-Mistakes and failures that have a name are one sentence; a traceback is a bug of ours.
+Exit codes: 0 done, 1 something failed, 2 the command line must change, 130 interrupted before there was
+anything to save; docs/cli.md has the rule. Expected failures are one sentence. A traceback is a bug in sttx.
 """
 
 import os
@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 import click
 
+from sttx_cli.failures import sentence
 from sttx_core.errors import SttxError
 
 COMMANDS = {
@@ -28,18 +29,18 @@ COMMANDS = {
     "vocab": "Learn a vocabulary from text files.",
     "doctor": "Say what works on this machine.",
 }
-"""Every command with its one line, known without importing it; a test holds these lines to the commands."""
+"""Every command with its one line, listed here so that help imports no command; a test compares the two."""
 
 
 class _Commands(click.Group):
-    """A group whose commands are imported when they are used."""
+    """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, the main job first."""
+        """Return the names, the most important first."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one command; None if there is none of that name."""
+        """Import one command; return None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         return import_module(f"sttx_cli.commands.{cmd_name.replace('-', '_')}").command
@@ -69,16 +70,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except SttxError as error:
-        return _failed(str(error), error.exit_code)
+        return _failed(sentence(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _failed("interrupted before there was anything to save", 130)
-    except BrokenPipeError:  # whoever read our output has gone; flushing the rest at exit would fail again
+    except BrokenPipeError:  # the reader has closed the pipe; flushing the rest at exit would fail again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except SystemExit:  # click's own answer to the same, and the only exit that it takes here
+    except SystemExit:  # click exits so on a closed pipe, and for no other reason here
         return 0
     except OSError as error:
-        return _failed(str(error), 1)
+        return _failed(sentence(error), 1)
 
 
 def main() -> None:
@@ -86,6 +87,6 @@ def main() -> None:
     sys.exit(run())
 
 
-def _failed(sentence: str, code: int) -> int:
-    click.echo(f"sttx: {sentence}", err=True)
+def _failed(message: str, code: int) -> int:
+    click.echo(f"sttx: {message}", err=True)
     return code

@@ -1,7 +1,7 @@
-"""The figures of a run, read from its metrics (JSON lines) and chosen for drawing. Draws nothing.
+"""The numbers of a run, read from its metrics (JSON lines) and chosen for drawing. Draws nothing.
 
-It knows the fields of no trainer: a line is flattened (`{"bpb": {"paid": 2.1}}` becomes `bpb.paid`), whatever
-is a finite number is a figure, and a figure may be on some lines only.
+It accepts any fields: a line is flattened (`{"bpb": {"paid": 2.1}}` becomes `bpb.paid`), and every finite
+number is kept. A column may be on some lines only.
 """
 
 import json
@@ -22,22 +22,32 @@ from sttx_train.figures import METRICS, finite_numbers
 
 Axis = Literal["steps", "tokens", "bytes", "seconds"]
 AXES: dict[Axis, str] = {"steps": "step", "tokens": "tokens", "bytes": "bytes", "seconds": "seconds"}
-"""What can be under the curves, and the field that holds it."""
+"""What the horizontal axis can show, and the field that holds it."""
 
-_PER_STEP = "bpb.paid"  # on the lines of `sttx train`, whose `seconds` are one step's and not the run's
+_PER_STEP = "bpb.paid"  # on the lines of `sttx train`, whose `seconds` are those of one step
 _MAIN = ("bpb", "loss")
-_HELD_OUT = ("held_out_bpb", "held_out_loss")
-_BESIDE = ("lr", "phrases")
+_VALIDATION = ("validation_bpb", "held_out_bpb", "validation_loss", "held_out_loss")
+_SMALL = ("lr", "phrases")
+
+Style = Literal["average", "single", "values"]
+_STYLES: dict[str, Style] = {
+    "bpb.paid": "average",
+    "bpb.frozen": "average",
+    "bpb.now": "single",
+    "bpb.now_frozen": "single",
+}
+_WORDS = {"bpb.now": "each window, paid", "bpb.now_frozen": "each window, frozen"}
+"""Words of the legend; other columns of a panel go by the last part of their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """One file of figures.
+    """The metrics of one run.
 
     Attributes:
-        path: where it was read.
+        path: the file.
         lines: the finite numbers of each line, by flattened name; true is 1 and false is 0.
-        skipped: how many lines were no JSON object, a last one cut short apart.
+        skipped: how many lines are not JSON objects; a last line that was cut short does not count.
     """
 
     path: Path
@@ -46,39 +56,39 @@ class Metrics:
 
     @cached_property
     def columns(self) -> list[str]:
-        """Return every figure's name, in the order of their first lines."""
+        """Return the name of every column, in the order of their first lines."""
         return list(dict.fromkeys(name for line in self.lines for name in line))
 
     def members(self, name: str) -> list[str]:
-        """Return the columns that a name means: itself, or those inside it, as `bpb` means `bpb.paid`."""
+        """Return the columns that a name means: itself, or those under it, as `bpb` means `bpb.paid`."""
         if name in self.columns:
             return [name]
         return [column for column in self.columns if column.startswith(f"{name}.")]
 
     def curve(self, axis: Axis, column: str) -> tuple[list[float], list[float]]:
-        """Return the places along an axis, and the figures there, of the lines that have the figure.
+        """Return the positions along an axis and the values there, of the lines that have the column.
 
-        A line that does not say where it is has the place of the line before it.
+        A line without a position has the position of the line before it.
         """
         pairs = [
             (x, line[column])
-            for x, line in zip(self._places(axis), self.lines, strict=True)
+            for x, line in zip(self._positions(axis), self.lines, strict=True)
             if column in line and not math.isnan(x)
         ]
         return [x for x, _ in pairs], [y for _, y in pairs]
 
-    def _places(self, axis: Axis) -> list[float]:
+    def _positions(self, axis: Axis) -> list[float]:
         field = AXES[axis]
         if field not in self.columns:
-            there = ", ".join(name for name, field in AXES.items() if field in self.columns)
+            axes = ", ".join(name for name, field in AXES.items() if field in self.columns)
             raise UsageError(
                 f"{str(self.path)!r} has no {field!r} to draw along: "
-                + (f"give --x as one of {there}" if there else "it holds no metrics of a run")
+                + (f"give --x as one of {axes}" if axes else "it does not hold the metrics of a run")
             )
         if axis == "seconds" and _PER_STEP in self.columns:
             return list(accumulate(line.get(field, 0.0) for line in self.lines))
-        found = (line.get(field, math.nan) for line in self.lines)
-        return list(accumulate(found, lambda before, now: before if math.isnan(now) else now))
+        positions = (line.get(field, math.nan) for line in self.lines)
+        return list(accumulate(positions, lambda before, now: before if math.isnan(now) else now))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,16 +98,21 @@ class Curve:
     Attributes:
         run: number of the file, from 0.
         member: number of the column among the panel's, from 0.
-        label: its words in the legend.
-        xs: places.
-        ys: figures, as they were written.
+        column: name of the column.
+        label: its text in the legend.
+        xs: positions along the axis.
+        ys: the values.
+        style: "average" is drawn bold as it is; "single" is drawn pale, as single windows; "values" is drawn
+            pale, with its moving mean bold.
     """
 
     run: int
     member: int
+    column: str
     label: str
     xs: list[float]
     ys: list[float]
+    style: Style = "values"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +122,7 @@ class Panel:
     Attributes:
         name: the column, or what several have in common.
         curves: one for each file and column.
-        absent: the files that have no such figure.
+        absent: the files that have no such column.
     """
 
     name: str
@@ -116,23 +131,27 @@ class Panel:
 
 
 def read_metrics(spec: Path) -> Metrics:
-    """Read a file of JSON lines, or the one in a run's folder.
+    """Read a file of JSON lines, or the metrics in the folder of a run or of one of its checkpoints.
 
     Raises:
-        UsageError: nothing is there.
+        UsageError: the file does not exist.
         DataError: no line of it holds a number.
     """
-    path = spec / METRICS if spec.is_dir() else spec
+    path = spec
+    if spec.is_dir():
+        inside = [spec / METRICS, spec.resolve().parent / METRICS]
+        is_checkpoint = (spec / "manifest.json").is_file()
+        path = inside[1] if is_checkpoint else inside[0]
     if not path.is_file():
         where = f"no {METRICS!r} in {str(spec)!r}" if spec.is_dir() else f"no metrics at {str(spec)!r}"
         raise UsageError(f"{where}: give the folder of a run, or its {METRICS}")
     lines, skipped = [], 0
     with path.open("rb") as file:
         for raw in file:
-            figures = _figures(raw)
-            if figures:
-                lines.append(figures)
-            elif figures is None and raw.strip() and raw.endswith(b"\n"):
+            numbers = _numbers(raw)
+            if numbers:
+                lines.append(numbers)
+            elif numbers is None and raw.strip() and raw.endswith(b"\n"):
                 skipped += 1
     if not lines:
         raise DataError(f"{str(path)!r} has no line with numbers: metrics are JSON objects, one a line")
@@ -140,25 +159,26 @@ def read_metrics(spec: Path) -> Metrics:
 
 
 def choose_panels(runs: Sequence[Metrics], axis: Axis, names: Sequence[str] = ()) -> list[Panel]:
-    """Choose what is drawn: the names given, or what a person looks for first.
+    """Choose what is drawn: the names given, or the usual ones.
 
     Raises:
-        UsageError: a name that no file has, or a file without the axis; names what there is.
+        UsageError: no file has the name, or a file lacks the axis; the message lists what there is.
     """
     labels = _labels([run.path for run in runs])
     panels = []
     for name in dict.fromkeys(names or _usual(runs)):
         members = list(dict.fromkeys(column for run in runs for column in run.members(name)))
         if not members:
-            there = ", ".join(dict.fromkeys(column for run in runs for column in run.columns))
-            raise UsageError(f"no line has a column {name!r}: there are {there}")
+            raise UsageError(f"no line has a column {name!r}: there are {_all_columns(runs)}")
         curves = [
             Curve(
                 run=number,
                 member=members.index(column),
+                column=column,
                 label=_label(labels[number] if len(runs) > 1 else "", name, column),
                 xs=xs,
                 ys=ys,
+                style=_STYLES.get(column, "values"),
             )
             for number, run in enumerate(runs)
             for column in run.members(name)
@@ -170,33 +190,45 @@ def choose_panels(runs: Sequence[Metrics], axis: Axis, names: Sequence[str] = ()
 
 
 def moving_mean(values: Sequence[float], width: int) -> list[float]:
-    """Average each value with those before it, `width` in all; fewer at the start.
+    """Return the mean of each value and those before it, `width` in all; of fewer at the start.
 
     >>> moving_mean([1.0, 3.0, 5.0, 7.0], 2)
     [1.0, 2.0, 4.0, 6.0]
     """
-    figures = np.asarray(values, dtype=np.float64)
-    start = figures[: width - 1]
+    array = np.asarray(values, dtype=np.float64)
+    start = array[: width - 1]
     means = [np.cumsum(start) / np.arange(1, len(start) + 1)]
-    if len(figures) >= width:  # window by window: from differences of sums one outlier would spoil the rest
-        means.append(sliding_window_view(figures, width).mean(axis=1))
+    if len(array) >= width:  # each mean by itself: with differences of sums, one outlier would spoil the rest
+        means.append(sliding_window_view(array, width).mean(axis=1))
     return np.concatenate(means).tolist()
 
 
+def title_of(runs: Sequence[Metrics]) -> str:
+    """Return the title of a picture: the runs, and how long the longest is."""
+    names = ", ".join(_labels([run.path for run in runs]))
+    steps = max(line.get("step", 0.0) for run in runs for line in run.lines)
+    size = max(line.get("bytes", 0.0) for run in runs for line in run.lines)
+    length = [f"{steps:,.0f} steps" if steps else "", f"{size / 1e6:,.1f} MB of text" if size >= 1e5 else ""]
+    return f"{names}: {', '.join(filter(None, length))}" if any(length) else names
+
+
 def _usual(runs: Sequence[Metrics]) -> list[str]:
-    """Name what is drawn unasked: what all files have of the loss, then what was held out, and the rest."""
+    """Return what is drawn by default: the loss or bits per byte that all runs have, validation, the rest."""
     main = [name for name in _MAIN if all(run.members(name) for run in runs)]
     main = main or [name for name in _MAIN if any(run.members(name) for run in runs)]
-    held = [name for name in _HELD_OUT if any(run.members(name) for run in runs)]
-    beside = [name for name in _BESIDE if any(run.members(name) for run in runs)]
-    if not main + held + beside:
-        there = ", ".join(dict.fromkeys(column for run in runs for column in run.columns))
-        raise UsageError(f"there is no loss and no bits per byte: choose with --y among {there}")
-    return main[:1] + held[:1] + beside
+    validation = [name for name in _VALIDATION if any(run.members(name) for run in runs)]
+    small = [name for name in _SMALL if any(run.members(name) for run in runs)]
+    if not main + validation + small:
+        raise UsageError(f"there is no loss or bits per byte: choose with --y among {_all_columns(runs)}")
+    return main[:1] + validation[:1] + small
 
 
-def _figures(raw: bytes) -> dict[str, float] | None:
-    """Flatten one line; None if it is no JSON object."""
+def _all_columns(runs: Sequence[Metrics]) -> str:
+    return ", ".join(dict.fromkeys(column for run in runs for column in run.columns))
+
+
+def _numbers(raw: bytes) -> dict[str, float] | None:
+    """Return the numbers of one line, flattened; None if it is not a JSON object."""
     try:
         line = json.loads(raw)
     except (ValueError, RecursionError):
@@ -208,15 +240,16 @@ def _figures(raw: bytes) -> dict[str, float] | None:
 
 @cache
 def _readable(name: str) -> str:
-    """Make a name of a file fit for messages: no control characters, no halves of characters, not long."""
+    """Make a column's name fit for messages: short, without control characters and broken characters."""
     return one_line(name.encode("utf-8", "replace").decode(), 60)
 
 
 def _label(run: str, name: str, column: str) -> str:
-    return ": ".join(word for word in (run, column.removeprefix(name).removeprefix(".")) if word)
+    words = _WORDS.get(column, column.removeprefix(name).removeprefix(".")) if column != name else ""
+    return ": ".join(word for word in (run, words) if word)
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """Name files shortly: by their folder, or their stem; by their path where that is not enough."""
+    """Return short names of files: their folders or stems, or their paths if those are not unique."""
     short = [path.resolve().parent.name if path.name == METRICS else path.stem for path in paths]
     return short if len(set(short)) == len(short) else [str(path) for path in paths]

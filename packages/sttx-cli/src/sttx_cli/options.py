@@ -1,10 +1,11 @@
-"""Command-line options made from the frozen config dataclasses, so that no name, default or help text drifts.
+"""Command-line options made from the frozen config dataclasses, so that names, defaults and help never drift.
 
-A field `lr_state: float = 0.3` becomes `--lr-state FLOAT`, its help what the class's docstring says of it.
-Knows no particular config.
+A field `lr_state: float = 0.3` becomes `--lr-state FLOAT`; its help is the field's entry in the class's
+docstring. Knows no particular config.
 """
 
 import dataclasses
+import math
 import re
 import textwrap
 import time
@@ -22,7 +23,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 class CommaList(click.ParamType):
-    """A comma-separated list, read by a function that refuses what it does not know."""
+    """A comma-separated list; a function parses it and refuses unknown entries."""
 
     name = "list"
 
@@ -30,12 +31,12 @@ class CommaList(click.ParamType):
         self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Give strings to the function; a default is a tuple already."""
+        """Parse a string; a default is already a tuple."""
         return self._parse(value) if isinstance(value, str) else value
 
 
-class _Filled(click.ParamType):
-    """Refuses the empty word that a shell makes of an unset variable: as a path it is the folder at hand."""
+class _NotEmpty(click.ParamType):
+    """Refuses the empty string, which a shell makes of an unset variable and which is "." as a path."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
@@ -43,22 +44,33 @@ class _Filled(click.ParamType):
         return super().convert(value, param, ctx)
 
 
-class Name(_Filled, click.types.StringParamType):
-    """A word that is not empty."""
+class Name(_NotEmpty, click.types.StringParamType):
+    """A string that is not empty."""
 
 
-class PathName(_Filled, click.Path):
+class PathName(_NotEmpty, click.Path):
     """A path that is not empty."""
 
 
+class FiniteFloat(click.types.FloatParamType):
+    """A floating-point number; refuses nan and the infinities."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the number."""
+        result = super().convert(value, param, ctx)
+        if not math.isfinite(result):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return result
+
+
 class Moment(click.ParamType):
-    """A time: ISO 8601, or how long ago, as 30m, 12h or 7d. Becomes Unix seconds."""
+    """A time: ISO 8601, or how long ago, such as 30m, 12h or 7d. Becomes Unix seconds."""
 
     name = "time"
     _UNITS: ClassVar[dict[str, int]] = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the word; a default is a number already."""
+        """Parse a string; a default is already a number."""
         if not isinstance(value, str):
             return value
         ago = re.fullmatch(r"(\d+)([smhd])", value)
@@ -67,7 +79,9 @@ class Moment(click.ParamType):
         try:
             return datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError):
-            self.fail(f"{value!r} is no time: give one as 2026-01-31, 2026-01-31T09:00 or 7d", param, ctx)
+            self.fail(
+                f"{value!r} is not a time: give one like 2026-01-31, 2026-01-31T09:00 or 7d", param, ctx
+            )
 
 
 class Titled(click.Option):
@@ -105,24 +119,24 @@ def config_options(
 
     Args:
         config: a dataclass whose docstring has an ``Attributes:`` section.
-        title: heads them in the help of a :class:`Grouped` command.
-        prefix: leads every name, as in ``--phrase-pair-window``.
-        skip: fields that the command gives itself.
-        defaults: an instance whose values are the defaults, where the class's own are not.
-        types: click types of fields whose annotation does not say enough.
+        title: heading of these options in the help of a :class:`Grouped` command.
+        prefix: start of every name, as in ``--phrase-pair-window``.
+        skip: fields that the command sets itself.
+        defaults: an instance whose values are the defaults, instead of the class's own.
+        types: click types of fields for which the annotation is not enough.
     """
     helps, hints = attribute_docs(config), get_type_hints(config)
     fields = [field for field in dataclasses.fields(config) if field.name not in skip]
 
     def decorate(command: Decorated) -> Decorated:
         for field in reversed(fields):
-            kind = (types or {}).get(field.name) or _click_type(hints[field.name])
+            param_type = (types or {}).get(field.name) or _click_type(hints[field.name])
             command = click.option(
-                *_declaration(prefix + field.name, kind),
+                *_declaration(prefix + field.name, param_type),
                 prefix + field.name,
                 cls=Titled,
                 title=title,
-                type=kind,
+                type=param_type,
                 default=_default(getattr(defaults, field.name, field.default)),
                 show_default=True,
                 help=sentence(helps[field.name]),
@@ -133,7 +147,7 @@ def config_options(
 
 
 def build(config: type[Config], options: dict[str, Any], *, prefix: str = "", **more: Any) -> Config:
-    """Make a config of the options that are its fields, taking them out of ``options``.
+    """Make a config from the options that are its fields, and remove them from ``options``.
 
     Raises:
         UsageError: the config refuses a value.
@@ -142,39 +156,39 @@ def build(config: type[Config], options: dict[str, Any], *, prefix: str = "", **
     return config(**{name: options.pop(prefix + name) for name in names if prefix + name in options}, **more)
 
 
-def refuse_idle(idle: Mapping[str, str], *, prefix: str = "") -> None:
-    """Refuse an option of the running command that was given and would change nothing.
+def refuse_unused(unused: Mapping[str, str], *, prefix: str = "") -> None:
+    """Refuse an option that was given on the command line and would change nothing.
 
     Args:
-        idle: names of config fields that have no effect, each with why.
-        prefix: what leads the options' names.
+        unused: names of config fields that have no effect, each with the reason.
+        prefix: start of the options' names.
 
     Raises:
-        UsageError: one was given.
+        UsageError: one of them was given.
     """
     context = click.get_current_context()
-    for name, reason in idle.items():
+    for name, reason in unused.items():
         if context.get_parameter_source(prefix + name) is ParameterSource.COMMANDLINE:
             option = (prefix + name).replace("_", "-")
             raise UsageError(f"--{option} would have no effect: {reason}; leave it out")
 
 
 def attribute_docs(config: type) -> dict[str, str]:
-    """Return what a docstring's ``Attributes:`` section says of each name; names may share an entry.
+    """Return the entry of each name in a docstring's ``Attributes:`` section; names may share an entry.
 
     >>> from sttx_core.phrases import PhraseConfig
     >>> attribute_docs(PhraseConfig)["capacity"]
     'most live phrases at once.'
     """
     section = textwrap.dedent((config.__doc__ or "").partition("Attributes:")[2])
-    found: dict[str, str] = {}
+    docs: dict[str, str] = {}
     for names, text in re.findall(r"^([\w, ]+): (.*(?:\n +.*)*)", textwrap.dedent(section), re.MULTILINE):
-        found |= dict.fromkeys(re.split(r",\s*", names.strip()), " ".join(text.split()))
-    return found
+        docs |= dict.fromkeys(re.split(r",\s*", names.strip()), " ".join(text.split()))
+    return docs
 
 
 def sentence(text: str) -> str:
-    """Write what a docstring says as help reads: a capital first, and no marks of code.
+    """Write a docstring entry as help text: a capital first, and no code marks.
 
     >>> sentence("seed of ``w0``.")
     'Seed of w0.'
@@ -186,12 +200,12 @@ def sentence(text: str) -> str:
 def _click_type(hint: Any) -> click.ParamType:
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    return {int: click.INT, float: click.FLOAT, bool: click.BOOL, str: click.STRING}[hint]
+    return {int: click.INT, float: FiniteFloat(), bool: click.BOOL, str: click.STRING}[hint]
 
 
-def _declaration(name: str, kind: click.ParamType) -> list[str]:
+def _declaration(name: str, param_type: click.ParamType) -> list[str]:
     option = name.replace("_", "-")
-    return [f"--{option}/--no-{option}" if kind is click.BOOL else f"--{option}"]
+    return [f"--{option}/--no-{option}" if param_type is click.BOOL else f"--{option}"]
 
 
 def _default(value: Any) -> Any:

@@ -1,7 +1,7 @@
-r"""Text from elsewhere, made safe to show on a terminal: no control sequence of it is obeyed.
+r"""Makes untrusted text safe to show on a terminal, which then obeys no control sequence in it.
 
-A trace holds what programs printed and what strangers wrote. Colours and cursor movements are left out, every
-other control character is shown as its escape, and so are the marks that turn the direction of writing.
+A trace holds what programs printed and what strangers wrote. Colours and cursor movements are removed. Every
+other control character is shown as its escape, and so are the marks that change the direction of writing.
 """
 
 import re
@@ -15,7 +15,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u20
 
 
 def plain(text: str) -> str:
-    r"""Return a text of which a terminal obeys nothing but line ends and tabs.
+    r"""Return a text in which the only control characters are line ends and tabs.
 
     >>> plain("\x1b[31mred\x1b[0m\r\nbell\x07")
     'red\nbell\\x07'
@@ -25,17 +25,17 @@ def plain(text: str) -> str:
 
 
 def one_line(text: str, most: int) -> str:
-    r"""Return the beginning of a text on one line, and how much more there is.
+    r"""Return the first characters of a text on one line, and how many more there are.
 
     >>> one_line("a  b\nc", 60), one_line("x" * 70, 60)[-25:]
     ('a b c', 'xxx… (10 more characters)')
     """
-    head = " ".join(plain(text[: 4 * most]).split())
-    if len(head) <= most and len(text) <= 4 * most:
-        return head
-    shown = head[:most]
+    prefix = " ".join(plain(text[: 4 * most]).split())
+    if len(prefix) <= most and len(text) <= 4 * most:
+        return prefix
+    shown = prefix[:most]
     return f"{shown}… ({max(len(text) - most, 1):,} more characters)"
 
 
-def _escape(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode("ascii")
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")

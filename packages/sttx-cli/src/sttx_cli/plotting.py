@@ -1,9 +1,10 @@
-"""Panels of curves as a picture. Needs matplotlib (the extra `plot`), whose global state it leaves alone."""
+"""Panels of curves as a picture. Needs matplotlib (the extra `plot`) and leaves its global state alone."""
 
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,8 +16,8 @@ ENDINGS = (".png", ".svg")
 
 _UNITS = {
     "bpb": "bits per byte",
-    "held_out_bpb": "held out: bits per byte",
-    "held_out_loss": "held out: nats per token",
+    "validation_bpb": "validation: bits per byte",
+    "validation_loss": "validation: nats per token",
     "loss": "loss (nats per token)",
     "lr": "learning rate",
     "grad_norm": "gradient norm",
@@ -26,47 +27,57 @@ _UNITS = {
     "tokens_per_second": "speed (tokens per second)",
     "bytes_per_second": "speed (bytes per second)",
     "memory_mb": "memory (MB)",
-    "phrases": "phrases (number)",
+    "phrases": "phrases found",
     "replay": "replay (windows)",
+    "bytes": "bytes of text read",
+    "tokens": "tokens read",
+    "steps": "steps",
 }
-_STYLES = ("-", "--", ":", "-.")
+_COLOURS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#787774")
+_MODEL_COLOURS = {"paid": "#0b6e99", "now": "#0b6e99", "frozen": "#8a8a8a", "now_frozen": "#8a8a8a"}
+_LINES = ("-", "--", ":", "-.")
 _SMALL_ROWS = 3
-_FEW = 60  # points that are marked, so that one alone is seen
-_SHARE = 100  # unless asked otherwise, a point is the mean over this part of its curve
-_PALE = 0.25
+_FEW = 60  # points of a curve that get markers, so that a single point is visible
+_SHARE = 100  # by default the moving mean is over this part of the curve
+_PALE, _FAINT = 0.25, 0.16
+_INK = "0.25"
+_SHOWN_SHARE = (0.5, 99.0)  # percentiles of single windows that the vertical axis covers
 
 
 def check_ending(path: Path) -> None:
-    """Refuse a picture's name before anything is read.
+    """Check the name of a picture before anything is read.
 
     Raises:
-        UsageError: another ending than .png or .svg, or no folder to put it in.
+        UsageError: it does not end in .png or .svg, or its folder does not exist.
     """
     if path.suffix.lower() not in ENDINGS:
-        raise UsageError(f"{str(path)!r} must end in '.png' or '.svg', which says what is drawn")
+        raise UsageError(f"{str(path)!r} must end in '.png' or '.svg', the two formats there are")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {str(path.parent)!r} for {path.name!r}: make it first")
 
 
-def draw(panels: Sequence[Panel], axis: Axis, *, smooth: int | None = None) -> Figure:
-    """Draw the first panel large on the left and the others small beside it.
+def draw(panels: Sequence[Panel], axis: Axis, *, smooth: int | None = None, title: str = "") -> Figure:
+    """Draw the first panel large on the left and the others small on the right.
 
     Args:
         panels: what to draw, at least one.
-        axis: what is under the curves.
-        smooth: points that a mean is taken over; a hundredth of each curve's points when None. The points
-            themselves stay, pale, behind their mean.
+        axis: what the horizontal axis shows.
+        smooth: points of the moving mean, drawn bold over the pale points; a hundredth of each curve when
+            None.
+        title: above the picture; none if empty.
     """
     small = len(panels) - 1
     rows = max(min(small, _SMALL_ROWS), 1)
     columns = -(-small // rows)
     figure = Figure(figsize=(7.5 + 3.6 * columns, 4.8 + 1.2 * (rows == _SMALL_ROWS)), layout="constrained")
-    grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[2.0, *[1.0] * columns])
+    grid = figure.add_gridspec(rows, 1 + columns, width_ratios=[2.2, *[1.0] * columns])
     for number, panel in enumerate(panels):
         place = grid[:, 0] if number == 0 else grid[(number - 1) % rows, 1 + (number - 1) // rows]
         axes = figure.add_subplot(place)
         _fill(axes, panel, smooth)
-        axes.set_xlabel(axis if axis != "seconds" else _UNITS["seconds"])
+        axes.set_xlabel(_UNITS[axis], color=_INK)
+    if title:
+        figure.suptitle(_literal(title), fontsize="large", fontweight="bold", color=_INK)
     return figure
 
 
@@ -79,35 +90,64 @@ def write(figure: Figure, path: Path) -> None:
 
 
 def unit(name: str) -> str:
-    """Return the words of an axis: what is measured and in what.
+    """Return the text of an axis: what is measured, and in which unit.
 
-    >>> unit("bpb.paid"), unit("held_out_bpb"), unit("odd")
-    ('bits per byte: paid', 'held out: bits per byte', 'odd')
+    >>> unit("bpb.paid"), unit("validation_bpb"), unit("odd")
+    ('bits per byte: paid', 'validation: bits per byte', 'odd')
     """
+    name = name.replace("held_out", "validation")  # as earlier versions wrote it
     if name in _UNITS:
         return _UNITS[name]
-    head, _, rest = name.partition(".")
-    return f"{_UNITS.get(head, head)}: {rest}" if rest else name
+    column, _, rest = name.partition(".")
+    return f"{_UNITS.get(column, column)}: {rest}" if rest else name
 
 
 def _fill(axes: Axes, panel: Panel, smooth: int | None) -> None:
     several_runs = len({curve.run for curve in panel.curves}) > 1
-    for curve in panel.curves:
+    for curve in sorted(panel.curves, key=lambda curve: curve.style == "average"):
         _add(axes, curve, several_runs, smooth)
-    axes.set_ylabel(_words(unit(panel.name)))
-    axes.grid(color="0.92", linewidth=0.8)
+    axes.set_ylabel(_literal(unit(panel.name)), color=_INK)
+    axes.grid(color="0.93", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("0.7")
+    axes.tick_params(colors=_INK, length=3)
     axes.xaxis.set_major_formatter(lambda value, _: _short(value))
     axes.margins(x=0.02)
+    _cut_outliers(axes, panel)
     if any(curve.label for curve in panel.curves) and len(panel.curves) > 1:
-        axes.legend(frameon=False, fontsize="small")
+        _add_legend(axes)
 
 
-def _words(text: str) -> str:
-    r"""Write a text so that matplotlib takes it as it is: no formula, and not one of its hidden labels.
+def _add_legend(axes: Axes) -> None:
+    """Add the legend, averages first, in lines dark enough to be told apart."""
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(handles)), key=lambda at: -handles[at].get_linewidth())
+    legend = axes.legend(
+        [handles[at] for at in order],
+        [labels[at] for at in order],
+        frameon=False,
+        fontsize="small",
+        labelcolor=_INK,
+    )
+    for line in legend.get_lines():
+        line.set_alpha(max(line.get_alpha() or 1.0, 2 * _PALE))
 
-    >>> print(_words("a$b$"), _words("_run"))
+
+def _cut_outliers(axes: Axes, panel: Panel) -> None:
+    """Keep a few extreme windows from flattening all the rest: the axis covers almost all of them."""
+    single = [y for curve in panel.curves if curve.style == "single" for y in curve.ys]
+    if len(single) < _FEW:
+        return
+    bold = [y for curve in panel.curves if curve.style == "average" for y in curve.ys]
+    low, high = np.percentile(single, _SHOWN_SHARE)
+    axes.set_ylim(min(float(low), *bold), max(float(high), *bold))
+
+
+def _literal(text: str) -> str:
+    r"""Write a text so that matplotlib shows it as it is: not as a formula, nor as a hidden label.
+
+    >>> print(_literal("a$b$"), _literal("_run"))
     a\$b\$  _run
     """
     text = text.replace("$", r"\$")
@@ -115,7 +155,7 @@ def _words(text: str) -> str:
 
 
 def _short(value: float) -> str:
-    """Write a place along an axis.
+    """Write a position on an axis.
 
     >>> _short(2500.0), _short(0.5), _short(12_500_000.0)
     ('2,500', '0.5', '12.5M')
@@ -124,17 +164,30 @@ def _short(value: float) -> str:
 
 
 def _add(axes: Axes, curve: Curve, several_runs: bool, smooth: int | None) -> None:
-    colour = f"C{curve.run if several_runs else curve.member}"
-    style = _STYLES[curve.member % len(_STYLES)] if several_runs else "-"
+    colour = _colour(curve, several_runs)
+    line = _LINES[curve.member % len(_LINES)] if several_runs else "-"
+    label = _literal(curve.label)
+    marker = "." if len(curve.ys) <= _FEW else ""
+    if curve.style == "single":
+        axes.plot(curve.xs, curve.ys, color=colour, alpha=_FAINT, linewidth=0.6, marker=marker, label=label)
+        return
     width = smooth if smooth is not None else max(len(curve.ys) // _SHARE, 1)
-    if width > 1:
-        axes.plot(curve.xs, curve.ys, color=colour, alpha=_PALE, linewidth=0.6, label="_as written")
+    means = curve.ys if curve.style == "average" else moving_mean(curve.ys, width)
+    if means is not curve.ys and width > 1:
+        axes.plot(curve.xs, curve.ys, color=colour, alpha=_PALE, linewidth=0.6, label="_points")
     axes.plot(
         curve.xs,
-        moving_mean(curve.ys, width),
+        means,
         color=colour,
-        linestyle=style,
-        linewidth=1.4,
-        marker="." if len(curve.ys) <= _FEW else "",
-        label=_words(curve.label),
+        linestyle=line,
+        linewidth=2.2 if curve.style == "average" else 1.4,
+        marker="" if curve.style == "average" and len(curve.ys) > 1 else marker,
+        label=label,
     )
+
+
+def _colour(curve: Curve, several_runs: bool) -> str:
+    if several_runs:
+        return _COLOURS[curve.run % len(_COLOURS)]
+    member = curve.column.rpartition(".")[2]
+    return _MODEL_COLOURS.get(member, _COLOURS[curve.member % len(_COLOURS)])

@@ -1,4 +1,4 @@
-"""Ends a run cleanly when a person or the system asks: once is a request, twice is a kill."""
+"""Ends a run cleanly on SIGINT or SIGTERM: the first is a request, the second kills."""
 
 import signal
 import threading
@@ -9,14 +9,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruptible:
-    """While entered, the first SIGINT or SIGTERM calls ``stop`` and a second one kills.
+    """Inside the block, the first SIGINT or SIGTERM calls ``stop`` and ``release``, and a second one kills.
 
     Args:
-        stop: called in the handler; it only sets flags.
+        stop: called in the signal handler; may only set flags.
         release: called in a thread of its own, since it may wait for locks that the interrupted code holds.
 
     Attributes:
-        signalled: the signal that came, None before.
+        signalled: the signal that came; None before one comes.
     """
 
     def __init__(self, stop: Callable[[], None], release: Callable[[], None]) -> None:

@@ -1,4 +1,4 @@
-"""The option that names a tokenizer, and what it means where it is not given."""
+"""The option that names a tokenizer, and what is used without it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,19 +18,23 @@ SPECS = (
 )
 
 
-def tokenizer_option(otherwise: str) -> Callable[[Decorated], Decorated]:
-    """Add `--tokenizer` as `tokenizer`; the help says what happens otherwise."""
+def tokenizer_option(default: str) -> Callable[[Decorated], Decorated]:
+    """Add `--tokenizer` as `tokenizer`.
+
+    Args:
+        default: A sentence for the help: what is used if the option is not given.
+    """
     return click.option(
-        "--tokenizer", type=Name(), default=None, metavar="SPEC", help=f"One of {SPECS}. {otherwise}"
+        "--tokenizer", type=Name(), default=None, metavar="SPEC", help=f"One of {SPECS}. {default}"
     )
 
 
 def chosen_tokenizer(spec: str | None) -> AnyTokenizer:
-    """Return the tokenizer that was named, or that of the model that comes with sttx, and say so.
+    """Return the named tokenizer, or that of the model that comes with sttx, and say so.
 
     Raises:
-        UsageError: The spec names nothing.
-        DataError: Its file is no vocabulary.
+        UsageError: The spec does not name a tokenizer.
+        DataError: Its file is not a vocabulary.
     """
     if spec is not None:
         return load_tokenizer(spec)

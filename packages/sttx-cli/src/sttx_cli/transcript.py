@@ -1,6 +1,6 @@
-"""Sessions as a person reads them on a terminal: a list of them, or one from its beginning to its end.
+"""Sessions as a person reads them on a terminal: a list of sessions, or the whole of one.
 
-Everything shown came from elsewhere and goes through `plain`. Knows traces, not where they come from.
+All text is untrusted and goes through `plain`. Knows traces, not where they come from.
 """
 
 import json
@@ -26,22 +26,31 @@ from sttx_core.traces import (
     UserMessage,
 )
 
-Tokens = Mapping[tuple[str, str], Counter[str]]
+UsageBySpeaker = Mapping[tuple[str, str], Counter[str]]
 Line = tuple[str, str]
 
+_COLUMNS = ("session", "project", "start", "length", "traces", "tools", "in", "cached", "out")
 _MOST_TOOLS = 5
 _SHORT_VALUE = 160
 _SHORT_LINES = 12
 _SHORT_TEXT = 1500
-_FEWEST_LETTERS = 8
+_SHORTEST_NAME = 8
 
 
-def sessions_table(sessions: Sequence[SessionSummary], tokens: Tokens) -> Table:
-    """Lay out sessions, the newest last, their sub-agents indented under them."""
+def sessions_table(
+    sessions: Sequence[SessionSummary], by_speaker: UsageBySpeaker, by_model: Mapping[str, Counter[str]]
+) -> Table:
+    """Lay out sessions, the newest last, with their sub-agents indented and each model's tokens in total.
+
+    Args:
+        sessions: The sessions to list.
+        by_speaker: Tokens billed, by (session, sub-agent).
+        by_model: Tokens billed in total, by model.
+    """
     table = Table(box=None, pad_edge=False)
-    for name in ("session", "project", "start", "length", "traces", "tools", "tokens"):
-        right = name in ("length", "traces")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for name in _COLUMNS:
+        right = name in ("length", "traces", "in", "cached", "out")
+        table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     short = short_names([summary.session for summary in _all(sessions)])
     for summary in sessions:
         for depth, each in _nested(summary):
@@ -53,18 +62,21 @@ def sessions_table(sessions: Sequence[SessionSummary], tokens: Tokens) -> Table:
                 length(each.end - each.start) if each.start else "",
                 f"{each.traces:,}",
                 _tools(each.tools),
-                tokens_in_words(tokens.get((each.session, each.subagent), Counter())),
+                *token_columns(by_speaker.get((each.session, each.subagent), Counter())),
             ]
             table.add_row(*map(Text, cells))
+    for model, tokens in sorted(by_model.items()):
+        empty = [""] * 4
+        table.add_row(*map(Text, ["(total)", *empty, one_line(model, 80), *token_columns(tokens)]))
     return table
 
 
 def transcript(ordered: Iterable[tuple[int, Trace]], *, full: bool = False) -> Iterator[Text]:
-    """Write a session's traces, each with its depth, as lines of styled text.
+    """Write a session's traces as lines of styled text.
 
     Args:
-        ordered: the traces in the order of reading.
-        full: whether tools' inputs and results are shown whole.
+        ordered: The traces in reading order, each with its depth.
+        full: Whether to show whole inputs and results of tools.
     """
     before: Trace | None = None
     for depth, trace in ordered:
@@ -74,7 +86,7 @@ def transcript(ordered: Iterable[tuple[int, Trace]], *, full: bool = False) -> I
                 name = f"sub-agent {trace.meta.subagent}" if trace.meta.subagent else "the session"
                 yield _styled(margin, f"── {plain(name)} ──", "bold cyan")
         elif before.meta.segment != trace.meta.segment:
-            yield _styled(margin, "── compacted: what follows began with a summary ──", "bold yellow")
+            yield _styled(margin, "── compacted: continues from a summary ──", "bold yellow")
         time = clock(trace.meta.time, "%H:%M:%S")
         for at, (text, style) in enumerate(_lines(trace, full)):
             heading = f"{time} {text}".strip() if at == 0 else text
@@ -85,7 +97,7 @@ def transcript(ordered: Iterable[tuple[int, Trace]], *, full: bool = False) -> I
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
-    """Shorten each name to the beginning that no other shares, of eight characters or more.
+    """Shorten each name to its shortest prefix that no other name shares, of at least eight characters.
 
     >>> short_names(["0123456789", "0123456788", "abc"])
     {'0123456788': '0123456788', '0123456789': '0123456789', 'abc': 'abc'}
@@ -95,12 +107,12 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     for at, name in enumerate(ordered):
         beside = ordered[max(at - 1, 0) : at] + ordered[at + 1 : at + 2]
         need = max((_shared(name, other) + 1 for other in beside), default=0)
-        short[name] = name[: max(need, _FEWEST_LETTERS)]
+        short[name] = name[: max(need, _SHORTEST_NAME)]
     return short
 
 
 def length(seconds: float) -> str:
-    """Write a length of time in its two greatest units.
+    """Write a length of time in its two largest units.
 
     >>> length(9), length(200), length(7260), length(200_000)
     ('9s', '3m 20s', '2h 01m', '2d 07h')
@@ -114,21 +126,20 @@ def length(seconds: float) -> str:
     return f"{minutes}m {whole % 60:02}s" if minutes else f"{whole}s"
 
 
-def tokens_in_words(tokens: Counter[str]) -> str:
-    """Write what models were paid for: input that was new, input that was kept ready, and output.
+def token_columns(tokens: Counter[str]) -> tuple[str, str, str]:
+    """Write the tokens billed: new input, cached input, and output.
 
-    >>> tokens_in_words(Counter(input_tokens=900, cache_read_input_tokens=1_234_567, output_tokens=42))
-    '900 in, 1.2M cached, 42 out'
+    >>> token_columns(Counter(input_tokens=900, cache_read_input_tokens=1_234_567, output_tokens=42))
+    ('900', '1.2M', '42')
     """
     if not tokens:
-        return ""
+        return "", "", ""
     new = tokens["input_tokens"] + tokens["cache_creation_input_tokens"]
-    kept = tokens["cache_read_input_tokens"]
-    return f"{_amount(new)} in, {_amount(kept)} cached, {_amount(tokens['output_tokens'])} out"
+    return _amount(new), _amount(tokens["cache_read_input_tokens"]), _amount(tokens["output_tokens"])
 
 
 def clock(time: float, form: str) -> str:
-    """Write a time of this place; "" where it is unknown or beyond any calendar."""
+    """Write a local time; "" if it is unknown or out of the calendar's range."""
     if time <= 0:
         return ""
     try:
@@ -138,7 +149,7 @@ def clock(time: float, form: str) -> str:
 
 
 def _lines(trace: Trace, full: bool) -> list[Line]:
-    """What is shown of a trace: a heading, then its text, each with a style."""
+    """Return what is shown of a trace: a heading, then its text, each with a style."""
     match trace:
         case UserMessage(text=text):
             return [("User", "bold green"), (text, "")]

@@ -1,4 +1,4 @@
-"""`sttx data`: packs data to pretrain on into a pair of files, and says what a path of data holds."""
+"""`sttx data`: packs data to pretrain on into a pair of files, and shows what data holds."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
-from sttx_cli.bar import progress_bar
 from sttx_cli.options import Name, PathName
-from sttx_cli.output import emit_json, emit_table, facts, number, quoted, say
+from sttx_cli.output import count, emit_json, emit_table, emit_text, facts, note, number, quoted
+from sttx_cli.places import check_writable
 from sttx_cli.plain import plain
+from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
-from sttx_cli.session_texts import SessionTexts, parted
+from sttx_cli.session_texts import SessionTexts, split_sessions
+from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_train.data import (
@@ -35,24 +37,26 @@ def command() -> None:
     Data are text files and folders of them (every file that is UTF-8 is one document), JSON lines ({"text":
     "..."}, or lists of whole numbers, bare or as {"values": [...]}), NumPy's .npy arrays of whole numbers
     [sequences, length], pairs of .bin and .idx files as RWKV's and Megatron's trainers read them, and flat
-    .bin files of 16-bit ids. Which it is, is told by content.
+    .bin files of 16-bit ids. The format is detected from the content.
     """
 
 
 @command.command("build")
-@click.argument("data", nargs=-1, required=True, type=Name(), metavar="DATA...")
+@click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...")
+@from_option(SESSIONS_HELP)
 @click.option(
     "--out",
     type=PathName(path_type=Path),
     required=True,
     metavar="PREFIX",
-    help="PREFIX.bin, .idx and .sttx.json are written. Nothing is written over.",
+    help="Writes PREFIX.bin, PREFIX.idx and PREFIX.sttx.json. Existing files are never overwritten.",
 )
 @tokenizer_option("By default the vocabulary of the model that comes with sttx.")
 @redact_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 def build(
     data: tuple[str, ...],
+    from_sources: tuple[str, ...],
     out: Path,
     tokenizer: str | None,
     no_redact: bool,
@@ -61,23 +65,29 @@ def build(
 ) -> None:
     """Encode data into a pair of .bin and .idx files.
 
-    DATA are of any kind that `sttx data` reads, also mixed. Coding agents' sessions are DATA too, and come
-    last: their files, folders of them, and the words claude, codex and opencode (a file of that name is read
-    as ./claude). They are rendered as `sttx train` reads them, and redacted.
+    DATA is anything that `sttx data` reads, also mixed. Coding agents' sessions are read too, after the rest:
+    with --from, or as DATA (files and folders of sessions are detected; claude, codex and opencode are an
+    agent's history, and ./claude is a file of that name). They are rendered as `sttx train` reads them, and
+    redacted.
 
-    Ids have 16 bits where the vocabulary fits, else 32. PREFIX.sttx.json keeps which vocabulary it was, so
-    that the pair is not read with another one. A build that is killed leaves no pair.
+    Ids have 16 bits if the vocabulary fits, else 32. PREFIX.sttx.json records the vocabulary, so that the
+    pair is never read with another one. A build that is killed leaves no pair.
     """
+    require_data(data, from_sources)
     check_pair(out)
-    paths, sessions = parted(data)
+    paths, sessions = split_sessions(data)
+    sessions += from_sources
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
     to_read = None if sessions else _bytes_to_read(paths)
-    chosen, began = chosen_tokenizer(tokenizer), time.monotonic()
-    texts = SessionTexts(sessions, redact=redact, say=_note) if sessions else None
+    check_writable(out.parent, "the folder of --out,")
+    started = time.monotonic()
+    with progress_bar("loading the tokenizer"):
+        chosen = chosen_tokenizer(tokenizer)
+    texts = SessionTexts(sessions, redact=redact, say=note) if sessions else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar("reading", to_read, "bytes") as progress:
-        told = None if texts is None else _counted(texts, progress)
-        opened = open_data(paths, chosen, texts=told, say=_note, progress=progress, folder=out.parent)
+        counted = None if texts is None else _counted(texts, progress)
+        opened = open_data(paths, chosen, texts=counted, say=note, progress=progress, folder=out.parent)
     ids = int(opened.documents.lengths.sum())
     with progress_bar("writing", ids, "ids") as progress:
         size, identity = chosen.vocab_size, vocabulary_identity(chosen)
@@ -94,44 +104,46 @@ def build(
         "skipped": len(opened.skipped),
         "damaged": opened.damaged,
         "redacted": {} if texts is None else dict(texts.redacted),
-        "seconds": time.monotonic() - began,
+        "seconds": time.monotonic() - started,
     }
     if opened.skipped:
-        _note(f"left out as no text: {len(opened.skipped):,} files, such as {str(opened.skipped[0])!r}")
-    click.echo(_summary(report), err=as_json)
+        skipped = count(len(opened.skipped), "file")
+        note(f"skipped {skipped} that are not text, such as {str(opened.skipped[0])!r}")
+    emit_text(_summary(report), err=as_json)
     if as_json:
         emit_json(report)
 
 
 @command.command("show")
 @click.argument("path", type=Name(), metavar="PATH")
-@tokenizer_option("By default ids are not decoded; text is encoded by the model's that comes with sttx.")
+@tokenizer_option("By default ids are not decoded, and text is encoded by the model that comes with sttx.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(path: str, tokenizer: str | None, as_json: bool) -> None:
     """Show what a path of data holds.
 
-    How many documents and ids, how long they are, which vocabulary the ids need, and what the first ones
-    stand for. A pair may be named by either file, or by what their names share.
+    The number of documents and ids, the lengths, the size of the vocabulary that the ids need, and the first
+    ids decoded. A pair may be named by either of its files, or by their common prefix.
     """
-    if parted([path])[1]:
+    if split_sessions([path])[1]:
         raise UsageError(f"{path!r} is an agent's sessions: `sttx traces` lists and shows them")
     file = Path(path)
-    default = tokenizer is None and detect_format(file) not in ENCODED
-    told = describe(file, None if default else chosen_tokenizer(tokenizer), say=_note)
+    without = tokenizer is None and detect_format(file) not in ENCODED
+    with progress_bar("reading"):
+        report = describe(file, None if without else chosen_tokenizer(tokenizer), say=note)
     if as_json:
-        emit_json(told)
+        emit_json(report)
     else:
-        emit_table(path, facts(_rows(told)))
+        emit_table(path, facts(_rows(report)))
 
 
-def _rows(told: Mapping[str, Any]) -> dict[str, str]:
-    """Write a description as a person reads it."""
-    vocabulary, first = told["vocabulary"], told["first"]
+def _rows(report: Mapping[str, Any]) -> dict[str, str]:
+    """Lay out a description as a person reads it."""
+    vocabulary, first = report["vocabulary"], report["first"]
     size = vocabulary["size"] or 0
     fit = {None: "", True: f"; fits {size:,}", False: f"; does not fit {size:,}"}
-    rows = {"kind": told["kind"], "documents": f"{told['documents']:,}", "ids": f"{told['ids']:,}"}
-    rows |= {"type of ids": told["dtype"]}
-    lengths = {name: f"{told[name]:,.1f}".removesuffix(".0") for name in ("shortest", "median", "longest")}
+    rows = {"kind": report["kind"], "documents": f"{report['documents']:,}", "ids": f"{report['ids']:,}"}
+    rows |= {"dtype of ids": report["dtype"]}
+    lengths = {name: f"{report[name]:,.1f}".removesuffix(".0") for name in ("shortest", "median", "longest")}
     rows |= {f"{name} document": f"{length} ids" for name, length in lengths.items()}
     rows |= {"vocabulary": f"needs {vocabulary['needed']:,}{fit[vocabulary['fits']]}"}
     rows |= {"first ids": " ".join(map(str, first["ids"]))}
@@ -141,13 +153,13 @@ def _rows(told: Mapping[str, Any]) -> dict[str, str]:
         case list(values):
             rows["first values"] = " ".join(map(str, values))
         case _:
-            rows["first text"] = "not decoded: give --tokenizer" if fit[vocabulary["fits"]] == "" else "-"
-    rows["bytes a token"] = number(told["bytes_per_token"])
+            rows["first text"] = "not decoded: give --tokenizer" if vocabulary["fits"] is None else "-"
+    rows["bytes per token"] = number(report["bytes_per_token"])
     return rows
 
 
 def _bytes_to_read(paths: Sequence[Path]) -> int:
-    """Add up the sizes of all that has to be encoded; what is mapped takes no time."""
+    """Return the size of all data that must be encoded; data that is memory-mapped takes no time."""
     files = [
         file
         for path in paths
@@ -163,14 +175,9 @@ def _counted(texts: Iterable[str], progress: Callable[[int], None]) -> Iterator[
         yield text
 
 
-def _note(text: str) -> None:
-    say(f"note: {text}")
-
-
 def _summary(report: Mapping[str, Any]) -> str:
     rate = report["bytes_per_token"]
-    documents = f"{report['documents']:,} document{'' if report['documents'] == 1 else 's'}"
-    told = f"{documents}, {report['ids']:,} ids ({report['dtype']})"
+    text = f"{count(report['documents'], 'document')}, {report['ids']:,} ids ({report['dtype']})"
     if rate is not None:
-        told += f", {report['text_bytes']:,} bytes of text ({number(rate)} a token)"
-    return f"{told}.\nWritten: {' and '.join(report['out'])}."
+        text += f", {report['text_bytes']:,} bytes of text ({number(rate)} per token)"
+    return f"{text}.\nWritten: {' and '.join(report['out'])}."

@@ -4,28 +4,40 @@ from pathlib import Path
 
 import click
 
-from sttx_cli.curves import AXES, Axis, choose_panels, read_metrics
+from sttx_cli.curves import AXES, Axis, choose_panels, read_metrics, title_of
 from sttx_cli.options import Name, PathName
-from sttx_cli.output import say
+from sttx_cli.output import count, note
+from sttx_cli.progress import progress_bar
+from sttx_cli.runs import without_pointer
 from sttx_core.errors import UsageError
+
+_NAME = "curves.png"
 
 
 @click.command("plot")
-@click.argument("metrics", nargs=-1, required=True, type=PathName(path_type=Path), metavar="METRICS...")
+@click.argument("metrics", nargs=-1, type=Name(), metavar="[RUN]...")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=Name(),
+    multiple=True,
+    metavar="RUN",
+    help="The same as RUN; also RUN/latest or the folder of a checkpoint. May be repeated.",
+)
 @click.option(
     "--out",
     type=PathName(path_type=Path, dir_okay=False),
-    default=Path("curves.png"),
-    show_default=True,
-    help="The picture; its ending, .png or .svg, says which kind.",
+    default=None,
+    help=f"The picture, a .png or .svg file. By default {_NAME} in the folder of the first run.",
 )
+@click.option("--title", default=None, help="Title of the picture. By default the runs and their length.")
 @click.option(
     "--x",
     "axis",
     type=click.Choice(list(AXES)),
     default="steps",
     show_default=True,
-    help="What lies under the curves.",
+    help="What the horizontal axis shows.",
 )
 @click.option(
     "--y",
@@ -33,39 +45,52 @@ from sttx_core.errors import UsageError
     type=Name(),
     multiple=True,
     metavar="NAME",
-    help="A column to draw, such as loss, lr, bpb or bpb.paid; again for more. The first is drawn large. By "
-    "default the loss or bits per byte, what was held out, and the learning rate.",
+    help="A column of the metrics to draw, such as loss, lr, bpb or bpb.paid. May be repeated; the first is "
+    "drawn large. By default the loss or bits per byte, the validation, and the learning rate or phrases.",
 )
 @click.option(
     "--smooth",
     type=click.IntRange(min=1),
     default=None,
     metavar="N",
-    help="Points that a mean is taken over, the points themselves pale behind it (1: none). By default a "
-    "hundredth of each curve.",
+    help="Draw the mean of the last N points bold and the points pale (1: only the points). By default N is "
+    "a hundredth of each curve.",
 )
 def command(
-    metrics: tuple[Path, ...], out: Path, axis: Axis, names: tuple[str, ...], smooth: int | None
+    metrics: tuple[str, ...],
+    checkpoints: tuple[str, ...],
+    out: Path | None,
+    title: str | None,
+    axis: Axis,
+    names: tuple[str, ...],
+    smooth: int | None,
 ) -> None:
     """Draw the curves of runs as PNG or SVG.
 
-    METRICS are folders of runs, of `sttx train` or `sttx pretrain`, or their metrics.jsonl. Several are drawn
-    in one picture. It needs matplotlib: pip install 'sttx-cli[plot]'.
+    RUN is the folder of a run of `sttx train` or `sttx pretrain`, or its metrics.jsonl; several runs are
+    drawn in one picture. Averages are bold, single windows pale. Needs matplotlib: pip install
+    'sttx-cli[plot]'.
     """
+    paths = [Path(without_pointer(name)) for name in (*metrics, *checkpoints)]
+    if not paths:
+        raise UsageError("no run is named: give the folder of a run, or --checkpoint RUN/latest")
     try:
         from sttx_cli.plotting import check_ending, draw, write
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "matplotlib":
             raise
         raise UsageError("drawing needs matplotlib: install it with pip install 'sttx-cli[plot]'") from error
-    check_ending(out)
-    runs = [read_metrics(path) for path in metrics]
+    if out is not None:
+        check_ending(out)
+    runs = [read_metrics(path) for path in paths]
+    out = out or runs[0].path.parent / _NAME
     panels = choose_panels(runs, axis, names)
     for run in runs:
         if run.skipped:
-            say(f"{run.path}: {run.skipped:,} lines are no JSON objects, and were left out")
+            note(f"{run.path}: skipped {count(run.skipped, 'line')} that are not JSON objects")
     for panel in panels:
         for path in panel.absent:
-            say(f"{path}: it has no {panel.name}")
-    write(draw(panels, axis, smooth=smooth), out)
-    click.echo(str(out))
+            note(f"{path}: it has no {panel.name}")
+    with progress_bar("drawing"):
+        write(draw(panels, axis, smooth=smooth, title=title_of(runs) if title is None else title), out)
+    click.echo(str(out.absolute()))

@@ -1,4 +1,4 @@
-"""`sttx pretrain`: any sequence data in, a base model out. Wires data to the pretrainer, tells about it."""
+"""`sttx pretrain`: any sequence data in, a base model out. Connects data to the pretrainer and reports."""
 
 import math
 import time
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sttx_ccsniff.redact import Redactor
-from sttx_cli.bar import progress_bar
 from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
-from sttx_cli.output import emit_json, number, say
+from sttx_cli.output import count, emit_json, emit_text, number, say
+from sttx_cli.places import check_log_dir, check_writable
+from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
-from sttx_cli.session_texts import SessionTexts, parted
+from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.signals import Interruptible
+from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
@@ -26,29 +28,30 @@ from sttx_train.pretrain import PretrainConfig
 if TYPE_CHECKING:
     from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep
 
-_TELL_SECONDS = 10.0
+_LINE_SECONDS = 10.0
 _SIZES = ("hidden_size", "layers", "head_size")
 
 
 @click.command("pretrain", cls=Grouped)
-@click.argument("data", nargs=-1, required=True, type=Name(), metavar="DATA...")
+@click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...")
+@from_option(SESSIONS_HELP)
 @click.option(
     "--out", type=PathName(path_type=Path, file_okay=False), required=True, help="The model's folder."
 )
-@tokenizer_option("By default that of --from, or of the model that comes with sttx.")
+@tokenizer_option("By default that of --start-from, or of the model that comes with sttx.")
 @click.option(
-    "--from",
+    "--start-from",
     "start",
     type=Name(),
     default=None,
     metavar="MODEL",
-    help="A model to go on from: a folder, a file, an id of Hugging Face's hub, or goose-mini.",
+    help="A model to start from: a folder, a file, an id on the Hugging Face hub, or goose-mini.",
 )
 @click.option(
     "--checkpoint-dir",
     type=PathName(path_type=Path, file_okay=False),
     default=None,
-    help="Folder for checkpoints and metrics.jsonl; by default the model's with -run added.",
+    help="Folder for checkpoints and metrics.jsonl; by default the one of --out with -run added.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
 @click.option(
@@ -56,19 +59,20 @@ _SIZES = ("hidden_size", "layers", "head_size")
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
     show_default=True,
-    help="Where to train; auto takes a CUDA device where there is one.",
+    help="Where to train; auto takes a CUDA device if there is one.",
 )
 @click.option(
     "--log",
     multiple=True,
     type=click.Choice(["tensorboard", "wandb"]),
-    help="Where the numbers go beside metrics.jsonl.",
+    help="Where the metrics go, besides metrics.jsonl.",
 )
 @redact_options
 @config_options(PretrainConfig, title="Model and training", skip=("vocab_size",))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
 def command(
     data: tuple[str, ...],
+    from_sources: tuple[str, ...],
     out: Path,
     tokenizer: str | None,
     start: str | None,
@@ -83,69 +87,82 @@ def command(
 ) -> None:
     """Train a base model on text, numbers or sessions.
 
-    DATA is what `sttx data` reads: text files and folders, JSON lines, .npy arrays of whole numbers, pairs
-    of .bin and .idx, flat .bin files of 16-bit ids, and coding agents' sessions (their files and folders,
-    claude, codex, opencode), which are redacted. What is held out is measured now and then, and the model
-    that did best on it is the one that --out gets.
+    DATA is what `sttx data` reads: text files and folders, JSON lines, .npy arrays of whole numbers, pairs of
+    .bin and .idx, flat .bin files of 16-bit ids, and coding agents' sessions (also named with --from), which
+    are redacted. A part of the data is kept for validation; --out gets the model with the lowest validation
+    loss.
 
-    Ctrl-C saves and ends; --resume goes on. With several processes: torchrun --nproc-per-node N -m sttx_cli
-    pretrain ...
+    Ctrl-C saves and stops; --resume continues. With several processes: torchrun --nproc-per-node N -m
+    sttx_cli pretrain ...
     """
-    from sttx_train.pretrain import Pretrainer  # torch comes with it
-
-    config = build(PretrainConfig, options)  # bad options are refused before anything is loaded
+    require_data(data, from_sources)
+    config = build(PretrainConfig, options)
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
     refuse_unused(config.idle(alone=not torchrun_launched()))
     if start is not None:
-        refuse_unused(dict.fromkeys(_SIZES, "the sizes are those of --from"))
-    paths, sessions = parted(data)
+        refuse_unused(dict.fromkeys(_SIZES, "the sizes are those of --start-from"))
+    paths, sessions = split_sessions(data)
+    sessions += from_sources
+    with progress_bar("loading PyTorch"):
+        from sttx_train.pretrain import Pretrainer
     _check_places(out, directory, paths)
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
     talk = say if is_first_process() else _silent
     if 0 < config.steps < config.warmup:
-        talk(f"note: the run ends before the learning rate has risen to its peak: --warmup {config.warmup}")
-    pretrainer = Pretrainer(
-        config,
-        directory,
-        tokenizer=_tokenizer(tokenizer, start),
-        start=start,
-        device=device,
-        resume=resume,
-        log=log,
-        say=lambda text: talk(f"note: {text}"),
-    )
+        talk(f"note: the run ends before the learning rate reaches its peak: --warmup {config.warmup}")
+    with progress_bar(
+        "loading the tokenizer and the model to start from" if start else "loading the tokenizer"
+    ):
+        pretrainer = Pretrainer(
+            config,
+            directory,
+            tokenizer=_tokenizer(tokenizer, start),
+            start=start,
+            device=device,
+            resume=resume,
+            log=log,
+            say=lambda text: talk(f"note: {text}"),
+        )
     opened = _opened(paths, sessions, redact, pretrainer.tokenizer, talk)
     report, ended = _train(pretrainer, opened, talk)
-    if not is_first_process():
-        return
-    if ended == "done":
+    if is_first_process():
+        _finish(pretrainer, report, opened, out=out if ended == "done" else None, as_json=as_json)
+
+
+def _finish(
+    pretrainer: "Pretrainer", report: "PretrainReport", data: Data, *, out: Path | None, as_json: bool
+) -> None:
+    """Write the model, unless the run was interrupted, and print the report."""
+    if out is not None:
         pretrainer.save_model(out)
-    told = asdict(report) | {"ended": ended, "out": str(out) if ended == "done" else None}
-    told |= {"files_skipped": len(opened.skipped), "lines_damaged": opened.damaged}
-    click.echo(_summary(told | {"text": isinstance(pretrainer.tokenizer, Tokenizer)}), err=as_json)
+    result = asdict(report) | {
+        "ended": "interrupted" if out is None else "done",
+        "out": None if out is None else str(out),
+        "files_skipped": len(data.skipped),
+        "lines_damaged": data.damaged,
+    }
+    emit_text(_summary(result | {"text": isinstance(pretrainer.tokenizer, Tokenizer)}), err=as_json)
     if as_json:
-        emit_json(told)
+        emit_json(result)
 
 
 def _check_places(out: Path, directory: Path, data: Sequence[Path]) -> None:
-    """Refuse before the training what would fail after it, or make the run a part of its own data."""
+    """Check, before any work, that the model and the run can be written and lie outside their own data."""
     from sttx_train.formats import check_destination
 
     check_destination(out)
+    check_log_dir()
     if out.resolve() == directory.resolve():
         raise UsageError(f"--out and --checkpoint-dir are both {str(out)!r}: give two folders")
-    for folder in (out, directory):
+    for option, folder in (("--out", out), ("--checkpoint-dir", directory)):
         for path in data:
             if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
                 raise UsageError(f"{str(folder)!r} is inside the data in {str(path)!r}: write it elsewhere")
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{str(folder)!r} cannot be made: {error}") from error
+        check_writable(folder, option)
 
 
 def _tokenizer(spec: str | None, start: str | None) -> AnyTokenizer | None:
-    """Choose the tokenizer; None leaves it to the model to start from."""
+    """Return the tokenizer; None if the model to start from brings its own."""
     return None if spec is None and start is not None else chosen_tokenizer(spec)
 
 
@@ -171,77 +188,77 @@ def _opened(
     per_id = f" ({opened.text_bytes / lengths.sum():.2f} bytes each)" if opened.text_bytes else ""
     talk(f"data: {lengths.sum():,} ids{per_id} in {len(lengths):,} documents")
     if opened.skipped:
-        talk(f"skipped as no text: {len(opened.skipped):,}, such as {str(opened.skipped[0])!r}")
+        skipped = count(len(opened.skipped), "file")
+        talk(f"skipped {skipped} that are not text, such as {str(opened.skipped[0])!r}")
     return opened
 
 
 def _train(pretrainer: "Pretrainer", data: Data, talk: Any) -> "tuple[PretrainReport, str]":
-    """Run to the end or an interruption."""
-    teller = _Teller(pretrainer, talk)
+    """Train until the end or an interruption; return the report and which it was."""
+    progress = _Progress(pretrainer, talk)
     saving = "saving; interrupt again to end at once"
     with Interruptible(lambda: None, lambda: talk(saving)) as interruptible:
-        report = pretrainer.fit(data, teller.show, stop=lambda: interruptible.signalled is not None)
+        report = pretrainer.fit(data, progress.show, stop=lambda: interruptible.signalled is not None)
         ended = "done" if interruptible.signalled is None else "interrupted"
     return report, ended
 
 
-class _Teller:
-    """Says now and then how far a run is."""
+class _Progress:
+    """Prints a line now and then about how far a run is."""
 
     def __init__(self, pretrainer: "Pretrainer", talk: Any) -> None:
-        self._pretrainer, self._talk, self._told = pretrainer, talk, 0.0
+        self._pretrainer, self._talk, self._last_line = pretrainer, talk, 0.0
 
     def show(self, step: "PretrainStep") -> None:
         trainer = self._pretrainer.trainer
         assert trainer is not None
-        if not self._told:
+        if not self._last_line:
             sizes = trainer.model.config
-            count = f"{trainer.parameters:,} parameters"
-            self._talk(f"model: {sizes.num_layers} layers of {sizes.hidden_size}, {count}")
+            parameters = f"{trainer.parameters:,} parameters"
+            self._talk(f"model: {count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {parameters}")
         if step.held_out is not None:
             held = step.held_out
             bits = "" if held.bpb is None else f", {held.bpb:.4f} bits per byte"
-            per_token = f"{held.loss:.4f} nats or {held.loss / math.log(2):.4f} bits a token"
-            figures = (held.phrases_loss, held.phrases_bpb, held.phrases_steps_per_byte, held.steps_per_byte)
-            self._talk(f"held out at step {step.step}: {per_token}{bits}{_over_phrases(*figures)}")
-        if time.monotonic() - self._told > _TELL_SECONDS or trainer.progress() >= 1:
-            self._told = time.monotonic()
+            per_token = f"{held.loss:.4f} nats or {held.loss / math.log(2):.4f} bits per token"
+            phrases = (held.phrases_loss, held.phrases_bpb, held.phrases_steps_per_byte, held.steps_per_byte)
+            self._talk(f"validation at step {step.step}: {per_token}{bits}{_with_phrases(*phrases)}")
+        if time.monotonic() - self._last_line > _LINE_SECONDS or trainer.progress() >= 1:
+            self._last_line = time.monotonic()
             rate = step.tokens / step.seconds if step.seconds else 0.0
             done = f"step {step.step} · {100 * trainer.progress():.0f}% · loss {step.loss:.3f}"
             self._talk(f"{done} · lr {step.lr:.2e} · |grad| {step.grad_norm:.2f} · tokens/s {rate:,.0f}")
 
 
-def _over_phrases(
+def _with_phrases(
     loss: float | None, bpb: float | None, steps_per_byte: float | None, without: float | None
 ) -> str:
-    """Say what is held out costs when it is read over phrases; nothing where the model does not know them."""
+    """Write the validation loss of reading with phrases; empty for a model without them."""
     if loss is None:
         return ""
-    told = f"; over phrases {number(loss)} nats a token"
+    text = f"; with phrases {number(loss)} nats per token"
     if bpb is not None:
-        told += (
-            f", {number(bpb)} bits per byte with {number(steps_per_byte)} steps a byte for {number(without)}"
-        )
-    return told
+        text += f", {number(bpb)} bits per byte at {number(steps_per_byte)} steps per byte"
+        text += f" instead of {number(without)}"
+    return text
 
 
 def _silent(_: str) -> None:
-    """Let the first process talk."""
+    """Print nothing: the first process does."""
 
 
 def _summary(report: dict[str, Any]) -> str:
-    told = f"{report['steps']:,} steps, {report['tokens']:,} tokens in {report['seconds']:.1f} s; "
-    told += f"loss {number(report['loss']['train'])} nats a token in training"
+    text = f"{report['steps']:,} steps, {report['tokens']:,} tokens in {report['seconds']:.1f} s; "
+    text += f"training loss {number(report['loss']['train'])} nats per token"
     if report["out"] is None:
-        return f"Interrupted. {told}.\nGo on with the same command and --resume."
+        return f"Interrupted. {text}.\nContinue with the same command and --resume."
     use = f"use it with --model {report['out']}. " if report["text"] else ""
     where = f"Model: {report['out']}; {use}Run: {report['checkpoint']}."
-    if report["loss"]["held_out"] is None:
-        return f"{told}.\n{where}"
-    held = f"Held out: {number(report['loss']['held_out'])} nats a token"
-    if report["bpb"]["held_out"] is not None:
-        held += f", {number(report['bpb']['held_out'])} bits per byte"
     loss, bpb, steps = report["loss"], report["bpb"], report["steps_per_byte"]
+    if loss["held_out"] is None:
+        return f"{text}.\n{where}"
+    validation = f"Validation: {number(loss['held_out'])} nats per token"
+    if bpb["held_out"] is not None:
+        validation += f", {number(bpb['held_out'])} bits per byte"
     name = "held_out_phrases"
-    held += _over_phrases(loss[name], bpb[name], steps[name], steps["held_out"])
-    return f"{told}.\n{held}.\n{where}"
+    validation += _with_phrases(loss[name], bpb[name], steps[name], steps["held_out"])
+    return f"{text}.\n{validation}.\n{where}"

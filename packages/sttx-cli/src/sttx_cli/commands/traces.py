@@ -11,54 +11,77 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from sttx_ccsniff import Source, default_source, open_source
-from sttx_ccsniff.listing import in_reading_order, list_sessions, session_traces
+from sttx_ccsniff import Source, open_source
+from sttx_ccsniff.listing import SessionSummary, in_reading_order, list_sessions, session_traces
 from sttx_ccsniff.parse.trace_json import HEADER, dump_trace
-from sttx_ccsniff.redact import Redactor
-from sttx_cli.output import emit_table, say
+from sttx_cli.output import count, emit_table, note, say
 from sttx_cli.plain import one_line
 from sttx_cli.redaction import chosen_redaction, redact_options
-from sttx_cli.transcript import sessions_table, tokens_in_words, transcript
-from sttx_core.errors import SourceError, UsageError
+from sttx_cli.sources import (
+    SOURCES,
+    check_records,
+    from_option,
+    named_sources,
+    reading_progress,
+    sources_or_default,
+)
+from sttx_cli.transcript import sessions_table, transcript
+from sttx_core.errors import UsageError
 from sttx_core.traces import Trace
 
 
 @click.command("traces")
 @click.argument("words", nargs=-1, metavar="[show SESSION] [SOURCE]...")
+@from_option(f"What to read: {SOURCES}. May be repeated; the same as SOURCE.")
 @click.option("--full", is_flag=True, help="With show: tools' inputs and results whole, and unknown records.")
 @redact_options
 @click.option("--json", "as_json", is_flag=True, help="Print the typed traces, one JSON object a line.")
 def command(
-    words: tuple[str, ...], full: bool, no_redact: bool, redact_rules: Path | None, as_json: bool
+    words: tuple[str, ...],
+    from_sources: tuple[str, ...],
+    full: bool,
+    no_redact: bool,
+    redact_rules: Path | None,
+    as_json: bool,
 ) -> None:
     """List the sessions of a source, or show one.
 
-    SOURCE is what --ccsniff-from of `sttx train` takes; an agent's own sessions end where the history does.
-    Without one, your Claude Code history is read, or a small sample where there is none. The newest session
-    comes last, and sub-agents stand under the session that started them.
+    SOURCE is what `sttx train` reads; --from SOURCE means the same. An agent's own history is read to its end
+    and not followed. Without a source, your Claude Code history is read, or a small sample if there is none.
+    The newest session comes last; sub-agents are listed under the session that started them.
 
-    With `show`, one session is printed to be read: SESSION is its identity, or as much of its beginning as no
-    other shares. A file named show is read as ./show.
+    With `show`, one session is printed for reading. SESSION is its identifier, or a prefix of it that no
+    other session shares. To read a file named show, write ./show.
 
-    What --json prints is itself a SOURCE.
+    The output of --json is itself a SOURCE.
     """
-    name, sources = _taken_apart(words)
-    if full and (name is None or as_json):
+    session, arguments = _split(words)
+    if full and (session is None or as_json):
         raise UsageError("--full would have no effect: it goes with show, without --json; leave it out")
+    sources = sources_or_default(named_sources(arguments, from_sources))
     redact = chosen_redaction(no_redact, redact_rules)
-    with _reader_may_leave(), _opened(sources, redact) as source:
+    with (
+        _reader_may_leave(),
+        open_source(sources, follow=False, redact=redact, say=note) as source,
+    ):
+        say(f"source: {source.description}")
         if as_json:
-            _stream(source if name is None else session_traces(source, name))
-        elif name is None:
-            _list(source)
+            # On a terminal the lines themselves are the progress.
+            with contextlib.nullcontext() if sys.stdout.isatty() else reading_progress(source, sources):
+                _stream(source if session is None else session_traces(source, session))
+        elif session is None:
+            with reading_progress(source, sources):
+                sessions = list_sessions(source)
+            _list(source, sessions)
         else:
-            _show(in_reading_order(session_traces(source, name)), full)
-        if source.report.malformed and not source.report.records:
-            raise SourceError(f"no record could be read in {source.description}")
+            with reading_progress(source, sources):
+                traces = session_traces(source, session)
+            _show(in_reading_order(traces), full)
+        check_records(source)
 
 
-def _taken_apart(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The session to show, if any, and the sources."""
+def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the session to show, if any, and the sources."""
     if words[:1] != ("show",):
         return None, list(words)
     if len(words) == 1:
@@ -69,19 +92,8 @@ def _taken_apart(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 @contextlib.contextmanager
-def _opened(sources: Sequence[str], redact: Redactor | bool) -> Iterator[Source]:
-    if not sources:
-        chosen = default_source()
-        say(f"note: {chosen.reason}")
-        sources = [chosen.spec]
-    with open_source(sources, follow=False, redact=redact, say=lambda text: say(f"note: {text}")) as source:
-        say(f"source: {source.description}")
-        yield source
-
-
-@contextlib.contextmanager
 def _reader_may_leave() -> Iterator[None]:
-    """End quietly where whoever reads our output has seen enough, as `head` does."""
+    """End quietly if the reader closes the pipe early, as `head` does."""
     try:
         yield
         sys.stdout.flush()
@@ -98,16 +110,13 @@ def _stream(traces: Iterable[Trace]) -> None:
             out.write(line + b"\n")
 
 
-def _list(source: Source) -> None:
-    sessions = list_sessions(source)
-    count = len(sessions)
-    title = f"{count:,} session{'' if count == 1 else 's'} in {one_line(source.description, 500)}"
-    if sessions:
-        emit_table(title, sessions_table(sessions, source.report.usage_by_speaker))
-    else:
+def _list(source: Source, sessions: Sequence[SessionSummary]) -> None:
+    title = f"{count(len(sessions), 'session')} in {one_line(source.description, 500)}"
+    if not sessions:
         click.echo(title)
-    for model, tokens in sorted(source.report.usage.items()):
-        click.echo(f"{one_line(model, 80)}: {tokens_in_words(tokens)}")
+        return
+    report = source.report
+    emit_table(title, sessions_table(sessions, report.usage_by_speaker, report.usage))
 
 
 def _show(ordered: Iterable[tuple[int, Trace]], full: bool) -> None:

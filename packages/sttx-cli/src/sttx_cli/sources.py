@@ -1,0 +1,106 @@
+"""How every command names a source of traces, as arguments or with `--from`, and reads it to its end."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sttx_ccsniff import Source, claude_projects, default_source
+from sttx_ccsniff.follow.folders import session_files
+from sttx_cli.options import Name
+from sttx_cli.output import say
+from sttx_cli.progress import progress_bar
+from sttx_core.errors import SourceError, UsageError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_COMPRESSED = (".gz", ".zst", ".db")
+
+SOURCES = "claude, codex, opencode, live, a file or folder, or - for standard input"
+SESSIONS_HELP = (
+    f"Sessions to read, besides DATA: {SOURCES}. May be repeated; they are read to their end, and redacted."
+)
+
+
+def from_option(help: str) -> Callable[[Decorated], Decorated]:
+    """Add `--from` to a command, as `from_sources`; `--ccsniff-from` is an alias."""
+    return click.option(
+        "--from",
+        "--ccsniff-from",
+        "from_sources",
+        type=Name(),
+        metavar="SOURCE",
+        multiple=True,
+        help=help,
+    )
+
+
+def named_sources(arguments: Sequence[str], from_sources: Sequence[str]) -> list[str]:
+    """Return the sources that were named, either way; empty if there are none.
+
+    Raises:
+        UsageError: They were named in both ways, so that their order is unclear.
+    """
+    if arguments and from_sources:
+        raise UsageError(
+            f"sources are named both as arguments ({arguments[0]!r}) and with --from ({from_sources[0]!r}): "
+            "use one of the two"
+        )
+    return list(arguments or from_sources)
+
+
+def require_data(data: Sequence[str], from_sources: Sequence[str]) -> None:
+    """Check that a command which takes both data and sessions was given any.
+
+    Raises:
+        UsageError: It was not.
+    """
+    if not data and not from_sources:
+        raise UsageError("no data is named: give DATA, or --from SOURCE for an agent's sessions")
+
+
+def sources_or_default(sources: list[str]) -> list[str]:
+    """Return the sources; if there are none, the person's own history or the sample, and say which."""
+    if sources:
+        return sources
+    chosen = default_source()
+    say(f"source: {chosen.spec!r} ({chosen.reason})")
+    return [chosen.spec]
+
+
+def reading_progress(source: Source, sources: Sequence[str]) -> AbstractContextManager[object]:
+    """Show how much of a source is read while the block reads it to its end."""
+    return progress_bar("reading", _size(sources), "bytes", poll=lambda: source.report.bytes_read)
+
+
+def _size(sources: Sequence[str]) -> int | None:
+    """Return how many bytes there are to read; None if only reading can tell."""
+    total = 0
+    for name in sources:
+        path = claude_projects() if name == "claude" else Path(name).expanduser()
+        if not path.exists():
+            return None
+        for file in session_files(path):
+            if file.suffix in _COMPRESSED or not file.is_file():
+                return None
+            total += file.stat().st_size
+    return total
+
+
+def check_records(source: Source) -> None:
+    """Check that a source, read to its end, had a record in it.
+
+    Raises:
+        SourceError: It had none; says whether it is empty or damaged.
+    """
+    report = source.report
+    if report.records:
+        return
+    if not report.malformed:
+        what = "it is empty" if not report.bytes_read else "it holds blank lines only"
+    else:
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in report.malformed.most_common())
+        what = f"nothing in it could be read ({reasons})"
+    raise SourceError(f"no record in {source.description}: {what}")
