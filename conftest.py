@@ -1,9 +1,9 @@
-"""What holds for all tests: one thread for each process that runs them.
+"""Applies to all tests: one thread per test process.
 
-Their models are tiny, so a second thread only makes both wait for each other, and several test processes
-together stand still.
+The tests' models are tiny. With more threads, test processes that run side by side mostly wait for each
+other.
 """
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"  # before anything imports torch; what the tests start inherits it
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; child processes inherit it
