@@ -1,4 +1,4 @@
-"""Records in Claude Code's format, made short for tests."""
+"""Fixtures: short records in Claude Code's format, and folders of sessions."""
 
 import itertools
 import json
@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("steady")  # a busy machine is no finding
+settings.load_profile("steady")  # slow examples are not failures: the machine may be busy
 
 Record = dict[str, Any]
 
 
 @pytest.fixture
 def record() -> Callable[..., Record]:
-    """Make a record of a session; each has its own uuid."""
+    """Return a function that makes a record of a session, each with its own uuid."""
     count = itertools.count(1)
 
     def make(kind: str = "user", content: Any = None, **fields: Any) -> Record:
@@ -37,7 +37,7 @@ def record() -> Callable[..., Record]:
 
 @pytest.fixture(scope="session")
 def real_sessions() -> Path:
-    """Return a folder of strangers' sessions, which lies beside a checkout on some machines, never in it."""
+    """Return a folder of real sessions, which some machines have beside the checkout, never in it."""
     beside = (folder / "shared" / "traces" for folder in Path(__file__).parents)
     found = next((folder for folder in beside if folder.is_dir()), None)
     if found is None:
@@ -47,7 +47,7 @@ def real_sessions() -> Path:
 
 @pytest.fixture
 def session_file(tmp_path: Path) -> Callable[..., Path]:
-    """Write records (or raw lines) into a file."""
+    """Return a function that writes records (or raw lines) into a file."""
 
     def write(name: str, *records: Record | bytes, end: bytes = b"\n") -> Path:
         path = tmp_path / name
@@ -61,7 +61,7 @@ def session_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def sessions() -> Path:
-    """The session files that are kept with the repository."""
+    """Return the folder of the repository's session files."""
     for folder in Path(__file__).parents:
         if (folder / "test-data" / "sessions").is_dir():
             return folder / "test-data" / "sessions"

@@ -114,7 +114,7 @@ def test_a_format_from_outside_comes_first(known_formats):
 
 def test_a_name_that_is_taken_is_refused(known_formats):
     register(lambda record: "shout" in record, Upper)
-    with pytest.raises(UsageError, match="'upper' is there already"):
+    with pytest.raises(UsageError, match="'upper' exists already"):
         register(lambda record: "shout" in record, Lower)
 
 

@@ -4,7 +4,7 @@ from collections import deque
 
 import pytest
 
-from sttx_ccsniff.bounded_queue import Closed, Handover
+from sttx_ccsniff.bounded_queue import BoundedQueue, Closed
 
 
 def in_thread(work):
@@ -22,23 +22,23 @@ def wait_until(condition, seconds=5.0):
 
 @pytest.mark.parametrize("capacity", [1, 2, 3, 64])
 def test_everything_arrives_once_and_in_order(capacity):
-    handover = Handover(capacity)
+    queue = BoundedQueue(capacity)
 
     def produce():
         for start in range(0, 1000, 7):
-            handover.put(range(start, min(start + 7, 1000)))
-        handover.end()
+            queue.put(range(start, min(start + 7, 1000)))
+        queue.end()
 
     in_thread(produce)
     got = []
-    while (taken := handover.take()) is not None:
+    while (taken := queue.take()) is not None:
         got += taken
     assert got == list(range(1000))
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 8, 64])
 def test_the_producer_is_never_further_ahead_than_the_capacity(capacity):
-    handover = Handover(capacity)
+    queue = BoundedQueue(capacity)
     made = []
 
     def items():
@@ -46,10 +46,10 @@ def test_the_producer_is_never_further_ahead_than_the_capacity(capacity):
             made.append(number)
             yield number
 
-    in_thread(lambda: (handover.put(items()), handover.end()))
+    in_thread(lambda: (queue.put(items()), queue.end()))
     consumed = 0
     allowed = max(2, capacity) + 1  # one more is in the producer's hand
-    while (taken := handover.take()) is not None:
+    while (taken := queue.take()) is not None:
         for _ in taken:
             time.sleep(0.0002)
             assert len(made) - consumed <= allowed
@@ -58,63 +58,63 @@ def test_the_producer_is_never_further_ahead_than_the_capacity(capacity):
 
 
 def test_a_blocked_producer_waits_and_goes_on():
-    handover = Handover(4)
+    queue = BoundedQueue(4)
     done = threading.Event()
-    in_thread(lambda: (handover.put(range(50)), done.set()))
-    wait_until(lambda: len(handover._items) == handover._room)
+    in_thread(lambda: (queue.put(range(50)), done.set()))
+    wait_until(lambda: len(queue._items) == queue._room)
     assert not done.wait(0.05), "it should be waiting for room"
     while not done.is_set():
-        handover.take()
+        queue.take()
 
 
 def test_closing_wakes_a_blocked_producer():
-    handover = Handover(2)
+    queue = BoundedQueue(2)
     ended = []
 
     def produce():
         try:
-            handover.put(range(1000))
+            queue.put(range(1000))
         except Closed:
             ended.append("closed")
 
     thread = in_thread(produce)
-    wait_until(lambda: len(handover._items) == handover._room)
-    handover.close()
+    wait_until(lambda: len(queue._items) == queue._room)
+    queue.close()
     thread.join(5)
     assert ended == ["closed"]
 
 
 def test_closing_wakes_a_waiting_consumer():
-    handover = Handover(2)
-    threading.Timer(0.05, handover.close).start()
-    assert handover.take() is None
+    queue = BoundedQueue(2)
+    threading.Timer(0.05, queue.close).start()
+    assert queue.take() is None
 
 
 def test_an_error_comes_after_what_was_made_before_it():
-    handover = Handover(8)
-    handover.put([1, 2])
-    handover.end(ValueError("broken"))
-    assert handover.take() == [1, 2]
+    queue = BoundedQueue(8)
+    queue.put([1, 2])
+    queue.end(ValueError("broken"))
+    assert queue.take() == [1, 2]
     with pytest.raises(ValueError, match="broken"):
-        handover.take()
-    assert handover.take() is None
+        queue.take()
+    assert queue.take() is None
 
 
 def test_waiting_has_an_end():
     with pytest.raises(TimeoutError):
-        Handover(2).take(timeout=0.02)
+        BoundedQueue(2).take(timeout=0.02)
 
 
 def test_closed_by_a_signal_while_items_are_taken():
-    handover = Handover(64)
+    queue = BoundedQueue(64)
 
     class Signalled(deque):
         def popleft(self):
             item = super().popleft()
             if len(self) == 6:
-                handover.close()
+                queue.close()
             return item
 
-    handover._items = Signalled(range(8))
-    assert handover.take() == [0, 1]
-    assert handover.take(0) is None
+    queue._items = Signalled(range(8))
+    assert queue.take() == [0, 1]
+    assert queue.take(0) is None

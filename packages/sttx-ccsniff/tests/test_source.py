@@ -157,7 +157,7 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
         ("-", {"capacity": 0}, "capacity must be at least 1, not 0"),
         (["live", "live"], {}, "given twice"),
         ("-", {"follow": True}, "cannot be followed"),
-        (["live", "claude"], {}, "'live' follows by itself"),
+        (["live", "claude"], {}, "'live' always follows"),
     ],
 )
 def test_the_callers_mistakes_are_said_at_once(spec, options, message):
@@ -392,7 +392,7 @@ def test_a_signal_may_close_just_before_the_consumer_waits():
 
     source = Source([Late()], capacity=1)
     next(source)
-    changed = source._handover._changed
+    changed = source._queue._changed
     wait = changed.wait
 
     def interrupted(timeout=None):

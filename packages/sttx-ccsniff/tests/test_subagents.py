@@ -80,7 +80,7 @@ def test_what_is_remembered_is_bounded():
     chains = Sidechains()
     for number in range(1000):
         chains.agent_of({"uuid": str(number), "parentUuid": None})
-    assert len(chains.recent) == 32
+    assert len(chains.state_dict()) == 32
 
 
 # Later: in files of their own

@@ -102,7 +102,7 @@ def test_counting_agrees_with_the_plain_definition_also_when_handed_over(lines, 
     counter, most = UsageCounter(report, seen), {}
     for at, (name, tokens) in enumerate(lines):
         if at == cut:
-            carried = json.loads(json.dumps(counter.counted))
+            carried = json.loads(json.dumps(counter.state_dict()))
             counter = UsageCounter(report, seen)
             counter.load_state_dict(carried)
         counter.count(message(f"msg_{name}", **dict(zip(KINDS, tokens, strict=True))))

@@ -1,8 +1,8 @@
-"""The bounded hand-over between the thread that reads and the consumer that learns.
+"""The bounded queue between the reading thread and the consumer.
 
-The producer blocks while the consumer is slower; nothing is ever dropped. At most `capacity` items wait, in
-the hand-over and in the consumer's hand together (2 where `capacity` is 1). Items change hands several at a
-time, so that a fast consumer does not pay for a lock at each one.
+The producer blocks while the queue is full; no item is dropped. At most `capacity` items wait, counting those
+that the consumer took but has not used yet (2 if `capacity` is 1). The consumer takes several items at a
+time, so a fast consumer does not pay for a lock per item.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ Item = TypeVar("Item")
 
 
 class Closed(Exception):
-    """The consumer has gone: the producer should end."""
+    """The consumer closed the queue: the producer must end."""
 
 
-class Handover(Generic[Item]):
+class BoundedQueue(Generic[Item]):
     """A queue between one producer and one consumer.
 
-    >>> handover = Handover(capacity=4)
-    >>> handover.put([1, 2]); handover.end()
-    >>> handover.take(), handover.take()
+    >>> queue = BoundedQueue(capacity=4)
+    >>> queue.put([1, 2]); queue.end()
+    >>> queue.take(), queue.take()
     ([1, 2], None)
     """
 
@@ -35,10 +35,14 @@ class Handover(Generic[Item]):
         self._ended = False
         self._closed = False
         self._error: BaseException | None = None
-        self._taker: int | None = None  # the thread that is in `take`
+        self._taker: int | None = None  # the thread that runs `take`
 
     def put(self, items: Iterable[Item]) -> None:
-        """Hand over items, waiting for room for each; raise `Closed` if the consumer has gone."""
+        """Add items, waiting for room for each.
+
+        Raises:
+            Closed: The consumer closed the queue.
+        """
         with self._changed:
             for item in items:
                 while len(self._items) >= self._room and not self._closed:
@@ -50,17 +54,18 @@ class Handover(Generic[Item]):
                     self._changed.notify_all()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Say that nothing more will come, and why if something went wrong."""
+        """Mark the end of the items; `error` is what ended the producer, if anything did."""
         with self._changed:
             self._ended = True
             self._error = error
             self._changed.notify_all()
 
     def take(self, timeout: float | None = None) -> list[Item] | None:
-        """Wait for items; None at the end. An error of the producer is raised here, after its last item.
+        """Wait for items and return them; None at the end.
 
         Raises:
-            TimeoutError: Nothing came for `timeout` seconds.
+            TimeoutError: No item arrived for `timeout` seconds.
+            BaseException: The error of the producer, after its last item.
         """
         self._taker = threading.get_ident()
         try:
@@ -73,7 +78,7 @@ class Handover(Generic[Item]):
             if not self._changed.wait_for(lambda: self._items or self._ended or self._closed, timeout):
                 raise TimeoutError
             taken: list[Item] = []
-            with contextlib.suppress(IndexError):  # a signal's handler, in this very thread, closed meanwhile
+            with contextlib.suppress(IndexError):  # a signal handler in this thread may call close()
                 while self._items and len(taken) < self._taken_at_once:
                     taken.append(self._items.popleft())
             self._changed.notify_all()
@@ -85,11 +90,11 @@ class Handover(Generic[Item]):
         return None
 
     def close(self) -> bool:
-        """The consumer goes: waiting items are dropped, and a blocked producer wakes.
+        """Close the queue from the consumer's side: drop waiting items and wake a blocked producer.
 
         Returns:
-            Whether the caller may wait for the producer to end. Not so a signal's handler that interrupts
-            `take`: the producer may need the lock which that holds. Wait once `take` has returned.
+            Whether the caller may wait for the producer to end. False in a signal handler that interrupts
+            `take`, because `take` holds the lock that the producer may need: wait after `take` returns.
         """
         with self._changed:
             self._closed = True

@@ -1,9 +1,9 @@
-"""How far a source's consumer has got: what a checkpoint keeps, so that nothing is lost or delivered twice.
+"""How far a source's consumer has read: what a checkpoint saves so that no trace is lost or repeated.
 
-The reader runs ahead of the consumer by what waits in the queue. A `Ledger` knows only what was delivered:
-for each origin (a file or stream) the place after its last delivery, the uids of what was taken of the next
-one already, the memory of uuids as far as that, and the documents that had not ended. It does not know what
-a place is: feeds do.
+The reader is ahead of the consumer by the traces that wait in the queue. A `Ledger` knows only what the
+consumer took: for each origin (a file or stream) the place after its last whole delivery, the keys of traces
+taken from a delivery that is not whole yet, the memory of uuids up to that point, and the documents that have
+not ended. It does not know what a place means; feeds do.
 """
 
 from collections.abc import Collection, Mapping
@@ -16,29 +16,29 @@ from sttx_core.errors import CheckpointError
 from sttx_core.traces import Meta, SessionEnd, Trace
 
 VERSION = 2
-"""Of a cursor's form."""
+"""Version of the cursor's layout."""
 
 MOST_OPEN = 100_000
-"""Documents whose end is still to be told; of more, those heard longest ago get none."""
+"""Open documents that are kept. Beyond that the least recent are forgotten, and get no `SessionEnd`."""
 
 Place = Any
-"""Where a feed stands in an origin, JSON-able; its own affair."""
+"""Position of a feed in an origin, JSON-able. Only the feed knows its layout."""
 
 
 class Advance(NamedTuple):
-    """What is true once every trace of a delivery was taken.
+    """What becomes true once the consumer has taken every trace of a delivery.
 
     Attributes:
         origin: The file or stream.
-        place: Where to go on in it; None if it is gone.
-        remembered: What the reader's memory took in on the way.
-        had: Keys of its traces that an earlier run took.
+        place: Where reading resumes in it; None if the origin is gone.
+        remembered: What the reader's memory added up to the end of the delivery.
+        already_taken: Keys of traces of this delivery that an earlier run took.
     """
 
     origin: str
     place: Place
     remembered: Remembered | None
-    had: Collection[str] = ()
+    already_taken: Collection[str] = ()
 
 
 @dataclass
@@ -48,16 +48,17 @@ class _Entry:
 
 
 def key_of(trace: Trace) -> str:
-    """Name a trace as no other of a source is named.
+    """Return a key that is unique among all traces of a source.
 
-    A uid with a colon is a number in a file, which two files of one name share.
+    A uid with a colon contains a record number, so two files of the same name share such uids: the key then
+    includes the origin.
     """
     meta = trace.meta
     return f"{meta.uid} {meta.origin}" if ":" in meta.uid else meta.uid
 
 
-def keep_open(documents: dict[str, Any], name: str, value: Any) -> None:
-    """Make a document the one that was heard last; of too many, forget the one heard longest ago."""
+def set_latest(documents: dict[str, Any], name: str, value: Any) -> None:
+    """Set a document's value and move it to the end; above `MOST_OPEN`, drop the first document."""
     documents.pop(name, None)
     documents[name] = value
     if len(documents) > MOST_OPEN:
@@ -65,65 +66,65 @@ def keep_open(documents: dict[str, Any], name: str, value: Any) -> None:
 
 
 class Ledger:
-    """What was delivered, by earlier runs and this one.
+    """What the consumer took, in earlier runs and in this one.
 
     Args:
-        cursor: What `Ledger.cursor` gave an earlier run.
+        cursor: What `Ledger.cursor` returned in an earlier run.
 
     Raises:
-        CheckpointError: The cursor is none.
+        CheckpointError: The cursor is damaged, or of another version.
     """
 
     def __init__(self, cursor: Mapping[str, Any] | None = None) -> None:
         self.seen = Seen()
         self._entries: dict[str, _Entry] = {}
-        self._begun: set[str] = set()
+        self._from_earlier_run: set[str] = set()
         self._open: dict[str, Meta] = {}
         self._taken: list[str] = []
         if cursor:
             self._load(cursor)
 
     def places(self) -> dict[str, Place]:
-        """Return where each origin stands."""
+        """Return the place of each origin."""
         return {name: entry.place for name, entry in self._entries.items() if entry.place is not None}
 
-    def begun(self) -> set[str]:
-        """Return the keys of what was taken of a delivery that was not taken whole."""
-        return self._begun.union(self._taken)
+    def partly_taken(self) -> set[str]:
+        """Return the keys of the traces that were taken from deliveries that are not whole yet."""
+        return self._from_earlier_run.union(self._taken)
 
     def open(self) -> list[Meta]:
-        """Return the last word of each document that has not ended, in the order in which they were heard."""
+        """Return the last `Meta` of each document that has not ended, least recent first."""
         return list(self._open.values())
 
-    def took(self, trace: Trace) -> None:
-        """Note that a trace was delivered."""
+    def delivered(self, trace: Trace) -> None:
+        """Record that the consumer took a trace."""
         self._entry(trace.meta.origin).traces += 1
         self._taken.append(key_of(trace))
         if isinstance(trace, SessionEnd):
             self._open.pop(trace.document, None)
         else:
-            keep_open(self._open, trace.document, trace.meta)
+            set_latest(self._open, trace.document, trace.meta)
 
     def advance(self, advance: Advance) -> None:
-        """Note that a whole delivery was."""
+        """Record that the consumer took the last trace of a delivery."""
         if advance.remembered is not None:
             self.seen.follow(advance.remembered)
         self._taken.clear()
-        if advance.had:
-            self._begun.difference_update(advance.had)
+        if advance.already_taken:
+            self._from_earlier_run.difference_update(advance.already_taken)
         if advance.place is None:
             self._entries.pop(advance.origin, None)
             return
         self._entry(advance.origin).place = advance.place
 
     def cursor(self) -> dict[str, Any]:
-        """Return all of it, JSON-able."""
+        """Return the whole ledger as a JSON-able object."""
         return {
             "version": VERSION,
             "origins": {
                 name: {"place": entry.place, "traces": entry.traces} for name, entry in self._entries.items()
             },
-            "begun": sorted(self.begun()),
+            "begun": sorted(self.partly_taken()),
             "open": [meta_to_json(meta) for meta in self._open.values()],
             "seen": self.seen.state_dict(),
         }
@@ -137,17 +138,17 @@ class Ledger:
     def _load(self, cursor: Mapping[str, Any]) -> None:
         if cursor.get("version") != VERSION:
             raise CheckpointError(
-                f"this cursor has version {cursor.get('version')!r}, and only {VERSION} can be read: "
-                "go on with the sttx that wrote it, or start anew"
+                f"this cursor has version {cursor.get('version')!r}, and only version {VERSION} can be read: "
+                "continue with the sttx that wrote it, or start from the beginning"
             )
         try:
             self._entries = {
                 name: _Entry(entry["place"], int(entry["traces"]))
                 for name, entry in cursor["origins"].items()
             }
-            self._begun = set(map(str, cursor["begun"]))
-            last_words = [meta_from_json(meta) for meta in cursor["open"]]
-            self._open = {SessionEnd(meta=meta).document: meta for meta in last_words}
+            self._from_earlier_run = set(map(str, cursor["begun"]))
+            metas = [meta_from_json(meta) for meta in cursor["open"]]
+            self._open = {SessionEnd(meta=meta).document: meta for meta in metas}
             self.seen.load_state_dict(cursor["seen"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"this cursor is damaged ({error!r}): start anew") from error
+            raise CheckpointError(f"this cursor is damaged ({error!r}): start from the beginning") from error

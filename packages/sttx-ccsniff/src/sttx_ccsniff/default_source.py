@@ -1,4 +1,4 @@
-"""Which source is taken when none is named: the person's own history, else the sample that comes along."""
+"""The source that is read when none is named: the person's own history, or else the bundled sample."""
 
 import json
 from importlib import resources
@@ -9,11 +9,11 @@ from sttx_ccsniff.environment import claude_projects
 from sttx_ccsniff.follow.folders import session_files
 
 _DELETED_AFTER_DAYS = 30
-"""What Claude Code does where its settings say nothing (`cleanupPeriodDays`)."""
+"""Claude Code's default for the setting `cleanupPeriodDays`."""
 
 
 class DefaultSource(NamedTuple):
-    """A spec for `open_source` and why it was chosen."""
+    """A spec for `open_source`, and why it was chosen."""
 
     spec: str
     reason: str
@@ -29,7 +29,7 @@ class History(NamedTuple):
 
 
 def default_source() -> DefaultSource:
-    """Say what is read when no source is named; nothing is opened."""
+    """Return the source to read when none is named. Nothing is opened."""
     history = claude_history()
     if history.sessions:
         return DefaultSource(
@@ -42,7 +42,7 @@ def default_source() -> DefaultSource:
 
 
 def sample_folder() -> Path:
-    """The folder of the bundled sample: a few invented sessions.
+    """Return the folder of the bundled sample: a few invented sessions.
 
     >>> len(session_files(sample_folder()))
     3
@@ -51,7 +51,7 @@ def sample_folder() -> Path:
 
 
 def claude_history() -> History:
-    """Look at Claude Code's folder: where it is, how many session files, when it deletes them."""
+    """Return the folder of Claude Code's sessions, their number, and when Claude Code deletes them."""
     folder = claude_projects()
     sessions = len(session_files(folder)) if folder.is_dir() else 0
     return History(folder, sessions, _cleanup_days(folder.parent / "settings.json"))

@@ -1,7 +1,7 @@
-"""The one place of this package that reads the process's environment.
+"""Where agents keep their sessions: the only file of this package that reads the environment.
 
-`CLAUDE_CONFIG_DIR` moves Claude Code's own folder, `CODEX_HOME` Codex's, `XDG_DATA_HOME` OpenCode's, and
-`STTX_CACHE_DIR` (or `XDG_CACHE_HOME`) ours. Nothing is read at import, and nothing is created here.
+`CLAUDE_CONFIG_DIR` sets Claude Code's folder, `CODEX_HOME` Codex's, `XDG_DATA_HOME` OpenCode's, and
+`STTX_CACHE_DIR` (or `XDG_CACHE_HOME`) the cache of sttx. Nothing is read at import, and no folder is created.
 """
 
 import os
@@ -9,25 +9,25 @@ from pathlib import Path
 
 
 def claude_projects() -> Path:
-    """Where Claude Code keeps its session files; the folder need not exist."""
+    """Return the folder of Claude Code's session files, which may not exist."""
     configured = os.environ.get("CLAUDE_CONFIG_DIR")
     return (Path(configured) if configured else Path.home() / ".claude") / "projects"
 
 
 def codex_sessions() -> Path:
-    """Where Codex keeps its rollouts; the folder need not exist."""
+    """Return the folder of Codex's rollouts, which may not exist."""
     configured = os.environ.get("CODEX_HOME")
     return (Path(configured) if configured else Path.home() / ".codex") / "sessions"
 
 
 def opencode_store() -> Path:
-    """Where OpenCode keeps its database; the file need not exist."""
+    """Return the path of OpenCode's database, which may not exist."""
     shared = os.environ.get("XDG_DATA_HOME")
     return (Path(shared) if shared else Path.home() / ".local" / "share") / "opencode" / "opencode.db"
 
 
 def cache_folder() -> Path:
-    """Where sttx keeps what it can fetch again; the folder need not exist."""
+    """Return the folder for files that sttx can fetch again, which may not exist."""
     own = os.environ.get("STTX_CACHE_DIR")
     if own:
         return Path(own)

@@ -1,7 +1,8 @@
-"""What a source reads from: a feed yields deliveries, and can be told to stop from outside.
+"""The protocol between a source and its feeds: a feed yields deliveries and can be stopped from outside.
 
-A delivery is a few traces and the place after them, from which the same feed can go on in a later run. How
-bytes are read is in `reading`; folders are followed in `following`; ccsniff is in `ccsniff`.
+A delivery is a few traces and the place after them. The same feed can resume at that place in a later run.
+The feeds are in `read.lines` (streams), `follow.feed` (files and folders), `live.feed` (ccsniff) and
+`opencode.store` (a database).
 """
 
 import threading
@@ -16,12 +17,12 @@ from sttx_core.traces import Meta, Trace
 
 
 class Delivery(NamedTuple):
-    """The traces of one record or a few, and what is true once they were taken.
+    """The traces of one record or a few, and the place after them.
 
     Attributes:
-        origin: The file or stream they came from.
-        traces: In order; may be none, where only the place moved on.
-        place: Where to go on after all of them, JSON-able; None: this origin is gone, forget it.
+        origin: The file or stream that the traces came from.
+        traces: The traces, in order; empty if only the place changed.
+        place: Where to resume after all of them, JSON-able; None if the origin is gone and can be forgotten.
     """
 
     origin: str
@@ -31,18 +32,18 @@ class Delivery(NamedTuple):
 
 @dataclass(kw_only=True)
 class Shared:
-    """What all feeds of one source have in common.
+    """What all feeds of one source share.
 
     Attributes:
-        report: Counts of what came in.
+        report: Counts of what was read.
         seen: Memory of uuids and tool calls.
-        stop: Set when reading should end.
-        places: Where each origin stands, from an earlier run and kept up to date by the feeds.
-        files: Which origin a file, by device and inode, was read as, so that none is read by two ways to it.
-        recognised: Origins whose format was counted.
-        begun: Keys of the traces that an earlier run took of a delivery that it did not take whole.
-        open: The last word of each document that had not ended when an earlier run did.
-        since: Unix seconds; what is older is passed over.
+        stop: Set when reading must end.
+        places: The place of each origin: from an earlier run at first, then kept up to date by the feeds.
+        files: The origin of each file, by device and inode, so that no file is read through two paths.
+        recognised: Origins whose format is already counted.
+        partly_taken: Keys of the traces that an earlier run took from deliveries that it did not finish.
+        open: The last `Meta` of each document that had not ended when an earlier run did.
+        since: Unix seconds; older traces are dropped.
     """
 
     report: SourceReport
@@ -51,13 +52,13 @@ class Shared:
     places: dict[str, Place] = field(default_factory=dict)
     files: dict[tuple[int, int], str] = field(default_factory=dict)
     recognised: set[str] = field(default_factory=set)
-    begun: set[str] = field(default_factory=set)
+    partly_taken: set[str] = field(default_factory=set)
     open: list[Meta] = field(default_factory=list)
     since: float = 0.0
 
 
 class Feed(Protocol):
-    """One thing to read from."""
+    """One input of a source."""
 
     description: str
 
@@ -66,5 +67,5 @@ class Feed(Protocol):
         ...
 
     def close(self) -> None:
-        """Wake a `batches` that waits in another thread, and let go of everything held."""
+        """Release everything, and wake a `batches` that waits in another thread. May be called twice."""
         ...

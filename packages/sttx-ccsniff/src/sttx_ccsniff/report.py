@@ -1,4 +1,4 @@
-"""What a source says about itself: how much came in, as what, and what did not become a trace, and why."""
+"""Counts of one source: how much was read, as which traces, and what did not become a trace and why."""
 
 import logging
 from collections import Counter
@@ -28,10 +28,10 @@ _log = logging.getLogger("sttx_ccsniff")
 
 @dataclass(kw_only=True)
 class SourceReport:
-    """Counts of one source, kept while it is read.
+    """Counts of one source, updated while it is read.
 
-    What the reader meets (`records`, `malformed`, `skipped`, ...) runs ahead of what was handed to the
-    consumer (`traces`, `sessions`) by at most the queue's capacity; at the end they agree.
+    The reader's counts (`records`, `malformed`, `skipped`, ...) are ahead of the consumer's (`traces`,
+    `sessions`) by at most the queue's capacity. At the end they agree.
 
     Attributes:
         records: JSON records read.
@@ -39,17 +39,17 @@ class SourceReport:
         sessions: Sessions that delivered traces, the first 100,000.
         subagents: Sub-agents that delivered traces, as (session, sub-agent), the first 100,000.
         bytes_read: Bytes read, after decompression.
-        text_bytes: UTF-8 bytes of the traces that the consumer gave to `measure`, rendered.
+        text_bytes: UTF-8 bytes of the rendered traces that the consumer passed to `measure`.
         malformed: What could not be read at all, by reason.
-        skipped: Records and blocks that are no traces, by reason.
-        noted: What was repaired or is odd, but lost nothing, by reason.
+        skipped: Records and blocks that are deliberately not traces, by reason.
+        noted: What was repaired or is unusual, without loss, by reason.
         formats: Files and streams, by recognised format.
-        already_delivered: Traces dropped because the cursor says that an earlier run had them.
-        redacted: Secrets and private names taken out of traces, by rule.
-        usage: Tokens that models were paid for, by model and kind, each message once.
-        usage_by_speaker: The same by session and sub-agent ("" for the session itself).
-        warnings: What a person should know, in the order it was said.
-        say: Called with each warning as it is said.
+        already_delivered: Traces dropped because, by the cursor, an earlier run took them.
+        redacted: Secrets and private names removed from traces, by rule.
+        usage: Tokens billed, by model and kind, each message once.
+        usage_by_speaker: Tokens billed, by (session, sub-agent) and kind; sub-agent "" is the session itself.
+        warnings: What a person should know, in order.
+        say: Called with each new warning; by default warnings are logged.
     """
 
     records: int = 0
@@ -78,11 +78,11 @@ class SourceReport:
         _count(self.malformed, reason)
 
     def note(self, reason: str) -> None:
-        """Count something repaired or odd."""
+        """Count something repaired or unusual."""
         _count(self.noted, reason)
 
     def used(self, model: str, tokens: Mapping[str, int], speaker: tuple[str, str] = ("", "")) -> None:
-        """Count tokens that a model was paid for, by a session and its sub-agent where that is known.
+        """Count billed tokens of a model, also by speaker: (session, sub-agent), ("", "") if unknown.
 
         >>> report = SourceReport()
         >>> report.used("some-model", {"input_tokens": 3})
@@ -97,7 +97,7 @@ class SourceReport:
             _add(self.usage_by_speaker, speaker, tokens)
 
     def warn(self, message: str) -> None:
-        """Tell the person something, once: a message already said is not repeated."""
+        """Warn the person, once per message."""
         if message in self.warnings:
             return
         self.warnings.append(message)
@@ -107,7 +107,7 @@ class SourceReport:
             self.say(message)
 
     def delivered(self, trace: Trace) -> None:
-        """Count a trace handed to the consumer."""
+        """Count a trace that the consumer took."""
         self.traces[trace_type(trace)] += 1
         meta = trace.meta
         if len(self.sessions) < _MOST_SPEAKERS:
@@ -116,11 +116,11 @@ class SourceReport:
             self.subagents.add((meta.session, meta.subagent))
 
     def measure(self, trace: Trace) -> None:
-        """Count the text of a delivered trace: left to who wants to know, for it takes as long as reading."""
+        """Add the size of a delivered trace's text to `text_bytes`. Optional: it takes as long as reading."""
         self.text_bytes += len(render(trace).encode())
 
     def as_dict(self) -> dict[str, Any]:
-        """The report as JSON can hold it; every type of trace is there, also with 0.
+        """Return the report as a JSON-able object; every trace type is present, even with count 0.
 
         >>> SourceReport().as_dict()["traces"]["tool_use"]
         0

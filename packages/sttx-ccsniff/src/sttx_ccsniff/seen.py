@@ -1,11 +1,11 @@
-"""What a source remembers across files: uuids already met, and the tools that calls named.
+"""What a source remembers across files: uuids that it has read, and the tool of each call.
 
-Both memories are bounded: two generations of entries, the older one forgotten when the younger is full. So
-the last 131,072 uuids are always known, and never more than 262,144: 4 MB, however many there are (as 64-bit
-hashes: the chance that any two of them collide is under 1 in 10^8). Of tool calls the last 8,192 are always
-known.
+Both memories are bounded. They have two generations of entries; when the younger one is full, the older one
+is dropped. So the last 131,072 uuids are always known, and at most 262,144, in 4 MB. A uuid is stored as a
+64-bit hash: the probability that any two of them collide is below 1e-8. Of tool calls the last 8,192 are
+always known.
 
-A memory keeps a journal, so that a second one can follow it later, as far as records were delivered.
+A memory keeps a journal of what it adds, so that the consumer's copy can follow as traces are taken.
 """
 
 import base64
@@ -16,10 +16,10 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 GENERATION = 2**17
-"""Uuids of one generation."""
+"""Uuids per generation."""
 
 CALLS = 2**13
-"""Tool calls of one generation."""
+"""Tool calls per generation."""
 
 _UUID_LENGTH = 36
 _MASK = 2**64 - 1
@@ -27,14 +27,14 @@ _FREE = array("Q", [0]) * 2**10
 
 
 class Remembered(NamedTuple):
-    """What a memory took in: hashes of uuids, and calls with their tools, in order."""
+    """What a memory added: hashes of uuids, and calls with their tools, in order."""
 
     uuids: list[int]
     calls: list[tuple[str, str]]
 
 
 class Seen:
-    """The memory that every file of one source shares.
+    """The memory that all files of one source share.
 
     >>> seen = Seen()
     >>> seen.first_time("a"), seen.first_time("b"), seen.first_time("a")
@@ -54,7 +54,7 @@ class Seen:
         return len(self._young) + len(self._old)
 
     def first_time(self, uuid: str) -> bool:
-        """Remember a uuid; say whether it was unknown."""
+        """Remember a uuid; return whether it was unknown."""
         key = _key(uuid)
         if key in self._old or not self._add(key):
             return False
@@ -62,17 +62,17 @@ class Seen:
         return True
 
     def remember_tool(self, call: str, name: str) -> None:
-        """Remember which tool the call with this id is of."""
+        """Remember the tool of the call with this id."""
         self._add_tool(call, name)
         self._journal.calls.append((call, name))
 
     def tool_of(self, call: str) -> str | None:
-        """Name the tool of a call; None if the call is not known."""
+        """Return the tool of a call; None if the call is unknown."""
         name = self._tools.get(call)
         return self._old_tools.get(call) if name is None else name
 
     def take_journal(self) -> Remembered | None:
-        """Return what was remembered since the last time; None if that is nothing."""
+        """Return what was added since the last call, or None if nothing was."""
         journal = self._journal
         if not journal.uuids and not journal.calls:
             return None
@@ -80,33 +80,33 @@ class Seen:
         return journal
 
     def follow(self, journal: Remembered) -> None:
-        """Remember what another memory did."""
+        """Add what another memory added, from its journal."""
         for key in journal.uuids:
             self._add(key)
         for call, name in journal.calls:
             self._add_tool(call, name)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it, JSON-able; the uuids as base64 of little-endian 64-bit hashes."""
+        """Return the whole memory, JSON-able; uuids are base64 of little-endian 64-bit hashes."""
         return {
             "uuids": [self._old.packed(), self._young.packed()],
             "calls": [list(self._old_tools.items()), list(self._tools.items())],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember exactly what `state_dict` described.
+        """Restore a memory that `state_dict` returned.
 
         Raises:
-            ValueError: It is nothing that `state_dict` made.
+            ValueError: The state is invalid.
         """
         try:
             self._old, self._young = (_unpacked(text, self._generation) for text in state["uuids"])
             self._old_tools, self._tools = (dict(calls) for calls in state["calls"])
         except (KeyError, TypeError) as error:
-            raise ValueError("no memory of a source") from error
+            raise ValueError("not a state of a source's memory") from error
 
     def _add(self, key: int) -> bool:
-        """Take in a hash; say whether the young generation lacked it. A full one becomes the old one."""
+        """Add a hash to the young generation, which becomes the old one when full; return if it was new."""
         if not self._young.add(key):
             return False
         if len(self._young) >= self._generation:
@@ -121,7 +121,10 @@ class Seen:
 
 
 def _key(uuid: str) -> int:
-    """Return 64 bits of it: of a UUID both halves in one, as one may say nothing (version 1); else a hash."""
+    """Return 64 bits of a uuid: both halves of a UUID combined, or a hash of any other text.
+
+    One half alone is not enough: in version 1 it can be the same for many UUIDs.
+    """
     if len(uuid) == _UUID_LENGTH:
         try:
             bits = int(uuid.replace("-", ""), 16)
@@ -132,12 +135,12 @@ def _key(uuid: str) -> int:
 
 
 class _Hashes:
-    """A set of 64-bit hashes in a table of fixed size, half of it free: no object a hash."""
+    """A set of 64-bit hashes in a table of fixed size, at most half full: no Python object per hash."""
 
     def __init__(self, most: int) -> None:
         self._mask = (1 << max(most * 2 - 1, 1).bit_length()) - 1
         self._table = array("Q", [0]) * (self._mask + 1)  # 0: free
-        self._spread = secrets.randbits(64) | 1  # so that no file can aim at one place of the table
+        self._spread = secrets.randbits(64) | 1  # random, so that no file can aim at one slot
         self._count = 0
 
     def __len__(self) -> int:
@@ -154,7 +157,7 @@ class _Hashes:
         return False
 
     def add(self, key: int) -> bool:
-        """Take in a hash, for which there must be room; say whether it was not there."""
+        """Add a hash; return whether it was new. The table must have room."""
         table, mask = self._table, self._mask
         key = key or 1
         at = (key * self._spread >> 60) & mask
@@ -167,14 +170,14 @@ class _Hashes:
         return True
 
     def clear(self) -> None:
-        """Forget all hashes, in place: a new table would take memory that the old one does not give back."""
+        """Remove all hashes, in place: a new table would need memory before the old one is released."""
         for at in range(0, len(self._table), len(_FREE)):
             end = min(at + len(_FREE), len(self._table))
             self._table[at:end] = _FREE[: end - at]
         self._count = 0
 
     def packed(self) -> str:
-        """Return the hashes as base64 of little-endian numbers, in order."""
+        """Return the sorted hashes as base64 of little-endian 64-bit integers."""
         keys = array("Q", sorted(filter(None, self._table)))
         if sys.byteorder == "big":
             keys.byteswap()
@@ -187,7 +190,7 @@ def _unpacked(text: str, most: int) -> _Hashes:
     if sys.byteorder == "big":
         keys.byteswap()
     if len(keys) > most:
-        raise ValueError("more uuids than there is room for")
+        raise ValueError("more uuids than a generation holds")
     hashes = _Hashes(most)
     for key in keys:
         hashes.add(key)

@@ -1,11 +1,11 @@
-"""`open_source`: any way in, one stream of traces behind a bounded queue.
+"""`open_source` opens any input as one stream of traces behind a bounded queue.
 
-A thread reads, redacts and parses; the consumer iterates. The reader waits while the consumer is slower, and
-ends with it: `close()` (or the `with` block, or losing the last reference) stops the thread and every child
-process, also in mid-stream. What the reader could not do is raised in the consumer, after everything it had
-read. `Source.cursor` says how far the consumer has got, and a source opened with it goes on exactly there.
+A thread reads, parses and redacts; the consumer iterates. The reader waits while the queue is full.
+`close()`, the end of the `with` block or the loss of the last reference stops the thread and every child
+process, even in mid-stream. An error of the reader is raised in the consumer, after all traces that were read
+before it. `Source.cursor` says how far the consumer has read; a source opened with it resumes exactly there.
 
-This file does not know what is read: `reading`, `following`, `opencode` and `ccsniff` do.
+This file does not know how anything is read; feeds do (`feeds.py`).
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sttx_ccsniff.bounded_queue import Closed, Handover
+from sttx_ccsniff.bounded_queue import BoundedQueue, Closed
 from sttx_ccsniff.cursor import Advance, Ledger, key_of
 from sttx_ccsniff.environment import claude_projects, codex_sessions, opencode_store
 from sttx_ccsniff.feeds import Delivery, Feed, Shared
 from sttx_ccsniff.follow.feed import FileFeed, FolderFeed
 from sttx_ccsniff.follow.folders import session_files
-from sttx_ccsniff.follow.session_end import IDLE_SECONDS, Ends
+from sttx_ccsniff.follow.session_end import IDLE_SECONDS, EndDetector
 from sttx_ccsniff.live.feed import LiveFeed
 from sttx_ccsniff.read.lines import StreamFeed, line_place
 from sttx_ccsniff.redact import Redactor
@@ -51,27 +51,28 @@ def open_source(
     idle_timeout: float | None = None,
     say: Callable[[str], None] | None = None,
 ) -> "Source":
-    """Open a stream of traces. Nothing is read before the first trace is asked for.
+    """Open a stream of traces. Reading starts when the first trace is requested.
 
     Args:
         spec: "claude" (Claude Code's session files, followed natively), "live" (the same, watched by
-            ccsniff), "codex" and "opencode" (those agents' own stores), the path of a file or folder, "-"
-            (standard input), or several of these, read one after the other, what is followed last.
+            ccsniff), "codex" or "opencode" (those agents' own stores), the path of a file or folder, "-"
+            (standard input), or a list of these. A list is read in order, except that followed inputs
+            come last.
         capacity: How many traces may wait for the consumer before reading pauses.
-        cursor: Where an earlier run got to, as its `Source.cursor` said.
-        follow: Whether to go on after the history with what is written. By default those that are
-            named by an agent do.
-        since: Unix seconds; what is older is passed over.
-        redact: Take secrets and private names out of every trace before anything else sees it: as the
-            redactor given does, by the default rules (True), or not at all (False).
-        session_idle: Seconds of silence after which a session that is followed is taken for ended.
-        idle_timeout: End a stream after this many seconds without a trace.
-        say: Called with each warning as it is said, from the thread that reads; by default they are logged.
+        cursor: The `Source.cursor` of an earlier run, to resume where that run stopped.
+        follow: Whether to wait for new traces after the history. By default agents' stores are followed
+            and files and folders are not.
+        since: Unix seconds; older traces are dropped.
+        redact: How to remove secrets and private names from every trace before anything else sees it:
+            with a given redactor, with the default rules (True), or not at all (False).
+        session_idle: Seconds of silence after which a followed session counts as ended.
+        idle_timeout: Seconds without a trace after which the stream ends.
+        say: Called with each warning, from the reading thread; by default warnings are logged.
 
     Raises:
-        UsageError: The spec or an option makes no sense.
+        UsageError: The spec or an option is invalid.
         SourceError: There is nothing to read.
-        CheckpointError: The cursor is none.
+        CheckpointError: The cursor is damaged, or of another version.
     """
     if capacity < 1:
         raise UsageError(f"capacity must be at least 1, not {capacity!r}")
@@ -81,7 +82,7 @@ def open_source(
             "no source given: name an agent ('claude', 'codex', …), 'live', a file, a folder or '-'"
         )
     if len(set(map(str, specs))) < len(specs):
-        raise UsageError(f"a source is given twice in {list(map(str, specs))!r}")
+        raise UsageError(f"a source is given twice in {list(map(str, specs))!r}: name each once")
     return Source(
         _feeds(specs, follow, session_idle),
         capacity=capacity,
@@ -97,8 +98,8 @@ class Source:
     """A stream of traces: an iterator and a context manager.
 
     Attributes:
-        report: Counts of what came in, kept up to date while reading.
-        description: What is read, in words.
+        report: Counts of what was read, kept up to date while reading.
+        description: What is read, as a short text for people.
     """
 
     def __init__(
@@ -116,16 +117,16 @@ class Source:
         self.description = "; then ".join(feed.description for feed in feeds)
         self._idle_timeout = idle_timeout
         self._ledger = Ledger(cursor)
-        self._handover: Handover[_Item] = Handover(capacity)
+        self._queue: BoundedQueue[_Item] = BoundedQueue(capacity)
         self._taken: deque[_Item] = deque()
         shared = _shared(self._ledger, self.report, since)
-        reader = _Reader(feeds, shared, self._handover, _redactor(redact, self.report))
+        reader = _Reader(feeds, shared, self._queue, _redactor(redact, self.report))
         self._thread = threading.Thread(target=reader.run, name="sttx-source", daemon=True)
-        self._finish = weakref.finalize(self, _shut, feeds, shared, self._handover, self._thread)
+        self._finish = weakref.finalize(self, _shut, feeds, shared, self._queue, self._thread)
 
     @property
     def cursor(self) -> dict[str, Any]:
-        """Where the consumer has got to, JSON-able: after the last trace that it took, and nothing beyond."""
+        """The position after the last trace that the consumer took, JSON-able."""
         return self._ledger.cursor()
 
     def __iter__(self) -> "Source":
@@ -136,14 +137,14 @@ class Source:
             raise StopIteration
         trace, advance = self._taken.popleft()
         assert trace is not None
-        self._ledger.took(trace)
+        self._ledger.delivered(trace)
         if advance is not None:
             self._ledger.advance(advance)
         self.report.delivered(trace)
         return trace
 
     def wait(self) -> bool:
-        """Wait until there is a next trace, and say whether there is one; it is not taken yet."""
+        """Wait for the next trace without taking it; return False if the stream has ended."""
         while self._finish.alive:
             while self._taken:
                 trace, advance = self._taken[0]
@@ -161,7 +162,7 @@ class Source:
         if self._thread.ident is None:
             self._thread.start()
         try:
-            taken = self._handover.take(self._idle_timeout)
+            taken = self._queue.take(self._idle_timeout)
         except TimeoutError:
             taken = None
         except BaseException:
@@ -169,13 +170,13 @@ class Source:
             raise
         if taken is None:
             self.close()
-            self._thread.join(_JOIN_SECONDS)  # a signal's handler that closed could not
+            self._thread.join(_JOIN_SECONDS)  # a signal handler that called close() could not wait
         return taken or []
 
     def close(self) -> None:
-        """Stop reading, end the thread and every child process.
+        """Stop reading, and end the thread and every child process.
 
-        May be called again, from `finally` and from a signal's handler.
+        May be called again, also from `finally` and from a signal handler.
         """
         self._finish()
 
@@ -189,16 +190,16 @@ class Source:
 
 
 class _Reader:
-    """Runs in a thread: reads every feed into the hand-over, and carries any error to the consumer."""
+    """Runs in a thread: reads every feed into the queue, and passes any error to the consumer."""
 
     def __init__(
         self,
         feeds: Sequence[Feed],
         shared: Shared,
-        handover: Handover[_Item],
+        queue: BoundedQueue[_Item],
         redactor: Redactor | None,
     ) -> None:
-        self._feeds, self._shared, self._handover = feeds, shared, handover
+        self._feeds, self._shared, self._queue = feeds, shared, queue
         self._redactor = redactor
 
     def run(self) -> None:
@@ -206,50 +207,50 @@ class _Reader:
             for feed in self._feeds:
                 with contextlib.closing(feed.batches(self._shared)) as batches:
                     for delivery in batches:
-                        self._handover.put(self._items(delivery))
+                        self._queue.put(self._items(delivery))
                 if self._shared.stop.is_set():
                     break
-            self._handover.end()
+            self._queue.end()
         except Closed:
-            self._handover.end()
-        except BaseException as error:  # noqa: BLE001  carried over to the consumer's thread, which raises it
-            self._handover.end(error)
+            self._queue.end()
+        except BaseException as error:  # noqa: BLE001  passed to the consumer's thread, which raises it
+            self._queue.end(error)
 
     def _items(self, delivery: Delivery) -> list[_Item]:
-        """Pair the last trace of a delivery with what is true once it was taken."""
-        begun = self._shared.begun
-        had = begun and {key for trace in delivery.traces if (key := key_of(trace)) in begun}
-        traces = self._wanted(delivery, had) if delivery.traces else []
-        advance = Advance(delivery.origin, delivery.place, self._shared.seen.take_journal(), had)
+        """Return the traces of a delivery, the last one with the `Advance` that taking it implies."""
+        partly = self._shared.partly_taken
+        taken = partly and {key for trace in delivery.traces if (key := key_of(trace)) in partly}
+        traces = self._wanted(delivery, taken) if delivery.traces else []
+        advance = Advance(delivery.origin, delivery.place, self._shared.seen.take_journal(), taken)
         if not traces:
             return [(None, advance)]
         items: list[_Item] = [(trace, None) for trace in traces]
         items[-1] = (traces[-1], advance)
         return items
 
-    def _wanted(self, delivery: Delivery, had: set[str]) -> list[Trace]:
-        """Drop what an earlier run had of this delivery and what is too old, and redact the rest."""
+    def _wanted(self, delivery: Delivery, taken: set[str]) -> list[Trace]:
+        """Drop the traces that an earlier run took and those that are too old; redact the rest."""
         report, traces = self._shared.report, delivery.traces
         if since := self._shared.since:
             traces = [trace for trace in traces if not 0 < trace.meta.time < since]
             for _ in range(len(delivery.traces) - len(traces)):
                 report.skip("from before the time asked for")
-        if had:
-            traces = [trace for trace in traces if key_of(trace) not in had]
-            report.already_delivered += len(had)
-            self._shared.begun -= had
+        if taken:
+            traces = [trace for trace in traces if key_of(trace) not in taken]
+            report.already_delivered += len(taken)
+            self._shared.partly_taken -= taken
         return traces if self._redactor is None else [self._redactor.redact(trace) for trace in traces]
 
 
 def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> list[Feed]:
-    """Make a feed of each spec; all that is followed natively is one feed, and comes last."""
+    """Return a feed for each spec. All natively followed specs share one feed, which comes last."""
     once: list[Feed] = []
     followed: list[Path] = []
     watched: list[Feed] = []
     registry = claude_projects().parent / "sessions"
     for spec in specs:
         if spec == "live":
-            watched.append(LiveFeed(follow=follow is not False, ends=Ends(registry, session_idle)))
+            watched.append(LiveFeed(follow=follow is not False, ends=EndDetector(registry, session_idle)))
         elif spec == "-":
             once.append(StreamFeed())
         elif spec not in _AGENTS and _is_pipe(path := Path(spec).expanduser()):
@@ -259,18 +260,18 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
         else:
             once.append(_read_once(spec))
     if watched and followed:
-        raise UsageError("'live' follows by itself: follow either it or 'claude', files and folders")
+        raise UsageError("'live' always follows: follow either it or 'claude', files and folders, not both")
     if follow and not watched and not followed:
-        raise UsageError("standard input ('-') and pipes end by themselves: they cannot be followed")
+        raise UsageError("standard input ('-') and pipes cannot be followed: leave out the option")
     if followed:
-        ends = Ends(registry if "claude" in specs else None, session_idle)
+        ends = EndDetector(registry if "claude" in specs else None, session_idle)
         names = ", ".join(map(str, followed))
         watched.append(FolderFeed(followed, f"following {names}", follow=True, ends=ends))
     return once + watched
 
 
 def _is_pipe(path: Path) -> bool:
-    """Whether it can be read once only, as what a shell makes of `<(…)`."""
+    """Whether a path is a pipe or device, such as a shell's `<(…)`, which can be read only once."""
     return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
 
 
@@ -279,7 +280,7 @@ def _read_once(spec: Spec) -> Feed:
         path = _AGENTS[spec]()
         if not path.exists():
             raise SourceError(
-                f"no history of {spec!r}: {str(path)!r} is not there; name a file or folder instead"
+                f"no history of {spec!r}: {str(path)!r} does not exist; name a file or folder instead"
             )
         return _folder(path, f"{spec}: history in") if path.is_dir() else FileFeed(path)
     path = _existing(spec)
@@ -297,7 +298,7 @@ def _folder(folder: Path, what: str) -> Feed:
 
 def _existing(spec: Spec) -> Path:
     if spec == "":
-        raise UsageError("a source's name is empty; is a variable unset? ('.' is the folder at hand)")
+        raise UsageError("the name of a source is empty; is a variable unset? ('.' is the current folder)")
     path = Path(spec).expanduser()
     if not os.path.lexists(path):
         raise UsageError(
@@ -308,13 +309,13 @@ def _existing(spec: Spec) -> Path:
 
 
 def _shared(ledger: Ledger, report: SourceReport, since: float) -> Shared:
-    """Make what the feeds share, as an earlier run left it."""
-    seen = copy.deepcopy(ledger.seen)  # the reader's own runs ahead of what was delivered
+    """Return what the feeds share, restored from the ledger of an earlier run."""
+    seen = copy.deepcopy(ledger.seen)  # the reader's copy is ahead of what the consumer took
     shared = Shared(
         report=report,
         seen=seen,
         places=ledger.places(),
-        begun=ledger.begun(),
+        partly_taken=ledger.partly_taken(),
         open=ledger.open(),
         since=since,
     )
@@ -332,9 +333,11 @@ def _redactor(redact: Redactor | bool, report: SourceReport) -> Redactor | None:
     return redactor
 
 
-def _shut(feeds: Iterable[Feed], shared: Shared, handover: Handover[_Item], thread: threading.Thread) -> None:
+def _shut(
+    feeds: Iterable[Feed], shared: Shared, queue: BoundedQueue[_Item], thread: threading.Thread
+) -> None:
     shared.stop.set()
-    may_wait = handover.close()
+    may_wait = queue.close()
     for feed in feeds:
         feed.close()
     if may_wait and thread.ident is not None and thread is not threading.current_thread():

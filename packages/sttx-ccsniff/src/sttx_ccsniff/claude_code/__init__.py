@@ -1,1 +1,1 @@
-"""Claude Code: its session files become traces."""
+"""Reads Claude Code's session files."""

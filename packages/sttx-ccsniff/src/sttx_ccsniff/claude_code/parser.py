@@ -1,13 +1,14 @@
-"""Raw Claude Code records become traces: the one parser that serves files, streams and live watching.
+"""Turns Claude Code's records into traces, for files, streams and live watching alike.
 
-A `SessionParser` reads one file's lines in order. It knows what the records mean: which are talk and which
-are book-keeping, that one message is written as several lines, that a resumed session repeats earlier
-records, where a compaction cuts, whose voice a sub-agent's is. It does not know where lines come from.
+A `SessionParser` reads the lines of one file in order. It knows which records are talk and which are
+book-keeping, that one message is written as several lines, that a resumed session repeats earlier records,
+where a compaction starts a new segment, and which sub-agent a record belongs to. It does not know where lines
+come from.
 
-No tool call is lost: the numbers of `ToolUse` and `ToolResult` equal those of the blocks of tool use and tool
-result in the lines, a record whose uuid was seen before counted once. Every record becomes one trace or more,
-an `Other`, or a count with its reason. `toolUseResult` is a second copy of each result: only which sub-agent
-gave the result is read of it. Branches of `parentUuid` stay in the order of the file.
+No tool call is lost: there are as many `ToolUse` and `ToolResult` traces as there are such blocks in the
+lines, where a record whose uuid was read before does not count again. Every record becomes one or more
+traces, an `Other`, or a count with its reason. `toolUseResult` is a second copy of each result; only the id
+of the sub-agent is read from it. Branches of `parentUuid` stay in the order of the file.
 """
 
 from collections.abc import Callable
@@ -51,14 +52,14 @@ BOOK_KEEPING = frozenset(
         "worktree-state",
     )
 )
-"""Types of records that are known to hold no talk."""
+"""Types of records that are known to contain no talk."""
 
-_MOST_SPEAKERS = 1000  # of one file whose cuts are counted; the whole count is part of every place
-_TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # no set: a type may be unhashable
+_MOST_SPEAKERS = 1000  # sub-agents whose segments are counted; the counts are saved in every place
+_TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # not a set, because a type may be unhashable
 
 
 def recognises(record: Record) -> bool:
-    """Say whether a JSON object looks like one of Claude Code's records."""
+    """Return whether a JSON object looks like one of Claude Code's records."""
     return isinstance(record.get("type"), str) and not {"sid", "role"} <= record.keys()
 
 
@@ -72,7 +73,7 @@ class SessionParser:
     """
 
     name = "claude-code"
-    has_uuids = True  # a uid with a colon is a number in the file, where a record has none
+    has_uuids = True  # a record without a uuid gets a uid with a colon and its number
 
     def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
         self._origin = origin
@@ -93,7 +94,7 @@ class SessionParser:
         }
 
     def feed(self, line: bytes) -> list[Trace]:
-        """Take one line without its line end; return the traces on it."""
+        """Read one line, without its line end; return its traces."""
         values, problem = decode_line(line, self._report.noted)
         if problem:
             self._report.damaged(problem)
@@ -102,28 +103,28 @@ class SessionParser:
         return [trace for value in values for trace in self._record(value)]
 
     def finish(self, tail: bytes) -> list[Trace]:
-        """Take what stands after the last line end: a whole record or one cut short."""
+        """Read what follows the last line end, a whole or a cut record; return its traces."""
         return self.feed(tail)
 
     def state_dict(self) -> tuple[Any, ...]:
-        """All that must be known to go on from here in another process, as JSON can hold it.
+        """Return everything needed to continue from here in another process, JSON-able.
 
-        It costs next to nothing and never changes afterwards: what it refers to is replaced, not changed.
+        This is cheap, and the result never changes later: the objects in it are replaced, not mutated.
         """
         return (
             self._records,
             self._just_cut,
             self._project,
             self._segments,
-            self._sidechains.recent,
-            self._usage.counted,
+            self._sidechains.state_dict(),
+            self._usage.state_dict(),
         )
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where another parser of the same file gave this state.
+        """Continue from the state of another parser of the same file.
 
         Raises:
-            ValueError: it is no such state.
+            ValueError: The state is invalid.
         """
         match state:
             case [int(records), bool(just_cut), str(project), dict(segments), [*recent], [*counted]] if (
@@ -164,7 +165,7 @@ class SessionParser:
     # The talk
 
     def _talk(self, record: Record) -> list[Trace]:
-        """A user's or assistant's record: a message whose content is a string or a list of blocks."""
+        """Read a user's or assistant's record: a message whose content is text or a list of blocks."""
         message = record.get("message")
         if not isinstance(message, dict):
             self._report.damaged("record without a message")
@@ -194,7 +195,7 @@ class SessionParser:
         return traces
 
     def _not_spoken(self, record: Record, message: Record) -> str:
-        """Why nobody said this record's text ("" if somebody did)."""
+        """Return why the text of a record is not talk ("" if it is)."""
         if record.get("isCompactSummary"):
             if not self._just_cut:
                 self._cut(record)
@@ -208,7 +209,7 @@ class SessionParser:
     def _words(
         self, record: Record, block: Record, unsaid: str, words: list[str], traces: list[Trace]
     ) -> None:
-        """A block of text or a picture: an assistant's is a trace, a user's joins the message around it."""
+        """Read a text or picture block: an assistant's becomes a trace, a user's is added to `words`."""
         text = text_of(block.get("text")) if block.get("type") == "text" else placeholder(block)
         reason = unsaid
         if not reason and record["type"] == "user":
@@ -230,7 +231,7 @@ class SessionParser:
             words.clear()
 
     def _note_rewind(self, record: Record) -> None:
-        """A prompt that follows the same record as an earlier prompt did: the person went back there."""
+        """Count a rewind: a prompt whose parent record already has a prompt after it."""
         parent = record.get("parentUuid")
         if isinstance(parent, str) and parent and not self._seen.first_time(f"prompt after {parent}"):
             self._report.note("rewind")
@@ -262,8 +263,8 @@ class SessionParser:
         output = result_text(block.get("content"))
         if output.startswith(STUB):
             output = self._persisted(output, meta)
-        told = record.get("toolUseResult")
-        subagent = told.get("agentId") if isinstance(told, dict) else None
+        details = record.get("toolUseResult")
+        subagent = details.get("agentId") if isinstance(details, dict) else None
         return ToolResult(
             meta=meta,
             name=name or "",
@@ -274,19 +275,19 @@ class SessionParser:
         )
 
     def _persisted(self, stub: str, meta: Meta) -> str:
-        """The output that a stub stands for; the stub where it is gone."""
-        found = persisted_output(stub, session_folder(self._origin, meta.session))
-        if found is None:
+        """Return the output that a stub refers to, or the stub if the output is gone."""
+        persisted = persisted_output(stub, session_folder(self._origin, meta.session))
+        if persisted is None:
             self._report.note("persisted output absent")
             return stub
-        output, left_out = found
+        output, left_out = persisted
         self._report.note("persisted output read")
         if left_out:
             self._report.noted["persisted output: bytes left out"] += left_out
         return output
 
     def _remember_tools(self, record: Record) -> None:
-        """A repeated record delivers nothing, but results that are not repeated may answer its calls."""
+        """Remember the calls of a repeated record: later results, not repeated, may answer them."""
         message = record.get("message")
         content = message.get("content") if isinstance(message, dict) else None
         for block in content if isinstance(content, list) else ():
@@ -296,7 +297,7 @@ class SessionParser:
     # Beside the talk
 
     def _attachment(self, record: Record) -> list[Trace]:
-        """Context that was attached; a queued command is a prompt that the person typed in mid-turn."""
+        """Read attached context: only a queued command is talk, a prompt typed while the agent worked."""
         attachment = record.get("attachment")
         if not isinstance(attachment, dict):
             self._report.damaged("attachment without content")
@@ -310,8 +311,8 @@ class SessionParser:
             self._report.skip(mode.replace("-", " "))
             return []
         prompt = attachment.get("prompt")
-        spoken = {**record, "type": "user", "message": {"content": prompt}}
-        return self._talk(spoken)
+        prompt_record = {**record, "type": "user", "message": {"content": prompt}}
+        return self._talk(prompt_record)
 
     def _system(self, record: Record) -> list[Trace]:
         subtype = record.get("subtype")
@@ -322,6 +323,7 @@ class SessionParser:
         return []
 
     def _cut(self, record: Record) -> None:
+        """Start a new segment of the record's session or sub-agent."""
         subagent = self._subagent_of(record)
         segments = {**self._segments, subagent: self._segments.get(subagent, 0) + 1}
         if len(segments) > _MOST_SPEAKERS:
@@ -357,7 +359,7 @@ class SessionParser:
         return session if isinstance(session, str) and session else self._session
 
     def _subagent_of(self, record: Record) -> str:
-        """Sub-agents of early versions had no id, and stood in their parent's file."""
+        """Return the sub-agent of a record; early versions wrote no id, see `sidechains`."""
         subagent = record.get("agentId")
         if isinstance(subagent, str) and subagent:
             return subagent
@@ -380,6 +382,6 @@ def _are_counts(value: dict[Any, Any]) -> bool:
 
 
 def _seconds(stamp: Any) -> float:
-    """Unix seconds of an ISO 8601 time, taken as UTC where it names no zone."""
+    """Return the Unix seconds of an ISO 8601 time; without a time zone it is UTC."""
     time = datetime.fromisoformat(stamp)
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

@@ -1,8 +1,8 @@
-"""Large results that Claude Code keeps in files of their own, beside the session's file.
+"""Reads large tool results, which Claude Code writes to separate files.
 
-In the session stands a stub: `<persisted-output>`, the path of a file in `<session>/tool-results/`, and a
-preview. Of that path only the last name is believed: what is read is a plain file of that name in that very
-folder of the session at hand, and no more of it than `MOST_BYTES`. Nothing else on the disk can be named.
+The session then has a stub: `<persisted-output>`, the path of a file in `<session>/tool-results/`, and a
+preview. Of that path only the file name is used. The file must be a regular file in that folder of the same
+session, and at most `MOST_BYTES` of it are read. So a stub cannot name any other file on the disk.
 """
 
 import os
@@ -11,7 +11,7 @@ import stat
 from pathlib import Path, PurePath
 
 MOST_BYTES = 2**20
-"""Longest part of a persisted output that is read."""
+"""Most bytes of a persisted output that are read."""
 
 STUB = "<persisted-output>"
 _PATH = re.compile(r"saved to: *([^\r\n]{1,4096})")
@@ -20,19 +20,19 @@ _ONLY_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | geta
 
 
 def persisted_output(stub: str, folder: PurePath | None) -> tuple[str, int] | None:
-    """Read what a stub stands for.
+    """Read the output that a stub refers to.
 
     Args:
-        stub: The text of a tool's result that begins with `STUB`.
+        stub: The text of a tool's result that starts with `STUB`.
         folder: The session's folder.
 
     Returns:
-        The output and how many of its bytes were left out; None if it is not there.
+        The output, and the number of its bytes that were not read; None if the file cannot be read.
     """
-    found = _PATH.search(stub)
-    if found is None or folder is None:
+    match = _PATH.search(stub)
+    if match is None or folder is None:
         return None
-    name = re.split(r"[\\/]", found[1].strip())[-1]
+    name = re.split(r"[\\/]", match[1].strip())[-1]
     if not _NAME.fullmatch(name):
         return None
     return _read(Path(folder) / "tool-results", name)

@@ -1,19 +1,17 @@
-"""Sub-agents of early versions: they had no id, and stood in their parent's file between its own records.
+"""Identifies the sub-agents of early versions, which have no id and share their parent's file.
 
-Such a record says `isSidechain`. A sub-agent's first has no parent record, and each later one follows one of
-its own, so that the chain tells who speaks, also where several sub-agents run at once.
+Their records have `isSidechain`. A sub-agent's first record has no parent record, and each later record has
+one of the sub-agent's own as its parent. So the chain of parents identifies the sub-agent, even if several
+run at once.
 """
 
 from typing import Any
 
-_MOST = 32  # latest records by which the next is placed
+_MOST = 32  # latest records that are searched for a parent
 
 
 class Sidechains:
-    """Names the sub-agents of one file after their first record.
-
-    Attributes:
-        recent: The latest records as (uuid, sub-agent), newest first; replaced, never changed.
+    """Names each sub-agent of one file by its first record.
 
     >>> chains = Sidechains()
     >>> records = [("a", None), ("b", None), ("c", "a"), ("d", "b"), ("e", "c")]
@@ -22,34 +20,38 @@ class Sidechains:
     """
 
     def __init__(self) -> None:
-        self.recent: tuple[tuple[str, str], ...] = ()
+        self._recent: tuple[tuple[str, str], ...] = ()  # (uuid, sub-agent), newest first; never mutated
 
     def subagent_of(self, record: dict[str, Any]) -> str:
-        """Name the sub-agent that a record is of; the same however often it is asked."""
+        """Return the sub-agent of a record; asking again returns the same."""
         uuid, parent = record.get("uuid"), record.get("parentUuid")
         if not isinstance(uuid, str) or not uuid:
-            return self.recent[0][1] if self.recent else "sidechain"
-        known = dict(self.recent)
+            return self._recent[0][1] if self._recent else "sidechain"
+        known = dict(self._recent)
         if uuid in known:
             return known[uuid]
         subagent = ""
         if isinstance(parent, str) and parent:
-            subagent = known.get(parent) or (self.recent[0][1] if self.recent else "")
+            subagent = known.get(parent) or (self._recent[0][1] if self._recent else "")
         subagent = subagent or f"sidechain-{uuid[:8]}"
-        self.recent = ((uuid, subagent), *self.recent[: _MOST - 1])
+        self._recent = ((uuid, subagent), *self._recent[: _MOST - 1])
         return subagent
 
-    def load_state_dict(self, recent: list[Any] | tuple[Any, ...]) -> None:
-        """Go on where `recent` was this.
+    def state_dict(self) -> tuple[tuple[str, str], ...]:
+        """Return the latest records as (uuid, sub-agent), newest first, JSON-able."""
+        return self._recent
+
+    def load_state_dict(self, state: list[Any] | tuple[Any, ...]) -> None:
+        """Restore what `state_dict` returned.
 
         Raises:
-            ValueError: It was never that.
+            ValueError: The state is invalid.
         """
-        taken: list[tuple[str, str]] = []
-        for one in recent:
-            match one:
+        recent: list[tuple[str, str]] = []
+        for record in state:
+            match record:
                 case [str(uuid), str(subagent)]:
-                    taken.append((uuid, subagent))
+                    recent.append((uuid, subagent))
                 case _:
                     raise ValueError("not a state of sub-agents")
-        self.recent = tuple(taken[:_MOST])
+        self._recent = tuple(recent[:_MOST])

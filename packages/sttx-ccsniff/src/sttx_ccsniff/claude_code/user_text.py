@@ -1,8 +1,7 @@
-"""Which of the strings in a user's place the person really typed.
+"""Separates what the person typed from what Claude Code writes in the user's role.
 
-Claude Code writes much into the user's mouth: commands and what they printed, notifications, reminders,
-interruptions. Those teach nothing about the person, and are counted instead. A slash command with arguments
-is what the person typed, and is kept as typed.
+Claude Code adds commands and their output, notifications, reminders and interruptions. They say nothing about
+the person, so they are counted and dropped. A slash command with arguments was typed, and is kept.
 """
 
 import re
@@ -20,7 +19,7 @@ _MOST_REMINDERS = 32
 
 
 def typed_text(text: str) -> tuple[str, str]:
-    """Return what the person typed, or "" and the reason why it is nothing of theirs.
+    """Return what the person typed, or "" and the reason why the text is not theirs.
 
     >>> typed_text("Fix it<system-reminder>be brief</system-reminder>")
     ('Fix it', '')
@@ -35,13 +34,13 @@ def typed_text(text: str) -> tuple[str, str]:
             return "", "system reminder"
     if not text or text.isspace():
         return "", "empty text"
-    found = _INJECTED.match(text)
-    return (text, "") if found is None else _injected(text, found)
+    match = _INJECTED.match(text)
+    return (text, "") if match is None else _injected(text, match)
 
 
-def _injected(text: str, found: re.Match[str]) -> tuple[str, str]:
-    tag = found["tag"]
-    if found["interrupted"]:
+def _injected(text: str, match: re.Match[str]) -> tuple[str, str]:
+    tag = match["tag"]
+    if match["interrupted"]:
         return "", "interruption"
     if not tag or tag == "local-command-caveat":
         return "", "meta message"
@@ -61,7 +60,7 @@ def _command(text: str) -> tuple[str, str]:
 
 
 def _without_reminders(text: str) -> str:
-    """Take the reminders off both ends; one that the person quotes in mid-sentence stays."""
+    """Remove reminders from both ends; a reminder that the person quotes inside the text stays."""
     text = text.strip()
     for _ in range(_MOST_REMINDERS):
         if text.startswith(_REMINDER) and (end := text.find(_REMINDER_END)) >= 0:

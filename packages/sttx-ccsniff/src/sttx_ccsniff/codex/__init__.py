@@ -1,1 +1,1 @@
-"""Codex CLI: its rollouts become traces."""
+"""Reads Codex CLI's rollouts."""

@@ -1,8 +1,8 @@
-"""The items of a Codex rollout: what went to the model and what came from it becomes traces.
+"""Turns the items of a Codex rollout, which are the model's input and output, into traces.
 
-An item is a message, reasoning, a call of a tool, its output, or a message between agents. Each is read by
-itself; the only memory is which tool a call was of. What text stands in an item, and which of it a person
-typed, is known in `codex_text`.
+An item is a message, reasoning, a tool call, its output, or a message between a session and its sub-agents.
+Each item is read alone; the only memory is the tool of each call. `codex/text.py` extracts the text of an
+item and decides which of it a person typed.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from sttx_ccsniff.codex.text import (
     mail_in,
     mail_text,
     output_text,
+    part_text,
     reasoning_text,
-    said,
     subagent_in,
-    typed,
+    typed_text,
 )
 from sttx_ccsniff.parse.content import shallow, text_of
 from sttx_ccsniff.report import SourceReport
@@ -27,13 +27,13 @@ from sttx_core.traces import AssistantMessage, Meta, Other, Thinking, ToolResult
 Item = dict[str, Any]
 
 COMPACTIONS = frozenset(("compaction", "compaction_summary", "context_compaction"))
-"""Items that stand for all talk before them."""
+"""Items that replace all talk before them."""
 
 _SILENT = frozenset(("additional_tools", "ghost_snapshot", "other"))
 
 
 class ItemReader:
-    """Reads items, of any thread.
+    """Reads the items of any thread.
 
     >>> item = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hi"}]}
     >>> [trace.text for trace in ItemReader(SourceReport(), Seen()).traces(item, Meta(session="s"))]
@@ -45,7 +45,7 @@ class ItemReader:
         self._seen = seen
 
     def traces(self, item: Item, meta: Meta) -> list[Trace]:
-        """Return what an item says; what says nothing is counted."""
+        """Return the traces of an item; count it if it has none."""
         kind = text_of(item.get("type"))
         if kind in _SILENT:
             self._report.skip(kind.replace("_", " "))
@@ -63,16 +63,16 @@ class ItemReader:
         return [Other(meta=meta, kind=f"item {kind}", raw=shallow(item))]
 
     def message(self, item: Item, meta: Meta) -> list[Trace]:
-        """Read what a person or the agent said."""
+        """Read a message of the person or the model."""
         role, content = item.get("role"), item.get("content")
         if role not in ("user", "assistant"):
             self._report.skip(f"{text_of(role)} message")
             return []
         words: list[str] = []
         for part in content if isinstance(content, list) and content else [content]:
-            text, reason = said(part)
+            text, reason = part_text(part)
             if role == "user" and not reason:
-                text, reason = typed(text)
+                text, reason = typed_text(text)
             if reason:
                 self._report.skip(reason)
             else:
@@ -86,7 +86,7 @@ class ItemReader:
         return self.task(mail, meta) if mail else [AssistantMessage(meta=meta, text=text)]
 
     def task(self, mail: Item, meta: Meta) -> list[Trace]:
-        """Read what one agent wrote to another: what a sub-agent is told from above is its prompt."""
+        """Read a message between a session and its sub-agents: from parent to sub-agent it is a prompt."""
         text, author = mail_text(mail.get("content")), text_of(mail.get("author"))
         from_above = not author or text_of(mail.get("recipient")).startswith(f"{author}/")
         if text and from_above and meta.subagent:
@@ -95,14 +95,14 @@ class ItemReader:
         return []
 
     def thinking(self, text: str, item: Item, meta: Meta) -> list[Trace]:
-        """Read what the agent thought, if that is told."""
+        """Read the model's thinking, if it is not encrypted."""
         if text and not text.isspace():
             return [Thinking(meta=meta, text=text)]
         self._report.skip("encrypted thinking" if item.get("encrypted_content") else "empty thinking")
         return []
 
     def _use(self, item: Item, kind: str, meta: Meta) -> ToolUse:
-        """A call of any kind: each has its own word for its input, and built-in tools have no name."""
+        """Read a tool call: the key of its input depends on its kind, and built-in tools have no name."""
         name = text_of(item.get("name")) or kind.removesuffix("_call")
         if isinstance(space := item.get("namespace"), str) and space:
             name = f"{space}{'' if space.endswith('_') else '__'}{name}"

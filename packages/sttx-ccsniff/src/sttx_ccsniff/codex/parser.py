@@ -1,13 +1,13 @@
-"""Codex CLI's rollouts become traces: the files `sessions/YYYY/MM/DD/rollout-*.jsonl`, old and new.
+"""Turns the lines of Codex CLI's rollouts, `sessions/YYYY/MM/DD/rollout-*.jsonl`, into traces.
 
-A line is `{"timestamp", "type", "payload"}`: first `session_meta`, then mostly `response_item`, which is what
-went to the model and what came from it: the talk. The first versions (2025) wrote bare items, after one line
-of `{"id", "timestamp", "instructions", "git"}`. Written from codex-rs of 2026, `history` and `protocol`.
+A line is `{"timestamp", "type", "payload"}`. The first is `session_meta`; most others are `response_item`,
+the input and output of the model, which is the talk. The first versions (2025) wrote bare items after one
+line `{"id", "timestamp", "instructions", "git"}`. Based on codex-rs of 2026, its crates `history` and
+`protocol`.
 
-No tool call is lost: the numbers of `ToolUse` and `ToolResult` equal those of the items that are calls and
-outputs. `event_msg` lines repeat the items for a screen: they are counted, and read only where a file has no
-items. What an item says is known in `codex_items`; whose voice a file is, and what of it is copied from
-another, in `codex_thread`.
+No tool call is lost: there are as many `ToolUse` and `ToolResult` traces as there are such items. `event_msg`
+lines repeat the items for the screen. They are counted, and read only if a file has no items. `items.py`
+reads the items; `thread.py` identifies the session and sub-agent, and the items copied from another thread.
 """
 
 from collections.abc import Callable
@@ -25,8 +25,8 @@ from sttx_ccsniff.seen import Seen
 from sttx_core.traces import Meta, Other, Trace
 
 Record = dict[str, Any]
-Held = tuple[str, str, int, Any]
-"""An event that waits: its type, its text, the number and the time of its line."""
+WaitingEvent = tuple[str, str, int, Any]
+"""An event that waits for a decision: its type, its text, the number and the time of its line."""
 
 BOOK_KEEPING = frozenset(
     (
@@ -38,7 +38,7 @@ BOOK_KEEPING = frozenset(
         "world_state",
     )
 )
-"""Types of lines that are known to hold no talk of this thread."""
+"""Types of lines that are known to contain no talk of this thread."""
 
 _TALK = (
     "session_meta",
@@ -50,11 +50,11 @@ _TALK = (
 )
 _LINES = BOOK_KEEPING.union(_TALK)
 _SPOKEN_EVENTS = {"user_message": "message", "agent_message": "message", "agent_reasoning": "text"}
-_MOST_HELD = 64
+_MOST_WAITING = 64
 
 
 def recognises(record: Record) -> bool:
-    """Say whether a JSON object looks like a line of a rollout.
+    """Return whether a JSON object looks like a line of a rollout.
 
     >>> recognises({"timestamp": "2026-01-01T00:00:00Z", "type": "session_meta", "payload": {"id": "t"}})
     True
@@ -72,7 +72,7 @@ def recognises(record: Record) -> bool:
 
 
 def _is_bare_item(record: Record, kind: str) -> bool:
-    """The first versions wrote items without a wrapper."""
+    """Return whether a record is an item without a wrapper, as the first versions wrote them."""
     if kind == "message":
         return isinstance(record.get("role"), str) and isinstance(record.get("content"), list)
     if kind == "reasoning":
@@ -102,9 +102,10 @@ class RolloutParser:
         self._records = 0
         self._ordinal: int | None = None
         self._number = 0
-        self._by_events: bool | None = None  # None: there were neither items nor two prompts yet
-        self._held: tuple[Held, ...] = ()
-        self._unpaid: list[tuple[str, dict[str, int], tuple[str, str]]] = []  # told since the last state
+        self._by_events: bool | None = None  # None until there is an item or a second prompt
+        self._waiting: tuple[WaitingEvent, ...] = ()
+        # Tokens since the last state, as (model, tokens, speaker).
+        self._uncounted: list[tuple[str, dict[str, int], tuple[str, str]]] = []
         self._handlers: dict[str, Callable[[Record, Record], list[Trace]]] = {
             "session_meta": self._session_meta,
             "response_item": self._item,
@@ -116,25 +117,25 @@ class RolloutParser:
 
     @property
     def undecided(self) -> bool:
-        """Whether events wait for what comes to tell if they are read."""
-        return bool(self._held)
+        """Whether events wait for later lines to decide if they are read."""
+        return bool(self._waiting)
 
     def state_dict(self) -> tuple[Any, ...]:
-        """What must be known to go on in mid-file, as JSON can hold it; it never changes afterwards."""
-        self._pay()
+        """Return everything needed to continue from here, JSON-able; the result never changes later."""
+        self._count_tokens()
         return (
             self._thread.state_dict(),
-            self._tokens.totals,
+            self._tokens.state_dict(),
             (self._model, self._segment, self._just_cut, self._records),
             self._by_events,
-            self._held,
+            self._waiting,
         )
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where another parser of the same file gave this state.
+        """Continue from the state of another parser of the same file.
 
         Raises:
-            ValueError: It is no such state.
+            ValueError: The state is invalid.
         """
         match state:
             case [
@@ -142,36 +143,39 @@ class RolloutParser:
                 totals,
                 [str(model), int(segment), bool(just_cut), int(records)],
                 True | False | None as by_events,
-                [*held],
+                [*waiting],
             ]:
                 self._thread.load_state_dict(thread)
                 self._tokens.load_state_dict(totals)
-                self._held = tuple(_held(one) for one in held)
+                self._waiting = tuple(_waiting_event(event) for event in waiting)
                 self._model, self._segment, self._just_cut, self._records = model, segment, just_cut, records
                 self._by_events = by_events
             case _:
                 raise ValueError("not a state of a parser of Codex rollouts")
 
     def feed(self, line: bytes) -> list[Trace]:
-        """Take one line without its line end; return the traces on it."""
+        """Read one line, without its line end; return its traces."""
         values, problem = decode_line(line, self._report.noted)
         if problem:
             self._report.damaged(problem)
         return [trace for value in values for trace in self._record(value)]
 
     def finish(self, tail: bytes) -> list[Trace]:
-        """Take what stands after the last line end; events that were answered speak where no items do."""
+        """Read what follows the last line end; without items, answered events become the traces."""
         traces = self.feed(tail)
-        if any(kind == "agent_message" for kind, *_ in self._held):
+        if any(kind == "agent_message" for kind, *_ in self._waiting):
             traces += self._settle_on_events()
-        self._pay()
+        self._count_tokens()
         return traces
 
-    def _pay(self) -> None:
-        """Count the tokens told since the last place: while events are held, all behind it is read again."""
-        for told in self._unpaid:
-            self._report.used(*told)
-        self._unpaid.clear()
+    def _count_tokens(self) -> None:
+        """Count the tokens since the last place.
+
+        While events wait, no place is saved, and a later run reads all lines after the last one again.
+        """
+        for usage in self._uncounted:
+            self._report.used(*usage)
+        self._uncounted.clear()
 
     def _record(self, record: Any) -> list[Trace]:
         report = self._report
@@ -198,7 +202,7 @@ class RolloutParser:
         return handler(record, payload)
 
     def _untyped(self, record: Record) -> list[Trace]:
-        """Beside its items, the oldest format has one line of what the session is, and lines of state."""
+        """Read a line of the oldest format that is not an item: the session's description, or a state."""
         if "record_type" in record:
             self._report.skip("state")
             return []
@@ -207,7 +211,7 @@ class RolloutParser:
     def _other(self, record: Record, kind: str) -> list[Trace]:
         return self._new([Other(meta=self._meta(record), kind=kind, raw=shallow(record))], self._number)
 
-    # What is talked in
+    # The context of the talk
 
     def _session_meta(self, record: Record, payload: Record) -> list[Trace]:
         del record
@@ -233,7 +237,7 @@ class RolloutParser:
         return []
 
     def _cut(self) -> None:
-        """One compaction is told by up to three lines: an item, a line of its own and an event."""
+        """Start a new segment, once per compaction: it can write an item, a line and an event."""
         if not self._just_cut:
             self._segment += 1
             self._just_cut = True
@@ -250,7 +254,7 @@ class RolloutParser:
         return self._new(self._items.task(mail, self._meta(record)), self._number)
 
     def _new(self, traces: list[Trace], number: int) -> list[Trace]:
-        """Drop the traces of an item that was delivered before, from this file or another."""
+        """Return the traces of an item, or none if it was delivered before, from this file or another."""
         if not traces:
             return traces
         reason = self._thread.why_not_new(traces, number, self._ordinal)
@@ -260,16 +264,16 @@ class RolloutParser:
         self._just_cut = False
         return traces
 
-    # Events: counted, unless nothing else tells of the talk
+    # Events: counted, and read only if the file has no items
 
     def _event(self, record: Record, event: Record) -> list[Trace]:
         kind = text_of(event.get("type"))
         if kind in _SPOKEN_EVENTS and self._by_events is not False:
-            return self._spoken(record, event, kind)
+            return self._spoken_event(record, event, kind)
         if kind == "token_count":
             used = self._tokens.grew(event.get("info"), inherits=self._thread.inherits)
             if used and not self._thread.is_copying(self._ordinal):
-                self._unpaid.append((self._model, used, self._thread.speaker))
+                self._uncounted.append((self._model, used, self._thread.speaker))
         elif kind == "context_compacted":
             self._cut()
         elif kind == "thread_rolled_back":
@@ -277,25 +281,25 @@ class RolloutParser:
         self._report.skip(f"event: {kind}")
         return []
 
-    def _spoken(self, record: Record, event: Record, kind: str) -> list[Trace]:
-        """Hold what a screen was told, until a second prompt or the end shows that there are no items."""
+    def _spoken_event(self, record: Record, event: Record, kind: str) -> list[Trace]:
+        """Keep an event until an item, a second prompt or the end decides whether events are read."""
         stamp, text = record.get("timestamp"), text_of(event.get(_SPOKEN_EVENTS[kind]))
-        told = (kind, text, self._number, stamp if isinstance(stamp, str) else None)
+        waiting = (kind, text, self._number, stamp if isinstance(stamp, str) else None)
         if self._by_events:
-            return self._tell(told)
-        if len(self._held) < _MOST_HELD and not (kind == "user_message" and self._held):
-            self._held = (*self._held, told)
+            return self._event_traces(waiting)
+        if len(self._waiting) < _MOST_WAITING and not (kind == "user_message" and self._waiting):
+            self._waiting = (*self._waiting, waiting)
             return []
-        return self._settle_on_events() + self._tell(told)
+        return self._settle_on_events() + self._event_traces(waiting)
 
     def _settle_on_events(self) -> list[Trace]:
         self._by_events = True
         self._report.note("rollout of events alone")
-        held, self._held = self._held, ()
-        return [trace for told in held for trace in self._tell(told)]
+        waiting, self._waiting = self._waiting, ()
+        return [trace for event in waiting for trace in self._event_traces(event)]
 
-    def _tell(self, told: Held) -> list[Trace]:
-        kind, text, number, stamp = told
+    def _event_traces(self, event: WaitingEvent) -> list[Trace]:
+        kind, text, number, stamp = event
         meta = self._thread.meta(number, self._time(stamp), self._segment)
         if kind == "agent_reasoning":
             return self._new(self._items.thinking(text, {}, meta), number)
@@ -303,9 +307,9 @@ class RolloutParser:
         return self._new(self._items.message({"role": role, "content": [text]}, meta), number)
 
     def _drop_events(self) -> None:
-        for kind, *_ in self._held:
+        for kind, *_ in self._waiting:
             self._report.skip(f"event: {kind}")
-        self._held = ()
+        self._waiting = ()
         self._by_events = False
 
     # Where a trace came from
@@ -324,8 +328,8 @@ class RolloutParser:
             return 0.0
 
 
-def _held(one: Any) -> Held:
-    match one:
+def _waiting_event(value: Any) -> WaitingEvent:
+    match value:
         case [str(kind), str(text), int(number), str() | None as stamp] if kind in _SPOKEN_EVENTS:
             return kind, text, number, stamp
         case _:

@@ -1,7 +1,7 @@
-"""The text inside Codex's items: what a person typed, what a tool gave back, what the agent thought.
+"""Extracts the text of Codex's items: what the person typed, what a tool returned, what the model thought.
 
-Codex puts much into the person's place: the environment, AGENTS.md, notices of turns that were aborted and of
-sub-agents that ended. Those teach nothing about the person, and are counted instead.
+Codex adds much in the user's role: the environment, AGENTS.md, notices of aborted turns and of sub-agents
+that ended. It says nothing about the person, so it is counted and dropped.
 """
 
 import re
@@ -32,15 +32,15 @@ _CONTEXT = re.compile(r"\s*# (?:Context from my IDE setup|Files mentioned by the
 _REQUEST = "## My request for Codex:"
 _EXIT_CODE = re.compile(r"(?:Exit code|Process exited with code):? (-?\d{1,9})\b")
 _HEAD = 400
-"""Characters in which a shell's result names its exit code, before the output."""
+"""Characters at the start of a shell's result that are searched for its exit code."""
 
 
-def said(part: Any) -> tuple[str, str]:
-    """Return the text of one part of a message's content, or "" and the reason why there is none.
+def part_text(part: Any) -> tuple[str, str]:
+    """Return the text of one part of a message's content, or "" and the reason why it has none.
 
-    >>> said({"type": "input_text", "text": "Hi"}), said({"type": "output_text", "text": " "})
+    >>> part_text({"type": "input_text", "text": "Hi"}), part_text({"type": "output_text", "text": " "})
     (('Hi', ''), ('', 'empty text'))
-    >>> said({"type": "input_image", "image_url": "data:image/png;base64,AAAA"})[0]
+    >>> part_text({"type": "input_image", "image_url": "data:image/png;base64,AAAA"})[0]
     '[image image/png 3 bytes]'
     """
     if not isinstance(part, dict):
@@ -54,19 +54,19 @@ def said(part: Any) -> tuple[str, str]:
     return (text, "") if text and not text.isspace() else ("", "empty text")
 
 
-def typed(text: str) -> tuple[str, str]:
-    r"""Return what the person typed, or "" and the reason why it is nothing of theirs.
+def typed_text(text: str) -> tuple[str, str]:
+    r"""Return what the person typed, or "" and the reason why the text is not theirs.
 
-    >>> typed("Fix it"), typed("<environment_context>\n<cwd>/x</cwd>\n</environment_context>")
+    >>> typed_text("Fix it"), typed_text("<environment_context>\n<cwd>/x</cwd>\n</environment_context>")
     (('Fix it', ''), ('', 'environment context'))
-    >>> typed("# Context from my IDE setup:\n- a.py\n## My request for Codex:\nFix it")
+    >>> typed_text("# Context from my IDE setup:\n- a.py\n## My request for Codex:\nFix it")
     ('Fix it', '')
     """
     if _CONTEXT.match(text) and _REQUEST in text:
         text = text.split(_REQUEST, 1)[1].strip()
         return (text, "") if text else ("", "empty text")
-    if found := _INJECTED.match(text):
-        return "", _NAMES.get(found[1], found[1].replace("_", " "))
+    if match := _INJECTED.match(text):
+        return "", _NAMES.get(match[1], match[1].replace("_", " "))
     if _AGENTS_FILE.match(text):
         return "", "user instructions"
     if _SUMMARY.match(text):
@@ -77,7 +77,9 @@ def typed(text: str) -> tuple[str, str]:
 
 
 def mail_in(text: str) -> dict[str, Any] | None:
-    """The message of one agent to another that some versions wrote as JSON into an assistant's mouth.
+    """Return the message between sub-agents that some versions wrote as JSON in an assistant's message.
+
+    Returns None if the text is not such a message.
 
     >>> mail_in('{"author":"/root","recipient":"/a","content":"Go"}'), mail_in("{}")
     ({'author': '/root', 'recipient': '/a', 'content': 'Go'}, None)
@@ -92,7 +94,7 @@ def mail_in(text: str) -> dict[str, Any] | None:
 
 
 def mail_text(content: Any) -> str:
-    r"""What one agent wrote to another, without the lines that address it; "" if it is encrypted.
+    r"""Return the text of a message between sub-agents, without its address lines; "" if it is encrypted.
 
     >>> mail_text([{"type": "input_text", "text": "Message Type: NEW_TASK\nSender: /root\nPayload:\nGo"}])
     'Go'
@@ -105,7 +107,7 @@ def mail_text(content: Any) -> str:
 
 
 def reasoning_text(item: dict[str, Any]) -> str:
-    r"""What the agent thought: its own words where they are kept, else their summary.
+    r"""Return the model's thinking: the original text if it is stored, else its summary.
 
     >>> reasoning_text({"summary": [{"type": "summary_text", "text": "a"}, {"text": "b"}]})
     'a\n\nb'
@@ -119,9 +121,10 @@ def reasoning_text(item: dict[str, Any]) -> str:
 
 
 def output_text(output: Any) -> str:
-    """The text of a tool's output: a string, a list of parts, or either of them in an object.
+    """Return the text of a tool's output: a string, a list of parts, or an object with one of them.
 
-    Early shells gave their output as JSON text beside its exit code: the output alone is the result's text.
+    Early versions wrote a shell's output as JSON text together with its exit code; only the output is
+    returned.
 
     >>> output_text('{"output":"ok","metadata":{"exit_code":0}}'), output_text({"content": "no"})
     ('ok', 'no')
@@ -132,12 +135,12 @@ def output_text(output: Any) -> str:
     if isinstance(output, dict) and "content" in output:
         output = output["content"]
     if isinstance(output, list):
-        return "\n".join(_part_text(part) for part in output)
+        return "\n".join(_output_part(part) for part in output)
     return text_of(output)
 
 
 def error_in(output: Any) -> bool:
-    r"""Whether a tool's output says that it failed.
+    r"""Return whether a tool's output reports a failure.
 
     >>> error_in("Exit code: 1\nWall time: 0.1 seconds\nOutput:\n"), error_in("Exit code: 0\nOutput:\n")
     (True, False)
@@ -153,12 +156,12 @@ def error_in(output: Any) -> bool:
         output = output[0].get("text") if isinstance(output[0], dict) else None
     if not isinstance(output, str):
         return False
-    found = _EXIT_CODE.search(output[:_HEAD].split("Output:\n", 1)[0])
-    return found is not None and int(found[1]) != 0
+    match = _EXIT_CODE.search(output[:_HEAD].split("Output:\n", 1)[0])
+    return match is not None and int(match[1]) != 0
 
 
 def subagent_in(output: Any) -> str:
-    """Name the sub-agent that the output of a call tells of: its thread.
+    """Return the sub-agent (its thread) that the output of a call names; "" if none.
 
     >>> subagent_in('{"agent_id":"t","nickname":"Ada"}'), subagent_in("no")
     ('t', '')
@@ -180,8 +183,8 @@ def _shell_json(output: Any) -> dict[str, Any] | None:
     return value if isinstance(value.get("metadata"), dict) else None
 
 
-def _part_text(part: Any) -> str:
-    return said(part)[0] if isinstance(part, dict) else text_of(part)
+def _output_part(part: Any) -> str:
+    return part_text(part)[0] if isinstance(part, dict) else text_of(part)
 
 
 def _picture(part: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
-"""Whose voice a Codex rollout is, and which of its items are copies of another's.
+"""Identifies the session and sub-agent of a Codex rollout, and the items that it copies from another thread.
 
-A thread is a session, a fork of one, or a sub-agent of one: the first `session_meta` line says. The file of a
-fork or sub-agent may begin with its parent's items, written anew with new times. They are known by their
-content: the id of a call, or the words. Newer sub-agents say at which line their own history begins, and
-newer forks refer to their parent's file and copy nothing. Copies are looked for only at the beginning, up to
-the first item that is none of an ancestor's: what a person says twice later on is said twice.
+A thread is a session, a fork of one, or a sub-agent of one, as its first `session_meta` line tells. The file
+of a fork or sub-agent may start with copies of its parent's items, with new times. A copy is recognised by
+its content: the id of a call, or the text. Newer sub-agents give the line where their own history starts, and
+newer forks refer to their parent's file without copies. Copies are searched only at the start of a file, up
+to the first item that no ancestor has, so what a person repeats later is kept.
 """
 
 import hashlib
@@ -17,16 +17,16 @@ from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import AssistantMessage, Meta, Thinking, ToolResult, ToolUse, Trace, UserMessage
 
-_MOST_ANCESTORS = 256  # they are part of every place
+_MOST_ANCESTORS = 256  # they are saved in every place
 _FILE = re.compile(r"rollout-[0-9T-]{19}-([0-9a-fA-F-]{36})")
 
 
 class Thread:
-    """What the lines so far say of their thread.
+    """What the lines read so far tell about their thread.
 
     Attributes:
-        inherits: Whether it goes on where another thread was.
-        project: The folder that it began to work in, by its last name.
+        inherits: Whether the thread continues another thread.
+        project: The name of the first folder that it worked in.
 
     >>> thread = Thread("/x/rollout-2026-01-02T03-04-05-0199aaaa-0000-7000-8000-000000000001.jsonl", Seen())
     >>> thread.meta(1).session
@@ -38,10 +38,10 @@ class Thread:
 
     def __init__(self, origin: str, seen: Seen) -> None:
         name = PurePath(origin).name
-        found = _FILE.match(name)
+        match = _FILE.match(name)
         self._origin = origin
         self._seen = seen
-        self._id = found[1] if found else name.split(".")[0]
+        self._id = match[1] if match else name.split(".")[0]
         self._named = False
         self._session, self._subagent, self._parent = self._id, "", ""
         self._own_from = 0
@@ -51,7 +51,7 @@ class Thread:
         self.project = ""
 
     def state_dict(self) -> tuple[Any, ...]:
-        """What must be known to go on; what it refers to never changes."""
+        """Return everything needed to continue, JSON-able; the objects in it are never mutated."""
         return (
             (self._id, self._session, self._subagent, self._parent, self.project),
             (self._named, self._copying, self.inherits),
@@ -60,10 +60,10 @@ class Thread:
         )
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where `state()` gave this.
+        """Restore what `state_dict` returned.
 
         Raises:
-            ValueError: It never did.
+            ValueError: The state is invalid.
         """
         match state:
             case [
@@ -80,11 +80,11 @@ class Thread:
 
     @property
     def speaker(self) -> tuple[str, str]:
-        """Session and sub-agent; "" for the session's own voice."""
+        """Session and sub-agent; the sub-agent is "" for the session itself."""
         return self._session, self._subagent
 
     def begin(self, payload: dict[str, Any]) -> None:
-        """Take in a `session_meta`: the first names the thread, another one's is copied with its items."""
+        """Read a `session_meta`: the first names the thread; a later one of another thread is a copy."""
         own = payload.get("id")
         assert isinstance(own, str)
         if self._named:
@@ -126,11 +126,11 @@ class Thread:
         self._copying = self.inherits = True
 
     def is_copying(self, ordinal: int | None) -> bool:
-        """Whether a line with this ordinal is still part of what was copied, as far as is known before it."""
+        """Return whether a line with this ordinal belongs to the copied items, by what is known before it."""
         return self._copying or (ordinal is not None and ordinal < self._own_from)
 
     def why_not_new(self, traces: list[Trace], number: int, ordinal: int | None) -> str:
-        """Why the traces of an item were delivered before ("" if they were not); remembers them."""
+        """Remember an item; return why its traces were delivered before, or "" if they were not."""
         if ordinal is not None and ordinal < self._own_from:
             return "copied record"
         content = _fingerprint(traces)
@@ -142,7 +142,7 @@ class Thread:
         return "" if self._seen.first_time(f"codex {self._id} {number} {content}") else "duplicate record"
 
     def meta(self, number: int, time: float = 0.0, segment: int = 0) -> Meta:
-        """Say where the item of this number came from."""
+        """Return the `Meta` of the item with this number."""
         return Meta(
             session=self._session,
             project=self.project,
@@ -160,7 +160,7 @@ def _are_names(values: list[Any]) -> TypeGuard[list[str]]:
 
 
 def _fingerprint(traces: list[Trace]) -> str:
-    """What an item is known by: the id of its call, else its words; a copy has another time and place."""
+    """Return a digest that an item shares with its copies: of the id of its call, or else of its text."""
     digest = hashlib.blake2b(digest_size=8)
     for trace in traces:
         match trace:

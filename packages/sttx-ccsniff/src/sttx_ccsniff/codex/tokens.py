@@ -1,7 +1,8 @@
-"""How many tokens a Codex thread used: its totals only grow, and are told more often than they grow.
+"""Counts the tokens of a Codex thread from the growth of its totals.
 
-`token_count` events repeat the totals at each notice of a rate limit; what they grew by is what was used. A
-fork's totals begin with its parent's, so of its first ones only the last request counts.
+`token_count` events have the thread's totals, and repeat them with each notice of a rate limit. The
+difference of two totals is what was used in between. The totals of a fork start with its parent's, so from a
+fork's first event only the last request counts.
 """
 
 from typing import Any
@@ -11,7 +12,7 @@ _MOST = 2**53
 
 
 class TokenTotals:
-    """The totals of one thread.
+    """The token totals of one thread.
 
     >>> totals = TokenTotals()
     >>> totals.grew({"total_token_usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}})
@@ -21,26 +22,35 @@ class TokenTotals:
     """
 
     def __init__(self) -> None:
-        self.totals: tuple[int, ...] = ()
+        self._totals: tuple[int, ...] = ()  # in the order of _KINDS; empty before the first event
 
-    def load_state_dict(self, totals: Any) -> None:
-        """Go on where `totals` was this.
+    def state_dict(self) -> tuple[int, ...]:
+        """Return the last totals, JSON-able."""
+        return self._totals
+
+    def load_state_dict(self, state: Any) -> None:
+        """Restore what `state_dict` returned.
 
         Raises:
-            ValueError: It never was.
+            ValueError: The state is invalid.
         """
-        if not isinstance(totals, (list, tuple)) or len(totals) not in (0, len(_KINDS)):
-            raise ValueError("no totals of tokens")
-        if not all(type(count) is int and 0 <= count <= _MOST for count in totals):
-            raise ValueError("no totals of tokens")
-        self.totals = tuple(totals)
+        if not isinstance(state, (list, tuple)) or len(state) not in (0, len(_KINDS)):
+            raise ValueError("not a state of token totals")
+        if not all(type(count) is int and 0 <= count <= _MOST for count in state):
+            raise ValueError("not a state of token totals")
+        self._totals = tuple(state)
 
     def grew(self, info: Any, *, inherits: bool = False) -> dict[str, int]:
-        """Take in what an event tells; return the tokens used since the one before, by kind, or nothing."""
+        """Return the tokens used since the previous event, by kind; empty if none.
+
+        Args:
+            info: The `info` of a `token_count` event.
+            inherits: Whether the thread's totals start with those of another thread.
+        """
         total = _counts(info, "total_token_usage")
         if not total:
             return {}
-        before, self.totals = self.totals, total
+        before, self._totals = self._totals, total
         if inherits and not before:
             used = _counts(info, "last_token_usage")
         else:

@@ -1,1 +1,1 @@
-"""Exported lines that become traces: rows of `ccsniff --json`, and pairs of prompt and completion."""
+"""Reads exported lines: rows of `ccsniff --json`, and pairs of prompt and completion."""

@@ -1,4 +1,4 @@
-"""A parser of exported lines: each line is a record, and records have no identity of their own."""
+"""The base class of parsers for exported JSON lines, whose records have no identity."""
 
 from pathlib import PurePath
 from typing import Any
@@ -9,27 +9,31 @@ from sttx_ccsniff.seen import Seen
 from sttx_core.traces import Trace
 
 Row = dict[str, Any]
+"""One JSON object of an export."""
 
 
 class LineParser:
-    """Reads lines of JSON and hands each object to `record`.
+    """Reads lines of JSON and passes each object to `record`, which a subclass defines.
+
+    Lines that start with `#` are comments. Records have no ids, so a trace's uid is the file's name and the
+    number of its record.
 
     Attributes:
         origin: The file or stream.
-        report: Counts what was read.
-        stem: The file's name up to its first dot.
-        count: Records so far; numbers the traces.
+        report: Counts what is read.
+        stem: The file's name up to its first dot; "-" if that is empty.
+        count: Number of records so far.
     """
 
     def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
-        del seen  # rows have no identity to be known by
+        del seen  # without ids, repeated records cannot be recognised
         self.origin = origin
         self.report = report
         self.stem = PurePath(origin).name.split(".")[0] or "-"
         self.count = 0
 
     def feed(self, line: bytes) -> list[Trace]:
-        """Take one line without its line end; return the traces on it."""
+        """Read one line, without its line end; return its traces."""
         if line.startswith(b"#"):
             self.report.skip("comment")
             return []
@@ -47,18 +51,18 @@ class LineParser:
         return traces
 
     def finish(self, tail: bytes) -> list[Trace]:
-        """Take what stands after the last line end."""
+        """Read what follows the last line end; return its traces."""
         return self.feed(tail)
 
     def state_dict(self) -> tuple[int]:
-        """All that must be known to go on from here in another process, as JSON can hold it."""
+        """Return everything needed to continue from here in another process, JSON-able."""
         return (self.count,)
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where another parser of the same file gave this state.
+        """Continue from the state of another parser of the same file.
 
         Raises:
-            ValueError: it is no such state.
+            ValueError: The state is invalid.
         """
         match state:
             case [int(records)] if type(records) is int and records >= 0:

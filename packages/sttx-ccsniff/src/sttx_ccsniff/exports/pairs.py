@@ -1,4 +1,4 @@
-"""Pairs of prompt and completion, one JSON object a line."""
+"""Reads pairs of prompt and completion, one JSON object per line."""
 
 from sttx_ccsniff.exports.lines import LineParser, Row
 from sttx_ccsniff.parse.content import text_of
@@ -6,7 +6,7 @@ from sttx_core.traces import Meta, Pair, Trace
 
 
 def recognises_pairs(record: Row) -> bool:
-    """Say whether a JSON object looks like a prompt and its completion."""
+    """Return whether a JSON object looks like a prompt and its completion."""
     return {"prompt", "completion"} <= record.keys()
 
 

@@ -1,8 +1,7 @@
-"""Rows of `ccsniff --json`.
+"""Reads rows of `ccsniff --json`.
 
-A row is `{"ts","iso","sid","parent","cwd","project","role","type","tool","isMeta","text"}`.
-
-Rows carry no ids, so a result cannot name its tool, and a repeated row cannot be told from a new one.
+A row is `{"ts","iso","sid","parent","cwd","project","role","type","tool","isMeta","text"}`. Rows have no ids,
+so a result does not know its call, and a repeated row looks like a new one.
 """
 
 import math
@@ -33,16 +32,16 @@ LOSSY = (
     "line break, the text of thinking, the ids that join results to calls, and the names of sub-agents; for "
     "everything, read the session files themselves (a folder, `claude` or `live`)"
 )
-"""What is said once when such rows are read."""
+"""The warning when such rows are read."""
 
 
 def recognises_rows(record: Row) -> bool:
-    """Say whether a JSON object looks like a row of `ccsniff --json`."""
+    """Return whether a JSON object looks like a row of `ccsniff --json`."""
     return {"sid", "role", "type", "text"} <= record.keys()
 
 
 class RowParser(LineParser):
-    """Reads `ccsniff --json` rows, and says once what they lack.
+    """Reads `ccsniff --json` rows, and warns once about what they lack.
 
     >>> report = SourceReport(say=lambda message: None)
     >>> row = b'{"ts":1000,"sid":"s","role":"assistant","type":"tool_use","tool":"Bash","text":"{}"}'

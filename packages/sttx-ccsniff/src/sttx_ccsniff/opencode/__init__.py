@@ -1,1 +1,1 @@
-"""OpenCode: its SQLite store becomes traces."""
+"""Reads OpenCode's SQLite database."""

@@ -1,8 +1,8 @@
-"""One message of OpenCode, with its parts, becomes traces: what the parts mean, not where they are kept.
+"""Turns one message of OpenCode, with its parts, into traces. Does not know where messages are stored.
 
-A message is a user's or an assistant's; an assistant's is one step: one answer of the model with the tools
-that it called. A part is text, reasoning, a tool's call together with its result, a file, or book-keeping.
-Written from the schema of OpenCode 1.2 to 1.4 (`MessageV2`, in later versions `SessionV1`).
+A message is a user's or an assistant's. An assistant's message is one step: one answer of the model with its
+tool calls. A part is text, reasoning, a tool call with its result, a file, or book-keeping. Based on the
+schema of OpenCode 1.2 to 1.4 (`MessageV2`, in later versions `SessionV1`).
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 BOOK_KEEPING = frozenset(
     ("agent", "compaction", "patch", "retry", "snapshot", "step-finish", "step-start", "subtask")
 )
-"""Types of parts that are known to hold no talk."""
+"""Types of parts that are known to contain no talk."""
 
 _MOST = 2**53
 
@@ -28,9 +28,9 @@ class Message(NamedTuple):
     """A message as it is stored.
 
     Attributes:
-        id: Its name.
-        info: Who spoke, when, with which model and tokens.
-        parts: What was said and done, in order.
+        id: Identity of the message.
+        info: Its role, times, model and tokens.
+        parts: Its parts, in order.
     """
 
     id: str
@@ -39,22 +39,22 @@ class Message(NamedTuple):
 
     @property
     def is_user(self) -> bool:
-        """Whether a person, or a parent for its sub-agent, spoke."""
+        """Whether it is a prompt, of a person or of the parent of a sub-agent."""
         return self.info.get("role") == "user"
 
     @property
     def is_done(self) -> bool:
-        """Whether an assistant's message says that it will not change any more."""
+        """Whether an assistant's message is marked as complete or failed, so it will not change."""
         times = self.info.get("time")
         return bool(self.info.get("error")) or (isinstance(times, dict) and _is_time(times.get("completed")))
 
     @property
     def cuts(self) -> bool:
-        """Whether the talk before it is summed up from here on."""
+        """Whether a compaction replaces the talk before it by a summary."""
         return any(part.get("type") == "compaction" for part in self.parts)
 
     def fingerprint(self) -> str:
-        """What it has in common with its copies in forked sessions, whose ids are all new."""
+        """Return a digest that the message shares with its copies in forked sessions, which have new ids."""
         times = self.info.get("time")
         created = times.get("created") if isinstance(times, dict) else None
         digest = hashlib.blake2b(
@@ -66,22 +66,22 @@ class Message(NamedTuple):
         return digest.hexdigest()
 
     def tokens(self) -> tuple[str, dict[str, int]]:
-        """The model, and what it was paid for by kind; no kinds if the message does not say."""
-        told, model = self.info.get("tokens"), self.info.get("modelID")
-        if not isinstance(told, dict) or not isinstance(model, str):
+        """Return the model and the billed tokens by kind; empty if the message does not have them."""
+        tokens, model = self.info.get("tokens"), self.info.get("modelID")
+        if not isinstance(tokens, dict) or not isinstance(model, str):
             return "", {}
-        cache = told.get("cache")
+        cache = tokens.get("cache")
         cache = cache if isinstance(cache, dict) else {}
         return model, {
-            "input_tokens": _count(told.get("input")),
-            "output_tokens": _count(told.get("output")) + _count(told.get("reasoning")),
+            "input_tokens": _count(tokens.get("input")),
+            "output_tokens": _count(tokens.get("output")) + _count(tokens.get("reasoning")),
             "cache_creation_input_tokens": _count(cache.get("write")),
             "cache_read_input_tokens": _count(cache.get("read")),
         }
 
 
 def traces_of(message: Message, meta: Meta, report: SourceReport) -> list[Trace]:
-    """Return what a message says; what it holds besides is counted.
+    """Return the traces of a message, and count everything else in it.
 
     >>> message = Message("m", {"role": "user"}, [{"type": "text", "text": "Hi"}])
     >>> [trace.text for trace in traces_of(message, Meta(session="s"), SourceReport())]
@@ -91,21 +91,21 @@ def traces_of(message: Message, meta: Meta, report: SourceReport) -> list[Trace]
         name = text_of(error.get("name")) if isinstance(error, dict) else text_of(error)
         report.skip("interruption" if name == "MessageAbortedError" else f"error: {name}")
     if message.is_user:
-        return _typed(message, meta, report)
+        return _prompt(message, meta, report)
     traces: list[Trace] = []
     for part in message.parts:
-        made = _PARTS.get(text_of(part.get("type")), _other)(part, _started(part, meta), report)
-        if made and (reason := _unsaid(message, made[0])):
+        of_part = _PARTS.get(text_of(part.get("type")), _other)(part, _started(part, meta), report)
+        if of_part and (reason := _why_not_talk(message, of_part[0])):
             report.skip(reason)
             continue
-        for trace in made:
+        for trace in of_part:
             uid = f"{meta.uid}#{len(traces)}" if traces else meta.uid
             traces.append(replace(trace, meta=replace(trace.meta, uid=uid)))
     return traces
 
 
-def _unsaid(message: Message, trace: Trace) -> str:
-    """Why something in an answer is nobody's word ("" if it is the agent's)."""
+def _why_not_talk(message: Message, trace: Trace) -> str:
+    """Return why a trace of an answer is not the model's talk ("" if it is)."""
     if message.info.get("summary") is True and isinstance(trace, (AssistantMessage, Thinking)):
         return "compaction summary"
     if message.info.get("role") != "assistant" and isinstance(trace, AssistantMessage):
@@ -113,14 +113,14 @@ def _unsaid(message: Message, trace: Trace) -> str:
     return ""
 
 
-def _typed(message: Message, meta: Meta, report: SourceReport) -> list[Trace]:
-    """What a person typed stands beside what OpenCode wrote for them, which is marked as synthetic."""
+def _prompt(message: Message, meta: Meta, report: SourceReport) -> list[Trace]:
+    """Return what the person typed as one message, without the parts that OpenCode marks as synthetic."""
     words: list[str] = []
     others: list[Trace] = []
     for part in message.parts:
         kind = text_of(part.get("type"))
         if kind == "text":
-            words += _said(part, report)
+            words += _part_text(part, report)
         elif kind == "file":
             words += _file(part, report)
         elif kind in BOOK_KEEPING:
@@ -134,7 +134,7 @@ def _typed(message: Message, meta: Meta, report: SourceReport) -> list[Trace]:
     return traces
 
 
-def _said(part: Json, report: SourceReport) -> list[str]:
+def _part_text(part: Json, report: SourceReport) -> list[str]:
     text = text_of(part.get("text"))
     if part.get("synthetic") is True or part.get("ignored") is True:
         report.skip("synthetic text" if part.get("synthetic") is True else "ignored text")
@@ -146,7 +146,10 @@ def _said(part: Json, report: SourceReport) -> list[str]:
 
 
 def _file(part: Json, report: SourceReport) -> list[str]:
-    """A picture or document was shown; a file or folder of text was named in what was typed."""
+    """Return a placeholder for a picture or document; a text file or folder is only counted.
+
+    A prompt names the text files and folders in its own text.
+    """
     mime = text_of(part.get("mime"))
     if mime.startswith("text/") or mime == "application/x-directory":
         report.skip("part: file")
@@ -155,7 +158,7 @@ def _file(part: Json, report: SourceReport) -> list[str]:
 
 
 def _text(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
-    return [AssistantMessage(meta=meta, text=text) for text in _said(part, report)]
+    return [AssistantMessage(meta=meta, text=text) for text in _part_text(part, report)]
 
 
 def _reasoning(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
@@ -167,7 +170,7 @@ def _reasoning(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
 
 
 def _tool(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
-    """A call and, where it ended, its result; a step that is over has no other calls than lost ones."""
+    """Return a call and its result. In a finished message a call without its result has lost it."""
     name, call, state = text_of(part.get("tool")), text_of(part.get("callID")), part.get("state")
     if not isinstance(state, dict):
         state = {}
@@ -222,7 +225,7 @@ def _started(part: Json, meta: Meta) -> Meta:
 
 
 def _time(holder: Any, key: str) -> float:
-    """Unix seconds of one of the times in a part or a tool's state; 0 if it has none."""
+    """Return one of the times of a part or of a tool's state, in Unix seconds; 0 if it has none."""
     times = holder.get("time") if isinstance(holder, dict) else None
     time = times.get(key) if isinstance(times, dict) else None
     return time / 1000 if _is_time(time) else 0.0

@@ -1,13 +1,14 @@
-"""OpenCode's store: a SQLite database, read without ever being written to.
+"""Reads OpenCode's SQLite database, and never writes to it.
 
-Written from the schema of OpenCode 1.2 to 1.4 (`opencode.db`, tables `session`, `message` and `part`, whose
-`data` is JSON). Sessions come in the order of their beginning, each an origin of its own; a session with a
-parent is its sub-agent. Within a session messages come whole and in order, each once it can change no more:
-an answer that is complete, failed or followed by another, a prompt that is answered, or what nobody has
-touched for a day. The first that is not yet so, and all after it, wait for a later run. So a place is the
-last message of a session that was delivered, and the next run goes on with exactly the ones after it.
+Based on the schema of OpenCode 1.2 to 1.4: `opencode.db` with the tables `session`, `message` and `part`,
+whose column `data` is JSON. Sessions are read in the order of their start, each as its own origin; a session
+with a parent is a sub-agent. The messages of a session are delivered whole and in order, each once it cannot
+change any more: an answer that is complete, failed or followed by another answer, a prompt that is answered,
+or any message that was not written to for a day. The first message that can still change, and all after it,
+wait for a later run. So a place is the last delivered message of a session, and the next run reads the ones
+after it.
 
-Nothing stays open while the consumer thinks: OpenCode's own clean-up of its journal is never held up.
+No statement or transaction stays open between deliveries, so OpenCode can always clean up its journal.
 """
 
 import os
@@ -27,7 +28,7 @@ from sttx_core.errors import SourceError
 from sttx_core.traces import Meta
 
 HEADER = b"SQLite format 3\0"
-"""What every SQLite database begins with."""
+"""The first bytes of every SQLite database."""
 
 _COLUMNS = {
     "session": ("id", "parent_id", "directory", "time_created"),
@@ -35,9 +36,9 @@ _COLUMNS = {
     "part": ("id", "message_id", "time_updated", "data"),
 }
 _SETTLED_SECONDS = 10.0
-"""A prompt's parts are written within milliseconds."""
+"""Age after which a prompt counts as complete; its parts are written within milliseconds."""
 _ABANDONED_SECONDS = 86_400.0
-"""No answer takes a day; a process that was killed leaves one unfinished for ever."""
+"""Age after which an unfinished answer counts as final: its process was killed."""
 _BUSY_SECONDS = 5.0
 _DEEPEST = 32
 _START = (-(2**63), "")
@@ -45,7 +46,7 @@ _DATA = f"CASE WHEN length(data) <= {MAX_LINE} THEN CAST(data AS BLOB) END"
 
 
 def is_database(path: Path) -> bool:
-    """Whether a file is a SQLite database, by its first bytes; a pipe is none, and keeps them."""
+    """Return whether a file is a SQLite database, by its first bytes. Pipes are not read."""
     try:
         if not os.path.isfile(path):
             return False
@@ -56,7 +57,7 @@ def is_database(path: Path) -> bool:
 
 
 def written(path: Path) -> tuple[int, int]:
-    """Size and time, in nanoseconds, of what was written to a database last: its journal, if it has one."""
+    """Return the size and modification time (ns) of a database's journal; (0, 0) if it has none."""
     try:
         status = os.stat(f"{path}-wal")
     except OSError:
@@ -71,7 +72,7 @@ class _Session(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """The last message of a session that was delivered, and how many compactions came before it."""
+    """The last delivered message of a session, and the number of compactions up to it."""
 
     time: int
     message: str
@@ -79,11 +80,11 @@ class _Place(NamedTuple):
 
 
 class OpenCodeFeed:
-    """OpenCode's database.
+    """The feed of OpenCode's database.
 
     Args:
         path: The database file.
-        lenient: A file of a folder: what is wrong with it is a warning, not an error.
+        lenient: Whether an unreadable file is a warning, because it was found in a folder, not an error.
     """
 
     def __init__(self, path: Path, *, lenient: bool = False) -> None:
@@ -93,11 +94,11 @@ class OpenCodeFeed:
         self.description = f"OpenCode's store {self._path}"
 
     def batches(self, shared: Shared, *, final: bool = True) -> Generator[Delivery, None, None]:
-        """Yield each message that is new and done, as one delivery.
+        """Yield one delivery for each new message that cannot change any more.
 
         Args:
-            shared: Of the source.
-            final: Makes no difference: what is not done waits for a later run.
+            shared: What the feeds of the source share.
+            final: Has no effect: an unfinished message always waits for a later run.
         """
         del final
         try:
@@ -111,7 +112,7 @@ class OpenCodeFeed:
             shared.report.warn(problem)
 
     def close(self) -> None:
-        """Nothing is held: reading polls `stop`."""
+        """Do nothing: reading polls `stop`, and nothing stays open."""
 
     def _claim(self, shared: Shared) -> bool:
         status = os.stat(self._path)
@@ -122,11 +123,11 @@ class OpenCodeFeed:
 
 
 class _Unreadable(Exception):
-    """It is a database, but no store that can be read."""
+    """The file is a database, but not one of OpenCode that can be read."""
 
 
 class _Reader:
-    """Reads a store from its places to its present end."""
+    """Reads a database from the saved places to its current end."""
 
     def __init__(self, path: str, shared: Shared) -> None:
         self._path, self._shared = path, shared
@@ -141,8 +142,8 @@ class _Reader:
             if self._path not in self._shared.recognised:
                 self._shared.recognised.add(self._path)
                 self._report.formats["opencode"] += 1
-            found = self._rows("SELECT id, parent_id, directory FROM session ORDER BY time_created, id")
-            for row in found:
+            rows = self._rows("SELECT id, parent_id, directory FROM session ORDER BY time_created, id")
+            for row in rows:
                 yield from self._session(
                     _Session(*(value if isinstance(value, str) else "" for value in row))
                 )
@@ -170,14 +171,13 @@ class _Reader:
                 return
             after = (created, name)
             segment += message.cuts
-            told = _replaced(meta, message, created, segment)
-            traces = self._traces(message, told)
+            traces = self._traces(message, _message_meta(meta, message, created, segment))
             place = _Place(created if type(created) is int else 0, name, segment)
             self._shared.places[origin] = place
             yield Delivery(origin, traces, place)
 
     def _traces(self, message: Message, meta: Meta) -> list[Any]:
-        """A message that was copied into a forked session was delivered with the first one."""
+        """Return the traces of a message, or none if it is a copy in a forked session."""
         if message.parts and not self._shared.seen.first_time(f"opencode {message.fingerprint()}"):
             self._report.skip("copied message")
             return []
@@ -210,7 +210,7 @@ class _Reader:
         return rows[0] if rows else None
 
     def _message(self, name: str, data: Any, updated: Any) -> tuple[Message, float]:
-        """Read a message with its parts, and when any of them was written last."""
+        """Return a message with its parts, and the Unix seconds when any of them was last written."""
         rows = self._rows(f"SELECT time_updated, {_DATA} FROM part WHERE message_id = ? ORDER BY id", name)
         info = self._decoded(data)
         parts = [part for _, one in rows if (part := self._decoded(one))]
@@ -218,7 +218,7 @@ class _Reader:
         return Message(name, info, parts), max(times, default=0) / 1000
 
     def _decoded(self, data: Any, *, quiet: bool = False) -> Json:
-        """Return the JSON object in a column; an empty one, and a count, where there is none."""
+        """Return the JSON object in a column; if there is none, count that and return an empty one."""
         if not isinstance(data, bytes):
             values, problem = [], f"row without data, or with over {MAX_LINE} bytes"
         else:
@@ -232,7 +232,7 @@ class _Reader:
         return value
 
     def _meta(self, session: _Session, origin: str) -> Meta:
-        """A session with a parent speaks as the sub-agent of the one that began it all."""
+        """Return the `Meta` of a session; one with a parent is a sub-agent of its outermost ancestor."""
         root, known = session, {session.id}
         while root.parent and root.parent not in known and len(known) < _DEEPEST:
             known.add(root.parent)
@@ -255,9 +255,9 @@ class _Reader:
         return self._connection().execute(query, values).fetchall()
 
     def _connection(self) -> sqlite3.Connection:
-        """Open the database for reading; anew where somebody has begun to write to it.
+        """Open the database for reading; open it again once another program writes to it.
 
-        Where nobody has it open it is read as a file that never changes: SQLite would else leave files there.
+        A database that no program has open is read as immutable, because SQLite would leave files next to it.
         """
         journal = os.path.exists(f"{self._path}-wal")
         if self._database is not None:
@@ -283,7 +283,7 @@ class _Reader:
                 raise _Unreadable(f"its table {table!r} has no {names}: another version of OpenCode wrote it")
 
     def _warn_of_newer_tables(self) -> None:
-        """OpenCode 2 keeps messages in another table, which is not read."""
+        """Warn of sessions of OpenCode 2, whose messages are in another table, which is not read."""
         if not self._rows("PRAGMA table_info(session_message)"):
             return
         ((count,),) = self._rows(
@@ -297,7 +297,7 @@ class _Reader:
             )
 
 
-def _replaced(meta: Meta, message: Message, created: Any, segment: int) -> Meta:
+def _message_meta(meta: Meta, message: Message, created: Any, segment: int) -> Meta:
     return Meta(
         session=meta.session,
         project=meta.project,
@@ -320,5 +320,5 @@ def _place(saved: Any) -> _Place | None:
 
 def _in_words(error: Exception) -> str:
     if isinstance(error, sqlite3.Error) and "locked" in str(error):
-        return "another program keeps it locked; try again once that is done"
+        return "another program keeps it locked; try again when that program is done"
     return str(error)

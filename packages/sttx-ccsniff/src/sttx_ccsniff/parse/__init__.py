@@ -1,1 +1,1 @@
-"""What the parsers share: records, content, token usage, typed traces as JSON, project names."""
+"""What all parsers share: decoding, content, token usage, typed traces as JSON, project names."""

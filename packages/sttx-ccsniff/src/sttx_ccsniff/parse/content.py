@@ -1,6 +1,6 @@
-"""The text of what stands inside a message's blocks: strings, lists of blocks, pictures, anything odd.
+"""Text and bounded values from the content of a message, whatever types it has.
 
-Pictures and documents become a typed placeholder with media type and size: their bytes are not text.
+Pictures and documents become a placeholder with media type and size, because their bytes are not text.
 """
 
 import re
@@ -14,7 +14,7 @@ _DATA_URL = re.compile(r"data:([^;,]{0,80})[^,]{0,200},")
 
 
 def text_of(value: Any) -> str:
-    """Read any JSON value as text: a string as it is, nothing as "", the rest as compact JSON.
+    """Return any JSON value as text: a string unchanged, null as "", anything else as compact JSON.
 
     >>> text_of("a"), text_of(None), text_of({"a": [1]})
     ('a', '', '{"a":[1]}')
@@ -30,7 +30,7 @@ def text_of(value: Any) -> str:
 
 
 def result_text(content: Any) -> str:
-    r"""The text of a tool's result, whose content is a string or a list of blocks, one line apart.
+    r"""Return the text of a tool's result: a string, or a list of blocks that are joined by line breaks.
 
     >>> result_text([{"type": "text", "text": "two"}, {"type": "text", "text": "parts"}])
     'two\nparts'
@@ -43,7 +43,7 @@ def result_text(content: Any) -> str:
 
 
 def placeholder(block: dict[str, Any]) -> str:
-    """Stand for a block that is not text.
+    """Return a placeholder for a block that is not text.
 
     >>> source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
     >>> placeholder({"type": "image", "source": source})
@@ -61,7 +61,7 @@ def placeholder(block: dict[str, Any]) -> str:
 
 
 def url_placeholder(kind: str, url: Any, name: str = "") -> str:
-    """Stand for what a URL holds: with media type and size if the URL holds it itself, else with its name.
+    """Return a placeholder for a URL's content: media type and size for a data URL, else the file's name.
 
     >>> url_placeholder("image", "data:image/png;base64,AAAA"), url_placeholder("image", "https://x/y.png")
     ('[image image/png 3 bytes]', '[image y.png]')
@@ -70,21 +70,21 @@ def url_placeholder(kind: str, url: Any, name: str = "") -> str:
     """
     if not isinstance(url, str):
         url = ""
-    found = _DATA_URL.match(url)
-    if found is None:
+    match = _DATA_URL.match(url)
+    if match is None:
         words = [name or re.split(r"[\\/]", url.rstrip("\\/"))[-1]]
     else:
-        size = len(url) - found.end()
-        if found[0].endswith("base64,"):
+        size = len(url) - match.end()
+        if match[0].endswith("base64,"):
             size = size * 3 // 4 - url[-2:].count("=")
-        words = [found[1], name, f"{size} bytes"]
+        words = [match[1], name, f"{size} bytes"]
     return f"[{' '.join(word[:_LONGEST_NAME] for word in [kind, *words] if word)}]"
 
 
 def shallow(value: Any) -> Any:
-    """A tool's input, unless it is nested deeper than any tool asks for: then a placeholder.
+    """Return a JSON value unchanged, or a placeholder if it is nested deeper than 64 levels.
 
-    Deep nesting is legal JSON, but exhausts the stack of whoever walks over it.
+    No tool needs more, and deeper nesting can exhaust the stack of code that walks over the value.
     """
     return value if _within(value, _DEEPEST) else "[nested too deep]"
 

@@ -1,13 +1,12 @@
-"""One line of bytes becomes the JSON objects on it. Knows JSON and its damages, not what a record means.
+"""Decodes one line of bytes into JSON values. Knows damaged JSON, but not what a record means.
 
-The fast path is one call of orjson. Whatever it refuses is looked at again, slowly: two objects glued on one
-line, a line cut short (and another glued behind the cut), bad UTF-8, lone surrogates in escapes, raw control
-characters in strings, NULs that a crash left, numbers beyond every float. What can be read is read; the rest
-is named.
+The fast path is one call of orjson. A line that orjson rejects is read again by a slow, tolerant decoder. It
+handles two objects on one line, a line that was cut (and another object after the cut), bad UTF-8, lone
+surrogates in escapes, raw control characters in strings, NULs that a crash left, and numbers beyond any
+float. It returns all values that it can read, and the reason for the rest.
 
-Memory is bounded by the line: text takes one to four times its bytes, and a copy or two where it is repaired.
-Only many small values take more, forty times their bytes, so a long line may not hold more of them than
-`MOST_VALUES`.
+Memory is bounded by the line. Text takes one to four times its bytes, and a copy or two when it is repaired.
+Many small values take more, about forty times their bytes, so a long line may hold at most `MOST_VALUES`.
 """
 
 import json
@@ -21,12 +20,12 @@ import orjson
 from sttx_core.text import encodable
 
 MOST_VALUES = 2**18
-"""Values that a line over `LARGE` bytes may hold: far more than any record has, of any length."""
+"""Most values on a line of more than `LARGE` bytes. No real record comes near it."""
 
 LARGE = 2**20
-"""Bytes of a line from which its values are counted; the longest seen in the wild has 740,000."""
+"""Bytes above which a line's values are counted. The longest real line seen has 740,000 bytes."""
 
-_GAP = re.compile(r"[ \t\r\n\x00\ufeff]*")  # JSON's own white space, and what crashes and editors leave
+_GAP = re.compile(r"[ \t\r\n\x00\ufeff]*")  # JSON white space, and what crashes and editors leave
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _RECORD_START = re.compile(r'\{"(?:parentUuid|type|uuid|sessionId|messageId|isSidechain)":')
 _RECORD_KEYS = ("uuid", "sessionId", "messageId", "leafUuid")
@@ -35,9 +34,9 @@ _MOST_STARTS = 64
 
 
 def decode_line(line: bytes, noted: Counter[str]) -> tuple[list[Any], str]:
-    """Return the JSON values on a line, and why the rest of it could not be read ("" if all could).
+    """Return the JSON values on a line, and why the rest of it could not be read ("" if nothing is left).
 
-    What was repaired on the way is counted in `noted`.
+    Repairs are counted in `noted`.
 
     >>> decode_line(b'{"a":1}{"b":2}', Counter())
     ([{'a': 1}, {'b': 2}], '')
@@ -59,27 +58,30 @@ def decode_line(line: bytes, noted: Counter[str]) -> tuple[list[Any], str]:
 
 
 def _has_too_many_values(line: bytes) -> bool:
-    """Count what begins a value, first anywhere, then, if that is too many, outside strings."""
+    """Return whether a line has more than `MOST_VALUES` values.
+
+    A quick count of `,`, `[` and `{` includes those in strings. If it is too high, they are counted exactly.
+    """
     if sum(map(line.count, (b",", b"[", b"{"))) <= MOST_VALUES:
         return False
     at = 0
     for _ in range(MOST_VALUES):
-        found = _TO_NEXT_VALUE.match(line, at)
-        if found is None:
+        match = _TO_NEXT_VALUE.match(line, at)
+        if match is None:
             return False
-        at = found.end()
+        at = match.end()
     return True
 
 
 def _integer(digits: str) -> int | float | str:
-    """Read an integer as orjson does: beyond 64 bits it is a float."""
+    """Parse an integer as orjson does: beyond 64 bits it becomes a float."""
     if len(digits) <= 20 and -(2**63) <= (number := int(digits)) < 2**64:
         return number
     return _number(digits)
 
 
 def _number(digits: str) -> float | str:
-    """Read a number; one that no float can hold stays as it is written."""
+    """Parse a number; one beyond every float stays text."""
     number = float(digits)
     return number if math.isfinite(number) else digits
 
@@ -112,7 +114,7 @@ def _decode_slowly(text: str, noted: Counter[str]) -> tuple[list[Any], str]:
 
 
 def _values_from(text: str, at: int) -> tuple[list[Any], int]:
-    """Read JSON values one after another; stop where none starts."""
+    """Read consecutive JSON values; return them and the offset where no further value starts."""
     values: list[Any] = []
     at = _skip_gap(text, at)
     while at < len(text) and len(values) < MOST_VALUES:
@@ -126,12 +128,12 @@ def _values_from(text: str, at: int) -> tuple[list[Any], int]:
 
 
 def _skip_gap(text: str, at: int) -> int:
-    found = _GAP.match(text, at)
-    return found.end() if found else at
+    match = _GAP.match(text, at)
+    return match.end() if match else at
 
 
 def _recover(text: str, at: int) -> list[Any]:
-    """After an object that was cut short, find whole records glued behind the cut, up to the line's end."""
+    """Return the whole records that follow a cut object on the same line, up to the line's end."""
     for tries, start in enumerate(_RECORD_START.finditer(text, at + 1)):
         if tries == _MOST_STARTS:
             break
@@ -146,7 +148,7 @@ def _looks_like_a_record(value: Any) -> bool:
 
 
 def _without_lone_surrogates(value: Any, noted: Counter[str]) -> Any:
-    """JSON can escape half of a surrogate pair, which no UTF-8 can hold: such halves become U+FFFD."""
+    """Replace lone surrogates, which JSON can escape but UTF-8 cannot encode, by U+FFFD."""
     match value:
         case str():
             whole = encodable(value)

@@ -1,11 +1,11 @@
-r"""Typed traces as JSON lines, there and back: what `sttx traces --json` prints, and a source reads again.
+r"""Writes typed traces as JSON lines and reads them back: the format of `sttx traces --json`.
 
-The first line is `{"sttx_traces": 1}`, the schema's version. Each line after it is one trace: its `type` in
-snake case, its `meta`, and its own fields by name. A field that has its default value is left out. Any trace
-can be told and read by itself, so the stream may be cut and glued at its line ends.
+The first line is `{"sttx_traces": 1}`, the schema's version. Each further line is one trace: its `type` in
+snake case, its `meta`, and its own fields by name. A field with its default value is left out. Each trace can
+be recognised and read alone, so a stream may be split and joined at its line ends.
 
-A later version is refused with one sentence: what it means is not known here. A field that this version does
-not know is noted and left out.
+Traces of a later version are refused with one warning, because their meaning is not known here. A field that
+this version does not know is counted and dropped.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from sttx_core.traces import (
 )
 
 VERSION = 1
-"""Of the schema that is written; every version up to it can be read."""
+"""Version of the schema that is written. All versions up to it can be read."""
 
 HEADER = b'{"sttx_traces":1}'
 """The first line of a stream."""
@@ -87,14 +87,16 @@ def dump_trace(trace: Trace) -> bytes:
     b'{"type":"user_message","meta":{"session":"s","time":1.5},"text":"Hi"}'
     """
     name = trace_type(trace)
-    made: dict[str, Any] = {"type": name, "meta": _filled(trace.meta, _META)}
+    record: dict[str, Any] = {"type": name, "meta": _filled(trace.meta, _META)}
     if not math.isfinite(trace.meta.time):
-        made["meta"].pop("time")
-    made |= _filled(trace, _FIELDS[name])
+        record["meta"].pop("time")
+    record |= _filled(trace, _FIELDS[name])
     try:
-        return orjson.dumps(made)
-    except TypeError:  # a number of more than 64 bits, say
-        return json.dumps(_finite(made), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+        return orjson.dumps(record)
+    except TypeError:  # for example a number of more than 64 bits
+        return json.dumps(_finite(record), ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "replace"
+        )
 
 
 def load_trace(line: bytes) -> Trace:
@@ -104,7 +106,7 @@ def load_trace(line: bytes) -> Trace:
     'hm'
 
     Raises:
-        ValueError: It is none.
+        ValueError: The line is not a trace.
     """
     try:
         value = json.loads(line)
@@ -116,7 +118,7 @@ def load_trace(line: bytes) -> Trace:
 
 
 def meta_to_json(meta: Meta) -> dict[str, Any]:
-    """Return where a trace came from as a JSON object, without what is as it is by default.
+    """Return a `Meta` as a JSON object, without the fields that have their default value.
 
     >>> meta_to_json(Meta(session="s", time=1.5))
     {'session': 's', 'time': 1.5}
@@ -125,16 +127,16 @@ def meta_to_json(meta: Meta) -> dict[str, Any]:
 
 
 def meta_from_json(value: dict[str, Any]) -> Meta:
-    """Undo `meta_to_json`.
+    """Return the `Meta` that `meta_to_json` wrote.
 
     Raises:
-        ValueError: It is none: a field is missing or of another type.
+        ValueError: A field is missing or has another type.
     """
     return Meta(**_checked(value, _META))
 
 
 def recognises_traces(record: dict[str, Any]) -> bool:
-    """Say whether a JSON object is a stream's header or one of its traces."""
+    """Return whether a JSON object is the header of such a stream or one of its traces."""
     if "sttx_traces" in record:
         return True
     kind, meta = record.get("type"), record.get("meta")
@@ -142,9 +144,9 @@ def recognises_traces(record: dict[str, Any]) -> bool:
 
 
 class TraceLinesParser:
-    """Reads typed traces back. All that they say of themselves stays; only their origin is the file now read.
+    """Reads typed traces back. They are unchanged, except that their origin is the file that is read now.
 
-    A record that was delivered before, from here or from the session's own file, is not delivered again.
+    A record that was delivered before, from such a stream or from the session's own file, is not repeated.
 
     >>> parser = TraceLinesParser("x.jsonl", SourceReport(), Seen())
     >>> parser.feed(HEADER), parser.feed(b'{"type":"thinking","meta":{"session":"s"},"text":"hm"}')[0].text
@@ -162,7 +164,7 @@ class TraceLinesParser:
         self._repeated = False
 
     def feed(self, line: bytes) -> list[Trace]:
-        """Take one line without its line end; return the traces on it."""
+        """Read one line, without its line end; return its traces."""
         values, problem = decode_line(line, self._report.noted)
         if problem:
             self._report.damaged(problem)
@@ -175,18 +177,18 @@ class TraceLinesParser:
         return traces
 
     def finish(self, tail: bytes) -> list[Trace]:
-        """Take what stands after the last line end."""
+        """Read what follows the last line end; return its traces."""
         return self.feed(tail)
 
     def state_dict(self) -> tuple[Any, ...]:
-        """All that must be known to go on from here in another process, as JSON can hold it."""
+        """Return everything needed to continue from here in another process, JSON-able."""
         return (self._version, self._record, self._repeated)
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where another parser of the same file gave this state.
+        """Continue from the state of another parser of the same file.
 
         Raises:
-            ValueError: it is no such state.
+            ValueError: The state is invalid.
         """
         match state:
             case [int(version), str(record), bool(repeated)] if type(version) is int:
@@ -213,21 +215,24 @@ class TraceLinesParser:
 
     def _header(self, version: Any) -> None:
         if type(version) is not int or version < 1:
-            self._report.damaged("version that is no number")
+            self._report.damaged("version that is not an integer")
             return
         self._version = version
         if version > VERSION:
             self._report.damaged("header of a later version")
             self._report.warn(
                 f"{self._origin!r} holds traces in version {version} of their schema, and this sttx reads "
-                f"up to version {VERSION}: update sttx, or write them with this one"
+                f"up to version {VERSION}: update sttx, or write the traces with this version"
             )
         else:
             self._report.records += 1
             self._report.skip("header")
 
     def _is_repeated(self, uid: str) -> bool:
-        """Traces of one record share its uuid. One that is a number in its file tells nothing."""
+        """Return whether the record of a trace was delivered before.
+
+        Traces of one record share its uuid. A uid with a colon is a record number, which identifies nothing.
+        """
         record = uid.partition("#")[0]
         if not record or ":" in record:
             return False
@@ -249,7 +254,7 @@ def _filled(value: Any, fields: tuple[_Field, ...]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: orjson writes null for them, and so does this."""
+    """Replace NaN and infinities, which JSON lacks, by None, as orjson does."""
     match value:
         case float():
             return value if math.isfinite(value) else None
@@ -262,19 +267,19 @@ def _finite(value: Any) -> Any:
 
 
 def _trace_of(value: dict[str, Any], origin: str | None = None) -> tuple[Trace, bool]:
-    """The trace that an object describes, and whether it had fields that are not known."""
+    """Return the trace that an object describes, and whether the object has unknown fields."""
     name, meta = value.get("type"), value.get("meta")
     if not isinstance(name, str) or name not in _CLASSES:
         raise ValueError("trace of an unknown type")
     if not isinstance(meta, dict):
         raise ValueError("trace without meta")
-    told = _checked(meta, _META)
+    own_meta = _checked(meta, _META)
     if origin is not None:
-        told["origin"] = origin
+        own_meta["origin"] = origin
     fields = _FIELDS[name]
     own = _checked(value, fields)
     known = len(own) + 2 == len(value) and all(key in _META_KEYS for key in meta)
-    return _CLASSES[name](meta=Meta(**told), **own), not known
+    return _CLASSES[name](meta=Meta(**own_meta), **own), not known
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -1,8 +1,7 @@
-"""How many tokens models were paid for, each message counted once.
+"""Counts billed tokens, each message once.
 
-One message is written as several lines, and each repeats its usage. The early ones were written while the
-answer still came, with a few tokens of output; the last has them all. So the most that any line says counts.
-Knows nothing of prices.
+Claude Code writes one message as several lines, each with the usage so far. Early lines have only a few
+output tokens; the last line has all. So the largest count of any line is used. Prices are not known here.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,13 +11,16 @@ from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 
 KINDS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-"""What is counted, as the messages name it."""
+"""Kinds of tokens, by their names in the messages."""
 
-_OPEN = 8  # messages whose lines may still come, those of sub-agents between them
+_OPEN = 8  # messages whose lines may still follow; sub-agents' messages come in between
 _MOST = 2**53
 
 Counted = tuple[str, tuple[int, ...]]
+"""A message's id, and its tokens by kind, in the order of `KINDS`."""
+
 SpeakerOf = Callable[[Any], tuple[str, str]]
+"""Returns the (session, sub-agent) of a record."""
 
 
 def _nobody(record: Any) -> tuple[str, str]:
@@ -28,9 +30,6 @@ def _nobody(record: Any) -> tuple[str, str]:
 
 class UsageCounter:
     """Counts the usage of one file's messages.
-
-    Attributes:
-        counted: The last messages with what was counted of each, newest first; replaced, never changed.
 
     >>> report = SourceReport()
     >>> counter = UsageCounter(report, Seen())
@@ -43,15 +42,15 @@ class UsageCounter:
     def __init__(self, report: SourceReport, seen: Seen) -> None:
         self._report = report
         self._seen = seen
-        self.counted: tuple[Counted, ...] = ()
+        self._counted: tuple[Counted, ...] = ()  # the last messages, newest first; replaced, never changed
 
     def count(self, message: dict[str, Any], record: Any = None, speaker_of: SpeakerOf = _nobody) -> None:
-        """Take in what one line of a message says; a message that another file had is not counted again.
+        """Count one line of a message. A message that was counted from another file is not counted again.
 
         Args:
-            message: With its `id`, `model` and `usage`.
-            record: What the message stands in.
-            speaker_of: Says of the record, where it is counted, which session and sub-agent it is of.
+            message: The message, with its `id`, `model` and `usage`.
+            record: The record that contains it.
+            speaker_of: Called with the record, if its message is counted.
         """
         usage, model, name = message.get("usage"), message.get("model"), message.get("id")
         if not isinstance(usage, dict) or not isinstance(model, str) or model == "<synthetic>":
@@ -60,35 +59,39 @@ class UsageCounter:
         if not isinstance(name, str) or not name:
             self._report.used(model, _named(tokens), speaker_of(record))
             return
-        for at, (known, before) in enumerate(self.counted):
+        for at, (known, before) in enumerate(self._counted):
             if known == name:
                 if tokens != before:
                     self._more(model, at, tokens, speaker_of(record))
                 return
         if self._seen.first_time(name):
             self._report.used(model, _named(tokens), speaker_of(record))
-            self.counted = ((name, tokens), *self.counted[: _OPEN - 1])
+            self._counted = ((name, tokens), *self._counted[: _OPEN - 1])
 
-    def load_state_dict(self, counted: list[Any] | tuple[Any, ...]) -> None:
-        """Go on where `counted` was this.
+    def state_dict(self) -> tuple[Counted, ...]:
+        """Return the last messages with their tokens, newest first, JSON-able."""
+        return self._counted
+
+    def load_state_dict(self, state: list[Any] | tuple[Any, ...]) -> None:
+        """Restore what `state_dict` returned.
 
         Raises:
-            ValueError: It was never that.
+            ValueError: The state is invalid.
         """
-        taken: list[Counted] = []
-        for one in counted:
-            match one:
+        counted: list[Counted] = []
+        for message in state:
+            match message:
                 case [str(name), [*tokens]] if len(tokens) == len(KINDS) and _are_tokens(tokens):
-                    taken.append((name, tuple(tokens)))
+                    counted.append((name, tuple(tokens)))
                 case _:
                     raise ValueError("not a state of counted usage")
-        self.counted = tuple(taken[:_OPEN])
+        self._counted = tuple(counted[:_OPEN])
 
     def _more(self, model: str, at: int, tokens: tuple[int, ...], speaker: tuple[str, str]) -> None:
-        name, before = self.counted[at]
+        name, before = self._counted[at]
         most = tuple(map(max, tokens, before))
         self._report.used(model, _named([now - was for now, was in zip(most, before, strict=True)]), speaker)
-        self.counted = ((name, most), *self.counted[:at], *self.counted[at + 1 :])
+        self._counted = ((name, most), *self._counted[:at], *self._counted[at + 1 :])
 
 
 def _named(tokens: Sequence[int]) -> dict[str, int]:

@@ -1,1 +1,1 @@
-"""Reading: files and streams become lines, and lines go to the parser that recognises them."""
+"""Reads files and streams: opens them, splits them into lines, and chooses the parser of their format."""

@@ -1,7 +1,7 @@
-"""Which parser reads a file or stream: recognised by its first record, never by its name.
+"""Chooses the parser of a file or stream by its first record, never by its name.
 
-Another agent's format is one more entry of `FORMATS`: a `recognises(record)` and a parser class. `register`
-adds one from outside this package. What a parser owes is in `docs/adapters.md`.
+The format of another agent is one more entry of `FORMATS`: a function `recognises(record)` and a parser
+class. `register` adds one from outside this package. `docs/adapters.md` explains what a parser must do.
 """
 
 from collections import Counter
@@ -28,28 +28,28 @@ class Parser(Protocol):
     def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None: ...
 
     def feed(self, line: bytes) -> list[Trace]:
-        """Take one line without its line end; return the traces on it."""
+        """Read one line, without its line end; return its traces."""
         ...
 
     def finish(self, tail: bytes) -> list[Trace]:
-        """Take what stands after the last line end, which may be nothing."""
+        """Read what follows the last line end, which may be empty; return its traces."""
         ...
 
     def state_dict(self) -> Any:
-        """Return, JSON-able and never changed afterwards, what must be known to go on after the last line."""
+        """Return everything needed to continue after the last line, JSON-able and never changed later."""
         ...
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where another parser of this origin gave this state.
+        """Continue from the state of another parser of the same origin.
 
         Raises:
-            ValueError: It is no such state.
+            ValueError: The state is invalid.
         """
         ...
 
 
 class Format(NamedTuple):
-    """One kind of file: how its records are told from others', and who reads them."""
+    """One format: the function that recognises its records, and the parser that reads them."""
 
     recognises: Callable[[dict[str, Any]], bool]
     parser: type[Parser]
@@ -62,24 +62,24 @@ FORMATS = [
     Format(codex.recognises, codex.RolloutParser),
     Format(claude_code.recognises, claude_code.SessionParser),
 ]
-"""Tried in this order; Claude Code's own comes last, as it takes whatever names a type."""
+"""Tried in this order. Claude Code's format comes last, because it accepts any record with a type."""
 
 _PATIENCE = 100
-"""Lines without a readable record after which a file is read as Claude Code's, and its damages counted."""
+"""Lines without a known record after which a file is read as Claude Code's and its damage is counted."""
 
 _MOST_WAITING = 2**20
-"""Bytes of such lines after which the same is done: they are held until then."""
+"""Bytes of such lines after which the same happens; the lines are kept until then."""
 
 
 def register(recognises: Callable[[dict[str, Any]], bool], parser: type[Parser]) -> None:
-    """Let all that is opened from now on recognise one more format, before those that are known already.
+    """Add a format, which all sources opened later try before the known ones.
 
     Raises:
         UsageError: Another parser has the same name.
     """
     taken = _parser_named(parser.name)
     if taken is not None and taken is not parser:
-        raise UsageError(f"a format named {parser.name!r} is there already: give the parser another `name`")
+        raise UsageError(f"a format named {parser.name!r} exists already: give the parser another `name`")
     FORMATS[:] = [Format(recognises, parser), *(kind for kind in FORMATS if kind.parser is not parser)]
 
 
@@ -90,7 +90,7 @@ def _parser_named(name: str) -> type[Parser] | None:
 
 
 class AutoParser:
-    """Waits for the first record that a format recognises, then is that format's parser.
+    """Waits for the first record that a format recognises, then delegates to that format's parser.
 
     >>> parser = AutoParser("x.jsonl", SourceReport(), Seen())
     >>> [type(trace).__name__ for trace in parser.feed(b'{"prompt":"a","completion":"b"}')], parser.name
@@ -100,7 +100,7 @@ class AutoParser:
     def __init__(
         self, origin: str, report: SourceReport, seen: Seen, recognised: set[str] | None = None
     ) -> None:
-        self._origin = encodable(origin)  # a file's name may hold any bytes
+        self._origin = encodable(origin)  # a file's name may contain any bytes
         self._report = report
         self._seen = seen
         self._recognised: set[str] = set() if recognised is None else recognised
@@ -110,54 +110,54 @@ class AutoParser:
 
     @property
     def name(self) -> str:
-        """The recognised format; "unknown" before there is one, and where there is none."""
+        """The recognised format; "unknown" if no record was recognised (yet)."""
         return self._name
 
     @property
     def settled(self) -> bool:
-        """Whether no line waits for a later one: here, for the format to be known, or in its parser.
+        """Whether no line waits, here for the format to be known, or in the parser for a later line.
 
-        What waits was not redacted yet, so that no place is kept that would hold it.
+        Waiting lines are not redacted yet, so no place that contains them may be saved.
         """
         return self._parser is not None and not getattr(self._parser, "undecided", False)
 
     @property
     def has_uuids(self) -> bool:
-        """Whether the parser says that its records have uuids, of which it lets each through once."""
+        """Whether the parser's records have uuids and it delivers each uuid once."""
         return getattr(self._parser, "has_uuids", False)
 
     def state_dict(self) -> Any:
-        """Return what must be known to go on after the last line; only once it is settled."""
+        """Return everything needed to continue after the last line; call only when `settled`."""
         assert self._parser is not None
         return (self._name, self._parser.state_dict())
 
     def load_state_dict(self, state: Any) -> None:
-        """Go on where another parser of this origin gave this state.
+        """Continue from the state of another parser of the same origin.
 
         Raises:
-            ValueError: It is no such state.
+            ValueError: The state is invalid.
         """
         match state:
-            case [str(name), inner] if found := _parser_named(name):
-                parser = found(self._origin, self._report, self._seen)
+            case [str(name), inner] if parser_class := _parser_named(name):
+                parser = parser_class(self._origin, self._report, self._seen)
                 parser.load_state_dict(inner)
                 self._settle(parser, name)
             case _:
                 raise ValueError("not a state of a parser")
 
     def feed(self, line: bytes) -> list[Trace]:
-        """Take one line without its line end; return the traces on it."""
+        """Read one line, without its line end; return its traces."""
         if self._parser is not None:
             return self._parser.feed(line)
         self._waiting.append(line)
-        found = self._recognise(line)
-        if found is not None:
-            return self._begin(found)
+        recognised = self._recognise(line)
+        if recognised is not None:
+            return self._begin(recognised)
         hopeless = len(self._waiting) >= _PATIENCE or sum(map(len, self._waiting)) > _MOST_WAITING
         return self._begin() if hopeless else []
 
     def finish(self, tail: bytes) -> list[Trace]:
-        """Take what stands after the last line end, which may be nothing."""
+        """Read what follows the last line end, which may be empty; return its traces."""
         traces = self.feed(tail)
         if self._parser is None:
             if any(line.strip() for line in self._waiting):
@@ -175,10 +175,10 @@ class AutoParser:
                         return kind.parser
         return None
 
-    def _begin(self, found: type[Parser] | None = None) -> list[Trace]:
-        """Read what waited; where nothing tells what it is, Claude Code's parser counts the damages of it."""
-        parser = (found or claude_code.SessionParser)(self._origin, self._report, self._seen)
-        self._settle(parser, parser.name if found else "unknown")
+    def _begin(self, recognised: type[Parser] | None = None) -> list[Trace]:
+        """Read the waiting lines; without a recognised format, Claude Code's parser counts the damage."""
+        parser = (recognised or claude_code.SessionParser)(self._origin, self._report, self._seen)
+        self._settle(parser, parser.name if recognised else "unknown")
         waiting, self._waiting = self._waiting, []
         return [trace for line in waiting for trace in parser.feed(line)]
 

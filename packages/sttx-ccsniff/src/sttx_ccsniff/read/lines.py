@@ -1,10 +1,10 @@
-"""One file or stream of lines, read from a place in it to its present end.
+"""Reads one file or stream of lines from a place in it to its current end.
 
-The place is a byte offset (after decompression) behind the last whole line, with that line's CRC-32 and the
-file's device and inode. Whoever comes back with it is led on there if that line still stands before it: after
-growth, a rename, a copy. In a file that was cut or written anew it does not, and reading starts again from
-the top: records that were read before are known by their uuids. A last line without its end is read where it
-is a whole JSON object, and else left for later.
+A place is the byte offset (after decompression) of the end of the last whole line, with that line's CRC-32
+and the file's device and inode. Reading resumes at this offset if the preceding line still matches its CRC,
+as it does after the file grew, was renamed or copied. If the file was truncated or rewritten, it does not
+match, and reading starts from the top; records that were read before are recognised by their uuids. A last
+line without a line end is read if it is a whole JSON object, and otherwise left for a later run.
 """
 
 import io
@@ -31,20 +31,20 @@ from sttx_ccsniff.read.splitter import LineSplitter
 from sttx_core.errors import SourceError
 from sttx_core.traces import Trace
 
-_WITNESS = 1023  # bytes of a line, at most, by which it is known again
-_TOGETHER = 16  # traces of one delivery, from which on it is not waited for more
-_TOGETHER_BYTES = 2**16
+_CRC_BYTES = 1023  # at most so many bytes of a line, its last ones, go into its CRC
+_ENOUGH_TRACES = 16  # a delivery with so many traces is not extended
+_ENOUGH_BYTES = 2**16  # nor one of so many bytes
 
 
 class LinePlace(NamedTuple):
     """Where a reader stands in a file or stream of lines.
 
     Attributes:
-        device, inode: Of the file; 0 of a stream.
-        offset: Bytes, decompressed, up to the end of the last line that was read.
-        length: Bytes before it that are known again: that line's with its end, its last kilobyte at most.
+        device, inode: Of the file; 0 for a stream.
+        offset: Decompressed bytes up to the end of the last line that was read.
+        length: Number of bytes before `offset` that `crc` covers: that line with its end, at most 1 KiB.
         crc: CRC-32 of those bytes.
-        parser: What the parser knew there.
+        parser: State of the parser at `offset`.
     """
 
     device: int
@@ -56,7 +56,7 @@ class LinePlace(NamedTuple):
 
 
 def line_place(value: Any) -> LinePlace | None:
-    """Return a saved place as one, None if it is another feed's or none at all."""
+    """Return a saved place as a `LinePlace`; None if it is another feed's place or missing."""
     if isinstance(value, LinePlace):
         return value
     if isinstance(value, list) and len(value) == len(LinePlace._fields):
@@ -67,13 +67,13 @@ def line_place(value: Any) -> LinePlace | None:
 
 
 class Lines:
-    """Pieces of bytes become deliveries, and the place moves along.
+    """Turns pieces of bytes into deliveries, and keeps the place up to date.
 
     Args:
-        origin: What is read.
-        shared: Of the source.
-        identity: Device and inode.
-        place: Where to go on; at the top when None.
+        origin: Name of the file or stream.
+        shared: What the feeds of the source share.
+        identity: Device and inode of the file.
+        place: Where the pieces start; at the top if None.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Lines:
         self._offset = 0
         self._length, self._last = 0, b""
         self._crc: int | None = 0
-        self._told = 0
+        self._delivered = 0
         self._passed_over = 0
         if place is not None:
             self._parser.load_state_dict(place.parser)
-            self._offset = self._told = place.offset
+            self._offset = self._delivered = place.offset
             self._length, self._crc = place.length, place.crc
 
     def feed(self, piece: bytes) -> Generator[Delivery, None, None]:
-        """Take the next piece."""
-        found: list[Trace] = []
+        """Read the next piece; yield its deliveries."""
+        traces: list[Trace] = []
         lines = self._splitter.feed(piece)
         dropped = iter(self._splitter.dropped)
         before, gap = next(dropped, (-1, 0))
@@ -105,46 +105,50 @@ class Lines:
             self._offset += len(line) + 1
             self._mark(line)
             if line:
-                traces = self._parser.feed(line)
-                found += traces
-                if found and (len(found) >= _TOGETHER or not self._may_wait(traces)):
-                    yield self._delivery(found)
-                    found = []
+                of_line = self._parser.feed(line)
+                traces += of_line
+                if traces and (len(traces) >= _ENOUGH_TRACES or not self._may_wait(of_line)):
+                    yield self._delivery(traces)
+                    traces = []
         while before >= 0:
             self._pass_over(gap)
             before, gap = next(dropped, (-1, 0))
-        if found:
-            yield self._delivery(found)
+        if traces:
+            yield self._delivery(traces)
 
     def _may_wait(self, traces: list[Trace]) -> bool:
-        """Whether the traces of a line, and those before them, may wait for more to come with them.
+        """Return whether a delivery that ends with these traces may be extended by further lines.
 
-        Of a delivery that was taken in part the rest is known by its uids, whatever became of the file. Where
-        they do not tell, a record comes alone.
+        If a delivery was taken in part, uuids identify its remaining traces even if the file has changed.
+        Traces without uuids cannot be identified so, and each of their records is a delivery of its own.
         """
-        known_again = self._parser.has_uuids and not any(":" in trace.meta.uid for trace in traces)
-        return known_again and self._offset - self._told < _TOGETHER_BYTES
+        identified = self._parser.has_uuids and not any(":" in trace.meta.uid for trace in traces)
+        return identified and self._offset - self._delivered < _ENOUGH_BYTES
 
     def finish(self, *, final: bool) -> Generator[Delivery, None, None]:
-        """Take the end of what there is: for good, or until it grows."""
+        """Read the rest at the current end; yield its deliveries.
+
+        Args:
+            final: Whether the file will not be read again, so that an unfinished last line is counted now.
+        """
         tail = self._splitter.finish()
-        found: list[Trace] = []
+        traces: list[Trace] = []
         if _is_whole(tail):
             self._offset += len(tail)
             self._length, self._crc = len(tail), zlib.crc32(tail)
-            found = self._parser.feed(tail)
+            traces = self._parser.feed(tail)
             tail = b""
         if final:
-            found += self._parser.finish(tail)
+            traces += self._parser.finish(tail)
             self._shared.report.bytes_read += len(tail)
             self._count_overlong(self._splitter.overlong - self._passed_over)
-        if found or (self._offset > self._told and self._parser.settled):
-            yield self._delivery(found)
+        if traces or (self._offset > self._delivered and self._parser.settled):
+            yield self._delivery(traces)
 
     def _mark(self, line: bytes) -> None:
-        """Note the line that stands before the place; an empty one counts with what is before it."""
+        """Record the line before the place; an empty line is added to the line before it."""
         if line:
-            self._last, self._crc = line[-_WITNESS:], None
+            self._last, self._crc = line[-_CRC_BYTES:], None
         else:
             self._settle_crc()
             self._length, self._crc = self._length + 1, zlib.crc32(b"\n", self._crc or 0)
@@ -165,11 +169,11 @@ class Lines:
             self._shared.report.damaged(f"line over {self._splitter.limit} bytes")
 
     def _delivery(self, traces: list[Trace]) -> Delivery:
-        if not self._parser.settled:  # read again from before what waits; these traces are known by then
+        if not self._parser.settled:  # a later run reads the waiting lines again and drops these traces
             return Delivery(self._origin, traces, self._shared.places.get(self._origin))
         self._settle_crc()
-        self._shared.report.bytes_read += self._offset - self._told
-        self._told = self._offset
+        self._shared.report.bytes_read += self._offset - self._delivered
+        self._delivered = self._offset
         place = LinePlace(
             *self._identity, self._offset, self._length, self._crc or 0, self._parser.state_dict()
         )
@@ -178,17 +182,17 @@ class Lines:
 
 
 def read_file(path: Path, origin: str, shared: Shared, *, final: bool) -> Generator[Delivery, None, None]:
-    """Yield what a file holds after its place.
+    """Yield the deliveries of a file after its saved place.
 
     Args:
         path: The file.
         origin: Its name in places and traces.
-        shared: Of the source.
-        final: It is read once: a last line that was cut short is counted now.
+        shared: What the feeds of the source share.
+        final: Whether the file is read only once, so that an unfinished last line is counted now.
 
     Raises:
-        OSError, EOFError, zlib.error: It cannot be read.
-        SourceError: What it is compressed with needs a package that is not installed.
+        OSError, EOFError, zlib.error: The file cannot be read.
+        SourceError: Its compression needs a package that is not installed.
     """
     with open_buffered(io.FileIO(path), shared.stop) as opened:
         status = os.fstat(opened.fileno())
@@ -201,7 +205,7 @@ def read_file(path: Path, origin: str, shared: Shared, *, final: bool) -> Genera
 
 
 def matches_checkpoint(path: Path, place: LinePlace) -> bool:
-    """Whether what stands before a place stands there in a file."""
+    """Return whether the bytes of a file before a place match the place's CRC."""
     try:
         with open(path, "rb") as opened:
             return _from_place(opened, (place.device, place.inode), place) is not None
@@ -210,28 +214,28 @@ def matches_checkpoint(path: Path, place: LinePlace) -> bool:
 
 
 class StreamFeed:
-    """Standard input, whose first bytes are passed over where an earlier run had them."""
+    """The feed of standard input. Bytes that an earlier run read are skipped."""
 
     origin = "-"
     description = "standard input"
 
     def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
-        """Yield what comes, as it comes."""
+        """Yield deliveries as data arrives."""
         try:
             with standard_input(shared.stop) as opened:
                 place = line_place(shared.places.get(self.origin))
                 pieces = pieces_of(opened) if place is None else _skipped(pieces_of(opened), place)
                 if pieces is None:
                     raise SourceError(
-                        "standard input is not what the earlier run had begun to read: give the same again, "
-                        "or start anew"
+                        "standard input differs from what the earlier run read: pass the same data again, "
+                        "or start from the beginning"
                     )
                 yield from _read(Lines(self.origin, shared, place=place), pieces, shared, final=True)
         except (OSError, EOFError, zlib.error) as error:
             raise SourceError(f"cannot read standard input: {error}") from error
 
     def close(self) -> None:
-        """Nothing is held: reading polls `stop`."""
+        """Do nothing: reading polls `stop`, and nothing stays open."""
 
 
 def _read(
@@ -245,7 +249,7 @@ def _read(
 
 
 def _is_whole(tail: bytes) -> bool:
-    """Whether a line without its end is whole all the same: nothing but objects, each closed."""
+    """Return whether a line without a line end is whole: only JSON objects, each closed."""
     if not tail.rstrip().endswith(b"}"):
         return False
     values, problem = decode_line(tail, Counter())
@@ -255,11 +259,11 @@ def _is_whole(tail: bytes) -> bool:
 def _from_place(
     opened: io.BufferedReader, identity: tuple[int, int], place: LinePlace | None
 ) -> Iterator[bytes] | None:
-    """Return what follows a place, None if what stands before it is not what was read there."""
+    """Return the pieces after a place; None if the bytes before it do not match its CRC."""
     if place is None:
         return pieces_of(opened)
     if not place.length and place.offset and identity != (place.device, place.inode):
-        return None  # the line before it was too long to be known again
+        return None  # the line before the place was too long, so it has no CRC
     if opened.peek(4)[:4].startswith((GZIP, ZSTD)) or not opened.seekable():
         return _skipped(pieces_of(opened), place)
     if opened.seek(0, os.SEEK_END) < place.offset:
@@ -269,7 +273,7 @@ def _from_place(
 
 
 def _skipped(pieces: Iterator[bytes], place: LinePlace) -> Iterator[bytes] | None:
-    """Read up to a place; return the pieces after it, None if another line stands there."""
+    """Read up to a place; return the pieces after it, or None if the bytes before it do not match."""
     left, last = place.offset, b""
     rest = b""
     while left:

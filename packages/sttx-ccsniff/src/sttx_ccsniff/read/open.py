@@ -1,4 +1,4 @@
-"""Opens files and standard input, and yields their bytes decompressed, piece by piece."""
+"""Opens files and standard input, and yields their decompressed bytes in pieces."""
 
 import gzip
 import io
@@ -15,7 +15,7 @@ from typing import Any
 from sttx_core.errors import SourceError, UsageError
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
-"""What files of these compressions begin with."""
+"""The first bytes of compressed files."""
 
 _PIECE = 2**20
 _ZSTD_PIECE = 2**8  # compressed bytes: one piece can expand up to 32,768 times, so to 8 MiB at most
@@ -24,7 +24,7 @@ _POLL_SECONDS = 0.1
 
 
 def first_bytes(path: Path, size: int) -> bytes:
-    """Return what a file begins with, decompressed; less or nothing where it cannot be read, or only once."""
+    """Return the first bytes of a file, decompressed: fewer if reading fails, none if it is not a file."""
     head = b""
     if not os.path.isfile(path):
         return head
@@ -40,13 +40,13 @@ def first_bytes(path: Path, size: int) -> bytes:
 
 
 def pieces_from_top(opened: io.BufferedReader) -> Iterator[bytes]:
-    """Yield the content from its first byte on, decompressed."""
+    """Yield the content from its first byte, decompressed."""
     opened.seek(0)
     return pieces_of(opened)
 
 
 class _Pipe(io.FileIO):
-    """A pipe or terminal that can be left while nobody writes to it."""
+    """A pipe or terminal whose `readinto` returns once `stop` is set, even if no data arrives."""
 
     def __init__(self, descriptor: int, stop: threading.Event) -> None:
         super().__init__(descriptor)
@@ -80,7 +80,7 @@ def open_buffered(raw: io.FileIO, stop: threading.Event) -> io.BufferedReader:
 
 
 def pieces_of(opened: io.BufferedReader) -> Iterator[bytes]:
-    """Yield the content as it comes, decompressed."""
+    """Yield the content as it arrives, decompressed."""
     head = opened.peek(4)[:4]
     if head == ZSTD:
         return _zstd_pieces(opened)
@@ -88,13 +88,13 @@ def pieces_of(opened: io.BufferedReader) -> Iterator[bytes]:
 
 
 def plain_pieces(reader: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
-    """Yield the content as it comes."""
+    """Yield the content as it arrives."""
     while piece := reader.read1(_PIECE):
         yield piece
 
 
 def _zstd_pieces(opened: io.BufferedReader) -> Iterator[bytes]:
-    """Decompress frame by frame: the package's own reader takes a file that was cut short for a whole one."""
+    """Decompress frame by frame, because the package's own reader does not notice a cut file."""
     try:
         import zstandard  # type: ignore[import-not-found]
     except ImportError as error:

@@ -1,21 +1,21 @@
-"""Bytes in any pieces become whole lines. Knows nothing of what a line means."""
+"""Splits pieces of bytes into whole lines. Does not know what a line means."""
 
 MAX_LINE = 32 * 2**20
-"""Longest line held in memory, in bytes; a longer one is skipped and counted.
+"""Longest line kept in memory, in bytes. A longer line is skipped and counted.
 
-The longest seen in the wild is 0.74 MB (a picture). A model takes requests of up to 32 MB, so no message is
-longer. Reading a line of this length (text, for example a picture in base64) takes 3.1 times its bytes at
-the peak, 100 MB. It takes 12 times, 380 MB, where the text holds one character that needs four bytes, and
-17 times, 550 MB, where half of a surrogate pair stands beside it.
+The longest real line seen has 0.74 MB (a picture). Models accept requests of up to 32 MB, so no message is
+longer. Reading a line of this length takes 3.1 times its bytes at the peak, 100 MB, if it is plain text such
+as a picture in base64. It takes 12 times, 380 MB, if the text has a character of four bytes, and 17 times,
+550 MB, if it also has a lone surrogate.
 """
 
 
 class LineSplitter:
-    r"""Cuts a stream of pieces at each `\n`, holding at most one unfinished line.
+    r"""Splits a stream of pieces at each `\n`, keeping at most one unfinished line.
 
-    A line over `limit` bytes is thrown away up to its end and counted in `overlong`, so memory is bounded by
-    the limit and the largest piece. Where it stood, `dropped` says after each call of `feed`: how many of the
-    lines returned come before it, and its length, for each in order.
+    A line of more than `limit` bytes is dropped up to its end and counted in `overlong`, so memory is bounded
+    by the limit and the largest piece. After each `feed`, `dropped` lists the lines that it dropped, in
+    order: how many of the returned lines precede it, and its length.
 
     >>> splitter = LineSplitter()
     >>> splitter.feed(b'{"a"'), splitter.feed(b':1}\n{"b":2}\n{"c'), splitter.finish()
@@ -31,7 +31,7 @@ class LineSplitter:
         self._dropping = False
 
     def feed(self, piece: bytes) -> list[bytes]:
-        """Take the next piece; return the lines that it completes, without their line ends."""
+        """Read the next piece; return the lines that it completes, without their line ends."""
         lines = piece.split(b"\n")
         tail = lines.pop()
         self.dropped = []
@@ -49,7 +49,7 @@ class LineSplitter:
         return lines
 
     def finish(self) -> bytes:
-        """Return what stands after the last line end, and forget it."""
+        """Return what follows the last line end, and reset."""
         line = bytes(self._held)
         self._held = bytearray()
         self._size = 0
