@@ -1,4 +1,4 @@
-"""Rules that hold over the whole repository: who imports whom, what may be where, and how long it may get."""
+"""Rules for the whole repository: which package imports which, what is allowed where, how long code may get."""
 
 import ast
 import re
@@ -20,16 +20,17 @@ MAX_LINES = 400
 MAX_KERNEL_OR_TEST_LINES = 600
 MAX_FUNCTION_LINES = 50
 
-# What is longer and how long. These lists only shrink: nothing is added, and a number only falls.
+# What exceeds its budget, with its length. These lists only shrink: add nothing, and only lower numbers.
 LONG_FILES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 
-# A star import must work without the extra that this name needs.
+# Left out of `__all__`, because a star import must work without the extra that the name needs.
 NOT_IN_ALL = {"sttx_core.HyperNetwork"}
 
-# The only files that read the environment; each names its variables in its docstring.
+# The only files that read the environment. Each names its variables in its docstring.
 ENVIRONMENT = {
     "packages/sttx-ccsniff/src/sttx_ccsniff/environment.py",
+    "packages/sttx-cli/src/sttx_cli/environment.py",
     "packages/sttx-core/src/sttx_core/environment.py",
     "packages/sttx-train/src/sttx_train/environment.py",
 }
@@ -41,7 +42,7 @@ def source_folder(package: str) -> Path:
 
 @cache
 def committed_files() -> tuple[str, ...]:
-    """Every file that is in git or would be: what is ignored is nobody's concern."""
+    """Return every file that is in git, or would be after `git add`."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode()
     return tuple(sorted(name for name in set(listed.split("\0")) if name and (ROOT / name).is_file()))
@@ -61,7 +62,7 @@ def tree(name: str) -> ast.Module:
 
 
 def dotted(node: ast.expr) -> str:
-    """Write a name or an attribute as it stands in the source: `os.environ.get`."""
+    """Return a name or an attribute as written in the source: `os.environ.get`."""
     return ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else ""
 
 
@@ -71,12 +72,12 @@ def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
             yield dotted(node.func), node
 
 
-def test_the_walk_finds_every_package():
+def test_every_package_is_checked():
     for package in PACKAGES:
         assert any(f"/src/{package}/" in name for name in library_files()), package
 
 
-# --- who imports whom
+# --- which package imports which
 
 
 def lint_imports(cwd: Path, *, path: str = "") -> subprocess.CompletedProcess[str]:
@@ -117,25 +118,39 @@ PLANTED = {
 }
 
 
-@pytest.mark.parametrize(("package", "code", "contract"), PLANTED.values(), ids=PLANTED)
-def test_a_planted_import_breaks_its_contract(tmp_path, package, code, contract):
+def planted_name(case: str) -> str:
+    return "planted_" + re.sub(r"\W", "_", case)
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory) -> str:
+    """Return import-linter's report on a copy of the packages with every violation planted at once."""
+    folder = tmp_path_factory.mktemp("planted")
+    skip = shutil.ignore_patterns("__pycache__", "*.safetensors")
     for name in PACKAGES:
-        shutil.copytree(
-            source_folder(name),
-            tmp_path / name,
-            ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"),
-        )
-    (tmp_path / package / "planted.py").write_text(f"{code}\n")
-    result = lint_imports(tmp_path, path=str(tmp_path))
+        shutil.copytree(source_folder(name), folder / name, ignore=skip)
+    for case, (package, code, _) in PLANTED.items():
+        (folder / package / f"{planted_name(case)}.py").write_text(f"{code}\n")
+    result = lint_imports(folder, path=str(folder))
     assert result.returncode == 1, result.stdout + result.stderr
-    assert re.search(rf"^{contract}.* BROKEN", result.stdout, re.MULTILINE), result.stdout
+    return result.stdout
+
+
+@pytest.mark.parametrize(("case", "planted"), PLANTED.items(), ids=PLANTED)
+def test_a_planted_import_breaks_its_contract(broken, case, planted):
+    package, _, contract = planted
+    assert re.search(rf"^{contract}.* BROKEN", broken, re.MULTILINE), broken
+    # Each broken contract has a section: its name, a line of dashes, the imports that break it.
+    section = re.search(rf"^{contract}[^\n]*\n-+\n(.*?)(?=^-+\n|\Z)", broken, re.MULTILINE | re.DOTALL)
+    assert section, broken
+    assert f"{package}.{planted_name(case)} -> " in section[1], section[1]
 
 
 HEAVY = ("torch", "transformers", "safetensors", "fla", "triton")
 
 
 def loaded_by(code: str) -> set[str]:
-    """Run code in a fresh interpreter; return which of the heavy libraries it loaded."""
+    """Run code in a new interpreter; return which of the heavy libraries it loaded."""
     report = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
     program = f"import atexit\natexit.register(lambda: exec({report!r}, {{}}))\n{code}"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -155,15 +170,15 @@ def loaded_by(code: str) -> set[str]:
         "import sys; sys.argv = ['sttx', '--help']; from sttx_cli.app import main; main()",
     ],
 )
-def test_what_must_answer_at_once_loads_no_tensors(code):
+def test_importing_a_package_loads_no_torch(code):
     assert loaded_by(code) == set()
 
 
-def test_the_check_for_tensors_sees_them():
+def test_a_heavy_library_is_noticed():
     assert "safetensors" in loaded_by("import safetensors")
 
 
-# --- one public face a package
+# --- one public face per package
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -188,18 +203,18 @@ def is_ours(value: object) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(NOT_IN_ALL))
-def test_what_is_left_out_of_all_is_there_all_the_same(name):
+def test_a_name_left_out_of_all_can_be_imported(name):
     package, _, attribute = name.partition(".")
     module = import_module(package)
     assert attribute not in module.__all__
     assert getattr(module, attribute).__name__ == attribute
 
 
-# --- how long it may get
+# --- how long code may get
 
 
 def programs() -> list[str]:
-    """Every Python file but those of test-data, which are data: the stories that its sessions tell."""
+    """Return every Python file outside test-data, whose scripts hold the texts of its sessions."""
     return [name for name in python_files() if not name.startswith("test-data/")]
 
 
@@ -208,7 +223,7 @@ def limit(name: str) -> int:
 
 
 def functions(name: str) -> Iterator[tuple[str, int]]:
-    """Give each function's place and its lines, without decorators and docstring."""
+    """Yield each function's path and length in lines, without decorators and docstring."""
     stack: list[tuple[ast.AST, str]] = [(tree(name), "")]
     while stack:
         node, where = stack.pop()
@@ -241,38 +256,36 @@ def test_functions_stay_short():
     assert_only_shrinks(long, LONG_FUNCTIONS)
 
 
-def assert_only_shrinks(found: dict[str, int], allowed: dict[str, int]) -> None:
-    grown = [
-        f"{name}: {lines} lines" for name, lines in sorted(found.items()) if lines > allowed.get(name, 0)
-    ]
+def assert_only_shrinks(long: dict[str, int], allowed: dict[str, int]) -> None:
+    grown = [f"{name}: {lines} lines" for name, lines in sorted(long.items()) if lines > allowed.get(name, 0)]
     assert not grown, "too long; split where an idea ends:\n" + "\n".join(grown)
-    slack = [name for name, lines in sorted(allowed.items()) if lines > found.get(name, 0)]
+    slack = [name for name, lines in sorted(allowed.items()) if lines > long.get(name, 0)]
     assert not slack, "shorter than its exception says; lower or remove it:\n" + "\n".join(slack)
 
 
 @pytest.mark.parametrize(
-    ("found", "fits"), [({"f": 60}, True), ({"f": 61}, False), ({"f": 59}, False), ({}, False)]
+    ("long", "fits"), [({"f": 60}, True), ({"f": 61}, False), ({"f": 59}, False), ({}, False)]
 )
-def test_the_exceptions_only_shrink(found, fits):
+def test_the_lists_of_exceptions_only_shrink(long, fits):
     if fits:
-        assert_only_shrinks(found, {"f": 60})
+        assert_only_shrinks(long, {"f": 60})
     else:
         with pytest.raises(AssertionError):
-            assert_only_shrinks(found, {"f": 60})
+            assert_only_shrinks(long, {"f": 60})
 
 
-def test_the_measure_counts_code_and_not_what_documents_it():
+def test_a_docstring_does_not_count():
     code = '@decorator\ndef f(a,\n      b):\n    """One.\n\n    Two.\n    """\n    return a\n'
     function = ast.parse(code).body[0]
     assert isinstance(function, ast.FunctionDef)
     assert length(function) == 3
 
 
-# --- what may be where
+# --- what is allowed where
 
 
 @pytest.mark.parametrize("name", library_files())
-def test_only_the_command_line_prints_and_exits(name):
+def test_only_the_command_line_prints_or_exits(name):
     if "/sttx_cli/" in name:
         return
     banned = {
@@ -288,7 +301,7 @@ def test_only_the_command_line_prints_and_exits(name):
     assert {called for called, _ in calls(name)} & banned == set()
 
 
-def test_the_environment_is_read_in_the_listed_files_only():
+def test_only_the_listed_files_read_the_environment():
     def reads(name: str) -> bool:
         return any(
             (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv"})
@@ -304,7 +317,7 @@ def test_the_environment_is_read_in_the_listed_files_only():
 
 
 @pytest.mark.parametrize("name", sorted(ENVIRONMENT))
-def test_every_variable_is_explained_where_it_is_read_and_in_the_documentation(name):
+def test_every_variable_is_documented(name):
     page = (ROOT / "docs" / "environment.md").read_text()
     docstring = ast.get_docstring(tree(name)) or ""
     asked = [node.args[0] for called, node in calls(name) if called.endswith(("environ.get", "getenv"))]
@@ -326,7 +339,7 @@ def is_unsafe_load(called: str, node: ast.Call) -> bool:
     return called == "torch.load" and not safe
 
 
-def test_nothing_unpickles_what_it_is_given():
+def test_nothing_unpickles_or_evaluates_input():
     banned = {"pickle.load", "pickle.loads", "pickle.Unpickler", "eval", "exec"}
     for name in python_files(under="packages/"):
         for called, node in calls(name):
@@ -339,13 +352,13 @@ def test_nothing_unpickles_what_it_is_given():
 @pytest.mark.parametrize(
     "code", ["torch.load(p)", "torch.load(p, weights_only=False)", "torch.load(p, weights_only=x)"]
 )
-def test_an_unsafe_load_is_seen(code):
+def test_an_unsafe_load_is_noticed(code):
     expression = ast.parse(code, mode="eval").body
     assert isinstance(expression, ast.Call)
     assert is_unsafe_load(dotted(expression.func), expression)
 
 
-# Written so that this file does not match itself.
+# In pieces, so that this file does not match itself.
 MACHINE = re.compile(
     "|".join(["/" + "root/", "/" + "work/(main|shared)", "/" + "opt/(wheels|pypi)", r"\.py" + "env/"])
 )
@@ -353,8 +366,8 @@ HOSTS = re.compile("|".join(["python" + "hosted", r"pypi\." + "org", r"registry\
 LOCKS = {"uv.lock"}
 
 
-def test_nothing_names_the_machine_that_it_was_written_on():
-    found = []
+def test_no_file_names_the_machine_it_was_written_on():
+    named = []
     for name in committed_files():
         content = (ROOT / name).read_bytes()
         if b"\0" in content[:8192]:
@@ -363,10 +376,10 @@ def test_nothing_names_the_machine_that_it_was_written_on():
         if MACHINE.search(text) or (
             name not in LOCKS and not name.endswith("package-lock.json") and HOSTS.search(text)
         ):
-            found.append(name)
-    assert found == []
+            named.append(name)
+    assert named == []
 
 
-def test_a_machine_path_is_seen():
+def test_a_machine_path_is_noticed():
     assert MACHINE.search("cd " + "/" + "root/.cache")
     assert HOSTS.search("https://pypi" + ".org/simple")

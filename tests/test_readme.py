@@ -111,7 +111,7 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def about_the_same(printed: str, shown: str) -> bool:
-    """Return whether the output is as shown, where `…` is any text in a line and decimals may differ by 2 %."""
+    """Return whether the output is as shown; `…` is any text in a line, decimals may differ by 2%."""
     pattern = re.escape(shown).replace(re.escape("…"), ".*")
     pattern = re.sub(r"\d+\\\.\d+", r"(\\d+\\.\\d+)", pattern)
     match = re.fullmatch(pattern, printed)
