@@ -1,4 +1,4 @@
-"""What the cross-package tests share: a tiny random model on disk, in the real format."""
+"""Fixtures of the cross-package tests: a tiny random model on disk, and the benchmark scripts."""
 
 import importlib.util
 from pathlib import Path
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """The folder of a random model of bytes: 2 layers of 64."""
+    """Return the folder of a random byte-level model of 2 layers, hidden size 64."""
     import torch
 
     from sttx_core.tokenizers import ByteTokenizer
@@ -30,7 +30,7 @@ def tiny_model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def benchmark():
-    """Return a function that imports a script of benchmarks/ by its name."""
+    """Return a function that imports a script of `benchmarks/` by name."""
 
     def load(name):
         spec = importlib.util.spec_from_file_location(name, ROOT / "benchmarks" / f"{name}.py")

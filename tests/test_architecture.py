@@ -1,4 +1,4 @@
-"""Rules for the whole repository: which package imports which, what is allowed where, how long code may get."""
+"""Rules for the whole repository: which package imports which, what is allowed where, how long code may be."""
 
 import ast
 import re
@@ -210,7 +210,7 @@ def test_a_name_left_out_of_all_can_be_imported(name):
     assert getattr(module, attribute).__name__ == attribute
 
 
-# --- how long code may get
+# --- how long code may be
 
 
 def programs() -> list[str]:

@@ -1,4 +1,4 @@
-"""docs/architecture.md lists every file there is, says of each what its top says, and names no other."""
+"""docs/architecture.md lists every file with the first sentence of its docstring, and only existing files."""
 
 import importlib.util
 import re
@@ -20,29 +20,29 @@ def rooms() -> ModuleType:
     return module
 
 
-def test_the_lists_are_what_the_files_say(rooms):
+def test_the_lists_match_the_files(rooms):
     text = PAGE.read_text()
-    now, wanted = set(text.splitlines()), rooms.page(text)
-    changed = [line for line in wanted.splitlines() if line not in now]
-    assert text == wanted, "run `uv run python docs/rooms.py`; new or changed:\n" + "\n".join(changed)
+    lines, expected = set(text.splitlines()), rooms.page(text)
+    changed = [line for line in expected.splitlines() if line not in lines]
+    assert text == expected, "run `uv run python docs/rooms.py`; new or changed:\n" + "\n".join(changed)
 
 
-def test_every_file_says_what_it_is(rooms):
-    mute = [
+def test_every_file_has_a_first_sentence(rooms):
+    without = [
         line for room in rooms.ROOMS.values() for line in rooms.lines(ROOT / room) if line.endswith("|  |")
     ]
-    assert mute == []
+    assert without == []
 
 
 def listed_files(text: str) -> list[Path]:
-    """Read the lists as a person would: a line names the folder, the rows the files in it."""
-    folder, found = None, []
+    """Return the files in the lists: a line names the folder, the rows below it the files."""
+    folder, listed = None, []
     for line in text.splitlines():
         if match := re.fullmatch(r"`([^`]+)/`", line):
             folder = ROOT / match[1]
         elif (match := re.match(r"\| `([^`]+\.py)` \|", line)) and folder:
-            found.append(folder / match[1])
-    return found
+            listed.append(folder / match[1])
+    return listed
 
 
 def test_every_file_listed_exists():
@@ -51,12 +51,12 @@ def test_every_file_listed_exists():
     assert [path for path in listed if not path.is_file()] == []
 
 
-def test_a_listed_file_that_is_gone_is_noticed():
+def test_a_deleted_file_is_noticed():
     rows = "| file | |\n| --- | --- |\n| `errors.py` | x |\n| `gone.py` | x |\n"
     text = f"`packages/sttx-core/src/sttx_core/`\n\n{rows}"
     assert [path.is_file() for path in listed_files(text)] == [True, False]
 
 
-def test_lost_marks_are_an_error(rooms):
-    with pytest.raises(SystemExit, match="lost its marks"):
+def test_missing_markers_are_an_error(rooms):
+    with pytest.raises(SystemExit, match="has no markers"):
         rooms.page("# Architecture\n")

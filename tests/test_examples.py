@@ -1,4 +1,4 @@
-"""The examples run as they stand, on the model that comes with sttx and on any other."""
+"""The examples run unchanged, on the model that ships with sttx and on another one."""
 
 import re
 import subprocess
@@ -23,7 +23,7 @@ def tiny_model(tmp_path_factory) -> Path:
 
 
 def example(name: str, *options: str | Path) -> str:
-    """Run an example as a person would; return what it printed."""
+    """Run an example in its own process; return what it printed."""
     command = [sys.executable, str(EXAMPLES / name), *map(str, options)]
     result = subprocess.run(
         command, capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL
@@ -40,9 +40,9 @@ def logits(printed: str) -> list[float]:
     return [float(text) for text in re.findall(r"^ +(-?\d+\.\d{3})  ", printed, re.MULTILINE)]
 
 
-def test_every_example_is_run_here():
-    there = {path.name for path in EXAMPLES.glob("*.py")}
-    assert there == set(re.findall(r'example\("(\w+\.py)"', Path(__file__).read_text()))
+def test_every_example_is_tested():
+    examples = {path.name for path in EXAMPLES.glob("*.py")}
+    assert examples == set(re.findall(r'example\("(\w+\.py)"', Path(__file__).read_text()))
 
 
 def test_load_the_embedded_model():
@@ -52,12 +52,12 @@ def test_load_the_embedded_model():
     assert len(set(logits(printed))) == 5
 
 
-def test_load_prints_the_logits_of_the_model_named(tiny_model):
+def test_load_prints_the_logits_of_a_named_model(tiny_model):
     printed = example("smoke_load.py", "--model", tiny_model, "--text", "ab")
     assert (value(printed, "model"), value(printed, "vocabulary")) == ("tiny", "257")
     with torch.no_grad():
-        wanted, _ = load_model(tiny_model).model(torch.tensor([[0, *ByteTokenizer().encode("ab")]]))
-    assert logits(printed) == pytest.approx(wanted[0, -1].topk(5).values.tolist(), abs=1e-3)
+        expected, _ = load_model(tiny_model).model(torch.tensor([[0, *ByteTokenizer().encode("ab")]]))
+    assert logits(printed) == pytest.approx(expected[0, -1].topk(5).values.tolist(), abs=1e-3)
 
 
 def test_train_for_five_steps(tiny_model, tmp_path):
@@ -72,7 +72,7 @@ def test_train_for_five_steps(tiny_model, tmp_path):
     assert saved.documents["report"]["phrases"]["merges"] == int(value(printed, "merges"))
 
 
-def test_train_the_embedded_model_in_a_folder_that_is_thrown_away():
+def test_train_the_embedded_model_in_a_temporary_folder():
     printed = example("smoke_train.py")
     losses = [float(loss) for loss in value(printed, "losses").split()]
     assert value(printed, "steps") == "5" and losses[-1] < 0.8 * losses[0]

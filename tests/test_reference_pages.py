@@ -1,4 +1,4 @@
-"""The pages of reference: docs/cli.md is what the command says, docs/environment.md what the code reads."""
+"""The reference pages match the code: docs/cli.md, docs/environment.md and the README of each package."""
 
 import ast
 import importlib.util
@@ -28,18 +28,18 @@ def page(commands) -> str:
     return commands.page()
 
 
-def test_the_command_line_page_is_current(commands, page):
+def test_the_command_line_page_is_up_to_date(commands, page):
     assert commands.PAGE.read_text() == page, "run `uv run python docs/commands.py`"
 
 
 def test_the_command_line_page_has_every_command_in_order(page):
     titles = re.findall(r"^## (.+)$", page, re.MULTILINE)
-    groups = [title for title in titles if title.count(" ") < 2]  # `sttx data build` stands below `sttx data`
+    groups = [title for title in titles if title.count(" ") < 2]  # `sttx data build` belongs to `sttx data`
     assert groups == ["sttx", *(f"sttx {name}" for name in COMMANDS)]
     assert page.count("-h, --help") == len(titles)
 
 
-def test_every_option_has_a_sentence_of_its_own():
+def test_every_option_has_its_own_help_sentence():
     import click
 
     from sttx_cli.app import cli
@@ -60,45 +60,45 @@ def test_every_option_has_a_sentence_of_its_own():
 
 
 def variables_read() -> dict[str, set[str]]:
-    """Return what each package's `environment.py` asks the environment for."""
-    found: dict[str, set[str]] = {}
+    """Return the variables that each package's `environment.py` reads."""
+    variables: dict[str, set[str]] = {}
     for path in sorted((ROOT / "packages").glob("*/src/*/environment.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("os.environ.get", "os.getenv"):
                 assert isinstance(node.args[0], ast.Constant), ast.unparse(node)
-                found.setdefault(path.parts[-4], set()).add(str(node.args[0].value))
-    return found
+                variables.setdefault(path.parts[-4], set()).add(str(node.args[0].value))
+    return variables
 
 
 def variables_listed(text: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    variables: dict[str, set[str]] = {}
     for name, package in re.findall(r"^\| `(\w+)` \| (sttx-\w+) \| \S", text, re.MULTILINE):
-        found.setdefault(package, set()).add(name)
-    return found
+        variables.setdefault(package, set()).add(name)
+    return variables
 
 
-def test_the_environment_page_lists_what_is_read_and_nothing_else():
+def test_the_environment_page_lists_exactly_what_is_read():
     assert variables_listed(ENVIRONMENT.read_text()) == variables_read()
     assert {"sttx-core", "sttx-ccsniff"} <= variables_read().keys()
 
 
-def test_a_variable_that_is_not_listed_is_noticed():
+def test_an_unlisted_variable_is_noticed():
     text = ENVIRONMENT.read_text().replace("| `STTX_LOG_DIR` ", "| `STTX_LOGS` ")
     assert variables_listed(text) != variables_read()
 
 
-def test_our_own_variables_are_named_nowhere_but_where_they_are_read():
+def test_our_variables_are_named_only_where_they_are_read():
     ours = {name for names in variables_read().values() for name in names if name.startswith("STTX_")}
     sources = [*(ROOT / "packages").glob("*/src/**/*.py"), *(ROOT / "packages").glob("*/src/**/*.mjs")]
     named = {name for path in sources for name in re.findall(r"\bSTTX_[A-Z_]+", path.read_text())}
     assert named == ours
 
 
-# --- the packages' own pages
+# --- the packages' READMEs
 
 
 @pytest.mark.parametrize("package", ["sttx_ccsniff", "sttx_cli", "sttx_train"])
-def test_a_package_page_names_every_file(package):
+def test_a_package_readme_names_every_file(package):
     folder = ROOT / "packages" / package.replace("_", "-")
     rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \| \S", (folder / "README.md").read_text(), re.MULTILINE)
     named = {name.rstrip("/") for row in rows for name in re.findall(r"`([^`]+)`", row)}
