@@ -1,4 +1,4 @@
-"""Rules for the whole repository: which package imports which, what is allowed where, how long code may be."""
+"""Rules for the whole repository: which package imports which, what is allowed where, how long code is."""
 
 import ast
 import re
@@ -115,6 +115,11 @@ PLANTED = {
         "def f():\n    from sttx_core.hypernet import HyperNetwork",
         "Nothing else in core knows the hypernetwork",
     ),
+    "a decoder knows its reader": (
+        "sttx_ccsniff.parse",
+        "def f():\n    import sttx_ccsniff.read.lines",
+        "Imports inside ccsniff run one way",
+    ),
 }
 
 
@@ -130,7 +135,7 @@ def broken(tmp_path_factory) -> str:
     for name in PACKAGES:
         shutil.copytree(source_folder(name), folder / name, ignore=skip)
     for case, (package, code, _) in PLANTED.items():
-        (folder / package / f"{planted_name(case)}.py").write_text(f"{code}\n")
+        (folder / package.replace(".", "/") / f"{planted_name(case)}.py").write_text(f"{code}\n")
     result = lint_imports(folder, path=str(folder))
     assert result.returncode == 1, result.stdout + result.stderr
     return result.stdout
@@ -210,7 +215,7 @@ def test_a_name_left_out_of_all_can_be_imported(name):
     assert getattr(module, attribute).__name__ == attribute
 
 
-# --- how long code may be
+# --- how long code is
 
 
 def programs() -> list[str]:
