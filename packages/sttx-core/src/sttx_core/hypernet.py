@@ -48,9 +48,9 @@ class HyperNetwork(nn.Module):
 
 
 def _two_layers(width: int, rank: int, generator: torch.Generator) -> nn.Sequential:
-    # Made empty, then filled, so that the global generator is left alone.
-    first = nn.Linear(2 * width, rank, bias=False, device="meta").to_empty(device="cpu")
-    last = nn.Linear(rank, width, bias=False, device="meta").to_empty(device="cpu")
+    with torch.random.fork_rng(devices=[]):  # nn.Linear draws from the global generator
+        first = nn.Linear(2 * width, rank, bias=False)
+        last = nn.Linear(rank, width, bias=False)
     with torch.no_grad():
         first.weight.normal_(std=(2 * width) ** -0.5, generator=generator)
         last.weight.zero_()
