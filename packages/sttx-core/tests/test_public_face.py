@@ -84,8 +84,9 @@ def test_exit_codes_of_the_error_tree():
     for error, (parent, code) in tree.items():
         assert error.__bases__ == (parent,)
         assert error.exit_code == code
+    assert errors.SttxWarning.__bases__ == (UserWarning,)
     public = {error for error in vars(errors).values() if isinstance(error, type)}
-    assert public == set(tree)
+    assert public == {*tree, errors.SttxWarning}
     assert all(error.__name__ in (errors.__doc__ or "") for error in tree)
 
 

@@ -19,14 +19,14 @@ def carried(mark):
 
 
 def test_an_unknown_document_is_fresh_and_asking_changes_nothing():
-    states = CarriedStates(2, start=7)
+    states = CarriedStates(2, start_id=7)
     entry = states.get("a")
     assert (entry.state, entry.context, entry.frozen) == (None, (7,), None)
     assert len(states) == 0 and states.evictions == 0
 
 
 def test_what_was_put_comes_back():
-    states = CarriedStates(2, start=0)
+    states = CarriedStates(2, start_id=0)
     entry = carried(5)
     states.put("a", entry)
     assert states.get("a") is entry
@@ -35,7 +35,7 @@ def test_what_was_put_comes_back():
 
 
 def test_the_least_recently_put_is_forgotten_and_counted():
-    states = CarriedStates(2, start=0)
+    states = CarriedStates(2, start_id=0)
     for mark, name in enumerate("abac"):
         states.put(name, carried(mark))
     assert list(states.entries) == ["a", "c"] and states.evictions == 1
@@ -44,7 +44,7 @@ def test_the_least_recently_put_is_forgotten_and_counted():
 
 @pytest.mark.parametrize("capacity", [1, 3])
 def test_memory_does_not_grow_with_the_documents(capacity):
-    states = CarriedStates(capacity, start=0)
+    states = CarriedStates(capacity, start_id=0)
     for number in range(40):
         states.put(str(number), carried(number))
     assert len(states) == capacity and states.evictions == 40 - capacity
@@ -55,7 +55,7 @@ def test_memory_does_not_grow_with_the_documents(capacity):
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=40), st.integers(1, 4))
 def test_it_is_the_plain_definition_of_an_lru(names, capacity):
-    states, plain, evicted = CarriedStates(capacity, start=0), OrderedDict(), 0
+    states, plain, evicted = CarriedStates(capacity, start_id=0), OrderedDict(), 0
     for mark, name in enumerate(names):
         states.put(name, Carried(None, (mark,)))
         plain.pop(name, None)
@@ -68,7 +68,7 @@ def test_it_is_the_plain_definition_of_an_lru(names, capacity):
 
 
 def test_a_window_of_another_document_leaves_a_carried_state_alone():
-    states = CarriedStates(2, start=0)
+    states = CarriedStates(2, start_id=0)
     states.put("a", carried(1))
     before = states.get("a").state.clone()
     states.put("b", carried(2))

@@ -13,7 +13,7 @@ from sttx_core.tokenizers import ByteTokenizer
 from sttx_core.traces import Meta, UserMessage
 from sttx_train.formats import load_model, save_model
 from sttx_train.inspect.model import inspect_model
-from sttx_train.online.learner import LearnerConfig, OnlineLearner
+from sttx_train.online import LearnerConfig, OnlineLearner
 from sttx_train.stream.trainer import StreamConfig, StreamTrainer
 
 

@@ -10,7 +10,6 @@ import torch
 from sttx_core.errors import CheckpointError
 from sttx_core.phrases import PhraseConfig
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
-from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
 
 OPTIONS = {
     "default": {},
@@ -45,12 +44,23 @@ def make(make_model):
 
 
 def saved(learner):
-    """What a checkpoint would give back: copies, and documents as JSON reads them."""
+    """Return the state as a checkpoint returns it: copies of the tensors, and documents read from JSON."""
+    state = learner.state_dict()
     tensors = {
         file: {name: tensor.clone() for name, tensor in group.items()}
-        for file, group in learner_tensors(learner).items()
+        for file, group in state["tensors"].items()
     }
-    return tensors, json.loads(json.dumps(learner_documents(learner), allow_nan=False))
+    documents = json.loads(json.dumps(state["documents"], allow_nan=False))
+    return {"tensors": tensors, "documents": documents}
+
+
+def assert_same_state(state, expected):
+    assert state["documents"] == expected["documents"]
+    assert state["tensors"].keys() == expected["tensors"].keys()
+    for file, group in expected["tensors"].items():
+        others = state["tensors"][file]
+        assert others.keys() == group.keys()
+        assert [name for name in group if not torch.equal(group[name], others[name])] == [], file
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
@@ -62,21 +72,16 @@ def test_restored_it_pays_and_learns_the_same_bit_for_bit(make, options):
     torn = make(**options)
     if torn.weights:  # a fresh process loads the untouched model and lays the learned weights over it
         assert not torch.equal(torn.model.head.weight, straight.model.head.weight)
-    restore_learner(torn, *saved(straight))
+    torn.load_state_dict(saved(straight))
     for window in windows[7:]:
         one, other = straight.step([window]), torn.step([window])
         assert repr(one) == repr(other)  # NaN, where the frozen model is not asked for, is no equal
-    tensors, documents = saved(straight)
-    others, other_documents = saved(torn)
-    assert documents == other_documents
-    for file, group in tensors.items():
-        assert group.keys() == others[file].keys()
-        assert [name for name in group if not torch.equal(group[name], others[file][name])] == [], file
+    assert_same_state(saved(torn), saved(straight))
 
 
 def test_a_fresh_learner_is_saved_and_restored(make):
     torn = make()
-    restore_learner(torn, *saved(make()))
+    torn.load_state_dict(saved(make()))
     window = next(stream(1))
     assert torn.step([window]) == make().step([window])
 
@@ -84,7 +89,7 @@ def test_a_fresh_learner_is_saved_and_restored(make):
 def test_saving_changes_nothing(make):
     one, other = make(), make()
     for window in stream(6):
-        learner_tensors(one), learner_documents(one)
+        one.state_dict()
         assert one.step([window]) == other.step([window])
 
 
@@ -92,7 +97,7 @@ def test_only_what_learns_is_saved(make):
     learner = make(scope=("state", "bias"))
     for window in stream(3):
         learner.learn_one(window)
-    tensors, _ = saved(learner)
+    tensors = saved(learner)["tensors"]
     assert set(tensors["learned"]) == set(learner.trainable())
     assert {name.rsplit("/", 1)[0] for name in tensors["optimizer"]} == set(learner.trainable())
     assert {name.rsplit("/", 1)[1] for name in tensors["optimizer"]} == {"step", "exp_avg", "exp_avg_sq"}
@@ -102,7 +107,8 @@ def test_states_are_stacked_in_the_order_of_their_documents(make):
     learner = make()
     for window in stream(5):
         learner.learn_one(window)
-    tensors, documents = saved(learner)
+    state = saved(learner)
+    tensors, documents = state["tensors"], state["documents"]
     entries = list(learner.carried.entries.items())
     assert [name for name, *_ in documents["learner"]["sessions"]] == [name for name, _ in entries]
     for index, (_, entry) in enumerate(entries):
@@ -114,4 +120,4 @@ def test_states_are_stacked_in_the_order_of_their_documents(make):
 def test_another_scope_is_refused(make, scope):
     learner = make(scope=("state",))
     with pytest.raises(CheckpointError, match="another --scope: tensor '"):
-        restore_learner(make(scope=scope), *saved(learner))
+        make(scope=scope).load_state_dict(saved(learner))

@@ -15,7 +15,7 @@ from sttx_core.tokenizers import ByteTokenizer
 from sttx_train.data.documents import Packed
 from sttx_train.data.sampling import Sampler
 from sttx_train.formats import load_model
-from sttx_train.online.learner import LearnerConfig, OnlineLearner, Window
+from sttx_train.online import LearnerConfig, OnlineLearner, Window
 from sttx_train.pretrain import PretrainConfig, Pretrainer
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams, PhraseTraining
 from sttx_train.pretrain.trainer import Trainer

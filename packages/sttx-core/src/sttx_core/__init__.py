@@ -8,7 +8,15 @@ The conformance checks are in `sttx_core.checks`.
 from typing import TYPE_CHECKING
 
 from sttx_core.environment import log_dir
-from sttx_core.errors import CheckpointError, DataError, ModelError, SourceError, SttxError, UsageError
+from sttx_core.errors import (
+    CheckpointError,
+    DataError,
+    ModelError,
+    SourceError,
+    SttxError,
+    SttxWarning,
+    UsageError,
+)
 from sttx_core.eventlog import EventLog
 from sttx_core.lazy import lazy_names
 from sttx_core.pairs import PairMaker, to_pairs
@@ -69,6 +77,7 @@ __all__ = [
     "SessionEnd",
     "SourceError",
     "SttxError",
+    "SttxWarning",
     "Thinking",
     "Tokenizer",
     "ToolResult",
@@ -79,12 +88,12 @@ __all__ = [
     "UserMessage",
     "ValueTokenizer",
     "create_vocab_file",
-    "tokenizer_from_spec",
     "log_dir",
     "render",
     "render_parts",
     "require_text",
     "to_pairs",
+    "tokenizer_from_spec",
     "trace_type",
 ]
 

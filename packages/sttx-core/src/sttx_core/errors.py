@@ -1,25 +1,28 @@
-"""The one tree of errors that sttx raises on purpose.
+"""The one tree of errors that sttx raises on purpose, and its category of warnings.
 
 ```
 SttxError                    everything below; the command line catches this and nothing wider
-├── UsageError               the caller's mistake: a bad option, value or combination      exit 2
-└── DataError                the world's: a file, record or stream that is not as it must be  exit 1
-    ├── SourceError          a source of traces cannot be opened, or died
-    ├── CheckpointError      a checkpoint is damaged, foreign or does not fit
+├── UsageError               the caller's mistake: a bad option, value or combination           exit 2
+└── DataError                bad input: a damaged or unreadable file, record or stream          exit 1
+    ├── SourceError          a source of traces cannot be opened, or failed
+    ├── CheckpointError      a checkpoint is damaged, or belongs to another model or run
     └── ModelError           a model file is damaged, of another architecture, or does not fit
 ```
 
 Our own bugs are not in the tree: they are plain `assert`s and show a traceback. A message quotes the
-offending value with `!r` and says what to do about it. Raising ends nothing: only the command line exits.
+offending value with `!r` and says what to do about it. An error never ends the process: only the command line
+exits.
+
+`SttxWarning` is the category of all warnings: something works, but hardly as intended.
 """
 
 from typing import ClassVar
 
 
 class SttxError(Exception):
-    """Anything that sttx refuses to do, with a message for a person.
+    """Base of all errors of sttx; the message is one sentence for a person.
 
-    `exit_code` is what the command line ends with when it meets one.
+    `exit_code` is the exit code of the command line.
     """
 
     exit_code: ClassVar[int] = 1
@@ -32,16 +35,20 @@ class UsageError(SttxError):
 
 
 class DataError(SttxError):
-    """The world's mistake: a file, a record or a stream that is not as it must be."""
+    """A file, a record or a stream is damaged, unreadable or not in the expected format."""
 
 
 class SourceError(DataError):
-    """A source of traces cannot be opened, or ended before it should have."""
+    """A source of traces cannot be opened, or failed before its end."""
 
 
 class CheckpointError(DataError):
-    """A checkpoint is damaged, foreign, or belongs to another model."""
+    """A checkpoint is damaged, was not written by sttx, or belongs to another model or run."""
 
 
 class ModelError(DataError):
-    """A model file is damaged, of another architecture, or does not fit what was asked of it."""
+    """A model file is damaged, of another architecture, or does not fit the request."""
+
+
+class SttxWarning(UserWarning):
+    """Something works, but hardly as intended; the message is one sentence for a person."""

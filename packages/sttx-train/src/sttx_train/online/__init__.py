@@ -1,4 +1,4 @@
-"""Online learning: price a window, pay for it, learn from it."""
+"""Online learning: predict a window, pay for it, learn from it."""
 
 from typing import TYPE_CHECKING
 
@@ -7,9 +7,10 @@ from sttx_core.lazy import lazy_names
 if TYPE_CHECKING:
     from sttx_train.online.config import PHRASES, LearnerConfig
     from sttx_train.online.gate import PhraseGate
-    from sttx_train.online.learner import OnlineLearner, Score, StepReport, Window
+    from sttx_train.online.learner import OnlineLearner
     from sttx_train.online.phrase_head import PhraseHead, Row
     from sttx_train.online.scope import SCOPES, parse_scopes
+    from sttx_train.online.window import Score, StepReport, Window
 
 __all__ = [
     "LearnerConfig",
@@ -30,8 +31,9 @@ __getattr__ = lazy_names(
     {
         "config": ["PHRASES", "LearnerConfig"],
         "gate": ["PhraseGate"],
-        "learner": ["OnlineLearner", "Score", "StepReport", "Window"],
+        "learner": ["OnlineLearner"],
         "phrase_head": ["PhraseHead", "Row"],
         "scope": ["SCOPES", "parse_scopes"],
+        "window": ["Score", "StepReport", "Window"],
     },
 )

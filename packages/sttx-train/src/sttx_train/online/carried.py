@@ -1,20 +1,26 @@
-"""What is carried from window to window of each document, for a bounded number of documents."""
+"""The states that documents carry from one window to the next, for a bounded number of documents."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
 
 from sttx_train.rwkv7 import RecurrentState
+
+_FIELDS = ("att_shift", "wkv", "ffn_shift")
 
 
 @dataclass
 class Carried:
-    """Where a document stands.
+    """How far the model has read one document.
 
     Attributes:
-        state: after everything before ``context``; None at the document's start.
-        context: the last phrase as base tokens, not yet read by ``state``.
+        state: the state after everything before ``context``; None at the document's start.
+        context: the last phrase, as base tokens, which ``state`` has not read yet.
         frozen: the frozen model's state after everything but the last base token; None at the start.
     """
 
@@ -24,24 +30,28 @@ class Carried:
 
 
 class CarriedStates:
-    """The carried states of the most recently used documents; older ones start afresh when they return.
+    """The carried states of the most recently used documents; an evicted document starts again from nothing.
 
     Args:
-        capacity: most documents that are kept.
-        start: the end-of-text id, which leads every document.
+        capacity: maximum number of documents.
+        start_id: the end-of-text id, which opens every document.
+
+    Attributes:
+        entries: the carried states by document, least recently used first.
+        evictions: how many documents were evicted so far.
     """
 
-    def __init__(self, capacity: int, start: int) -> None:
-        self.capacity, self.start = capacity, start
+    def __init__(self, capacity: int, start_id: int) -> None:
+        self.capacity, self.start_id = capacity, start_id
         self.evictions = 0
         self.entries: OrderedDict[str, Carried] = OrderedDict()
 
     def get(self, document: str) -> Carried:
-        """Return where a document stands, fresh if it is new. Changes nothing."""
-        return self.entries.get(document) or Carried(None, (self.start,))
+        """Return the carried state of a document, a fresh one if the document is unknown. Pure."""
+        return self.entries.get(document) or Carried(None, (self.start_id,))
 
     def put(self, document: str, carried: Carried) -> None:
-        """Remember where a document stands, forgetting the least recently used one when full."""
+        """Store the carried state of a document; evict the least recently used one beyond the capacity."""
         self.entries[document] = carried
         self.entries.move_to_end(document)
         while len(self.entries) > self.capacity:
@@ -50,3 +60,52 @@ class CarriedStates:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that decides what comes next.
+
+        Returns:
+            ``tensors``, the states of all documents stacked along the batch dimension, in the order of
+            ``entries``; and ``meta``, JSON-able: the evictions, and for each document its name, its context
+            and whether it has a state and a frozen state.
+        """
+        entries = list(self.entries.values())
+        documents = [
+            [name, list(entry.context), entry.state is not None, entry.frozen is not None]
+            for name, entry in self.entries.items()
+        ]
+        return {
+            "tensors": _stacked("state", entries) | _stacked("frozen", entries),
+            "meta": {"evictions": self.evictions, "sessions": documents},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue exactly from what :meth:`state_dict` returned; the tensors are copied where they are."""
+        tensors, meta = state["tensors"], state["meta"]
+        states, frozen = _unstacked("state", tensors), _unstacked("frozen", tensors)
+        self.evictions = meta["evictions"]
+        self.entries = OrderedDict(
+            (
+                document,
+                Carried(
+                    state=next(states) if has_state else None,
+                    context=tuple(context),
+                    frozen=next(frozen) if has_frozen else None,
+                ),
+            )
+            for document, context, has_state, has_frozen in meta["sessions"]
+        )
+
+
+def _stacked(which: Literal["state", "frozen"], entries: Sequence[Carried]) -> dict[str, Tensor]:
+    states = [state for entry in entries if (state := getattr(entry, which)) is not None]
+    if not states:
+        return {}
+    stacked = RecurrentState.stack(states)
+    return {f"{which}.{field}": getattr(stacked, field) for field in _FIELDS}
+
+
+def _unstacked(which: Literal["state", "frozen"], tensors: Mapping[str, Tensor]) -> Iterator[RecurrentState]:
+    if f"{which}.wkv" in tensors:
+        stacked = RecurrentState(**{field: tensors[f"{which}.{field}"] for field in _FIELDS})
+        yield from (stacked.select([row]) for row in range(stacked.batch))

@@ -1,0 +1,60 @@
+"""The optimizer of the online learner: AdamW with one parameter group, and so one rate, for each tensor.
+
+Knows tensors by their names in :meth:`OnlineLearner.trainable`; neither windows nor losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from sttx_train.online.config import LearnerConfig
+
+BETAS = (0.9, 0.95)  # a stream changes, so the second moment forgets faster than AdamW's usual 0.999
+BETAS_STATE = (0.0, 0.95)  # for S0 and the hypernetwork, which overshoot with momentum
+
+
+def make_optimizer(parameters: Mapping[str, nn.Parameter], config: LearnerConfig) -> AdamW | None:
+    """Return an optimizer with each parameter's own rate, betas and weight decay; None if there are none."""
+    rates = {"s0": config.lr_state, "bias": config.lr_bias}
+    groups = []
+    for name, parameter in parameters.items():
+        vector = parameter.ndim == 1 or name.endswith("r_k")
+        default = config.lr_vectors if vector else config.lr_weights
+        groups.append(
+            {
+                "params": [parameter],
+                "lr": config.lr_hypernet if name.startswith("hypernet.") else rates.get(name, default),
+                "weight_decay": config.weight_decay if name == "s0" else 0.0,
+                "name": name,
+                "betas": BETAS_STATE if name.startswith(("s0", "hypernet.")) else BETAS,
+            }
+        )
+    return AdamW(groups) if groups else None
+
+
+def optimizer_tensors(optimizer: AdamW | None, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """Return the optimizer's tensors as ``parameter name/tensor name``."""
+    if optimizer is None:
+        return {}
+    return {
+        f"{name}/{key}": tensor
+        for name, parameter in parameters.items()
+        for key, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def load_optimizer_tensors(
+    optimizer: AdamW | None, parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]
+) -> None:
+    """Replace the optimizer's tensors by copies of those that :func:`optimizer_tensors` returned."""
+    if optimizer is None:
+        return
+    optimizer.state.clear()
+    for path, tensor in tensors.items():
+        name, key = path.rsplit("/", 1)
+        # AdamW keeps its step counter on the CPU and its averages on the parameter's device.
+        device = tensor.device if key == "step" else parameters[name].device
+        optimizer.state[parameters[name]][key] = tensor.to(device, copy=True)

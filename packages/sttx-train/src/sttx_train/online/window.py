@@ -1,0 +1,62 @@
+"""A window of tokens, its price, and the report of the step that learned from it. Loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Consecutive base tokens of one document.
+
+    Attributes:
+        document: name of the document that it continues.
+        ids: its base tokens, at least one.
+        paid: which tokens are paid for and learned from; all when None.
+    """
+
+    document: str
+    ids: tuple[int, ...]
+    paid: tuple[bool, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The price of one or more windows.
+
+    Attributes:
+        bits: the price under the learning model, of the tokens that are paid for.
+        frozen_bits: the price of the same tokens under the frozen model; NaN if it is not computed.
+        bytes: UTF-8 bytes of the tokens that are paid for.
+        tokens: base tokens, paid for or not.
+        model_steps: recurrent steps of the model; fewer than ``tokens`` where phrases were merged.
+        phrases_on: whether the windows were read over phrases.
+    """
+
+    bits: float
+    frozen_bits: float
+    bytes: int
+    tokens: int
+    model_steps: int
+    phrases_on: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepReport:
+    """One learning step.
+
+    Attributes:
+        score: the price of the step's windows before they were learned from.
+        loss: what was minimised: the new windows' nats a token, plus the weighted ones of the replayed.
+        grad_norm: norm of the whole gradient before clipping.
+        grad_s0: norm of the gradient of S0.
+        norm_s0: norm of S0 after the step.
+        replayed: number of replayed windows.
+    """
+
+    score: Score
+    loss: float
+    grad_norm: float
+    grad_s0: float
+    norm_s0: float
+    replayed: int
