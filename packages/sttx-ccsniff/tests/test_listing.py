@@ -113,7 +113,7 @@ def test_a_whole_name_is_meant_even_where_another_begins_with_it():
     [
         ("", "empty"),
         ("x", "no session's identity starts with 'x'"),
-        ("a", "7 sessions begin with 'a': 'a0', 'a1', 'a2', 'a3', 'a4' and 2 more; say more of one"),
+        ("a", "7 sessions start with 'a': 'a0', 'a1', 'a2', 'a3', 'a4' and 2 more; name it further"),
     ],
 )
 def test_a_name_of_none_or_of_several_is_a_mistake(name, sentence):

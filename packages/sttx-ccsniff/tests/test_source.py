@@ -153,7 +153,7 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
     [
         ("/no/such/file", {}, "'/no/such/file'"),
         ([], {}, "no source given"),
-        ("", {}, "a source's name is empty"),
+        ("", {}, "the name of a source is empty"),
         ("-", {"capacity": 0}, "capacity must be at least 1, not 0"),
         (["live", "live"], {}, "given twice"),
         ("-", {"follow": True}, "cannot be followed"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sttx_ccsniff import open_source
 from sttx_ccsniff.parse.trace_json import (
-    HEADER,
+    TRACES_HEADER,
     VERSION,
     TraceLinesParser,
     dump_trace,
@@ -127,14 +127,14 @@ def test_reading_keeps_what_was_written_but_for_the_origin(parser, report):
     meta = Meta(
         session="s", project="p", time=2.0, uid="u#1", origin="/old", subagent="a", parent="s", segment=1
     )
-    [trace] = read(parser, HEADER, dump_trace(Thinking(meta=meta, text="hm")))
+    [trace] = read(parser, TRACES_HEADER, dump_trace(Thinking(meta=meta, text="hm")))
     assert trace == Thinking(meta=dataclasses.replace(meta, origin="/a/x.jsonl"), text="hm")
     assert (report.records, dict(report.skipped)) == (2, {"header": 1})
 
 
 def test_a_stream_glued_of_two_is_one(parser):
     other = dataclasses.replace(HI, meta=Meta(session="s", uid="v"))
-    assert len(read(parser, HEADER, dump_trace(HI), HEADER, dump_trace(other))) == 2
+    assert len(read(parser, TRACES_HEADER, dump_trace(HI), TRACES_HEADER, dump_trace(other))) == 2
 
 
 def test_a_record_is_delivered_once_whichever_way_it_came(report):
@@ -175,15 +175,15 @@ def test_what_has_no_identity_of_its_own_is_never_taken_for_a_repeat(report, uid
             {"type": "other", "meta": {"session": "s"}, "kind": "x", "raw": [1]},
             "trace whose raw is of another type",
         ),
-        ({"sttx_traces": "one"}, "version that is no number"),
-        ({"sttx_traces": True}, "version that is no number"),
+        ({"sttx_traces": "one"}, "version that is not an integer"),
+        ({"sttx_traces": True}, "version that is not an integer"),
         ([1], "not an object"),
     ],
 )
 def test_what_is_no_trace_is_counted_with_its_reason(parser, report, line, reason):
     assert read(parser, json.dumps(line).encode()) == []
     assert report.malformed == {reason: 1} and report.records == 0
-    if reason != "version that is no number":
+    if reason != "version that is not an integer":
         with pytest.raises(ValueError):
             load_trace(json.dumps(line).encode())
 
@@ -210,7 +210,7 @@ def test_a_later_version_is_refused_with_one_sentence(report):
 
 
 def test_a_parser_goes_on_where_another_stopped(report):
-    lines = [HEADER, dump_trace(HI)]
+    lines = [TRACES_HEADER, dump_trace(HI)]
     lines += [dump_trace(dataclasses.replace(HI, meta=Meta(session="s", uid=f"u#{part}"))) for part in (1, 2)]
     lines += [json.dumps({"sttx_traces": 9}).encode(), dump_trace(HI)]
     seen, state, found = Seen(), None, []
@@ -242,7 +242,7 @@ def test_a_stream_is_itself_a_source(sessions, tmp_path, cut):
     with open_source(sessions, follow=False) as source:
         before = list(source)
     path = tmp_path / "stream.jsonl"
-    path.write_bytes(b"".join(line + b"\n" for line in [HEADER, *map(dump_trace, before)][cut:]))
+    path.write_bytes(b"".join(line + b"\n" for line in [TRACES_HEADER, *map(dump_trace, before)][cut:]))
     with open_source(path, follow=False) as source:
         after = list(source)
     wanted = [dataclasses.replace(t, meta=dataclasses.replace(t.meta, origin=str(path))) for t in before]

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from sttx_ccsniff.listing import SessionSummary
+from sttx_ccsniff import SessionSummary
 from sttx_cli.transcript import clock, length, sessions_table, short_names, tokens_in_words, transcript
 from sttx_core.traces import (
     AssistantMessage,

@@ -9,12 +9,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sttx_ccsniff import open_source
-from sttx_ccsniff.claude_code.parser import SessionParser
-from sttx_ccsniff.follow.folders import is_session_file, session_files
-from sttx_ccsniff.parse.records import decode_line
-from sttx_ccsniff.read.formats import FORMATS
-from sttx_ccsniff.read.open import first_bytes
+from sttx_ccsniff import holds_sessions, open_source, session_files
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.output import note
 from sttx_core.render import render
@@ -23,7 +18,6 @@ from sttx_core.traces import SessionEnd, Trace
 AGENTS = ("claude", "codex", "opencode")
 """Names that mean an agent's own history."""
 
-_PREFIX_BYTES = 1 << 20
 _MOST_OPEN = 64
 _MOST_CHARACTERS = 1 << 26
 
@@ -99,7 +93,7 @@ def split_sessions(data: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 def _are_sessions(path: Path) -> bool:
     if path.is_file():
-        return is_session_file(path) and holds_sessions(path)
+        return holds_sessions(path)
     if not path.is_dir():
         return False
     files = [file for file in session_files(path) if holds_sessions(file)]
@@ -112,27 +106,6 @@ def _are_sessions(path: Path) -> bool:
             f"an agent's sessions, such as {str(files[0])!r}: name those with --from"
         )
     return False
-
-
-def holds_sessions(path: Path) -> bool:
-    """Return whether the first JSON object of a file is an agent's record, not a text or list of numbers."""
-    prefix = first_bytes(path, _PREFIX_BYTES)
-    if prefix.startswith(b"SQLite format 3\0"):
-        return True
-    for line in prefix.splitlines():
-        for value in decode_line(line, Counter())[0]:
-            if isinstance(value, dict):
-                return _is_record(value)
-    return False
-
-
-def _is_record(value: dict) -> bool:
-    """Return whether a JSON object is a record.
-
-    Claude Code's parser accepts any object with a type, so one that also has a text or values is plain data.
-    """
-    is_data = isinstance(value.get("text"), str) or isinstance(value.get("values"), list)
-    return any(kind.recognises(value) for kind in FORMATS if not (is_data and kind.parser is SessionParser))
 
 
 def _size(file: Path) -> int:

@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sttx_ccsniff import Source, claude_projects, default_source
-from sttx_ccsniff.follow.folders import session_files
+from sttx_ccsniff import Source, claude_projects, default_source, session_files
 from sttx_cli.options import Name
 from sttx_cli.output import say
 from sttx_cli.progress import progress_bar

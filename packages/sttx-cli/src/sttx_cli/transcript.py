@@ -11,7 +11,7 @@ from datetime import datetime
 from rich.table import Table
 from rich.text import Text
 
-from sttx_ccsniff.listing import SessionSummary
+from sttx_ccsniff import SessionSummary
 from sttx_cli.plain import one_line, plain
 from sttx_core.traces import (
     AssistantMessage,

@@ -36,7 +36,7 @@ from sttx_core.traces import (
 VERSION = 1
 """Version of the schema that is written. All versions up to it can be read."""
 
-HEADER = b'{"sttx_traces":1}'
+TRACES_HEADER = b'{"sttx_traces":1}'
 """The first line of a stream."""
 
 _CLASSES: dict[str, type[Any]] = {
@@ -149,7 +149,8 @@ class TraceLinesParser:
     A record that was delivered before, from such a stream or from the session's own file, is not repeated.
 
     >>> parser = TraceLinesParser("x.jsonl", SourceReport(), Seen())
-    >>> parser.feed(HEADER), parser.feed(b'{"type":"thinking","meta":{"session":"s"},"text":"hm"}')[0].text
+    >>> line = dump_trace(Thinking(meta=Meta(session="s"), text="hm"))
+    >>> parser.feed(TRACES_HEADER), parser.feed(line)[0].text
     ([], 'hm')
     """
 

@@ -11,9 +11,16 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from sttx_ccsniff import Source, open_source
-from sttx_ccsniff.listing import SessionSummary, in_reading_order, list_sessions, session_traces
-from sttx_ccsniff.parse.trace_json import HEADER, dump_trace
+from sttx_ccsniff import (
+    TRACES_HEADER,
+    SessionSummary,
+    Source,
+    dump_trace,
+    in_reading_order,
+    list_sessions,
+    open_source,
+    session_traces,
+)
 from sttx_cli.output import count, emit_table, note, say
 from sttx_cli.plain import one_line
 from sttx_cli.redaction import chosen_redaction, redact_options
@@ -103,7 +110,7 @@ def _reader_may_leave() -> Iterator[None]:
 
 def _stream(traces: Iterable[Trace]) -> None:
     out = getattr(sys.stdout, "buffer", None)  # JSON is UTF-8, whatever the terminal's encoding
-    for line in itertools.chain([HEADER], map(dump_trace, traces)):
+    for line in itertools.chain([TRACES_HEADER], map(dump_trace, traces)):
         if out is None:
             sys.stdout.write(f"{line.decode()}\n")
         else:

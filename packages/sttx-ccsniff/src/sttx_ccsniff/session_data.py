@@ -1,0 +1,40 @@
+"""Tells files that hold an agent's sessions from other data, by their content."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from sttx_ccsniff.claude_code.parser import SessionParser
+from sttx_ccsniff.follow.folders import is_session_file
+from sttx_ccsniff.opencode.store import is_database
+from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.read.formats import FORMATS
+from sttx_ccsniff.read.open import first_bytes
+
+_PREFIX_BYTES = 2**20
+
+
+def holds_sessions(path: Path) -> bool:
+    """Return whether a file holds sessions: a database, or lines whose first JSON object is a record.
+
+    The file must have the name of a session file (`is_session_file`), and at most its first 1 MiB is read.
+    """
+    if not is_session_file(path):
+        return False
+    if is_database(path):
+        return True
+    for line in first_bytes(path, _PREFIX_BYTES).splitlines():
+        for value in decode_line(line, Counter())[0]:
+            if isinstance(value, dict):
+                return _is_record(value)
+    return False
+
+
+def _is_record(value: dict[str, Any]) -> bool:
+    """Return whether a JSON object is a record, not plain data.
+
+    Claude Code's format accepts any object with a type, so an object that also has a text or a list of values
+    does not count as its record.
+    """
+    is_data = isinstance(value.get("text"), str) or isinstance(value.get("values"), list)
+    return any(kind.recognises(value) for kind in FORMATS if not (is_data and kind.parser is SessionParser))
