@@ -40,7 +40,7 @@ def make_model():
             "v_rank": 8,
             "a_rank": 16,
         }
-        model = randomise(RWKV7(RWKV7Config(**(defaults | sizes))), seed)
+        model = randomise(RWKV7(RWKV7Config(**(defaults | sizes)), initialize=False), seed)
         return model.to(dtype).eval().requires_grad_(False)
 
     return make

@@ -315,7 +315,7 @@ class TestWriting:
         with pytest.raises(UsageError, match="is a folder, but 'blinkdl' is a file"):
             save_model(make_model(), tmp_path / "folder", format="blinkdl")
         (tmp_path / "file").touch()
-        with pytest.raises(UsageError, match="is a file, where a folder"):
+        with pytest.raises(UsageError, match="is a file, not a folder"):
             save_model(make_model(), tmp_path / "file")
 
     def test_an_unknown_format_is_refused(self, make_model, tmp_path):

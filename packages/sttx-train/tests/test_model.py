@@ -168,10 +168,10 @@ class TestForward:
             assert slope.item() == pytest.approx(gradient[entry].item(), rel=1e-5, abs=1e-11)
 
 
-class TestInitialisation:
+class TestInitialization:
     @pytest.fixture
     def fresh(self):
-        return initialize(RWKV7(RWKV7Config(vocab_size=400, hidden_size=64, num_layers=3, head_size=32)))
+        return RWKV7(RWKV7Config(vocab_size=400, hidden_size=64, num_layers=3, head_size=32), seed=0)
 
     def test_a_fresh_model_knows_nothing(self, fresh):
         ids = torch.randint(0, 400, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -180,7 +180,7 @@ class TestInitialisation:
         assert torch.isfinite(logits).all()
         assert abs(loss.item() - math.log(400)) < 1.0
 
-    def test_no_memory_is_left_uninitialised(self):
+    def test_no_memory_is_left_uninitialized(self):
         model = RWKV7(RWKV7Config(vocab_size=40, hidden_size=64, num_layers=2, head_size=32))
         with torch.no_grad():
             for parameter in model.parameters():
@@ -189,13 +189,31 @@ class TestInitialisation:
         assert [name for name, p in model.named_parameters() if not torch.isfinite(p).all()] == []
 
     def test_the_seed_decides_and_nothing_else(self, fresh):
-        again, other = RWKV7(fresh.config), RWKV7(fresh.config)
+        again, other = (RWKV7(fresh.config, initialize=False) for _ in range(2))
         before = torch.get_rng_state()
         initialize(again)
         initialize(other, seed=1)
+        RWKV7(fresh.config, seed=2)
         assert torch.equal(torch.get_rng_state(), before)
         assert all(map(torch.equal, again.state_dict().values(), fresh.state_dict().values()))
         assert not torch.equal(other.head.weight, fresh.head.weight)
+
+    def test_without_a_seed_the_global_generator_draws(self, fresh):
+        torch.manual_seed(5)
+        first, second = RWKV7(fresh.config).state_dict(), RWKV7(fresh.config).state_dict()
+        torch.manual_seed(5)
+        again = RWKV7(fresh.config).state_dict()
+        assert all(map(torch.equal, first.values(), again.values()))
+        assert not torch.equal(first["head.weight"], second["head.weight"])
+
+    def test_a_loader_leaves_the_initialization_out(self, fresh, monkeypatch):
+        monkeypatch.setattr("sttx_train.rwkv7.model.fill_parameters", lambda *_, **__: pytest.fail("filled"))
+        before = torch.get_rng_state()
+        model = RWKV7(fresh.config, initialize=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        model.load_state_dict(fresh.state_dict())
+        with torch.device("meta"):
+            assert RWKV7(fresh.config).head.weight.is_meta
 
     def test_published_values(self, fresh):
         first, last = fresh.blocks[0].att, fresh.blocks[2].att

@@ -35,7 +35,7 @@ LENGTH = 160
 def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
     """Write the model folder and print one JSON object of scores."""
     checkpoint = CheckpointStore(run).load()
-    model = RWKV7(RWKV7Config(**checkpoint.documents["model"]))
+    model = RWKV7(RWKV7Config(**checkpoint.documents["model"]), initialize=False)
     model.load_state_dict(checkpoint.tensors["model"])
     tokenizer = TrieTokenizer(vocabulary)
     hypernet = None

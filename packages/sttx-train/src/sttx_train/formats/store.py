@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.hypernet import HyperNetwork
@@ -294,19 +293,10 @@ def skeleton(weights: Weights, source: str, backend: Backend) -> RWKV7:
     Raises:
         ModelError: they do not fit it; names those that lack, those too many, and those of another shape.
     """
-    with torch.device("meta"), _WithoutInitialisation():
-        model = RWKV7(weights.config, backend=backend)
+    with torch.device("meta"):
+        model = RWKV7(weights.config, backend=backend, initialize=False)
     _check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
     return model
-
-
-class _WithoutInitialisation(TorchFunctionMode):
-    """Make modules without drawing values: for ``meta``, torch would import its compiler to draw them."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
 
 
 def _check_fit(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: str) -> None:

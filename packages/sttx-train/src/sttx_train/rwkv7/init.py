@@ -1,27 +1,30 @@
-"""The published initialisation for pretraining RWKV-7 from scratch. Knows nothing of loaded weights.
+"""The published initialization for pretraining RWKV-7 from scratch. Knows nothing of loaded weights.
 
-Source of every constant: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL): vectors and low-rank maps from
-the constructors, matrices from ``generate_init_weight``, which replaces what the constructors gave them.
+Source of every constant: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL). Vectors and low-rank maps follow
+its constructors. Matrices follow its ``generate_init_weight``, which overwrites the constructors' values.
 """
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
-from sttx_train.rwkv7.model import RWKV7, Block
+if TYPE_CHECKING:
+    from sttx_train.rwkv7.model import RWKV7, Block
 
 
-def initialize(model: RWKV7, *, seed: int = 0) -> RWKV7:
-    """Fill every parameter in place with the published initialisation and return the model.
+def initialize(model: RWKV7, *, seed: int | None = 0) -> RWKV7:
+    """Fill every parameter in place with the published initialization and return the model.
 
     Args:
-        model: a model on the CPU in float32 or float64.
-        seed: of the generator that draws the random matrices; the global generator is left alone.
+        model: a model in float32 or float64; the same seed gives other values on another kind of device.
+        seed: of the random matrices, drawn by a generator of their own; torch's global generator draws them
+            when None.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = None if seed is None else torch.Generator(model.device).manual_seed(seed)
     config = model.config
     with torch.no_grad():
         model.emb.weight.uniform_(-1e-4, 1e-4, generator=generator)
@@ -29,12 +32,11 @@ def initialize(model: RWKV7, *, seed: int = 0) -> RWKV7:
         _orthogonal(model.head.weight, 0.5 * math.sqrt(max(ratio, 1.0)), generator)
         _ones(model.ln_out)
         for layer, block in enumerate(model.blocks):
-            assert isinstance(block, Block)
-            _initialize_block(block, layer, config.num_layers, generator)
+            _initialize_block(cast("Block", block), layer, config.num_layers, generator)
     return model
 
 
-def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Generator) -> None:
+def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Generator | None) -> None:
     for norm in (block.ln1, block.ln2, *([block.ln0] if layer == 0 else [])):
         _ones(norm)
     att, ffn = block.att, block.ffn
@@ -77,5 +79,5 @@ def _ones(norm: nn.LayerNorm) -> None:
     norm.bias.zero_()
 
 
-def _orthogonal(matrix: Tensor, gain: float, generator: torch.Generator) -> None:
+def _orthogonal(matrix: Tensor, gain: float, generator: torch.Generator | None) -> None:
     nn.init.orthogonal_(matrix, gain=gain, generator=generator)

@@ -9,13 +9,16 @@ Legend: B rows, T time, D hidden size, H heads, N head size, V vocabulary, L lay
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.init import initialize as fill_parameters
 from sttx_train.rwkv7.state import RecurrentState
 from sttx_train.wkv import Backend, wkv
 
@@ -182,8 +185,15 @@ class RWKV7(nn.Module):
     """An RWKV-7 language model.
 
     ``model(ids_BT, state)`` returns logits ``[B, T, V]`` and the state after the last token; it is
-    differentiable in the state. A fresh model holds uninitialised memory: load weights, or call
-    :func:`sttx_train.rwkv7.init.initialize`.
+    differentiable in the state.
+
+    Args:
+        config: the sizes.
+        backend: which wkv kernel runs (``recurrent``, ``chunked``, ``fla``, or ``auto``).
+        initialize: fill the parameters with the published initialization. False is for loaders, which
+            overwrite them all: the parameters are then uninitialized memory. Parameters on the device
+            ``meta`` have no memory, and are never filled.
+        seed: of the random matrices; torch's global generator draws them when None.
 
     Attributes:
         config: the sizes.
@@ -191,15 +201,25 @@ class RWKV7(nn.Module):
         recompute: keep no activations inside the blocks for the backward pass, but compute them again there.
     """
 
-    def __init__(self, config: RWKV7Config, *, backend: Backend = "auto") -> None:
+    def __init__(
+        self,
+        config: RWKV7Config,
+        *,
+        backend: Backend = "auto",
+        initialize: bool = True,
+        seed: int | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.backend: Backend = backend
         self.recompute = False
-        self.emb = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-        self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        with _NoLayerInit():
+            self.emb = nn.Embedding(config.vocab_size, config.hidden_size)
+            self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
+            self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if initialize and not self.emb.weight.is_meta:
+            fill_parameters(self, seed=seed)
 
     def forward(
         self,
@@ -259,3 +279,15 @@ class RWKV7(nn.Module):
     def dtype(self) -> torch.dtype:
         """The weights' number type."""
         return self.emb.weight.dtype
+
+
+class _NoLayerInit(TorchFunctionMode):
+    """Make layers without torch's default values, which :class:`RWKV7` or a loader replaces.
+
+    On the device ``meta``, torch would import its compiler to draw them.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
