@@ -1,4 +1,4 @@
-"""Following files natively: whatever happens to them, every record comes once, and soon."""
+"""Following files natively: every record is delivered once, and soon, however the files change."""
 
 import contextlib
 import json
@@ -15,20 +15,20 @@ import sttx_ccsniff.follow.watch
 from sttx_ccsniff import Source, dump_trace
 from sttx_ccsniff.feeds import Shared
 from sttx_ccsniff.follow.feed import FolderFeed
-from sttx_ccsniff.follow.session_end import Ends, running_sessions
+from sttx_ccsniff.follow.session_end import EndDetector, running_sessions
 from sttx_ccsniff.report import SourceReport
-from sttx_core.traces import SessionEnd
+from sttx_core.traces import Meta, SessionEnd, UserMessage
 
 SECONDS = 60.0
 
 
 class Follower:
-    """A source that follows a folder in a thread of its own, and what it said."""
+    """A source that follows a folder in a thread of its own, and its warnings."""
 
     def __init__(self, folder, *, cursor=None, **options):
-        self.said = []
+        self.warnings = []
         feed = FolderFeed([folder], "followed", follow=True, **options)
-        self.source = Source([feed], cursor=cursor, redact=False, say=self.said.append)
+        self.source = Source([feed], cursor=cursor, redact=False, say=self.warnings.append)
         self.traces = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -42,7 +42,7 @@ class Follower:
         return [trace.text for trace in self.traces if not isinstance(trace, SessionEnd)]
 
     def wait(self, *words):
-        """Wait until exactly these words were said, in any order of sessions."""
+        """Wait until exactly these texts were delivered, in any order."""
         end = time.monotonic() + SECONDS
         while sorted(self.texts) != sorted(words):
             assert time.monotonic() < end, f"{self.texts} are not {words}"
@@ -57,7 +57,7 @@ class Follower:
 
 @pytest.fixture(params=["notified", "polling"])
 def follow(request, tmp_path):
-    """Return a function that follows a folder, by both ways to learn of changes."""
+    """Return a function that follows a folder, with notifications and with polling."""
     started = []
 
     def start(folder=None, **options):
@@ -93,7 +93,7 @@ def test_history_first_then_what_is_written(follow, line, tmp_path):
     assert follower.texts == ["one", "two", "three"]
 
 
-def test_growth_in_the_middle_of_a_line_and_of_a_character(follow, line, tmp_path):
+def test_writes_that_split_a_line_or_a_character(follow, line, tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, line("one"))
     follower = follow()
@@ -107,7 +107,7 @@ def test_growth_in_the_middle_of_a_line_and_of_a_character(follow, line, tmp_pat
     assert follower.source.report.malformed == {} and follower.source.report.noted == {}
 
 
-def test_a_last_line_without_its_end_is_read_once_it_is_whole(follow, line, tmp_path):
+def test_an_unterminated_last_line_is_read_once(follow, line, tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, line("one") + line("two")[:-1])
     follower = follow()
@@ -156,7 +156,7 @@ def test_deleted_and_made_again(follow, line, tmp_path):
     follower.wait("one", "two")
 
 
-def test_nothing_is_kept_of_files_that_were_deleted(line, tmp_path):
+def test_deleted_files_are_forgotten(line, tmp_path):
     shared = Shared(report=SourceReport())
     for number in range(3):
         append(tmp_path / f"{number}.jsonl", line(str(number)))
@@ -170,7 +170,7 @@ def test_nothing_is_kept_of_files_that_were_deleted(line, tmp_path):
     assert list(shared.places) == [str(tmp_path / "2.jsonl")]
 
 
-def test_a_renamed_file_is_gone_on_with(follow, line, tmp_path):
+def test_a_renamed_file_continues_at_its_place(follow, line, tmp_path):
     pair = b'{"prompt":"p","completion":"%s"}\n'
     append(tmp_path / "a.jsonl", pair % b"one")
     follower = follow()
@@ -188,7 +188,7 @@ def test_a_renamed_file_is_gone_on_with(follow, line, tmp_path):
     assert list(follower.source.cursor["origins"]) == [str(tmp_path / "b.jsonl")]
 
 
-PAIR = b'{"prompt":"p","completion":"%s"}\n'  # no uuid tells that it was read before
+PAIR = b'{"prompt":"p","completion":"%s"}\n'  # without a uuid that would show a repeat
 
 
 def completions(traces):
@@ -196,19 +196,19 @@ def completions(traces):
 
 
 def read_twice(folder, change):
-    """Read a folder, let something happen to it, and read it again from there."""
-    said = []
-    with Source([FolderFeed([folder], "first")], redact=False, say=said.append) as source:
+    """Read a folder, change it, and read it again from the cursor."""
+    warnings = []
+    with Source([FolderFeed([folder], "first")], redact=False, say=warnings.append) as source:
         first = completions(source)
     change()
     with Source(
-        [FolderFeed([folder], "again")], cursor=source.cursor, redact=False, say=said.append
+        [FolderFeed([folder], "again")], cursor=source.cursor, redact=False, say=warnings.append
     ) as again:
         return first, completions(again)
 
 
 def replaced(path, data):
-    """Write a file anew beside itself, and leave its inode to `old.jsonl`, which looks older."""
+    """Replace a file by a new one, and keep the old inode as `old.jsonl`, which has an older time."""
     old, aside = path.with_name("old.jsonl"), path.with_suffix(".tmp")
     os.link(path, old)
     aside.write_bytes(data)
@@ -216,7 +216,7 @@ def replaced(path, data):
     return old
 
 
-def test_a_new_file_with_the_inode_of_one_that_was_replaced(tmp_path):
+def test_a_new_file_that_has_the_inode_of_a_replaced_one(tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, PAIR % b"one")
 
@@ -228,7 +228,7 @@ def test_a_new_file_with_the_inode_of_one_that_was_replaced(tmp_path):
     assert read_twice(tmp_path, change) == (["one"], ["another", "two"])
 
 
-def test_the_old_file_of_one_that_was_replaced_has_another_name(tmp_path):
+def test_a_replaced_file_that_lives_on_under_another_name(tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, PAIR % b"one")
 
@@ -238,11 +238,11 @@ def test_the_old_file_of_one_that_was_replaced_has_another_name(tmp_path):
     assert read_twice(tmp_path, change) == (["one"], ["two"])
 
 
-def test_a_folder_out_of_reach_for_a_while(tmp_path):
+def test_a_folder_that_is_unreachable_for_a_while(tmp_path):
     folder, aside = tmp_path / "projects" / "p", tmp_path / "aside"
     append(folder / "a.jsonl", PAIR % b"one")
 
-    with Source([FolderFeed([folder.parent], "x")], redact=False, say=lambda said: None) as source:
+    with Source([FolderFeed([folder.parent], "x")], redact=False, say=lambda message: None) as source:
         assert completions(source) == ["one"]
     cursor = source.cursor
     folder.rename(aside)
@@ -257,7 +257,7 @@ def test_a_folder_out_of_reach_for_a_while(tmp_path):
         assert completions(source) == ["two"]
 
 
-def test_a_file_that_the_system_refused_once_is_tried_again(follow, line, tmp_path, monkeypatch):
+def test_a_file_is_retried_after_a_temporary_error(follow, line, tmp_path, monkeypatch):
     refused = []
     read_file = sttx_ccsniff.follow.feed.read_file
 
@@ -271,11 +271,11 @@ def test_a_file_that_the_system_refused_once_is_tried_again(follow, line, tmp_pa
     append(tmp_path / "a.jsonl", line("one"))
     follower = follow()
     follower.wait("one")
-    assert len(refused) == 2 and sum("cannot read" in said for said in follower.said) == 1
+    assert len(refused) == 2 and sum("cannot read" in warning for warning in follower.warnings) == 1
     assert follower.source.report.malformed == {"unreadable file": 1}
 
 
-def test_written_anew_at_the_same_length_and_time(follow, line, tmp_path):
+def test_rewritten_at_the_same_length_and_time(follow, line, tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, line("one"))
     before = path.stat()
@@ -287,7 +287,7 @@ def test_written_anew_at_the_same_length_and_time(follow, line, tmp_path):
     follower.wait("one", "two")
 
 
-def test_new_sessions_projects_and_the_folder_itself(follow, line, tmp_path):
+def test_new_files_projects_and_the_folder_itself(follow, line, tmp_path):
     folder = tmp_path / "later" / "projects"
     follower = follow(folder)
     time.sleep(0.1)
@@ -310,7 +310,7 @@ def test_the_folder_replaced(follow, line, tmp_path):
     follower.wait("one", "two", "three")
 
 
-def test_links(follow, line, tmp_path):
+def test_symbolic_links(follow, line, tmp_path):
     outside = tmp_path / "outside"
     append(outside / "a.jsonl", line("one"))
     folder = tmp_path / "projects"
@@ -324,7 +324,7 @@ def test_links(follow, line, tmp_path):
     follower.wait("one", "two")
 
 
-def test_sub_agents_stay_apart(follow, line, tmp_path):
+def test_a_subagent_has_its_own_document(follow, line, tmp_path):
     follower = follow()
     append(tmp_path / "s.jsonl", line("parent"))
     append(tmp_path / "s" / "subagents" / "agent-q.jsonl", line("child", agentId="q", isSidechain=True))
@@ -334,7 +334,7 @@ def test_sub_agents_stay_apart(follow, line, tmp_path):
     assert documents == {"parent": "s", "child": "s/q", "parent again": "s"}
 
 
-def test_bursts(follow, line, tmp_path):
+def test_bursts_of_writes(follow, line, tmp_path):
     words = [str(number) for number in range(400)]
     follower = follow()
     for number, word in enumerate(words):
@@ -344,18 +344,18 @@ def test_bursts(follow, line, tmp_path):
 
 
 @pytest.mark.slow
-def test_thousands_of_files_hold_no_descriptors(follow, line, tmp_path):
-    held = Path("/proc/self/fd")
-    if not held.exists():
+def test_thousands_of_files_need_no_descriptors(follow, line, tmp_path):
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
         pytest.skip("no /proc")
     for number in range(2000):
         append(tmp_path / f"{number % 20}" / f"{number}.jsonl", line(str(number)))
-    before = len(list(held.iterdir()))
+    before = len(list(descriptors.iterdir()))
     follower = follow()
     follower.wait(*map(str, range(2000)))
     append(tmp_path / "7" / "7.jsonl", line("more"))
     follower.wait(*map(str, range(2000)), "more")
-    assert len(list(held.iterdir())) < before + 12
+    assert len(list(descriptors.iterdir())) < before + 12
 
 
 def test_interleaved_sessions_keep_their_identity(follow, line, tmp_path):
@@ -369,7 +369,7 @@ def test_interleaved_sessions_keep_their_identity(follow, line, tmp_path):
         assert own == [f"{session}{turn}" for turn in range(10)]
 
 
-def test_followed_again_from_its_cursor(follow, line, tmp_path):
+def test_following_resumes_from_a_cursor(follow, line, tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, line("one") + line("two")[:20])
     follower = follow()
@@ -382,7 +382,7 @@ def test_followed_again_from_its_cursor(follow, line, tmp_path):
     again.wait("two", "three")
 
 
-def test_a_file_from_before_the_time_asked_for(line, tmp_path):
+def test_files_and_records_older_than_asked_for_are_skipped(line, tmp_path):
     old, young = "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z"
     append(tmp_path / "old.jsonl", line("old", timestamp=old))
     append(tmp_path / "both.jsonl", line("older", timestamp=old) + line("young", timestamp=young))
@@ -395,7 +395,7 @@ def test_a_file_from_before_the_time_asked_for(line, tmp_path):
     }
 
 
-def test_where_notifications_are_refused_changes_are_looked_for(line, tmp_path, monkeypatch):
+def test_polling_takes_over_when_notifications_are_refused(line, tmp_path, monkeypatch):
     def refuse(*args, **options):
         del args, options
         raise OSError(28, "No space left on device")
@@ -406,7 +406,7 @@ def test_where_notifications_are_refused_changes_are_looked_for(line, tmp_path, 
     try:
         append(tmp_path / "a.jsonl", line("one"))
         follower.wait("one")
-        assert sum("No space left" in said for said in follower.said) == 1
+        assert sum("No space left" in warning for warning in follower.warnings) == 1
     finally:
         follower.close()
 
@@ -416,7 +416,7 @@ def test_where_notifications_are_refused_changes_are_looked_for(line, tmp_path, 
 
 def test_silence_ends_a_session(follow, line, tmp_path):
     append(tmp_path / "a.jsonl", line("one"))
-    follower = follow(ends=Ends(idle=0.3))
+    follower = follow(ends=EndDetector(idle=0.3))
     end = time.monotonic() + SECONDS
     while not any(isinstance(trace, SessionEnd) for trace in follower.traces):
         assert time.monotonic() < end
@@ -427,13 +427,13 @@ def test_silence_ends_a_session(follow, line, tmp_path):
     follower.wait("one", "two")
 
 
-def test_a_session_that_was_open_when_a_run_ended_ends_in_the_next(follow, line, tmp_path):
+def test_a_session_left_open_by_one_run_ends_in_the_next(follow, line, tmp_path):
     append(tmp_path / "a.jsonl", line("one"))
-    first = follow(ends=Ends(idle=1e9))
+    first = follow(ends=EndDetector(idle=1e9))
     first.wait("one")
     first.close()
     os.utime(tmp_path / "a.jsonl", (1e9, 1e9))
-    second = follow(ends=Ends(idle=10.0), cursor=json.loads(json.dumps(first.source.cursor)))
+    second = follow(ends=EndDetector(idle=10.0), cursor=json.loads(json.dumps(first.source.cursor)))
     end = time.monotonic() + SECONDS
     while not second.traces:
         assert time.monotonic() < end
@@ -444,7 +444,7 @@ def test_a_session_that_was_open_when_a_run_ended_ends_in_the_next(follow, line,
     assert first.source.cursor["open"] and not second.source.cursor["open"]
 
 
-def test_only_what_is_followed_ends_in_a_run_that_goes_on(line, tmp_path):
+def test_only_followed_sessions_end_in_a_resumed_run(line, tmp_path):
     append(tmp_path / "once" / "a.jsonl", line("one", sessionId="a"))
     append(tmp_path / "followed" / "z.jsonl", line("two", sessionId="z"))
     feeds = [FolderFeed([tmp_path / "once"], "once")]
@@ -452,14 +452,14 @@ def test_only_what_is_followed_ends_in_a_run_that_goes_on(line, tmp_path):
         list(source)
         cursor = json.loads(json.dumps(source.cursor))
     assert [meta["session"] for meta in cursor["open"]] == ["a"]
-    feeds.append(FolderFeed([tmp_path / "followed"], "followed", follow=True, ends=Ends(idle=0.0)))
+    feeds.append(FolderFeed([tmp_path / "followed"], "followed", follow=True, ends=EndDetector(idle=0.0)))
     with Source(feeds, redact=False, cursor=cursor, idle_timeout=1.0) as source:
         assert [type(trace).__name__ for trace in source] == ["UserMessage", "SessionEnd"]
 
 
 def test_a_session_whose_file_was_deleted_ends_too(follow, line, tmp_path):
     append(tmp_path / "a.jsonl", line("one"))
-    follower = follow(ends=Ends(idle=1.0))
+    follower = follow(ends=EndDetector(idle=1.0))
     follower.wait("one")
     (tmp_path / "a.jsonl").unlink()
     end = time.monotonic() + SECONDS
@@ -469,12 +469,23 @@ def test_a_session_whose_file_was_deleted_ends_too(follow, line, tmp_path):
     assert isinstance(follower.traces[1], SessionEnd)
 
 
+def test_the_end_of_a_session_whose_file_was_deleted_is_delivered_without_a_place():
+    shared = Shared(report=SourceReport(), places={"/p/there.jsonl": ["a place"]})
+    ends = EndDetector(idle=0.0)
+    for name in ("there", "deleted"):
+        meta = Meta(session=name, origin=f"/p/{name}.jsonl", uid=name)
+        ends.observe([UserMessage(meta=meta, text="hi")], when=100.0)
+    delivered = {delivery.traces[0].document: delivery for delivery in ends.deliveries(shared)}
+    assert [type(delivery.traces[0]) for delivery in delivered.values()] == [SessionEnd, SessionEnd]
+    assert delivered["there"].place == ["a place"] and delivered["deleted"].place is None
+
+
 def running(registry, pid, session, **more):
     registry.mkdir(exist_ok=True)
     (registry / f"{pid}.json").write_text(json.dumps({"pid": pid, "sessionId": session, **more}))
 
 
-def test_the_processes_that_claude_code_tells_of(tmp_path):
+def test_running_sessions(tmp_path):
     registry = tmp_path / "sessions"
     assert running_sessions(registry) == set()
     running(registry, os.getpid(), "mine")
@@ -488,48 +499,48 @@ def test_the_processes_that_claude_code_tells_of(tmp_path):
 def test_a_session_ends_with_its_process(tmp_path, line):
     registry = tmp_path / "sessions"
     running(registry, os.getpid(), "s")
-    ends = Ends(registry)
+    ends = EndDetector(registry)
     with Source([FolderFeed([tmp_path], "x")], redact=False) as source:
         append(tmp_path / "a.jsonl", line("one"))
-        ends.heard(list(source), when=100.0)
+        ends.observe(list(source), when=100.0)
     assert ends.ended(now=110.0) == []
     (registry / f"{os.getpid()}.json").unlink()
     assert [end.document for end in ends.ended(now=120.0)] == ["s"]
     assert ends.ended(now=130.0) == []
     with Source([FolderFeed([tmp_path], "x")], redact=False) as source:
-        ends.heard(list(source), when=130.0)
-    assert ends.ended(now=140.0) == [], "it was taken up again"
+        ends.observe(list(source), when=130.0)
+    assert ends.ended(now=140.0) == [], "another process resumed it"
 
 
-def test_a_clock_that_was_set_back_delays_no_end(tmp_path, line):
+def test_a_clock_that_is_set_back_does_not_delay_an_end(tmp_path, line):
     append(tmp_path / "a.jsonl", line("one"))
-    ends = Ends(idle=10.0)
+    ends = EndDetector(idle=10.0)
     assert ends.ended(now=5000.0) == []
     with Source([FolderFeed([tmp_path], "x")], redact=False) as source:
-        ends.heard(list(source), when=100.0)
+        ends.observe(list(source), when=100.0)
     assert ends.ended(now=105.0) == []
     assert [end.document for end in ends.ended(now=111.0)] == ["s"]
 
 
 def test_a_session_ends_in_all_its_documents(tmp_path, line):
-    """A sub-agent's, and those before a compaction too; each end is told apart from every record."""
+    """Also a sub-agent's and the one after a compaction; every end has a uid of its own."""
     cut = json.dumps({"type": "system", "subtype": "compact_boundary", "sessionId": "s"}).encode() + b"\n"
     blocks = [{"type": "text", "text": "two"}, {"type": "text", "text": "and more"}]
     append(tmp_path / "s.jsonl", line("one") + cut + line(blocks, type="assistant"))
     append(tmp_path / "s" / "subagents" / "agent-q.jsonl", line("child", agentId="q", isSidechain=True))
-    ends = Ends(idle=10.0)
+    ends = EndDetector(idle=10.0)
     with Source([FolderFeed([tmp_path], "x")], redact=False) as source:
         traces = list(source)
-    ends.heard(traces, when=100.0)
-    told = ends.ended(now=200.0)
-    assert sorted(end.document for end in told) == ["s", "s#1", "s/q"]
-    aside = tmp_path / "told.jsonl"
-    aside.write_bytes(b"\n".join(map(dump_trace, [*traces, *told])))
+    ends.observe(traces, when=100.0)
+    closed = ends.ended(now=200.0)
+    assert sorted(end.document for end in closed) == ["s", "s#1", "s/q"]
+    aside = tmp_path / "traces.jsonl"
+    aside.write_bytes(b"\n".join(map(dump_trace, [*traces, *closed])))
     with Source([FolderFeed([aside], "x")], redact=False) as source:
         assert len(list(source)) == len(traces) + 3
 
 
-def test_a_store_that_an_agent_writes_to_is_followed(follow, tmp_path):
+def test_an_opencode_database_is_followed(follow, tmp_path):
     database = tmp_path / "opencode.db"
     with contextlib.closing(sqlite3.connect(database)) as store:
         store.executescript(
@@ -540,11 +551,11 @@ def test_a_store_that_an_agent_writes_to_is_followed(follow, tmp_path):
         )
         follower = follow(database)
         for number, word in enumerate(["one", "two"], 1):
-            said = json.dumps({"type": "text", "text": word})
+            part = json.dumps({"type": "text", "text": word})
             store.execute(
                 "INSERT INTO message VALUES (?, 's', ?, ?, ?)",
                 (f"m{number}", number, number, '{"role":"user"}'),
             )
-            store.execute("INSERT INTO part VALUES (?, ?, 's', 1, 1, ?)", (f"p{number}", f"m{number}", said))
+            store.execute("INSERT INTO part VALUES (?, ?, 's', 1, 1, ?)", (f"p{number}", f"m{number}", part))
             store.commit()
             follower.wait(*["one", "two"][:number])

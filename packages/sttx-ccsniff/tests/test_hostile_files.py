@@ -1,4 +1,4 @@
-"""Whole files that were made to hurt: archives that explode, lines without end, damage anywhere."""
+"""Hostile files: archives that explode, endless lines, damage anywhere."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ SKIPPABLE = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"skip"
 GIGABYTE = 2**30
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 
-# Reads a file, after a line made by code where it is given, and prints what it met and by how much it grew.
+# Reads a file and prints by how many MB the process grew, the sizes of the texts, and the report.
 MEASURED = """
 import json, sys
 from pathlib import Path
@@ -35,7 +35,7 @@ def peak():
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 path = Path(sys.argv[1])
-with open_source(path, say=lambda said: None, redact=False) as source:
+with open_source(path, say=lambda message: None, redact=False) as source:
     before = peak()
     sizes = [sum(len(text) for text in (getattr(trace, "text", ""),)) for trace in source]
     grown = peak() - before
@@ -49,8 +49,8 @@ def line_of(uuid, text="hello"):
 
 
 def read(path, **options):
-    """Read a file to its end or to the error that ends it."""
-    with open_source(path, say=lambda said: None, redact=False, **options) as source:
+    """Return the uids of a file's traces, the error that ended reading, and the report."""
+    with open_source(path, say=lambda message: None, redact=False, **options) as source:
         traces, problem = [], ""
         try:
             for trace in source:
@@ -63,7 +63,7 @@ def read(path, **options):
 
 
 def measured(path) -> tuple[float, list[int], dict]:
-    """Read a file in a process of its own; return its growth in MB, the sizes of texts, and the report."""
+    """Read a file in another process; return its growth in MB, the sizes of the texts, and the report."""
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, str(path)], capture_output=True, text=True, timeout=120, check=False
     )
@@ -72,7 +72,7 @@ def measured(path) -> tuple[float, list[int], dict]:
 
 
 def zstd_bomb(size):
-    """A zstandard frame of zeros, as small as the format can make it: four bytes for each 128 kB."""
+    """Return a zstandard frame of zeros, as small as possible: four bytes for each 128 kB."""
 
     def block(final):
         return (final | 1 << 1 | 2**17 << 3).to_bytes(3, "little") + b"\0"
@@ -81,16 +81,16 @@ def zstd_bomb(size):
 
 
 def gzip_bomb(size):
-    """Members of 16 MiB of zeros, one behind the other."""
+    """Return consecutive gzip members of 16 MiB of zeros."""
     return gzip.compress(bytes(2**24)) * (size // 2**24)
 
 
-# What an archive can do
+# Archives
 
 
 @on_linux
 @pytest.mark.parametrize("kind", ["plain", "gzip", "zstandard"])
-def test_a_line_without_end_takes_no_more_memory_than_the_longest_allowed(kind, tmp_path):
+def test_an_endless_line_takes_bounded_memory(kind, tmp_path):
     path = tmp_path / "bomb.jsonl"
     before, after = line_of("before"), b"\n" + line_of("after")
     if kind == "plain":
@@ -112,7 +112,7 @@ def test_a_line_without_end_takes_no_more_memory_than_the_longest_allowed(kind, 
 
 
 @on_linux
-def test_a_gigabyte_of_short_lines_in_a_small_zstandard_frame_is_never_held_at_once(tmp_path):
+def test_a_zstandard_frame_of_many_lines_takes_bounded_memory(tmp_path):
     zstandard = pytest.importorskip("zstandard", reason="the extra `zstd` is not installed")
     path = tmp_path / "repeats.jsonl.zst"
     with path.open("wb") as file, zstandard.ZstdCompressor().stream_writer(file) as writer:
@@ -124,7 +124,7 @@ def test_a_gigabyte_of_short_lines_in_a_small_zstandard_frame_is_never_held_at_o
     assert grown < 48
 
 
-def test_a_frame_that_asks_for_gigabytes_of_window_is_refused(tmp_path):
+def test_a_frame_with_a_window_of_gigabytes_is_refused(tmp_path):
     pytest.importorskip("zstandard", reason="the extra `zstd` is not installed")
     path = tmp_path / "window.jsonl.zst"
     path.write_bytes(ZSTD_MAGIC + bytes((0, 21 << 3)) + (1 | 1 << 1 | 8 << 3).to_bytes(3, "little") + b"\n")
@@ -133,7 +133,7 @@ def test_a_frame_that_asks_for_gigabytes_of_window_is_refused(tmp_path):
     assert problem == "" and report.malformed == {"unreadable file": 1} and "memory" in report.warnings[0]
 
 
-def test_frames_that_hold_nothing_are_passed_over(tmp_path):
+def test_empty_frames_are_skipped(tmp_path):
     zstandard = pytest.importorskip("zstandard", reason="the extra `zstd` is not installed")
     path = tmp_path / "a.jsonl.zst"
     one = zstandard.ZstdCompressor().compress(line_of("a"))
@@ -144,7 +144,7 @@ def test_frames_that_hold_nothing_are_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("compress", ["gzip", "zstandard"])
-def test_an_archive_cut_anywhere_gives_what_is_whole_and_says_that_it_was_cut(compress, tmp_path):
+def test_a_truncated_archive_gives_its_whole_lines_and_an_error(compress, tmp_path):
     data = b"".join(line_of(f"u{number}", f"{number} " * 50) for number in range(40))
     if compress == "zstandard":
         packed = pytest.importorskip("zstandard").ZstdCompressor(write_checksum=True).compress(data)
@@ -158,7 +158,7 @@ def test_an_archive_cut_anywhere_gives_what_is_whole_and_says_that_it_was_cut(co
         assert "cannot read" in problem
 
 
-def test_members_behind_each_other_are_one_stream_and_what_is_no_member_is_told(tmp_path):
+def test_consecutive_gzip_members_are_one_stream_and_junk_is_an_error(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     whole = line_of("a") + line_of("b")
     path.write_bytes(b"".join(gzip.compress(whole[at : at + 7]) for at in range(0, len(whole), 7)))
@@ -170,14 +170,14 @@ def test_members_behind_each_other_are_one_stream_and_what_is_no_member_is_told(
     assert uids == ["a", "b"] and "cannot read" in problem
 
 
-def test_an_archive_inside_an_archive_is_not_unpacked_again(tmp_path):
+def test_an_archive_in_an_archive_is_not_unpacked(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(gzip.compress(line_of("a"))))
     uids, problem, report = read(path)
     assert uids == [] and problem == "" and report.malformed.total() >= 1
 
 
-# What a line can do
+# Lines
 
 
 def picture(size):
@@ -194,7 +194,7 @@ def torn(size):
 
 @on_linux
 @pytest.mark.parametrize(("line", "times"), [(picture, 4), (wide, 14), (torn, 20)])
-def test_the_longest_line_allowed_takes_a_few_times_its_length(line, times, tmp_path):
+def test_the_longest_line_takes_a_few_times_its_length(line, times, tmp_path):
     path = tmp_path / "long.jsonl"
     path.write_bytes(line(MAX_LINE))
     grown, [size], report = measured(path)
@@ -207,7 +207,7 @@ def test_the_longest_line_allowed_takes_a_few_times_its_length(line, times, tmp_
 
 
 @on_linux
-def test_a_long_line_of_small_values_takes_less_than_a_long_text(tmp_path):
+def test_a_long_line_of_small_values_takes_bounded_memory(tmp_path):
     path = tmp_path / "values.jsonl"
     path.write_bytes(
         b'{"type":"user","uuid":"u","message":{"content":[' + b"{}," * (MAX_LINE // 4) + b"1]}}\n"
@@ -217,33 +217,33 @@ def test_a_long_line_of_small_values_takes_less_than_a_long_text(tmp_path):
     assert grown < 4 * MAX_LINE / 2**20
 
 
-# What a name can do
+# Names
 
 
 @on_linux
-def test_names_of_files_and_folders_that_are_no_utf8(tmp_path):
+def test_names_of_files_and_folders_that_are_not_utf8(tmp_path):
     folder = tmp_path / os.fsdecode(b"\xff project")
     folder.mkdir()
     path = folder / os.fsdecode(b"session \xfe.jsonl")
     path.write_bytes(b'{"type":"user","message":{"content":"hello"}}\n')
     for spec in (tmp_path, path):
-        with open_source(spec, say=lambda said: None, redact=False) as source:
+        with open_source(spec, say=lambda message: None, redact=False) as source:
             [trace] = source
         meta = trace.meta
         for text in (meta.session, meta.project, meta.uid, meta.origin, *source.report.sessions):
             assert text.encode()
-        with open_source(spec, say=lambda said: None, redact=False, cursor=source.cursor) as again:
+        with open_source(spec, say=lambda message: None, redact=False, cursor=source.cursor) as again:
             assert list(again) == []
 
 
-# Anything, through everything
+# Random damage
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_damaged_files_through_the_whole_source(tmp_path_factory, data):
     texts = data.draw(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=6))
-    whole = b"".join(line_of(f"u{number}", f"said: {text}") for number, text in enumerate(texts))
+    whole = b"".join(line_of(f"u{number}", f"text: {text}") for number, text in enumerate(texts))
     kinds = {"plain": bytes, "gzip": gzip.compress, "deflated": lambda raw: b"\x1f\x8b" + zlib.compress(raw)}
     packed = bytearray(kinds[data.draw(st.sampled_from(sorted(kinds)))](whole))
     for _ in range(data.draw(st.integers(0, 4))):
@@ -257,5 +257,5 @@ def test_damaged_files_through_the_whole_source(tmp_path_factory, data):
     assert (
         len(set(uids)) == len(uids) and len(uids) <= report.records <= len(texts) + report.malformed.total()
     )
-    again, problem, told = read(path.parent)
-    assert again == uids and problem == "" and isinstance(told, SourceReport)
+    again, problem, report = read(path.parent)
+    assert again == uids and problem == "" and isinstance(report, SourceReport)

@@ -1,5 +1,6 @@
-"""What `live` needs before it runs: Node, npm and the pinned ccsniff; no network."""
+"""Installing what `live` needs: Node, npm and the pinned ccsniff, without a network."""
 
+import errno
 import json
 import os
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sttx_ccsniff import Source
-from sttx_ccsniff.live import install as ccsniff_install
+from sttx_ccsniff.live import install as live_install
 from sttx_ccsniff.live.feed import LiveFeed
 from sttx_ccsniff.live.install import INTEGRITY, VERSION, shim_command
 from sttx_core.errors import SourceError
@@ -26,12 +27,20 @@ def program(path, body):
     path.chmod(0o755)
 
 
-@pytest.mark.parametrize("said", ["v18.19.0", "v9.0.0", "nonsense", ""])
-def test_an_old_node(tmp_path, monkeypatch, said):
-    program(tmp_path / "node", f"echo {said}")
+@pytest.mark.parametrize(
+    ("printed", "problem"),
+    [
+        ("v18.19.0", "`node` is v18.19.0"),
+        ("v9.0.0", "`node` is v9.0.0"),
+        ("nonsense", "`node --version` prints 'nonsense'"),
+        ("", "`node --version` prints ''"),
+    ],
+)
+def test_an_old_or_strange_node(tmp_path, monkeypatch, printed, problem):
+    program(tmp_path / "node", f"echo {printed}")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        SourceError, match=f"needs Node 20 or newer, and `node` is '{said}': update it or use `cl"
+        SourceError, match=f"needs Node 20 or newer, and {problem}: update it or use `claude`"
     ):
         next(Source([LiveFeed(tmp_path)]))
 
@@ -40,20 +49,23 @@ def test_an_old_node(tmp_path, monkeypatch, said):
     ("npm", "message"),
     [
         (None, "needs npm"),
-        ("echo 'getaddrinfo ENOTFOUND' >&2; exit 1", "ENOTFOUND.*go online or use `claude`"),
-        ("exit 0", "something else than ccsniff"),
+        (
+            "echo 'getaddrinfo ENOTFOUND' >&2; exit 1",
+            "ENOTFOUND.*check the network connection or use `claude`",
+        ),
+        ("exit 0", "not ccsniff 1.* as published"),
     ],
 )
-def test_npm_missing_offline_or_lying(tmp_path, monkeypatch, npm, message):
+def test_npm_missing_offline_or_wrong_content(tmp_path, monkeypatch, npm, message):
     program(tmp_path / "node", "echo v20.1.0")
     if npm:
         program(tmp_path / "npm", npm)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(SourceError, match=message):
-        next(Source([LiveFeed(tmp_path)], say=lambda said: None))
+        next(Source([LiveFeed(tmp_path)], say=lambda message: None))
     cache = tmp_path / "cache"
-    assert not cache.exists() or list(cache.iterdir()) == [], "nothing half installed stays"
+    assert not cache.exists() or list(cache.iterdir()) == [], "no partial install remains"
 
 
 def install(prefix, watcher, integrity=INTEGRITY):
@@ -75,46 +87,46 @@ def test_a_package_with_another_content_is_not_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("STTX_CACHE_DIR", str(cache))
     with pytest.raises(SourceError, match="npm could not install"):
-        next(Source([LiveFeed(tmp_path)], say=lambda said: None))
+        next(Source([LiveFeed(tmp_path)], say=lambda message: None))
 
 
-def test_installing_is_said_and_done_once(tmp_path, monkeypatch):
+def test_installing_is_reported_and_done_once(tmp_path, monkeypatch):
     ready = tmp_path / "ready"
     install(ready, "")
     program(tmp_path / "npm", f'echo "$@" >> {tmp_path}/calls; cp -R {ready}/. "$3/"')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
     program(tmp_path / "node", "echo v20.1.0")
-    said = []
-    first, second = (shim_command(tmp_path, said.append) for _ in range(2))
+    messages = []
+    first, second = (shim_command(tmp_path, messages.append) for _ in range(2))
     assert first == second and Path(first[2]).is_file()
-    assert len(said) == 1 and f"installing ccsniff {VERSION}" in said[0]
+    assert len(messages) == 1 and f"installing ccsniff {VERSION}" in messages[0]
     [call] = (tmp_path / "calls").read_text().splitlines()
     assert "--ignore-scripts" in call and call.endswith(f"ccsniff@{VERSION}")
 
 
-def test_a_node_that_does_not_answer(tmp_path, monkeypatch):
+def test_a_node_that_hangs(tmp_path, monkeypatch):
     program(tmp_path / "node", "exec sleep 60")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(ccsniff_install, "_ANSWER_SECONDS", 0.2)
-    with pytest.raises(SourceError, match="timed out.*: update it or use `claude`"):
+    monkeypatch.setattr(live_install, "_ANSWER_SECONDS", 0.2)
+    with pytest.raises(SourceError, match="does not answer within 0.2 s: update it or use `claude`"):
         next(Source([LiveFeed(tmp_path)]))
 
 
-def test_an_npm_that_hangs_is_given_up_with_all_that_it_started(tmp_path, monkeypatch):
+def test_an_npm_that_hangs_is_killed_with_all_that_it_started(tmp_path, monkeypatch):
     program(tmp_path / "node", "echo v20.1.0")
     program(tmp_path / "npm", f"sleep 61 & echo $! > {tmp_path}/started; wait")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(ccsniff_install, "_INSTALL_SECONDS", 0.5)
-    with pytest.raises(SourceError, match="is it online\\? or use `claude`"):
-        shim_command(tmp_path, lambda said: None)
+    monkeypatch.setattr(live_install, "_INSTALL_SECONDS", 0.5)
+    with pytest.raises(SourceError, match="check the network connection or use `claude`"):
+        shim_command(tmp_path, lambda message: None)
     assert not runs(int((tmp_path / "started").read_text()))
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def runs(process_id):
-    """Whether a process that is nobody's child here still runs; it may take a moment to be gone."""
+    """Return whether a process that is not our child still runs; it may take a moment to exit."""
     for _ in range(100):
         try:
             state = Path(f"/proc/{process_id}/stat").read_text().rpartition(") ")[2][0]
@@ -128,13 +140,13 @@ def runs(process_id):
 
 def test_closing_ends_an_installation(tmp_path, monkeypatch):
     program(tmp_path / "node", "echo v20.1.0")
-    program(tmp_path / "npm", f"echo > {tmp_path}/begun; exec sleep 61")
+    program(tmp_path / "npm", f"echo > {tmp_path}/started; exec sleep 61")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
-    source = Source([LiveFeed(tmp_path)], say=lambda said: None)
+    source = Source([LiveFeed(tmp_path)], say=lambda message: None)
     waiting = threading.Thread(target=lambda: list(source))
     waiting.start()
-    while not (tmp_path / "begun").exists():
+    while not (tmp_path / "started").exists():
         time.sleep(0.01)
     before = time.monotonic()
     source.close()
@@ -143,20 +155,73 @@ def test_closing_ends_an_installation(tmp_path, monkeypatch):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_what_a_killed_installation_left_is_removed(tmp_path, monkeypatch):
+def test_the_rest_of_a_killed_installation_is_removed(tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     for name, age in ((".installing-old", 7200), (".installing-now", 0)):
         (cache / name / "ccsniff").mkdir(parents=True)
         os.utime(cache / name, (time.time() - age,) * 2)
-    test_installing_is_said_and_done_once(tmp_path, monkeypatch)
+    test_installing_is_reported_and_done_once(tmp_path, monkeypatch)
     assert sorted(path.name for path in cache.iterdir()) == [".installing-now", f"ccsniff-{VERSION}"]
 
 
-def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
     program(tmp_path / "node", "echo v20.1.0")
     program(tmp_path / "npm", "exit 0")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    with pytest.raises(SourceError, match="cannot install ccsniff into .*; or use `claude`"):
-        shim_command(tmp_path, lambda said: None)
+    with pytest.raises(
+        SourceError, match="a part of its path is a file.*, or set STTX_CACHE_DIR.*, or use `claude`"
+    ):
+        shim_command(tmp_path, lambda message: None)
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (
+            "ENOSPC",
+            "the disk is full: free some space, or set STTX_CACHE_DIR to another folder, or use `claude`",
+        ),
+        ("EACCES", "you may not write there: change its permissions, or set STTX_CACHE_DIR"),
+    ],
+)
+def test_a_disk_problem_that_npm_reports(tmp_path, monkeypatch, code, sentence):
+    program(tmp_path / "node", "echo v20.1.0")
+    program(tmp_path / "npm", f"echo 'npm error code {code}' >&2; exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(SourceError, match=f"cannot install ccsniff {VERSION} into '.*cache.*': {sentence}"):
+        shim_command(tmp_path, lambda message: None)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("where", ["cache folder", "temporary file"])
+def test_a_full_disk(tmp_path, monkeypatch, where):
+    def full(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    program(tmp_path / "node", "echo v20.1.0")
+    program(tmp_path / "npm", "exit 0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
+    name = "TemporaryDirectory" if where == "cache folder" else "TemporaryFile"
+    monkeypatch.setattr(live_install.tempfile, name, full)
+    with pytest.raises(
+        SourceError, match="the disk is full: free some space, or .*, or use `claude`"
+    ) as caught:
+        next(Source([LiveFeed(tmp_path)], say=lambda message: None))
+    assert "Errno" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can write everywhere")
+def test_a_cache_folder_without_permission(tmp_path, monkeypatch):
+    program(tmp_path / "node", "echo v20.1.0")
+    program(tmp_path / "npm", "exit 0")
+    (tmp_path / "cache").mkdir(mode=0o500)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(
+        SourceError, match="you may not write there: change its permissions, or set STTX_CACHE_"
+    ):
+        shim_command(tmp_path, lambda message: None)

@@ -1,4 +1,4 @@
-"""Whether `live` can run here: looked at, and nothing installed."""
+"""Whether `live` can run here: nothing is installed to find out."""
 
 import json
 
@@ -24,26 +24,26 @@ def programs(tmp_path, monkeypatch):
     return put
 
 
-def found():
+def tools():
     return {tool.name: (tool.ready, tool.detail) for tool in live_tools()}
 
 
-def test_what_is_missing_is_said_with_what_it_is_for(programs):
-    assert found()["node"] == (False, "not found: only `live` needs it (version 20 or newer)")
-    assert found()["npm"] == (False, "not found: only `live` needs it, once, to install ccsniff")
+def test_missing_programs_and_what_needs_them(programs):
+    assert tools()["node"] == (False, "not found: only `live` needs it (version 20 or newer)")
+    assert tools()["npm"] == (False, "not found: only `live` needs it, once, to install ccsniff")
 
 
 @pytest.mark.parametrize(
     ("body", "ready"),
     [("echo v20.1.0", True), ("echo v9.9.9", False), ("echo nonsense", False), ("exit 1", False)],
 )
-def test_an_old_node_or_one_that_does_not_answer_is_not_ready(programs, body, ready):
+def test_which_node_is_ready(programs, body, ready):
     programs("node", body)
-    assert found()["node"][0] is ready
+    assert tools()["node"][0] is ready
 
 
 @pytest.mark.parametrize("integrity", [INTEGRITY, "sha512-other", None])
-def test_only_the_pinned_ccsniff_is_called_installed(programs, tmp_path, integrity):
+def test_only_the_pinned_ccsniff_counts_as_installed(programs, tmp_path, integrity):
     if integrity:
         package = tmp_path / "cache" / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff"
         (package / "src").mkdir(parents=True)
@@ -53,6 +53,6 @@ def test_only_the_pinned_ccsniff_is_called_installed(programs, tmp_path, integri
         lock = {"packages": {"node_modules/ccsniff": entry}}
         (package.parent / ".package-lock.json").write_text(json.dumps(lock))
     before = sorted(tmp_path.rglob("*"))
-    ready, detail = found()["ccsniff"]
+    ready, detail = tools()["ccsniff"]
     assert ready and ("is installed into" in detail) is (integrity != INTEGRITY)
     assert sorted(tmp_path.rglob("*")) == before

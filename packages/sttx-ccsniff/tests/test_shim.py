@@ -1,4 +1,4 @@
-"""The shim, over a stand-in for ccsniff's watcher: files in every state, read once and whole."""
+"""The shim over a stand-in for ccsniff's watcher: files in every state, each record delivered once."""
 
 import contextlib
 import json
@@ -44,7 +44,7 @@ export class JsonlWatcher extends EventEmitter {
   _debounce(fp) {}
 }
 """
-"""Only finds files, as ccsniff's watcher does, and looks at them all the time."""
+"""Only finds files, as ccsniff's watcher does, and polls them."""
 
 
 def line(word, uuid):
@@ -91,7 +91,7 @@ def install(prefix, watcher=WATCHER):
 
 @pytest.fixture
 def live(tmp_path, monkeypatch):
-    """Make sources of `live` over the stand-in; the folder that they watch is `projects`."""
+    """Return a function that makes a `live` source over the stand-in, which watches the folder `projects`."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("STTX_CACHE_DIR", str(cache))
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
@@ -102,7 +102,7 @@ def live(tmp_path, monkeypatch):
         shutil.rmtree(prefix, ignore_errors=True)
         install(prefix, watcher)
         feed = LiveFeed(tmp_path / "projects", follow=follow, command=command)
-        return Source([feed], idle_timeout=10, **({"say": lambda said: None} | options))
+        return Source([feed], idle_timeout=10, **({"say": lambda message: None} | options))
 
     yield make
     wait_until(lambda: not list((tmp_path / "tmp").glob("sttx-selftest-*")))
@@ -116,12 +116,12 @@ def folder(tmp_path):
 
 
 def child_of(source):
-    """The process id of a source's shim."""
+    """Return the process id of a source's shim."""
     [feed] = source._finish.peek()[2][0]
     return feed._child.process.pid
 
 
-# What is there, and what is written
+# History and new lines
 
 
 def test_history_then_what_is_written(live, folder):
@@ -138,7 +138,7 @@ def test_history_then_what_is_written(live, folder):
         assert source.report.warnings == []
 
 
-def test_history_is_what_the_files_give_in_the_same_order(live, folder, sessions):
+def test_the_history_equals_reading_the_files(live, folder, sessions):
     shutil.copytree(sessions, folder, dirs_exist_ok=True)
     (folder / "cut.jsonl").write_bytes(lines("a")[:-1] + b"\n" + b'{"type":"user","mess')
     with live(follow=False) as source, open_source(folder.parent) as files:
@@ -160,14 +160,14 @@ def test_lines_split_at_any_byte_arrive_whole(live, folder):
     assert source.report.noted == {} and source.report.malformed == {}
 
 
-def test_bytes_that_are_no_utf8_arrive_as_they_are(live, folder):
+def test_invalid_utf8_is_replaced(live, folder):
     (folder / "a.jsonl").write_bytes(line("x~y", "1").replace(b"~", b"\xff"))
     with live(follow=False) as source:
         assert [trace.text for trace in source] == ["x\ufffdy"]
     assert source.report.noted == {"bad UTF-8 replaced": 1}
 
 
-def test_a_last_line_without_its_end_is_read_where_it_is_whole(live, folder):
+def test_an_unterminated_last_line_is_read_once(live, folder):
     path = folder / "a.jsonl"
     path.write_bytes(lines("one") + lines("two")[:-1])
     with live() as source:
@@ -211,10 +211,10 @@ def test_long_lines_within_the_limit_and_over_it(live, folder, length):
     assert source.report.malformed.total() == over
 
 
-# Files that are changed otherwise
+# Files that change in other ways
 
 
-def test_truncation_and_replacement_are_noticed_and_repeats_dropped(live, folder):
+def test_truncation_and_replacement(live, folder):
     path = folder / "a.jsonl"
     path.write_bytes(lines("one", "two"))
     with live() as source:
@@ -230,13 +230,13 @@ def test_truncation_and_replacement_are_noticed_and_repeats_dropped(live, folder
         path.unlink()
         path.write_bytes(lines("one", "a longer line than there was before", "five"))
         assert texts(source, 2) == ["a longer line than there was before", "five"]
-        with path.open("r+b") as file:  # as long as before, and longer: only its content tells
+        with path.open("r+b") as file:  # as long as before, and longer: only the content shows the change
             file.write(lines("other") + b" " * (path.stat().st_size - len(lines("other"))) + b"\n")
         append(path, lines("six"))
         assert texts(source, 2) == ["other", "six"]
 
 
-def test_a_tail_that_was_read_and_then_replaced(live, folder):
+def test_an_unterminated_line_that_is_read_and_then_replaced(live, folder):
     path = folder / "a.jsonl"
     path.write_bytes(lines("one") + lines("two")[:-1])
     with live() as source:
@@ -248,7 +248,7 @@ def test_a_tail_that_was_read_and_then_replaced(live, folder):
         assert texts(source, 2) == ["another", "three"]
 
 
-def test_a_file_that_is_renamed_goes_on_and_one_that_is_gone_is_forgotten(live, folder):
+def test_a_renamed_file_continues_and_a_deleted_one_is_forgotten(live, folder):
     path, moved = folder / "a.jsonl", folder / "b.jsonl"
     path.write_bytes(b'{"type":"user","message":{"content":"without a uuid"}}\n')
     with live() as source:
@@ -264,7 +264,7 @@ def test_a_file_that_is_renamed_goes_on_and_one_that_is_gone_is_forgotten(live, 
         assert set(source.cursor["origins"]) == {str(folder / "c.jsonl")}
 
 
-def test_links_are_followed_and_no_file_is_read_by_two_ways(live, folder, tmp_path):
+def test_links_are_followed_and_each_file_is_read_by_one_path(live, folder, tmp_path):
     elsewhere = tmp_path / "elsewhere" / "deep"
     elsewhere.mkdir(parents=True)
     (elsewhere / "a.jsonl").write_bytes(lines("one"))
@@ -281,7 +281,7 @@ def test_links_are_followed_and_no_file_is_read_by_two_ways(live, folder, tmp_pa
     assert source.report.records == 3
 
 
-def test_what_is_no_session_file_is_left_alone(live, folder):
+def test_other_files_are_ignored(live, folder):
     os.mkfifo(folder / "pipe.jsonl")
     (folder / "folder.jsonl").mkdir()
     (folder / "notes.txt").write_text("x")
@@ -291,8 +291,8 @@ def test_what_is_no_session_file_is_left_alone(live, folder):
     assert source.report.warnings == [] and source.report.malformed == {}
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_said_once(live, folder):
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can read everything")
+def test_an_unreadable_file_is_reported_once(live, folder):
     (folder / "a.jsonl").write_bytes(lines("one"))
     (folder / "a.jsonl").chmod(0)
     (folder / "b.jsonl").write_bytes(lines("two"))
@@ -301,13 +301,13 @@ def test_a_file_that_may_not_be_read_is_said_once(live, folder):
     assert source.report.malformed == {"unreadable file": 1}
 
 
-def test_the_folder_may_come_late_go_and_come_again(live, tmp_path):
-    said = []
+def test_the_folder_may_appear_late_vanish_and_come_back(live, tmp_path):
+    messages = []
     path = tmp_path / "projects" / "slug" / "a.jsonl"
-    with live(say=said.append) as source:
+    with live(say=messages.append) as source:
         source._thread.start()
-        wait_until(lambda: said)
-        assert "is not there yet" in said[0]
+        wait_until(lambda: messages)
+        assert "does not exist yet" in messages[0]
         time.sleep(0.5)
         path.parent.mkdir(parents=True)
         path.write_bytes(lines("one"))
@@ -319,7 +319,7 @@ def test_the_folder_may_come_late_go_and_come_again(live, tmp_path):
         assert next(source).text == "two"
 
 
-def test_what_is_older_than_asked_for_is_passed_over(live, folder):
+def test_files_older_than_asked_for_are_skipped(live, folder):
     for name, age in (("old", 1000), ("new", 10)):
         (folder / f"{name}.jsonl").write_bytes(lines(name))
         os.utime(folder / f"{name}.jsonl", (time.time() - age,) * 2)
@@ -329,12 +329,12 @@ def test_what_is_older_than_asked_for_is_passed_over(live, folder):
         assert texts(source, 2) == ["old", "late"]
 
 
-# Going on
+# Resuming
 
 
 @pytest.mark.parametrize("first", ["live", "claude"])
 @pytest.mark.parametrize("cut", [1, 20, 100, 235])
-def test_a_run_is_gone_on_with_by_either_way_in(live, folder, sessions, first, cut):
+def test_live_and_claude_resume_each_other(live, folder, sessions, first, cut):
     shutil.copytree(sessions, folder, dirs_exist_ok=True)
 
     def claude(cursor):
@@ -345,31 +345,31 @@ def test_a_run_is_gone_on_with_by_either_way_in(live, folder, sessions, first, c
         source._idle_timeout = 1.5
         return source
 
-    ways = (watched, claude) if first == "live" else (claude, watched)
-    with ways[0](None) as source:
+    sources = (watched, claude) if first == "live" else (claude, watched)
+    with sources[0](None) as source:
         traces = [next(source) for _ in range(cut)]
         cursor = json.loads(json.dumps(source.cursor))
     grown = max(folder.rglob("*.jsonl"), key=lambda path: path.stat().st_size)
     append(grown, b"" if grown.read_bytes().endswith(b"\n") else b"\n")
     append(grown, lines("added"))
-    with ways[1](cursor) as source:
+    with sources[1](cursor) as source:
         traces += [trace for trace in source if not isinstance(trace, SessionEnd)]
         cursor = json.loads(json.dumps(source.cursor))
     with open_source(folder.parent) as files:
         whole = list(files)
     assert sorted(trace.meta.uid for trace in traces) == sorted(trace.meta.uid for trace in whole)
     append(grown, lines("after all"))
-    with ways[0](cursor) as source:
+    with sources[0](cursor) as source:
         assert next(source).text == "after all"
         assert [trace for trace in source if not isinstance(trace, SessionEnd)] == []
 
 
-def test_a_place_in_a_huge_file_is_gone_on_from_in_little_memory(live, folder, tmp_path):
+def test_resuming_in_a_huge_file_takes_little_memory(live, folder, tmp_path):
     path, size = folder / "a.jsonl", 5 * 2**30
     with path.open("wb") as file:
         file.seek(size - len(lines("before")))
         file.write(lines("before"))
-    with live(follow=False) as source:  # a place at the top is made to be one at the end
+    with live(follow=False) as source:  # a place at the start becomes one at the end
         aside = path.rename(tmp_path / "aside")
         path.write_bytes(lines("before"))
         assert next(source).text == "before"
@@ -387,7 +387,7 @@ def test_a_place_in_a_huge_file_is_gone_on_from_in_little_memory(live, folder, t
 
 
 @linux
-def test_thousands_of_files_cost_no_descriptors_and_memory_stays(live, folder):
+def test_thousands_of_files_need_no_descriptors(live, folder):
     for number in range(1500):
         (folder / f"{number}.jsonl").write_bytes(lines(str(number)))
     with live() as source:
@@ -404,14 +404,14 @@ def test_thousands_of_files_cost_no_descriptors_and_memory_stays(live, folder):
 @pytest.mark.parametrize(
     ("watcher", "message"),
     [
-        ("export class JsonlWatcher {}", "has no start: another version"),
-        ("export const nothing = 1", "has no start: another version"),
+        ("export class JsonlWatcher {}", "has no start: is it another version"),
+        ("export const nothing = 1", "has no start: is it another version"),
         ("throw new Error('broken package')", "broken package"),
         (WATCHER.replace("20", "1e8"), "failed its self-test: it did not see a file grow"),
         (WATCHER.replace(".jsonl", ".other"), "failed its self-test: it did not find a file"),
     ],
 )
-def test_a_watcher_that_does_not_work_is_found_at_the_start(live, folder, watcher, message):
+def test_a_broken_watcher_is_found_at_the_start(live, folder, watcher, message):
     with pytest.raises(SourceError, match=message), live(watcher) as source:
         next(source)
 
@@ -424,7 +424,7 @@ REFUSED = WATCHER.replace(
 
 
 @pytest.mark.parametrize("how", [REFUSED, REFUSED.replace("this.emit('error', ", "((e) => { throw e; })(")])
-def test_where_watching_is_refused_it_is_said_and_files_are_looked_for(live, folder, how):
+def test_polling_takes_over_when_watching_is_refused(live, folder, how):
     (folder / "a.jsonl").write_bytes(lines("one"))
     with live(how) as source:
         assert next(source).text == "one"
@@ -442,7 +442,7 @@ NOTIFIED = WATCHER.replace(
     });
     this._watcher.on('error', (error) => this.emit('error', error));""",
 ).replace("clearInterval(this._poll);", "this._watcher.close();")
-"""Asks the system to be told of changes, as ccsniff's watcher does."""
+"""Uses the system's notifications, as ccsniff's watcher does."""
 
 
 def can_limit():
@@ -455,7 +455,7 @@ def can_limit():
     ("limit", "code"),
     [("instances=0", "EMFILE"), ("watches=2", "ENOSPC"), ("watches=4", "ENOSPC"), ("watches=30", "ENOSPC")],
 )
-def test_a_limit_of_the_system_is_said_once_and_files_are_looked_for(live, folder, tmp_path, limit, code):
+def test_polling_takes_over_at_a_limit_of_the_system(live, folder, tmp_path, limit, code):
     (folder / "z.jsonl").write_bytes(lines("z"))
     for number in range(50):
         (folder / f"{number}.jsonl").write_bytes(lines(str(number)))
@@ -465,17 +465,17 @@ def test_a_limit_of_the_system_is_said_once_and_files_are_looked_for(live, folde
     script = f'echo {value} > /proc/sys/user/max_inotify_{name}; exec node "{shim}" "{library}"'
     script += f' "{folder.parent}" "$0"'
     with live(NOTIFIED, command=["unshare", "-Ur", "sh", "-c", script]) as source:
-        source._idle_timeout = 60.0  # a busy machine is no finding
+        source._idle_timeout = 60.0  # a busy machine may be slow
         texts(source, 51)
         for number in range(3):
             for path in folder.iterdir():
                 append(path, lines(f"{path.stem}-{number}"))
             texts(source, 51)
         [warning] = source.report.warnings
-    assert f"not told of changes ({code}: " in warning and "use `claude`" in warning
+    assert f"gets no notifications ({code}: " in warning and "use `claude`" in warning
 
 
-def test_a_shim_that_is_killed_goes_on_where_it_was(live, folder, monkeypatch):
+def test_a_killed_shim_is_restarted_where_reading_stopped(live, folder, monkeypatch):
     monkeypatch.setattr(live_module, "_FIRST_PAUSE", 0.01)
     path = folder / "a.jsonl"
     path.write_bytes(b'{"type":"user","message":{"content":"without a uuid"}}\n')
@@ -488,7 +488,7 @@ def test_a_shim_that_is_killed_goes_on_where_it_was(live, folder, monkeypatch):
     assert source.report.noted == {"ccsniff's watcher started again": 3}
 
 
-def test_a_shim_that_hangs_is_started_again(live, folder, monkeypatch):
+def test_a_shim_that_hangs_is_restarted(live, folder, monkeypatch):
     monkeypatch.setattr(live_module, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(live_module, "_SILENCE_SECONDS", 3.0)
     monkeypatch.setattr(live_module, "_BEAT_SECONDS", 0.3)
@@ -523,7 +523,7 @@ time.sleep(60)
 @linux
 @pytest.mark.parametrize("amount", [1, 20000], ids=["waits", "is blocked in writing"])
 @pytest.mark.parametrize("how", ["alone", "forks"])
-def test_the_shim_does_not_outlive_a_parent_that_is_killed(live, folder, tmp_path, amount, how):
+def test_the_shim_does_not_outlive_a_killed_parent(live, folder, tmp_path, amount, how):
     live()  # installs the stand-in
     (folder / "a.jsonl").write_bytes(lines(*map(str, range(amount))))
     parent = subprocess.Popen(
@@ -546,7 +546,7 @@ def test_the_shim_does_not_outlive_a_parent_that_is_killed(live, folder, tmp_pat
 
 
 @linux
-def test_few_descriptors_are_enough_or_said(live, folder, tmp_path):
+def test_few_descriptors_are_enough(live, folder, tmp_path):
     live()
     (folder / "a.jsonl").write_bytes(lines("one"))
     shim = resources.files("sttx_ccsniff.live") / "shim.mjs"

@@ -1,4 +1,4 @@
-"""Random writing, cutting, replacing, renaming and killing, against a model of what must be delivered."""
+"""Random writes, splits, replacements, renames and kills, against a model of what must be delivered."""
 
 import contextlib
 import itertools
@@ -13,7 +13,7 @@ import pytest
 
 from sttx_ccsniff import Source
 from sttx_ccsniff.follow.feed import FolderFeed
-from sttx_ccsniff.live import feed as ccsniff
+from sttx_ccsniff.live import feed as live_feed
 from sttx_ccsniff.live.feed import LiveFeed
 
 pytestmark = [
@@ -44,11 +44,11 @@ export class JsonlWatcher extends EventEmitter {
 
 
 class Model:
-    """Files as a writer knows them: the lines of each, and how much of the last is written."""
+    """Files as their writer knows them: the lines of each, and how much of the last one is written."""
 
     def __init__(self, folder, seed):
         self.folder, self.random = folder, random.Random(seed)
-        self.lines, self.halves, self.told = {}, {}, []
+        self.lines, self.halves, self.written = {}, {}, []
         self.count = 0
 
     def step(self, feed):
@@ -71,7 +71,7 @@ class Model:
             "uuid": str(self.count),
             "message": {"content": "日" * self.random.randrange(1, 40)},
         }
-        self.told.append(str(self.count))
+        self.written.append(str(self.count))
         return json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
     def write(self, name, data, mode="ab"):
@@ -84,7 +84,7 @@ class Model:
         self.lines.setdefault(name, []).extend(new)
 
     def half(self, name):
-        """Write a piece of a line, or the next piece of it; it is among the lines from then on."""
+        """Write the first or next part of a line, which counts as a line from then on."""
         rest = self.halves.get(name)
         if not rest:
             rest = self.line()
@@ -98,7 +98,7 @@ class Model:
         return b"".join(self.lines.setdefault(name, []))
 
     def rewrite(self, name):
-        """Written anew in place, with more; the repeats are known by their uuids."""
+        """Rewrite a file in place, with one line more; the uuids show the repeats."""
         self.lines.setdefault(name, []).insert(0, self.line())
         self.write(name, self.whole(name), "wb")
 
@@ -126,29 +126,29 @@ class Model:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_every_record_is_delivered_once(tmp_path, monkeypatch, seed):
-    monkeypatch.setattr(ccsniff, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(ccsniff, "_LONGEST_PAUSE", 0.05)
-    monkeypatch.setattr(ccsniff, "_MOST_FAILURES", 100)
+    monkeypatch.setattr(live_feed, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(live_feed, "_LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(live_feed, "_MAX_FAILURES", 100)
     folder = tmp_path / "projects"
     folder.mkdir()
     (tmp_path / "index.mjs").write_text(WATCHER)
-    shim = str(ccsniff.__file__).replace("feed.py", "shim.mjs")
+    shim = str(live_feed.__file__).replace("feed.py", "shim.mjs")
     command = [str(shutil.which("node")), shim, str(tmp_path / "index.mjs"), str(folder)]
     model, got, cursor = Model(folder, seed), [], None
     for number in range(4):
-        native = number == 2  # one of the runs goes through the other way in
+        native = number == 2  # one of the runs reads the files directly
         feed = FolderFeed([folder], "native", follow=True) if native else LiveFeed(folder, command=command)
-        with Source([feed], cursor=cursor, idle_timeout=10, capacity=8, say=lambda said: None) as source:
+        with Source([feed], cursor=cursor, idle_timeout=10, capacity=8, say=lambda message: None) as source:
             for _ in range(30):
                 model.step(feed if not native else LiveFeed(folder))
                 time.sleep(model.random.choice([0, 0, 0.005, 0.03]))
-                if model.random.random() < 0.4 and len(got) + 30 < len(model.told):
+                if model.random.random() < 0.4 and len(got) + 30 < len(model.written):
                     got += [next(source).meta.uid for _ in range(model.random.randrange(20))]
             if number == 3:
                 model.finish()
-                source._idle_timeout = 60.0  # a busy machine is no finding
-                got += [trace.meta.uid for trace in itertools.islice(source, len(model.told) - len(got))]
+                source._idle_timeout = 60.0  # a busy machine may be slow
+                got += [trace.meta.uid for trace in itertools.islice(source, len(model.written) - len(got))]
                 source._idle_timeout = 1.0
                 got += [trace.meta.uid for trace in source]
             cursor = json.loads(json.dumps(source.cursor))
-    assert sorted(got, key=int) == model.told
+    assert sorted(got, key=int) == model.written

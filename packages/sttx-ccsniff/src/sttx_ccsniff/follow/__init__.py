@@ -1,1 +1,1 @@
-"""Following: the history of files and folders in time order, then what is written to them."""
+"""Follows files and folders: reads their history in time order, then whatever is written to them."""

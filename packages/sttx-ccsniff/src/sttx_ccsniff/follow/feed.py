@@ -1,7 +1,7 @@
-"""Files and folders of sessions: their history in the order of time, then what is written, as it is written.
+"""Reads files and folders of sessions: the history in time order, then what is written, as it is written.
 
-No file is held open and nothing is kept of one but its place, so thousands of files cost a few hundred bytes
-each. A file is opened when it changed, read on from its place, and closed.
+No file stays open, and only its place is kept, so thousands of files cost a few hundred bytes each. A changed
+file is opened, read from its place, and closed.
 """
 
 import os
@@ -12,9 +12,10 @@ from pathlib import Path
 
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.follow.folders import in_time_order, is_session_file, session_files
-from sttx_ccsniff.follow.session_end import Ends
-from sttx_ccsniff.follow.watch import Changes
+from sttx_ccsniff.follow.session_end import EndDetector
+from sttx_ccsniff.follow.watch import ChangeWatcher
 from sttx_ccsniff.opencode.store import OpenCodeFeed, is_database, written
+from sttx_ccsniff.os_errors import why_not_read
 from sttx_ccsniff.read.lines import line_place, matches_checkpoint, read_file
 from sttx_core.errors import SourceError
 
@@ -26,7 +27,7 @@ class FileFeed:
 
     Args:
         path: The file.
-        lenient: A file of a folder: what is wrong with it is a warning, not an error.
+        lenient: A problem with the file is a warning, not an error. Set for the files of a folder.
     """
 
     def __init__(self, path: Path, *, lenient: bool = False) -> None:
@@ -34,14 +35,14 @@ class FileFeed:
         self._lenient = lenient
         self.origin = os.path.abspath(path)
         self.description = f"file {self.origin}"
-        self.refused = False  # by the system, for a reason that may pass without a change of the file
+        self.retry = False  # reading failed for a reason that may pass although the file does not change
 
     def batches(self, shared: Shared, *, final: bool = True) -> Generator[Delivery, None, None]:
-        """Yield what stands after the file's place.
+        """Yield what follows the file's place.
 
         Args:
-            shared: Of the source.
-            final: The file is not looked at again: a last line that was cut short is counted.
+            shared: State of the source.
+            final: The file is not read again, so an incomplete last line is counted.
         """
         try:
             status = self._path.stat()
@@ -55,27 +56,27 @@ class FileFeed:
             else:
                 yield from read_file(self._path, self.origin, shared, final=final)
         except (OSError, EOFError, zlib.error) as error:
-            problem = f"cannot read {self.origin!r}: {getattr(error, 'strerror', None) or error}"
+            problem = f"cannot read {self.origin!r}: {why_not_read(error)}"
             if not self._lenient:
                 raise SourceError(problem) from error
             if problem not in shared.report.warnings:
                 shared.report.damaged("unreadable file")
             shared.report.warn(problem)
-            self.refused = _may_pass(error)
+            self.retry = _is_temporary(error)
 
     def close(self) -> None:
-        """Nothing is held: reading polls `stop`."""
+        """Nothing to release: reading polls `stop`."""
 
 
 class FolderFeed:
-    """The session files under folders, the oldest first; then, where asked to, what is written.
+    """The session files under folders, oldest first; then, if asked, what is written to them.
 
     Args:
-        roots: Folders or files; where they are followed, they need not be there yet.
+        roots: Folders or files; with `follow`, they need not exist yet.
         description: What is read, in words.
-        follow: Go on after the history.
-        ends: Says when a session that is followed has ended.
-        polling: Look for changes instead of being notified.
+        follow: Continue after the history.
+        ends: Detects when a followed session has ended.
+        polling: Poll for changes instead of using notifications.
     """
 
     def __init__(
@@ -84,23 +85,23 @@ class FolderFeed:
         description: str,
         *,
         follow: bool = False,
-        ends: Ends | None = None,
+        ends: EndDetector | None = None,
         polling: bool = False,
     ) -> None:
         self._roots = [Path(os.path.abspath(root)) for root in roots]
         self._follow = follow
-        self._ends = ends or Ends()
+        self._ends = ends or EndDetector()
         self._polling = polling
         self._known: dict[Path, _Signature] = {}
         self.description = description
 
     def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
-        """Yield the history, then what comes."""
+        """Yield the history, then what is written."""
         if not self._follow:
             yield from self._history(shared)
             return
         self._ends.resume(shared.open, self._roots)
-        changes = Changes(self._roots, shared.stop, shared.report.warn, polling=self._polling)
+        changes = ChangeWatcher(self._roots, shared.stop, shared.report.warn, polling=self._polling)
         try:
             while not shared.stop.is_set():
                 yield from self._next(shared, changes)
@@ -108,7 +109,7 @@ class FolderFeed:
             changes.close()
 
     def close(self) -> None:
-        """Nothing is held: waiting polls `stop`."""
+        """Nothing to release: waiting polls `stop`."""
 
     def _files(self) -> list[Path]:
         return [path for root in self._roots for path in session_files(root)]
@@ -116,29 +117,29 @@ class FolderFeed:
     def _history(self, shared: Shared) -> Generator[Delivery, None, None]:
         files = self._files()
         for path in in_time_order(files):
-            if _is_old(path, shared):
+            if _is_too_old(path, shared):
                 shared.report.skip("file from before the time asked for")
                 continue
             yield from FileFeed(path, lenient=True).batches(shared)
             if shared.stop.is_set():
                 return
-        yield from self._gone(files, shared)
+        yield from self._forget_deleted(files, shared)
 
-    def _next(self, shared: Shared, changes: Changes) -> Generator[Delivery, None, None]:
-        """Wait for changes, and read them: everywhere where it is time to, or a folder changed."""
+    def _next(self, shared: Shared, changes: ChangeWatcher) -> Generator[Delivery, None, None]:
+        """Wait for changes and read them; scan everything when a scan is due or a folder changed."""
         changed = changes.wait()
-        everywhere = changed is None or any(path.is_dir() for path in changed)
-        if everywhere:
+        full_scan = changed is None or any(path.is_dir() for path in changed)
+        if full_scan:
             started = time.thread_time()
             files = self._files()
             fresh = [path for path in files if self._signature(path) != self._known.get(path)]
             changes.scanned(time.thread_time() - started)
-            found = in_time_order(fresh)
+            candidates = in_time_order(fresh)
         else:
-            # SQLite writes beside the database first.
-            meant = {path.with_name(path.name.removesuffix("-wal")) for path in changed or ()}
-            files, found = [], sorted(path for path in meant if self._is_read(path))
-        for path in found:
+            # SQLite writes into the journal beside the database first.
+            paths = {path.with_name(path.name.removesuffix("-wal")) for path in changed or ()}
+            files, candidates = [], sorted(path for path in paths if self._is_wanted(path))
+        for path in candidates:
             signature = self._signature(path)
             if signature is not None and signature != self._known.get(path):
                 self._known[path] = signature
@@ -146,43 +147,43 @@ class FolderFeed:
                 yield from self._read(path, signature, shared)
             if shared.stop.is_set():
                 return
-        if everywhere:
-            yield from self._gone(files, shared)
+        if full_scan:
+            yield from self._forget_deleted(files, shared)
             shared.report.warn("the history is read: waiting for what is written")
         yield from self._ends.deliveries(shared)
 
     def _read(self, path: Path, signature: _Signature, shared: Shared) -> Generator[Delivery, None, None]:
-        if _is_old(path, shared):
+        if _is_too_old(path, shared):
             return
-        written = signature[2] / 1e9
+        modified = signature[2] / 1e9
         feed = FileFeed(path, lenient=True)
         for delivery in feed.batches(shared, final=False):
-            self._ends.heard(delivery.traces, written)
+            self._ends.observe(delivery.traces, modified)
             yield delivery
-        if feed.refused:
+        if feed.retry:
             del self._known[path]
 
     def _signature(self, path: Path) -> _Signature | None:
-        """What changes when a file is: inode, size, times, journal; None if it is not there."""
+        """Return inode, size, times and journal, which change when a file does; None if it is gone."""
         try:
             status = path.stat()
         except OSError:
             return None
         journal = written(path) if path.suffix == ".db" else (0, 0)
-        changed = max(status.st_mtime_ns, journal[1])
-        return (status.st_ino, status.st_size, changed, status.st_ctime_ns, journal[0])
+        modified = max(status.st_mtime_ns, journal[1])
+        return (status.st_ino, status.st_size, modified, status.st_ctime_ns, journal[0])
 
-    def _is_read(self, path: Path) -> bool:
+    def _is_wanted(self, path: Path) -> bool:
         return is_session_file(path) or path in self._roots
 
-    def _gone(self, files: list[Path], shared: Shared) -> Iterator[Delivery]:
-        """Forget the places of files that are no more, where the folder that they were in still is."""
-        there = set(map(str, files))
-        self._known = {path: known for path, known in self._known.items() if str(path) in there}
-        for origin in [origin for origin in shared.places if origin not in there]:
+    def _forget_deleted(self, files: list[Path], shared: Shared) -> Iterator[Delivery]:
+        """Forget the places of deleted files, if the folder that they were in still exists."""
+        existing = set(map(str, files))
+        self._known = {path: known for path, known in self._known.items() if str(path) in existing}
+        for origin in [origin for origin in shared.places if origin not in existing]:
             inside = any(Path(origin).is_relative_to(root) and root.exists() for root in self._roots)
             place = line_place(shared.places[origin])
-            if inside and place and _is_gone(origin):
+            if inside and place and _is_deleted(origin):
                 del shared.places[origin]
                 shared.recognised.discard(origin)
                 if shared.files.get((place.device, place.inode)) == origin:
@@ -190,8 +191,8 @@ class FolderFeed:
                 yield Delivery(origin, [], None)
 
 
-def _is_old(path: Path, shared: Shared) -> bool:
-    """Whether nothing in a file can be as young as what is asked for."""
+def _is_too_old(path: Path, shared: Shared) -> bool:
+    """Return whether everything in a file is older than the time asked for."""
     try:
         return path.stat().st_mtime < shared.since and str(path) not in shared.places
     except OSError:
@@ -199,10 +200,14 @@ def _is_old(path: Path, shared: Shared) -> bool:
 
 
 def claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delivery] | None:
-    """Make a file this origin's; None if it is read by another way to it already.
+    """Register a file (device, inode) under an origin, so that it is read by one path only.
 
-    A way that leads elsewhere by now does not count: then the file was renamed, or has another name left,
-    and its place comes along, where it is one in this file still: a new file may have an old one's inode.
+    If another path was registered for this inode and no longer leads to it, the file was renamed or has
+    another name left. Its place moves to the new origin, provided that the content still matches: a new file
+    may reuse the inode of a deleted one.
+
+    Returns:
+        Deliveries that record the move, usually none; None if the file is already read by another path.
     """
     owner = shared.files.setdefault(identity, origin)
     if owner == origin:
@@ -216,14 +221,14 @@ def claim(identity: tuple[int, int], origin: str, shared: Shared) -> list[Delive
     if not matches_checkpoint(Path(origin), place):
         return []
     shared.places[origin] = place
-    if not _is_gone(owner):
+    if not _is_deleted(owner):
         return [Delivery(origin, [], place)]
     del shared.places[owner]
     return [Delivery(origin, [], place), Delivery(owner, [], None)]
 
 
-def _is_gone(path: str) -> bool:
-    """Whether a file was deleted, and not only out of reach for now."""
+def _is_deleted(path: str) -> bool:
+    """Return whether a file was deleted, not just temporarily out of reach."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -233,8 +238,8 @@ def _is_gone(path: str) -> bool:
     return False
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether a file may be read later though it stays as it is: no descriptors left, a network away."""
+def _is_temporary(error: Exception) -> bool:
+    """Return whether reading may succeed later: no file descriptors left, a network that is down."""
     lasting = (PermissionError, IsADirectoryError, FileNotFoundError)
     return isinstance(error, OSError) and error.errno is not None and not isinstance(error, lasting)
 

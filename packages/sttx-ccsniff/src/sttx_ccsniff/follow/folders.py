@@ -1,8 +1,8 @@
-"""The session files of a folder, found once and put in the order of time.
+"""Finds the session files of a folder and sorts them by time.
 
-Links are followed, loops and second ways to a file end by device and inode. A file's place is given by the
-first timestamp in its head (its time of change where there is none), so that a resumed session comes after
-the one it copies. Pipes and devices are passed over. Nothing is parsed here.
+Symbolic links are followed. A folder is walked once, identified by device and inode, so loops end. The sort
+key of a file is the first timestamp in its head (or its modification time where there is none), so a resumed
+session sorts after the session it copies. Pipes and devices are skipped. Nothing is parsed here.
 """
 
 import os
@@ -15,13 +15,13 @@ from pathlib import Path
 from sttx_ccsniff.read.open import first_bytes
 
 _NAMES = re.compile(r".+\.(?:jsonl|ndjson)(?:\.gz|\.zst)?|opencode[^/]*\.db")
-_HEAD = 2**16
-_STAMP = re.compile(rb'"(?:timestamp|iso)":\s?"([^"]{10,40})"')
-_MOST_FOLDERS_DEEP = 32
+_HEAD_BYTES = 2**16
+_TIMESTAMP = re.compile(rb'"(?:timestamp|iso)":\s?"([^"]{10,40})"')
+_MAX_DEPTH = 32
 
 
 def is_session_file(path: Path) -> bool:
-    """Whether a file is named like one of sessions.
+    """Return whether a file is named like a session file.
 
     >>> is_session_file(Path("a/agent-1.jsonl.gz")), is_session_file(Path("a/notes.txt"))
     (True, False)
@@ -30,21 +30,21 @@ def is_session_file(path: Path) -> bool:
 
 
 def session_files(folder: Path) -> list[Path]:
-    """Find the files under a folder that are named like session files; a file stands for itself.
+    """Return the files under a folder that are named like session files; a file returns itself.
 
-    A folder that cannot be looked into stands for its files, so that whoever reads it says so.
+    A folder that cannot be listed is returned as if it were a file: reading it then reports the error.
     """
-    return [folder] if folder.is_file() else list(_walk(folder, set(), _MOST_FOLDERS_DEEP))
+    return [folder] if folder.is_file() else list(_walk(folder, set(), _MAX_DEPTH))
 
 
 def in_time_order(files: list[Path]) -> list[Path]:
-    """Sort files by the first time that each names."""
-    return sorted(files, key=lambda path: (first_time(path), str(path)))
+    """Sort files by the first timestamp in each."""
+    return sorted(files, key=lambda path: (first_timestamp(path), str(path)))
 
 
-def first_time(path: Path) -> float:
-    """Unix seconds of the first timestamp in a file's head, or of its last change."""
-    for stamp in _STAMP.findall(first_bytes(path, _HEAD)):
+def first_timestamp(path: Path) -> float:
+    """Return the first timestamp in a file's head, or else its modification time, in Unix seconds."""
+    for stamp in _TIMESTAMP.findall(first_bytes(path, _HEAD_BYTES)):
         try:
             time = datetime.fromisoformat(stamp.decode("ascii", "replace"))
         except ValueError:
@@ -77,15 +77,15 @@ def _walk(folder: Path, visited: set[tuple[int, int]], depth: int) -> Iterator[P
 
 
 def _is_special(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a pipe, a socket or a device: opened by a stranger, it may never end."""
+    """Return whether it is a pipe, a socket or a device: reading one may block for ever."""
     try:
         return not entry.is_file() and not stat.S_ISREG(entry.stat().st_mode)
-    except OSError:  # a link to nowhere: whoever reads it says so
+    except OSError:  # a dangling link: reading it reports the error
         return False
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say
+    except OSError:  # for example a link to itself
         return False

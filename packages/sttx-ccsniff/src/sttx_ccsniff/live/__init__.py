@@ -1,1 +1,1 @@
-"""`live`: Claude Code sessions as the npm tool ccsniff sees them, through a Node process of ours."""
+"""The source `live`: Claude Code sessions seen by the npm tool ccsniff, which runs in a Node process."""

@@ -1,7 +1,7 @@
-"""What `live` needs to run: Node, and ccsniff at a pinned version in a cache folder of ours.
+"""What `live` needs: Node, npm, and ccsniff at a pinned version in our cache folder. Reports what is missing.
 
-ccsniff is installed on first use, said aloud, without running any script of it, and only what npm's registry
-is known to have published under that version is ever run. Knows nothing of what ccsniff does.
+ccsniff is installed on first use, with a message, and without running any of its scripts. Only the content
+that npm's registry published under that version is ever run. This file does not know what ccsniff does.
 """
 
 import contextlib
@@ -21,36 +21,37 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sttx_ccsniff.environment import cache_folder
+from sttx_ccsniff.os_errors import error_from, why_not_written
 from sttx_core.errors import SourceError
 
 VERSION = "1.1.38"
-"""The one version of ccsniff whose private names the shim overrides."""
+"""The one version of ccsniff whose private methods the shim overrides."""
 
 INTEGRITY = "sha512-8sMUAS5pezDAhRTPUHsud730EGSU2b27R5T43J0p8jTHf6HxgyxYHVD8vfceBFlYHuqAxd0R/PwY/EdZxtGprQ=="
-"""What npm's registry says that version's content hashes to."""
+"""The hash that npm's registry gives for that version's content."""
 
 OLDEST_NODE = 20
-"""Older ones cannot watch a tree of folders on Linux."""
+"""Older versions of Node cannot watch a tree of folders on Linux."""
 
-INSTEAD = "or use `claude`, which reads the same files without Node"
-"""The way out that every error names."""
+ALTERNATIVE = "or use `claude`, which reads the same files without Node"
+"""How every error message about `live` ends."""
 
 _ANSWER_SECONDS = 20.0
 _INSTALL_SECONDS = 180.0
 _STALE_SECONDS = 3600.0
-_ASIDE = ".installing-"
+_TEMPORARY_PREFIX = ".installing-"
 
 
 def shim_command(folder: Path, say: Callable[[str], None], stop: threading.Event | None = None) -> list[str]:
-    """Return the command line that runs the shim; install ccsniff into the cache folder if it is not there.
+    """Return the command line that runs the shim; install ccsniff into the cache folder if it is missing.
 
     Args:
         folder: The projects folder.
-        say: Called with what a person should know.
+        say: Called with messages for the user.
         stop: Ends an installation.
 
     Raises:
-        SourceError: Something is missing; the message says what, and the way without it.
+        SourceError: Something is missing or cannot be installed; the message says what, and what to do.
     """
     node = _node()
     library = _installed(say, stop or threading.Event()) / "node_modules" / "ccsniff" / "src" / "index.js"
@@ -58,13 +59,21 @@ def shim_command(folder: Path, say: Callable[[str], None], stop: threading.Event
     return [node, str(shim), str(library), str(folder)]
 
 
-def is_installed() -> bool:
-    """Whether the pinned ccsniff, and no other, lies in the cache folder."""
-    return _is_pinned(_prefix())
+class Tool(NamedTuple):
+    """One thing that `live` needs: its name, whether it is ready, and its version or what is wrong."""
+
+    name: str
+    ready: bool
+    detail: str
 
 
-def end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End a process at once, with everything that it started where there are process groups."""
+def live_tools() -> list[Tool]:
+    """Look for each thing that `live` needs, and install nothing; no other source needs them."""
+    return [_node_tool(), _npm_tool(), _ccsniff_tool()]
+
+
+def kill_group(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and, on systems with process groups, everything that it started."""
     if sys.platform == "win32":
         process.kill()
     elif process.returncode is None:
@@ -73,160 +82,17 @@ def end_group(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _prefix() -> Path:
-    return cache_folder() / f"ccsniff-{VERSION}"
+class _Program(NamedTuple):
+    """A program on the PATH: its version, or what happened when it was asked for it."""
 
-
-def _node() -> str:
-    node = shutil.which("node")
-    if node is None:
-        raise SourceError(
-            f"`live` needs Node {OLDEST_NODE} or newer, and there is no `node`: install it {INSTEAD}"
-        )
-    said = _version(node)
-    found = re.match(r"v(\d+)\.", said)
-    if not found or int(found[1]) < OLDEST_NODE:
-        raise SourceError(
-            f"`live` needs Node {OLDEST_NODE} or newer, and `node` is {said!r}: update it {INSTEAD}"
-        )
-    return node
-
-
-def _version(node: str) -> str:
-    """What `node --version` says, or why it says nothing."""
-    try:
-        return subprocess.run(
-            [node, "--version"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_ANSWER_SECONDS,
-            check=False,
-        ).stdout.strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(error)
-
-
-def _installed(say: Callable[[str], None], stop: threading.Event) -> Path:
-    """The folder that holds the pinned ccsniff, installed now if it was not."""
-    prefix = _prefix()
-    if _is_pinned(prefix):
-        return prefix
-    npm = shutil.which("npm")
-    if npm is None:
-        raise SourceError(
-            f"`live` needs npm to install ccsniff {VERSION}, and there is none: install it {INSTEAD}"
-        )
-    say(f"installing ccsniff {VERSION} from npm into {str(prefix)!r} (once; without running its scripts)")
-    try:
-        prefix.parent.mkdir(parents=True, exist_ok=True)
-        _clear_stale(prefix.parent)
-        with tempfile.TemporaryDirectory(dir=prefix.parent, prefix=_ASIDE) as aside:
-            _install(npm, Path(aside) / "ccsniff", prefix, stop)
-    except OSError as error:
-        raise SourceError(f"cannot install ccsniff into {str(prefix)!r} ({error}); {INSTEAD}") from error
-    return prefix
-
-
-def _install(npm: str, fresh: Path, prefix: Path, stop: threading.Event) -> None:
-    """Install into a folder aside, and put it in place whole."""
-    fresh.mkdir()
-    _npm_install(npm, fresh, stop)
-    if not _is_pinned(fresh):
-        raise SourceError(f"npm gave something else than ccsniff {VERSION} as published; {INSTEAD}")
-    if prefix.exists() and not _is_pinned(prefix):
-        shutil.rmtree(prefix)
-    try:
-        fresh.rename(prefix)
-    except OSError:
-        if not _is_pinned(prefix):  # else another process was faster
-            raise
-
-
-def _npm_install(npm: str, prefix: Path, stop: threading.Event) -> None:
-    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
-    with tempfile.TemporaryFile() as complaints:
-        process = subprocess.Popen(
-            [npm, "install", "--prefix", str(prefix), *options, f"ccsniff@{VERSION}"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=complaints,
-            start_new_session=True,
-        )
-        try:
-            end = time.monotonic() + _INSTALL_SECONDS
-            while process.poll() is None and not stop.wait(0.05):
-                if time.monotonic() > end:
-                    raise SourceError(
-                        f"npm did not install ccsniff in {_INSTALL_SECONDS:.0f} s: is it online? {INSTEAD}"
-                    )
-        finally:
-            end_group(process)
-        complaints.seek(0)
-        said = " ".join(complaints.read().decode(errors="replace").split())[-500:]
-    if process.returncode:
-        raise SourceError(f"npm could not install ccsniff {VERSION} ({said!r}): go online {INSTEAD}")
-
-
-def _clear_stale(cache: Path) -> None:
-    """Remove what an installation left behind that was killed."""
-    for aside in cache.glob(f"{_ASIDE}*"):
-        if time.time() - aside.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(aside, ignore_errors=True)
-
-
-def _is_pinned(prefix: Path) -> bool:
-    modules = prefix / "node_modules"
-    try:
-        lock: Any = json.loads((modules / ".package-lock.json").read_text())
-        entry = lock["packages"]["node_modules/ccsniff"]
-        there = (modules / "ccsniff" / "src" / "index.js").is_file()
-        return there and entry["version"] == VERSION and entry["integrity"] == INTEGRITY
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-class Tool(NamedTuple):
-    """One thing that `live` needs, whether it is ready, and what is known of it."""
-
-    name: str
-    ready: bool
+    path: str
+    works: bool
     detail: str
 
 
-def live_tools() -> list[Tool]:
-    """Look for each thing that `live` needs; every other source does without them."""
-    return [_node_tool(), _npm_tool(), _ccsniff_tool()]
-
-
-def _node_tool() -> Tool:
-    version = _tool_version("node")
-    if version is None:
-        return Tool("node", False, f"not found: only `live` needs it (version {OLDEST_NODE} or newer)")
-    major = version.removeprefix("v").split(".")[0]
-    if not major.isdigit() or int(major) < OLDEST_NODE:
-        return Tool("node", False, f"{version}, but `live` needs {OLDEST_NODE} or newer")
-    return Tool("node", True, version)
-
-
-def _npm_tool() -> Tool:
-    version = _tool_version("npm")
-    if version is None:
-        return Tool("npm", False, "not found: only `live` needs it, once, to install ccsniff")
-    return Tool("npm", True, version)
-
-
-def _ccsniff_tool() -> Tool:
-    folder = cache_folder()
-    if is_installed():
-        return Tool("ccsniff", True, f"{VERSION} in {str(folder)!r}")
-    return Tool("ccsniff", True, f"{VERSION} is installed into {str(folder)!r} when `live` first runs")
-
-
-def _tool_version(program: str) -> str | None:
-    """Return what `PROGRAM --version` says, None if it is not there or does not answer."""
-    path = shutil.which(program)
+def _program(name: str) -> _Program | None:
+    """Ask a program for its version; None if it is not on the PATH."""
+    path = shutil.which(name)
     if path is None:
         return None
     try:
@@ -239,6 +105,154 @@ def _tool_version(program: str) -> str | None:
             timeout=_ANSWER_SECONDS,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    except subprocess.TimeoutExpired:
+        return _Program(path, False, f"`{name} --version` does not answer within {_ANSWER_SECONDS:g} s")
+    except OSError as error:
+        return _Program(path, False, f"{path!r} cannot be run ({error.strerror or error})")
+    if done.returncode:
+        return _Program(path, False, f"`{name} --version` failed with status {done.returncode}")
+    return _Program(path, True, done.stdout.strip())
+
+
+def _node_problem(node: _Program) -> str:
+    """Return why this Node cannot run the shim, "" if it can."""
+    if not node.works:
+        return node.detail
+    match = re.match(r"v(\d+)\.", node.detail)
+    if not match:
+        return f"`node --version` prints {node.detail!r}"
+    return f"`node` is {node.detail}" if int(match[1]) < OLDEST_NODE else ""
+
+
+def _node() -> str:
+    """Return Node's path; raise if it is missing, too old or broken."""
+    node = _program("node")
+    if node is None:
+        raise SourceError(
+            f"`live` needs Node {OLDEST_NODE} or newer, and there is no `node`: install it {ALTERNATIVE}"
+        )
+    problem = _node_problem(node)
+    if problem:
+        raise SourceError(f"`live` needs Node {OLDEST_NODE} or newer, and {problem}: update it {ALTERNATIVE}")
+    return node.path
+
+
+def _node_tool() -> Tool:
+    node = _program("node")
+    if node is None:
+        return Tool("node", False, f"not found: only `live` needs it (version {OLDEST_NODE} or newer)")
+    problem = _node_problem(node)
+    if problem:
+        return Tool("node", False, f"{problem}, but `live` needs version {OLDEST_NODE} or newer")
+    return Tool("node", True, node.detail)
+
+
+def _npm_tool() -> Tool:
+    npm = _program("npm")
+    if npm is None:
+        return Tool("npm", False, "not found: only `live` needs it, once, to install ccsniff")
+    return Tool("npm", npm.works, npm.detail)
+
+
+def _ccsniff_tool() -> Tool:
+    folder = cache_folder()
+    if _is_pinned(_install_folder()):
+        return Tool("ccsniff", True, f"{VERSION} in {str(folder)!r}")
+    return Tool("ccsniff", True, f"{VERSION} is installed into {str(folder)!r} when `live` first runs")
+
+
+def _install_folder() -> Path:
+    return cache_folder() / f"ccsniff-{VERSION}"
+
+
+def _installed(say: Callable[[str], None], stop: threading.Event) -> Path:
+    """Return the folder that holds the pinned ccsniff; install it first if it is missing."""
+    folder = _install_folder()
+    if _is_pinned(folder):
+        return folder
+    npm = shutil.which("npm")
+    if npm is None:
+        raise SourceError(
+            f"`live` needs npm to install ccsniff {VERSION}, and there is no `npm`: install it {ALTERNATIVE}"
+        )
+    say(f"installing ccsniff {VERSION} from npm into {str(folder)!r} (once; without running its scripts)")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder.parent)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_TEMPORARY_PREFIX) as temporary:
+            _install(npm, Path(temporary) / "ccsniff", folder, stop)
+    except OSError as error:
+        raise SourceError(
+            f"cannot install ccsniff {VERSION} into {str(folder)!r}: {why_not_written(error)}, or set "
+            f"STTX_CACHE_DIR to another folder, {ALTERNATIVE}"
+        ) from error
+    return folder
+
+
+def _install(npm: str, temporary: Path, folder: Path, stop: threading.Event) -> None:
+    """Install into a temporary folder, check the result, and rename it: a partial install is never used."""
+    temporary.mkdir()
+    _npm_install(npm, temporary, stop)
+    if not _is_pinned(temporary):
+        raise SourceError(
+            f"what npm installed is not ccsniff {VERSION} as published: check npm's registry "
+            f"setting {ALTERNATIVE}"
+        )
+    if folder.exists() and not _is_pinned(folder):
+        shutil.rmtree(folder)
+    try:
+        temporary.rename(folder)
+    except OSError:
+        if not _is_pinned(folder):  # otherwise another process installed it first
+            raise
+
+
+def _npm_install(npm: str, folder: Path, stop: threading.Event) -> None:
+    """Run `npm install`; raise `OSError` if it names a disk problem, `SourceError` for anything else."""
+    options = ["--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            [npm, "install", "--prefix", str(folder), *options, f"ccsniff@{VERSION}"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            deadline = time.monotonic() + _INSTALL_SECONDS
+            while process.poll() is None and not stop.wait(0.05):
+                if time.monotonic() > deadline:
+                    raise SourceError(
+                        f"npm did not install ccsniff within {_INSTALL_SECONDS:.0f} s: check the network "
+                        f"connection {ALTERNATIVE}"
+                    )
+        finally:
+            kill_group(process)
+        stderr.seek(0)
+        printed = " ".join(stderr.read().decode(errors="replace").split())
+    if process.returncode:
+        if (error := error_from(printed)) is not None:
+            raise error
+        raise SourceError(
+            f"npm could not install ccsniff {VERSION} ({printed[-500:]!r}): check the network connection "
+            f"{ALTERNATIVE}"
+        )
+
+
+def _remove_stale(cache: Path) -> None:
+    """Remove the temporary folders of installations that were killed."""
+    for temporary in cache.glob(f"{_TEMPORARY_PREFIX}*"):
+        if time.time() - temporary.stat().st_mtime > _STALE_SECONDS:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_pinned(folder: Path) -> bool:
+    """Return whether a folder holds the pinned ccsniff with the published content."""
+    modules = folder / "node_modules"
+    try:
+        lock: Any = json.loads((modules / ".package-lock.json").read_text())
+        entry = lock["packages"]["node_modules/ccsniff"]
+        exists = (modules / "ccsniff" / "src" / "index.js").is_file()
+        return exists and entry["version"] == VERSION and entry["integrity"] == INTEGRITY
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,25 +1,32 @@
-// Runs ccsniff's own watcher, reads the files that it names, and prints their bytes in frames that Python takes.
+// Runs ccsniff's own watcher, reads the files that it names, and prints their bytes in frames for Python.
 //
 //   node shim.mjs <ccsniff's src/index.js> <projects folder> <options as JSON>
 //
-// Finding files and being told of changes is ccsniff's; reading is ours, because ccsniff's reading corrupts
-// characters split over two writes, misreads truncated and replaced files, holds a descriptor per file and
-// starves under fast writing. We also look at every file from time to time: ccsniff passes over links, and
-// notifications get lost. The names overridden here are private to ccsniff, so its version is pinned, and a
-// self-test sends two lines through it before anything is followed.
+// ccsniff finds the files and gets the change notifications. This script reads the files, because ccsniff's own
+// reading corrupts characters split over two writes, misreads truncated and replaced files, keeps a descriptor
+// open per file and starves under fast writing. This script also scans all files from time to time: ccsniff
+// ignores links, and notifications get lost. The methods overridden here are private to ccsniff, so its version is
+// pinned, and a self-test sends two lines through it before it follows anything.
 //
-// Standard input first holds one line of JSON, the history in the order to read it in: [path, offset, length,
-// crc, device and inode] each, the place where an earlier run stood, 0 everywhere where there is none. It then stays
-// open as long as we are wanted. Frames on standard output, each `<letter> <offset> <length>\n<length bytes>\n`:
-//   R  ready: what runs, as JSON                  D  whole lines of the file at an offset (or a piece of one
-//   F  a file is read: path, the one it had,         that is over the limit)
-//      device, inode, whether anew from its       T  what stands after its last line end; not passed by
-//      top, when it was changed
-//   E  that file is read as far as it goes        G  a file is gone                  H  heartbeat
-//   I  all history was sent                       U  a file cannot be read           W  trouble with watching
-//                                                 Z  cannot go on at all, in words
+// The first line of standard input is JSON: the history in the order to read it, one [path, offset, length, crc,
+// device, inode] per file. The numbers are the place where an earlier run stopped, all 0 for a new file. Standard
+// input then stays open for as long as this process should run.
 //
-// Nothing is decoded and no line is held here: what came without its line end is read again when there is more.
+// Frames on standard output are `<letter> <offset> <length>\n<length bytes>\n`:
+//   R  ready: Node's version and process id, as JSON
+//   F  a file follows: path, previous path if renamed, device, inode, whether it is read from the start
+//      (fresh), modification time
+//   D  whole lines of that file, from the offset on (or a piece of a line that is over the limit)
+//   T  what follows its last line end; the offset does not move past it
+//   E  end of that file for now
+//   I  all history was sent
+//   G  a file was deleted
+//   H  heartbeat
+//   U  a file cannot be read
+//   W  notifications do not work
+//   Z  fatal error, as text
+//
+// Nothing is decoded, and no line is buffered: an incomplete last line is read again when there is more of it.
 
 import fs from 'node:fs';
 import net from 'node:net';
@@ -29,19 +36,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 
 const [library, folder, given] = process.argv.slice(2);
-const options = JSON.parse(given); // limit: of a line; since: Unix seconds; once: no following; beat: seconds
+const options = JSON.parse(given); // limit: bytes of a line; since: Unix time; once: do not follow; beat: seconds
 const PIECE = 8 * 2 ** 20;
-const PAUSE_MS = 10; // a burst of changes is read together
-const SCAN_MS = 1000; // looking everywhere takes place this often, or as often as it takes 1/200 of the time
+const PAUSE_MS = 10; // changes within this time are read together
+const SCAN_MS = 1000; // between two scans, or longer: scanning may take 1/200 of the time
 const SCAN_SHARE = 200;
-const HASTE = 4; // times as often while nothing tells of changes
-const ABSENT_MS = 200; // how often a projects folder is looked for that is not there
-const RETRY_MS = 30_000; // after trouble with watching
-const DEEPEST = 32;
+const UNWATCHED_FACTOR = 4; // scans are this much more frequent without notifications
+const ABSENT_MS = 200; // between two looks for a projects folder that does not exist
+const RETRY_MS = 30_000; // after watching failed
+const MAX_DEPTH = 32;
 const NEWLINE = 10;
 const CLOSING_BRACE = 125;
 
-// Saying things
+// Output
 
 const out = new net.Socket({ fd: 1, readable: false, writable: true });
 out.on('error', () => process.exit(0));
@@ -62,8 +69,8 @@ async function fail(message) {
   process.exit(3);
 }
 
-// Ending with whoever started us: its end of standard input closes, or, where another process inherited that, we
-// get another parent. Writing never blocks, so both are noticed also while nobody reads.
+// Exit with the parent process: its end of standard input closes or, if another process inherited that, our parent
+// id changes. Writing never blocks, so both are noticed even when nobody reads our output.
 
 const places = new Promise((resolve) => {
   const chunks = [];
@@ -79,12 +86,12 @@ setInterval(() => {
   if (out.writableLength === 0) send('H');
 }, options.beat * 1000);
 
-// ccsniff's watcher, of which only the finding is left
+// ccsniff's watcher, reduced to finding files
 
 const { JsonlWatcher } = await import(pathToFileURL(library).href).catch((error) => fail(String(error)));
 for (const name of ['start', 'stop', '_scan', '_debounce']) {
   if (typeof JsonlWatcher?.prototype?.[name] !== 'function') {
-    await fail(`ccsniff's watcher has no ${name}: another version than the pinned one?`);
+    await fail(`ccsniff's watcher has no ${name}: is it another version than the pinned one?`);
   }
 }
 
@@ -103,8 +110,8 @@ function isLimit(error) {
   return ['EMFILE', 'ENFILE', 'ENOSPC'].includes(error.code);
 }
 
-// The error with which the system refuses to watch a file for reaching a limit: Node passes over it in silence.
-function refusal(fp) {
+// Returns the error if the system cannot watch a file because a limit is reached: Node ignores it silently.
+function watchLimit(fp) {
   try {
     fs.watch(fp).close();
     return null;
@@ -113,8 +120,8 @@ function refusal(fp) {
   }
 }
 
-// A file that is there, and lines that are appended: finding and being told both take part. Returns '', what went
-// wrong, or the system's error.
+// Checks that the watcher finds an existing file and reports lines that are appended to it. Returns '', a
+// description of the problem, or the system's error.
 async function selfTest() {
   const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'sttx-selftest-'));
   const clean = () => fs.rmSync(dir, { recursive: true, force: true });
@@ -122,14 +129,14 @@ async function selfTest() {
   const file = path.join(dir, 'project', 'self-test.jsonl');
   fs.mkdirSync(path.dirname(file));
   fs.writeFileSync(file, '{}\n');
-  let told = 0;
+  let reports = 0;
   let problem = '';
-  const finder = new Finder(dir, (fp) => { told += fp === file; });
+  const finder = new Finder(dir, (fp) => { reports += fp === file; });
   finder.on('error', (error) => { problem = String(error); });
   finder.start();
-  const first = told;
-  const limit = refusal(file);
-  for (let wait = 0; !limit && wait < 500 && told === first && !problem; wait += 1) {
+  const first = reports;
+  const limit = watchLimit(file);
+  for (let wait = 0; !limit && wait < 500 && reports === first && !problem; wait += 1) {
     if (wait % 50 === 0) fs.appendFileSync(file, '{}\n');
     await sleep(10);
   }
@@ -138,15 +145,15 @@ async function selfTest() {
   process.removeListener('exit', clean);
   if (limit) return limit;
   if (!problem && !first) problem = 'it did not find a file';
-  return problem || (told > first ? '' : 'it did not see a file grow');
+  return problem || (reports > first ? '' : 'it did not see a file grow');
 }
 
-// Files: what is known of each
+// The state of each file
 
 const known = new Map(); // path -> { id, offset, length, crc, tail, signature }
-const owners = new Map(); // device:inode -> the path that it is read as
-const passedOver = new Map(); // path -> signature: second ways to a file, old and unreadable ones
-const ranks = new Map(); // path -> its turn in the history
+const owners = new Map(); // device:inode -> the path under which it is read
+const ignored = new Map(); // path -> signature: second paths to a file, old files, unreadable files
+const ranks = new Map(); // path -> its position in the history
 const dirty = new Set();
 const TABLE = Int32Array.from({ length: 256 }, (_, value) => {
   for (let bit = 0; bit < 8; bit += 1) value = value & 1 ? (value >>> 1) ^ 0xedb88320 : value >>> 1;
@@ -170,25 +177,25 @@ function statOf(fp) {
   }
 }
 
-// Whether the bytes at a place are those that were there.
-function stands(fd, offset, length, crc) {
+// Returns whether the bytes at an offset have this CRC.
+function matches(fd, offset, length, crc) {
   const bytes = Buffer.allocUnsafe(length);
   let n = 0;
   for (let got = -1; n < length && got !== 0; n += got) got = fs.readSync(fd, bytes, n, length - n, offset + n);
   return n === length && crc32(bytes) === crc;
 }
 
-// The rule that Python's own reader keeps: what was read last still stands before the place.
-function isStill(fd, state, id, size) {
+// The same rule as in Python (`matches_checkpoint`): the last line before the offset still has its CRC.
+function isUnchanged(fd, state, id, size) {
   const { offset, length, crc, tail } = state;
   if (size < offset + (tail?.length ?? 0)) return false;
-  if (offset && !length && state.id !== id) return false; // the line before it was too long to be known again
-  if (length && !stands(fd, offset - length, length, crc)) return false;
-  return !tail || stands(fd, offset, tail.length, tail.crc);
+  if (offset && !length && state.id !== id) return false; // the line before it was too long to keep its CRC
+  if (length && !matches(fd, offset - length, length, crc)) return false;
+  return !tail || matches(fd, offset, tail.length, tail.crc);
 }
 
-// What is known of an open file, whether it is to be read anew, and what it was called; null where it is not to
-// be read. Inodes are used again: a file is another one's new name only where that one's content stands in it.
+// Returns the state of an open file, whether to read it from the start, and its previous path if it was renamed;
+// null if it should not be read. Inodes are reused: a file counts as renamed only if the old content is in it.
 function stateOf(fp, fd, stat) {
   const id = idOf(stat);
   const size = Number(stat.size);
@@ -197,22 +204,22 @@ function stateOf(fp, fd, stat) {
   let was = '';
   if (!state && Number(stat.mtimeMs) < options.since * 1000) return null;
   if (!state && owner !== undefined && owner !== fp) {
-    const there = statOf(owner);
-    if (there && idOf(there) === id) return null; // a second way to the same file
+    const current = statOf(owner);
+    if (current && idOf(current) === id) return null; // a second path to the same file
     const before = known.get(owner);
-    if (before?.offset && isStill(fd, before, id, size)) {
+    if (before?.offset && isUnchanged(fd, before, id, size)) {
       [state, was] = [before, owner];
       known.delete(owner);
     }
   }
-  const fresh = !state || !isStill(fd, state, id, size);
+  const fresh = !state || !isUnchanged(fd, state, id, size);
   if (fresh) state = { offset: 0, length: 0, crc: 0, tail: null, signature: '', id: state?.id };
-  const news = fresh || was || state.id !== id;
+  const changed = fresh || was || state.id !== id;
   if (state.id !== id && owners.get(state.id) === fp) owners.delete(state.id);
   state.id = id;
   owners.set(id, fp);
   known.set(fp, state);
-  return { state, news, fresh, was };
+  return { state, changed, fresh, was };
 }
 
 // Reading
@@ -224,11 +231,11 @@ function fill(fd, at, wanted) {
   return buffer.subarray(0, fs.readSync(fd, buffer, 0, wanted, at));
 }
 
-// Moves a place past what was sent; the last line in it is what must still stand there later.
-function pass(state, bytes) {
+// Moves the offset past what was sent, and keeps the CRC of its last line to check later.
+function advance(state, bytes) {
   const start = bytes.lastIndexOf(NEWLINE, -2) + 1;
-  const isKnown = bytes.at(-1) === NEWLINE && (start > 0 || !state.midLine);
-  const last = isKnown ? bytes.subarray(start) : Buffer.alloc(0);
+  const isWhole = bytes.at(-1) === NEWLINE && (start > 0 || !state.midLine);
+  const last = isWhole ? bytes.subarray(start) : Buffer.alloc(0);
   Object.assign(state, { length: last.length, crc: crc32(last), tail: null, midLine: bytes.at(-1) !== NEWLINE });
   state.offset += bytes.length;
 }
@@ -242,7 +249,7 @@ async function readLines(fd, state, size) {
     if (end || state.midLine || bytes.length > options.limit) {
       const lines = end ? bytes.subarray(0, end) : bytes;
       await send('D', state.offset, lines);
-      pass(state, lines);
+      advance(state, lines);
       wanted = PIECE;
     } else if (state.offset + bytes.length < size) {
       wanted = Math.min(wanted * 2, options.limit + 1);
@@ -266,14 +273,14 @@ async function readOpen(fp, fd) {
   if (!stat.isFile()) return;
   const signature = signatureOf(stat);
   if (known.get(fp)?.signature === signature) return;
-  const found = stateOf(fp, fd, stat);
-  if (!found) {
-    passedOver.set(fp, signature);
+  const result = stateOf(fp, fd, stat);
+  if (!result) {
+    ignored.set(fp, signature);
     return;
   }
-  const { state, news, fresh, was } = found;
+  const { state, fresh, was } = result;
   const size = Number(stat.size);
-  if (news || state.offset < size) {
+  if (result.changed || state.offset < size) {
     const [device, inode] = state.id.split(':');
     const changed = Number(stat.mtimeMs) / 1000;
     await send('F', 0, JSON.stringify({ path: fp, was, device, inode, fresh, changed }));
@@ -292,7 +299,7 @@ async function read(fp) {
     if (isLimit(error)) await send('W', 0, `${error.code}: too many files are open`);
     else if (!['ENOENT', 'ENOTDIR', 'ENXIO'].includes(error.code)) {
       const stat = statOf(fp);
-      if (stat) passedOver.set(fp, signatureOf(stat));
+      if (stat) ignored.set(fp, signatureOf(stat));
       await send('U', 0, JSON.stringify({ path: fp, message: error.message }));
     }
   } finally {
@@ -301,7 +308,7 @@ async function read(fp) {
 }
 
 let timer = null;
-let quiet = false;
+let historySent = false;
 
 function changed(fp) {
   dirty.add(fp);
@@ -309,7 +316,7 @@ function changed(fp) {
 }
 
 async function drain() {
-  while (dirty.size || gone.size) {
+  while (dirty.size || deleted.size) {
     const turn = (fp) => ranks.get(fp) ?? Infinity;
     const files = [...dirty].sort((a, b) => (turn(a) === turn(b) ? 0 : turn(a) - turn(b)));
     dirty.clear();
@@ -318,13 +325,13 @@ async function drain() {
     if (dirty.size) await sleep(PAUSE_MS);
   }
   timer = null;
-  if (!quiet) await send('I');
-  quiet = true;
+  if (!historySent) await send('I');
+  historySent = true;
 }
 
-// Looking everywhere
+// Scanning
 
-const gone = new Set();
+const deleted = new Set();
 
 function walk(dir, depth, visited, found) {
   const stat = statOf(dir);
@@ -334,7 +341,7 @@ function walk(dir, depth, visited, found) {
   try {
     entries = fs.readdirSync(dir, { withFileTypes: true });
   } catch {
-    found.incomplete = true; // it went away meanwhile, or cannot be looked into: what was in it is not gone yet
+    found.incomplete = true; // the folder was removed or cannot be listed: its files do not count as deleted
   }
   for (const entry of entries) {
     const fp = path.join(dir, entry.name);
@@ -349,38 +356,38 @@ function walk(dir, depth, visited, found) {
 
 function scan() {
   const found = new Map();
-  walk(folder, DEEPEST, new Set(), found);
+  walk(folder, MAX_DEPTH, new Set(), found);
   for (const [fp, signature] of found) {
-    if (signature === (known.get(fp)?.signature ?? passedOver.get(fp)) || dirty.has(fp)) continue;
+    if (signature === (known.get(fp)?.signature ?? ignored.get(fp)) || dirty.has(fp)) continue;
     changed(fp);
-    const limit = finder && refusal(fp); // was it not told of because it could not be?
-    if (limit) trouble(limit);
+    const limit = finder && watchLimit(fp); // there was no notification: because of a limit?
+    if (limit) stopWatching(limit);
   }
-  for (const fp of [...known.keys(), ...passedOver.keys()]) {
-    if (!found.incomplete && !found.has(fp)) gone.add(fp);
+  for (const fp of [...known.keys(), ...ignored.keys()]) {
+    if (!found.incomplete && !found.has(fp)) deleted.add(fp);
   }
-  if (gone.size) timer ??= setTimeout(drain, PAUSE_MS);
+  if (deleted.size) timer ??= setTimeout(drain, PAUSE_MS);
 }
 
 async function forget() {
-  for (const fp of gone) {
-    gone.delete(fp);
+  for (const fp of deleted) {
+    deleted.delete(fp);
     if (statOf(fp) || !statOf(folder)) continue;
     const state = known.get(fp);
     if (state && owners.get(state.id) === fp) owners.delete(state.id);
     known.delete(fp);
-    passedOver.clear(); // it may have been what a second way led to
+    ignored.clear(); // a second path may have led to it
     if (state) await send('G', 0, fp);
   }
 }
 
-// Being told of changes
+// Watching
 
 let finder = null;
 let watched = '';
 let retry = 0;
 
-function trouble(error) {
+function stopWatching(error) {
   finder?.stop();
   finder = null;
   retry = Date.now() + RETRY_MS;
@@ -396,12 +403,12 @@ function watch(root) {
   watched = id;
   if (!root) return;
   finder = new Finder(folder, changed);
-  finder.on('error', trouble);
+  finder.on('error', stopWatching);
   finder.start();
 }
 
 process.on('uncaughtException', (error) => {
-  if (finder && (isLimit(error) || error.syscall === 'watch')) trouble(error);
+  if (finder && (isLimit(error) || error.syscall === 'watch')) stopWatching(error);
   else {
     console.error(error);
     process.exit(1);
@@ -414,13 +421,13 @@ function look() {
   watch(root);
   scan();
   const took = performance.now() - started;
-  setTimeout(look, root ? Math.max(SCAN_MS, took * SCAN_SHARE) / (finder ? 1 : HASTE) : ABSENT_MS);
+  setTimeout(look, root ? Math.max(SCAN_MS, took * SCAN_SHARE) / (finder ? 1 : UNWATCHED_FACTOR) : ABSENT_MS);
 }
 
 const problem = await selfTest();
 if (typeof problem === 'string' && problem) await fail(`ccsniff's watcher failed its self-test: ${problem}`);
 await send('R', 0, JSON.stringify({ node: process.version, pid: process.pid }));
-if (problem) trouble(problem);
+if (problem) stopWatching(problem);
 for (const [fp, offset, length, crc, device, inode] of await places) {
   ranks.set(fp, ranks.size);
   if (!offset) continue;

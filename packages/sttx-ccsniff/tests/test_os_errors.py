@@ -1,0 +1,45 @@
+"""The words for errors of the operating system, and files that cannot be read."""
+
+import errno
+import os
+
+import pytest
+
+from sttx_ccsniff import open_source
+from sttx_ccsniff.os_errors import error_from, why_not_read, why_not_written
+from sttx_core.errors import SourceError
+
+CODES = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EIO, errno.EISDIR, errno.ETIMEDOUT)
+
+
+@pytest.mark.parametrize("words", [why_not_read, why_not_written])
+@pytest.mark.parametrize("code", CODES, ids=[errno.errorcode[code] for code in CODES])
+def test_no_error_number_is_shown(words, code):
+    sentence = words(OSError(code, os.strerror(code), "/some/file"))
+    assert sentence and "Errno" not in sentence and "/some/file" not in sentence
+
+
+def test_an_unknown_error_keeps_the_systems_words():
+    assert why_not_read(OSError(errno.ETIMEDOUT, "Connection timed out")) == "Connection timed out"
+    assert why_not_read(EOFError("the file is cut short")) == "the file is cut short"
+
+
+@pytest.mark.parametrize("text", ["", "all is well", "EXAMPLE", "code E404", "getaddrinfo ENOTFOUND"])
+def test_a_text_that_names_no_disk_error(text):
+    assert error_from(text) is None
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can read everything")
+def test_files_and_folders_without_permission(session_file, record):
+    hidden = session_file("hidden.jsonl", record(content="one"))
+    session_file("plain.jsonl", record(content="two"))
+    hidden.chmod(0)
+    with pytest.raises(
+        SourceError, match=r"cannot read '.*hidden.jsonl': you may not read it: change its perm"
+    ):
+        list(open_source(hidden))
+    with open_source(hidden.parent, redact=False, say=lambda message: None) as source:
+        assert [trace.text for trace in source] == ["two"]
+    assert source.report.malformed == {"unreadable file": 1}
+    [warning] = source.report.warnings
+    assert warning.startswith(f"cannot read '{hidden}': you may not read it")
