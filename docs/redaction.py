@@ -1,33 +1,33 @@
 """Writes the table of rules in `redaction.md` from the rules themselves: `python docs/redaction.py`.
 
-A test fails while the page says anything else.
+A test fails when the page and the rules differ.
 """
 
 import sys
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("redaction.md")
-BEGIN = "<!-- From here on written by docs/redaction.py -->"
-END = "<!-- Down to here -->"
+BEGIN = "<!-- Start of the table that docs/redaction.py writes -->"
+END = "<!-- End of the table -->"
 
 
 def table() -> str:
-    """Return every rule as a row: its name, what it is, how its vendor documents it."""
+    """Return a table with one row per rule: name, description, documented form."""
     from sttx_ccsniff.redact import described_rules
 
     rows = [
         f"| `{rule.name}` | {rule.about} | {rule.form.replace('|', chr(92) + '|')} |"
         for rule in described_rules()
     ]
-    return "\n".join(["| rule | what | how it is known |", "| --- | --- | --- |", *rows])
+    return "\n".join(["| rule | what | form |", "| --- | --- | --- |", *rows])
 
 
 def page(text: str) -> str:
-    """Return the page with its table as it should be."""
+    """Return the page with the current table."""
     before, _, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not end:
-        sys.exit(f"{PAGE.name} has lost its marks {BEGIN!r} and {END!r}: put them back")
+        sys.exit(f"{PAGE.name} must contain {BEGIN!r} and {END!r}: put these marks back")
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
 
 

@@ -1,4 +1,4 @@
-"""Loads a model, runs one forward, and prints its vocabulary size and five logits."""
+"""Loads a model, runs one forward pass, and prints its vocabulary size and the five largest logits."""
 
 import argparse
 
@@ -8,10 +8,10 @@ from sttx_train import load_model
 
 
 def main() -> None:
-    """Read the options, load, predict, print."""
+    """Load the model, predict the next token and print the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="a folder, a file or an id of the hub; by default goose-mini")
-    parser.add_argument("--text", default="def main(", help="what is read before predicting")
+    parser.add_argument("--model", help="a folder, a file or a Hugging Face id; by default goose-mini")
+    parser.add_argument("--text", default="def main(", help="the text before the predicted token")
     options = parser.parse_args()
 
     loaded = load_model(options.model)
@@ -22,8 +22,8 @@ def main() -> None:
 
     print(f"model: {loaded.id}")
     print(f"vocabulary: {loaded.model.config.vocab_size}")
-    print(f"state: {state.nbytes} bytes, however much was read")
-    print(f"the five likeliest tokens after {options.text!r}:")
+    print(f"state: {state.nbytes} bytes, for any length of text")
+    print(f"the five most likely tokens after {options.text!r}:")
     for logit, token in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         print(f"  {logit:8.3f}  {loaded.tokenizer.decode([token])!r}")
 

@@ -1,4 +1,4 @@
-"""Learns for five steps from an invented stream of traces, saves a checkpoint, and prints what happened."""
+"""Learns for five steps from an invented stream of traces, saves a checkpoint and prints the results."""
 
 import argparse
 import tempfile
@@ -12,7 +12,7 @@ STEPS = 5
 
 
 def invented_traces() -> Iterator[Trace]:
-    """Yield an agent's work on file after file, without end."""
+    """Yield an endless stream of an agent's work, one file after another."""
     meta = Meta(session="invented")
     number = 0
     while True:
@@ -24,9 +24,9 @@ def invented_traces() -> Iterator[Trace]:
 
 
 def main() -> None:
-    """Read the options, learn, print."""
+    """Learn for a few steps and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", help="a folder, a file or an id of the hub; by default goose-mini")
+    parser.add_argument("--model", help="a folder, a file or a Hugging Face id; by default goose-mini")
     parser.add_argument("--checkpoint-dir", type=Path, help="by default a temporary folder")
     options = parser.parse_args()
 

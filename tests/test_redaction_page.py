@@ -1,4 +1,4 @@
-"""docs/redaction.md lists every rule as it is, and its TOML file is an example that works."""
+"""docs/redaction.md lists every rule, and its TOML example works."""
 
 import importlib.util
 import random
@@ -24,11 +24,11 @@ def generator():
     return module
 
 
-def test_the_table_is_what_the_rules_say(generator):
+def test_the_table_matches_the_rules(generator):
     assert PAGE.read_text() == generator.page(PAGE.read_text()), "run `uv run python docs/redaction.py`"
 
 
-def test_every_rule_has_a_whole_row(generator):
+def test_every_rule_has_a_complete_row(generator):
     rows = [
         line
         for line in generator.table().splitlines()[2:]
@@ -37,23 +37,23 @@ def test_every_rule_has_a_whole_row(generator):
     assert len(rows) == len(described_rules()) > 80
 
 
-def test_the_pages_file_is_the_example():
+def test_the_page_shows_the_example_file():
     (block,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert block == EXAMPLE.read_text()
 
 
-def test_the_example_does_what_it_says(tmp_path, monkeypatch):
+def test_the_example_works(tmp_path, monkeypatch):
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path))
     key = "acme_" + "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=24))
     text = f"{key} ghp_{'0' * 36} ada@lovelace.org 8.8.8.8 192.168.0.1"
     redactor = Redactor(read_config(EXAMPLE))
-    told = redactor.redact(UserMessage(meta=Meta(session="s"), text=text))
-    assert isinstance(told, UserMessage)
+    trace = redactor.redact(UserMessage(meta=Meta(session="s"), text=text))
+    assert isinstance(trace, UserMessage)
     assert redactor.counts == {"acme-key": 1, "ip-address": 1}
-    assert PLACEHOLDER.sub("_", told.text) == f"_ ghp_{'0' * 36} ada@lovelace.org _ 192.168.0.1"
+    assert PLACEHOLDER.sub("_", trace.text) == f"_ ghp_{'0' * 36} ada@lovelace.org _ 192.168.0.1"
 
 
-def test_the_pages_placeholders_are_placeholders():
-    shown = re.findall(r"`(\[[^`]+\])`", PAGE.read_text().partition("## Rules of your own")[0])
+def test_the_page_shows_valid_placeholders():
+    shown = re.findall(r"`(\[[^`]+\])`", PAGE.read_text().partition("## Your own rules")[0])
     assert len(shown) == 5
     assert all(PLACEHOLDER.fullmatch(text) for text in shown)

@@ -1,4 +1,4 @@
-"""Redaction: every rule finds its kind and leaves what is nearly one; escapes, tags, odd input, time."""
+"""Redaction: every rule finds its kind and nothing similar; escapes, tags, odd input, time."""
 
 import json
 import os
@@ -28,12 +28,12 @@ def clean(text, redactor=None, session="s"):
     return (redactor or Redactor()).redact(UserMessage(meta=Meta(session=session), text=text)).text
 
 
-def held(secret):
-    """The part of a secret that no text may hold afterwards: no beginning that every token has."""
+def private_part(secret):
+    """Return the part of a secret that must not remain, without the prefix that every token has."""
     return secret.split("\n")[1] if "\n" in secret else secret[-10:]
 
 
-WAYS = {
+CONTEXTS = {
     "bare": lambda text: text,
     "in a sentence": lambda text: f"please use {text} for now",
     "in JSON": lambda text: json.dumps({"out": text}),
@@ -44,14 +44,14 @@ WAYS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_is_found_and_nearly_one_is_not(kind):
+def test_every_kind_is_found_and_a_near_miss_is_not(kind):
     dice = random.Random(kind)
     for form in forms(kind) * 3:
         made = sample(kind, dice, form)
-        for way in WAYS.values():
+        for context in CONTEXTS.values():
             redactor = Redactor()
-            left = clean(way(made.text), redactor)
-            assert held(made.secret) not in left
+            left = clean(context(made.text), redactor)
+            assert private_part(made.secret) not in left
             assert redactor.counts[kind] == 1, redactor.counts
             assert clean(left) == left
         miss = near_miss(made)
@@ -60,12 +60,12 @@ def test_every_kind_is_found_and_nearly_one_is_not(kind):
 
 
 def test_every_rule_with_a_form_has_a_sample():
-    named = {rule.name for rule in described_rules()}
-    assert set(KINDS) <= named
-    assert named - set(KINDS) == {"secret-field", "home-path", "user-name", "ip-address"}
+    names = {rule.name for rule in described_rules()}
+    assert set(KINDS) <= names
+    assert names - set(KINDS) == {"secret-field", "home-path", "user-name", "ip-address"}
 
 
-LEFT = """
+NOT_SECRETS = """
 password = getpass()
 password: str
 "password": "your-password-here"
@@ -112,8 +112,8 @@ sha512-9QF1bmFsc2lnbmF0dXJlb2ZhcGFja2FnZWluYWxvY2tmaWxl==
 """
 
 
-@pytest.mark.parametrize("line", LEFT.strip().splitlines())
-def test_what_is_no_secret_is_left(line):
+@pytest.mark.parametrize("line", NOT_SECRETS.strip().splitlines())
+def test_text_without_a_secret_is_unchanged(line):
     assert clean(line) == line
 
 
@@ -154,7 +154,7 @@ def test_assignments_and_connection_strings(text, secret):
 
 @pytest.mark.parametrize("gap", ["\n", "\\n", "\\\\n", "\n    12→", "\n+", '\\n" +\n  "', "\r\n", "\n> "])
 @pytest.mark.parametrize("cut", [False, True])
-def test_private_keys_in_every_dress(gap, cut):
+def test_private_keys_with_any_line_ends(gap, cut):
     dice = random.Random(gap)
     lines = sample("private-key", dice).secret.split("\n")
     text = gap.join(lines[:-3] if cut else lines)
@@ -164,7 +164,7 @@ def test_private_keys_in_every_dress(gap, cut):
     assert left.endswith("and some prose behind it")
 
 
-# --- where strings are
+# --- every field
 
 
 def test_every_field_of_every_trace():
@@ -187,13 +187,13 @@ def test_every_field_of_every_trace():
     ]
     for trace in traces:
         redactor = Redactor()
-        told = repr(redactor.redact(trace))
-        assert "ghp_" not in told
-        assert told.count("[REDACTED github-token") == redactor.counts["github-token"] >= 2
-        assert "uid='u'" in told and "origin='o'" in told
+        result = repr(redactor.redact(trace))
+        assert "ghp_" not in result
+        assert result.count("[REDACTED github-token") == redactor.counts["github-token"] >= 2
+        assert "uid='u'" in result and "origin='o'" in result
 
 
-def test_a_trace_without_secrets_is_returned_as_it_is():
+def test_a_trace_without_secrets_is_returned_unchanged():
     trace = ToolUse(meta=META, name="Bash", input={"command": ["ls", {"a": "b"}]}, id="i")
     assert Redactor().redact(trace) is trace
     trace = ToolUse(meta=META, name="Bash", input={"a": ["clean"], "b": "cd /home/ada/x"}, id="i")
@@ -203,26 +203,26 @@ def test_a_trace_without_secrets_is_returned_as_it_is():
     assert trace.input["b"] == "cd /home/ada/x"
 
 
-def test_a_string_under_a_passwords_name_is_taken_out_whole():
+def test_the_value_of_a_passwords_name_is_replaced_whole():
     redactor = Redactor()
     given_input: dict = {"password": "tulips", "token": "string", "env": [{"name": "PW", "value": "x"}]}
     given_input["env"].append({"name": "DB_PASSWORD", "value": "tulips!"})
-    told = redactor.redact(ToolUse(meta=META, name="Set", input=given_input)).input
-    assert PLACEHOLDER.fullmatch(told.pop("password"))
-    assert PLACEHOLDER.fullmatch(told["env"].pop()["value"])
-    assert told == {"token": "string", "env": [{"name": "PW", "value": "x"}]}
+    result = redactor.redact(ToolUse(meta=META, name="Set", input=given_input)).input
+    assert PLACEHOLDER.fullmatch(result.pop("password"))
+    assert PLACEHOLDER.fullmatch(result["env"].pop()["value"])
+    assert result == {"token": "string", "env": [{"name": "PW", "value": "x"}]}
     assert redactor.counts == {"secret-field": 2}
 
 
-def test_two_private_keys_of_a_dict_stay_two_entries():
-    told = Redactor().redact(Other(meta=META, kind="x", raw={"/home/ada/x": 1, "/home/bab/x": 2})).raw
-    assert sorted(told.values()) == [1, 2]
+def test_two_keys_with_the_same_placeholder_stay_two_entries():
+    result = Redactor().redact(Other(meta=META, kind="x", raw={"/home/ada/x": 1, "/home/bab/x": 2})).raw
+    assert sorted(result.values()) == [1, 2]
 
 
 # --- tags
 
 
-def test_the_same_secret_has_the_same_placeholder_also_in_another_process(cache):
+def test_the_same_secret_has_the_same_placeholder(cache):
     dice = random.Random(2)
     one, two = (sample("stripe-key", dice).secret for _ in range(2))
     first = Redactor()
@@ -235,7 +235,7 @@ def test_the_same_secret_has_the_same_placeholder_also_in_another_process(cache)
     assert clean(json.dumps({"a": one})) == json.dumps({"a": clean(one)})
 
 
-def test_the_key_is_made_at_the_first_secret_and_is_nobody_elses(cache):
+def test_the_key_is_made_at_the_first_secret_and_is_private(cache):
     clean("no secret")
     clean("/home/ada/x")
     assert list(cache.iterdir()) == []
@@ -247,7 +247,7 @@ def test_the_key_is_made_at_the_first_secret_and_is_nobody_elses(cache):
 
 
 @pytest.mark.parametrize("damage", ["a file instead of the folder", "too short"])
-def test_without_a_kept_key_it_says_so_once_and_goes_on(tmp_path, monkeypatch, damage):
+def test_a_key_that_cannot_be_stored_is_one_warning(tmp_path, monkeypatch, damage):
     place = tmp_path / "place"
     if damage == "too short":
         place.mkdir()
@@ -255,27 +255,27 @@ def test_without_a_kept_key_it_says_so_once_and_goes_on(tmp_path, monkeypatch, d
     else:
         place.write_text("")
     monkeypatch.setenv("STTX_CACHE_DIR", str(place))
-    said: list[str] = []
-    redactor = Redactor(say=said.append)
+    warnings: list[str] = []
+    redactor = Redactor(say=warnings.append)
     one, two = (sample("npm-token", random.Random(seed)).secret for seed in (1, 2))
     assert clean(one, redactor) == clean(one, redactor) != clean(two, redactor)
-    assert len(said) == 1 and "redaction.key" in said[0] and one not in said[0]
+    assert len(warnings) == 1 and "redaction.key" in warnings[0] and one not in warnings[0]
 
 
-def test_nothing_that_is_kept_holds_a_secret():
+def test_the_redactor_stores_no_secret():
     redactor = Redactor()
     made = [sample(kind, random.Random(kind)) for kind in KINDS if kind != "email"]
     for each in made:
         clean(each.text, redactor)
-    kept = repr([vars(redactor), vars(redactor._tagger), vars(redactor._scanner)])
-    assert not [each.kind for each in made if held(each.secret) in kept]
+    stored = repr([vars(redactor), vars(redactor._tagger), vars(redactor._scanner)])
+    assert not [each.kind for each in made if private_part(each.secret) in stored]
     assert redactor.counts.total() >= len(made)
 
 
-# --- who somebody is
+# --- private names
 
 
-def test_home_folders_and_the_name_that_they_tell():
+def test_users_of_home_folders():
     redactor = Redactor()
     assert clean("/Users/lovelace/x", redactor) == "/Users/[user]/x"
     assert clean(r"C:\Users\lovelace\new C:\\Users\\Ada King\\x", redactor) == (
@@ -293,14 +293,14 @@ def test_home_folders_and_the_name_that_they_tell():
     assert clean("github.com/lovelace/engine", redactor, session="other") == "github.com/lovelace/engine"
 
 
-def test_the_name_of_the_origin_and_of_the_project():
+def test_the_users_name_in_origin_and_project():
     redactor = Redactor()
     meta = Meta(session="s", origin="/home/lovelace/.claude/projects/x/s.jsonl", project="lovelace")
-    told = redactor.redact(UserMessage(meta=meta, text="/tmp/lovelace/x"))
-    assert (told.text, told.meta.project, told.meta.origin) == ("/tmp/[user]/x", "[user]", meta.origin)
+    trace = redactor.redact(UserMessage(meta=meta, text="/tmp/lovelace/x"))
+    assert (trace.text, trace.meta.project, trace.meta.origin) == ("/tmp/[user]/x", "[user]", meta.origin)
 
 
-def test_ip_addresses_only_if_asked_for():
+def test_ip_addresses_only_if_enabled():
     text = "8.8.8.8 10.0.0.1 203.0.113.9 127.0.0.1 2606:4700::1111 ::1 version 1.2.3 at 12:30:45"
     assert clean(text) == text
     left = clean(text, Redactor(RedactionConfig(ip_addresses=True)))
@@ -308,7 +308,7 @@ def test_ip_addresses_only_if_asked_for():
     assert "8.8.8.8" not in left and "2606:" not in left and left.count("[ip ") == 2
 
 
-# --- whatever comes
+# --- odd and hostile input
 
 
 def test_odd_input_raises_nothing():
@@ -329,7 +329,7 @@ def test_odd_input_raises_nothing():
     st.text(alphabet=st.sampled_from("ab1/\\\"'n@.:=-_ \n[]") | st.characters(), max_size=200),
     st.integers(0, 9),
 )
-def test_redacting_twice_changes_nothing_more(text, at):
+def test_redacting_twice_changes_nothing(text, at):
     token = sample("github-token", random.Random(at)).secret
     left = clean(f"{text[:at]}{token}{text[at:]} password={text}")
     assert clean(left) == left
@@ -345,7 +345,7 @@ eyJ- ghs_1_eyJ sk_ ABSK A%2B sk.eyJ
 
 
 @pytest.mark.parametrize("unit", [*HOSTILE.split(), "\n", "0"])
-def test_the_time_grows_no_faster_than_the_text(unit):
+def test_the_time_is_linear_in_the_text(unit):
     def seconds(length):
         text = (unit.replace("·", " ") * (length // len(unit) + 1))[:length]
         started = time.process_time()

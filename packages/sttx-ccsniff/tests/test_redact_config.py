@@ -1,4 +1,4 @@
-"""The user's own rules, allow-list and switches, and what is said of a file that makes no sense."""
+"""The user's own rules, allow-list and switches, and the errors for an invalid file."""
 
 import random
 
@@ -17,15 +17,15 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def configured(tmp_path):
-    """Return a function that redacts a text by a TOML file's rules, and tells the counts."""
+    """Return a function that redacts a text by the rules of a TOML file and returns text and counts."""
 
     def redacted(toml, text):
         path = tmp_path / "rules.toml"
         path.write_text(toml)
         redactor = Redactor(read_config(path))
-        told = redactor.redact(UserMessage(meta=Meta(session="s"), text=text))
-        assert isinstance(told, UserMessage)
-        return told.text, dict(redactor.counts)
+        trace = redactor.redact(UserMessage(meta=Meta(session="s"), text=text))
+        assert isinstance(trace, UserMessage)
+        return trace.text, dict(redactor.counts)
 
     return redacted
 
@@ -38,18 +38,18 @@ keywords = ["ACME_"]
 """
 
 
-def test_a_rule_of_ones_own(configured):
+def test_a_rule_of_the_user(configured):
     text, counts = configured(OWN, "use acme_q7zk2mx9vb4t or acme_short")
     assert counts == {"acme-key": 1}
     assert text.startswith("use [REDACTED acme-key ") and text.endswith("] or acme_short")
 
 
-def test_a_rule_takes_out_its_group_and_can_ask_for_entropy(configured):
+def test_a_rule_redacts_its_group_and_can_require_entropy(configured):
     toml = "[[rule]]\nname = 'pin'\nregex = 'pin (?P<secret>\\d+)'\nentropy = 1.5\n"
     assert configured(toml, "pin 111111, pin 839201")[0].startswith("pin 111111, pin [REDACTED pin ")
 
 
-def test_what_is_allowed_is_left(configured):
+def test_allowed_values_stay(configured):
     token = sample("npm-token", random.Random(1)).secret
     other = sample("npm-token", random.Random(2)).secret
     text = f"{token} {other}"
@@ -57,7 +57,7 @@ def test_what_is_allowed_is_left(configured):
     assert configured(f"[allow]\nregexes = ['^npm_{other[4:9]}']", text)[0].endswith(f"] {other}")
 
 
-def test_what_is_disabled_is_left(configured):
+def test_disabled_rules_redact_nothing(configured):
     token = sample("npm-token", random.Random(1)).secret
     text = f"{token} ada@lovelace.org /home/lovelace/x password: hunter22"
     rules = ["npm-token", "email", "home-path", "assignment"]
@@ -65,54 +65,54 @@ def test_what_is_disabled_is_left(configured):
     assert set(configured("", text)[1]) == set(rules)
 
 
-def test_ip_addresses_are_switched_on(configured):
+def test_ip_addresses_can_be_enabled(configured):
     assert configured("ip_addresses = true", "at 8.8.8.8")[1] == {"ip-address": 1}
 
 
 @pytest.mark.parametrize(
-    ("toml", "said"),
+    ("toml", "message"),
     [
-        ("rule = 1", r"rule: write each as a table of its own, headed \[\[rule\]\]"),
+        ("rule = 1", r"rule: write each rule as a table under \[\[rule\]\]"),
         ("[[rule]]\nregex = 'x'", "has no name"),
         ("[[rule]]\nname = 'acme'", "rule 'acme': it has no regex"),
-        ("[[rule]]\nname = 'acme'\nregex = '('", "rule 'acme': '\\(' is no regex"),
+        ("[[rule]]\nname = 'acme'\nregex = '('", "rule 'acme': '\\(' is not a valid regex"),
         ("[[rule]]\nname = 'acme'\nregex = 'x*'", "rule 'acme': its regex matches the empty text"),
-        ("[[rule]]\nname = 'A b'\nregex = 'x'", "rule 'A b': name it with small letters"),
-        ("[[rule]]\nname = 'email'\nregex = 'x'", "rule 'email': there is one of that name"),
+        ("[[rule]]\nname = 'A b'\nregex = 'x'", "rule 'A b': use lower-case letters"),
+        ("[[rule]]\nname = 'email'\nregex = 'x'", "rule 'email': a rule has this name already"),
         ("[[rule]]\nname = 'acme'\nregex = 'x'\nkeyword = 'x'", "rule 'acme': 'keyword' is unknown"),
         ("[[rule]]\nname = 'acme'\nregex = 'x'\nkeywords = 'x'", "keywords must be a list of strings"),
         ("[[rule]]\nname = 'acme'\nregex = 'x'\nkeywords = ['é']", "keywords must be ASCII"),
         ("[[rule]]\nname = 'acme'\nregex = 'x'\nentropy = true", "entropy must be a number"),
         ("[allow]\nvalues = 'x'", r"\[allow\]: values must be a list of strings"),
-        ("[allow]\nregexes = ['(']", "allow: '\\(' is no regex"),
+        ("[allow]\nregexes = ['(']", "allow: '\\(' is not a valid regex"),
         ("allow = []", r"allow: write it as a table"),
         ("[disable]\nrules = ['npm-tokn']", "there is no rule 'npm-tokn'; did you mean 'npm-token'"),
         ("[disable]\nrules = ['zzzzzz']", "there is no rule 'zzzzzz'; docs/redaction.md"),
         ("ip_addresses = 1", "ip_addresses: give true or false, not 1"),
         ("ip_adresses = true", "the file: 'ip_adresses' is unknown"),
-        ("= x", "are no TOML"),
+        ("= x", "are not valid TOML"),
     ],
 )
-def test_what_makes_no_sense_is_refused_with_its_place(tmp_path, toml, said):
+def test_an_invalid_file_is_refused_with_its_path(tmp_path, toml, message):
     path = tmp_path / "rules.toml"
     path.write_text(toml)
-    with pytest.raises(UsageError, match=said) as refused:
+    with pytest.raises(UsageError, match=message) as refused:
         read_config(path)
     assert repr(str(path)) in str(refused.value)
 
 
-def test_a_file_that_is_not_there_or_no_text(tmp_path):
+def test_a_file_that_does_not_exist_or_is_not_text(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read redaction rules .*none\.toml"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"\xff")
-    with pytest.raises(UsageError, match="are no TOML"):
+    with pytest.raises(UsageError, match="are not valid TOML"):
         read_config(tmp_path / "bytes.toml")
 
 
-def test_the_same_by_hand():
+def test_a_config_made_in_python():
     config = RedactionConfig(
         rules=(Rule(name="acme-key", regex="acme_[a-z]{9}"),), disable=frozenset({"email"})
     )
-    told = Redactor(config).redact(UserMessage(meta=Meta(session="s"), text="acme_abcdefghi a.da@love.org"))
-    assert isinstance(told, UserMessage)
-    assert told.text.startswith("[REDACTED acme-key ") and told.text.endswith(" a.da@love.org")
+    trace = Redactor(config).redact(UserMessage(meta=Meta(session="s"), text="acme_abcdefghi a.da@love.org"))
+    assert isinstance(trace, UserMessage)
+    assert trace.text.startswith("[REDACTED acme-key ") and trace.text.endswith(" a.da@love.org")

@@ -1,8 +1,8 @@
-"""Takes secrets and private names out of traces, before anything else sees them.
+"""Replaces secrets and private names in traces by tags, before anything else sees them.
 
 ```python
 redactor = Redactor()
-clean = redactor.redact(trace)  # the same object, where nothing was found
+clean = redactor.redact(trace)  # the same object if it holds no secret
 print(redactor.counts)
 ```
 """

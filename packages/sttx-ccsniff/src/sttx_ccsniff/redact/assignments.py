@@ -1,7 +1,7 @@
-"""Finds values assigned to a name that ends like a password's, in any notation that programs and people use.
+"""Finds values assigned to a name such as `password` or `api_key`, in any common notation.
 
 `PASSWORD=x`, `"api_key": "x"`, `--token x`, `<secret>x</secret>`, `{"name": "DB_PASSWORD", "value": "x"}`.
-Names and values are judged in `shapes`.
+`shapes` decides which names and values count.
 """
 
 import re
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from sttx_ccsniff.redact.shapes import is_password, is_password_name, is_random_secret, is_secret_name
 
-_MOST_NESTED = 4
+_MAX_NESTED = 4
 _STEMS = (b"pass", b"pwd", b"secret", b"token", b"key", b"credential")
 _WORD_BEFORE = re.compile(r"([A-Za-z]{2,20}) \Z")
 _BEFORE = re.compile(r"[A-Za-z0-9_.-]{0,60}\Z")
-# What follows the stem: the rest of the name, its quote, an operator, and where the value begins.
+# What follows the stem: the rest of the name, its quote, an operator, and the start of the value.
 _OPERATOR = re.compile(
     r"""(?P<rest>[A-Za-z0-9_]{0,40})
     (?:
@@ -41,15 +41,15 @@ _LINE_START = re.compile(
 
 
 def find(text: str, low: bytes) -> Iterator[tuple[int, int, str]]:
-    """Yield start, end and text of each value.
+    """Yield start, end and text of each secret value.
 
     Args:
-        text: Where to look.
-        low: The same in lower case, one byte a character.
+        text: The text to search.
+        low: The same text in lower case, one byte per character.
     """
     for stem in _STEMS:
         at = low.find(stem)
-        refused, until = 0, 0  # values looked at in vain, and where the last of them ends
+        rejected, until = 0, 0  # overlapping values rejected in a row, and the end of the last one
         while at >= 0:
             end = at + len(stem)
             operator = _OPERATOR.match(text, end)
@@ -58,15 +58,15 @@ def find(text: str, low: bytes) -> Iterator[tuple[int, int, str]]:
                 yield (*value.span(), value[0])
                 end = value.end()
             elif value:
-                # A text that is nothing but assignments to assignments must not be judged from each of them.
-                refused = refused + 1 if at < until else 0
+                # Skip ahead in a text of nested assignments: checking each value to its end is quadratic.
+                rejected = rejected + 1 if at < until else 0
                 until = max(until, value.end())
-                end = until if refused > _MOST_NESTED else end
+                end = until if rejected > _MAX_NESTED else end
             at = low.find(stem, end)
 
 
 def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] | None, bool]:
-    """Return the value, if the name is a secret's, and whether it looks like one."""
+    """Return the value, if the name is a secret's name, and whether it looks like a secret."""
     before = _BEFORE.search(text, max(0, at - 60), at)
     start = before.start() if before else at
     name = text[start : operator.end("rest")]
@@ -82,22 +82,22 @@ def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] |
         return None, False
     quote = operator["quote"]
     if quote:
-        return _judged(_QUOTED[quote].match(text, operator.end()), name, chosen=True)
+        return _checked(_QUOTED[quote].match(text, operator.end()), name, literal=True)
     if name.startswith("--") or operator["space"]:
-        return _judged(_WORD.match(text, operator.end()), name, chosen=True)
+        return _checked(_WORD.match(text, operator.end()), name, literal=True)
     if operator["sign"] == "=" and name.isupper() and operator.end() == operator.end("rest") + 1:
-        return _judged(_SHELL.match(text, operator.end()), name, chosen=True)
-    on_its_own = _LINE_START.search(text, max(0, start - 40), start) is not None
-    on_its_own = on_its_own or (operator["sign"] == ":" and text[start - 1 : start].isspace())
-    if on_its_own and (found := _judged(_TO_LINE_END.match(text, operator.end()), name, chosen=True))[1]:
-        return found
-    return _judged(_BARE.match(text, operator.end()), name, chosen=operator["close"] is not None)
+        return _checked(_SHELL.match(text, operator.end()), name, literal=True)
+    own_line = _LINE_START.search(text, max(0, start - 40), start) is not None
+    own_line = own_line or (operator["sign"] == ":" and text[start - 1 : start].isspace())
+    if own_line and (result := _checked(_TO_LINE_END.match(text, operator.end()), name, literal=True))[1]:
+        return result
+    return _checked(_BARE.match(text, operator.end()), name, literal=operator["close"] is not None)
 
 
-def _judged(value: re.Match[str] | None, name: str, *, chosen: bool) -> tuple[re.Match[str] | None, bool]:
-    """Return a value and whether it is a secret; `chosen`: it stands so that it is no variable."""
+def _checked(value: re.Match[str] | None, name: str, *, literal: bool) -> tuple[re.Match[str] | None, bool]:
+    """Return a value and whether it is a secret; `literal`: by its notation it cannot be a variable."""
     if value is None:
         return None, False
     secret = value[0]
-    weak = chosen and (is_password_name(name) or name.lower().endswith("secret"))
+    weak = literal and (is_password_name(name) or name.lower().endswith("secret"))
     return value, is_password(secret) if weak else is_random_secret(secret)

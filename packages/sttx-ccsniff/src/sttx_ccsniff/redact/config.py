@@ -1,4 +1,4 @@
-"""What a user adds to the rules or takes from them: one TOML file.
+"""The user's changes to the rules, read from a TOML file.
 
 ```toml
 ip_addresses = true
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sttx_ccsniff.os_errors import why_not_read
 from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, FIELD, GENERIC_RULES
 from sttx_ccsniff.redact.privacy import PRIVACY_RULES
 from sttx_ccsniff.redact.rule import Rule
@@ -35,14 +36,14 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
 @dataclass(frozen=True, kw_only=True)
 class RedactionConfig:
-    """What is looked for beyond, or less than, the default.
+    """Changes to the default rules.
 
     Attributes:
-        rules: Further rules.
-        allow_values: Secrets that are none: exactly these strings are left.
-        allow_regexes: Secrets in which one of these is found are left, too.
+        rules: Additional rules.
+        allow_values: Exactly these strings are never redacted.
+        allow_regexes: Strings in which one of these matches are never redacted.
         disable: Names of rules that are off.
-        ip_addresses: Whether public IP addresses are taken out.
+        ip_addresses: Whether public IP addresses are redacted.
     """
 
     rules: tuple[Rule, ...] = ()
@@ -52,17 +53,19 @@ class RedactionConfig:
     ip_addresses: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what could not work, or would do nothing."""
+        """Refuse what cannot work or has no effect."""
         known = [rule.name for rule in described_rules()]
         for rule in self.rules:
             if not _NAME.fullmatch(rule.name):
-                raise UsageError(f"rule {rule.name!r}: name it with small letters, digits and hyphens")
+                raise UsageError(
+                    f"rule {rule.name!r}: use lower-case letters, digits and hyphens in its name"
+                )
             if rule.name in known:
-                raise UsageError(f"rule {rule.name!r}: there is one of that name; choose another")
+                raise UsageError(f"rule {rule.name!r}: a rule has this name already; choose another")
             known.append(rule.name)
             if _compiled(rule.regex, f"rule {rule.name!r}").search("") is not None:
                 raise UsageError(
-                    f"rule {rule.name!r}: its regex matches the empty text; make it match something"
+                    f"rule {rule.name!r}: its regex matches the empty text; make it need a character"
                 )
         for regex in self.allow_regexes:
             _compiled(regex, "allow")
@@ -73,12 +76,12 @@ class RedactionConfig:
 
 
 def described_rules() -> tuple[Rule, ...]:
-    """Return every rule there is, also those that are no regex, in the documentation's order."""
+    """Return every rule, also those without a regex, in the order of the documentation."""
     return (*vendor_rules(), *GENERIC_RULES, ASSIGNMENT, FIELD, *PRIVACY_RULES)
 
 
 def all_rules(own: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Return the rules with a regex, the user's own first."""
+    """Return the rules that have a regex, the user's own first."""
     return (*own, *vendor_rules(), *GENERIC_RULES)
 
 
@@ -86,31 +89,31 @@ def read_config(path: str | Path) -> RedactionConfig:
     """Read the user's TOML file.
 
     Raises:
-        UsageError: It cannot be read, or something in it is unknown or makes no sense.
+        UsageError: The file cannot be read, or something in it is unknown or invalid.
     """
     try:
-        told = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
+        tables = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read redaction rules {str(path)!r}: {error.strerror or error}") from error
+        raise UsageError(f"cannot read redaction rules {str(path)!r}: {why_not_read(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"redaction rules {str(path)!r} are no TOML: {error}") from error
+        raise UsageError(f"redaction rules {str(path)!r} are not valid TOML: {error}") from error
     try:
-        return _config(told)
+        return _config(tables)
     except UsageError as error:
         raise UsageError(f"redaction rules {str(path)!r}: {error}") from error
 
 
-def _config(told: dict[str, Any]) -> RedactionConfig:
-    _only(told, ("rule", "allow", "disable", "ip_addresses"), "the file")
-    rules, allow, disable = told.get("rule", []), told.get("allow", {}), told.get("disable", {})
+def _config(tables: dict[str, Any]) -> RedactionConfig:
+    _check_keys(tables, ("rule", "allow", "disable", "ip_addresses"), "the file")
+    rules, allow, disable = tables.get("rule", []), tables.get("allow", {}), tables.get("disable", {})
     if not isinstance(rules, list) or not all(isinstance(rule, dict) for rule in rules):
-        raise UsageError("rule: write each as a table of its own, headed [[rule]]")
+        raise UsageError("rule: write each rule as a table under [[rule]]")
     for name, table in (("allow", allow), ("disable", disable)):
         if not isinstance(table, dict):
-            raise UsageError(f"{name}: write it as a table, headed [{name}]")
-    _only(allow, ("values", "regexes"), "[allow]")
-    _only(disable, ("rules",), "[disable]")
-    ip_addresses = told.get("ip_addresses", False)
+            raise UsageError(f"{name}: write it as a table under [{name}]")
+    _check_keys(allow, ("values", "regexes"), "[allow]")
+    _check_keys(disable, ("rules",), "[disable]")
+    ip_addresses = tables.get("ip_addresses", False)
     if not isinstance(ip_addresses, bool):
         raise UsageError(f"ip_addresses: give true or false, not {ip_addresses!r}")
     return RedactionConfig(
@@ -122,21 +125,21 @@ def _config(told: dict[str, Any]) -> RedactionConfig:
     )
 
 
-def _rule(told: dict[str, Any]) -> Rule:
-    name = told.get("name")
+def _rule(table: dict[str, Any]) -> Rule:
+    name = table.get("name")
     if not isinstance(name, str) or not name:
-        raise UsageError(f"a [[rule]] has no name: give it one, as in {'acme-key'!r}")
+        raise UsageError(f"a [[rule]] has no name: give it one, such as {'acme-key'!r}")
     where = f"rule {name!r}"
-    _only(told, ("name", "regex", "keywords", "entropy"), where)
-    regex, floor = told.get("regex"), told.get("entropy", 0.0)
+    _check_keys(table, ("name", "regex", "keywords", "entropy"), where)
+    regex, entropy = table.get("regex"), table.get("entropy", 0.0)
     if not isinstance(regex, str) or not regex:
         raise UsageError(f"{where}: it has no regex; give it one as a string")
-    if isinstance(floor, bool) or not isinstance(floor, (int, float)):
-        raise UsageError(f"{where}: entropy must be a number of bits, not {floor!r}")
-    keywords = tuple(word.lower() for word in _strings(told, "keywords", where))
+    if isinstance(entropy, bool) or not isinstance(entropy, (int, float)):
+        raise UsageError(f"{where}: entropy must be a number of bits per character, not {entropy!r}")
+    keywords = tuple(word.lower() for word in _strings(table, "keywords", where))
     if not all(word.isascii() and word for word in keywords):
-        raise UsageError(f"{where}: keywords must be ASCII and not empty; leave others out")
-    return Rule(name=name, regex=regex, keywords=keywords, entropy=float(floor))
+        raise UsageError(f"{where}: keywords must be ASCII and not empty")
+    return Rule(name=name, regex=regex, keywords=keywords, entropy=float(entropy))
 
 
 def _strings(table: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
@@ -146,13 +149,13 @@ def _strings(table: dict[str, Any], name: str, where: str) -> tuple[str, ...]:
     return tuple(values)
 
 
-def _only(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
+def _check_keys(table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
     for name in table.keys() - set(known):
-        raise UsageError(f"{where}: {name!r} is unknown; there are {', '.join(known)}")
+        raise UsageError(f"{where}: {name!r} is unknown; use {', '.join(known)}")
 
 
 def _compiled(regex: str, where: str) -> re.Pattern[str]:
     try:
         return re.compile(regex)
     except (re.error, OverflowError, RecursionError) as error:
-        raise UsageError(f"{where}: {regex!r} is no regex: {error}") from error
+        raise UsageError(f"{where}: {regex!r} is not a valid regex: {error}") from error

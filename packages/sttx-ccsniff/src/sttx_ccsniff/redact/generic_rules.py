@@ -1,7 +1,7 @@
-r"""Secrets that no vendor's prefix gives away: what stands around them does.
+r"""Rules for secrets without a vendor's prefix, which are recognised by the text around them.
 
-Each rule's keywords are literal and rare enough to look for first. All repetitions are bounded or possessive,
-so that no text takes more than linear time.
+The keywords of each rule are literal and rare, so they are searched first. All repetitions are bounded or
+possessive, so that every text takes linear time.
 """
 
 import base64
@@ -10,7 +10,7 @@ import binascii
 from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.shapes import is_password, is_random_secret, is_stand_in
 
-# Between two lines of a key: line ends, and what diffs, quotes and numbered listings put before a line.
+# Between two lines of a key: line ends, and what diffs, quotes and line numbers put before a line.
 _GAP = r"""[\s"'`+,>|*#]*+(?:\d{1,6}+(?:→|[:|\t])[\s"'`+,>|*#]*+)?(?:-(?!-)[ \t]*+)?"""
 _PEM = (
     r"-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
@@ -23,7 +23,7 @@ _PEM = (
 
 
 def _is_basic(secret: str) -> bool:
-    """Basic authorization is base64 of user, colon and password."""
+    """Return whether it decodes to a user, a colon and a password."""
     try:
         decoded = base64.b64decode(secret + "=" * (-len(secret) % 4), validate=True)
     except (binascii.Error, ValueError):
@@ -32,7 +32,7 @@ def _is_basic(secret: str) -> bool:
 
 
 def _is_url_password(secret: str) -> bool:
-    """What stands between user and host; a template or the word itself is none."""
+    """Return whether the text between user and host is a password, not a template or the word itself."""
     plain = secret.strip("*.-_").lower()
     return len(set(secret)) > 1 and plain not in _WORDS and not is_stand_in(secret)
 
@@ -47,7 +47,7 @@ GENERIC_RULES: tuple[Rule, ...] = (
         regex=_PEM,
         keywords=("-----begin ",),
         back=0,
-        about="Private keys: RSA, EC, OpenSSH, PGP, PKCS 8; cut short too",
+        about="Private keys: RSA, EC, OpenSSH, PGP, PKCS 8; also incomplete ones",
         form="PEM (RFC 7468): `-----BEGIN` … `PRIVATE KEY-----` and lines of base64",
     ),
     Rule(
@@ -136,7 +136,7 @@ GENERIC_RULES: tuple[Rule, ...] = (
         back=52,
         entropy=3.0,
         about="Azure AI, Web PubSub and DevOps keys, the newer ones",
-        form="52 of A-Za-z0-9 + `JQQJ99` + 2 of A-Z + `AC` + 22; not documented, from keys in public",
+        form="52 of A-Za-z0-9 + `JQQJ99` + 2 of A-Z + `AC` + 22; not documented, seen in published keys",
     ),
     Rule(
         name="aws-secret-key",
@@ -145,7 +145,7 @@ GENERIC_RULES: tuple[Rule, ...] = (
         back=0,
         entropy=3.7,
         valid=lambda secret: "EXAMPLE" not in secret,
-        about="AWS secret access keys, beside their name",
+        about="AWS secret access keys, after their name",
         form="40 of A-Za-z0-9/+ after `secret_access_key`",
     ),
     Rule(
@@ -185,13 +185,13 @@ ASSIGNMENT = Rule(
     name="assignment",
     regex="",
     label="secret",
-    about='Values of names that end like a password\'s: `PASSWORD=`…, `"api_key": `…, `--token `…',
-    form="judged by shape: no variable, call, path or stand-in; random, or a password in quotes",
+    about='Values of names such as `password` and `token`: `PASSWORD=`…, `"api_key": `…, `--token `…',
+    form="by shape: not a variable, call, path or stand-in; random, or a password in quotes",
 )
 FIELD = Rule(
     name="secret-field",
     regex="",
     label="secret",
     about="Strings under such a name in a tool's input or a record",
-    form="any string of 4 characters or more that is no stand-in",
+    form="any string of 4 or more characters that is not a stand-in",
 )

@@ -1,8 +1,8 @@
-r"""Finds what tells who somebody is: users in home folders' paths, their names, e-mail and IP addresses.
+r"""Finds private names: users in paths of home folders, their names elsewhere, e-mail and IP addresses.
 
-Precision first: `/home/ubuntu` is nobody, `git@github.com` no address, `icon@2x.png` a file; and a name that
-was seen in a path is taken out elsewhere only where it stands as a part of a path or an identifier, or owns a
-file.
+Precision comes first: `/home/ubuntu` is not a person, `git@github.com` is not an address and `icon@2x.png` is
+a file. A name that was seen in a path is replaced elsewhere only as a part of a path or identifier, or as the
+owner of a file.
 """
 
 import ipaddress
@@ -16,27 +16,27 @@ HOME = Rule(
     regex="",
     label="user",
     about="The user's name in paths of home folders",
-    form=r"`/home/`…, `/Users/`…, `C:\Users\`…, and Claude Code's folder names made of them",
+    form=r"`/home/`…, `/Users/`…, `C:\Users\`…, and Claude Code's folder names made from them",
 )
 NAME = Rule(
     name="user-name",
     regex="",
     label="user",
     about="That name elsewhere, and this machine's login",
-    form="as a part of a path or identifier, or as a file's owner, never as a word",
+    form="as a part of a path or identifier, or as a file's owner, never as a word in a sentence",
 )
 EMAIL = Rule(
     name="email",
     regex="",
     label="email",
     about="E-mail addresses",
-    form="RFC 5322, unquoted; not `git@`, `info@` and other roles, nor domains for examples (RFC 2606)",
+    form="RFC 5322, unquoted; not roles such as `git@` and `info@`, nor example domains (RFC 2606)",
 )
 IP = Rule(
     name="ip-address",
     regex="",
     label="ip",
-    about="IP addresses, if asked for",
+    about="IP addresses, if enabled",
     form="IPv4 and IPv6; not private, local or documentation ranges",
 )
 PRIVACY_RULES = (HOME, NAME, EMAIL, IP)
@@ -52,13 +52,13 @@ _WINDOWS = re.compile(
 _SLUG = re.compile(r"(?:(?<=/)|(?<=\\)|\A|(?<=[A-Z]-))-(?:home|Users)-(?P<user>\w{1,32})(?![^\W]|[<$])")
 _HOMES = (("/home/", _POSIX), ("/Users/", _POSIX), ("-home-", _SLUG), ("-Users-", _SLUG))
 _AUTHORITY = re.compile(r"://[^\s/@]{0,250}\Z")
-_SHORTEST_NAME = 3
-# What stands before a name, and what must then stand behind it.
-_NAMED_BEFORE = re.compile(
+_MIN_NAME = 3
+# What precedes a name, and what must follow it in each case.
+_BEFORE_NAME = re.compile(
     r"(?P<part>[/\\~@]|(?i:owner|login|user)[=:] ?)\Z|(?P<join>[-_])\Z"
     r"|(?P<column>(?:\d|[\w\]])[ ]{1,4})\Z|(?P<word>(?<![A-Za-z0-9]))\Z"
 )
-_NAMED_AFTER = {
+_AFTER_NAME = {
     "part": re.compile(r"(?![A-Za-z0-9])"),
     "join": re.compile(r"[-_/\\.@]"),
     "column": re.compile(
@@ -66,7 +66,7 @@ _NAMED_AFTER = {
     ),
     "word": re.compile(r"[/\\@]|-(?:laptop|mac|macbook|pc|desktop)\b"),
 }
-_NOBODIES = """
+_GENERIC_NAMES = """
 admin administrator agent all app appuser apps bar baz bin build builder builds circleci claude code coder
 codespace container current dev developer dir docker ec2-user example files foo gitpod guest home host
 hostname index jenkins jovyan linuxbrew local login me my name nobody node nonroot nextjs pi postgres project
@@ -75,7 +75,7 @@ system temp test tester testuser tmp ubuntu user username users vagrant vscode w
 www-data you your yourname youruser yourusername your_name your_username your-name your-username myuser
 myname default defaultuser0 xxx abc user1 user2 alice bob
 """
-_NOBODY = frozenset(_NOBODIES.split())
+_GENERIC = frozenset(_GENERIC_NAMES.split())
 _LOCAL = re.compile(r"[A-Za-z0-9_%+](?:[A-Za-z0-9._%+-]{0,62}[A-Za-z0-9_%+-])?\Z")
 _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.){1,6}([A-Za-z]{2,24})(?![\w(]|\.\w)"
@@ -95,40 +95,40 @@ _IPV4 = re.compile(r"(?<![\w.-])(?:\d{1,3}\.){3}\d{1,3}(?![\w-]|\.\d)")
 _IPV6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F]{0,4}:)(?:[0-9a-fA-F]{0,4}:){2,7}[0-9a-fA-F]{0,4}(?![\w:])")
 
 
-def is_somebody(name: str) -> bool:
-    """Say whether a home folder's name may be a person's.
+def is_personal(name: str) -> bool:
+    """Return whether the name of a home folder may be a person's name.
 
-    >>> is_somebody("ada"), is_somebody("ubuntu")
+    >>> is_personal("ada"), is_personal("ubuntu")
     (True, False)
     """
-    return len(name) > 1 and name.lower() not in _NOBODY and not name.isdigit()
+    return len(name) > 1 and name.lower() not in _GENERIC and not name.isdigit()
 
 
-def homes(text: str) -> Iterator[tuple[int, int, str]]:
-    """Yield start, end and the name of each user in a home folder's path."""
+def home_users(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and name of each user in a path of a home folder."""
     for word, pattern in _HOMES:
         at = text.find(word)
         while at >= 0:
-            found = pattern.match(text, at)
-            if found and is_somebody(found["user"]):
-                yield (*found.span("user"), found["user"])
+            match = pattern.match(text, at)
+            if match and is_personal(match["user"]):
+                yield (*match.span("user"), match["user"])
             at = text.find(word, at + len(word))
     if ":\\" in text:
-        for found in _WINDOWS.finditer(text):
-            if is_somebody(found["user"]):
-                yield (*found.span("user"), found["user"])
+        for match in _WINDOWS.finditer(text):
+            if is_personal(match["user"]):
+                yield (*match.span("user"), match["user"])
 
 
-def named(text: str, names: Iterable[str]) -> Iterator[tuple[int, int, str]]:
-    """Yield where one of these names is a part of a path or identifier, or a file's owner."""
+def known_names(text: str, names: Iterable[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield start, end and text of each of these names in a path or identifier, or as a file's owner."""
     for name in names:
-        if len(name) < _SHORTEST_NAME:
+        if len(name) < _MIN_NAME:
             continue
         at = text.find(name)
         while at >= 0:
             end = at + len(name)
-            before = _NAMED_BEFORE.search(text, max(0, at - 10), at)
-            if before and _NAMED_AFTER[before.lastgroup or ""].match(text, end):
+            before = _BEFORE_NAME.search(text, max(0, at - 10), at)
+            if before and _AFTER_NAME[before.lastgroup or ""].match(text, end):
                 yield at, end, name
             at = text.find(name, end)
 
@@ -151,17 +151,17 @@ def _is_address(local: str, domain: re.Match[str]) -> bool:
 
 
 def _in_url(text: str, at: int) -> bool:
-    """Say whether a place is within a URL's user and password, where an `@` begins the host."""
+    """Return whether a position is in the user and password of a URL, where an `@` precedes the host."""
     return _AUTHORITY.search(text, max(0, at - 256), at) is not None
 
 
-def addresses(text: str) -> Iterator[tuple[int, int, str]]:
+def ip_addresses(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield start, end and text of each public IP address."""
     for pattern in (_IPV4, _IPV6):
-        for found in pattern.finditer(text):
+        for match in pattern.finditer(text):
             try:
-                public = ipaddress.ip_address(found[0]).is_global
+                public = ipaddress.ip_address(match[0]).is_global
             except ValueError:
                 continue
             if public:
-                yield (*found.span(), found[0])
+                yield (*match.span(), match[0])

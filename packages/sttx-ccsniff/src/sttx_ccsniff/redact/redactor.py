@@ -1,8 +1,8 @@
-"""`Redactor`: a trace in, the same trace without its secrets out; what a secret is, `scanner` knows.
+"""`Redactor`: takes a trace and returns it without secrets. `scanner` knows what a secret is.
 
-Every string is looked at, in tool inputs and unknown records at any depth, keys too. A trace in which nothing
-was found is returned as it is. No secret is kept, logged or raised; what is kept are counts by rule, and the
-few user names that were seen in paths, by session.
+Every string is searched, including keys, and at any depth in tool inputs and unknown records. A trace without
+secrets is returned unchanged. No secret is stored, logged or put into an error message; only counts by rule
+are kept, and the few user names seen in paths, by session.
 """
 
 import dataclasses
@@ -26,18 +26,18 @@ from sttx_ccsniff.redact.unescape import Unescaped, has_escapes
 from sttx_core.traces import Meta, Trace
 
 PLACEHOLDER = re.compile(r"\[(?:REDACTED [a-z0-9-]{1,60} [0-9a-f]{8}|user|(?:email|ip) [0-9a-f]{8})\]")
-"""What stands for what was taken out; left alone when met again."""
+"""What replaces a secret; a placeholder in the input is left as it is."""
 
-_SHORTEST = 4
-_DEEPEST = 200
+_MIN_LENGTH = 4
+_MAX_DEPTH = 200
 _TOO_DEEP = "[nested too deep]"
-_MOST_ROUNDS = 8
-_MOST_SESSIONS = 1024
-_MOST_NAMES = 8
+_MAX_ROUNDS = 8
+_MAX_SESSIONS = 1024
+_MAX_NAMES = 8
 
 
 class Redactor:
-    """Takes secrets and private names out of traces.
+    """Replaces secrets and private names in traces by placeholders.
 
     >>> from sttx_core.traces import UserMessage
     >>> redactor = Redactor()
@@ -47,11 +47,11 @@ class Redactor:
     Counter({'home-path': 1})
 
     Args:
-        config: What to look for beyond, or less than, the default.
-        say: Told once if the tags' key cannot be kept, so that tags will differ from run to run.
+        config: Changes to the default rules.
+        say: Called once if the tags' key cannot be stored, so that tags differ from run to run.
 
     Attributes:
-        counts: How many were taken out, by rule.
+        counts: How many secrets were replaced, by rule.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class Redactor:
         self._allowed = [re.compile(regex) for regex in self.config.allow_regexes]
         self._tagger = Tagger(say)
         login = Path.home().name
-        self._login = {login} if privacy.is_somebody(login) else set()
+        self._login = {login} if privacy.is_personal(login) else set()
         self._sessions: OrderedDict[str, set[str]] = OrderedDict()
 
     def redact(self, trace: Trace) -> Trace:
-        """Return the trace without secrets: itself, where it holds none."""
+        """Return the trace without secrets; the same object if it holds none."""
         meta = trace.meta
         names = self._names(meta)
         changed: dict[str, Any] = {}
@@ -89,17 +89,17 @@ class Redactor:
         return dataclasses.replace(trace, **changed) if changed else trace
 
     def find(self, text: str, session: str = "") -> list[Hit]:
-        """Return what would be taken out of one text first, in order, for a person to judge the rules by."""
+        """Return the hits of the first pass over a text, in order, to inspect the rules."""
         return self._hits(text, self._names(Meta(session=session)))
 
-    # Where strings are
+    # Walking a trace
 
     def _walk(self, value: Any, session: str, names: set[str], depth: int) -> Any:
         if isinstance(value, str):
             return self._clean(value, session, names)
         if not isinstance(value, (dict, list)):
             return value
-        if depth >= _DEEPEST:
+        if depth >= _MAX_DEPTH:
             return _TOO_DEEP
         if isinstance(value, list):
             items = [self._walk(item, session, names, depth + 1) for item in value]
@@ -113,18 +113,18 @@ class Redactor:
         same = True
         for key, item in value.items():
             new_key = self._clean(key, session, names) if isinstance(key, str) else key
-            said = entry_name if key == "value" and isinstance(entry_name, str) else key
-            new = self._field(said, item, session)
+            name = entry_name if key == "value" and isinstance(entry_name, str) else key
+            new = self._field(name, item, session)
             if new is item:
                 new = self._walk(item, session, names, depth + 1)
-            while new_key in clean:  # two private names became one
+            while new_key in clean:  # two keys became the same placeholder
                 new_key = f"{new_key}'"
             clean[new_key] = new
             same = same and new_key is key and new is item
         return value if same else clean
 
     def _field(self, name: Any, value: Any, session: str) -> Any:
-        """Take out a whole string that stands under a password's name."""
+        """Replace a whole string that is the value of a secret's name."""
         if not (self._fields and isinstance(value, str) and isinstance(name, str)):
             return value
         if not (is_secret_name(name) and is_field_secret(value)) or PLACEHOLDER.search(value):
@@ -145,12 +145,12 @@ class Redactor:
             return "[user]"
         return self._clean(project, meta.session, names)
 
-    # What is in one string
+    # One string
 
     def _clean(self, text: str, session: str, names: set[str]) -> str:
-        if len(text) < _SHORTEST:
+        if len(text) < _MIN_LENGTH:
             return text
-        for _ in range(_MOST_ROUNDS):
+        for _ in range(_MAX_ROUNDS):
             hits = self._hits(text, names)
             if not hits:
                 break
@@ -164,40 +164,40 @@ class Redactor:
         return text
 
     def _hits(self, text: str, names: set[str]) -> list[Hit]:
-        """Return what is to be taken out of a text, in order, none overlapping another or a placeholder."""
+        """Return the hits in a text, in order, without overlaps among themselves or with placeholders."""
         if has_escapes(text):
-            seen = Unescaped(text)
+            plain = Unescaped(text)
             hits = [
                 hit._replace(start=start, end=end)
-                for hit in self._scan(seen.text, names)
-                for start, end in [seen.raw_span(hit.start, hit.end)]
+                for hit in self._scan(plain.text, names)
+                for start, end in [plain.raw_span(hit.start, hit.end)]
             ]
-            hits += self._homes(text, names)  # `C:\Users\nina` has no line end in it
+            hits += self._homes(text, names)  # the `\n` in `C:\Users\nina` is not an escape
         else:
             hits = self._scan(text, names)
         if not hits:
             return hits
         hits = [hit for hit in hits if not self._is_allowed(hit.secret)]
-        return _apart(_beside_placeholders(hits, text), text)
+        return _without_overlaps(_outside_placeholders(hits, text), text)
 
     def _scan(self, text: str, names: set[str]) -> list[Hit]:
         hits = self._scanner.hits(text)
         hits += self._homes(text, names)
         wanted = self._private
         if EMAIL.name in wanted and "@" in text:
-            hits += [Hit(*found, EMAIL) for found in privacy.emails(text)]
+            hits += [Hit(*span, EMAIL) for span in privacy.emails(text)]
         if NAME.name in wanted and names:
-            hits += [Hit(*found, NAME) for found in privacy.named(text, names)]
+            hits += [Hit(*span, NAME) for span in privacy.known_names(text, names)]
         if IP.name in wanted:
-            hits += [Hit(*found, IP) for found in privacy.addresses(text)]
+            hits += [Hit(*span, IP) for span in privacy.ip_addresses(text)]
         return hits
 
     def _homes(self, text: str, names: set[str]) -> list[Hit]:
         if HOME.name not in self._private or not ("/" in text or "\\" in text or "-" in text):
             return []
-        hits = [Hit(*found, HOME) for found in privacy.homes(text)]
+        hits = [Hit(*span, HOME) for span in privacy.home_users(text)]
         for hit in hits:
-            if hit.secret not in names and len(names) < _MOST_NAMES:
+            if hit.secret not in names and len(names) < _MAX_NAMES:
                 names.add(hit.secret)
         return hits
 
@@ -212,7 +212,7 @@ class Redactor:
             return f"[{rule.label} {tag}]"
         return f"[REDACTED {rule.label or rule.name} {tag}]"
 
-    # Who the session's user is
+    # The names of a session's user
 
     def _names(self, meta: Meta) -> set[str]:
         names = self._sessions.get(meta.session)
@@ -220,27 +220,27 @@ class Redactor:
             names = self._sessions[meta.session] = set(self._login)
             if isinstance(meta.origin, str):
                 self._homes(meta.origin, names)
-            if len(self._sessions) > _MOST_SESSIONS:
+            if len(self._sessions) > _MAX_SESSIONS:
                 self._sessions.popitem(last=False)
         return names
 
 
 @lru_cache(maxsize=8)
 def _scanner(own: tuple[Rule, ...], off: frozenset[str]) -> Scanner:
-    """Compile the rules that are on; what was compiled serves every redactor of the same rules."""
+    """Compile the enabled rules; redactors with the same rules share the result."""
     rules = [rule for rule in all_rules(own) if rule.name not in off]
     return Scanner(rules, with_assignments=ASSIGNMENT.name not in off)
 
 
-def _beside_placeholders(hits: list[Hit], text: str) -> list[Hit]:
-    """Drop hits that overlap what stands for a secret already."""
-    taken = [found.span() for found in PLACEHOLDER.finditer(text)] if "[" in text else []
+def _outside_placeholders(hits: list[Hit], text: str) -> list[Hit]:
+    """Drop hits that overlap a placeholder."""
+    taken = [match.span() for match in PLACEHOLDER.finditer(text)] if "[" in text else []
     if not taken:
         return hits
     ends = [end for _, end in taken]
     kept: list[Hit] = []
     for hit in hits:
-        at = bisect_right(ends, hit.start)  # the first that ends behind the hit's start
+        at = bisect_right(ends, hit.start)  # the first placeholder that ends after the hit's start
         if at == len(taken) or taken[at][0] >= hit.end:
             kept.append(hit)
     return kept
@@ -250,12 +250,12 @@ _PRIVATE = frozenset(rule.name for rule in privacy.PRIVACY_RULES)
 
 
 def _rank(hit: Hit) -> tuple[bool, bool, int]:
-    """Order hits of secrets that overlap: a vendor's rule says most, an assignment least; then the longer."""
-    return not hit.rule.leads, hit.rule is ASSIGNMENT, hit.start - hit.end
+    """Order overlapping hits: vendor rules first, assignments last, then the longer one."""
+    return not hit.rule.prefixes, hit.rule is ASSIGNMENT, hit.start - hit.end
 
 
-def _apart(hits: list[Hit], text: str) -> list[Hit]:
-    """Make one of hits that overlap: secrets together, private names only where no secret is."""
+def _without_overlaps(hits: list[Hit], text: str) -> list[Hit]:
+    """Join overlapping secrets into one hit, and drop private names that overlap a secret."""
     secrets = sorted((hit for hit in hits if hit.rule.name not in _PRIVATE), key=lambda hit: hit.start)
     private = sorted((hit for hit in hits if hit.rule.name in _PRIVATE), key=lambda hit: hit.start)
     joined: list[Hit] = []

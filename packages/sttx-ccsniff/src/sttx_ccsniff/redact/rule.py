@@ -1,4 +1,4 @@
-"""A rule of redaction: what a secret looks like and what it is called. Knows no particular secret."""
+"""A redaction rule: what a kind of secret looks like and what it is called. Holds no particular rule."""
 
 import math
 from collections import Counter
@@ -11,22 +11,23 @@ class Rule:
     """One kind of secret.
 
     Attributes:
-        name: What it is counted as.
-        regex: What it looks like. A group named `secret`, where there is one, is what is taken out; else all.
-        leads: Literal beginnings of the secret itself, of which one must be there. Such a rule is tried only
-            within long runs of letters, digits, hyphens and underscores, which all tokens are.
-        keywords: Lower-case words of which one must be in the text, for rules without `leads`.
-        back: How many characters before a keyword the regex begins; None: it is searched for everywhere.
-        about: What it is, for the table in the documentation.
-        form: How the vendor documents it, for that table too.
-        label: What the placeholder says; by default the name.
-        entropy: Least Shannon entropy of the secret, in bits a character: keeps `xxxx` and `EXAMPLE`.
-        valid: A last look at the secret, where a regex cannot tell.
+        name: The name under which it is counted.
+        regex: What it looks like. The group named `secret` is redacted if there is one, otherwise the whole
+            match.
+        prefixes: Literal prefixes of the secret; it must start with one of them. Such a rule is tried only
+            within long runs of letters, digits, hyphens and underscores.
+        keywords: For rules without `prefixes`: lower-case words, one of which must be in the text.
+        back: The regex starts this many characters before a keyword; None: it is searched in the whole text.
+        about: A description for the table in the documentation.
+        form: The documented form of the secret, for the same table.
+        label: The label in the placeholder; by default the name.
+        entropy: Minimum Shannon entropy of the secret, in bits per character: excludes `xxxx`.
+        valid: A final check of the secret, for what a regex cannot express.
     """
 
     name: str
     regex: str
-    leads: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     back: int | None = None
     about: str = ""
@@ -36,14 +37,14 @@ class Rule:
     valid: Callable[[str], bool] | None = None
 
     def accepts(self, secret: str) -> bool:
-        """Say whether what the regex found is one, by its entropy and by the last look."""
+        """Return whether a match is a secret, by its entropy and the final check."""
         if self.entropy and entropy(secret) < self.entropy:
             return False
         return self.valid is None or self.valid(secret)
 
 
 def entropy(text: str) -> float:
-    """Shannon entropy of a text's characters, in bits a character.
+    """Return the Shannon entropy of a text's characters, in bits per character.
 
     >>> entropy("aaaa"), entropy("abcd")
     (0.0, 2.0)

@@ -1,7 +1,7 @@
-"""Made-up secrets of every kind, for measuring what a redactor misses. Random at run time, written nowhere.
+"""Random made-up secrets of every kind, to measure what a redactor misses. They are never written to disk.
 
-Each kind's form is given here once more, apart from the rules, so that a rule and its sample can disagree.
-In a form, `{n:alphabet}` stands for n random characters.
+The forms repeat those of the rules on purpose, so that a wrong rule does not match its own sample. In a form,
+`{n:alphabet}` stands for n random characters.
 """
 
 import base64
@@ -24,7 +24,7 @@ _ALPHABETS = {
 }
 _FIELD = re.compile(r"\{(\d+):(\w)\}")
 
-# Kind: the text as it would stand somewhere; what stands between « and » is the secret, by default all.
+# Kind: a text that holds the secret, marked by « and » if it is not the whole text.
 FORMS: dict[str, str | tuple[str, ...]] = {
     "anthropic-key": ("sk-ant-api03-{93:s}AA", "sk-ant-admin01-{93:s}AA", "sk-ant-oat01-{93:s}AA"),
     "openai-key": ("sk-proj-{74:s}T3BlbkFJ{74:s}", "sk-svcacct-{58:s}T3BlbkFJ{58:s}"),
@@ -155,14 +155,14 @@ FORMS: dict[str, str | tuple[str, ...]] = {
     "assignment": "export SERVICE_PASSWORD=«{12:a}{2:d}»\n",
     "email": "ada.{12:w}@lovelace.org",
 }
-"""How each kind looks, by the name of the rule that should find it; several forms where a vendor has them."""
+"""The form or forms of each kind, by the name of the rule that should find it."""
 
 KINDS = (*FORMS, "private-key", "basic-auth")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A secret, and a text that it stands in."""
+    """A secret and a text that contains it."""
 
     kind: str
     text: str
@@ -170,13 +170,13 @@ class Sample:
 
 
 def forms(kind: str) -> tuple[str, ...]:
-    """Return the forms of a kind; an empty one where it is made in another way."""
+    """Return the forms of a kind; an empty one if `sample` makes it in another way."""
     known = FORMS.get(kind, "")
     return (known,) if isinstance(known, str) else known
 
 
 def sample(kind: str, dice: random.Random, form: str | None = None) -> Sample:
-    """Make one secret of a kind, in one of its forms.
+    """Return a random secret of a kind, in one of its forms.
 
     >>> made = sample("aws-access-key-id", random.Random(1))
     >>> made.text == made.secret, len(made.secret), made.secret[:4]
@@ -199,7 +199,7 @@ def sample(kind: str, dice: random.Random, form: str | None = None) -> Sample:
 
 
 def near_miss(made: Sample) -> str:
-    """Return a text of nearly the same form that holds no secret: one such character again and again.
+    """Return a text of nearly the same form without a secret: its characters become `x`.
 
     >>> near_miss(Sample("x", "key=ab-12", "ab-12"))
     'key=xx-xx'
@@ -214,7 +214,7 @@ def near_miss(made: Sample) -> str:
 
 
 def _random(count: int, alphabet: str, dice: random.Random) -> str:
-    """Draw characters; the first and last are letters or digits, as no vendor ends a token in a hyphen."""
+    """Draw characters; the first and last are letters or digits, because no token ends in a hyphen."""
     drawn = [dice.choice(_ALPHABETS[alphabet]) for _ in range(count)]
     for place in {0, count - 1}:
         while not drawn[place].isalnum():

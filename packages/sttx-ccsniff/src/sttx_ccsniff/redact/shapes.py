@@ -1,4 +1,4 @@
-"""Whether a name is that of a password, and whether a value is one or only stands where one would.
+"""Decides whether a name is a secret's name, and whether a value is a secret or only a placeholder or code.
 
 `password = getpass()`, `"token": "your-token-here"`, `API_KEY=${KEY}` and `max_tokens: 4096` hold no secret.
 """
@@ -16,11 +16,11 @@ encrypt functions hmac jwt license licence master password private project role 
 service session shared sign signing storage subscription webhook write
 """
 _KEYS = frozenset(_KEY_WORDS.split())
-_LAST_WORDS = """
+_SUFFIX_WORDS = """
 base value string str plain plaintext raw base64 b64 current new old default dev prod production live test
 staging main primary secondary
 """
-_AFTER = frozenset(_LAST_WORDS.split())
+_SUFFIXES = frozenset(_SUFFIX_WORDS.split())
 
 _PLACEHOLDER = re.compile(
     r"""(?xi)
@@ -33,7 +33,7 @@ _PLACEHOLDER = re.compile(
       (?:super)?[_-]?(?:secret|password|passwd|token|key|api|pass|pw)
     """
 )
-_LOOKED_AT = 100  # characters of a value that tell whether it is a stand-in
+_HEAD = 100  # characters of a value that show whether it is a stand-in
 _CODE = re.compile(r"[!&*]?[A-Za-z_$][\w$]*(?:(?:\.|\?\.|::|->)[A-Za-z_$][\w$]*)*(?:[(\[{]|$)")
 _CALL = re.compile(r"[!&*]?[A-Za-z_$][\w$.:>?-]*[(\[{]")
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@ -]+(?:[\\/]|\.\w+$)|https?://")
@@ -42,7 +42,7 @@ _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|[a-z]|[A-Z]")
 
 
 def is_secret_name(name: str) -> bool:
-    """Say whether a name is that of a secret: what it ends in decides.
+    """Return whether a name is a secret's name, which its last words decide.
 
     >>> [is_secret_name(name) for name in ("DB_PASSWORD", "apiKey", "x-auth-token", "openai.api_key")]
     [True, True, True, True]
@@ -53,13 +53,13 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_password_name(name: str) -> bool:
-    """Say whether people choose the value themselves, so that it may be short and hardly random."""
+    """Return whether people choose the value themselves, so that it may be short and not random."""
     return _kind(name) == "password"
 
 
 def _kind(name: str) -> str:
     words = [word.lower() for word in _WORDS.findall(name[-80:]) if not word.isdigit()]
-    while len(words) > 1 and words[-1] in _AFTER:
+    while len(words) > 1 and words[-1] in _SUFFIXES:
         words.pop()
     if not words:
         return ""
@@ -82,19 +82,19 @@ _FOLDERS = frozenset(("PWD", "OLDPWD"))
 
 
 def is_stand_in(value: str) -> bool:
-    """Say whether a value only says that something belongs there.
+    """Return whether a value is a stand-in for a real one: a template, a variable or an example.
 
     >>> [is_stand_in(value) for value in ("your-api-key-here", "${TOKEN}", "process.env.X", "xxxxxxxx")]
     [True, True, True, True]
     >>> is_stand_in("hunter2")
     False
     """
-    head = value[:_LOOKED_AT]
+    head = value[:_HEAD]
     return len(set(value)) < 3 or _PLACEHOLDER.search(head) is not None or _PATH.match(head) is not None
 
 
 def is_password(value: str) -> bool:
-    """Say whether a value that stands as a password's, in quotes or on a line of its own, is one.
+    """Return whether the literal value of a password's name is a password.
 
     >>> [is_password(value) for value in ("hunter2", "s3cr3t!", "Password", "getpass()", "12345678")]
     [True, True, False, False, False]
@@ -109,7 +109,7 @@ def is_password(value: str) -> bool:
 
 
 def is_random_secret(value: str) -> bool:
-    """Say whether a value is one that no person typed: long, and of many characters in no order.
+    """Return whether a value is a generated secret: long and random.
 
     >>> is_random_secret("q7Zk2mX9vB4tR8wL"), is_random_secret("access_token_2_of_the_user")
     (True, False)
@@ -120,7 +120,7 @@ def is_random_secret(value: str) -> bool:
 
 
 def _is_random(value: str) -> bool:
-    """Random text changes between letters, digits and cases far more often than words and names do."""
+    """Return whether a value switches between letters, digits and cases more often than words do."""
     if len(value) < 12:
         return False
     if _HEX.fullmatch(value):
@@ -132,7 +132,7 @@ def _is_random(value: str) -> bool:
 
 
 def is_field_secret(value: str) -> bool:
-    """Say whether a whole string that stands under a password's name is one: nearly any is.
+    """Return whether a whole string that is the value of a secret's name is a secret: nearly every string is.
 
     >>> [is_field_secret(value) for value in ("hunter2", "string", "your-key", "settings.password")]
     [True, False, False, False]
