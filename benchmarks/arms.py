@@ -1,10 +1,10 @@
-"""What each part of the learner contributes: prequential bits per byte of whole sessions, arm by arm.
+"""Measures what each part of the learner contributes, in prequential bits per byte of whole sessions.
 
     uv run python benchmarks/arms.py FOLDER --sessions NAME,NAME --arms "frozen;S0 injected"
 
-Sessions are read one after another in the order given. Every arm sees the same windows; the frozen model's
-state is carried over windows as the learner's is. "As it is" is a hypernetwork that does not learn: that of
-the model's folder, or a fresh one. One JSON line an arm goes to standard output.
+Sessions are read one after another in the given order. Every arm sees the same windows, and the frozen model
+carries its state over windows as the learner does. "As it is" means a hypernetwork that does not learn: the
+one in the model's folder, or a new one. Prints one JSON line per arm.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Run the arms that were asked for."""
+    """Run the selected arms."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sessions", required=True, help="comma-separated parts of file names, in order")
     parser.add_argument("--arms", default=";".join(ARMS), help="separated by ';'")
     parser.add_argument("--model", default=None)
     parser.add_argument("--window", type=int, default=64)
-    parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, for every arm")
-    parser.add_argument("--frozen", action="store_true", help="price the frozen model beside every arm")
+    parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, a setting for every arm")
+    parser.add_argument("--frozen", action="store_true", help="also measure the frozen model in every arm")
     parser.add_argument("--seeds", default="0")
     args = parser.parse_args()
     changes = dict(item.split("=", 1) for item in args.set)
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def run(arm: str, config: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
-    """Stream the sessions through one learner and return what it cost."""
+    """Stream the sessions through one learner and return its results."""
     trainer = StreamTrainer(load_model(args.model), LearnerConfig(**config), StreamConfig(window=args.window))
     started = time.monotonic()
     totals = trainer.run(sessions(args.folder, args.sessions.split(",")))
@@ -93,7 +93,7 @@ def sessions(folder: Path, names: list[str]) -> Iterator[Trace]:
     for name in names:
         matching = [file for file in files if name in file.name]
         if len(matching) != 1:
-            sys.exit(f"{name!r} names {len(matching)} files in {folder}, not one")
+            sys.exit(f"{name!r} matches {len(matching)} files in {folder}, not one: give more of its name")
         with open_source(matching[0]) as source:
             yield from source
 

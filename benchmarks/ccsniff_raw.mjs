@@ -1,10 +1,10 @@
-// How fast is ccsniff's own watcher over a folder? Its raw lines, and its own events.
+// Measures how fast ccsniff's own watcher reads a folder: its raw lines, and its parsed events.
 //
 //   node ccsniff_raw.mjs <ccsniff's src/index.js> <folder> <times>
 //
-// Prints one JSON object: for `raw` (its finding, reading and splitting; the lines are only counted) and `events`
-// (its own parsing, too) the bytes and lines of one pass, and the seconds of the fastest. The wait before a first
-// read, which the watcher imposes on itself, does not count.
+// Prints one JSON object with the entries `raw` (finding, reading and splitting; the lines are only counted) and
+// `events` (with ccsniff's own parsing). Each holds the lines, characters and seconds of the fastest pass. The
+// watcher's own delay before its first read does not count.
 
 import { pathToFileURL } from 'node:url';
 

@@ -1,14 +1,14 @@
-"""How soon does what is written arrive, and what does waiting cost?
+"""Measures how soon new lines arrive and what waiting for them costs.
 
     python benchmarks/following.py [--files N] [--lines N] [--idle-files N] [--seconds S]
 
-Both ways to follow sessions, in one run: `claude`, our own tailer, and `live`, the pinned ccsniff (installed
-into the cache folder on first use; needs Node). A writer appends a line to one of N files every 50 ms, and
-the time is taken from the end of the write to the trace in the consumer's hand. Then a folder of many files
-is waited for, and the CPU seconds of this process and of Node beside it are counted: while nothing is
-written, and while two lines a second are. Prints JSON.
+Compares both ways to follow sessions in one run: `claude`, which follows files natively, and `live`, the
+pinned ccsniff (installed into the cache folder on first use; needs Node). A writer appends a line to one of N
+files every 50 ms; the delay is the time from the end of the write to the trace in the consumer. Then a folder
+of many files is followed, and the CPU time of this process and of Node is measured: while nothing is written,
+and while two lines a second are written. Prints JSON.
 
-The machine decides: what runs beside is counted in the delays, not in the CPU seconds.
+Results depend on the machine: other load increases the delays, but not the CPU time.
 """
 
 import argparse
@@ -31,14 +31,14 @@ SETTLE_SECONDS = 3.0
 
 
 def main() -> None:
-    """Measure both ways and print what was found."""
+    """Measure both ways and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--files", type=int, default=200, help="files that are written to")
-    parser.add_argument("--lines", type=int, default=400, help="lines that are written")
-    parser.add_argument("--idle-files", type=int, default=2000, help="files that are waited for")
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long they are waited for")
+    parser.add_argument("--files", type=int, default=200, help="files to write to")
+    parser.add_argument("--lines", type=int, default=400, help="lines to write")
+    parser.add_argument("--idle-files", type=int, default=2000, help="files to follow for the cost")
+    parser.add_argument("--seconds", type=float, default=20.0, help="how long to follow them")
     options = parser.parse_args()
     measured = {"cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1), **vars(options)}
     for way in ("claude", "live"):
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def line(number: int) -> bytes:
-    """A user's message of a median length."""
+    """Return a user's message of median length."""
     record = {
         "type": "user",
         "uuid": f"uuid-{number}",
@@ -72,7 +72,7 @@ def make_files(folder: Path, count: int) -> list[Path]:
 
 
 def opened(way: str, folder: Path) -> tuple[Source, LiveFeed | None]:
-    """Open a way of following, and the feed whose child is to be counted too."""
+    """Open a source; also return the feed whose child process counts too."""
     if way == "live":
         feed = LiveFeed(folder)
         return Source([feed]), feed
@@ -80,7 +80,7 @@ def opened(way: str, folder: Path) -> tuple[Source, LiveFeed | None]:
 
 
 def delays(way: str, count: int, lines: int) -> dict[str, float]:
-    """Milliseconds from a write to its trace."""
+    """Return the milliseconds from a write to its trace: median, 95th percentile and maximum."""
     with tempfile.TemporaryDirectory() as name:
         files = make_files(Path(name), count)
         source, _ = opened(way, Path(name))
@@ -95,22 +95,22 @@ def delays(way: str, count: int, lines: int) -> dict[str, float]:
                 uid = next(source).meta.uid
                 arrived[uid] = time.perf_counter()
             writer.join()
-    found = sorted(1000 * (arrived[uid] - when) for uid, when in written.items())
+    milliseconds = sorted(1000 * (arrived[uid] - when) for uid, when in written.items())
     return {
-        "median": round(statistics.median(found), 1),
-        "p95": round(found[int(0.95 * (len(found) - 1))], 1),
-        "max": round(found[-1], 1),
+        "median": round(statistics.median(milliseconds), 1),
+        "p95": round(milliseconds[int(0.95 * (len(milliseconds) - 1))], 1),
+        "max": round(milliseconds[-1], 1),
     }
 
 
 def take(source: Iterator[object], count: int) -> None:
-    """Take as many traces as that."""
+    """Take a number of traces from a source."""
     for _ in range(count):
         next(source)
 
 
 def write_lines(files: list[Path], lines: int, written: dict[str, float]) -> None:
-    """Append to one file or another, and note when each line was written."""
+    """Append lines to random files, and record the time of each write."""
     chosen = random.Random(0)
     for number in range(lines):
         data = line(number)
@@ -121,7 +121,7 @@ def write_lines(files: list[Path], lines: int, written: dict[str, float]) -> Non
 
 
 def cost(way: str, count: int, seconds: float, *, write: bool) -> dict[str, float]:
-    """Percent of a core, of this process and of Node; its memory and open files."""
+    """Return the CPU use of this process and of Node, in percent of a core, and Node's open files."""
     with tempfile.TemporaryDirectory() as name:
         files = make_files(Path(name), count)
         source, feed = opened(way, Path(name))
@@ -138,11 +138,11 @@ def cost(way: str, count: int, seconds: float, *, write: bool) -> dict[str, floa
                     lines += 1
                     next(source)
             took = time.perf_counter() - started
-            found = {"python_cpu_percent": round(100 * (time.process_time() - own) / took, 2)}
+            result = {"python_cpu_percent": round(100 * (time.process_time() - own) / took, 2)}
             if node:
-                found["node_cpu_percent"] = round(100 * (cpu_seconds(node) - before) / took, 2)
-                found["node_open_files"] = len(os.listdir(f"/proc/{node}/fd"))
-    return found
+                result["node_cpu_percent"] = round(100 * (cpu_seconds(node) - before) / took, 2)
+                result["node_open_files"] = len(os.listdir(f"/proc/{node}/fd"))
+    return result
 
 
 def write_one(path: Path, number: int) -> None:
@@ -152,7 +152,7 @@ def write_one(path: Path, number: int) -> None:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """CPU seconds of a process as /proc tells them; 0 for none."""
+    """Return the CPU seconds of a process from /proc; 0 for process id 0."""
     if not process_id:
         return 0.0
     fields = Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()

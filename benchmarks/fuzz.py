@@ -1,13 +1,14 @@
-"""Can a damaged session file crash, hang or bloat the reader?
+"""Checks that damaged session files do not crash, hang or bloat the reader.
 
     python benchmarks/fuzz.py FOLDER [--files N] [--seed S] [--first K] [--limit-mb M] [--seconds T]
 
-Takes slices of the real session files under FOLDER, damages each in a few ways (bytes flipped, cut, glued,
-doubled, strewn with junk; fields given values of any other type; compressed, and damaged again) and reads
-it: through the parser in random pieces, every twentieth through the whole `open_source` with redaction.
-Every trace must be encodable, renderable and shallow, every record a trace or a count. Prints the counts; at
-the first failure prints the number that makes the same file again (`--first K --files 1`) and exits with 1. A
-file that takes longer than T seconds, or a process that grows by more than M megabytes, is a failure.
+Takes slices of the real session files under FOLDER, damages each one (bytes changed, removed, joined,
+repeated, mixed with junk; fields with values of other types; compressed and damaged again) and reads it: most
+through the parser in random pieces, every twentieth through the whole `open_source` with redaction. Every
+trace must be encodable, renderable and not too deep, and every record must become a trace or a count. Prints
+the counts. At the first failure it prints the options that make the same file again (`--first K --files 1`)
+and exits with 1. A file that takes more than T seconds, or a process that grows by more than M megabytes, is
+a failure.
 """
 
 import argparse
@@ -58,13 +59,13 @@ ODD = (
 
 
 def slice_of(content: bytes, dice: random.Random) -> bytes:
-    """Some whole lines of a file; a line longer than a slice is cut."""
+    """Return consecutive lines of a file; the last one is cut at a random length."""
     start = content.rfind(b"\n", 0, dice.randrange(len(content)) + 1) + 1
     return content[start : start + dice.randrange(200, SLICE)]
 
 
 def damaged_bytes(data: bytes, dice: random.Random) -> bytes:
-    """Damage anywhere, without knowing what stands there."""
+    """Damage random bytes, without knowledge of the format."""
     for _ in range(dice.choice((1, 1, 2, 4, 16))):
         at = dice.randrange(len(data) + 1)
         end = min(len(data), at + int(2 ** dice.uniform(0, 12)))
@@ -87,7 +88,7 @@ def damaged_bytes(data: bytes, dice: random.Random) -> bytes:
 
 
 def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place inside a JSON value."""
+    """Yield the path of every value inside a JSON value."""
     yield here
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
         yield (*here, key)
@@ -96,7 +97,7 @@ def places(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def damaged_records(data: bytes, dice: random.Random) -> bytes:
-    """Wrong types: places in records are given other values; some lines are doubled, some change places."""
+    """Give random fields values of other types, and repeat a line now and then."""
     lines = data.split(b"\n")
     for _ in range(dice.choice((1, 2, 5, 20))):
         number = dice.randrange(len(lines))
@@ -119,7 +120,7 @@ def damaged_records(data: bytes, dice: random.Random) -> bytes:
 
 
 def nested(dice: random.Random) -> Any:
-    """A value nested deep enough to hurt, not so deep that the writer of this file is hurt."""
+    """Return a value nested deep enough to be dangerous, but not too deep to be written here."""
     value: Any = "core"
     for _ in range(dice.choice((70, 200, 260, 900))):
         value = [value] if dice.random() < 0.5 else {"a": value}
@@ -127,7 +128,7 @@ def nested(dice: random.Random) -> Any:
 
 
 def made(contents: list[bytes], dice: random.Random) -> bytes:
-    """One damaged file."""
+    """Return the content of one damaged file."""
     data = slice_of(dice.choice(contents), dice)
     kind = dice.randrange(4)
     if kind != 0:
@@ -138,16 +139,16 @@ def made(contents: list[bytes], dice: random.Random) -> bytes:
 
 
 def check_trace(trace: Trace) -> None:
-    """What every consumer relies on."""
+    """Check what every consumer relies on: encodable, finite, not too deep, renderable."""
     waiting: list[tuple[Any, int]] = [(trace, 0)]
     while waiting:
         value, depth = waiting.pop()
-        assert depth <= DEEPEST, "nested too deep for its consumers"
+        assert depth <= DEEPEST, "nested too deep"
         match value:
             case str():
                 value.encode()
             case float():
-                assert math.isfinite(value), "a number that JSON cannot hold"
+                assert math.isfinite(value), "a number that JSON cannot represent"
             case dict():
                 waiting += [(inner, depth + 1) for pair in value.items() for inner in pair]
             case list():
@@ -158,8 +159,8 @@ def check_trace(trace: Trace) -> None:
 
 
 def read_in_pieces(data: bytes, dice: random.Random) -> SourceReport:
-    """The parser alone, fed in random pieces."""
-    report = SourceReport(say=lambda said: None)
+    """Read with the parser alone, in random pieces."""
+    report = SourceReport(say=lambda message: None)
     parser = AutoParser("/projects/orchard/s.jsonl", report, Seen())
     splitter, traces, at = LineSplitter(), [], 0
     while at < len(data):
@@ -171,19 +172,19 @@ def read_in_pieces(data: bytes, dice: random.Random) -> SourceReport:
     for trace in traces:
         check_trace(trace)
     counts = report.skipped.total() + report.malformed.total()
-    assert report.records <= len(traces) + counts, "a record that is neither a trace nor a count"
+    assert report.records <= len(traces) + counts, "a record became neither a trace nor a count"
     report.traces["all"] = len(traces)
     return report
 
 
 def read_through_all(data: bytes, dice: random.Random, folder: Path) -> SourceReport:
-    """The whole source, from a file that may be compressed and damaged once more."""
+    """Read through the whole source, from a file that may be compressed and damaged again."""
     if dice.random() < 0.5:
         data = gzip.compress(data)
         if dice.random() < 0.5:
             data = damaged_bytes(data, dice)
     (folder / "s.jsonl").write_bytes(data)
-    with open_source(folder / "s.jsonl", say=lambda said: None) as source:
+    with open_source(folder / "s.jsonl", say=lambda message: None) as source:
         try:
             for trace in source:
                 check_trace(trace)
@@ -194,16 +195,16 @@ def read_through_all(data: bytes, dice: random.Random, folder: Path) -> SourceRe
 
 
 def peak_mb() -> float:
-    """Most memory that this process had, in megabytes."""
+    """Return the peak memory of this process, in megabytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 class TooSlow(Exception):
-    """One file took longer than allowed."""
+    """Reading one file took longer than allowed."""
 
 
-def alarmed(seconds: int) -> None:
-    """Let a hang be an exception; where even that cannot be raised, print where it hangs and end."""
+def set_alarm(seconds: int) -> None:
+    """Turn a hang into an exception; if that cannot be raised, print the stack and exit."""
 
     def ring(_signal: int, _frame: object) -> None:
         raise TooSlow
@@ -214,11 +215,11 @@ def alarmed(seconds: int) -> None:
 
 
 def attempt(work: Callable[[], SourceReport], seconds: int, total: Counter[str]) -> str:
-    """Read one file; return what went wrong, "" if nothing did."""
-    alarmed(seconds)
+    """Read one file; return the error, or "" if there is none."""
+    set_alarm(seconds)
     try:
         report = work()
-    except Exception:  # noqa: BLE001  whatever it is, it is a finding
+    except Exception:  # noqa: BLE001  any exception is a failure
         return traceback.format_exc()
     finally:
         signal.alarm(0)
@@ -228,7 +229,7 @@ def attempt(work: Callable[[], SourceReport], seconds: int, total: Counter[str])
 
 
 def main() -> int:
-    """Damage, read, count."""
+    """Damage and read files, and print the counts."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--files", type=int, default=10_000)

@@ -1,16 +1,15 @@
-"""Are the counts exact on every file, how fast is it, and does memory stay flat?
+"""Checks that the counts are exact on every file, and measures speed and memory of reading.
 
     python benchmarks/ingest.py FOLDER [--repeat N] [--ccsniff] [--gigabyte]
 
-Counts tool calls and results in each file with the standard library alone, and compares with what
-`open_source` delivers. Then measures, kept to one core and best of N: JSON alone, lines parsed to traces, the
-redactor alone, and the whole source with its thread, queue and report, without and with redaction; and once
-more on all cores, between which reader and consumer then hand the work to and fro. With `--ccsniff`, the
-pinned ccsniff's own watcher over the same folder in the same run. With `--gigabyte`, a process of its own
-reads a gigabyte of these sessions (repeated, each time under new ids) from a pipe, and the peak of its memory
-is told after each tenth. Exits with 1 if any file differs.
+Counts tool calls and results in each file with the standard library alone, and compares them with what
+`open_source` delivers. Then measures on one core, best of N: JSON alone, lines parsed to traces, the redactor
+alone, and the whole source with its thread, queue and report, without and with redaction; the former also on
+all cores. `--ccsniff` measures the pinned ccsniff's own watcher over the same folder in the same run.
+`--gigabyte` makes another process read a gigabyte of these sessions (repeated, with new ids each time) from a
+pipe, and prints its peak memory after each tenth. Exits with 1 if any file differs.
 
-The machine decides about MB/s: the column behind them says what part of JSON alone that is.
+MB/s depend on the machine: the next column gives them relative to JSON alone.
 """
 
 import argparse
@@ -27,7 +26,7 @@ from pathlib import Path
 import orjson
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.live.feed import shim_command
+from sttx_ccsniff.live.install import shim_command
 from sttx_ccsniff.read.formats import AutoParser
 from sttx_ccsniff.redact import Redactor
 from sttx_ccsniff.report import SourceReport
@@ -40,7 +39,7 @@ USES = ("tool_use", "server_tool_use", "mcp_tool_use")
 
 
 def objects(line: bytes) -> Iterator[dict]:
-    """Every JSON object on a line, read without our code."""
+    """Yield every JSON object on a line, without using our code."""
     decoder = json.JSONDecoder(strict=False)
     text = line.decode("utf-8", "replace").strip("\0 \r\t")
     while text:
@@ -54,7 +53,7 @@ def objects(line: bytes) -> Iterator[dict]:
 
 
 def on_disk(path: Path) -> tuple[int, int, int]:
-    """Tool calls, tool results and repeated records of a file, each uuid counted once."""
+    """Return the number of tool calls, tool results and repeated records of a file, by unique uuid."""
     seen: set[str] = set()
     blocks: Counter[str] = Counter()
     repeated = 0
@@ -74,7 +73,7 @@ def on_disk(path: Path) -> tuple[int, int, int]:
 
 
 def delivered(path: Path) -> tuple[int, int, int]:
-    """The same three numbers as our source gives them."""
+    """Return the same three numbers from our source."""
     with open_source(path, redact=False) as source:
         types = Counter(trace_type(trace) for trace in source)
     return types["tool_use"], types["tool_result"], source.report.skipped["duplicate uuid"]
@@ -98,7 +97,7 @@ def exact(files: list[Path]) -> int:
 
 
 def best(repeat: int, work: Callable[[], object]) -> float:
-    """Seconds of the fastest of several runs."""
+    """Return the seconds of the fastest of several runs."""
     times = []
     for _ in range(repeat):
         start = time.perf_counter()
@@ -108,7 +107,7 @@ def best(repeat: int, work: Callable[[], object]) -> float:
 
 
 def parse_json(lines: list[bytes]) -> None:
-    """The least that any reader must do."""
+    """Parse the JSON, which is the minimum that any reader does."""
     for line in lines:
         try:
             orjson.loads(line)
@@ -117,8 +116,8 @@ def parse_json(lines: list[bytes]) -> None:
 
 
 def parse_traces(contents: dict[str, list[bytes]]) -> list[Trace]:
-    """Lines to typed traces, without thread and queue."""
-    seen, report = Seen(), SourceReport(say=lambda said: None)
+    """Return the traces of these lines, without thread and queue."""
+    seen, report = Seen(), SourceReport(say=lambda message: None)
     traces: list[Trace] = []
     for name, lines in contents.items():
         parser = AutoParser(name, report, seen)
@@ -129,15 +128,15 @@ def parse_traces(contents: dict[str, list[bytes]]) -> list[Trace]:
 
 
 def redact_all(traces: list[Trace]) -> None:
-    """What redaction adds, by a redactor that has met none of it."""
+    """Redact all traces with a new redactor."""
     redactor = Redactor()
     for trace in traces:
         redactor.redact(trace)
 
 
 def read_source(folder: Path, *, redact: bool) -> None:
-    """All of it: finding, reading, parsing, queue, report."""
-    with open_source(folder, say=lambda said: None, redact=redact) as source:
+    """Read a folder completely: finding, reading, parsing, queue, report."""
+    with open_source(folder, say=lambda message: None, redact=redact) as source:
         for _ in source:
             pass
 
@@ -168,7 +167,7 @@ def measure(folder: Path, files: list[Path], repeat: int, *, with_ccsniff: bool)
 
 
 def ccsniff(folder: Path, repeat: int) -> dict[str, dict[str, float]]:
-    """The seconds of ccsniff's own watcher: raw lines, and its events."""
+    """Return the seconds of ccsniff's own watcher, for raw lines and for its events."""
     node, _, library, *_ = shim_command(folder, print)
     script = Path(__file__).with_name("ccsniff_raw.mjs")
     command = [node, str(script), str(library), str(folder), str(repeat)]
@@ -177,14 +176,14 @@ def ccsniff(folder: Path, repeat: int) -> dict[str, dict[str, float]]:
 
 
 def peak_mb() -> float:
-    """The most memory that this process had, in MB; of this program alone, not of the one that started it."""
+    """Return the peak memory of this process in MB, without that of its parent."""
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 def read_a_pipe(*, redact: bool) -> None:
-    """Read standard input to its end; print the peak of memory after each tenth of a gigabyte."""
+    """Read standard input to its end; print the peak memory after each tenth of a gigabyte."""
     peaks, traces = [peak_mb()], 0
-    with open_source("-", say=lambda said: None, redact=redact) as source:
+    with open_source("-", say=lambda message: None, redact=redact) as source:
         for _ in source:
             traces += 1
             if source.report.bytes_read >= len(peaks) * GIGABYTE / 10:
@@ -193,7 +192,7 @@ def read_a_pipe(*, redact: bool) -> None:
 
 
 def gigabyte(files: list[Path], *, redact: bool) -> None:
-    """Write a gigabyte of sessions, no two alike, into a process that reads them, and print its memory."""
+    """Write a gigabyte of different sessions into a process that reads them, and print its memory."""
     once = b"".join(path.read_bytes().rstrip(b"\n") + b"\n" for path in files)
     arguments = ["--read-a-pipe", *(["--redact"] if redact else [])]
     command = [sys.executable, __file__, *arguments]
@@ -203,23 +202,23 @@ def gigabyte(files: list[Path], *, redact: bool) -> None:
         for number in range(-(-GIGABYTE // len(once))):
             reader.stdin.write(IDS.sub(rb"\g<1>%x-" % number, once))
         reader.stdin.close()
-        told = json.loads(reader.stdout.read())
-    seconds, peaks = time.perf_counter() - start, told["peaks"]
+        result = json.loads(reader.stdout.read())
+    seconds, peaks = time.perf_counter() - start, result["peaks"]
     each = " ".join(f"{peak:.0f}" for peak in peaks)
     print(
-        f"a gigabyte {'with' if redact else 'without'} redaction: {told['traces']:,} traces of "
-        f"{told['bytes'] / 1e6:.0f} MB in {seconds:.0f} s; peak memory in MB, at the start, after each tenth "
-        f"and at the end: {each} ({peaks[-1] / peaks[2] - 1:+.1%} from two tenths on)"
+        f"a gigabyte {'with' if redact else 'without'} redaction: {result['traces']:,} traces of "
+        f"{result['bytes'] / 1e6:.0f} MB in {seconds:.0f} s; peak memory in MB at the start, after each "
+        f"tenth and at the end: {each} ({peaks[-1] / peaks[2] - 1:+.1%} since the second tenth)"
     )
 
 
 def main() -> int:
-    """Compare and measure."""
+    """Compare the counts, then measure."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folder", type=Path, nargs="?")
     arguments.add_argument("--repeat", type=int, default=5)
-    arguments.add_argument("--ccsniff", action="store_true", help="measure ccsniff's watcher, too")
-    arguments.add_argument("--gigabyte", action="store_true", help="measure memory over a gigabyte")
+    arguments.add_argument("--ccsniff", action="store_true", help="also measure ccsniff's watcher")
+    arguments.add_argument("--gigabyte", action="store_true", help="also measure memory over a gigabyte")
     arguments.add_argument("--redact", action="store_true", help="redact in --gigabyte")
     arguments.add_argument("--read-a-pipe", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()

@@ -1,12 +1,12 @@
-"""How fast the kernels and the training step are, beside peers measured in the same run.
+"""Measures how fast the kernels and the training step are, relative to references in the same run.
 
     uv run python benchmarks/kernels.py [--threads N] [--compile]
 
-Two questions. How many times faster is the chunked kernel than the recurrent one, forward and backward? And
-what share of the machine's own matrix-product rate does a whole training step of goose-mini's size reach?
-Only products with weights count as work there (6 operations a weight and token): the recurrence, norms, the
-optimizer and everything else are overhead. Rounds of the compared things alternate; medians are told. One
-JSON object goes to standard output.
+First: how many times faster is the chunked kernel than the recurrent one, forward and backward? Second: what
+    share
+of the machine's matrix-product rate does a whole training step of goose-mini's size reach? Only products with
+weights count as work (6 operations per weight and token); the recurrence, norms, the optimizer and the rest
+are overhead. Rounds of the two sides alternate, and medians are reported. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ HEADS, SIZE = 4, 64
 
 
 def main() -> None:
-    """Measure both, and print one object."""
+    """Measure both and print one object."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=0, help="0: torch's choice")
     parser.add_argument("--rounds", type=int, default=7)
@@ -38,16 +38,16 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    told = {
+    report = {
         "threads": torch.get_num_threads(),
         "kernel": kernels(args.rounds),
         "training_step": [training_step(bf16, args) for bf16 in (False, True)],
     }
-    print(json.dumps(told))
+    print(json.dumps(report))
 
 
 def kernels(rounds: int, time_steps: int = 1024, rows: int = 1) -> dict[str, float]:
-    """Time both kernels, forward and backward."""
+    """Return the seconds of both kernels, forward and backward, and their ratio."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -72,7 +72,7 @@ def kernels(rounds: int, time_steps: int = 1024, rows: int = 1) -> dict[str, flo
 
 
 def training_step(bf16: bool, args: argparse.Namespace) -> dict[str, float | str | bool]:
-    """Time a whole step (forward, backward, clipping, AdamW) beside products in its number type."""
+    """Time a whole step (forward, backward, clipping, AdamW) and matrix products of the same dtype."""
     config = PretrainConfig(vocab_size=4096, batch=8, steps=1, bf16=bf16)
     model = initialize(RWKV7(model_sizes(config), backend="chunked"), seed=0)
     optimizer = make_optimizer(model, config)
@@ -107,7 +107,7 @@ def training_step(bf16: bool, args: argparse.Namespace) -> dict[str, float | str
 
 
 def alternate(functions: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Run each function in turn, several rounds after one to warm up; return the median seconds of each."""
+    """Run the functions in turn, for one warm-up round and several others; return their median seconds."""
     times: list[list[float]] = [[] for _ in functions]
     for function in functions:
         function()

@@ -1,9 +1,9 @@
-"""Is a run that is killed again and again the run that was left alone?
+"""Checks that a run which is killed and resumed many times equals an undisturbed run.
 
     python benchmarks/kill_resume.py [SOURCE] [--kills 20] [--steps 24] [--model M] [--seed 0] [-- OPTIONS]
 
-Runs `sttx train` once undisturbed, and once killed with SIGKILL at random moments and resumed after each,
-and compares their metrics.jsonl line by line, times apart. OPTIONS go to `sttx train` as they are. Prints one
+Runs `sttx train` once undisturbed, and once killed with SIGKILL at random moments and resumed each time.
+Compares their metrics.jsonl line by line, except for times. OPTIONS are passed to `sttx train`. Prints one
 JSON object; exits with 1 if any line differs.
 """
 
@@ -23,33 +23,33 @@ from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.stream.trainer import METRICS, TIME_FIELDS
 
 SESSIONS = Path(__file__).parents[1] / "test-data" / "sessions"
-MOST_SECONDS = 600.0
+MAX_SECONDS = 600.0
 
 
 def command(source: Path, directory: Path, options: Sequence[str]) -> list[str]:
-    """Return the command that begins the run in a folder, or goes on with it once a checkpoint is there."""
+    """Return the command that starts the run in a folder, or resumes it if there is a checkpoint."""
     resume = ["--resume"] if CheckpointStore(directory).latest() is not None else []
     source_and_place = ["--ccsniff-from", str(source), "--checkpoint-dir", str(directory)]
     return [sys.executable, "-m", "sttx_cli", "train", *source_and_place, *resume, *options]
 
 
 def finish(source: Path, directory: Path, options: Sequence[str]) -> None:
-    """Run to the end of the steps."""
+    """Run to the last step."""
     done = subprocess.run(
-        command(source, directory, options), capture_output=True, text=True, timeout=MOST_SECONDS, check=False
+        command(source, directory, options), capture_output=True, text=True, timeout=MAX_SECONDS, check=False
     )
     if done.returncode:
         raise RuntimeError(f"sttx train ended with {done.returncode}: {done.stderr}")
 
 
 def kill(source: Path, directory: Path, options: Sequence[str], dice: random.Random, most: int) -> bool:
-    """Run until some steps more are told, and a random moment after; return whether it was killed."""
+    """Kill a run at a random moment after a few more steps; return whether it was still running."""
     metrics = directory / METRICS
     process = subprocess.Popen(
         command(source, directory, options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     before, wanted = None, dice.randint(1, most)
-    deadline = time.monotonic() + MOST_SECONDS
+    deadline = time.monotonic() + MAX_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         changed = metrics.stat().st_mtime_ns if metrics.exists() else 0
         if before is not None and changed != before:
@@ -63,8 +63,8 @@ def kill(source: Path, directory: Path, options: Sequence[str], dice: random.Ran
     return process.wait() == -signal.SIGKILL
 
 
-def lasting(directory: Path) -> list[dict[str, Any]]:
-    """Return a run's metrics without what differs from run to run."""
+def comparable(directory: Path) -> list[dict[str, Any]]:
+    """Return a run's metrics without the fields that differ from run to run."""
     rows = [json.loads(line) for line in (directory / METRICS).read_text().splitlines()]
     return [{name: value for name, value in row.items() if name not in TIME_FIELDS} for row in rows]
 
@@ -72,28 +72,30 @@ def lasting(directory: Path) -> list[dict[str, Any]]:
 def compare(
     source: Path, work: Path, kills: int, seed: int, options: Sequence[str], most: int = 3
 ) -> dict[str, Any]:
-    """Run both ways in a folder; return what was killed where, and the first step that differs."""
-    whole, torn = work / "whole", work / "torn"
+    """Run undisturbed and with kills; return where it was killed and the first step that differs."""
+    whole, killed_run = work / "whole", work / "killed"
     finish(source, whole, options)
     dice, at, killed = random.Random(seed), [], 0
     for _ in range(kills):
-        killed += kill(source, torn, options, dice, most)
-        at.append(len((torn / METRICS).read_bytes().splitlines()) if (torn / METRICS).exists() else 0)
-    finish(source, torn, options)
-    expected, found = lasting(whole), lasting(torn)
-    differing = [i + 1 for i, (one, other) in enumerate(zip(expected, found, strict=False)) if one != other]
+        killed += kill(source, killed_run, options, dice, most)
+        at.append(
+            len((killed_run / METRICS).read_bytes().splitlines()) if (killed_run / METRICS).exists() else 0
+        )
+    finish(source, killed_run, options)
+    expected, actual = comparable(whole), comparable(killed_run)
+    differing = [i + 1 for i, (one, other) in enumerate(zip(expected, actual, strict=False)) if one != other]
     return {
         "kills": killed,
         "killed_at_step": at,
         "steps": len(expected),
-        "steps_after_kills": len(found),
+        "steps_after_kills": len(actual),
         "first_different_step": differing[0] if differing else None,
-        "equal": expected == found and bool(expected),
+        "equal": expected == actual and bool(expected),
     }
 
 
 def main() -> None:
-    """Compare, print, and say by the exit code."""
+    """Compare, print the result and set the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -113,9 +115,9 @@ def main() -> None:
     options += ["--model", args.model] if args.model else []
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as work:
-        told = compare(args.source, Path(work), args.kills, args.seed, options)
-    print(json.dumps(told | {"options": options, "seconds": round(time.monotonic() - started, 1)}))
-    sys.exit(0 if told["equal"] else 1)
+        result = compare(args.source, Path(work), args.kills, args.seed, options)
+    print(json.dumps(result | {"options": options, "seconds": round(time.monotonic() - started, 1)}))
+    sys.exit(0 if result["equal"] else 1)
 
 
 if __name__ == "__main__":

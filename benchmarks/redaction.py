@@ -1,13 +1,14 @@
-"""What does redaction miss, what does it take out for nothing, and what does it cost?
+"""Measures what redaction misses, what it redacts wrongly, and what it costs.
 
     python benchmarks/redaction.py FOLDER [--show] [--seed N] [--repeat N]
 
-Recall: one made-up secret of every kind is planted in each session of a folder, in five places: what a person
-typed, a tool's input, a tool's result as JSON within JSON, the record's `toolUseResult`, and a record of an
-unknown type. None may be in any trace. Precision: what is taken out of the sessions as they are, by rule;
-`--show` prints each hit, shortened, for a person to judge. Cost: parsing alone, and with redaction.
+Recall: one made-up secret of every kind is added to each session of a folder, in five places: a user's
+    message, a
+tool's input, a tool's result as JSON within JSON, the record's `toolUseResult`, and a record of an unknown
+type. None of them may be in any trace. Precision: the hits in the unchanged sessions, by rule; `--show`
+prints each hit, shortened, for inspection. Cost: the speed of parsing alone, and with redaction.
 
-Exits 1 if a planted secret was left.
+Exits with 1 if a secret remains.
 """
 
 import argparse
@@ -30,11 +31,11 @@ from sttx_ccsniff.redact.samples import KINDS, Sample, sample
 from sttx_core.traces import Trace
 
 PLACES = ("user text", "tool input", "tool result", "toolUseResult", "unknown record")
-_PIECE = 12  # characters of a secret in a row that may not be left
+_PIECE = 12  # consecutive characters of a secret that must not remain
 
 
 def plant(path: Path, target: Path, dice: random.Random) -> dict[str, Sample]:
-    """Copy a session with secrets of every kind among its records; return them by kind and place."""
+    """Copy a session and add records with secrets of every kind; return them by kind and place."""
     lines = path.read_bytes().split(b"\n")
     planted: dict[str, Sample] = {}
     for kind in KINDS:
@@ -49,18 +50,20 @@ def plant(path: Path, target: Path, dice: random.Random) -> dict[str, Sample]:
 
 
 def record_with(place: str, text: str, uid: str, session: str) -> list[dict[str, Any]]:
-    """Make the record, or the call and its result, that holds a secret in a place."""
+    """Return the record, or the call and its result, that holds a secret in a given place."""
     common = {"sessionId": session, "uuid": uid, "timestamp": "2026-02-02T09:00:00Z", "cwd": "/srv/app"}
-    said = f"see this: {text} and go on"
+    sentence = f"see this: {text} and go on"
     if place == "user text":
-        return [{**common, "type": "user", "message": {"role": "user", "content": said}}]
+        return [{**common, "type": "user", "message": {"role": "user", "content": sentence}}]
     if place == "unknown record":
-        return [{**common, "type": "not-invented-yet", "data": {"deep": [{text: said}]}}]
+        return [{**common, "type": "not-invented-yet", "data": {"deep": [{text: sentence}]}}]
     command = f"run\n{text}\n" if place == "tool input" else "run"
     call = {"type": "tool_use", "id": uid, "name": "Bash", "input": {"command": command, "list": [command]}}
     shown = json.dumps({"stdout": json.dumps({"config": text})}) if place == "tool result" else "done"
     result = {"type": "tool_result", "tool_use_id": uid, "content": shown}
-    structured = {"stdout": text, "stderr": "", "file": {"content": said}} if place == "toolUseResult" else {}
+    structured = (
+        {"stdout": text, "stderr": "", "file": {"content": sentence}} if place == "toolUseResult" else {}
+    )
     return [
         {**common, "type": "assistant", "message": {"role": "assistant", "content": [call]}},
         {
@@ -74,12 +77,12 @@ def record_with(place: str, text: str, uid: str, session: str) -> list[dict[str,
 
 
 def pieces(secret: str) -> set[str]:
-    """Cut a secret into pieces, none of which may be left; the first of a token is its public beginning."""
-    found: set[str] = set()
+    """Return pieces of a secret that must not remain, without the first, which is the public prefix."""
+    parts: set[str] = set()
     for line in secret.split("\n"):
         if "-----" not in line:
-            found |= {line[end - _PIECE : end] for end in range(len(line), _PIECE, -_PIECE)} or {line}
-    return found
+            parts |= {line[end - _PIECE : end] for end in range(len(line), _PIECE, -_PIECE)} or {line}
+    return parts
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -96,7 +99,7 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def texts_of(trace: Trace) -> Iterator[str]:
-    """Yield every string of a trace, but those that say where it came from."""
+    """Yield every string of a trace, except those that say where it came from."""
     for field in dataclasses.fields(trace):
         if field.name not in ("meta", "id"):
             yield from strings(getattr(trace, field.name))
@@ -104,19 +107,19 @@ def texts_of(trace: Trace) -> Iterator[str]:
 
 
 def left_over(folder: Path, planted: dict[str, Sample], *, redact: Redactor | bool) -> set[str]:
-    """Return the names of the secrets of which a piece is in some trace of a folder."""
+    """Return the names of the secrets of which a piece remains in a trace of a folder."""
     with open_source(folder, redact=redact) as source:
         everything = "\0".join(text for trace in source for text in texts_of(trace))
-    seen = re.sub(r"\\+(?:u002d|/)", lambda escape: "-" if escape[0].endswith("d") else "/", everything)
+    unescaped = re.sub(r"\\+(?:u002d|/)", lambda escape: "-" if escape[0].endswith("d") else "/", everything)
     return {
         name
         for name, made in planted.items()
-        if any(piece in everything or piece in seen for piece in pieces(made.secret))
+        if any(piece in everything or piece in unescaped for piece in pieces(made.secret))
     }
 
 
 def recall(paths: list[Path], seed: int) -> int:
-    """Plant, read and look; return how many were left."""
+    """Add secrets, read the sessions and search the traces; return how many secrets remain."""
     dice = random.Random(seed)
     counts: Counter[str] = Counter()
     total = left = visible = 0
@@ -124,19 +127,21 @@ def recall(paths: list[Path], seed: int) -> int:
         with tempfile.TemporaryDirectory() as folder:
             planted = plant(path, Path(folder) / path.name, dice)
             redactor = Redactor()
-            found = left_over(Path(folder), planted, redact=redactor)
+            remaining = left_over(Path(folder), planted, redact=redactor)
             visible += len(left_over(Path(folder), planted, redact=False))
-        for name in sorted(found):
+        for name in sorted(remaining):
             print(f"  LEFT in {path.name}: {name}")
-        total, left = total + len(planted), left + len(found)
+        total, left = total + len(planted), left + len(remaining)
         counts += redactor.counts
-    print(f"recall: {total - left} of {total} planted secrets of {len(KINDS)} kinds gone ({left} left);")
+    print(
+        f"recall: {total - left} of {total} added secrets of {len(KINDS)} kinds are redacted, {left} remain;"
+    )
     print(f"        without redaction {visible} of them are in the traces (no trace has toolUseResult)")
     return left
 
 
 def precision(paths: list[Path], *, show: bool) -> None:
-    """Count what is taken out of the sessions as they are."""
+    """Count the hits in the unchanged sessions."""
     redactor, text_bytes, raw_bytes = Redactor(), 0, sum(path.stat().st_size for path in paths)
     for path in paths:
         with open_source(path, redact=False) as source:
@@ -146,13 +151,13 @@ def precision(paths: list[Path], *, show: bool) -> None:
                     if show:
                         show_hits(redactor, text, trace.meta.session)
                 redactor.redact(trace)
-    print(f"hits in {raw_bytes / 1e6:.1f} MB of sessions, {text_bytes / 1e6:.1f} MB of it text:")
+    print(f"hits in {raw_bytes / 1e6:.1f} MB of sessions, {text_bytes / 1e6:.1f} MB of them text:")
     for rule, count in redactor.counts.most_common():
         print(f"  {rule:28} {count:6}  {count / raw_bytes * 1e6:8.2f} per MB")
 
 
 def show_hits(redactor: Redactor, text: str, session: str) -> None:
-    """Print what stands around each hit, and no more of it than tells a person what it is."""
+    """Print the context of each hit, and enough of it to recognise what it is."""
     for hit in redactor.find(text, session):
         before = text[max(0, hit.start - 40) : hit.start]
         shown = hit.secret if len(hit.secret) < 24 else f"{hit.secret[:12]}…{hit.secret[-4:]}"
@@ -160,7 +165,7 @@ def show_hits(redactor: Redactor, text: str, session: str) -> None:
 
 
 def speed(paths: list[Path], repeat: int) -> None:
-    """Time reading the folder's files, with and without redaction; the best of several counts."""
+    """Print how fast the files are read, with and without redaction, best of several runs."""
     megabytes = sum(path.stat().st_size for path in paths) / 1e6
     for name, redact in (("parse", False), ("parse and redact", True)):
         best = min(timed(paths, redact) for _ in range(repeat))
@@ -177,7 +182,7 @@ def timed(paths: list[Path], redact: bool) -> float:
 
 
 def main() -> int:
-    """Run all three."""
+    """Measure recall, precision and speed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--show", action="store_true", help="print every hit, shortened")

@@ -1,13 +1,13 @@
-"""What size of model is worth the time that there is to train it?
+"""Compares model sizes by what they reach in the same training time.
 
     uv run python benchmarks/sizes.py DATA --tokenizer trie:VOCAB [--sizes 192x6 256x8 384x10]
         [--minutes 20] [--marks 5] [--sessions FILE …] [--json]
 
-Each size (width x layers) is trained from scratch for the same time on the same data, its learning rate
-never falling, and priced at evenly spaced marks: bits per byte of what is held out, and of session files,
-from which nothing is learned. Beside them the tokens trained on, and how fast it writes: tokens a second, one
-after another. Trust the speeds on an idle machine only. Only the steps count as time, and of them not the
-first, which compiles: what pricing takes costs no size any of its minutes.
+Each size (width x layers) is trained from scratch for the same time on the same data, at a constant learning
+rate. At evenly spaced marks it is measured: bits per byte of the validation data and of session files, from
+which it does not learn, the tokens trained on, and the tokens it generates per second. Trust the speeds only
+on an idle machine. Only the steps count as training time, without the first one, which compiles the model;
+measuring does not count.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _ENDLESS = 10**9
 
 
 def main() -> None:
-    """Train every size, and price it on the way."""
+    """Train every size and measure it at every mark."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--tokenizer", required=True)
     arguments.add_argument("--sizes", nargs="+", default=["192x6", "256x8", "384x10"])
-    arguments.add_argument("--minutes", type=float, default=20.0, help="of training, for each size")
-    arguments.add_argument("--marks", type=int, default=5, help="how often each size is priced")
+    arguments.add_argument("--minutes", type=float, default=20.0, help="training time of each size")
+    arguments.add_argument("--marks", type=int, default=5, help="how often each size is measured")
     arguments.add_argument("--lr", type=float, default=1e-3)
     arguments.add_argument("--batch", type=int, default=8)
     arguments.add_argument("--sessions", nargs="*", type=Path, default=[])
@@ -74,17 +74,17 @@ def main() -> None:
                 "parameters": trainer.parameters,
                 "minutes": minutes,
                 "tokens": step.tokens,
-                "held_out": trainer.measure().bpb,
+                "validation": trainer.measure().bpb,
                 "sessions": price(model, tokenizer, texts) if texts else None,
-                "written_a_second": writing_speed(model),
+                "generated_per_second": generation_speed(model),
             }
-            print(json.dumps(row) if options.json else told(row), flush=True)
+            print(json.dumps(row) if options.json else as_text(row), flush=True)
             if mark == options.marks:
                 break
 
 
 def timed(steps: Iterator[PretrainStep]) -> Iterator[tuple[PretrainStep, float]]:
-    """Yield steps, and the minutes that those after the first took; what is done between them takes none."""
+    """Yield steps and the minutes spent in them so far, without the first step and the time between steps."""
     seconds = 0.0
     yield next(steps), seconds
     began = time.perf_counter()
@@ -96,18 +96,18 @@ def timed(steps: Iterator[PretrainStep]) -> Iterator[tuple[PretrainStep, float]]
 
 def rendered(path: Path) -> list[str]:
     """Return a session file's documents, redacted, as training reads them."""
-    with open_source(path, say=lambda said: None) as source:
+    with open_source(path, say=lambda message: None) as source:
         return list(document_texts(source))
 
 
 def price(model: RWKV7, tokenizer: object, texts: list[str]) -> float:
-    """Return bits per byte of texts, the state carried through each."""
+    """Return the bits per byte of texts, with the state carried through each text."""
     bits = sum(held_out_bits(model, np.array([0, *tokenizer.encode(text)])) for text in texts)
     return bits / sum(len(text.encode()) for text in texts)
 
 
-def writing_speed(model: RWKV7, tokens: int = 200) -> float:
-    """Return tokens a second, each after the one before it."""
+def generation_speed(model: RWKV7, tokens: int = 200) -> float:
+    """Return tokens per second, generated one after another."""
     state = RecurrentState.zeros(model.config, 1)
     with torch.no_grad():
         began = time.perf_counter()
@@ -116,17 +116,13 @@ def writing_speed(model: RWKV7, tokens: int = 200) -> float:
     return tokens / (time.perf_counter() - began)
 
 
-def told(row: dict[str, object]) -> str:
-    """Write a row for people."""
-    priced = [
-        f"  {name.replace('_', ' ')} {row[name]:.3f}"
-        for name in ("held_out", "sessions")
-        if row[name] is not None
-    ]
+def as_text(row: dict[str, object]) -> str:
+    """Return a row as a line of text."""
+    measured = [f"  {name} {row[name]:.3f}" for name in ("validation", "sessions") if row[name] is not None]
     return (
-        "{size:>7}  {parameters:>11,} parameters  {minutes:5.1f} min  {tokens:>10,} tokens{priced}  "
-        "writes {written_a_second:.0f} tokens/s"
-    ).format(**row, priced="".join(priced))
+        "{size:>7}  {parameters:>11,} parameters  {minutes:5.1f} min  {tokens:>10,} tokens{measured}  "
+        "generates {generated_per_second:.0f} tokens/s"
+    ).format(**row, measured="".join(measured))
 
 
 if __name__ == "__main__":

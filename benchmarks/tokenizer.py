@@ -1,9 +1,9 @@
-"""How fast the World vocabulary encodes, ours beside the compiled `pyrwkv-tokenizer`, on the same text.
+"""Measures how fast the World vocabulary encodes: our tokenizer and the compiled `pyrwkv-tokenizer`.
 
     python benchmarks/tokenizer.py [FILE ...]
 
-Without files it takes Python's own library. Numbers are of one core, best of three, and only mean something
-beside each other. Target: 2 MB/s or more.
+Without files it encodes Python's standard library. Numbers are for one core, best of three, and only
+comparable within one run. Target: 2 MB/s or more.
 """
 
 import importlib.util
@@ -21,18 +21,21 @@ Result = TypeVar("Result")
 
 
 def main(paths: list[str]) -> None:
-    """Print a line per tokenizer."""
+    """Print the speed of each tokenizer."""
     text = sample(paths)
     size = len(text.encode())
     print(f"text: {size / 1e6:.1f} MB")
     package = importlib.util.find_spec("rwkv")
     if package is None or package.origin is None:
-        sys.exit("the World vocabulary comes with the development dependency rwkv, which is not installed")
+        sys.exit(
+            "the World vocabulary comes with the development dependency rwkv, which is not installed: "
+            "run `uv sync`"
+        )
     vocabulary = Path(package.origin).parent / "rwkv_vocab_v20230424.txt"
     ours, load = timed(lambda: TrieTokenizer(vocabulary), 1)
     _, compiling = timed(lambda: ours.encode("a"), 1)
     ids, seconds = timed(lambda: ours.encode(text))
-    print(f"sttx TrieTokenizer: {size / seconds / 1e6:.1f} MB/s, {size / len(ids):.2f} bytes a token")
+    print(f"sttx TrieTokenizer: {size / seconds / 1e6:.1f} MB/s, {size / len(ids):.2f} bytes per token")
     print(f"  once: {load:.2f} s to read the file, {compiling:.2f} s to compile at the first encoding")
     back, seconds = timed(lambda: ours.decode(ids))
     print(f"  decode: {size / seconds / 1e6:.1f} MB/s, {'exact' if back == text else 'WRONG'}")
@@ -48,7 +51,7 @@ def main(paths: list[str]) -> None:
 
 
 def sample(paths: list[str]) -> str:
-    """Join the files' text up to 4 MB."""
+    """Return the joined text of the files, up to 4 million characters."""
     files = [Path(path) for path in paths] or sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     parts, size = [], 0
     for file in files:
@@ -60,7 +63,7 @@ def sample(paths: list[str]) -> str:
 
 
 def timed(run: Callable[[], Result], times: int = 3) -> tuple[Result, float]:
-    """Give the result and the least seconds that it took."""
+    """Return the result and the seconds of the fastest run."""
     seconds = []
     while True:
         start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""What does a model pay for sessions that it never saw, nothing learned?
+"""Measures what a model pays for sessions that it never saw, without learning.
 
     uv run python benchmarks/zero_shot.py FOLDER [--model MODEL] [--no-redact] [--json]
 
-Each session file under FOLDER whose name ends in .jsonl (others, such as databases, are not read) is rendered
-as in training, redacted, and priced from the first byte to the last, the state carried through each of its
-documents. Bits per byte of each session, and of all together, beside `xz -9e` on the same text. What was used
-to choose anything about the model does not belong in FOLDER.
+Each *.jsonl file under FOLDER (other files, such as databases, are ignored) is redacted and rendered as in
+training, and every byte is priced, with the state carried through each document. Prints bits per byte of each
+session and of all together, and those of `xz -9e` on the same text. FOLDER must not contain sessions that
+were used to choose anything about the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sttx_train.pretrain import held_out_bits
 
 
 def main() -> None:
-    """Price every session."""
+    """Measure every session and print the results."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--model", default=None, help="by default goose-mini")
@@ -35,7 +35,7 @@ def main() -> None:
     loaded = load_model(options.model)
     rows, started = [], time.monotonic()
     for path in sorted(options.folder.rglob("*.jsonl")):
-        with open_source(path, redact=not options.no_redact, say=lambda said: None) as source:
+        with open_source(path, redact=not options.no_redact, say=lambda message: None) as source:
             texts = list(document_texts(source))
         data = "".join(texts).encode()
         if not data:

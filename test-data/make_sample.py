@@ -1,6 +1,6 @@
-"""Copies part of the session files into sttx-ccsniff, as the sample that `sttx train` falls back on.
+"""Copies some session files into sttx-ccsniff, as the sample that `sttx train` uses without a source.
 
-Run it after `make_sessions.py`; a test holds the copies equal to what they were made from.
+Run it after `make_sessions.py`; a test compares the copies with the originals.
 """
 
 import shutil
@@ -16,7 +16,7 @@ SESSIONS = (
 
 
 def main() -> None:
-    """Make the sample anew."""
+    """Replace the sample by fresh copies."""
     shutil.rmtree(SAMPLE, ignore_errors=True)
     SAMPLE.mkdir(parents=True)
     for session in SESSIONS:

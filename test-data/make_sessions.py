@@ -1,9 +1,10 @@
-"""Writes `sessions/`: session files in Claude Code's format, with every surprise that real ones hold.
+"""Writes `sessions/`: session files in Claude Code's format, with every oddity of real ones.
 
     python test-data/make_sessions.py [FOLDER]
 
-The same files every time (a test compares). The stories are in `stories`, the format in `session_writer`; the
-odd things are here, one function each. `make_fixture.sh` then runs the real ccsniff over the files.
+It writes the same bytes every time, which a test checks. The stories are in `stories` and the format in
+`session_writer`; the oddities are here, one function each. `make_fixture.sh` runs the real ccsniff on the
+files.
 """
 
 import shutil
@@ -36,14 +37,14 @@ CAVEAT = (
 
 
 def sttx() -> Workspace:
-    """Our own code, as it was when these sessions were written."""
+    """Return our own code as it was when these sessions were written."""
     files = {f"{name}.py": (HERE / "quoted" / f"{name}.py.txt").read_text() for name in QUOTED}
     files["shim.mjs"] = (HERE / "quoted" / "shim.mjs.txt").read_text()
     return Workspace("/home/ada/sttx", files)
 
 
 def everyday(folder: Path, work: Workspace) -> Session:
-    """A long session: queued prompt, commands, meta records, a compaction in the middle."""
+    """Write a long session: a queued prompt, commands, meta records, a compaction in the middle."""
     s = Session("everyday", STTX, "2026-02-02T09:00:00")
     s.raw({"type": "last-prompt", "lastPrompt": "why did a record disappear", "sessionId": s.id})
     s.snapshot()
@@ -103,7 +104,7 @@ def everyday(folder: Path, work: Workspace) -> Session:
 
 
 def delegating(folder: Path, work: Workspace) -> None:
-    """A session with a sub-agent in a folder of its own, and an output too large to keep in the record."""
+    """Write a session with a sub-agent in its own folder, and an output too large for the record."""
     s = Session("delegating", STTX, "2026-02-02T09:20:00")
     agent = Session("delegating", STTX, "2026-02-02T09:21:00", agent="a1b2c3d")
     s.user("Send someone to look whether the Node shim can outlive us or lose lines. I'd like file and line.")
@@ -138,7 +139,7 @@ def delegating(folder: Path, work: Workspace) -> None:
 
 
 def shop(folder: Path) -> None:
-    """Another project, at the same time as `everyday`; its sub-agent lies beside it, as in older versions."""
+    """Write a concurrent session of another project, its sub-agent's file next to it as in old versions."""
     text = (HERE / "quoted" / "basket.ts.txt").read_text()
     work = Workspace("/home/ada/orchard", {"src/basket.ts": text})
     s = Session("shop", ORCHARD, "2026-02-02T09:02:10", version="2.0.76")
@@ -158,7 +159,7 @@ def shop(folder: Path) -> None:
 
 
 def early(folder: Path, work: Workspace) -> None:
-    """A session of version 1.0: the sub-agent's talk stands in its parent's file, without an id."""
+    """Write a session of version 1.0: the sub-agent's records are in its parent's file, without an id."""
     s = Session("early", STTX, "2025-09-03T00:47:19", version="1.0.98")
     stories.rendering(s, work)
     s.sidechain = True
@@ -171,7 +172,7 @@ def early(folder: Path, work: Workspace) -> None:
 
 
 def learning(folder: Path, work: Workspace) -> None:
-    """Two sessions about the model's side, one message a block, as a terse agent writes."""
+    """Write two sessions about the model, with one block per message."""
     for title, start, story in (
         ("vocabulary", "2026-02-02T14:00:00", stories.vocabulary),
         ("kernel", "2026-02-02T16:30:00", stories.kernel),
@@ -183,7 +184,7 @@ def learning(folder: Path, work: Workspace) -> None:
 
 
 def resumed(folder: Path, first: Session) -> None:
-    """A session that goes on from `everyday`: it begins with copies of its records, uuids and all."""
+    """Write a session that resumes `everyday`: it starts with copies of its records."""
     s = Session("resumed", STTX, "2026-02-03T08:00:00")
     s.copy(first, 12)
     s.user("go on: what was the reason again?")
@@ -192,7 +193,7 @@ def resumed(folder: Path, first: Session) -> None:
 
 
 def snapshots(folder: Path) -> None:
-    """A session in which nothing was said."""
+    """Write a session without any message."""
     s = Session("snapshots", ORCHARD, "2026-02-01T18:00:00")
     for name in ("", "/home/ada/orchard/src/basket.ts", "/home/ada/orchard/README.md"):
         s.snapshot(name)
@@ -200,7 +201,7 @@ def snapshots(folder: Path) -> None:
 
 
 def odd(folder: Path) -> None:
-    """What programs, crashes and other writers do to a file."""
+    """Write a session with everything that programs, crashes and other writers do to a file."""
     s = Session("odd", ORCHARD, "2026-02-04T12:00:00", version="2.1.126")
     s.user("search the web for the tax rate on apples, then show me colours in the terminal")
     s.assistant({"type": "redacted_thinking", "data": "EuYBCkQYAiJAdGhpcyBpcyBub3QgcmVhbA=="})
@@ -257,7 +258,7 @@ def odd(folder: Path) -> None:
 
 
 def clocks(folder: Path) -> None:
-    """A record whose time does not parse, which ends ccsniff's command line with an error."""
+    """Write a record with an invalid time, which makes ccsniff's command line fail."""
     s = Session("clocks", ORCHARD, "2026-02-05T07:00:00")
     s.user("what time is it?")
     s.lines[-1] = s.lines[-1].replace(b"2026-02-05T07:00:20.000Z", b"yesterday, about noon")
@@ -266,7 +267,7 @@ def clocks(folder: Path) -> None:
 
 
 def main() -> None:
-    """Write every session into the folder, which is emptied first."""
+    """Empty the folder, then write every session into it."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "sessions"
     shutil.rmtree(folder, ignore_errors=True)
     work = sttx()

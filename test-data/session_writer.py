@@ -1,8 +1,8 @@
 """Writes session files in Claude Code's own format, the same bytes every time.
 
-A `Session` turns a story (`user`, `think`, `say`, `call`) into records as Claude Code writes them: one API
-message split over a line per block, ids and uuids, parents, times, the second copy of each result. A
-`Workspace` is the project that the story is about: real code, read, searched and edited for real.
+A `Session` turns a story (`user`, `say`, `call`) into records as Claude Code writes them: one line per block
+of an API message, with ids, uuids, parents, times and the second copy of each result. A `Workspace` holds the
+project of the story: real code that the story's tools read, search and edit.
 """
 
 import json
@@ -19,36 +19,36 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 
 
 class Workspace:
-    """The files of a project, which the tools of a story really read and change."""
+    """The files of a project, which the tools of a story read and change."""
 
     def __init__(self, root: str, files: dict[str, str]) -> None:
         self.root = root
         self.files = dict(files)
 
     def path(self, name: str) -> str:
-        """The absolute path that a tool is given."""
+        """Return the absolute path of a file."""
         return f"{self.root}/{name}"
 
     def listing(self, name: str, offset: int = 1, limit: int = 2000) -> str:
-        """A file as the tool Read shows it, with numbered lines."""
+        """Return a file as the tool Read shows it, with numbered lines."""
         lines = self.files[name].splitlines()[offset - 1 : offset - 1 + limit]
         return "\n".join(f"{offset + n:6}→{line}" for n, line in enumerate(lines))
 
     def matches(self, pattern: str) -> str:
-        """Every line that matches, as the tool Grep shows it."""
-        found = [
+        """Return every line that matches, as the tool Grep shows it."""
+        lines = [
             f"{name}:{number}:{line}"
             for name, text in sorted(self.files.items())
             for number, line in enumerate(text.splitlines(), 1)
             if re.search(pattern, line)
         ]
-        return "\n".join(found) or "No matches found"
+        return "\n".join(lines) or "No matches found"
 
     def replace(self, name: str, old: str, new: str) -> str:
-        """Edit a file; return what the tool Edit answers."""
+        """Edit a file; return the answer of the tool Edit."""
         text = self.files[name]
         if text.count(old) != 1:
-            raise ValueError(f"{old!r} stands {text.count(old)} times in {name}")
+            raise ValueError(f"{old!r} occurs {text.count(old)} times in {name}, not once")
         self.files[name] = text.replace(old, new)
         at = text[: text.index(old)].count("\n") + 1
         around = self.listing(name, max(1, at - 3), new.count("\n") + 8)
@@ -62,11 +62,11 @@ class Session:
     """One session file, written record by record.
 
     Args:
-        title: Names the session to us; its id is made from it.
-        cwd: The folder that it works in, which also names its project's folder.
-        start: When it begins, as ISO 8601 in UTC.
-        version: Of Claude Code.
-        agent: This is the talk of the sub-agent with this id, of the session with the same title.
+        title: Our name for the session, from which its id is made.
+        cwd: The working folder, which also names the folder of the project.
+        start: Start time, as ISO 8601 in UTC.
+        version: Version of Claude Code.
+        agent: Id of a sub-agent, if this is its file in the session with the same title.
     """
 
     def __init__(self, title: str, cwd: str, start: str, *, version: str = "2.1.50", agent: str = "") -> None:
@@ -85,17 +85,17 @@ class Session:
     # Records
 
     def token(self, prefix: str, length: int = 24) -> str:
-        """An id that depends on the session's name and on how many were asked for."""
+        """Return an id that depends on the session's name and the number of earlier ids."""
         self._calls += 1
         return prefix + uuid.uuid5(NAMESPACE, f"{self.name}:{prefix}:{self._calls}").hex[:length]
 
     def now(self, seconds: float = 1.0) -> str:
-        """Let time pass, and tell it."""
+        """Advance the clock and return its time."""
         self._time += timedelta(seconds=seconds)
         return self._time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def record(self, kind: str, *, seconds: float = 1.0, **fields: Any) -> dict[str, Any]:
-        """Write a record that is part of the tree of messages."""
+        """Write a record that belongs to the tree of messages."""
         self._count += 1
         own = str(uuid.uuid5(NAMESPACE, f"{self.name}:{self._count}"))
         record: dict[str, Any] = {
@@ -117,7 +117,7 @@ class Session:
         return record
 
     def raw(self, record: dict[str, Any] | bytes, glued: bool = False) -> None:
-        """Write a record as it is, or bytes that are none; glued to the line before if asked."""
+        """Write a record or raw bytes unchanged; with `glued`, onto the previous line."""
         if isinstance(record, dict):
             record = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode()
         if glued:
@@ -126,16 +126,16 @@ class Session:
             self.lines.append(record)
 
     def copy(self, other: "Session", count: int) -> None:
-        """Begin as a resumed session does: with the other's first records, uuids and all."""
+        """Start as a resumed session does: with the first records of the other one, including their uuids."""
         self.lines += other.lines[:count]
         self._last = json.loads(self.lines[-1]).get("uuid")
 
     def project(self, root: Path) -> Path:
-        """The folder that Claude Code would keep this session in."""
+        """Return the folder in which Claude Code would keep this session."""
         return root / re.sub(r"[^A-Za-z0-9]", "-", self.cwd)
 
     def write(self, root: Path, end: bytes = b"\n") -> None:
-        """Write the file; a sub-agent's in its session's folder, or beside it as older versions do."""
+        """Write the file; a sub-agent's into its session's folder, or next to it in old versions."""
         folder, name = self.project(root), self.id
         if self.agent:
             name = f"agent-{self.agent}"
@@ -146,11 +146,11 @@ class Session:
     # The story
 
     def user(self, content: str | list[dict[str, Any]], **fields: Any) -> None:
-        """What stands in the user's place."""
+        """Write a message of the user."""
         self.record("user", message={"role": "user", "content": content}, seconds=20, **fields)
 
     def assistant(self, *blocks: dict[str, Any], **fields: Any) -> None:
-        """One API message: a line per block, its reason to stop only on the last."""
+        """Write one API message: one line per block, the stop reason only on the last."""
         message, request = self.token("msg_01", 22), self.token("req_011C", 20)
         for number, block in enumerate(blocks):
             last = number == len(blocks) - 1
@@ -172,11 +172,11 @@ class Session:
             self.record("assistant", message=body, requestId=request, seconds=2.5, **fields)
 
     def say(self, text: str) -> None:
-        """What the agent answers."""
+        """Write an answer of the agent."""
         self.assistant({"type": "text", "text": text})
 
     def call(self, *calls: tuple[str, dict[str, Any], str], text: str = "", thinking: str = "") -> None:
-        """A message that calls one tool or several at once, and what each gave back."""
+        """Write a message that calls one tool or several, and the result of each."""
         blocks: list[dict[str, Any]] = []
         if thinking:
             blocks.append({"type": "thinking", "thinking": thinking, "signature": self.token("EqQB", 32)})
@@ -194,7 +194,7 @@ class Session:
                 self.snapshot(given["file_path"])
 
     def result(self, call: str, content: Any, *, is_error: bool = False) -> None:
-        """What a tool gave back, with the second copy of it that Claude Code keeps."""
+        """Write a tool's result, with the second copy that Claude Code keeps."""
         block: dict[str, Any] = {"tool_use_id": call, "type": "tool_result", "content": content}
         if is_error:
             block["is_error"] = True
@@ -203,7 +203,7 @@ class Session:
         self.record("user", message=message, toolUseResult=copy, seconds=0.4)
 
     def snapshot(self, path: str = "") -> None:
-        """Book-keeping: which files can be rolled back."""
+        """Write a bookkeeping record: which files can be rolled back."""
         own = str(uuid.uuid5(NAMESPACE, f"{self.name}:snapshot:{len(self.lines)}"))
         backups = {path: {"backupFileName": "8f1c@v2", "version": 2}} if path else {}
         snapshot = {"messageId": own, "trackedFileBackups": backups, "timestamp": self.now(0.0)}
@@ -211,21 +211,21 @@ class Session:
         self.raw({**record, "isSnapshotUpdate": bool(path)})
 
     def progress(self, call: str, output: str) -> None:
-        """Book-keeping: a command that still runs."""
+        """Write a bookkeeping record: a command that is still running."""
         data = {"type": "bash_progress", "output": output, "elapsedTimeSeconds": 4}
         self.record("progress", data=data, toolUseID=call, parentToolUseID=call, seconds=0.2)
 
     def attach(self, **attachment: Any) -> None:
-        """Something that Claude Code attaches to the talk."""
+        """Write an attachment of Claude Code."""
         self.record("attachment", attachment=attachment)
 
     def system(self, subtype: str, **fields: Any) -> None:
-        """A message of the program to itself."""
+        """Write an internal message of the program."""
         self.record("system", subtype=subtype, level="info", isMeta=False, **fields)
 
 
 def todo(*items: Sequence[str]) -> tuple[str, dict[str, Any], str]:
-    """A call of TodoWrite; each item is (status, what)."""
+    """Return a call of TodoWrite; each item is (status, text)."""
     todos = [{"content": what, "status": status, "activeForm": what} for status, what in items]
     answer = "Todos have been modified successfully. Ensure that you continue to use the todo list."
     return "TodoWrite", {"todos": todos}, answer

@@ -1,8 +1,8 @@
-# ruff: noqa: E501  what people, agents and terminals write has lines of any length
-"""The stories that the session files tell: ordinary work on our own code, invented by us.
+# ruff: noqa: E501  people, agents and terminals write lines of any length
+"""The stories of the session files: invented but ordinary work on our own code.
 
-Each function plays one session (or a part of one) on a `Workspace`. What tools show is really in the files;
-what commands print is made up in the true form.
+Each function plays one session, or a part of one, on a `Workspace`. Tools show the real content of the files; the
+output of commands is invented in the real format.
 """
 
 from session_writer import Session, Workspace, todo
@@ -11,7 +11,7 @@ Call = tuple[str, dict, str]
 
 
 def read(work: Workspace, name: str, offset: int = 1, limit: int = 2000) -> Call:
-    """The tool Read."""
+    """Return a call of the tool Read."""
     given: dict = {"file_path": work.path(name)}
     if offset > 1 or limit < 2000:
         given |= {"offset": offset, "limit": limit}
@@ -19,24 +19,24 @@ def read(work: Workspace, name: str, offset: int = 1, limit: int = 2000) -> Call
 
 
 def grep(work: Workspace, pattern: str) -> Call:
-    """The tool Grep."""
+    """Return a call of the tool Grep."""
     given = {"pattern": pattern, "path": work.root, "output_mode": "content", "-n": True}
     return "Grep", given, work.matches(pattern)
 
 
 def edit(work: Workspace, name: str, old: str, new: str) -> Call:
-    """The tool Edit."""
+    """Return a call of the tool Edit."""
     given = {"file_path": work.path(name), "old_string": old, "new_string": new}
     return "Edit", given, work.replace(name, old, new)
 
 
 def bash(command: str, description: str, output: str) -> Call:
-    """The tool Bash."""
+    """Return a call of the tool Bash."""
     return "Bash", {"command": command, "description": description}, output
 
 
 def tests(passed: int, seconds: float, path: str, failures: str = "") -> Call:
-    """A run of pytest."""
+    """Return a run of pytest."""
     dots = "." * (passed if not failures else passed - 1) + ("F" if failures else "")
     summary = f"{passed - 1 if failures else passed} passed in {seconds:.2f}s"
     tail = f"{failures}\n1 failed, {summary}" if failures else summary
@@ -45,14 +45,14 @@ def tests(passed: int, seconds: float, path: str, failures: str = "") -> Call:
 
 
 def commit(message: str, files: int, plus: int, minus: int) -> Call:
-    """A git commit."""
+    """Return a git commit."""
     subject = message.splitlines()[0]
     output = f"[main 4f{plus:03x}{minus:02x}] {subject}\n {files} files changed, {plus} insertions(+), {minus} deletions(-)"
     return bash(f"git commit -am {message!r}", "Commit the change", output)
 
 
 def damaged_lines(s: Session, work: Workspace) -> None:
-    """Why did a record disappear? Two objects on one line, found, fixed and tested."""
+    """A record disappears: two objects are on one line; found, fixed and tested."""
     s.user(
         "One of my sessions has 169 lines, but validate-data only counts 168 records and says one line is not "
         "JSON. The line looks fine to me: it starts with a brace and ends with one. Can you find out what is "
@@ -161,7 +161,7 @@ def damaged_lines(s: Session, work: Workspace) -> None:
 
 
 def back_pressure(s: Session, work: Workspace) -> None:
-    """A reader that runs ahead of the learner: measured, understood, bounded."""
+    """A reader runs ahead of the learner: measured, explained, bounded."""
     s.user(
         "When I train on a 2 GB folder the memory of the process grows to 3 GB although the model is tiny. "
         "Something reads ahead. Where?"
@@ -222,7 +222,7 @@ def back_pressure(s: Session, work: Workspace) -> None:
 
 
 def rendering(s: Session, work: Workspace) -> None:
-    """How a trace becomes text, explained, and a blank line that got through."""
+    """How a trace becomes text, and a bug with a blank line."""
     s.user(
         "Explain to me how a tool call ends up as text for the model, and why there may be no blank line in it."
     )
@@ -277,7 +277,7 @@ def rendering(s: Session, work: Workspace) -> None:
 
 
 def counting(s: Session, work: Workspace) -> None:
-    """Are all tool calls there? Counted in two independent ways."""
+    """Whether all tool calls are there, counted in two independent ways."""
     s.user(
         "I want to be sure that the parser loses no tool call. Count the tool_use blocks in the session files "
         "without using our code, then with it, and compare."
@@ -332,7 +332,7 @@ def counting(s: Session, work: Workspace) -> None:
 
 
 def typed_or_not(s: Session, work: Workspace) -> None:
-    """Commands that count as what the person typed."""
+    """Which commands count as typed by the person."""
     s.call(
         read(work, "usertext.py"),
         text="Let me see which strings count as typed.",
@@ -377,7 +377,7 @@ def exploring(s: Session, work: Workspace) -> None:
 
 
 def vocabulary(s: Session, work: Workspace) -> None:
-    """The trie tokenizer: how it matches, and what a broken vocabulary file says."""
+    """The trie tokenizer: how it matches, and its error for a broken vocabulary file."""
     s.user(
         "how does the tokenizer find the longest token without a loop in python? it's faster than I expected"
     )
@@ -444,7 +444,7 @@ def vocabulary(s: Session, work: Workspace) -> None:
 
 
 def kernel(s: Session, work: Workspace) -> None:
-    """The wkv kernel: the definition, the fast one, and a test that they agree."""
+    """The wkv kernel: the definition, the fast version, and a test that they agree."""
     s.user(
         "I read the paper but I can't map the chunked kernel onto the recurrence. Walk me through it, with the "
         "names in the code."

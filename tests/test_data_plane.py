@@ -1,4 +1,4 @@
-"""Session files to traces to windows to tokens, and back to text: nothing is lost, added or moved."""
+"""From session files to traces, windows and tokens, and back to text: nothing is lost, added or moved."""
 
 import itertools
 import json
@@ -19,8 +19,8 @@ SOURCES = {"session files": DATA / "sessions", "ccsniff's rows": DATA / "ccsniff
 
 
 def read(path, **options):
-    """The traces of a source, and its report."""
-    with open_source(path, say=lambda said: None, **options) as source:
+    """Return the traces of a source, its report and its cursor."""
+    with open_source(path, say=lambda message: None, **options) as source:
         traces = list(source)
         for trace in traces:
             source.report.measure(trace)
@@ -28,7 +28,7 @@ def read(path, **options):
 
 
 def taken(cursor):
-    """How many traces of each origin a cursor counts."""
+    """Return how many traces of each origin a cursor counts."""
     return {name: entry["traces"] for name, entry in cursor["origins"].items() if entry["traces"]}
 
 
@@ -46,9 +46,9 @@ def tokenizer(request, embedded):
 @pytest.mark.parametrize(("size", "batch", "documents"), [(64, 1, 64), (256, 3, 4)])
 def test_decoded_windows_are_the_rendered_traces(path, tokenizer, size, batch, documents):
     traces, report, _ = read(path)
-    cut = TraceWindows(tokenizer, size=size, batch=batch, documents=documents)
-    wanted: Counter[str] = Counter()
-    found: dict[str, bytes] = {}
+    splitter = TraceWindows(tokenizer, size=size, batch=batch, documents=documents)
+    counted: Counter[str] = Counter()
+    decoded: dict[str, bytes] = {}
     texts: dict[str, str] = {}
     tokens = 0
 
@@ -56,23 +56,23 @@ def test_decoded_windows_are_the_rendered_traces(path, tokenizer, size, batch, d
         nonlocal tokens
         for window in windows:
             tokens += len(window.ids)
-            wanted[window.document] += int(cut.byte_lengths[list(window.ids)].sum())
-            found[window.document] = found.get(window.document, b"") + tokenizer.decode_bytes(window.ids)
+            counted[window.document] += int(splitter.byte_lengths[list(window.ids)].sum())
+            decoded[window.document] = decoded.get(window.document, b"") + tokenizer.decode_bytes(window.ids)
 
     for trace in traces:
         texts[trace.document] = texts.get(trace.document, "") + render(trace)
-        cut.add(trace)
-        while (windows := cut.take()) is not None:
+        splitter.add(trace)
+        while (windows := splitter.take()) is not None:
             take(windows)
-    while (windows := cut.flush()) is not None:
+    while (windows := splitter.flush()) is not None:
         take(windows)
-    assert {name: data.decode() for name, data in found.items()} == {n: t for n, t in texts.items() if t}
-    assert sum(wanted.values()) == sum(map(len, found.values())) == report["text_bytes"]
+    assert {name: data.decode() for name, data in decoded.items()} == {n: t for n, t in texts.items() if t}
+    assert sum(counted.values()) == sum(map(len, decoded.values())) == report["text_bytes"]
     assert 0 < tokens <= report["text_bytes"]
 
 
 @pytest.mark.parametrize("path", SOURCES.values(), ids=SOURCES)
-def test_what_is_counted_is_what_came(path):
+def test_the_report_and_the_cursor_count_the_traces(path):
     traces, report, cursor = read(path)
     counted = Counter(map(trace_type, traces))
     assert {name: number for name, number in report["traces"].items() if number} == counted
@@ -82,23 +82,23 @@ def test_what_is_counted_is_what_came(path):
 
 
 @pytest.mark.parametrize("path", SOURCES.values(), ids=SOURCES)
-@pytest.mark.parametrize("had", [1, 57, 10_000])
-def test_a_cursor_anywhere_leaves_exactly_the_rest(path, had):
+@pytest.mark.parametrize("count", [1, 57, 10_000])
+def test_a_cursor_after_any_trace_leaves_exactly_the_rest(path, count):
     traces, _, _ = read(path)
-    with open_source(path, say=lambda said: None) as source:
-        assert list(itertools.islice(source, had)) == traces[:had]
+    with open_source(path, say=lambda message: None) as source:
+        assert list(itertools.islice(source, count)) == traces[:count]
         cursor = json.loads(json.dumps(source.cursor))
     rest, report, after = read(path, cursor=cursor)
-    assert rest == traces[had:]
-    assert report["bytes_read"] < read(path)[1]["bytes_read"] or had == 1
+    assert rest == traces[count:]
+    assert report["bytes_read"] < read(path)[1]["bytes_read"] or count == 1
     assert taken(after) == Counter(trace.meta.origin for trace in traces)
 
 
-def test_both_ways_in_tell_of_the_same_talk_and_tools():
-    """The fixture is made of these sessions, without what ccsniff leaves out."""
+def test_session_files_and_ccsniffs_rows_hold_the_same_talk_and_tools():
+    """The fixture is made from these sessions, and lacks what ccsniff drops."""
     files, rows = read(SOURCES["session files"])[0], read(SOURCES["ccsniff's rows"])[0]
-    said = {trace.text for trace in files if trace_type(trace) in ("user_message", "assistant_message")}
-    told = [trace.text for trace in rows if trace_type(trace) == "assistant_message"]
-    assert sum(text in said for text in told) > 0.8 * len(told)
+    texts = {trace.text for trace in files if trace_type(trace) in ("user_message", "assistant_message")}
+    answers = [trace.text for trace in rows if trace_type(trace) == "assistant_message"]
+    assert sum(text in texts for text in answers) > 0.8 * len(answers)
     used, seen = (Counter(t.name for t in traces if trace_type(t) == "tool_use") for traces in (files, rows))
     assert seen and seen <= used

@@ -1,4 +1,4 @@
-"""`sttx train` follows a folder that is written to, is killed, and has learned from each record once."""
+"""`sttx train` follows a growing folder, is killed several times, and learns from each record once."""
 
 import json
 import random
@@ -16,7 +16,7 @@ SECONDS = 60.0
 
 
 class Agent:
-    """Writes sessions as an agent does: some bytes now, the rest of the line later."""
+    """Writes sessions as an agent does: part of a line now, the rest later."""
 
     def __init__(self, folder):
         self.folder, self.dice, self.count, self.rest = folder, random.Random(3), 0, {}
@@ -70,10 +70,10 @@ def test_killed_while_it_follows(tiny_model, tmp_path):
         process.communicate()
     agent.finish()
     last = train(agent.folder, run, tiny_model, "--resume", "--no-follow", "--json")
-    told = json.loads(last.communicate(timeout=SECONDS)[0])
+    report = json.loads(last.communicate(timeout=SECONDS)[0])
     with open_source(agent.folder) as source:
         texts = [render(trace) for trace in source]
     assert len(texts) == agent.count
-    assert told["bytes"] == sum(map(len, texts)), "every byte is paid for once"
+    assert report["bytes"] == sum(map(len, texts)), "every byte is paid for once"
     taken = CheckpointStore(run).load().documents["stream"]["taken"]
     assert sum(taken.values()) == agent.count

@@ -1,4 +1,4 @@
-"""The real npm ccsniff, run through our shim, follows a folder that is written to meanwhile."""
+"""The real npm ccsniff, run by our shim, follows a folder while it is written to."""
 
 import json
 import os
@@ -24,17 +24,17 @@ SESSIONS = Path(__file__).parent.parent / "test-data" / "sessions"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """A cache folder into which the pinned ccsniff was really installed, and what was said about it."""
-    cache, said = tmp_path_factory.mktemp("cache"), []
+    """Return a cache folder with the pinned ccsniff from npm, and the messages of its installation."""
+    cache, messages = tmp_path_factory.mktemp("cache"), []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STTX_CACHE_DIR", str(cache))
-        shim_command(cache, said.append)
-    return cache, said
+        shim_command(cache, messages.append)
+    return cache, messages
 
 
 @pytest.fixture
 def projects(installed, tmp_path, monkeypatch):
-    """An empty home with Claude Code's folder in it."""
+    """Return Claude Code's projects folder in an otherwise empty home folder."""
     folder = tmp_path / ".claude" / "projects"
     folder.mkdir(parents=True)
     monkeypatch.setenv("STTX_CACHE_DIR", str(installed[0]))
@@ -43,22 +43,24 @@ def projects(installed, tmp_path, monkeypatch):
     return folder
 
 
-def texts_by_document(traces):
-    """What each document says, in its own order: sessions may interleave in any way."""
-    told: dict[str, list[object]] = {}
+def by_document(traces):
+    """Return the traces of each document in order: sessions may interleave in any way."""
+    documents: dict[str, list[object]] = {}
     for trace in traces:
-        told.setdefault(trace.document, []).append((trace_type(trace), trace.meta.uid, trace.meta.subagent))
-    return told
+        documents.setdefault(trace.document, []).append(
+            (trace_type(trace), trace.meta.uid, trace.meta.subagent)
+        )
+    return documents
 
 
-def test_installing_was_said_and_is_the_pinned_version(installed):
-    cache, said = installed
-    assert len(said) == 1 and VERSION in said[0]
+def test_the_pinned_version_is_installed_with_one_message(installed):
+    cache, messages = installed
+    assert len(messages) == 1 and VERSION in messages[0]
     package = cache / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff" / "package.json"
     assert json.loads(package.read_text())["version"] == VERSION
 
 
-def test_history_through_ccsniff_is_what_the_files_hold(projects):
+def test_the_history_through_ccsniff_equals_the_files(projects):
     shutil.copytree(SESSIONS, projects, dirs_exist_ok=True)
     with open_source("live", follow=False) as source:
         live = list(source)
@@ -70,7 +72,7 @@ def test_history_through_ccsniff_is_what_the_files_hold(projects):
 
 
 class Writer(threading.Thread):
-    """Writes session files as Claude Code does: line by line, some in two halves, a sub-agent beside."""
+    """Writes session files as Claude Code does: line by line, some in two halves, one by a sub-agent."""
 
     def __init__(self, projects, turns):
         super().__init__(daemon=True)
@@ -112,7 +114,7 @@ class Writer(threading.Thread):
         self.written[record["uuid"]] = time.monotonic()
 
 
-def test_what_is_written_while_it_follows_arrives_once_whole_and_soon(projects, tmp_path):
+def test_new_records_arrive_once_whole_and_soon(projects, tmp_path):
     (projects / "-home-ada-orchard").mkdir()
     turns = 40
     writer = Writer(projects, turns)
@@ -128,21 +130,21 @@ def test_what_is_written_while_it_follows_arrives_once_whole_and_soon(projects, 
             delays.append(time.monotonic() - writer_time if writer_time else 0.0)
             if len(traces) == 9 * turns:
                 break
-    told = texts_by_document(traces)
-    assert set(told) == {"s1", "s2", "s1/q"}
+    documents = by_document(traces)
+    assert set(documents) == {"s1", "s2", "s1/q"}
     for document, agent in (("s1", ""), ("s2", ""), ("s1/q", "q")):
         name = document.replace("/", "")
         kinds = (("a", "assistant_message"), ("b", "tool_use"), ("c", "tool_result"))
         expected = [(kind, f"{name}{turn}{part}", agent) for turn in range(turns) for part, kind in kinds]
-        assert told[document] == expected
+        assert documents[document] == expected
     results = [trace for trace in traces if trace_type(trace) == "tool_result"]
     assert {trace.name for trace in results} == {"Bash"}
     assert {trace.output for trace in results} == {f"日本語 {turn}\n" for turn in range(turns)}
     assert source.report.malformed == {} and source.report.noted == {}
-    assert sorted(delays)[len(delays) // 2] < 2.0, "the median delay, on a machine that may be busy"
+    assert sorted(delays)[len(delays) // 2] < 2.0, "the median delay is too long, even for a busy machine"
 
 
-def test_nothing_of_the_users_is_copied_or_changed(projects, tmp_path):
+def test_no_file_of_the_user_is_copied_or_changed(projects, tmp_path):
     shutil.copytree(SESSIONS, projects, dirs_exist_ok=True)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with open_source("live", follow=False) as source:
@@ -152,15 +154,15 @@ def test_nothing_of_the_users_is_copied_or_changed(projects, tmp_path):
     assert not (tmp_path / ".claude" / "history-backup").exists()
 
 
-@pytest.mark.parametrize("way", ["live", "claude"])
-def test_an_interrupted_run_goes_on_where_it_was(projects, way):
+@pytest.mark.parametrize("spec", ["live", "claude"])
+def test_an_interrupted_run_resumes(projects, spec):
     shutil.copytree(SESSIONS, projects, dirs_exist_ok=True)
     with open_source("live", follow=False) as source:
         whole = list(source)
     with open_source("live", follow=False) as source:
         first = [next(source) for _ in range(57)]
         cursor = json.loads(json.dumps(source.cursor))
-    with open_source(way, follow=False, cursor=cursor) as source:
+    with open_source(spec, follow=False, cursor=cursor) as source:
         rest = list(source)
     assert first + rest == whole
 

@@ -1,4 +1,4 @@
-"""The kept data is what its scripts make, and small, and names no real machine."""
+"""The test data equals what its scripts write, is small and names no real machine."""
 
 import json
 import subprocess
@@ -14,13 +14,13 @@ def files(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_sessions_are_what_their_script_writes(tmp_path):
+def test_the_sessions_equal_what_their_script_writes(tmp_path):
     script = [sys.executable, "-B", str(DATA / "make_sessions.py"), str(tmp_path / "sessions")]
     subprocess.run(script, check=True)
     assert files(tmp_path / "sessions") == files(DATA / "sessions")
 
 
-def test_the_fixture_is_rows_of_these_sessions():
+def test_the_fixture_holds_rows_of_these_sessions():
     rows = [json.loads(line) for line in (DATA / "ccsniff-fixture.ndjson").read_text().split("\n") if line]
     assert len(rows) >= 200
     keys = {"ts", "iso", "sid", "parent", "cwd", "project", "role", "type", "tool", "isMeta", "text"}
@@ -31,7 +31,7 @@ def test_the_fixture_is_rows_of_these_sessions():
 
 
 def test_the_fixture_is_long_enough_to_learn_from():
-    with open_source(DATA / "ccsniff-fixture.ndjson", say=lambda said: None) as source:
+    with open_source(DATA / "ccsniff-fixture.ndjson", say=lambda message: None) as source:
         for trace in source:
             source.report.measure(trace)
     report = source.report.as_dict()
@@ -43,5 +43,5 @@ def test_the_fixture_is_long_enough_to_learn_from():
 
 
 def test_the_data_stays_small():
-    kept = {name: data for name, data in files(DATA).items() if "__pycache__" not in name}
-    assert sum(map(len, kept.values())) < 1_000_000
+    contents = {name: data for name, data in files(DATA).items() if "__pycache__" not in name}
+    assert sum(map(len, contents.values())) < 1_000_000
