@@ -52,7 +52,7 @@ class Lower(PairParser):
     name = "upper"
 
 
-def test_a_rollout_is_recognised_by_what_it_holds(session_file):
+def test_a_rollout_is_recognised_by_its_content(session_file):
     path = session_file("any.jsonl", *ROLLOUT)
     with open_source(path) as source:
         traces = list(source)
@@ -61,13 +61,13 @@ def test_a_rollout_is_recognised_by_what_it_holds(session_file):
     assert {trace.meta.session for trace in traces} == {"t"}
 
 
-def test_a_rollout_keeps_what_core_asks_of_a_source(session_file):
+def test_a_rollout_passes_the_source_check(session_file):
     path = session_file("sessions/2026/01/02/rollout.jsonl", *ROLLOUT)
     check_source(lambda cursor: open_source(path, cursor=cursor))
     check_source(lambda cursor: open_source(path.parents[3], cursor=cursor, capacity=1))
 
 
-def test_a_rollout_beside_claude_codes_sessions(session_file, record):
+def test_a_rollout_next_to_claude_codes_sessions(session_file, record):
     session_file("b.jsonl", record(content="Hi"), record("assistant", "Hello"))
     folder = session_file("a.jsonl", *ROLLOUT).parent
     with open_source(folder) as source:
@@ -77,7 +77,7 @@ def test_a_rollout_beside_claude_codes_sessions(session_file, record):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_runs_that_are_cut_anywhere_deliver_each_item_once(tmp_path, seed):
+def test_runs_interrupted_anywhere_deliver_each_item_once(tmp_path, seed):
     rng = random.Random(seed)
     fork = [{**META, "payload": {"id": "f", "forked_from_id": "t"}}, META, *ROLLOUT[1:20]]
     fork += [item("function_call", name="shell", arguments="{}", call_id=f"f{number}") for number in range(9)]
@@ -100,7 +100,7 @@ def test_runs_that_are_cut_anywhere_deliver_each_item_once(tmp_path, seed):
     assert [trace.meta.uid for trace in had if trace.meta.session == "f"] == [f"f:{n}" for n in range(22, 31)]
 
 
-def test_a_format_from_outside_comes_first(known_formats):
+def test_a_registered_format_is_tried_first(known_formats):
     register(lambda record: "shout" in record, Upper)
     register(lambda record: "shout" in record, Upper)
     assert [kind.parser.name for kind in formats.FORMATS].count("upper") == 1
@@ -112,18 +112,18 @@ def test_a_format_from_outside_comes_first(known_formats):
     assert again.name == "upper"
 
 
-def test_a_name_that_is_taken_is_refused(known_formats):
+def test_a_duplicate_name_is_refused(known_formats):
     register(lambda record: "shout" in record, Upper)
     with pytest.raises(UsageError, match="'upper' exists already"):
         register(lambda record: "shout" in record, Lower)
 
 
-def test_a_state_of_a_format_that_is_gone_is_refused():
+def test_a_state_of_an_unknown_format_is_refused():
     with pytest.raises(ValueError, match="state"):
         AutoParser("x", SourceReport(), Seen()).load_state_dict(["upper", [1]])
 
 
-def test_where_other_agents_keep_their_sessions(monkeypatch, tmp_path):
+def test_the_stores_of_other_agents(monkeypatch, tmp_path):
     for name in ("CODEX_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
@@ -135,6 +135,6 @@ def test_where_other_agents_keep_their_sessions(monkeypatch, tmp_path):
     assert opencode_store().as_posix() == "/d/opencode/opencode.db"
 
 
-def test_a_typed_prompt_is_a_users(session_file):
+def test_a_typed_prompt_is_a_user_message(session_file):
     with open_source(session_file("any.jsonl", *ROLLOUT)) as source:
         assert isinstance(next(source), UserMessage)

@@ -37,7 +37,7 @@ def test_everything_arrives_once_and_in_order(capacity):
 
 
 @pytest.mark.parametrize("capacity", [1, 2, 8, 64])
-def test_the_producer_is_never_further_ahead_than_the_capacity(capacity):
+def test_the_producer_is_at_most_the_capacity_ahead(capacity):
     queue = BoundedQueue(capacity)
     made = []
 
@@ -57,7 +57,7 @@ def test_the_producer_is_never_further_ahead_than_the_capacity(capacity):
     assert consumed == 300
 
 
-def test_a_blocked_producer_waits_and_goes_on():
+def test_a_blocked_producer_waits_for_room():
     queue = BoundedQueue(4)
     done = threading.Event()
     in_thread(lambda: (queue.put(range(50)), done.set()))
@@ -90,7 +90,7 @@ def test_closing_wakes_a_waiting_consumer():
     assert queue.take() is None
 
 
-def test_an_error_comes_after_what_was_made_before_it():
+def test_an_error_comes_after_the_items_before_it():
     queue = BoundedQueue(8)
     queue.put([1, 2])
     queue.end(ValueError("broken"))
@@ -100,12 +100,12 @@ def test_an_error_comes_after_what_was_made_before_it():
     assert queue.take() is None
 
 
-def test_waiting_has_an_end():
+def test_take_times_out():
     with pytest.raises(TimeoutError):
         BoundedQueue(2).take(timeout=0.02)
 
 
-def test_closed_by_a_signal_while_items_are_taken():
+def test_a_signal_handler_may_close_during_take():
     queue = BoundedQueue(64)
 
     class Signalled(deque):

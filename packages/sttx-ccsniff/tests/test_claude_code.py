@@ -47,7 +47,7 @@ def result(call, content="ok", **fields):
 # Where a trace came from
 
 
-def test_a_trace_says_where_it_came_from(read, record):
+def test_the_meta_of_a_trace(read, record):
     [trace] = read(record(content="Hi"))
     assert trace == UserMessage(meta=trace.meta, text="Hi")
     meta = trace.meta
@@ -56,7 +56,7 @@ def test_a_trace_says_where_it_came_from(read, record):
     assert meta.time == 1770022800.5
 
 
-def test_the_project_is_where_the_session_began(read, record):
+def test_the_project_is_the_first_working_folder(read, record):
     traces = read(record(content="a"), record(content="b", cwd="/home/ada/orchard/src"))
     assert {trace.meta.project for trace in traces} == {"orchard"}
 
@@ -65,7 +65,7 @@ def test_the_project_is_where_the_session_began(read, record):
     ("cwd", "project"),
     [("C:\\work\\shop\\", "shop"), ("/", "slug"), ("", "slug"), (7, "slug"), (None, "slug")],
 )
-def test_projects_of_odd_folders(read, record, cwd, project):
+def test_projects_of_unusual_folders(read, record, cwd, project):
     assert read(record(content="a", cwd=cwd))[0].meta.project == project
 
 
@@ -82,12 +82,12 @@ def test_projects_of_odd_folders(read, record, cwd, project):
         ([], 0.0),
     ],
 )
-def test_times_are_utc_seconds_and_what_does_not_parse_is_noted(read, record, stamp, time):
+def test_times_are_utc_seconds_and_unparsable_ones_are_noted(read, record, stamp, time):
     assert read(record(content="a", timestamp=stamp))[0].meta.time == time
     assert read.report.noted["unparsable timestamp"] == (time == 0.0)
 
 
-def test_a_record_without_identity_gets_one_that_is_the_same_in_every_run(record):
+def test_a_record_without_uuid_gets_a_stable_uid(record):
     bare = {"type": "user", "message": {"content": "a"}}
     first, second = (Reader()(bare, bare) for _ in range(2))
     assert [trace.meta.uid for trace in first] == ["file:1", "file:2"]
@@ -102,7 +102,7 @@ def test_blocks_of_one_record_have_distinct_uids(read, record):
 # Messages
 
 
-def test_a_message_split_over_lines_loses_nothing(read, record):
+def test_a_message_on_several_lines_loses_nothing(read, record):
     blocks = [
         {"type": "thinking", "thinking": "hm", "signature": "x"},
         text("I'll look."),
@@ -124,7 +124,7 @@ def test_a_tool_call_keeps_input_and_id(read, record):
     assert trace == ToolUse(meta=trace.meta, name="Edit", input={"old_string": "a\n\n", "count": 2}, id="t1")
 
 
-def test_a_result_in_blocks_an_error_and_the_second_copy(read, record):
+def test_a_failed_result_in_blocks_ignores_the_second_copy(read, record):
     answer = record(
         content=[result("t1", [text("one"), text("two")], is_error=True)], toolUseResult={"x": "SECRET"}
     )
@@ -147,19 +147,19 @@ def test_server_tools_are_tools(read, record):
     assert (answer.name, answer.output) == ("web_search", "[web_search_result]")
 
 
-def test_pictures_and_words_of_a_person_are_one_message(read, record):
+def test_a_persons_pictures_and_text_are_one_message(read, record):
     source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
     [trace] = read(record(content=[text("look"), {"type": "image", "source": source}]))
     assert trace == UserMessage(meta=trace.meta, text="look\n[image image/png 3 bytes]")
 
 
-def test_results_and_words_keep_their_order(read, record):
+def test_results_and_text_keep_their_order(read, record):
     traces = read(record(content=[text("a"), result("1"), text("b"), text("c")]))
     assert [trace_type(trace) for trace in traces] == ["user_message", "tool_result", "user_message"]
     assert traces[2].text == "b\nc"
 
 
-def test_content_as_a_string_serves_both_roles(read, record):
+def test_content_may_be_a_string_in_both_roles(read, record):
     user, assistant = read(record(content="a"), record("assistant", "b"))
     assert (type(user), type(assistant)) == (UserMessage, AssistantMessage)
 
@@ -173,7 +173,7 @@ def test_content_as_a_string_serves_both_roles(read, record):
         (text(" \n"), "empty text"),
     ],
 )
-def test_what_says_nothing_is_counted(read, record, block, reason):
+def test_empty_blocks_are_counted(read, record, block, reason):
     assert read(record("assistant", [block])) == []
     assert read.counted == {reason: 1}
 
@@ -183,7 +183,7 @@ def test_thinking_is_kept(read, record):
     assert trace == Thinking(meta=trace.meta, text="hm")
 
 
-def test_errors_of_the_api_and_synthetic_messages_are_nobodys_words(read, record):
+def test_api_errors_and_synthetic_messages_are_not_talk(read, record):
     synthetic = record("assistant", [text("No response requested.")])
     synthetic["message"]["model"] = "<synthetic>"
     assert read(record("assistant", [text("API Error")], isApiErrorMessage=True), synthetic) == []
@@ -197,7 +197,7 @@ def test_errors_of_the_api_and_synthetic_messages_are_nobodys_words(read, record
     ("fields", "reason"),
     [({"isMeta": True}, "meta message"), ({"isCompactSummary": True}, "compaction summary")],
 )
-def test_what_the_program_says_for_the_user_is_counted(read, record, fields, reason):
+def test_text_that_the_program_adds_for_the_user_is_counted(read, record, fields, reason):
     assert read(record(content="Caveat", **fields), record(content=[text("Caveat")], **fields)) == []
     assert read.counted == {reason: 2}
 
@@ -208,7 +208,7 @@ def test_a_tool_result_in_a_meta_record_is_still_a_result(read, record):
     ]
 
 
-def test_commands_are_read_as_typed_or_counted(read, record):
+def test_commands_are_kept_as_typed_or_counted(read, record):
     bare = "<command-name>/clear</command-name><command-args></command-args>"
     full = "<command-name>/review</command-name><command-args>a.py</command-args>"
     [trace] = read(record(content=bare), record(content=full))
@@ -216,7 +216,7 @@ def test_commands_are_read_as_typed_or_counted(read, record):
     assert read.counted == {"command": 1}
 
 
-def test_a_queued_prompt_is_the_persons(read, record):
+def test_a_queued_prompt_is_a_user_message(read, record):
     queued = {"type": "queued_command", "prompt": "and then?", "commandMode": "prompt"}
     blocks = {"type": "queued_command", "prompt": [text("in"), text("blocks")]}
     notice = {"type": "queued_command", "prompt": "done", "commandMode": "task-notification"}
@@ -240,14 +240,14 @@ def test_book_keeping_is_counted_by_type(read, record, kind):
     assert read.counted == {kind: 1}
 
 
-def test_types_not_yet_invented_are_kept_as_they_came(read, record):
+def test_unknown_types_are_kept_unchanged(read, record):
     new = record("quantum-entanglement", payload=[1])
     [trace] = read(new)
     assert trace == Other(meta=trace.meta, kind="quantum-entanglement", raw=new)
     assert render(trace) == ""
 
 
-def test_unknown_blocks_are_kept_too(read, record):
+def test_unknown_blocks_are_kept(read, record):
     [trace] = read(record("assistant", [{"type": "hologram", "x": 1}]))
     assert (trace.kind, trace.raw) == ("block hologram", {"type": "hologram", "x": 1})
 
@@ -265,7 +265,7 @@ def test_unknown_blocks_are_kept_too(read, record):
         (b"hello", "not JSON"),
     ],
 )
-def test_what_cannot_be_read_is_counted_with_its_reason(read, line, reason):
+def test_unreadable_lines_are_counted_with_their_reason(read, line, reason):
     assert read.parser.feed(line) == []
     assert read.counted == {reason: 1}
 
@@ -285,7 +285,7 @@ def test_a_repeated_uuid_is_delivered_once_and_counted(read, record):
     assert read.counted == {"duplicate uuid": 1}
 
 
-def test_a_resumed_file_gives_only_what_is_new_and_knows_its_tools(record):
+def test_a_resumed_file_delivers_only_new_records_and_knows_its_tools(record):
     report, seen = SourceReport(), Seen()
     call = record("assistant", [use("t1", "Read")])
     first, second = (Reader(f"/p/{name}.jsonl", report, seen) for name in "ab")
@@ -306,7 +306,7 @@ def test_a_result_whose_call_is_only_in_a_repeated_record_knows_its_tool(record)
 # Branches, and turns that were broken off
 
 
-def test_a_branch_is_read_where_it_stands_and_counted_as_a_rewind(read, record):
+def test_a_branch_stays_in_file_order_and_counts_as_a_rewind(read, record):
     traces = read(
         record(content="a", parentUuid=None),
         record("assistant", "b", parentUuid="uuid-1"),
@@ -319,7 +319,7 @@ def test_a_branch_is_read_where_it_stands_and_counted_as_a_rewind(read, record):
     assert read.report.noted == {"rewind": 2}
 
 
-def test_parallel_tools_and_repeats_are_no_rewinds(read, record):
+def test_parallel_tools_and_repeats_are_not_rewinds(read, record):
     calls = [record("assistant", [use(call)], parentUuid="uuid-0") for call in "12"]
     results = [record(content=[result(call)], parentUuid="uuid-1") for call in "12"]
     prompt = record(content="next", parentUuid="uuid-4")
@@ -327,7 +327,7 @@ def test_parallel_tools_and_repeats_are_no_rewinds(read, record):
     assert read.report.noted == {}
 
 
-def test_what_was_said_before_an_interruption_is_kept(read, record):
+def test_talk_before_an_interruption_is_kept(read, record):
     traces = read(
         record("assistant", [text("I was going to")]),
         record(content=[text("[Request interrupted by user]")]),
@@ -341,7 +341,7 @@ def test_what_was_said_before_an_interruption_is_kept(read, record):
 # Compaction
 
 
-def test_a_compaction_cuts_the_document(read, record):
+def test_a_compaction_starts_a_new_segment(read, record):
     boundary = record("system", subtype="compact_boundary")
     summary = record(content="This session is being continued", isCompactSummary=True)
     traces = read(record(content="a"), boundary, summary, record(content="b"), boundary | {"uuid": "other"})
@@ -349,13 +349,13 @@ def test_a_compaction_cuts_the_document(read, record):
     assert [trace.document for trace in traces] == ["s", "s#1", "s#2"]
 
 
-def test_a_summary_without_a_boundary_cuts_as_well(read, record):
+def test_a_summary_without_a_boundary_starts_a_new_segment(read, record):
     summary = record(content="This session is being continued", isCompactSummary=True)
     traces = read(record(content="a"), summary, record(content="b"))
     assert [trace.document for trace in traces] == ["s", "s#1"]
 
 
-def test_other_messages_of_the_system_do_not_cut(read, record):
+def test_other_system_messages_start_no_segment(read, record):
     traces = read(record(content="a"), record("system", subtype="turn_duration"), record(content="b"))
     assert {trace.document for trace in traces} == {"s"}
     assert read.counted == {"system: turn_duration": 1}
@@ -365,7 +365,7 @@ def test_other_messages_of_the_system_do_not_cut(read, record):
 
 
 @pytest.mark.parametrize("origin", ["/p/slug/parent/subagents/agent-a1.jsonl", "/p/slug/agent-a1.jsonl"])
-def test_a_sub_agent_is_a_document_of_its_own_under_its_parent(record, origin):
+def test_a_subagent_is_a_separate_document_of_its_session(record, origin):
     read = Reader(origin)
     spoken = record(content="Look", sessionId="parent", agentId="a1", isSidechain=True)
     [trace] = read(spoken)
@@ -373,20 +373,20 @@ def test_a_sub_agent_is_a_document_of_its_own_under_its_parent(record, origin):
     assert trace.document == "parent/a1"
 
 
-def test_a_sub_agent_that_does_not_name_itself_is_named_by_its_file():
+def test_a_subagent_without_an_id_gets_it_from_its_file():
     [trace] = Reader("/p/slug/parent/subagents/agent-a1.jsonl")({"type": "user", "message": {"content": "x"}})
     assert (trace.document, trace.meta.parent) == ("parent/a1", "parent")
     assert identity_of("/p/slug/agent-b2.jsonl") == ("", "b2")
 
 
-def test_a_sub_agent_in_its_parents_file_is_apart(read, record):
+def test_a_subagent_in_its_parents_file_is_separate(read, record):
     traces = read(
         record(content="mine"), record(content="its", isSidechain=True), record(content="mine again")
     )
     assert [trace.document for trace in traces] == ["s", "s/sidechain-uuid-2", "s"]
 
 
-def test_a_compaction_of_the_parent_does_not_cut_the_sub_agent(read, record):
+def test_a_compaction_of_the_parent_does_not_affect_the_subagent(read, record):
     aside = {"isSidechain": True, "agentId": "a1"}
     traces = read(
         record(content="its", **aside),
@@ -430,7 +430,7 @@ BLOCK_TYPES = ("text", "thinking", "tool_use", "tool_result", "image", "redacted
     st.none() | st.dictionaries(st.sampled_from(MESSAGE_KEYS), json_values),
     st.sampled_from(["user", "assistant", "system", "x"]),
 )
-def test_wrong_types_in_every_field_never_crash_and_never_vanish(fields, message, kind):
+def test_wrong_types_in_any_field_never_crash_and_are_counted(fields, message, kind):
     read = Reader()
     fields = {**fields, "type": kind} if message is None else {**fields, "type": kind, "message": message}
     traces = read.parser.feed(json.dumps(fields).encode())
@@ -447,7 +447,7 @@ def test_wrong_types_in_every_field_never_crash_and_never_vanish(fields, message
     st.sampled_from(BLOCK_TYPES),
     st.sampled_from(["user", "assistant"]),
 )
-def test_wrong_types_in_every_field_of_a_block_lose_no_tool_call(block, kind, role):
+def test_wrong_types_in_any_field_of_a_block_lose_no_tool_call(block, kind, role):
     read = Reader()
     block = {**block, "type": kind}
     traces = read({"type": role, "uuid": "u", "message": {"content": [block]}})
@@ -459,7 +459,7 @@ def test_wrong_types_in_every_field_of_a_block_lose_no_tool_call(block, kind, ro
     assert found.count("tool_result") == (kind == "tool_result")
 
 
-def test_recognising_tells_our_records_from_rows():
+def test_rows_are_not_recognised_as_session_records():
     assert recognises({"type": "user"})
     assert recognises({"type": "brand-new"})
     assert not recognises({"type": "text", "sid": "s", "role": "user"})

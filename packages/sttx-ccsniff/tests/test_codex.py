@@ -171,7 +171,7 @@ def test_each_kind_of_line():
     assert len(traces) + report.skipped.total() == len(NEW)
 
 
-def test_where_each_came_from():
+def test_the_meta_of_each_trace():
     traces, _ = read(NEW)
     assert {trace.meta.session for trace in traces} == {THREAD}
     assert {trace.meta.project for trace in traces} == {"orchard"}
@@ -214,13 +214,13 @@ def test_the_first_versions():
         ("# Context from my IDE setup: what is that?", "# Context from my IDE setup: what is that?", ""),
     ],
 )
-def test_only_what_a_person_typed_is_theirs(text, kept, reason):
+def test_only_typed_text_is_kept(text, kept, reason):
     traces, report = read([META, message("user", text)])
     assert [trace.text for trace in traces] == ([kept] if kept else [])
     assert report.skipped == Counter(["session_meta", reason] if reason else ["session_meta"])
 
 
-def test_one_message_may_hold_both():
+def test_a_message_may_have_typed_and_added_text():
     traces, report = read(
         [META, message("user", "<environment_context>x</environment_context>", "Hi", "there")]
     )
@@ -275,12 +275,12 @@ def test_no_call_is_lost():
         (7, False),
     ],
 )
-def test_what_says_that_a_tool_failed(output, failed):
+def test_failed_tools(output, failed):
     traces, _ = read([META, item("function_call_output", call_id="c", output=output)])
     assert traces[0].is_error is failed
 
 
-def test_compactions_cut_once_each():
+def test_each_compaction_starts_one_segment():
     told = [
         item("compaction", encrypted_content="gAAA"),
         line("compacted", {"message": "", "replacement_history": []}),
@@ -293,7 +293,7 @@ def test_compactions_cut_once_each():
     assert report.skipped["compaction summary"] == 4
 
 
-def test_events_speak_where_there_are_no_items():
+def test_events_are_read_if_there_are_no_items():
     events = [
         META,
         event("user_message", message="One"),
@@ -317,7 +317,7 @@ def test_events_speak_where_there_are_no_items():
     assert read([META, event("user_message", message="One")])[0] == []
 
 
-def test_tokens_count_once_though_what_waits_is_read_again(tmp_path):
+def test_tokens_count_once_although_waiting_lines_are_read_again(tmp_path):
     def told(total):
         usage = {"input_tokens": total, "output_tokens": total}
         return line("event_msg", {"type": "token_count", "info": {"total_token_usage": usage}})
@@ -367,7 +367,7 @@ def test_tokens_count_once():
 
 
 @pytest.mark.parametrize("records", [NEW, OLD])
-def test_going_on_anywhere_changes_nothing(records):
+def test_resuming_after_any_line_changes_nothing(records):
     lines = [json.dumps(record).encode() for record in records]
     whole, whole_report = read(lines)
     for cut in range(len(lines) + 1):
@@ -386,7 +386,7 @@ def test_going_on_anywhere_changes_nothing(records):
 
 
 @pytest.mark.parametrize("state", [None, [], {}, 7, [[], [], [], None, []], [1, 2, 3, 4, 5]])
-def test_what_is_no_state_is_refused(state):
+def test_an_invalid_state_is_refused(state):
     parser = RolloutParser(FILE, SourceReport(), Seen())
     with pytest.raises(ValueError, match="Codex"):
         parser.load_state_dict(state)
@@ -426,7 +426,7 @@ def variants(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("at", range(len(NEW)))
-def test_wrong_types_in_every_field_break_nothing(at):
+def test_wrong_types_in_any_field_break_nothing(at):
     for wrong in variants(NEW[at]):
         traces, report = read([*NEW[:at], wrong, *NEW[at + 1 :]])
         records = report.records + report.malformed["not an object"]
@@ -457,7 +457,7 @@ def test_damaged_lines_are_counted():
     assert report.malformed.total() == 3
 
 
-def test_told_from_claude_code(sessions):
+def test_not_confused_with_claude_code(sessions):
     for record in [*NEW[:-1], *OLD]:
         if record["payload"]["type"] != "invented" if record.get("type") == "response_item" else True:
             assert recognises(record), record
@@ -471,7 +471,7 @@ def test_told_from_claude_code(sessions):
             assert not isinstance(record, dict) or "type" not in record or claude_code.recognises(record)
 
 
-def test_no_place_holds_words_that_wait_to_be_read(tmp_path):
+def test_no_place_contains_waiting_text(tmp_path):
     """A place goes to disk, and what waits was not redacted."""
     secret = "ghp_" + "0123456789abcdefghijABCDEFGHIJ012345"
     prompt = line("event_msg", {"type": "user_message", "message": f"it is {secret}"})

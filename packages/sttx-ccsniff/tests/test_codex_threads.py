@@ -64,7 +64,7 @@ def reader() -> Reader:
     return Reader()
 
 
-def test_a_fork_gives_only_what_is_new(reader):
+def test_a_fork_delivers_only_new_items(reader):
     assert words(reader.read(PARENT)) == ["go on", "c1", "c1", "ok", "go on", "c2", "c2"]
     fork = [meta("f", forked_from_id="p"), *PARENT[:5], say("user", "no, this way"), *call("c3")]
     traces = reader.read(fork)
@@ -82,7 +82,7 @@ def test_a_fork_of_a_fork(reader):
     ]
 
 
-def test_what_is_said_twice_after_the_copy_counts_twice(reader):
+def test_text_repeated_after_the_copy_is_kept(reader):
     reader.read(PARENT)
     fork = [
         meta("f", forked_from_id="p"),
@@ -110,7 +110,7 @@ def test_the_same_rollout_in_two_files(reader):
     assert words(reader.read(longer, "/c/rollout.jsonl")) == ["more"]
 
 
-def test_a_later_part_of_a_thread_in_a_file_of_its_own(reader):
+def test_a_later_part_of_a_thread_in_a_separate_file(reader):
     first = [{**record, "ordinal": number} for number, record in enumerate(PARENT)]
     reader.read(first)
     second = [
@@ -123,7 +123,7 @@ def test_a_later_part_of_a_thread_in_a_file_of_its_own(reader):
     assert [trace.meta.uid for trace in traces] == ["p:9", "p:10"]
 
 
-def test_a_sub_agent_is_never_its_parent(reader):
+def test_a_subagent_is_separate_from_its_parent(reader):
     parents = reader.read(PARENT)
     child = [meta("k", **spawned("p")), say("user", "count them"), *call("c5"), say("assistant", "two")]
     traces = reader.read(child)
@@ -137,13 +137,13 @@ def test_a_sub_agent_is_never_its_parent(reader):
     }
 
 
-def test_two_sub_agents_with_one_task(reader):
+def test_two_subagents_with_the_same_task(reader):
     for name in ("k", "l"):
         child = [meta(name, **spawned("p")), say("user", "review it"), say("assistant", "fine")]
         assert words(reader.read(child)) == ["review it", "fine"]
 
 
-def test_a_sub_agent_that_begins_with_its_parents_talk(reader):
+def test_a_subagents_file_that_starts_with_its_parents_talk(reader):
     reader.read(PARENT)
     kept = [record for record in PARENT if record["payload"].get("type") == "message"]
     child = [meta("k", **spawned("p", forked_from_id="p")), *kept, say("user", "count them")]
@@ -152,7 +152,7 @@ def test_a_sub_agent_that_begins_with_its_parents_talk(reader):
     assert traces[0].meta.subagent == "k"
 
 
-def test_a_sub_agent_that_says_where_its_own_talk_begins(reader):
+def test_a_subagents_file_that_gives_the_start_of_its_own_talk(reader):
     own = spawned("k", session_id="p", parent_thread_id="k", subagent_history_start_ordinal=4)
     copied = [say("user", "never seen", ordinal=2), say("assistant", "nor this", ordinal=3)]
     child = [{**meta("m", **own), "ordinal": 1}, *copied, say("user", "count them", ordinal=4)]
@@ -176,7 +176,7 @@ def test_a_sub_agent_that_says_where_its_own_talk_begins(reader):
         ({"source": "exec", "forked_from_id": "p"}, ("t", "", "")),
     ],
 )
-def test_who_speaks(reader, fields, who):
+def test_session_subagent_and_parent(reader, fields, who):
     (trace,) = reader.read([meta("t", **fields), say("user", "Hi")])
     assert (trace.meta.session, trace.meta.subagent, trace.meta.parent) == who
 
@@ -194,7 +194,7 @@ def mail(kind: str, author: str, recipient: str, text: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["line", "spoken", "item"])
-def test_a_sub_agent_is_told_its_task_and_nobody_speaks_for_another(reader, kind):
+def test_a_subagents_task_is_its_prompt_and_other_messages_are_counted(reader, kind):
     child = [meta("k", **spawned("p")), mail(kind, TOP, f"{TOP}/k", "count them"), say("assistant", "two")]
     traces = reader.read([*child, mail(kind, f"{TOP}/k/m", f"{TOP}/k", "I am done")])
     assert words(traces) == ["count them", "two"]
@@ -204,7 +204,7 @@ def test_a_sub_agent_is_told_its_task_and_nobody_speaks_for_another(reader, kind
     assert reader.report.skipped["message between agents"] == 2
 
 
-def test_encrypted_messages_between_agents_are_counted(reader):
+def test_encrypted_messages_between_subagents_are_counted(reader):
     told = {"type": "agent_message", "author": TOP, "recipient": f"{TOP}/k"}
     content = [{"type": "encrypted_content", "encrypted_content": "gAAA"}]
     item = {"type": "response_item", "payload": {**told, "content": content}}
@@ -212,7 +212,7 @@ def test_encrypted_messages_between_agents_are_counted(reader):
     assert reader.report.skipped["encrypted message between agents"] == 1
 
 
-def test_a_result_names_the_sub_agent_that_was_started(reader):
+def test_a_result_names_the_subagent_that_its_call_started(reader):
     use = {"type": "function_call", "name": "spawn_agent", "arguments": "{}", "call_id": "s"}
     result = {"type": "function_call_output", "call_id": "s", "output": '{"agent_id":"k","nickname":"Ada"}'}
     records = [{"type": "response_item", "payload": one} for one in (use, result)]
@@ -220,7 +220,7 @@ def test_a_result_names_the_sub_agent_that_was_started(reader):
     assert told.subagent == "k"
 
 
-def test_state_survives_in_mid_copy(tmp_path: Path):
+def test_resuming_inside_the_copied_items(tmp_path: Path):
     fork = [meta("f", forked_from_id="p"), *PARENT[:5], say("user", "no, this way"), *call("c3")]
     lines = [json.dumps(record).encode() for record in fork]
     for cut in range(len(lines) + 1):

@@ -51,7 +51,7 @@ def test_standard_input(session_file, monkeypatch):
         file.close()
 
 
-def test_a_child_that_watches(tmp_path):
+def test_the_live_feed(tmp_path):
     line = b'{"type":"user","uuid":"%d","sessionId":"s","message":{"content":"one"}}\n'
     lines = b"".join(line % n for n in range(10))
     said = b'{"path":"a","was":"","device":"1","inode":"1","fresh":false,"changed":0}'

@@ -25,7 +25,7 @@ def nested(depth):
         ([{"type": "text", "text": 5}], "[text]"),
     ],
 )
-def test_a_results_content_is_read_in_every_form(content, text):
+def test_a_results_content_may_have_any_form(content, text):
     assert result_text(content) == text
 
 
@@ -40,23 +40,23 @@ def test_a_results_content_is_read_in_every_form(content, text):
         ({}, ""),
     ],
 )
-def test_pictures_become_type_and_size(source, words):
+def test_pictures_become_placeholders(source, words):
     assert placeholder({"type": "image", "source": source}) == f"[image {words}]".replace(" ]", "]")
 
 
-def test_reading_any_value_as_text_never_fails():
+def test_any_value_can_become_text():
     assert text_of(nested(400)) == "[unreadable value]"
     assert text_of({"a": 2**70}) == "[unreadable value]"
 
 
-def test_deep_input_becomes_a_placeholder_and_ordinary_input_stays():
+def test_only_deeply_nested_input_becomes_a_placeholder():
     assert shallow(nested(31)) == nested(31)
     assert shallow(nested(40)) == "[nested too deep]"
     assert shallow("text") == "text"
     assert shallow(None) is None
 
 
-def test_seen_forgets_only_beyond_a_generation():
+def test_uuids_are_remembered_for_a_generation():
     seen = Seen(generation=100)
     assert all(seen.first_time(str(n)) for n in range(1000))
     assert not any(seen.first_time(str(n)) for n in range(900, 1000))
@@ -64,7 +64,7 @@ def test_seen_forgets_only_beyond_a_generation():
     assert seen.first_time("0"), "what is long gone may come again"
 
 
-def test_tools_are_remembered_for_a_generation_too():
+def test_tools_are_remembered_for_a_generation():
     seen = Seen(calls=10)
     for n in range(100):
         seen.remember_tool(f"call-{n}", f"tool-{n}")

@@ -17,7 +17,7 @@ def claude(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_history_comes_first(claude):
+def test_the_history_is_preferred(claude):
     project = claude / "projects" / "-p"
     project.mkdir(parents=True)
     (project / "s.jsonl").write_text("{}\n")
@@ -27,7 +27,7 @@ def test_the_history_comes_first(claude):
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_else_the_sample_is_read_and_the_reason_said(claude, empty):
+def test_without_history_the_sample_is_read_with_a_reason(claude, empty):
     if empty:
         (claude / "projects").mkdir()
     chosen = default_source()
@@ -35,7 +35,7 @@ def test_else_the_sample_is_read_and_the_reason_said(claude, empty):
     assert "the sample that comes with sttx" in chosen.reason
 
 
-def test_the_sample_has_tool_calls_in_sessions():
+def test_every_session_of_the_sample_has_tool_calls():
     with open_source(sample_folder()) as source:
         traces = list(source)
         for trace in traces:
@@ -66,12 +66,12 @@ def test_the_sample_is_a_copy_of_the_test_data():
         ([], None),
     ],
 )
-def test_when_sessions_are_deleted(claude, settings, days):
+def test_the_cleanup_setting(claude, settings, days):
     if settings is not None:
         (claude / "settings.json").write_text(json.dumps(settings))
     assert claude_history() == (claude / "projects", 0, days)
 
 
-def test_settings_that_cannot_be_read(claude):
+def test_unreadable_settings(claude):
     (claude / "settings.json").write_text("{")
     assert claude_history().cleanup_days is None

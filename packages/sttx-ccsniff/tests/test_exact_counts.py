@@ -53,13 +53,13 @@ def files(sessions):
     return sorted(sessions.rglob("*.jsonl"))
 
 
-def test_the_files_hold_what_they_should(files):
+def test_the_files_contain_the_expected_blocks(files):
     count = blocks_on_disk(files)
     assert len(files) == 12
     assert count["tool_use"] > 50 and count["tool_result"] > 50 and count["repeated"] > 5
 
 
-def test_every_file_by_itself(files):
+def test_each_file_alone(files):
     for path in files:
         count = blocks_on_disk([path])
         with open_source(path, say=lambda said: None) as source:
@@ -68,7 +68,7 @@ def test_every_file_by_itself(files):
         assert source.report.skipped["duplicate uuid"] == count["repeated"]
 
 
-def test_the_folder_as_a_whole(sessions, files):
+def test_the_whole_folder(sessions, files):
     count = blocks_on_disk(files)
     with open_source(sessions) as source:
         traces = list(source)
@@ -84,7 +84,7 @@ def test_the_folder_as_a_whole(sessions, files):
     assert len(named) == report["traces"]["tool_result"] - 1, "one result has no call on disk"
 
 
-def test_every_surprise_is_met(sessions):
+def test_the_folder_covers_every_special_case(sessions):
     with open_source(sessions) as source:
         list(source)
     report = source.report.as_dict()
@@ -112,7 +112,7 @@ def test_every_surprise_is_met(sessions):
     } <= set(report["skipped"])
 
 
-def test_sub_agents_and_segments_are_documents_of_their_own(sessions):
+def test_subagents_and_segments_are_separate_documents(sessions):
     with open_source(sessions) as source:
         documents = Counter(trace.document for trace in source)
     parts = Counter("/".join(part[:0] or "agent" for part in name.split("/")[1:]) for name in documents)
@@ -141,7 +141,7 @@ def test_random_pieces_give_the_same_traces_as_whole_files(files, seed):
         assert report.malformed == source.report.malformed
 
 
-def test_damaged_copies_of_real_files_never_crash_and_every_line_is_accounted_for(files):
+def test_damaged_copies_never_crash_and_every_line_is_counted(files):
     chance = random.Random(1)
     for _ in range(500):
         data = bytearray(chance.choice(files).read_bytes()[:20_000])

@@ -134,7 +134,7 @@ def uuids(traces):
 
 @pytest.mark.parametrize("follow", [False, True])
 @pytest.mark.parametrize("seed", range(10))
-def test_each_record_once_whatever_happens(tmp_path, seed, follow):
+def test_each_record_comes_once_whatever_happens_to_the_files(tmp_path, seed, follow):
     truth = Truth(tmp_path / "projects", seed)
     truth.grow()
     truth.grow()
@@ -225,7 +225,7 @@ def without_uuids(kind, word):
 
 @pytest.mark.parametrize("change", ["grown", "renamed", "written anew"])
 @pytest.mark.parametrize("kind", ["pairs", "rows", "claude", "codex", "traces"])
-def test_what_has_no_uuid_goes_on_behind_the_last_that_was_taken(tmp_path, kind, change):
+def test_without_uuids_reading_resumes_after_the_last_taken_trace(tmp_path, kind, change):
     def write(path, *words):
         begin = {"type": "session_meta", "payload": {"id": "s"}}
         records = [begin] * (kind == "codex") + [without_uuids(kind, word) for word in words]

@@ -40,7 +40,7 @@ def rows(report, *lines):
     return [trace for line in lines for trace in parser.feed(line)]
 
 
-def test_a_row_says_where_it_came_from(report):
+def test_the_meta_of_a_row(report):
     [trace] = rows(report, row("user", "text", "Hi"))
     assert trace == UserMessage(meta=trace.meta, text="Hi")
     meta = trace.meta
@@ -66,7 +66,7 @@ def test_each_kind_of_row(report):
     assert traces[5] == ToolResult(meta=traces[5].meta, name="", output="a b")
 
 
-def test_an_input_that_was_cut_stays_text(report):
+def test_a_truncated_input_stays_text(report):
     [trace] = rows(report, row("assistant", "tool_use", '{"command":"ls…', tool="Bash"))
     assert trace.input == '{"command":"ls…'
 
@@ -84,7 +84,7 @@ def test_an_input_that_was_cut_stays_text(report):
         (b"# tailing... (Ctrl-C to exit)", "comment"),
     ],
 )
-def test_rows_that_are_no_talk_are_counted(report, line, reason):
+def test_rows_without_talk_are_counted(report, line, reason):
     assert rows(report, line) == []
     assert report.skipped == {reason: 1}
 
@@ -99,7 +99,7 @@ def test_a_rows_parent_is_another_session(report):
     assert (one.meta.parent, two.meta.parent) == ("", "p")
 
 
-def test_what_rows_lack_is_said_once_whatever_the_number_of_files(report, said):
+def test_one_warning_says_what_rows_lack(report, said):
     rows(report, row("user", "text", "a"))
     rows(report, row("user", "text", "b"))
     assert said == [LOSSY] == report.warnings
@@ -117,7 +117,7 @@ def test_pairs(report):
 
 
 @pytest.mark.parametrize("time", [None, "soon", [], {}, 1e400, -5, True])
-def test_odd_times_do_not_crash(report, time):
+def test_unusual_times_do_not_crash(report, time):
     line = row("user", "text", "a", ts=time)
     assert len(rows(report, line)) == 1
 
@@ -125,7 +125,7 @@ def test_odd_times_do_not_crash(report, time):
 @given(
     st.dictionaries(st.sampled_from(["role", "type", "text", "sid", "ts", "tool"]), st.integers() | st.text())
 )
-def test_wrong_types_in_every_field_never_crash_and_never_vanish(fields):
+def test_wrong_types_in_any_field_never_crash_and_are_counted(fields):
     report = SourceReport(say=lambda message: None)
     traces = rows(report, json.dumps(fields).encode())
     for trace in traces:
@@ -156,7 +156,7 @@ def test_a_format_is_recognised_by_its_first_record(report, line, name, before):
     assert report.formats == {name: 1}
 
 
-def test_a_file_of_nothing_known_is_said_and_every_line_counted(report, said):
+def test_a_file_of_unknown_format_is_warned_about_and_counted(report, said):
     parser = AutoParser("notes.txt", report, Seen())
     assert parser.feed(b"hello") == [] and parser.feed(b"world") == []
     assert parser.finish(b"") == []
@@ -164,7 +164,7 @@ def test_a_file_of_nothing_known_is_said_and_every_line_counted(report, said):
     assert said == ["'notes.txt' has no record of a known kind"]
 
 
-def test_waiting_for_a_first_record_ends(report):
+def test_waiting_for_the_first_record_is_bounded(report):
     parser = AutoParser("x", report, Seen())
     for _ in range(150):
         parser.feed(b"hello")
@@ -172,7 +172,7 @@ def test_waiting_for_a_first_record_ends(report):
     assert parser._waiting == []
 
 
-def test_an_empty_file_is_nothing_and_said_by_nobody(report, said):
+def test_an_empty_file_is_silent(report, said):
     parser = AutoParser("x", report, Seen())
     assert parser.finish(b"") == [] and said == []
 

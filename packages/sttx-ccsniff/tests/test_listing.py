@@ -32,7 +32,7 @@ def texts(ordered):
 # The list
 
 
-def test_a_session_is_summed_up():
+def test_the_summary_of_a_session():
     traces = [
         said("a", time=100.0, project="orchard"),
         call("1", time=110.0, tool="Bash"),
@@ -46,7 +46,7 @@ def test_a_session_is_summed_up():
     assert summary.tools == {"Bash": 2, "Read": 1}
 
 
-def test_the_newest_session_is_last_and_sub_agents_are_under_theirs():
+def test_sessions_are_sorted_by_time_with_their_subagents_as_children():
     traces = [
         said("x", session="new", time=50.0),
         said("y", session="new", subagent="b", time=70.0),
@@ -60,7 +60,7 @@ def test_the_newest_session_is_last_and_sub_agents_are_under_theirs():
     assert found == [("timeless", []), ("old", ["c"]), ("new", ["a", "b"])]
 
 
-def test_a_session_that_another_started_is_under_it():
+def test_a_session_started_by_another_is_its_child():
     traces = [
         said("x", session="parent", time=1.0),
         said("x", session="child", parent="parent", time=2.0),
@@ -79,7 +79,7 @@ links = st.lists(
 
 
 @given(links)
-def test_whatever_names_whatever_as_its_parent_everybody_is_listed_once(told):
+def test_each_session_is_listed_once_for_any_parents(told):
     traces = [
         said("t", session=session, parent=parent, subagent=subagent) for session, parent, subagent in told
     ]
@@ -98,12 +98,12 @@ def test_whatever_names_whatever_as_its_parent_everybody_is_listed_once(told):
 
 
 @pytest.mark.parametrize("name", ["abc1", "abc1-x", "abc1-xyz"])
-def test_the_beginning_of_a_name_is_enough(name):
+def test_a_prefix_of_a_name_is_enough(name):
     traces = [said("mine", session="abc1-xyz"), said("its", session="abc2"), said("too", session="abc1-xyz")]
     assert [trace.text for trace in session_traces(traces, name)] == ["mine", "too"]
 
 
-def test_a_whole_name_is_meant_even_where_another_begins_with_it():
+def test_an_exact_name_wins_over_a_longer_one():
     traces = [said("long", session="abcd"), said("short", session="abc")]
     assert [trace.text for trace in session_traces(traces, "abc")] == ["short"]
 
@@ -116,7 +116,7 @@ def test_a_whole_name_is_meant_even_where_another_begins_with_it():
         ("a", "7 sessions start with 'a': 'a0', 'a1', 'a2', 'a3', 'a4' and 2 more; name it further"),
     ],
 )
-def test_a_name_of_none_or_of_several_is_a_mistake(name, sentence):
+def test_no_match_or_several_matches_are_refused(name, sentence):
     with pytest.raises(UsageError, match=sentence):
         session_traces([said("x", session=f"a{number}") for number in range(7)], name)
 
@@ -124,7 +124,7 @@ def test_a_name_of_none_or_of_several_is_a_mistake(name, sentence):
 # The order of reading
 
 
-def test_sub_agents_stand_at_the_calls_that_started_them():
+def test_subagents_follow_the_calls_that_started_them():
     traces = [
         *(call("1"), call("2"), answer("2", by="b"), answer("1", by="a"), said("end")),
         *(said("b says", subagent="b"), said("a says", subagent="a"), call("3", subagent="a")),
@@ -136,12 +136,12 @@ def test_sub_agents_stand_at_the_calls_that_started_them():
     ]
 
 
-def test_a_sub_agent_whose_call_is_not_there_stands_at_its_result():
+def test_a_subagent_without_a_call_follows_its_result():
     traces = [said("a"), answer("1", by="x"), said("b"), said("x says", subagent="x")]
     assert texts(in_reading_order(traces)) == [(0, "a"), (0, "ToolResult"), (1, "x says"), (0, "b")]
 
 
-def test_a_sub_agent_that_no_result_names_stands_at_the_call_that_asked_for_it():
+def test_a_subagent_that_no_result_names_follows_the_call_with_its_prompt():
     traces = [
         *(call("1", time=1.0, prompt="Look"), call("2", time=2.0, prompt="Seek"), call("3", prompt="Look")),
         *(answer("1"), answer("2"), said("end", time=3.0)),
@@ -157,7 +157,7 @@ def test_a_sub_agent_that_no_result_names_stands_at_the_call_that_asked_for_it()
     ]
 
 
-def test_a_sub_agent_that_nothing_names_stands_by_its_time():
+def test_a_subagent_that_nothing_names_is_placed_by_its_time():
     traces = [
         said("a", time=1.0),
         said("b", time=9.0),
@@ -167,7 +167,7 @@ def test_a_sub_agent_that_nothing_names_stands_by_its_time():
     assert texts(in_reading_order(traces)) == [(0, "a"), (1, "x"), (0, "b"), (1, "y")]
 
 
-def test_sub_agents_without_a_session_are_shown_too():
+def test_subagents_without_a_session_are_shown():
     assert texts(in_reading_order([said("x", subagent="x", time=5.0)])) == [(1, "x")]
 
 
@@ -182,7 +182,7 @@ odd = st.lists(
 
 
 @given(odd)
-def test_however_odd_each_trace_is_shown_once_and_each_voice_in_its_order(traces):
+def test_each_trace_is_shown_once_and_each_subagent_in_its_order(traces):
     shown = [trace for _, trace in in_reading_order(traces)]
     assert sorted(map(id, shown)) == sorted(map(id, traces))
     for subagent in ("", *"abc"):
@@ -190,7 +190,7 @@ def test_however_odd_each_trace_is_shown_once_and_each_voice_in_its_order(traces
         assert [id(trace) for trace in shown if trace.meta.subagent == subagent] == mine
 
 
-def test_a_chain_of_thousands_is_no_trouble():
+def test_thousands_of_nested_subagents():
     traces = [call("0"), answer("0", by="1")]
     for number in range(1, 3000):
         traces += [

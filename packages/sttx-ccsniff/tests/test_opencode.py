@@ -191,7 +191,7 @@ def test_no_call_is_lost(store):
     assert report.noted["tool use without its result"] == 32
 
 
-def test_a_sub_agent_is_never_its_parent(store):
+def test_a_subagent_is_separate_from_its_parent(store):
     root = store.session()
     store.user(root, "Ask them")
     store.agent(root, {**tool("t", metadata={"sessionId": "ses_x"}), "tool": "task"})
@@ -213,7 +213,7 @@ def test_a_sub_agent_is_never_its_parent(store):
     assert next(trace for trace in traces if isinstance(trace, ToolResult)).subagent == "ses_x"
 
 
-def test_parents_in_a_circle(store):
+def test_cyclic_parents(store):
     one = store.session("ses_000002")
     two = store.session(one)
     store.agent(two, "hm")
@@ -221,7 +221,7 @@ def test_parents_in_a_circle(store):
     assert [brief(trace) for trace in traces] == ["agent: hm"]
 
 
-def test_a_fork_gives_only_what_is_new(store):
+def test_a_fork_delivers_only_new_items(store):
     first, fork = store.session(), store.session()
     talk = [
         ({"role": "user", "time": {"created": 1}}, [{"type": "text", "text": "go on"}]),
@@ -246,7 +246,7 @@ def test_a_fork_gives_only_what_is_new(store):
     assert report.usage["m"]["input_tokens"] == 15
 
 
-def test_a_compaction_cuts(store):
+def test_a_compaction_starts_a_new_segment(store):
     session = store.session()
     store.user(session, "one")
     store.user(session, {"type": "compaction", "auto": True})
@@ -269,7 +269,7 @@ def test_errors_are_counted(store):
     assert report.skipped == {"interruption": 1, "error: APIError": 1}
 
 
-def test_a_later_run_goes_on_with_exactly_the_new(store):
+def test_a_later_run_delivers_exactly_the_new_messages(store):
     session, other = store.session(), store.session()
     store.user(session, "one")
     store.agent(session, "two")
@@ -290,7 +290,7 @@ def test_a_later_run_goes_on_with_exactly_the_new(store):
     assert read(store, cursor)[0] == []
 
 
-def test_what_is_not_done_waits(store):
+def test_unfinished_messages_wait(store):
     store.clock = int(time.time() * 1000) - 60_000
     session = store.session()
     store.user(session, "go")
@@ -306,7 +306,7 @@ def test_what_is_not_done_waits(store):
     assert read(store, cursor)[0] == []
 
 
-def test_a_prompt_that_is_just_being_written_waits(store):
+def test_a_prompt_that_is_being_written_waits(store):
     store.clock = int(time.time() * 1000)
     session = store.session()
     store.user(session, "half of")
@@ -315,7 +315,7 @@ def test_a_prompt_that_is_just_being_written_waits(store):
     assert [brief(trace) for trace in read(store)[0]] == ["user: half of", "agent: yes"]
 
 
-def test_what_a_killed_process_left_does_not_wait_for_ever(store):
+def test_messages_of_a_killed_process_do_not_wait_forever(store):
     session = store.session()
     store.agent(session, tool("c1", "running"), done=False)
     assert [type(trace) for trace in read(store)[0]] == [ToolUse]
@@ -327,7 +327,7 @@ def test_what_a_killed_process_left_does_not_wait_for_ever(store):
     assert [brief(trace) for trace in read(store)[0][1:]] == ["agent: half", "agent: whole"]
 
 
-def test_it_keeps_what_core_asks_of_a_source(store):
+def test_the_store_passes_the_source_check(store):
     for directory in ("/home/ada/orchard", "/home/ada/garden"):
         session = store.session(directory=directory)
         for number in range(5):
@@ -338,7 +338,7 @@ def test_it_keeps_what_core_asks_of_a_source(store):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_runs_that_are_cut_anywhere_deliver_each_thing_once(store, seed):
+def test_runs_interrupted_anywhere_deliver_each_trace_once(store, seed):
     rng = random.Random(seed)
     sessions, had, cursor = [store.session()], [], None
     running: dict[str, tuple[str, int]] = {}
@@ -372,7 +372,7 @@ def test_runs_that_are_cut_anywhere_deliver_each_thing_once(store, seed):
         ]
 
 
-def test_a_store_is_never_written_to(store, tmp_path):
+def test_the_store_is_never_written_to(store, tmp_path):
     store.user(store.session(), "one")
     store.open.close()
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()}
@@ -380,13 +380,13 @@ def test_a_store_is_never_written_to(store, tmp_path):
     assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in tmp_path.iterdir()} == before
 
 
-def test_what_stands_in_the_journal_is_read(store):
+def test_the_journal_is_read(store):
     store.user(store.session(), "one")
     assert os.path.getsize(f"{store.path}-wal")
     assert [brief(trace) for trace in read(store)[0]] == ["user: one"]
 
 
-def test_the_journal_may_begin_while_it_is_read(store):
+def test_the_journal_may_appear_during_reading(store):
     session = store.session()
     store.user(session, "one")
     store.open.close()
@@ -398,7 +398,7 @@ def test_the_journal_may_begin_while_it_is_read(store):
     assert [brief(trace) for trace in first.traces + rest] == ["user: one", "user: two"]
 
 
-def test_nothing_is_held_up_while_the_consumer_thinks(store):
+def test_nothing_is_locked_between_deliveries(store):
     session = store.session()
     for number in range(3):
         store.user(session, str(number))
@@ -409,7 +409,7 @@ def test_nothing_is_held_up_while_the_consumer_thinks(store):
     assert len(list(batches)) == 2
 
 
-def test_a_path_with_odd_characters(tmp_path):
+def test_a_path_with_special_characters(tmp_path):
     folder = tmp_path / "a b?c#d%41"
     folder.mkdir()
     store = Store(folder / "opencode.db")
@@ -418,14 +418,14 @@ def test_a_path_with_odd_characters(tmp_path):
     assert [brief(trace) for trace in read(store)[0]] == ["user: one"]
 
 
-def test_a_database_is_told_by_its_first_bytes(store, tmp_path):
+def test_a_database_is_recognised_by_its_first_bytes(store, tmp_path):
     assert is_database(store.path)
     (tmp_path / "x.db").write_bytes(b"SQLite format 2")
     assert not is_database(tmp_path / "x.db")
     assert not is_database(tmp_path / "absent.db")
 
 
-def test_what_was_written_last_stands_in_the_journal(store):
+def test_written_returns_the_state_of_the_journal(store):
     before = written(store.path)
     store.session()
     assert written(store.path) > before
@@ -443,7 +443,7 @@ def problem(path: Path) -> str:
     return str(caught.value)
 
 
-def test_what_is_no_store_is_said_in_one_sentence(tmp_path):
+def test_other_databases_are_refused_with_one_sentence(tmp_path):
     path = tmp_path / "x.db"
     assert "No such file" in problem(path)
     path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
@@ -460,7 +460,7 @@ def test_what_is_no_store_is_said_in_one_sentence(tmp_path):
     assert "its table 'message' has no 'data'" in problem(path)
 
 
-def test_a_locked_store_is_said_so(tmp_path, monkeypatch):
+def test_a_locked_store_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr("sttx_ccsniff.opencode.store._BUSY_SECONDS", 0.05)
     path = tmp_path / "opencode.db"
     other = sqlite3.connect(path, isolation_level=None)
@@ -470,7 +470,7 @@ def test_a_locked_store_is_said_so(tmp_path, monkeypatch):
     other.close()
 
 
-def test_a_damaged_store_gives_what_can_be_read(store):
+def test_the_readable_part_of_a_damaged_store_is_delivered(store):
     session = store.session()
     for number in range(400):
         store.user(session, f"{number} " + "x" * 2000)
@@ -485,7 +485,7 @@ def test_a_damaged_store_gives_what_can_be_read(store):
     assert "malformed" in report.warnings[0]
 
 
-def test_the_form_of_opencode_2_is_said_aloud(store):
+def test_sessions_of_opencode_2_are_warned_about(store):
     one, two = store.session(), store.session()
     store.user(one, "one")
     store.open.execute("CREATE TABLE session_message (id text, session_id text, type text, data text)")
@@ -508,7 +508,7 @@ def variants(value: Any) -> list[Any]:
     return made
 
 
-def test_wrong_types_in_every_field_break_nothing(store):
+def test_wrong_types_in_any_field_break_nothing(store):
     session = store.session()
     parts = [
         tool("c"),
@@ -538,7 +538,7 @@ def test_wrong_types_in_every_field_break_nothing(store):
             assert isinstance(getattr(trace, field, ""), str)
 
 
-def test_odd_rows_are_counted(store):
+def test_unusual_rows_are_counted(store):
     session = store.session()
     store.message(session, "{not json", {"type": "text", "text": "lost"}, tool("c"))
     store.message(session, b"\xff\xfe")
@@ -555,7 +555,7 @@ def test_odd_rows_are_counted(store):
     assert report.malformed.total() >= 2
 
 
-def test_copies_are_known_by_what_they_have_in_common():
+def test_the_fingerprint_of_copies_is_the_same():
     info = {"role": "assistant", "time": {"created": 1}}
     one = Message("a", info, [tool("c1"), {"type": "text", "text": "x"}]).fingerprint()
     assert (

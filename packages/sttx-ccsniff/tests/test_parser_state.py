@@ -35,13 +35,13 @@ def handed_over(kind, origin, lines):
     return traces
 
 
-def test_every_session_cut_at_every_line(sessions):
+def test_resuming_after_every_line_of_every_session(sessions):
     for path in sorted(sessions.rglob("*.jsonl")):
         lines = path.read_bytes().split(b"\n")
         assert handed_over(SessionParser, str(path), lines) == whole(SessionParser, str(path), lines)
 
 
-def test_what_a_session_parser_carries(record):
+def test_the_state_of_a_session_parser(record):
     """Project, segments of two voices, a boundary just before the cut, and records without an identity."""
     bare = {"type": "user", "message": {"content": "a"}}
     boundary = {"subtype": "compact_boundary"}
@@ -75,13 +75,13 @@ def test_what_a_session_parser_carries(record):
 
 
 @pytest.mark.parametrize(("kind", "line"), [(PairParser, PAIR), (RowParser, ROW)])
-def test_rows_and_pairs_go_on_counting(kind, line):
+def test_rows_and_pairs_continue_their_numbers(kind, line):
     traces = handed_over(kind, "x.jsonl", [line] * 3)
     assert traces == whole(kind, "x.jsonl", [line] * 3)
     assert [trace.meta.uid for trace in traces] == ["x:1", "x:2", "x:3"]
 
 
-def test_a_state_does_not_change_afterwards(record):
+def test_a_state_never_changes_later(record):
     parser = SessionParser("/p/s.jsonl", silent(), Seen())
     parser.feed(json.dumps(record(content="a")).encode())
     state = parser.state_dict()
@@ -92,7 +92,7 @@ def test_a_state_does_not_change_afterwards(record):
 
 
 @pytest.mark.parametrize("kind", [SessionParser, PairParser, RowParser])
-def test_what_is_no_state_is_refused_and_changes_nothing(kind):
+def test_an_invalid_state_is_refused_and_changes_nothing(kind):
     parser = kind("x.jsonl", silent(), Seen())
     good = json.loads(json.dumps(parser.state_dict()))
     odd = [None, 5, "abc", {}, [], [[]], [*good, 1], [-1, *good[1:]], ["1", *good[1:]], [True, *good[1:]]]

@@ -21,7 +21,7 @@ from sttx_ccsniff.parse.project import project_of
         ("", ("", ""), "", None),
     ],
 )
-def test_what_a_path_says(origin, identity, project, folder):
+def test_identity_project_and_folder_of_a_path(origin, identity, project, folder):
     assert identity_of(origin) == identity
     assert project_of(None, origin) == project
     found = session_folder(origin, "told")
@@ -29,5 +29,5 @@ def test_what_a_path_says(origin, identity, project, folder):
 
 
 @pytest.mark.parametrize("session", ["..", "../s", "a/b", "", ".", "s\0", "a" * 300])
-def test_a_session_that_is_no_plain_name_has_no_folder(session):
+def test_a_session_whose_name_is_not_plain_has_no_folder(session):
     assert session_folder("/p/slug/agent-a1.jsonl", session) is None

@@ -46,14 +46,14 @@ def read(origin, raw):
         ("agent-a1.jsonl", {"agentId": "a1"}),
     ],
 )
-def test_an_output_is_read_where_the_session_keeps_it(slug, record, origin, fields):
+def test_an_output_is_read_from_the_sessions_folder(slug, record, origin, fields):
     output, noted = read(slug / origin, line(record, "/home/ada/.claude/x/tool-results/b3f1.txt", **fields))
     assert output == "the whole output\n"
     assert noted == {"persisted output read": 1, "tool result without its tool use": 1}
 
 
 @pytest.mark.parametrize("path", ["C:\\Users\\ada\\tool-results\\b3f1.txt", "b3f1.txt", "/etc/b3f1.txt"])
-def test_only_the_last_name_of_the_path_counts(slug, record, path):
+def test_only_the_file_name_of_the_path_is_used(slug, record, path):
     assert read(slug / "s.jsonl", line(record, path))[0] == "the whole output\n"
 
 
@@ -73,7 +73,7 @@ def test_only_the_last_name_of_the_path_counts(slug, record, path):
         "/x/" + "a" * 3000 + ".txt",
     ],
 )
-def test_where_there_is_none_the_stub_stays_and_is_noted(slug, record, path):
+def test_without_the_output_the_stub_stays_and_is_noted(slug, record, path):
     (slug / "s" / "secret.txt").write_text("SECRET")
     output, noted = read(slug / "s.jsonl", line(record, path))
     assert output == stub(path)
@@ -81,7 +81,7 @@ def test_where_there_is_none_the_stub_stays_and_is_noted(slug, record, path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links and pipes")
-def test_a_name_that_leads_elsewhere_is_not_followed(slug, record, tmp_path):
+def test_links_and_special_files_are_not_followed(slug, record, tmp_path):
     (tmp_path / "secret.txt").write_text("SECRET")
     results = slug / "s" / "tool-results"
     (results / "link.txt").symlink_to(tmp_path / "secret.txt")
@@ -95,14 +95,14 @@ def test_a_name_that_leads_elsewhere_is_not_followed(slug, record, tmp_path):
     assert read(slug / "s.jsonl", line(record, "/x/b3f1.txt"))[1]["persisted output absent"] == 1
 
 
-def test_a_very_long_output_is_read_in_part_and_the_rest_counted(slug, record):
+def test_only_part_of_a_very_long_output_is_read(slug, record):
     (slug / "s" / "tool-results" / "long.txt").write_bytes(b"x" * (MOST_BYTES + 5))
     output, noted = read(slug / "s.jsonl", line(record, "/x/long.txt"))
     assert output == "x" * MOST_BYTES
     assert noted["persisted output: bytes left out"] == 5
 
 
-def test_bytes_that_are_no_text_are_replaced(slug):
+def test_invalid_utf8_is_replaced(slug):
     (slug / "s" / "tool-results" / "odd.txt").write_bytes(b"a\xffb")
     assert persisted_output(stub("/x/odd.txt"), slug / "s") == ("a\ufffdb", 0)
 

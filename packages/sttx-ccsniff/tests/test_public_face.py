@@ -10,7 +10,7 @@ from sttx_ccsniff.report import TRACE_TYPES
 SOURCES = sorted(Path(sttx_ccsniff.__file__).parent.glob("*.py"))
 
 
-def test_the_public_names_are_sorted_and_there():
+def test_the_public_names_are_sorted_and_exist():
     assert sttx_ccsniff.__all__ == sorted(sttx_ccsniff.__all__)
     assert all(getattr(sttx_ccsniff, name).__doc__ for name in sttx_ccsniff.__all__)
 
@@ -31,7 +31,7 @@ def test_the_environment_is_read_in_one_place():
         assert bool(reads) == (path.name == "environment.py"), path.name
 
 
-def test_where_things_are_kept(monkeypatch, tmp_path):
+def test_the_folders_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("CLAUDE_CONFIG_DIR", "STTX_CACHE_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
@@ -45,7 +45,7 @@ def test_where_things_are_kept(monkeypatch, tmp_path):
     assert environment.claude_projects() == Path("/c/projects")
 
 
-def test_a_report_names_every_type_of_trace_also_at_zero():
+def test_a_report_has_every_trace_type():
     report = SourceReport().as_dict()
     assert report["traces"] == dict.fromkeys(TRACE_TYPES, 0)
     assert {
@@ -59,7 +59,7 @@ def test_a_report_names_every_type_of_trace_also_at_zero():
     } <= report.keys()
 
 
-def test_reasons_are_bounded_whatever_the_input():
+def test_reasons_are_bounded():
     report = SourceReport()
     for number in range(1000):
         report.skip(f"attachment: {number} " + "x" * 1000)

@@ -44,7 +44,7 @@ def blocks_on_disk(path):
     return count
 
 
-def test_no_tool_call_and_no_thought_is_lost(real):
+def test_no_tool_call_and_no_thinking_is_lost(real):
     for path in real:
         count = blocks_on_disk(path)
         with open_source(path, follow=False, redact=False) as source:
@@ -55,12 +55,12 @@ def test_no_tool_call_and_no_thought_is_lost(real):
         assert not source.report.malformed, path.name
 
 
-def test_nothing_is_unknown(real):
+def test_every_record_is_known(real):
     with open_source([str(path) for path in real], follow=False, redact=False) as source:
         assert [trace.kind for trace in source if isinstance(trace, Other)] == []
 
 
-def test_a_message_is_paid_for_once(real):
+def test_each_message_is_billed_once(real):
     """The most that any line of a message says, by the model that wrote it."""
     most = {}
     for path in real:
@@ -78,13 +78,13 @@ def test_a_message_is_paid_for_once(real):
     assert {model: tokens["output_tokens"] for model, tokens in source.report.usage.items()} == wanted
 
 
-def test_traces_come_back_from_json_as_they_were(real):
+def test_traces_are_unchanged_by_json(real):
     with open_source([str(path) for path in real], follow=False) as source:
         for trace in source:
             assert load_trace(dump_trace(trace)) == trace
 
 
-def test_a_parser_may_be_replaced_at_any_line(real):
+def test_a_new_parser_may_continue_after_any_line(real):
     for path in real:
         lines, report = path.read_bytes().split(b"\n"), SourceReport()
         whole, seen = SessionParser(str(path), report, Seen()), Seen()
@@ -112,7 +112,7 @@ def documents_on_disk(path):
     return voices
 
 
-def test_every_word_is_its_speakers(real):
+def test_every_trace_has_its_session_and_subagent(real):
     spoken = 0
     for path in real:
         voices = documents_on_disk(path)
@@ -129,7 +129,7 @@ def test_every_word_is_its_speakers(real):
     assert spoken > 500
 
 
-def test_early_sub_agents_are_as_many_as_their_first_records(real):
+def test_each_first_sidechain_record_makes_a_subagent(real):
     for path in real:
         records = [json.loads(raw) for raw in path.read_bytes().splitlines() if b'"isSidechain":true' in raw]
         early = [one for one in records if not one.get("agentId")]

@@ -28,12 +28,12 @@ def test_a_plain_line_is_one_value():
 
 
 @pytest.mark.parametrize("line", [b"", b"   ", b"\r", b"\x00" * 64, b" \x00\r", BOM, BOM + b" "])
-def test_nothing_on_a_line_is_nothing(line):
+def test_a_blank_line_has_no_values(line):
     assert decode(line) == ([], "", {})
 
 
 @pytest.mark.parametrize("between", [b"", b" ", b"\x00\x00", b"\r"])
-def test_objects_glued_on_one_line_are_all_read(between):
+def test_all_objects_on_one_line_are_read(between):
     values, problem, noted = decode(WHOLE + between + NEXT + between + WHOLE)
     assert uuids(values) == ["u1", "u2", "u1"]
     assert problem == ""
@@ -41,18 +41,18 @@ def test_objects_glued_on_one_line_are_all_read(between):
 
 
 @pytest.mark.parametrize("cut", range(1, len(WHOLE)))
-def test_a_line_cut_anywhere_is_malformed_and_gives_no_half_record(cut):
+def test_a_line_cut_anywhere_is_malformed_and_has_no_values(cut):
     assert decode(WHOLE[:cut]) == ([], "cut short", {})
 
 
 @pytest.mark.parametrize("cut", range(1, len(WHOLE)))
-def test_a_record_glued_behind_a_cut_is_recovered(cut):
+def test_a_record_after_a_cut_one_is_recovered(cut):
     values, problem, _ = decode(WHOLE[:cut] + NEXT)
     assert uuids(values) == ["u2"]
     assert problem == "cut short"
 
 
-def test_a_block_inside_a_cut_record_is_not_taken_for_a_record():
+def test_a_block_inside_a_cut_record_is_not_a_record():
     block = b'{"type":"tool_use","id":"t","name":"Bash","input":{}}'
     values, problem, _ = decode(b'{"uuid":"u","message":{"content":[' + block)
     assert (values, problem) == ([], "cut short")
@@ -66,7 +66,7 @@ def test_a_whole_record_before_a_cut_one_is_kept():
 @pytest.mark.parametrize(
     "line", [b"# tailing...", b"hello", b"}", b"\xff\xfe", b"\x0b", b"\x0c", b"\x1c", b"\xc2\xa0"]
 )
-def test_what_is_no_json_is_said_so(line):
+def test_a_line_that_is_not_json_has_a_reason(line):
     values, problem, _ = decode(line)
     assert (values, problem) == ([], "not JSON")
 
@@ -101,7 +101,7 @@ def test_a_byte_order_mark_is_not_content():
 
 
 @pytest.mark.parametrize("depth", [2_000, 200_000])
-def test_nesting_beyond_the_stack_is_refused_with_a_reason(depth):
+def test_nesting_that_is_too_deep_has_a_reason(depth):
     values, problem, _ = decode(b'{"a":' * depth + b"1" + b"}" * depth)
     assert (values, problem) == ([], "nested too deep")
 
@@ -112,7 +112,7 @@ def test_gigantic_numbers_do_not_crash():
     assert decode(b'{"a":' + b"9" * 10_000 + b"}") == ([{"a": "9" * 10_000}], "", {})
 
 
-def test_numbers_are_what_the_fast_path_makes_of_them_and_what_no_float_holds_stays_as_written():
+def test_the_slow_decoder_reads_numbers_as_the_fast_one():
     numbers = b"18446744073709551615,18446744073709551616,-9223372036854775809,12345678901234567890123,1.5,-0"
     [fast], [slow] = decode(b"[" + numbers + b"]")[0], decode(b"[" + numbers + b"]\x00")[0]
     assert fast == slow and list(map(type, fast)) == list(map(type, slow))
@@ -130,20 +130,20 @@ def test_a_long_line_of_many_values_is_refused(unit):
     assert decode(line)[:2] == ([], "too many values")
 
 
-def test_what_looks_like_many_values_inside_strings_is_text():
+def test_separators_inside_strings_are_not_counted_as_values():
     text = '{"a":[1,2,"' * MOST_VALUES
     line = json.dumps({"type": "user", "toolUseResult": {"originalFile": text}}).encode()
     assert decode(line) == ([{"type": "user", "toolUseResult": {"originalFile": text}}], "", {})
 
 
 @pytest.mark.parametrize("unit", [b"{}", b"1 ", b'"" '], ids=lambda unit: unit.decode())
-def test_no_end_of_values_glued_on_one_line(unit):
+def test_values_on_one_line_are_bounded(unit):
     values, problem, _ = decode(unit * 2 * max(MOST_VALUES, LARGE // len(unit)))
     assert problem == "too many values" and len(values) <= MOST_VALUES
 
 
 @pytest.mark.parametrize("between", [b"\x0b", b"\xc2\xa0", b","])
-def test_what_is_no_white_space_of_jsons_between_objects_is_told(between):
+def test_other_white_space_between_objects_is_malformed(between):
     values, problem, _ = decode(WHOLE + between + NEXT)
     assert (uuids(values), problem) == (["u1", "u2"], "not JSON")
 
@@ -151,7 +151,7 @@ def test_what_is_no_white_space_of_jsons_between_objects_is_told(between):
 @given(st.binary(max_size=80))
 @example(b"\x0b")
 @example(BOM)
-def test_any_bytes_are_read_or_refused_or_blank_never_a_crash(line):
+def test_any_bytes_are_decoded_or_refused(line):
     values, problem, _ = decode(line)
     blank = not line.decode(errors="replace").strip(BLANK)
     assert bool(values or problem) != blank

@@ -17,7 +17,7 @@ from sttx_ccsniff.seen import Seen
         lambda: f"prompt after {uuid.uuid4()}",
     ],
 )
-def test_no_kind_of_uuid_is_taken_for_another(make):
+def test_similar_uuids_do_not_collide(make):
     seen = Seen()
     made = [str(make()) for _ in range(5000)]
     assert len(set(made)) == 5000
@@ -25,7 +25,7 @@ def test_no_kind_of_uuid_is_taken_for_another(make):
     assert not any(seen.first_time(one) for one in made)
 
 
-def test_another_memory_follows_by_the_journal_and_through_json():
+def test_a_copy_follows_by_the_journal_and_through_json():
     first, second = Seen(generation=50, calls=5), Seen(generation=50, calls=5)
     for number in range(333):
         first.first_time(f"u{number}")

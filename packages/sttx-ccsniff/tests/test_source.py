@@ -62,14 +62,14 @@ def test_a_file(record, session_file):
     assert source.report.formats == {"claude-code": 1}
 
 
-def test_a_last_line_without_its_end_is_read(record, session_file):
+def test_a_last_line_without_a_line_end_is_read(record, session_file):
     assert texts(open_source(session_file("a.jsonl", *spoken(record, "one", "two"), end=b""))) == [
         "one",
         "two",
     ]
 
 
-def test_a_last_line_cut_short_is_counted(record, session_file):
+def test_a_cut_last_line_is_counted(record, session_file):
     path = session_file("a.jsonl", *spoken(record, "one"), b'{"type":"user","mess', end=b"")
     source = open_source(path)
     assert texts(source) == ["one"]
@@ -81,7 +81,7 @@ def test_an_empty_file_ends_at_once(session_file, lines):
     assert texts(open_source(session_file("a.jsonl", *[b""] * lines))) == []
 
 
-def test_a_gzip_file_whatever_its_name(record, session_file):
+def test_a_gzip_file_with_any_name(record, session_file):
     path = session_file("a.jsonl", *spoken(record, "one", "two"))
     size = path.stat().st_size
     path.write_bytes(gzip.compress(path.read_bytes()))
@@ -101,7 +101,7 @@ def test_a_zstandard_file(record, session_file):
 
 
 @pytest.mark.parametrize("damage", ["cut short", "overwritten"])
-def test_a_damaged_zstandard_file_is_never_taken_for_a_whole_one(record, session_file, tmp_path, damage):
+def test_a_damaged_zstandard_file_is_an_error(record, session_file, tmp_path, damage):
     zstandard = pytest.importorskip("zstandard", reason="the extra `zstd` is not installed")
     path = session_file("a.jsonl.zst", *(record(content=os.urandom(200).hex()) for _ in range(900)))
     data = zstandard.ZstdCompressor(write_checksum=True).compress(path.read_bytes())
@@ -160,12 +160,12 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
         (["live", "claude"], {}, "'live' always follows"),
     ],
 )
-def test_the_callers_mistakes_are_said_at_once(spec, options, message):
+def test_usage_errors_are_raised_at_once(spec, options, message):
     with pytest.raises(UsageError, match=message):
         open_source(spec, **options)
 
 
-def test_nothing_to_read_is_said_at_once(tmp_path, monkeypatch):
+def test_missing_input_is_an_error_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "none"))
     with pytest.raises(SourceError, match="no history of 'claude'"):
         open_source("claude", follow=False)
@@ -173,7 +173,7 @@ def test_nothing_to_read_is_said_at_once(tmp_path, monkeypatch):
         open_source(tmp_path)
 
 
-def test_a_file_that_goes_away_is_an_error_that_names_it(record, session_file):
+def test_a_deleted_file_is_an_error_that_names_it(record, session_file):
     path = session_file("a.jsonl", *spoken(record, "one"))
     source = open_source(path)
     path.unlink()
@@ -181,7 +181,7 @@ def test_a_file_that_goes_away_is_an_error_that_names_it(record, session_file):
         texts(source)
 
 
-def test_damaged_compression_is_an_error_after_what_could_be_read(record, session_file):
+def test_damaged_compression_is_an_error_after_the_readable_part(record, session_file):
     path = session_file("a.jsonl", *(record(content=f"{n} {os.urandom(200).hex()}") for n in range(9000)))
     data = gzip.compress(path.read_bytes())
     path.write_bytes(data[: len(data) * 3 // 4])
@@ -191,13 +191,13 @@ def test_damaged_compression_is_an_error_after_what_could_be_read(record, sessio
     assert got
 
 
-def test_a_link_to_itself_does_not_hide_the_files_beside_it(record, session_file, tmp_path):
+def test_a_link_to_itself_does_not_hide_other_files(record, session_file, tmp_path):
     session_file("a.jsonl", *spoken(record, "one"))
     (tmp_path / "loop").symlink_to("loop")
     assert texts(open_source(tmp_path)) == ["one"]
 
 
-def test_a_folder_that_may_not_be_read_is_a_warning(record, session_file, tmp_path, monkeypatch):
+def test_an_unreadable_folder_is_a_warning(record, session_file, tmp_path, monkeypatch):
     session_file("a.jsonl", *spoken(record, "one"))
     closed = session_file("closed/b.jsonl", *spoken(record, "two")).parent
     scandir = os.scandir
@@ -215,7 +215,7 @@ def test_a_folder_that_may_not_be_read_is_a_warning(record, session_file, tmp_pa
     assert source.report.malformed == {"unreadable file": 1}
 
 
-def test_one_damaged_file_of_a_folder_is_a_warning(record, session_file, tmp_path):
+def test_a_damaged_file_in_a_folder_is_a_warning(record, session_file, tmp_path):
     session_file("a.jsonl", *spoken(record, "one"))
     session_file("b.jsonl.gz", b"\x1f\x8b damaged")
     said = []
@@ -237,7 +237,7 @@ def piped(monkeypatch):
         yield pipe
 
 
-def test_standard_input_as_it_comes(record, piped):
+def test_standard_input_is_read_as_it_arrives(record, piped):
     one, two = (json.dumps(each).encode() + b"\n" for each in spoken(record, "one", "two"))
     with open_source("-") as source:
         piped.write(one + two[:30])
@@ -255,7 +255,7 @@ def test_standard_input_compressed(record, piped):
     assert texts(open_source("-")) == ["one", "two"]
 
 
-def test_leaving_a_silent_standard_input_takes_no_time(piped):
+def test_closing_a_silent_standard_input_is_quick(piped):
     source = open_source("-", idle_timeout=0.05)
     start = time.monotonic()
     assert texts(source) == []
@@ -263,7 +263,7 @@ def test_leaving_a_silent_standard_input_takes_no_time(piped):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no pipes with a path")
-def test_a_pipe_that_a_shell_made_is_read_from_its_first_byte(record, piped):
+def test_a_shells_pipe_is_read_from_its_first_byte(record, piped):
     many = [json.dumps(one).encode() + b"\n" for one in spoken(record, *map(str, range(100)))]
     piped.write(b"".join(many))
     piped.close()
@@ -284,7 +284,7 @@ def test_pipes_and_devices_in_a_folder_are_never_opened(record, session_file, tm
     assert source.report.malformed == {}
 
 
-def test_a_closed_standard_input_is_the_callers_mistake(monkeypatch):
+def test_a_closed_standard_input_is_a_usage_error(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(UsageError, match="pipe something"):
         texts(open_source("-"))
@@ -331,7 +331,7 @@ def test_reading_waits_for_the_consumer(capacity):
     assert feed.closed
 
 
-def test_nothing_is_read_before_it_is_asked_for():
+def test_nothing_is_read_before_the_first_trace_is_requested():
     feed = Counted()
     source = Source([feed])
     time.sleep(0.02)
@@ -340,14 +340,14 @@ def test_nothing_is_read_before_it_is_asked_for():
     assert list(source) == []
 
 
-def test_an_error_of_the_reader_reaches_the_consumer_after_what_was_read():
+def test_an_error_of_the_reader_comes_after_all_traces():
     got = []
     with pytest.raises(RuntimeError, match="the feed broke"), Source([Counted(error_at=7)]) as source:
         got += [trace.text for trace in source for _ in [got.append(None)]]
     assert len(got) == 7
 
 
-def test_closing_in_mid_stream_ends_the_thread():
+def test_closing_in_mid_stream_stops_the_thread():
     source = Source([Counted()], capacity=4)
     next(source)
     assert threads()
@@ -357,7 +357,7 @@ def test_closing_in_mid_stream_ends_the_thread():
     assert list(source) == []
 
 
-def test_an_exception_of_the_consumer_ends_the_thread():
+def test_an_exception_of_the_consumer_stops_the_thread():
     feed = Counted()
     with pytest.raises(KeyError), Source([feed]) as source:
         next(source)
@@ -365,7 +365,7 @@ def test_an_exception_of_the_consumer_ends_the_thread():
     assert feed.closed and not threads()
 
 
-def test_a_source_that_is_forgotten_ends_too():
+def test_losing_the_last_reference_stops_the_thread():
     feed = Counted()
     next(Source([feed]))
     gc.collect()
@@ -381,7 +381,7 @@ def test_an_idle_stream_ends():
     assert texts(Source([Silent()], idle_timeout=0.05)) == ["only"]
 
 
-def test_a_signal_may_close_just_before_the_consumer_waits():
+def test_a_signal_handler_may_close_before_the_consumer_waits():
     """Its handler runs in the consumer's thread, which holds the lock that the reader needs to end."""
 
     class Late(Counted):
@@ -410,7 +410,7 @@ def test_a_signal_may_close_just_before_the_consumer_waits():
 # Exactly once
 
 
-def test_a_cursor_goes_on_where_it_was(record, session_file, tmp_path):
+def test_a_cursor_resumes_after_the_last_trace(record, session_file, tmp_path):
     for name in "abc":
         session_file(f"{name}.jsonl", *spoken(record, *(f"{name}{n}" for n in range(5))))
     whole = texts(open_source(tmp_path))
@@ -426,7 +426,7 @@ def test_a_cursor_goes_on_where_it_was(record, session_file, tmp_path):
         assert taken(rest.cursor) == 15
 
 
-def test_the_cursor_counts_traces_of_each_origin(record, session_file):
+def test_the_cursor_counts_the_traces_of_each_origin(record, session_file):
     path = session_file("a.jsonl", *spoken(record, "one", "two"), record("assistant", content=[]))
     with open_source(path) as source:
         list(source)
@@ -447,7 +447,7 @@ def stamped(record, time_, word):
     return record(content=word, timestamp=f"2026-02-02T{time_}:00.000Z")
 
 
-def test_a_folder_is_read_in_the_order_of_time(record, session_file, tmp_path):
+def test_a_folder_is_read_in_order_of_time(record, session_file, tmp_path):
     session_file("z/first.jsonl", stamped(record, "08:00", "1"))
     session_file("a/third.jsonl", b"not json", stamped(record, "10:00", "3"))
     path = session_file("m/deep/er/second.jsonl", stamped(record, "09:00", "2"))
@@ -460,7 +460,7 @@ def test_a_folder_is_read_in_the_order_of_time(record, session_file, tmp_path):
     assert texts(open_source(tmp_path)) == ["1", "2", "3"]
 
 
-def test_a_resumed_session_comes_after_what_it_copies(record, session_file, tmp_path):
+def test_a_resumed_session_comes_after_the_one_it_copies(record, session_file, tmp_path):
     copied = stamped(record, "08:00", "asked")
     session_file("z-first.jsonl", copied, stamped(record, "08:01", "answered"))
     session_file("zz-resumed.jsonl", copied, stamped(record, "11:00", "asked again"))
@@ -506,13 +506,13 @@ def test_a_line_over_the_limit_is_skipped_and_counted(record, session_file, monk
     assert source.report.malformed == {"line over 2000 bytes": 1}
 
 
-def test_a_warning_without_a_listener_is_logged(record, session_file, tmp_path, caplog):
+def test_warnings_are_logged_by_default(record, session_file, tmp_path, caplog):
     session_file("b.ndjson", b'{"sid":"s","role":"user","type":"text","text":"two","ts":1}')
     texts(open_source(tmp_path))
     assert [each.name for each in caplog.records] == ["sttx_ccsniff"]
 
 
-def test_many_files_need_no_descriptor_each(record, session_file, tmp_path):
+def test_many_files_are_not_open_at_once(record, session_file, tmp_path):
     for number in range(300):
         session_file(f"{number}.jsonl", *spoken(record, str(number)))
     held = Path("/proc/self/fd")

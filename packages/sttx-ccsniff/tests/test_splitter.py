@@ -7,7 +7,7 @@ from sttx_ccsniff.read.splitter import LineSplitter
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=12))
-def test_any_cuts_give_the_lines_of_the_whole(data, cuts):
+def test_any_split_into_pieces_has_the_same_lines(data, cuts):
     data = data.replace(b"\x07", b"\n")
     splitter = LineSplitter()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
@@ -18,7 +18,7 @@ def test_any_cuts_give_the_lines_of_the_whole(data, cuts):
 
 
 @given(st.lists(st.integers(0, 30), max_size=10), st.integers(1, 40), st.integers(1, 20))
-def test_lines_over_the_limit_are_dropped_and_counted_however_they_are_cut(lengths, size, limit):
+def test_lines_over_the_limit_are_dropped_for_any_pieces(lengths, size, limit):
     lines = [bytes([65 + n % 26]) * length for n, length in enumerate(lengths)]
     data = b"".join(line + b"\n" for line in lines)
     splitter = LineSplitter(limit)
@@ -44,7 +44,7 @@ def test_memory_is_bounded_by_the_limit():
     assert splitter.overlong == 1
 
 
-def test_a_line_in_tiny_pieces_takes_no_more_memory_than_in_large_ones():
+def test_tiny_pieces_take_no_more_memory_than_large_ones():
     splitter = LineSplitter(limit=2**18)
     tracemalloc.start()
     for _ in range(2**18):

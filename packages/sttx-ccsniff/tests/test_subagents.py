@@ -24,7 +24,7 @@ def said(origin, records):
 # Earliest: in the parent's own file, without a name
 
 
-def test_a_sub_agent_in_its_parents_file(record):
+def test_a_subagent_in_its_parents_file(record):
     task = {"type": "tool_use", "id": "t1", "name": "Task", "input": {"prompt": "Look"}}
     records = [
         record(content="mine"),
@@ -39,7 +39,7 @@ def test_a_sub_agent_in_its_parents_file(record):
     }
 
 
-def test_two_at_once_are_told_apart_by_what_they_follow(record):
+def test_two_concurrent_subagents_are_separated_by_their_parents(record):
     records = [record(content=f"{name}0", isSidechain=True, parentUuid=None) for name in "AB"]
     for turn in range(1, 50):
         for name in "AB":
@@ -51,7 +51,7 @@ def test_two_at_once_are_told_apart_by_what_they_follow(record):
     }
 
 
-def test_a_sub_agent_whose_first_records_another_file_had_keeps_its_name(record):
+def test_a_subagent_with_repeated_first_records_keeps_its_name(record):
     first = record(content="Look", isSidechain=True, parentUuid=None)
     second = record(content="more", isSidechain=True, parentUuid="uuid-1")
     seen = Seen()
@@ -62,24 +62,24 @@ def test_a_sub_agent_whose_first_records_another_file_had_keeps_its_name(record)
 
 
 @pytest.mark.parametrize("uuid", [None, "", 5])
-def test_a_record_without_identity_is_the_latest_sub_agents(uuid):
+def test_a_record_without_a_uuid_belongs_to_the_latest_subagent(uuid):
     chains = Sidechains()
-    assert chains.agent_of({"uuid": uuid}) == "sidechain"
-    assert chains.agent_of({"uuid": "a", "parentUuid": None}) == "sidechain-a"
-    assert chains.agent_of({"uuid": uuid}) == "sidechain-a"
-    assert chains.agent_of({"uuid": "b", "parentUuid": "long forgotten"}) == "sidechain-a"
+    assert chains.subagent_of({"uuid": uuid}) == "sidechain"
+    assert chains.subagent_of({"uuid": "a", "parentUuid": None}) == "sidechain-a"
+    assert chains.subagent_of({"uuid": uuid}) == "sidechain-a"
+    assert chains.subagent_of({"uuid": "b", "parentUuid": "long forgotten"}) == "sidechain-a"
 
 
 @pytest.mark.parametrize("state", [["a"], [["a"]], [["a", 1]], [[None, "b"]], [[]]])
-def test_what_is_no_state_is_refused(state):
+def test_an_invalid_state_is_refused(state):
     with pytest.raises(ValueError, match="not a state"):
         Sidechains().load_state_dict(state)
 
 
-def test_what_is_remembered_is_bounded():
+def test_the_remembered_records_are_bounded():
     chains = Sidechains()
     for number in range(1000):
-        chains.agent_of({"uuid": str(number), "parentUuid": None})
+        chains.subagent_of({"uuid": str(number), "parentUuid": None})
     assert len(chains.state_dict()) == 32
 
 
@@ -104,7 +104,7 @@ def write_family(record, session_file, agent_file):
 
 
 @pytest.mark.parametrize("agent_file", ["slug/agent-a1.jsonl", "slug/s/subagents/agent-a1.jsonl"])
-def test_a_sub_agent_in_a_file_of_its_own(record, session_file, tmp_path, agent_file):
+def test_a_subagent_in_a_separate_file(record, session_file, tmp_path, agent_file):
     write_family(record, session_file, agent_file)
     with open_source(tmp_path, follow=False) as source:
         traces = list(source)

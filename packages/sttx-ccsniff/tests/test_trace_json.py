@@ -74,13 +74,13 @@ def read(parser, *lines):
     return [trace for line in lines for trace in parser.feed(line)]
 
 
-def test_every_type_of_trace_is_tried():
+def test_every_trace_type_is_tested():
     tried = {UserMessage, AssistantMessage, Thinking, ToolUse, ToolResult, Pair, SessionEnd, Other}
     assert tried == set(Trace.__args__)
 
 
 @given(traces)
-def test_any_trace_comes_back_as_it_was(trace):
+def test_any_trace_is_unchanged_by_writing_and_reading(trace):
     line = dump_trace(trace)
     assert b"\n" not in line
     assert load_trace(line) == trace
@@ -89,7 +89,7 @@ def test_any_trace_comes_back_as_it_was(trace):
 
 
 @given(traces)
-def test_any_trace_is_told_by_itself(trace):
+def test_any_trace_is_recognised_alone(trace):
     record = json.loads(dump_trace(trace))
     assert recognises_traces(record)
     report = SourceReport()
@@ -117,13 +117,13 @@ def test_the_json_of_a_meta_in_a_cursor():
 
 @pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
 @pytest.mark.parametrize("beside", [1, 2**70])
-def test_what_json_cannot_hold_is_null(number, beside):
+def test_nan_and_infinities_become_null(number, beside):
     trace = ToolUse(meta=Meta(session="s", time=number), name="x", input=[number, {"a": number}, beside])
     again = load_trace(dump_trace(trace))
     assert again == ToolUse(meta=META, name="x", input=[None, {"a": None}, beside])
 
 
-def test_reading_keeps_what_was_written_but_for_the_origin(parser, report):
+def test_reading_changes_only_the_origin(parser, report):
     meta = Meta(
         session="s", project="p", time=2.0, uid="u#1", origin="/old", subagent="a", parent="s", segment=1
     )
@@ -132,12 +132,12 @@ def test_reading_keeps_what_was_written_but_for_the_origin(parser, report):
     assert (report.records, dict(report.skipped)) == (2, {"header": 1})
 
 
-def test_a_stream_glued_of_two_is_one(parser):
+def test_two_joined_streams_are_one_stream(parser):
     other = dataclasses.replace(HI, meta=Meta(session="s", uid="v"))
     assert len(read(parser, TRACES_HEADER, dump_trace(HI), TRACES_HEADER, dump_trace(other))) == 2
 
 
-def test_a_record_is_delivered_once_whichever_way_it_came(report):
+def test_a_record_is_delivered_once_from_either_format(report):
     seen = Seen()
     parts = [dump_trace(dataclasses.replace(HI, meta=Meta(session="s", uid=f"u{end}"))) for end in ("", "#1")]
     assert len(read(TraceLinesParser("a", report, seen), *parts)) == 2
@@ -149,7 +149,7 @@ def test_a_record_is_delivered_once_whichever_way_it_came(report):
 
 
 @pytest.mark.parametrize("uid", ["", "rows:1", "s:3#1"])
-def test_what_has_no_identity_of_its_own_is_never_taken_for_a_repeat(report, uid):
+def test_traces_without_a_uuid_are_never_repeats(report, uid):
     seen, line = Seen(), dump_trace(UserMessage(meta=Meta(session="s", uid=uid), text="x"))
     assert all(len(read(TraceLinesParser(name, report, seen), line)) == 1 for name in "ab")
 
@@ -180,7 +180,7 @@ def test_what_has_no_identity_of_its_own_is_never_taken_for_a_repeat(report, uid
         ([1], "not an object"),
     ],
 )
-def test_what_is_no_trace_is_counted_with_its_reason(parser, report, line, reason):
+def test_other_lines_are_counted_with_their_reason(parser, report, line, reason):
     assert read(parser, json.dumps(line).encode()) == []
     assert report.malformed == {reason: 1} and report.records == 0
     if reason != "version that is not an integer":
@@ -188,14 +188,14 @@ def test_what_is_no_trace_is_counted_with_its_reason(parser, report, line, reaso
             load_trace(json.dumps(line).encode())
 
 
-def test_a_field_of_another_day_is_noted(parser, report):
+def test_an_unknown_field_is_noted(parser, report):
     line = {"type": "thinking", "meta": {"session": "s", "mood": "good"}, "text": "x"}
     more = {"type": "thinking", "meta": {"session": "s"}, "text": "x", "depth": 1}
     assert len(read(parser, *(json.dumps(one).encode() for one in (line, more)))) == 2
     assert report.noted == {"unknown field of a trace": 2}
 
 
-def test_a_later_version_is_refused_with_one_sentence(report):
+def test_a_later_version_is_refused_with_one_warning(report):
     said = []
     report.say = said.append
     parser = TraceLinesParser("/a/x.jsonl", report, Seen())
@@ -205,11 +205,11 @@ def test_a_later_version_is_refused_with_one_sentence(report):
     assert report.malformed == {"header of a later version": 1, "trace of a later version": 2}
     assert said == [
         "'/a/x.jsonl' holds traces in version 2 of their schema, and this sttx reads up to version 1: "
-        "update sttx, or write them with this one"
+        "update sttx, or write the traces with this version"
     ]
 
 
-def test_a_parser_goes_on_where_another_stopped(report):
+def test_a_parser_continues_from_another_ones_state(report):
     lines = [TRACES_HEADER, dump_trace(HI)]
     lines += [dump_trace(dataclasses.replace(HI, meta=Meta(session="s", uid=f"u#{part}"))) for part in (1, 2)]
     lines += [json.dumps({"sttx_traces": 9}).encode(), dump_trace(HI)]
@@ -225,19 +225,19 @@ def test_a_parser_goes_on_where_another_stopped(report):
 
 
 @pytest.mark.parametrize("state", [None, [], [1], [True, "", False], [1, 2, False], [1, "", 0], "abc"])
-def test_what_is_no_state_is_refused(parser, state):
+def test_an_invalid_state_is_refused(parser, state):
     with pytest.raises(ValueError, match="not a state"):
         parser.load_state_dict(state)
 
 
-def test_other_formats_are_not_taken_for_ours():
+def test_other_formats_are_not_recognised():
     assert not recognises_traces({"type": "user", "message": {}})
     assert not recognises_traces({"prompt": "a", "completion": "b"})
     assert not recognises_traces({"type": "thinking", "meta": 1})
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7])
-def test_a_stream_is_itself_a_source(sessions, tmp_path, cut):
+def test_a_stream_can_be_opened_as_a_source(sessions, tmp_path, cut):
     """From its beginning, and from any of its lines."""
     with open_source(sessions, follow=False) as source:
         before = list(source)

@@ -24,7 +24,7 @@ def message(name="msg_1", model="m", **usage):
     return {"id": name, "model": model, "usage": usage}
 
 
-def test_lines_of_one_message_count_once_with_the_most_that_any_says(report, counter):
+def test_a_message_counts_once_with_its_largest_usage(report, counter):
     for output in (1, 1, 90):
         counter.count(message(input_tokens=7, output_tokens=output, cache_read_input_tokens=1000))
     assert report.usage["m"] == {
@@ -35,7 +35,7 @@ def test_lines_of_one_message_count_once_with_the_most_that_any_says(report, cou
     }
 
 
-def test_messages_of_several_voices_may_lie_between_each_others_lines(report, counter):
+def test_lines_of_several_messages_may_be_interleaved(report, counter):
     for output in (1, 50):
         for voice in range(8):
             counter.count(message(f"msg_{voice}", output_tokens=output))
@@ -58,7 +58,7 @@ def test_a_message_that_another_file_repeats_is_not_counted_again(report):
     assert report.usage["m"]["output_tokens"] == 5
 
 
-def test_messages_without_a_name_are_told_by_their_records(report, counter):
+def test_messages_without_an_id_count_per_record(report, counter):
     for name in (None, "", 7):
         counter.count(message(name, output_tokens=5))
     assert report.usage["m"]["output_tokens"] == 15
@@ -73,18 +73,18 @@ def test_messages_without_a_name_are_told_by_their_records(report, counter):
         {"id": "a", "model": "m"},
     ],
 )
-def test_what_no_model_was_paid_for_is_not_counted(report, counter, odd):
+def test_messages_without_billed_tokens_are_not_counted(report, counter, odd):
     counter.count(odd)
     assert report.usage == {}
 
 
 @pytest.mark.parametrize("tokens", [-1, 2**64, 1.5, True, "12", None, [], {}])
-def test_only_sane_numbers_count(report, counter, tokens):
+def test_invalid_token_counts_are_zero(report, counter, tokens):
     counter.count(message(output_tokens=tokens))
     assert report.usage["m"].total() == 0
 
 
-def test_the_names_of_models_are_bounded(report, counter):
+def test_the_number_of_models_is_bounded(report, counter):
     for number in range(500):
         counter.count(message(f"msg_{number}", f"model-{number}" * 20, output_tokens=1))
     assert len(report.usage) < 100 and sum(tokens.total() for tokens in report.usage.values()) == 500
@@ -96,7 +96,7 @@ def test_the_names_of_models_are_bounded(report, counter):
     st.lists(st.tuples(st.integers(0, 5), st.lists(st.integers(0, 9), min_size=4, max_size=4)), max_size=30),
     st.integers(0, 30),
 )
-def test_counting_agrees_with_the_plain_definition_also_when_handed_over(lines, cut):
+def test_counts_agree_with_the_definition_also_after_resuming(lines, cut):
     """The sum over messages of the most of each kind, whoever counted the first lines."""
     report, seen = SourceReport(), Seen()
     counter, most = UsageCounter(report, seen), {}
@@ -112,12 +112,12 @@ def test_counting_agrees_with_the_plain_definition_also_when_handed_over(lines, 
 
 
 @pytest.mark.parametrize("state", [["a"], [["a", [1]]], [["a", [1, 2, 3, -4]]], [[1, [1, 2, 3, 4]]], [[]]])
-def test_what_is_no_state_is_refused(counter, state):
+def test_an_invalid_state_is_refused(counter, state):
     with pytest.raises(ValueError, match="not a state"):
         counter.load_state_dict(state)
 
 
-def test_a_session_counts_what_its_lines_say(record, report):
+def test_a_session_parser_counts_usage(record, report):
     parser = SessionParser("/p/s.jsonl", report, Seen())
     lines = [record("assistant", [{"type": "text", "text": word}]) for word in "ab"]
     for line, output in zip(lines, (1, 30), strict=True):
@@ -127,7 +127,7 @@ def test_a_session_counts_what_its_lines_say(record, report):
     assert report.usage["m"]["output_tokens"] == 30
 
 
-def test_each_voice_has_its_own_count(record, report):
+def test_each_subagent_has_its_own_count(record, report):
     parser = SessionParser("/p/s.jsonl", report, Seen())
     for name, agent, tokens in (("1", "", 5), ("2", "a1", 7), ("1", "", 6)):
         line = record("assistant", "x", **({"agentId": agent} if agent else {}))

@@ -16,7 +16,7 @@ from sttx_ccsniff.claude_code.user_text import typed_text
         "<idea>mine</idea>",
     ],
 )
-def test_what_a_person_types_stays_as_it_is(text):
+def test_typed_text_is_unchanged(text):
     assert typed_text(text) == (text, "")
 
 
@@ -48,11 +48,11 @@ def test_what_a_person_types_stays_as_it_is(text):
         ),
     ],
 )
-def test_what_the_program_wrote_is_counted_by_reason(text, reason):
+def test_added_text_has_a_reason(text, reason):
     assert typed_text(text) == ("", reason)
 
 
-def test_a_command_with_arguments_is_what_the_person_typed():
+def test_a_command_with_arguments_was_typed():
     text = (
         "<command-message>x is running…</command-message>\n<command-name>/x</command-name>\n"
         "<command-args>@a.md\nand b</command-args>"
@@ -60,7 +60,7 @@ def test_a_command_with_arguments_is_what_the_person_typed():
     assert typed_text(text) == ("/x @a.md\nand b", "")
 
 
-def test_reminders_at_both_ends_are_taken_off():
+def test_reminders_at_both_ends_are_removed():
     one, two = "<system-reminder>one</system-reminder>", "<system-reminder>two\n</system-reminder>"
     assert typed_text(f"{one}\n{two} do it {one}\n") == ("do it", "")
 
@@ -69,7 +69,7 @@ def test_an_unclosed_reminder_is_text():
     assert typed_text("<system-reminder>never closed") == ("<system-reminder>never closed", "")
 
 
-def test_many_reminders_cost_linear_time_and_end():
+def test_many_reminders_take_linear_time():
     text = "<system-reminder></system-reminder>" * 5000
     rest, _ = typed_text(text)
     assert rest.count("<system-reminder>") == 5000 - 32

@@ -21,7 +21,7 @@ class Meta:
         time: Unix seconds; 0 if unknown.
         uid: Stable identity of this trace: the same record gives the same uid in every run.
         origin: The file or stream it was read from, which is what cursors count by.
-        subagent: Identity of the sub-agent that spoke; "" for the session's own voice.
+        subagent: Identity of the sub-agent that spoke; "" for the session itself.
         parent: The session that started this one; "" if nobody did.
         segment: Number of compaction cuts before this trace in its session.
     """
