@@ -120,6 +120,11 @@ PLANTED = {
         "def f():\n    import sttx_ccsniff.read.lines",
         "Imports inside ccsniff run one way",
     ),
+    "data knows pretraining": (
+        "sttx_train.data",
+        "def f():\n    import sttx_train.pretrain.trainer",
+        "Imports inside train run one way",
+    ),
 }
 
 
@@ -151,6 +156,63 @@ def test_a_planted_import_breaks_its_contract(broken, case, planted):
     assert f"{package}.{planted_name(case)} -> " in section[1], section[1]
 
 
+# Rooms of ccsniff that have a public face of their own.
+CCSNIFF_FACES = {"sttx_ccsniff.redact"}
+
+
+def imported_modules(code: ast.Module) -> set[str]:
+    """Return the dotted names of all imported modules; `from a import b` may import the module `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(code):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{name}" for name in from_no_face(node))}
+    return names
+
+
+def from_no_face(node: ast.ImportFrom) -> list[str]:
+    """Return the imported names that the module itself does not offer, and that may be modules inside it."""
+    module = node.module or ""
+    ours = module.split(".")[0] in PACKAGES
+    offered = getattr(import_module(module), "__all__", ()) if ours and is_module(module) else ()
+    return [alias.name for alias in node.names if alias.name not in offered]
+
+
+def is_module(name: str) -> bool:
+    path = source_folder(name.split(".")[0]).joinpath(*name.split(".")[1:])
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def behind_a_face(name: str) -> bool:
+    """Return whether a module is neither a package's face, nor one of its top modules, nor a room's face."""
+    package, *inner = name.split(".")
+    if package not in PACKAGES or package == "sttx_cli" or not inner or name in CCSNIFF_FACES:
+        return False
+    return is_module(name) and (len(inner) > 1 or package == "sttx_ccsniff")
+
+
+def test_the_command_line_imports_faces_only():
+    files = python_files(under="packages/sttx-cli/src/")
+    deep = {f"{name}: {m}" for name in files for m in imported_modules(tree(name)) if behind_a_face(m)}
+    assert deep == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "deep"),
+    [
+        ("from sttx_train.data import open_data", False),
+        ("from sttx_train import files", False),
+        ("from sttx_train.data.reader import open_data", True),
+        ("from sttx_train.data import reader", True),
+        ("def f():\n    import sttx_train.inspect.run", True),
+        ("from sttx_ccsniff.source import open_source", True),
+    ],
+)
+def test_an_import_behind_a_face_is_noticed(code, deep):
+    assert any(map(behind_a_face, imported_modules(ast.parse(code)))) is deep
+
+
 HEAVY = ("torch", "transformers", "safetensors", "fla", "triton")
 
 
@@ -179,6 +241,18 @@ def test_importing_a_package_loads_no_torch(code):
     assert loaded_by(code) == set()
 
 
+def test_help_loads_nothing_heavy():
+    code = """
+import sys
+from sttx_cli.app import COMMANDS, run
+heavy = {"torch", "transformers", "safetensors", "tokenizers", "fla", "triton", "numpy", "matplotlib"}
+for name in COMMANDS:
+    assert run([name, "--help"]) == 0, name
+    assert not heavy & sys.modules.keys(), (name, heavy & sys.modules.keys())
+"""
+    assert loaded_by(code) == set()
+
+
 def test_a_heavy_library_is_noticed():
     assert "safetensors" in loaded_by("import safetensors")
 
@@ -201,6 +275,25 @@ def test_all_is_sorted_and_complete(package):
     }
     exceptions = {name.removeprefix(f"{package}.") for name in NOT_IN_ALL}
     assert imported - exceptions <= set(listed)
+
+
+def rooms() -> list[str]:
+    """Return the dotted names of the folders of sttx_train that offer names."""
+    return [
+        f"sttx_train.{path.parent.name}"
+        for path in sorted(source_folder("sttx_train").glob("*/__init__.py"))
+        if "__all__" in path.read_text()
+    ]
+
+
+@pytest.mark.parametrize("room", rooms())
+def test_a_room_offers_every_name_also_after_its_modules_are_imported(room):
+    face = import_module(room)
+    assert list(face.__all__) == sorted(set(face.__all__))
+    for path in source_folder("sttx_train").joinpath(room.split(".")[1]).glob("[!_]*.py"):
+        import_module(f"{room}.{path.stem}")
+    for name in face.__all__:
+        assert not isinstance(getattr(face, name), ModuleType), f"{name} is a module's name too"
 
 
 def is_ours(value: object) -> bool:
