@@ -191,7 +191,9 @@ def test_a_disk_problem_that_npm_reports(tmp_path, monkeypatch, code, sentence):
     program(tmp_path / "npm", f"echo 'npm error code {code}' >&2; exit 1")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(SourceError, match=f"cannot install ccsniff {VERSION} into '.*cache.*': {sentence}"):
+    with pytest.raises(
+        SourceError, match=f"npm could not install ccsniff {VERSION} into '.*cache': {sentence}"
+    ):
         shim_command(tmp_path, lambda message: None)
     assert list((tmp_path / "cache").iterdir()) == []
 

@@ -12,6 +12,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -239,7 +240,7 @@ def _wait_unreaped(process: "subprocess.Popen[bytes]", seconds: float) -> None:
     """Wait for the process to exit, if possible without reaping it, so that its group id stays valid."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if hasattr(os, "waitid"):
+        if sys.platform != "win32" and hasattr(os, "waitid"):
             flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
             if os.waitid(os.P_PID, process.pid, flags) is not None:
                 return

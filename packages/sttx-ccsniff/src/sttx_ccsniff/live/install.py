@@ -208,7 +208,7 @@ def _install(npm: str, temporary: Path, folder: Path, stop: threading.Event) -> 
 
 
 def _npm_install(npm: str, folder: Path, stop: threading.Event) -> None:
-    """Run `npm install`; raise `OSError` if it names a disk problem, `SourceError` for anything else."""
+    """Run `npm install`; raise `SourceError` with the reason if it fails."""
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer", "--loglevel=error"]
     with tempfile.TemporaryFile() as stderr:
         process = subprocess.Popen(
@@ -232,7 +232,11 @@ def _npm_install(npm: str, folder: Path, stop: threading.Event) -> None:
         printed = " ".join(stderr.read().decode(errors="replace").split())
     if process.returncode:
         if (error := error_from(printed)) is not None:
-            raise error
+            raise SourceError(
+                f"npm could not install ccsniff {VERSION} into {str(folder.parent.parent)!r}: "
+                f"{why_not_written(error)}, or set STTX_CACHE_DIR to another folder, {ALTERNATIVE} "
+                f"(npm printed {printed[-500:]!r})"
+            )
         raise SourceError(
             f"npm could not install ccsniff {VERSION} ({printed[-500:]!r}): check the network connection "
             f"{ALTERNATIVE}"

@@ -15,7 +15,7 @@ from sttx_ccsniff.redact import assignments
 from sttx_ccsniff.redact.generic_rules import ASSIGNMENT
 from sttx_ccsniff.redact.rule import Rule
 
-_MIN_TEXT = 6  # characters: every secret, with the context that identifies it, is longer
+_MIN_TEXT = 6  # characters: every secret, with the context that identifies it, is this long or longer
 _RUN = 20  # every token with a prefix has this many letters, digits, hyphens and underscores in a row
 _BACK = 20  # and starts at most this many characters before them, such as `pat` + 14 + `.`
 _NEAR = 2**13  # characters tried first; only JSON web tokens are longer
