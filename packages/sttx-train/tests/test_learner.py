@@ -1,5 +1,6 @@
 """The online learner: gradients that provably reach the state, frozen weights, exact prices."""
 
+import json
 import math
 from typing import Any
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from sttx_core.errors import ModelError, UsageError
+from sttx_core.checks import check_learner
+from sttx_core.errors import ModelError, SttxWarning, UsageError
+from sttx_core.phrases import PhraseConfig
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
@@ -104,6 +107,90 @@ def test_score_is_pure_and_is_what_learning_pays() -> None:
         first, second = learner.score_one(window), learner.score_one(window)
         assert first == second
         assert learner.step([window]).score.bits == pytest.approx(first.bits, rel=1e-6)
+
+
+TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}  # bits a token
+
+
+@pytest.mark.parametrize("phrases", ["on", "off"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_scoring_many_equals_scoring_each(dtype: torch.dtype, phrases: Any) -> None:
+    learner = make_learner(dtype, phrases=phrases, scope=("state", "bias"))
+    for window in stream(6):
+        learner.learn_one(window)
+    others = [stream(1, length=9 + 7 * seed, seed=seed, document=str(seed))[0] for seed in range(4)]
+    prompt = Window(document="p", ids=tuple(range(1, 9)), paid=(False,) * 5 + (True,) * 3)
+    windows = [*stream(8)[6:], prompt, *others]
+    together, alone = learner.score_many(windows), list(map(learner.score_one, windows))
+    assert len(together) == len(windows)
+    for one, each in zip(alone, together, strict=True):
+        assert (one.bytes, one.tokens, one.model_steps) == (each.bytes, each.tokens, each.model_steps)
+        assert each.bits == pytest.approx(one.bits, rel=0, abs=TOLERANCE[dtype] * one.tokens)
+        assert each.frozen_bits == pytest.approx(one.frozen_bits, rel=0, abs=TOLERANCE[dtype] * one.tokens)
+
+
+def test_learning_many_is_one_step_and_of_a_single_window_learn_one() -> None:
+    one, many, step = make_learner(phrases="on"), make_learner(phrases="on"), make_learner(phrases="on")
+    left, right = stream(3, document="l"), stream(3, seed=1, document="r")
+    for window in left:
+        one.learn_one(window)
+        many.learn_many([window])
+        assert_equal_states(one, many)
+    for pair in zip(left, right, strict=True):
+        step.step(list(pair))
+    pairs = make_learner(phrases="on")
+    for pair in zip(left, right, strict=True):
+        pairs.learn_many(pair)
+    assert_equal_states(pairs, step)
+    assert pairs.optimizer is not None and pairs.optimizer.state[pairs.s0]["step"] == 3
+
+
+def test_no_windows_score_and_teach_nothing() -> None:
+    learner, untouched = make_learner(), make_learner()
+    learner.learn_many([])
+    assert learner.score_many([]) == []
+    assert_equal_states(learner, untouched)
+
+
+def test_two_windows_of_a_document_in_one_step_are_refused() -> None:
+    learner = make_learner()
+    with pytest.raises(UsageError, match="two windows of one step are of the same document"):
+        learner.learn_many(stream(2))
+    assert_equal_states(learner, make_learner())
+
+
+def assert_equal_states(one: OnlineLearner, other: OnlineLearner) -> None:
+    state, expected = one.state_dict(), other.state_dict()
+    assert state["documents"] == expected["documents"]
+    for file, group in expected["tensors"].items():
+        assert group.keys() == state["tensors"][file].keys()
+        assert all(torch.equal(tensor, state["tensors"][file][name]) for name, tensor in group.items()), file
+
+
+def held_bytes(learner: OnlineLearner) -> int:
+    state = learner.state_dict()
+    tensors = sum(tensor.nbytes for group in state["tensors"].values() for tensor in group.values())
+    return tensors + len(json.dumps(state["documents"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "measure"),
+    [
+        ({"phrases": "on"}, held_bytes),
+        ({"phrases": "off", "replay_rows": 0, "frozen": False}, None),
+        ({"scope": ("state", "bias", "vectors", "head")}, None),
+    ],
+    ids=["default", "plain", "weights"],
+)
+def test_it_keeps_the_rules_of_every_learner(options: dict[str, Any], measure: Any) -> None:
+    config = LearnerConfig(**({"max_documents": 2, "replay_capacity": 4} | options))
+    phrases = PhraseConfig(pair_window=40, threshold=2, capacity=4, max_length=4)
+
+    def factory() -> OnlineLearner:
+        return OnlineLearner(make_model(), np.ones(VOCAB, dtype=int), config, phrase_config=phrases)
+
+    windows = [Window(document="abc"[at % 3], ids=one.ids) for at, one in enumerate(stream(4, length=14))]
+    check_learner(factory, windows, measure=measure)
 
 
 def test_bits_of_carried_windows_equal_one_long_window() -> None:
@@ -300,6 +387,40 @@ def test_a_price_that_is_no_number_is_refused_and_changes_nothing(replay_rows: i
     with pytest.raises(ModelError, match="the loss is not finite"):
         learner.learn_one(second)
     assert before == (learner.carried.get(first.document), len(learner.table), len(learner.replay))
+
+
+def zero_outputs(model: RWKV7, layers: int) -> RWKV7:
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name in {f"blocks.{layer}.att.output.weight" for layer in range(layers)}:
+                weight.zero_()
+    return model
+
+
+def test_a_model_whose_s0_cannot_learn_is_reported_once() -> None:
+    model = zero_outputs(make_model(), layers=3)
+    with pytest.warns(SttxWarning, match="^S0 cannot learn: the attention output matrices") as caught:
+        learner = OnlineLearner(model, np.ones(VOCAB, dtype=int))
+        reports = [learner.step([window]) for window in stream(3)]
+    assert len(caught) == 1
+    assert all(report.grad_s0 == 0 for report in reports)
+
+
+@pytest.mark.parametrize(
+    ("layers", "options"),
+    [
+        (2, {}),
+        (3, {"scope": ("bias",)}),
+        (3, {"scope": ("state", "all")}),
+        (3, {"inject": "none"}),
+    ],
+    ids=["one layer suffices", "S0 does not learn", "the matrices learn", "S0 is not used"],
+)
+def test_other_models_are_not_reported(layers: int, options: dict[str, Any]) -> None:
+    model = zero_outputs(make_model(), layers)  # a warning would be an error
+    learner = OnlineLearner(model, np.ones(VOCAB, dtype=int), LearnerConfig(**options))
+    reports = [learner.step([window]) for window in stream(3)]
+    assert (reports[-1].grad_s0 > 0) == ("inject" not in options and "bias" not in learner.config.scope)
 
 
 @pytest.mark.parametrize(
