@@ -1,4 +1,4 @@
-"""Other agents' files through the front door: recognised by content, resumed, and formats from outside."""
+"""Files of other agents through `open_source`: recognised by content, resumed; registered formats."""
 
 import itertools
 import json
@@ -82,7 +82,7 @@ def test_runs_interrupted_anywhere_deliver_each_item_once(tmp_path, seed):
     fork = [{**META, "payload": {"id": "f", "forked_from_id": "t"}}, META, *ROLLOUT[1:20]]
     fork += [item("function_call", name="shell", arguments="{}", call_id=f"f{number}") for number in range(9)]
     contents = [b"".join(json.dumps(line).encode() + b"\n" for line in lines) for lines in (ROLLOUT, fork)]
-    had, cursor = [], None
+    taken, cursor = [], None
     for number, content in enumerate(contents):
         path = tmp_path / f"{number}.jsonl"
         at = 0
@@ -92,12 +92,16 @@ def test_runs_interrupted_anywhere_deliver_each_item_once(tmp_path, seed):
                 file.write(content[at : at + more])
             at += more
             with open_source(tmp_path, cursor=cursor) as source:
-                had += itertools.islice(source, rng.randrange(12))
+                taken += itertools.islice(source, rng.randrange(12))
                 cursor = json.loads(json.dumps(source.cursor))
     with open_source(tmp_path, cursor=cursor) as source:
-        had += source
-    assert [trace.meta.uid for trace in had if trace.meta.session == "t"] == [f"t:{n}" for n in range(2, 62)]
-    assert [trace.meta.uid for trace in had if trace.meta.session == "f"] == [f"f:{n}" for n in range(22, 31)]
+        taken += source
+    assert [trace.meta.uid for trace in taken if trace.meta.session == "t"] == [
+        f"t:{n}" for n in range(2, 62)
+    ]
+    assert [trace.meta.uid for trace in taken if trace.meta.session == "f"] == [
+        f"f:{n}" for n in range(22, 31)
+    ]
 
 
 def test_a_registered_format_is_tried_first(known_formats):

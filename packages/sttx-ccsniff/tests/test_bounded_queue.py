@@ -48,7 +48,7 @@ def test_the_producer_is_at_most_the_capacity_ahead(capacity):
 
     in_thread(lambda: (queue.put(items()), queue.end()))
     consumed = 0
-    allowed = max(2, capacity) + 1  # one more is in the producer's hand
+    allowed = max(2, capacity) + 1  # the producer holds one more
     while (taken := queue.take()) is not None:
         for _ in taken:
             time.sleep(0.0002)

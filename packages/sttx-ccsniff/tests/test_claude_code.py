@@ -13,7 +13,7 @@ from sttx_core.traces import AssistantMessage, Other, Thinking, ToolResult, Tool
 
 
 class Reader:
-    """A parser with its report, fed records instead of bytes."""
+    """A parser with its report that takes records instead of bytes."""
 
     def __init__(self, origin="/projects/slug/file.jsonl", report=None, seen=None):
         self.report = SourceReport() if report is None else report
@@ -44,7 +44,7 @@ def result(call, content="ok", **fields):
     return {"type": "tool_result", "tool_use_id": call, "content": content, **fields}
 
 
-# Where a trace came from
+# Meta
 
 
 def test_the_meta_of_a_trace(read, record):
@@ -140,9 +140,13 @@ def test_a_result_without_its_call_is_kept_and_noted(read, record):
 
 
 def test_server_tools_are_tools(read, record):
-    found = {"type": "web_search_tool_result", "tool_use_id": "w", "content": [{"type": "web_search_result"}]}
+    results = {
+        "type": "web_search_tool_result",
+        "tool_use_id": "w",
+        "content": [{"type": "web_search_result"}],
+    }
     search = {"type": "server_tool_use", "id": "w", "name": "web_search", "input": {"query": "q"}}
-    call, answer = read(record("assistant", [search, found]))
+    call, answer = read(record("assistant", [search, results]))
     assert (call.name, call.input) == ("web_search", {"query": "q"})
     assert (answer.name, answer.output) == ("web_search", "[web_search_result]")
 
@@ -190,7 +194,7 @@ def test_api_errors_and_synthetic_messages_are_not_talk(read, record):
     assert read.counted == {"API error": 1, "synthetic message": 1}
 
 
-# Not every user string is a user's
+# Text in the user's role that the person did not type
 
 
 @pytest.mark.parametrize(
@@ -231,7 +235,7 @@ def test_other_attachments_are_counted_by_type(read, record):
     assert read.counted == {"attachment: todo_reminder": 1, "attachment without content": 1}
 
 
-# Book-keeping, and what is not known
+# Book-keeping and unknown records
 
 
 @pytest.mark.parametrize("kind", sorted(BOOK_KEEPING))
@@ -303,7 +307,7 @@ def test_a_result_whose_call_is_only_in_a_repeated_record_knows_its_tool(record)
     assert answer.name == "Read"
 
 
-# Branches, and turns that were broken off
+# Branches and interruptions
 
 
 def test_a_branch_stays_in_file_order_and_counts_as_a_rewind(read, record):
@@ -397,7 +401,7 @@ def test_a_compaction_of_the_parent_does_not_affect_the_subagent(read, record):
     assert [trace.document for trace in traces] == ["s/a1", "s/a1", "s#1"]
 
 
-# Anything at all
+# Any input
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),

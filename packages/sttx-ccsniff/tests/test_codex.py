@@ -1,4 +1,4 @@
-"""Codex rollouts, old and new: what becomes of each kind of line, and that odd ones break nothing."""
+"""The traces of each kind of line in Codex rollouts, old and new; wrong lines break nothing."""
 
 import json
 from collections import Counter
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sttx_ccsniff import claude_code, open_source
+from sttx_ccsniff import open_source
+from sttx_ccsniff.claude_code import parser as claude_code
 from sttx_ccsniff.codex.parser import RolloutParser, recognises
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -106,7 +107,7 @@ OLD = [
 def read(
     records: list[Any], *, seen: Seen | None = None, origin: str = FILE
 ) -> tuple[list[Any], SourceReport]:
-    report = SourceReport(say=lambda said: None)
+    report = SourceReport(say=lambda message: None)
     parser = RolloutParser(origin, report, Seen() if seen is None else seen)
     lines = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in records]
     traces = [trace for one in lines for trace in parser.feed(one)]
@@ -281,13 +282,13 @@ def test_failed_tools(output, failed):
 
 
 def test_each_compaction_starts_one_segment():
-    told = [
+    compaction = [
         item("compaction", encrypted_content="gAAA"),
         line("compacted", {"message": "", "replacement_history": []}),
         event("context_compacted"),
     ]
     traces, report = read(
-        [META, message("user", "a"), *told, message("user", "b"), *told, message("user", "c")]
+        [META, message("user", "a"), *compaction, message("user", "b"), *compaction, message("user", "c")]
     )
     assert [trace.meta.segment for trace in traces] == [0, 1, 2]
     assert report.skipped["compaction summary"] == 4
@@ -318,15 +319,15 @@ def test_events_are_read_if_there_are_no_items():
 
 
 def test_tokens_count_once_although_waiting_lines_are_read_again(tmp_path):
-    def told(total):
+    def tokens(total):
         usage = {"input_tokens": total, "output_tokens": total}
         return line("event_msg", {"type": "token_count", "info": {"total_token_usage": usage}})
 
     words = [line("event_msg", {"type": "agent_message", "message": f"word {n}"}) for n in range(3)]
     prompt = line("event_msg", {"type": "user_message", "message": "hi"})
-    lines = [META, line("not_invented_yet", {}), told(100), prompt, told(200)]
+    lines = [META, line("not_invented_yet", {}), tokens(100), prompt, tokens(200)]
     for number, word in enumerate(words):
-        lines += [word, told(300 + 100 * number)]
+        lines += [word, tokens(300 + 100 * number)]
     path, counted, cursor = tmp_path / "rollout-1.jsonl", Counter(), None
     for one in lines:
         with path.open("a") as file:
@@ -334,12 +335,12 @@ def test_tokens_count_once_although_waiting_lines_are_read_again(tmp_path):
         with open_source(path, follow=True, idle_timeout=0.2, cursor=cursor, say=print) as source:
             list(source)
             cursor = source.cursor
-            for tokens in source.report.usage.values():
-                counted += tokens
+            for usage in source.report.usage.values():
+                counted += usage
     with open_source(path, cursor=cursor) as source:
         list(source)
-        for tokens in source.report.usage.values():
-            counted += tokens
+        for usage in source.report.usage.values():
+            counted += usage
     assert (counted["input_tokens"], counted["output_tokens"]) == (500, 500)
 
 
@@ -371,7 +372,7 @@ def test_resuming_after_any_line_changes_nothing(records):
     lines = [json.dumps(record).encode() for record in records]
     whole, whole_report = read(lines)
     for cut in range(len(lines) + 1):
-        report, seen = SourceReport(say=lambda said: None), Seen()
+        report, seen = SourceReport(say=lambda message: None), Seen()
         first = RolloutParser(FILE, report, seen)
         traces = [trace for one in lines[:cut] for trace in first.feed(one)]
         state = first.state_dict()
@@ -413,7 +414,7 @@ WRONG = [
 
 
 def variants(value: Any) -> list[Any]:
-    """Each value of a record, at any depth, replaced by each wrong one, and left out."""
+    """Return copies of a value, each with one inner value replaced by a wrong one or left out."""
     made = list(WRONG)
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -472,18 +473,18 @@ def test_not_confused_with_claude_code(sessions):
 
 
 def test_no_place_contains_waiting_text(tmp_path):
-    """A place goes to disk, and what waits was not redacted."""
+    """Places go to disk, and waiting text is not redacted yet."""
     secret = "ghp_" + "0123456789abcdefghijABCDEFGHIJ012345"
     prompt = line("event_msg", {"type": "user_message", "message": f"it is {secret}"})
     answer = line("event_msg", {"type": "agent_message", "message": "thanks"})
     unknown = line("not_invented_yet", {"a": 1})
     lines = [json.dumps(one).encode() + b"\n" for one in (META, prompt, unknown, answer, prompt, answer)]
-    path, told, cursor = tmp_path / "rollout-1.jsonl", [], None
+    path, texts, cursor = tmp_path / "rollout-1.jsonl", [], None
     for one in lines:
         with path.open("ab") as file:
             file.write(one)
         with open_source(path, follow=True, idle_timeout=0.3, cursor=cursor) as source:
-            told += [getattr(trace, "text", "unknown") for trace in source]
+            texts += [getattr(trace, "text", "unknown") for trace in source]
             cursor = json.loads(json.dumps(source.cursor))
         assert secret not in json.dumps(cursor)
-    assert [text.partition(" [")[0] for text in told] == ["unknown", "it is", "thanks", "it is", "thanks"]
+    assert [text.partition(" [")[0] for text in texts] == ["unknown", "it is", "thanks", "it is", "thanks"]

@@ -1,4 +1,4 @@
-"""Forks, sub-agents and second copies of Codex rollouts: each thing said comes once, as its speaker's."""
+"""Forks, sub-agents and copies of Codex rollouts: each item once, with its own session and sub-agent."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def spawned(parent: str, **more: Any) -> dict[str, Any]:
     return {"source": {"subagent": {"thread_spawn": {"parent_thread_id": parent, "depth": 1}}}, **more}
 
 
-TOP = "/root"  # as Codex calls the agent that others are started by
+TOP = "/root"  # Codex's name for the session in messages to and from its sub-agents
 PARENT = [
     meta("p"),
     say("user", "go on"),
@@ -43,10 +43,10 @@ PARENT = [
 
 
 class Reader:
-    """Reads several rollouts with one memory, as a source does."""
+    """Reads several rollouts with one shared memory, as a source does."""
 
     def __init__(self) -> None:
-        self.report = SourceReport(say=lambda said: None)
+        self.report = SourceReport(say=lambda message: None)
         self.seen = Seen()
 
     def read(self, records: list[Any], origin: str = "/x/rollout.jsonl") -> list[Any]:
@@ -159,8 +159,8 @@ def test_a_subagents_file_that_gives_the_start_of_its_own_talk(reader):
     traces = reader.read(child)
     assert words(traces) == ["count them"]
     assert reader.report.skipped["copied record"] == 2
-    found = traces[0].meta
-    assert (found.session, found.subagent, found.parent) == ("p", "m", "k")
+    own_meta = traces[0].meta
+    assert (own_meta.session, own_meta.subagent, own_meta.parent) == ("p", "m", "k")
 
 
 @pytest.mark.parametrize(
@@ -182,15 +182,15 @@ def test_session_subagent_and_parent(reader, fields, who):
 
 
 def mail(kind: str, author: str, recipient: str, text: str) -> dict[str, Any]:
-    """The three forms in which messages between agents were written."""
+    """Return a message between sub-agents in one of the three forms that Codex wrote."""
     head = f"Message Type: NEW_TASK\nTask name: {recipient}\nSender: {author}\nPayload:\n{text}"
-    told = {"author": author, "recipient": recipient, "content": head}
+    fields = {"author": author, "recipient": recipient, "content": head}
     if kind == "line":
-        return {"type": "inter_agent_communication", "payload": told}
+        return {"type": "inter_agent_communication", "payload": fields}
     if kind == "spoken":
-        return say("assistant", json.dumps(told, separators=(",", ":")))
+        return say("assistant", json.dumps(fields, separators=(",", ":")))
     content = [{"type": "input_text", "text": head}]
-    return {"type": "response_item", "payload": {**told, "type": "agent_message", "content": content}}
+    return {"type": "response_item", "payload": {**fields, "type": "agent_message", "content": content}}
 
 
 @pytest.mark.parametrize("kind", ["line", "spoken", "item"])
@@ -205,9 +205,9 @@ def test_a_subagents_task_is_its_prompt_and_other_messages_are_counted(reader, k
 
 
 def test_encrypted_messages_between_subagents_are_counted(reader):
-    told = {"type": "agent_message", "author": TOP, "recipient": f"{TOP}/k"}
+    fields = {"type": "agent_message", "author": TOP, "recipient": f"{TOP}/k"}
     content = [{"type": "encrypted_content", "encrypted_content": "gAAA"}]
-    item = {"type": "response_item", "payload": {**told, "content": content}}
+    item = {"type": "response_item", "payload": {**fields, "content": content}}
     assert reader.read([meta("k", **spawned("p")), item]) == []
     assert reader.report.skipped["encrypted message between agents"] == 1
 
@@ -216,8 +216,8 @@ def test_a_result_names_the_subagent_that_its_call_started(reader):
     use = {"type": "function_call", "name": "spawn_agent", "arguments": "{}", "call_id": "s"}
     result = {"type": "function_call_output", "call_id": "s", "output": '{"agent_id":"k","nickname":"Ada"}'}
     records = [{"type": "response_item", "payload": one} for one in (use, result)]
-    _, told = reader.read([meta("p"), *records])
-    assert told.subagent == "k"
+    _, answer = reader.read([meta("p"), *records])
+    assert answer.subagent == "k"
 
 
 def test_resuming_inside_the_copied_items(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Every way in keeps what core asks of a source."""
+"""Every input passes the source check of core."""
 
 import gzip
 import io

@@ -61,7 +61,7 @@ def test_uuids_are_remembered_for_a_generation():
     assert all(seen.first_time(str(n)) for n in range(1000))
     assert not any(seen.first_time(str(n)) for n in range(900, 1000))
     assert len(seen) <= 200
-    assert seen.first_time("0"), "what is long gone may come again"
+    assert seen.first_time("0"), "forgotten uuids are new again"
 
 
 def test_tools_are_remembered_for_a_generation():

@@ -1,4 +1,4 @@
-"""What is read when no source is named, and what is known of Claude Code's folder."""
+"""The source that is read when none is named, and Claude Code's folder."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""No tool call is lost: counts against a reader that shares no code with ours."""
+"""No tool call is lost: the counts equal those of a reader that shares no code with ours."""
 
 import json
 import random
@@ -15,7 +15,7 @@ from sttx_core.traces import trace_type
 
 
 def objects(line):
-    """Every JSON object on a line, read by the standard library alone."""
+    """Yield the JSON objects on a line, with the standard library alone."""
     text = line.decode("utf-8", "replace").strip("\0 \r\t")
     decoder = json.JSONDecoder(strict=False)
     while text:
@@ -62,7 +62,7 @@ def test_the_files_contain_the_expected_blocks(files):
 def test_each_file_alone(files):
     for path in files:
         count = blocks_on_disk([path])
-        with open_source(path, say=lambda said: None) as source:
+        with open_source(path, say=lambda message: None) as source:
             types = Counter(trace_type(trace) for trace in source)
         assert (types["tool_use"], types["tool_result"]) == tools(count), path
         assert source.report.skipped["duplicate uuid"] == count["repeated"]
@@ -81,7 +81,7 @@ def test_the_whole_folder(sessions, files):
     assert report["malformed_by_reason"] == {"cut short": 1}
     assert report["sessions"] == 9 and report["agents"] == 3
     named = [trace for trace in traces if trace_type(trace) == "tool_result" and trace.name]
-    assert len(named) == report["traces"]["tool_result"] - 1, "one result has no call on disk"
+    assert len(named) == report["traces"]["tool_result"] - 1, "one result has no call in the files"
 
 
 def test_the_folder_covers_every_special_case(sessions):
@@ -125,7 +125,7 @@ def test_random_pieces_give_the_same_traces_as_whole_files(files, seed):
     chance = random.Random(seed)
     for path in files:
         data = path.read_bytes()
-        with open_source(path, redact=False, say=lambda said: None) as source:
+        with open_source(path, redact=False, say=lambda message: None) as source:
             whole = list(source)
         report, splitter = SourceReport(), LineSplitter()
         parser = AutoParser(str(path), report, Seen())
@@ -148,7 +148,7 @@ def test_damaged_copies_never_crash_and_every_line_is_counted(files):
         for _ in range(chance.randrange(1, 6)):
             at = chance.randrange(len(data))
             data[at : at + chance.choice([0, 1, 50])] = chance.randbytes(chance.choice([0, 1, 20]))
-        report = SourceReport(say=lambda said: None)
+        report = SourceReport(say=lambda message: None)
         parser = AutoParser("/x/damaged.jsonl", report, Seen())
         lines = bytes(data).split(b"\n")
         traces = [trace for line in lines[:-1] for trace in parser.feed(line)] + parser.finish(lines[-1])

@@ -1,7 +1,7 @@
-"""Killed at any moment, while files grow, move and are copied: each record comes once, and none is lost.
+"""Each record comes once and none is lost, with runs killed while files grow, move and are copied.
 
-A model of the truth writes records into files as agents and people do, in pieces of any size. Runs read for a
-while and are left; each goes on from the cursor of the one before.
+`Truth` writes records into files as agents and people do, in pieces of random size. Runs read for a while and
+stop; each resumes from the cursor of the previous one.
 """
 
 import itertools
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 class Truth:
-    """Files that are written to, and all that was ever written whole."""
+    """Files that change, and the uuids of all whole records that were written to them."""
 
     def __init__(self, folder, seed):
         self.folder, self.random = folder, random.Random(seed)
@@ -35,14 +35,14 @@ class Truth:
         return sorted(self.folder.rglob("*.jsonl"))
 
     def act(self):
-        """Do one thing that happens to such files."""
+        """Change the files in one random way."""
         self.random.choices(
             [self.grow, self.copy_lines, self.rename, self.replace, self.copy_file, self.remove],
             [30, 4, 2, 2, 1, 1],
         )[0]()
 
     def grow(self):
-        """Write some bytes of a record, perhaps its rest, perhaps several."""
+        """Append records to a file; the last may stay unfinished until a later call."""
         files = [path for path in self.files() if not path.name.startswith("copy")]
         if len(files) < 2 or self.random.random() < 0.1:
             self.count += 1
@@ -82,7 +82,7 @@ class Truth:
         return line
 
     def copy_lines(self):
-        """A resumed session repeats earlier records."""
+        """Append earlier records to a file, as a resumed session does."""
         files = [path for path in self.files() if path not in self.pending]
         if files and self.lines:
             with self.random.choice(files).open("ab") as file:
@@ -99,7 +99,7 @@ class Truth:
                 self.pending[target] = self.pending.pop(path)
 
     def replace(self):
-        """An editor or a backup writes the file anew, beside it, and moves it there."""
+        """Replace a file by its copy, as an editor or a backup does."""
         files = self.files()
         if files:
             path = self.random.choice(files)
@@ -115,13 +115,13 @@ class Truth:
             shutil.copyfile(path, path.with_name(f"copy{self.count}.jsonl"))
 
     def remove(self):
-        """Old sessions are deleted: only such as another file still holds would be missed."""
+        """Delete a copy: its records are still in another file."""
         copies = [path for path in self.files() if path.name.startswith("copy") and path not in self.pending]
         for path in copies[:1]:
             path.unlink()
 
     def settle(self):
-        """Write what is still to come of begun lines."""
+        """Complete all unfinished lines."""
         for path, data in self.pending.items():
             with path.open("ab") as file:
                 file.write(data)
@@ -145,7 +145,7 @@ def test_each_record_comes_once_whatever_happens_to_the_files(tmp_path, seed, fo
         wanted = truth.random.choice([0, 1, 2, 3, 7, 1000])
         options = {"follow": follow, "idle_timeout": 0.15 if follow else None}
         with open_source(
-            truth.folder, cursor=cursor, redact=False, say=lambda said: None, **options
+            truth.folder, cursor=cursor, redact=False, say=lambda message: None, **options
         ) as source:
             for trace in source:
                 delivered.append(trace)
@@ -156,25 +156,25 @@ def test_each_record_comes_once_whatever_happens_to_the_files(tmp_path, seed, fo
                     break
             cursor = json.loads(json.dumps(source.cursor))
     truth.settle()
-    with open_source(truth.folder, cursor=cursor, redact=False, say=lambda said: None) as source:
+    with open_source(truth.folder, cursor=cursor, redact=False, say=lambda message: None) as source:
         delivered += source
     counts = Counter(uuids(delivered))
     assert [uid for uid, count in counts.items() if count > 1] == [], "delivered twice"
-    whole = Counter(uuids(open_source(truth.folder, redact=False, say=lambda said: None)))
+    whole = Counter(uuids(open_source(truth.folder, redact=False, say=lambda message: None)))
     assert sorted(whole - counts) == [], "lost"
     records = {uid.partition("#")[0] for uid in counts}
-    assert records == set(truth.written), "every record that was ever written, and no other"
+    assert records == set(truth.written), "exactly the records that were written"
     assert len(truth.written) > 60
 
 
 @pytest.fixture(params=["sessions", "real_sessions"])
 def originals(request):
-    """Folders of whole sessions: those kept with the repository, and real ones where there are some."""
+    """Return a folder of sessions: the repository's, and real ones if this machine has them."""
     return request.getfixturevalue(request.param)
 
 
 class Feeder:
-    """Writes copies of session files, all at the same time, in pieces of any size."""
+    """Writes copies of session files, several at a time, in pieces of random size."""
 
     def __init__(self, originals, folder, seed):
         self.dice = random.Random(seed)
@@ -184,7 +184,7 @@ class Feeder:
         self.largest = max(6000, sum(map(len, self.data.values())) // 150)
 
     def feed(self):
-        """Write a piece of each of a few files; say whether there is more to come."""
+        """Write one piece of up to three files; return whether any file was unfinished."""
         unfinished = [path for path in self.data if self.written[path] < len(self.data[path])]
         for path in unfinished[:3]:
             start = self.written[path]
@@ -223,7 +223,7 @@ def without_uuids(kind, word):
     return {"type": "response_item", "payload": {"type": "message", "role": "user", "content": content}}
 
 
-@pytest.mark.parametrize("change", ["grown", "renamed", "written anew"])
+@pytest.mark.parametrize("change", ["grown", "renamed", "rewritten"])
 @pytest.mark.parametrize("kind", ["pairs", "rows", "claude", "codex", "traces"])
 def test_without_uuids_reading_resumes_after_the_last_taken_trace(tmp_path, kind, change):
     def write(path, *words):
@@ -253,8 +253,8 @@ def test_without_uuids_reading_resumes_after_the_last_taken_trace(tmp_path, kind
         assert words(source) == expected
 
 
-def told_of(path):
-    with open_source(path, redact=False, say=lambda said: None) as source:
+def uuids_of(path):
+    with open_source(path, redact=False, say=lambda message: None) as source:
         return uuids(source)
 
 
@@ -265,19 +265,21 @@ def test_fifty_kills_while_files_are_written_in_pieces(originals, tmp_path):
     while more or kills < 50:
         more = feeder.feed()
         left = feeder.dice.randrange(1, 30 if kills % 5 else 10_000)
-        with open_source(tmp_path, cursor=cursor, redact=False, say=lambda said: None) as source:
+        with open_source(tmp_path, cursor=cursor, redact=False, say=lambda message: None) as source:
             delivered += uuids(itertools.islice(source, left))
             cursor = json.loads(json.dumps(source.cursor))
         kills += 1
-    with open_source(tmp_path, cursor=cursor, redact=False, say=lambda said: None) as source:
+    with open_source(tmp_path, cursor=cursor, redact=False, say=lambda message: None) as source:
         delivered += uuids(source)
-    assert sorted(delivered) == sorted(told_of(originals))
+    assert sorted(delivered) == sorted(uuids_of(originals))
 
 
 def test_followed_while_files_are_written_in_pieces(originals, tmp_path):
     feeder = Feeder(originals, tmp_path / "projects", 6)
-    whole = told_of(originals)
-    with open_source(tmp_path, follow=True, idle_timeout=30, redact=False, say=lambda said: None) as source:
+    whole = uuids_of(originals)
+    with open_source(
+        tmp_path, follow=True, idle_timeout=30, redact=False, say=lambda message: None
+    ) as source:
         writer = threading.Thread(target=lambda: [time.sleep(0.004) for _ in iter(feeder.feed, False)])
         writer.start()
         delivered = uuids(itertools.islice(source, len(whole)))

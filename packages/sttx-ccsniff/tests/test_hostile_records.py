@@ -1,4 +1,4 @@
-"""Whatever stands in a session file: no crash, nothing uncounted, nothing that cannot be written again."""
+"""Any content of a session file: no crash, everything counted, and every trace can be written again."""
 
 import dataclasses
 import json
@@ -88,16 +88,16 @@ RECORDS = (
 )
 LINES = tuple(json.dumps(record).encode() for record in RECORDS)
 CLAUDE, ROWS, PAIRS, TRACES, CODEX = 0, 11, 13, 14, 17
-"""Where the records of each format begin."""
+"""Index of the first record of each format."""
 
 
 def first_of(number):
-    """The line by which the format of a record is recognised."""
+    """Return the line by which the format of a record is recognised."""
     return LINES[max(start for start in (CLAUDE, ROWS, PAIRS, TRACES, CODEX) if start <= number)]
 
 
 def every_value(value):
-    """Each value inside another with its depth, without recursion."""
+    """Yield each value inside a value with its depth, without recursion."""
     waiting = [(value, 0)]
     while waiting:
         inner, depth = waiting.pop()
@@ -126,8 +126,8 @@ def counted(report):
 
 
 def read(lines, tail=b"", origin="/projects/orchard/s.jsonl"):
-    """Feed lines to a parser; each record must become a trace or a count, each line a record or a count."""
-    report = SourceReport(say=lambda said: None)
+    """Read lines; check that each record becomes a trace or a count, and each line a record or a count."""
+    report = SourceReport(say=lambda message: None)
     seen = Seen()
     parser = AutoParser(origin, report, seen)
     traces = []
@@ -148,7 +148,7 @@ def read(lines, tail=b"", origin="/projects/orchard/s.jsonl"):
 
 
 def tool_blocks(lines):
-    """Count the blocks that must come out as tool calls and results, each uuid once."""
+    """Count the blocks that must become tool calls and results, each uuid once."""
     seen, uses, results = set(), 0, 0
     for line in lines:
         for record in decode_line(line, Counter())[0]:
@@ -168,7 +168,7 @@ def tool_blocks(lines):
 
 
 def paths(value, here=()):
-    """Every place inside a record."""
+    """Yield the path to each value inside a record."""
     yield here
     if isinstance(value, (dict, list)):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
@@ -197,8 +197,8 @@ ODD = (
 
 @pytest.mark.parametrize("odd", ODD, ids=lambda odd: odd[:20] if odd.isprintable() else None)
 def test_any_field_of_any_record_may_have_any_value(odd):
-    """Each place in turn is given the odd value, as it would stand in the file."""
-    hole = "a hole that nothing else is"
+    """Put the value into each place in turn, as raw JSON."""
+    hole = "a placeholder that occurs nowhere else"
     for number, path in PLACES:
         record = json.dumps(replaced(RECORDS[number], path, hole), ensure_ascii=False)
         line = record.replace(json.dumps(hole), odd).encode()
@@ -244,7 +244,7 @@ JUNK = st.sampled_from(
 
 @st.composite
 def damaged_files(draw):
-    """A file of whole records, then cut, glued, flipped, doubled and strewn with junk."""
+    """Draw a file of records that is cut, joined, changed, doubled and mixed with junk."""
     ends = st.sampled_from((b"\n", b"\r\n", b"", b"\n\n", b" \n"))
     data = b"".join(line + draw(ends) for line in draw(st.lists(st.sampled_from(LINES), max_size=8)))
     for _ in range(draw(st.integers(1, 5))):
@@ -295,7 +295,7 @@ def test_any_bytes(data):
 
 
 def test_unclosed_tags_take_linear_time():
-    """Each of these took minutes where a search began again at each tag."""
+    """With a search that restarts at each tag, each of these took minutes."""
     for tag in (
         "<command-args>",
         "<command-name>",
@@ -332,8 +332,8 @@ CUT = {"type": "system", "subtype": "compact_boundary", "sessionId": "s", "isSid
     ids=("cuts", "sidechains", "tools", "threads", "calls", "events", "rows", "traces"),
 )
 def test_the_size_of_a_place_is_bounded(made):
-    """What is known in mid-file is part of every cursor."""
-    parser = AutoParser("s.jsonl", SourceReport(say=lambda said: None), Seen())
+    """The state of a parser is part of every cursor."""
+    parser = AutoParser("s.jsonl", SourceReport(say=lambda message: None), Seen())
     for number in range(8_000):
         parser.feed(json.dumps(made(number)).encode())
     assert len(json.dumps(parser.state_dict())) < 50_000
@@ -352,7 +352,7 @@ def test_the_segments_of_the_latest_subagents_are_counted():
     "unit", ["sk-ant-", "eyJ-", "eyJghp_", "password=", "password=://a:", "a@", "/home/"]
 )
 def test_a_text_of_only_secret_prefixes_takes_linear_time(unit):
-    """At 256 kB the first of these took three minutes, where each beginning was judged to the text's end."""
+    """Checking each prefix up to the end of the text would take minutes for 256 kB of the first of these."""
     scanner = Scanner(vendor_rules())
     start = time.process_time()
     scanner.hits(unit * (2**18 // len(unit)))

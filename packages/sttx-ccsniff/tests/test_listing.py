@@ -29,7 +29,7 @@ def texts(ordered):
     return [(depth, getattr(trace, "text", type(trace).__name__)) for depth, trace in ordered]
 
 
-# The list
+# List of sessions
 
 
 def test_the_summary_of_a_session():
@@ -73,23 +73,23 @@ def test_a_session_started_by_another_is_its_child():
     assert found == [("parent", ["child", "grandchild"]), ("orphan", [])]
 
 
-links = st.lists(
+families = st.lists(
     st.tuples(st.sampled_from("abcd"), st.sampled_from(["", *"abcd"]), st.sampled_from(["", "x"]))
 )
 
 
-@given(links)
-def test_each_session_is_listed_once_for_any_parents(told):
+@given(families)
+def test_each_session_is_listed_once_for_any_parents(links):
     traces = [
-        said("t", session=session, parent=parent, subagent=subagent) for session, parent, subagent in told
+        said("t", session=session, parent=parent, subagent=subagent) for session, parent, subagent in links
     ]
     stack, found = list_sessions(traces), []
     while stack:
         summary = stack.pop()
         found.append((summary.session, summary.subagent))
         stack += summary.children
-    wanted = {(session, subagent) for session, _, subagent in told} | {
-        (session, "") for session, _, _ in told
+    wanted = {(session, subagent) for session, _, subagent in links} | {
+        (session, "") for session, _, _ in links
     }
     assert sorted(found) == sorted(wanted)
 
@@ -121,7 +121,7 @@ def test_no_match_or_several_matches_are_refused(name, sentence):
         session_traces([said("x", session=f"a{number}") for number in range(7)], name)
 
 
-# The order of reading
+# Reading order
 
 
 def test_subagents_follow_the_calls_that_started_them():

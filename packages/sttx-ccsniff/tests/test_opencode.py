@@ -1,4 +1,4 @@
-"""OpenCode's store: what becomes of its messages, each delivered once, with nothing written."""
+"""OpenCode's database: the traces of its messages, each delivered once, with nothing written."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ TOKENS = {"input": 5, "output": 2, "reasoning": 1, "cache": {"read": 4, "write":
 
 
 class Store:
-    """Writes a store as OpenCode does."""
+    """Writes a database as OpenCode does."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -102,7 +102,7 @@ def store(tmp_path):
 
 
 def read(store: Store, cursor: Any = None) -> tuple[list[Any], SourceReport, Any]:
-    with Source([OpenCodeFeed(store.path)], cursor=cursor, say=lambda said: None, redact=False) as source:
+    with Source([OpenCodeFeed(store.path)], cursor=cursor, say=lambda message: None, redact=False) as source:
         traces = list(source)
         return traces, source.report, json.loads(json.dumps(source.cursor))
 
@@ -340,7 +340,7 @@ def test_the_store_passes_the_source_check(store):
 @pytest.mark.parametrize("seed", range(10))
 def test_runs_interrupted_anywhere_deliver_each_trace_once(store, seed):
     rng = random.Random(seed)
-    sessions, had, cursor = [store.session()], [], None
+    sessions, taken, cursor = [store.session()], [], None
     running: dict[str, tuple[str, int]] = {}
     for number in range(30):
         store.clock = int(time.time() * 1000) - 60_000 + number
@@ -351,23 +351,25 @@ def test_runs_interrupted_anywhere_deliver_each_trace_once(store, seed):
             case 1 if session not in running:
                 running[session] = store.agent(session, done=False), number
             case 2 if session in running:
-                name, begun = running.pop(session)
-                store.part(session, name, tool(f"call {begun}"))
-                store.change(name, {"role": "assistant", "time": {"created": begun, "completed": begun + 1}})
+                name, created = running.pop(session)
+                store.part(session, name, tool(f"call {created}"))
+                store.change(
+                    name, {"role": "assistant", "time": {"created": created, "completed": created + 1}}
+                )
             case 3 if session not in running:
                 store.agent(session, f"answer {number}", tool(f"call {number}"), "and more")
             case _:
                 store.user(session, f"prompt {number}")
         with Source([OpenCodeFeed(store.path)], cursor=cursor, redact=False) as source:
-            had += itertools.islice(source, rng.randrange(6))
+            taken += itertools.islice(source, rng.randrange(6))
             cursor = json.loads(json.dumps(source.cursor))
     rest, _, _ = read(store, cursor)
-    had += rest
+    taken += rest
     whole, _, _ = read(store)
-    assert len({trace.meta.uid for trace in had}) == len(had)
+    assert len({trace.meta.uid for trace in taken}) == len(taken)
     for session in sessions:
         origin = f"{store.path}#{session}"
-        assert [one for one in had if one.meta.origin == origin] == [
+        assert [one for one in taken if one.meta.origin == origin] == [
             one for one in whole if one.meta.origin == origin
         ]
 
@@ -436,7 +438,7 @@ def test_written_returns_the_state_of_the_journal(store):
 def problem(path: Path) -> str:
     with pytest.raises(SourceError) as caught, Source([OpenCodeFeed(path)]) as source:
         list(source)
-    report = SourceReport(say=lambda said: None)
+    report = SourceReport(say=lambda message: None)
     assert list(OpenCodeFeed(path, lenient=True).batches(Shared(report=report))) == []
     assert report.warnings == [str(caught.value)]
     assert report.malformed == {"unreadable database": 1}
@@ -479,7 +481,7 @@ def test_the_readable_part_of_a_damaged_store_is_delivered(store):
     content = bytearray(store.path.read_bytes())
     content[len(content) // 2 :] = b"\xff" * (len(content) - len(content) // 2)
     store.path.write_bytes(content)
-    report = SourceReport(say=lambda said: None)
+    report = SourceReport(say=lambda message: None)
     list(OpenCodeFeed(store.path, lenient=True).batches(Shared(report=report)))
     assert report.malformed["unreadable database"] == 1
     assert "malformed" in report.warnings[0]
@@ -499,7 +501,7 @@ WRONG = [None, True, 0, -1, 1.5, 10**30, "", "x", [], [None], {}, {"a": 1}, [{"t
 
 
 def variants(value: Any) -> list[Any]:
-    """Each value of a record, at any depth, replaced by each wrong one, and left out."""
+    """Return copies of a value, each with one inner value replaced by a wrong one or left out."""
     made = list(WRONG)
     if isinstance(value, dict):
         for key, inner in value.items():

@@ -1,4 +1,4 @@
-"""A parser that is stopped after any line and goes on in another one has missed nothing."""
+"""A new parser that continues from the state after any line misses nothing."""
 
 import json
 
@@ -18,13 +18,13 @@ def silent():
     return SourceReport(say=lambda message: None)
 
 
-def whole(kind, origin, lines):
+def read_at_once(kind, origin, lines):
     parser = kind(origin, silent(), Seen())
     return [trace for line in lines for trace in parser.feed(line)]
 
 
-def handed_over(kind, origin, lines):
-    """A parser of its own for every line, each with the state of the one before, carried as JSON."""
+def read_with_handover(kind, origin, lines):
+    """Read each line with a new parser, which continues from the previous one's state, passed as JSON."""
     seen, state, traces = Seen(), None, []
     for line in lines:
         parser = kind(origin, silent(), seen)
@@ -38,11 +38,13 @@ def handed_over(kind, origin, lines):
 def test_resuming_after_every_line_of_every_session(sessions):
     for path in sorted(sessions.rglob("*.jsonl")):
         lines = path.read_bytes().split(b"\n")
-        assert handed_over(SessionParser, str(path), lines) == whole(SessionParser, str(path), lines)
+        assert read_with_handover(SessionParser, str(path), lines) == read_at_once(
+            SessionParser, str(path), lines
+        )
 
 
 def test_the_state_of_a_session_parser(record):
-    """Project, segments of two voices, a boundary just before the cut, and records without an identity."""
+    """Project, segments of session and sub-agent, a boundary before the summary, records without a uuid."""
     bare = {"type": "user", "message": {"content": "a"}}
     boundary = {"subtype": "compact_boundary"}
     records = [
@@ -59,8 +61,8 @@ def test_the_state_of_a_session_parser(record):
         bare,
     ]
     lines = [json.dumps(one).encode() for one in records]
-    traces = handed_over(SessionParser, "/p/slug/s.jsonl", lines)
-    assert traces == whole(SessionParser, "/p/slug/s.jsonl", lines)
+    traces = read_with_handover(SessionParser, "/p/slug/s.jsonl", lines)
+    assert traces == read_at_once(SessionParser, "/p/slug/s.jsonl", lines)
     assert [trace.document for trace in traces] == [
         "s",
         "s/x",
@@ -76,8 +78,8 @@ def test_the_state_of_a_session_parser(record):
 
 @pytest.mark.parametrize(("kind", "line"), [(PairParser, PAIR), (RowParser, ROW)])
 def test_rows_and_pairs_continue_their_numbers(kind, line):
-    traces = handed_over(kind, "x.jsonl", [line] * 3)
-    assert traces == whole(kind, "x.jsonl", [line] * 3)
+    traces = read_with_handover(kind, "x.jsonl", [line] * 3)
+    assert traces == read_at_once(kind, "x.jsonl", [line] * 3)
     assert [trace.meta.uid for trace in traces] == ["x:1", "x:2", "x:3"]
 
 

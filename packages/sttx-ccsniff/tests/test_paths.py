@@ -9,12 +9,12 @@ from sttx_ccsniff.parse.project import project_of
     [
         ("/p/slug/s1.jsonl", ("s1", ""), "slug", "/p/slug/s1"),
         ("/p/slug/s1.jsonl.gz", ("s1", ""), "slug", "/p/slug/s1"),
-        ("/p/slug/agent-a.jsonl", ("", "a"), "slug", "/p/slug/told"),
+        ("/p/slug/agent-a.jsonl", ("", "a"), "slug", "/p/slug/named"),
         ("/p/slug/s1/subagents/agent-a.jsonl", ("s1", "a"), "slug", "/p/slug/s1"),
         ("/p/slug/s1/subagents/flows/one/agent-a.jsonl", ("s1", "a"), "slug", "/p/slug/s1"),
         ("/p/slug/s1/subagents/agent-a/subagents/agent-b.jsonl", ("s1", "b"), "slug", "/p/slug/s1"),
         ("/subagents/x/projects/slug/s1.jsonl", ("s1", ""), "slug", "/subagents/x/projects/slug/s1"),
-        ("/subagents/x/projects/slug/agent-a.jsonl", ("", "a"), "slug", "/subagents/x/projects/slug/told"),
+        ("/subagents/x/projects/slug/agent-a.jsonl", ("", "a"), "slug", "/subagents/x/projects/slug/named"),
         ("/home/subagents/s1.jsonl", ("s1", ""), "subagents", "/home/subagents/s1"),
         ("s1.jsonl", ("s1", ""), "", "s1"),
         ("-", ("-", ""), "", None),
@@ -24,8 +24,8 @@ from sttx_ccsniff.parse.project import project_of
 def test_identity_project_and_folder_of_a_path(origin, identity, project, folder):
     assert identity_of(origin) == identity
     assert project_of(None, origin) == project
-    found = session_folder(origin, "told")
-    assert (found and found.as_posix()) == folder
+    path = session_folder(origin, "named")
+    assert (path and path.as_posix()) == folder
 
 
 @pytest.mark.parametrize("session", ["..", "../s", "a/b", "", ".", "s\0", "a" * 300])

@@ -1,6 +1,6 @@
-"""Sessions of strangers, which lie beside a checkout on some machines and are never part of it.
+"""Real sessions, which some machines have next to a checkout and which are never part of it.
 
-What is held here holds of any session; the invented ones in `test-data` are the same tests' everyday food.
+These checks hold for any session. The invented sessions in `test-data` are checked the same way elsewhere.
 """
 
 import json
@@ -23,7 +23,7 @@ def real(real_sessions):
 
 
 def objects(line):
-    """Every JSON object on a line, read by the standard library alone."""
+    """Yield the JSON objects on a line, with the standard library alone."""
     text, decoder = line.decode("utf-8", "replace").strip(), json.JSONDecoder(strict=False)
     while text:
         value, end = decoder.raw_decode(text)
@@ -61,7 +61,7 @@ def test_every_record_is_known(real):
 
 
 def test_each_message_is_billed_once(real):
-    """The most that any line of a message says, by the model that wrote it."""
+    """The largest usage of each message is counted, by model."""
     most = {}
     for path in real:
         for line in path.read_bytes().split(b"\n"):
@@ -99,8 +99,8 @@ def test_a_new_parser_may_continue_after_any_line(real):
 
 
 def documents_on_disk(path):
-    """Each record's uuid with the voice that it names itself, read with the standard library alone."""
-    voices = {}
+    """Return the session and sub-agent of each record by its uuid, with the standard library alone."""
+    speakers = {}
     for raw in path.read_bytes().splitlines():
         try:
             one = json.loads(raw)
@@ -108,24 +108,24 @@ def documents_on_disk(path):
             continue
         if isinstance(one, dict) and one.get("uuid"):
             side = one.get("isSidechain") is True
-            voices.setdefault(one["uuid"], (one.get("sessionId"), one.get("agentId") or side))
-    return voices
+            speakers.setdefault(one["uuid"], (one.get("sessionId"), one.get("agentId") or side))
+    return speakers
 
 
 def test_every_trace_has_its_session_and_subagent(real):
     spoken = 0
     for path in real:
-        voices = documents_on_disk(path)
+        speakers = documents_on_disk(path)
         with open_source(path, follow=False, say=lambda message: None) as source:
             for trace in source:
                 if not render(trace):
                     continue
-                session, voice = voices[trace.meta.uid.partition("#")[0]]
+                session, subagent = speakers[trace.meta.uid.partition("#")[0]]
                 assert trace.meta.session == session
-                named = trace.meta.subagent if isinstance(voice, str) else bool(trace.meta.subagent)
-                assert named == voice, path.name
-                assert trace.meta.parent == (session if voice else "")
-                spoken += bool(voice)
+                named = trace.meta.subagent if isinstance(subagent, str) else bool(trace.meta.subagent)
+                assert named == subagent, path.name
+                assert trace.meta.parent == (session if subagent else "")
+                spoken += bool(subagent)
     assert spoken > 500
 
 
@@ -135,5 +135,7 @@ def test_each_first_sidechain_record_makes_a_subagent(real):
         early = [one for one in records if not one.get("agentId")]
         roots = [one for one in early if not one.get("parentUuid")]
         with open_source(path, follow=False, say=lambda message: None) as source:
-            agents = {trace.meta.subagent for trace in source if trace.meta.subagent.startswith("sidechain")}
-        assert agents == {f"sidechain-{one['uuid'][:8]}" for one in roots}, path.name
+            subagents = {
+                trace.meta.subagent for trace in source if trace.meta.subagent.startswith("sidechain")
+            }
+        assert subagents == {f"sidechain-{one['uuid'][:8]}" for one in roots}, path.name

@@ -10,7 +10,7 @@ from sttx_ccsniff.parse.records import LARGE, MOST_VALUES, decode_line
 WHOLE = b'{"type":"user","uuid":"u1","message":{"content":"whole"}}'
 NEXT = b'{"type":"user","uuid":"u2","message":{"content":"next"}}'
 BOM = b"\xef\xbb\xbf"
-BLANK = " \t\r\n\x00\ufeff"  # what may stand between records: the rest of Unicode's white space is no JSON
+BLANK = " \t\r\n\x00\ufeff"  # allowed between records; other white space of Unicode is not part of JSON
 
 
 def decode(line):

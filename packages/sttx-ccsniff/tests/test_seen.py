@@ -1,4 +1,4 @@
-"""The memory of uuids and tool calls: bounded, and the same again from its JSON."""
+"""The memory of uuids and tool calls is bounded, and JSON restores it exactly."""
 
 import json
 import uuid
@@ -12,8 +12,8 @@ from sttx_ccsniff.seen import Seen
     "make",
     [
         uuid.uuid4,
-        uuid.uuid1,  # of one machine: they differ in the time alone, which is their first half
-        lambda: f"{uuid.uuid4()}"[:24] + "000000000001",  # made from another by writing a number at its end
+        uuid.uuid1,  # of one machine: they differ only in the time, in their first half
+        lambda: f"{uuid.uuid4()}"[:24] + "000000000001",  # a random first half and a constant second half
         lambda: f"prompt after {uuid.uuid4()}",
     ],
 )

@@ -1,4 +1,4 @@
-"""Files with sessions are told from plain data by their content."""
+"""The content of a file decides whether it holds sessions or plain data."""
 
 import gzip
 import json

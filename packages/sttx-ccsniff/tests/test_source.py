@@ -49,7 +49,7 @@ def nothing_left_behind():
     wait_until(lambda: not threads())
 
 
-# What can be opened
+# Inputs
 
 
 def test_a_file(record, session_file):
@@ -109,7 +109,7 @@ def test_a_damaged_zstandard_file_is_an_error(record, session_file, tmp_path, da
     path.write_bytes(data[:half] if damage == "cut short" else data[:half] + b"?" * 64 + data[half + 64 :])
     with pytest.raises(SourceError, match=r"cannot read .*a\.jsonl\.zst"):
         texts(open_source(path))
-    source = open_source(tmp_path, say=lambda said: None)
+    source = open_source(tmp_path, say=lambda message: None)
     texts(source)
     assert source.report.malformed == {"unreadable file": 1}
 
@@ -145,7 +145,7 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
     assert texts(open_source("~/.claude")) == ["one"]
 
 
-# What cannot
+# Errors
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_damaged_file_in_a_folder_is_a_warning(record, session_file, tmp_path)
 
 @pytest.fixture
 def piped(monkeypatch):
-    """Give the process a standard input that the test writes to."""
+    """Return a pipe that writes to the standard input of this process."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as standard_input, os.fdopen(writing, "wb", buffering=0) as pipe:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(standard_input))
@@ -290,11 +290,11 @@ def test_a_closed_standard_input_is_a_usage_error(monkeypatch):
         texts(open_source("-"))
 
 
-# Back-pressure, and ends
+# Back-pressure and closing
 
 
 class Counted:
-    """A feed that makes traces for ever, and says how many it made and whether it was closed."""
+    """A feed of endless traces that counts them and records whether it was closed."""
 
     description = "counted"
 
@@ -382,7 +382,7 @@ def test_an_idle_stream_ends():
 
 
 def test_a_signal_handler_may_close_before_the_consumer_waits():
-    """Its handler runs in the consumer's thread, which holds the lock that the reader needs to end."""
+    """The handler runs in the consumer's thread, which holds the lock that the reader needs to end."""
 
     class Late(Counted):
         def batches(self, shared):
@@ -422,7 +422,7 @@ def test_a_cursor_resumes_after_the_last_trace(record, session_file, tmp_path):
         assert taken(cursor) == stop
         rest = open_source(tmp_path, cursor=json.loads(json.dumps(cursor)))
         assert first + texts(rest) == whole
-        assert rest.report.records == 15 - stop // 5 * 5, "only what was taken in part is read again"
+        assert rest.report.records == 15 - stop // 5 * 5, "only the partly taken file is read again"
         assert taken(rest.cursor) == 15
 
 

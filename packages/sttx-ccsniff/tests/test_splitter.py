@@ -29,7 +29,7 @@ def test_lines_over_the_limit_are_dropped_for_any_pieces(lengths, size, limit):
         for before, length in reversed(splitter.dropped):
             lengths_seen.insert(before, length)
         every += lengths_seen
-    assert every == lengths, "with what was dropped, nothing is missing"
+    assert every == lengths, "returned and dropped lines together are complete"
     assert got == [line for line in lines if len(line) <= limit]
     assert splitter.overlong == sum(len(line) > limit for line in lines)
     assert splitter.finish() == b""

@@ -1,4 +1,4 @@
-"""A sub-agent's text is never its parent's, nor the other way round, in each way they were written."""
+"""The text of sub-agents and of their session stays separate, in every form that was written."""
 
 import json
 from collections import defaultdict
@@ -21,7 +21,7 @@ def said(origin, records):
     return dict(by_document)
 
 
-# Earliest: in the parent's own file, without a name
+# Early versions: in the parent's file, without an id
 
 
 def test_a_subagent_in_its_parents_file(record):
@@ -44,8 +44,7 @@ def test_two_concurrent_subagents_are_separated_by_their_parents(record):
     for turn in range(1, 50):
         for name in "AB":
             records.append(record(content=f"{name}{turn}", isSidechain=True, parentUuid=records[-2]["uuid"]))
-    found = said("/p/s.jsonl", records)
-    assert found == {
+    assert said("/p/s.jsonl", records) == {
         "s/sidechain-uuid-1": [f"A{turn}" for turn in range(50)],
         "s/sidechain-uuid-2": [f"B{turn}" for turn in range(50)],
     }
@@ -83,7 +82,7 @@ def test_the_remembered_records_are_bounded():
     assert len(chains.state_dict()) == 32
 
 
-# Later: in files of their own
+# Later versions: in separate files
 
 
 def write_family(record, session_file, agent_file):
@@ -114,5 +113,5 @@ def test_a_subagent_in_a_separate_file(record, session_file, tmp_path, agent_fil
     assert {trace.meta.parent for trace in traces if trace.meta.subagent} == {"s"}
     [answer] = [trace for trace in traces if hasattr(trace, "output")]
     assert (answer.subagent, answer.id, answer.document) == ("a1", "t1", "s"), (
-        "the call that started it is known"
+        "the result names the sub-agent that its call started"
     )

@@ -213,14 +213,14 @@ def test_a_parser_continues_from_another_ones_state(report):
     lines = [TRACES_HEADER, dump_trace(HI)]
     lines += [dump_trace(dataclasses.replace(HI, meta=Meta(session="s", uid=f"u#{part}"))) for part in (1, 2)]
     lines += [json.dumps({"sttx_traces": 9}).encode(), dump_trace(HI)]
-    seen, state, found = Seen(), None, []
+    seen, state, traces = Seen(), None, []
     for line in lines:
         parser = TraceLinesParser("x", report, seen)
         if state is not None:
             parser.load_state_dict(json.loads(state))
-        found += parser.feed(line)
+        traces += parser.feed(line)
         state = json.dumps(parser.state_dict())
-    assert [trace.meta.uid for trace in found] == ["u", "u#1", "u#2"]
+    assert [trace.meta.uid for trace in traces] == ["u", "u#1", "u#2"]
     assert report.malformed == {"header of a later version": 1, "trace of a later version": 1}
 
 
@@ -238,7 +238,7 @@ def test_other_formats_are_not_recognised():
 
 @pytest.mark.parametrize("cut", [0, 1, 7])
 def test_a_stream_can_be_opened_as_a_source(sessions, tmp_path, cut):
-    """From its beginning, and from any of its lines."""
+    """A stream may also start at any of its lines."""
     with open_source(sessions, follow=False) as source:
         before = list(source)
     path = tmp_path / "stream.jsonl"

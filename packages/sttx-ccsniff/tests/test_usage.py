@@ -37,8 +37,8 @@ def test_a_message_counts_once_with_its_largest_usage(report, counter):
 
 def test_lines_of_several_messages_may_be_interleaved(report, counter):
     for output in (1, 50):
-        for voice in range(8):
-            counter.count(message(f"msg_{voice}", output_tokens=output))
+        for name in range(8):
+            counter.count(message(f"msg_{name}", output_tokens=output))
     assert report.usage["m"]["output_tokens"] == 8 * 50
 
 
@@ -97,7 +97,7 @@ def test_the_number_of_models_is_bounded(report, counter):
     st.integers(0, 30),
 )
 def test_counts_agree_with_the_definition_also_after_resuming(lines, cut):
-    """The sum over messages of the most of each kind, whoever counted the first lines."""
+    """The definition: the sum over messages of the largest count of each kind."""
     report, seen = SourceReport(), Seen()
     counter, most = UsageCounter(report, seen), {}
     for at, (name, tokens) in enumerate(lines):
@@ -129,10 +129,10 @@ def test_a_session_parser_counts_usage(record, report):
 
 def test_each_subagent_has_its_own_count(record, report):
     parser = SessionParser("/p/s.jsonl", report, Seen())
-    for name, agent, tokens in (("1", "", 5), ("2", "a1", 7), ("1", "", 6)):
-        line = record("assistant", "x", **({"agentId": agent} if agent else {}))
+    for name, subagent, tokens in (("1", "", 5), ("2", "a1", 7), ("1", "", 6)):
+        line = record("assistant", "x", **({"agentId": subagent} if subagent else {}))
         line["message"] |= message(name, output_tokens=tokens)
         parser.feed(json.dumps(line).encode())
-    voices = {voice: tokens["output_tokens"] for voice, tokens in report.usage_by_speaker.items()}
-    assert voices == {("s", ""): 6, ("s", "a1"): 7}
+    output = {speaker: tokens["output_tokens"] for speaker, tokens in report.usage_by_speaker.items()}
+    assert output == {("s", ""): 6, ("s", "a1"): 7}
     assert report.usage["m"]["output_tokens"] == 13

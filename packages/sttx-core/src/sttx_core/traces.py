@@ -1,14 +1,14 @@
 """Traces: the typed events of a coding agent's session, in one union.
 
-Each is a frozen dataclass that carries a `Meta`: where it came from. Consumers take them apart with `match`.
-This file does not know how a trace is parsed (sttx-ccsniff does that) or written as text (`render` does).
+Each is a frozen dataclass with a `Meta` that says where it came from. Use `match` to tell them apart. This
+file does not know how a trace is parsed (see sttx-ccsniff) or written as text (see `render`).
 """
 
 from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
 Json: TypeAlias = Any
-"""What a JSON document can hold: dict, list, str, int, float, bool or None."""
+"""Any JSON value: dict, list, str, int, float, bool or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,13 +16,13 @@ class Meta:
     """Where a trace came from.
 
     Attributes:
-        session: Identity of the session, as its program names it.
-        project: What the session worked on, usually a folder's name; "" if unknown.
+        session: Identity of the session, as its agent names it.
+        project: What the session worked on, usually the name of a folder; "" if unknown.
         time: Unix seconds; 0 if unknown.
         uid: Stable identity of this trace: the same record gives the same uid in every run.
-        origin: The file or stream it was read from, which is what cursors count by.
+        origin: The file or stream it was read from; cursors have one place for each origin.
         subagent: Identity of the sub-agent that spoke; "" for the session itself.
-        parent: The session that started this one; "" if nobody did.
+        parent: The session that started this one; "" if none did.
         segment: Number of compaction cuts before this trace in its session.
     """
 
@@ -38,15 +38,15 @@ class Meta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Traced:
-    """What every trace has."""
+    """Base of all traces."""
 
     meta: Meta
 
     @property
     def document(self) -> str:
-        """Identity of the stream of text that this trace continues; carried state is kept per document.
+        """Identity of the document that this trace continues; each document has its own carried state.
 
-        A sub-agent's talk is a document beside its session's, and a compaction starts a new one.
+        A sub-agent has a document of its own, and a compaction starts a new document.
 
         >>> UserMessage(meta=Meta(session="s", subagent="a", segment=2), text="hi").document
         's/a#2'
@@ -58,28 +58,28 @@ class _Traced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserMessage(_Traced):
-    """What the person typed."""
+    """A message that the person typed."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssistantMessage(_Traced):
-    """What the agent answered."""
+    """An answer of the agent."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinking(_Traced):
-    """What the agent thought aloud before it answered."""
+    """A thought that the agent wrote before its answer."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolUse(_Traced):
-    """A call of a tool: `input` is the JSON value that it was given, `id` joins it to its result."""
+    """A call of a tool with the JSON value `input`; `id` links it to its result."""
 
     name: str
     input: Json
@@ -102,7 +102,7 @@ class ToolResult(_Traced):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair(_Traced):
-    """A prompt and its completion, where only the completion is to be paid for."""
+    """A prompt and its completion; only the completion is paid for."""
 
     prompt: str
     completion: str
@@ -110,12 +110,12 @@ class Pair(_Traced):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionEnd(_Traced):
-    """Nothing more is expected of this document: only a source that follows what is written can say so."""
+    """The document has ended; only a source that follows files as they are written reports this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Other(_Traced):
-    """A record that is not one of the above, kept as it came: `kind` is what it calls itself."""
+    """Any other record, unchanged; `kind` is the type that it names itself."""
 
     kind: str
     raw: dict[str, Json] | str
@@ -128,7 +128,7 @@ Trace: TypeAlias = (
 
 
 def trace_type(trace: Trace) -> str:
-    """Name a trace's type in snake case, as reports count it.
+    """Return the name of a trace's type in snake case, as reports count it.
 
     >>> trace_type(ToolUse(meta=Meta(session="s"), name="Bash", input={"command": "ls"}))
     'tool_use'
