@@ -18,7 +18,7 @@ from sttx_train import RWKV7, RWKV7Config, initialize, save_model
 
 
 class Result(NamedTuple):
-    """What a command line came to."""
+    """Exit code and output of a command line."""
 
     code: int
     out: str
@@ -26,7 +26,7 @@ class Result(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The one object on standard output: nothing else may be there."""
+        """Return the one object on standard output; nothing else may be there."""
         return json.loads(self.out)
 
 
@@ -42,14 +42,14 @@ def call(*arguments: object) -> Result:
 
 
 def process(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Start a command line in a process of its own, all its streams pipes."""
+    """Start a command line in a process of its own, with pipes for all streams."""
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     command = [sys.executable, "-m", "sttx_cli", *map(str, arguments)]
     return subprocess.Popen(command, text=True, **(streams | options))
 
 
 def write_model(folder: Path, seed: int) -> Path:
-    """Write a random model over bytes; every tensor is noise enough that each path shows."""
+    """Write a random model over bytes, with enough noise in every tensor that each path has an effect."""
     model = initialize(RWKV7(RWKV7Config(vocab_size=257, hidden_size=64, num_layers=2)), seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -60,18 +60,18 @@ def write_model(folder: Path, seed: int) -> Path:
 
 
 def records(session: str, turns: int) -> list[dict[str, Any]]:
-    """Make a session in Claude Code's format: a request, a call and its result, and a word, per turn."""
-    made = []
+    """Return a session in Claude Code's format: each turn is a request, a call, its result, and an answer."""
+    result = []
 
     def add(kind: str, turn: int, content: object) -> None:
         time = f"2026-02-02T09:{turn:02d}:00.000Z"
         fields = {
-            "uuid": f"{session}-{len(made)}",
+            "uuid": f"{session}-{len(result)}",
             "sessionId": session,
             "timestamp": time,
             "cwd": "/home/ada",
         }
-        made.append({"type": kind, "message": {"role": kind, "content": content}, **fields})
+        result.append({"type": kind, "message": {"role": kind, "content": content}, **fields})
 
     for turn in range(turns):
         tool = f"{session}-tool-{turn}"
@@ -80,7 +80,7 @@ def records(session: str, turns: int) -> list[dict[str, Any]]:
         add("assistant", turn, [call])
         add("user", turn, [{"type": "tool_result", "tool_use_id": tool, "content": "1 passed in 0.02s"}])
         add("assistant", turn, [{"type": "text", "text": f"Test number {turn} passes."}])
-    return made
+    return result
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def other_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def sessions(tmp_path_factory) -> Path:
-    """Return a file of two sessions whose records lie between each other's."""
+    """Return a file of two sessions whose records alternate."""
     path = tmp_path_factory.mktemp("sessions") / "talk.jsonl"
     pairs = zip(records("one", 12), records("two", 12), strict=True)
     path.write_text("".join(json.dumps(record) + "\n" for pair in pairs for record in pair))
@@ -112,14 +112,14 @@ def sessions(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def base(tiny_model, sessions) -> list[str]:
-    """Return the arguments that all short training runs share: the folder is the caller's."""
-    what = ["--ccsniff-from", str(sessions), "--model", str(tiny_model)]
+    """Return the arguments that all short training runs share; the caller adds the folder."""
+    what = ["--from", str(sessions), "--model", str(tiny_model)]
     return ["train", *what, "--device", "cpu", "--window", "64", "--steps", "8", "--json"]
 
 
 @pytest.fixture(scope="session")
 def finished(base, tmp_path_factory) -> Path:
-    """Return the folder of a run of eight steps. To be read only."""
+    """Return the folder of a run of eight steps. Tests only read it."""
     folder = tmp_path_factory.mktemp("finished") / "run"
     result = call(*base, "--phrases", "on", "--checkpoint-dir", folder)
     assert result.code == 0, result.err
@@ -127,8 +127,8 @@ def finished(base, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def nobody(monkeypatch, tmp_path) -> None:
-    """Show no command the sessions or settings of whoever runs the tests."""
+def clean_environment(monkeypatch, tmp_path) -> None:
+    """Hide the sessions and settings of the person who runs the tests."""
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "no-claude"))
     for name in ("STTX_LOG_DIR", "STTX_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
@@ -136,14 +136,14 @@ def nobody(monkeypatch, tmp_path) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Return every file of a folder, to see that nothing changed; a lock is none of it."""
+    """Return every file of a folder except the lock, to compare it later."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture
 def unchanged() -> Callable[[Path], contextlib.AbstractContextManager[None]]:
-    """Return a context in which a folder must keep every byte."""
+    """Return a context in which no byte of a folder may change."""
 
     @contextlib.contextmanager
     def keep(folder: Path):

@@ -1,4 +1,4 @@
-"""Which commands there are, how quickly they explain themselves, and what ends with which exit code."""
+"""The list of commands, help and how fast it is, and exit codes of errors."""
 
 import resource
 import subprocess
@@ -15,25 +15,25 @@ from sttx_core.errors import DataError, UsageError
 FOLDER = Path(commands.__file__).parent
 
 
-def test_the_lines_are_the_commands_own():
-    said = {}
+def test_each_line_is_the_first_sentence_of_the_commands_help():
+    lines = {}
     for name in COMMANDS:
         command = app.cli.get_command(click.Context(app.cli), name)
         assert command is not None
-        said[name] = (command.help or "").splitlines()[0].split(". ")[0].rstrip(".") + "."
-    assert said == COMMANDS
+        lines[name] = (command.help or "").splitlines()[0].split(". ")[0].rstrip(".") + "."
+    assert lines == COMMANDS
 
 
 def test_every_module_is_a_command():
-    there = {path.stem.replace("_", "-") for path in FOLDER.glob("*.py")} - {"--init--"}
-    assert there == set(COMMANDS)
+    modules = {path.stem.replace("_", "-") for path in FOLDER.glob("*.py")} - {"--init--"}
+    assert modules == set(COMMANDS)
     for name in COMMANDS:
         assert import_module(f"sttx_cli.commands.{name.replace('-', '_')}").command.name == name
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself(sttx, name, option):
+def test_every_command_has_help(sttx, name, option):
     result = sttx(name, option)
     assert (result.code, result.err) == (0, "")
     assert result.out.startswith(f"Usage: sttx {name} ")
@@ -58,7 +58,7 @@ def test_help_answers_at_once():
 
 
 @pytest.mark.parametrize("line", [["--help"], ["--version"], ["validate-data", "--help"], ["nonsense"]])
-def test_what_needs_no_model_loads_no_torch(line):
+def test_commands_without_a_model_do_not_import_torch(line):
     code = f"import sys; from sttx_cli import run; run({line!r}); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
@@ -68,44 +68,59 @@ def test_version(sttx):
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (["nonsense"], "No such command 'nonsense'"),
+        (["trian"], "No such command 'trian'. Did you mean 'train'"),
+        (["data", "bild"], "No such command 'bild'. Did you mean 'build'?"),
+        (["train", "--lr-stat", "1"], "No such option '--lr-stat'"),
+        (["doctor", "--jso"], "Did you mean '--json'?"),
         (["train"], "--checkpoint-dir"),
         (["train", "--nonsense"], "No such option"),
-        (["inspect"], "Missing argument 'PATH'"),
+        (["inspect"], "no path is named"),
+        (["plot"], "no run is named"),
+        (["pretrain", "--out", "x"], "no data is named"),
         (["inspect", "a", "b"], "unexpected extra argument"),
-        (["validate-data"], "Missing argument"),
+        (["validate-data"], "no source is named"),
         (["merge-stats", ".", "--top", "many"], "not a valid integer"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_wrong_command_line_ends_with_2(sttx, line, said):
+def test_a_wrong_command_line_exits_with_2(sttx, line, message):
     result = sttx(*line)
     assert (result.code, result.out) == (2, "")
-    assert said in result.err
+    assert message in result.err
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "said"),
+    ("error", "code", "message"),
     [
         (UsageError("no such thing"), 2, "sttx: no such thing\n"),
         (DataError("it is torn"), 1, "sttx: it is torn\n"),
-        (PermissionError(13, "Permission denied", "/x"), 1, "sttx: [Errno 13] Permission denied: '/x'\n"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            1,
+            "sttx: permission is denied ('/x'): change the permissions, or name another place\n",
+        ),
+        (
+            OSError(28, "No space left on device"),
+            1,
+            "sttx: the disk is full: free some space, or name a place on another disk\n",
+        ),
         (KeyboardInterrupt(), 130, "sttx: interrupted before there was anything to save\n"),
         (click.Abort(), 130, "sttx: interrupted before there was anything to save\n"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_what_ends_with_which_code(sttx, monkeypatch, error, code, said):
+def test_exit_codes_of_errors(sttx, monkeypatch, error, code, message):
     def fail(*_, **__):
         raise error
 
     monkeypatch.setattr(app.cli, "main", fail)
-    assert sttx("doctor") == (code, "", said)
+    assert sttx("doctor") == (code, "", message)
 
 
-def test_our_own_bugs_show_themselves(sttx, monkeypatch):
+def test_a_bug_shows_a_traceback(sttx, monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError
 
@@ -122,10 +137,10 @@ def test_main_exits_with_the_code(monkeypatch):
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["table", "json"])
-def test_a_reader_who_has_gone_is_no_crash(start, sessions, options):
+def test_a_reader_that_closes_the_pipe_is_not_an_error(start, sessions, options):
     with start("validate-data", sessions, *options) as process:
         process.stdout.close()
         process.stdin.close()
-        said = process.stderr.read()
+        err = process.stderr.read()
         assert process.wait(60) == 0
-    assert "Traceback" not in said and "BrokenPipe" not in said and "Exception ignored" not in said
+    assert "Traceback" not in err and "BrokenPipe" not in err and "Exception ignored" not in err

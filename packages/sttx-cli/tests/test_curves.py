@@ -1,4 +1,4 @@
-"""What the metrics of both trainers hold, whole or cut short, and which of it is drawn."""
+"""Reading the metrics of both trainers, whole or cut short, and choosing what is drawn."""
 
 import json
 
@@ -26,7 +26,7 @@ STREAM = [
 
 @pytest.fixture
 def written(tmp_path):
-    """Return a function that writes lines as the metrics of a run, and gives the run's folder."""
+    """Return a function that writes lines as the metrics of a run and returns the run's folder."""
 
     def write(name, lines, tail=""):
         folder = tmp_path / name
@@ -37,7 +37,7 @@ def written(tmp_path):
     return write
 
 
-def test_a_folder_and_its_file_are_the_same(written):
+def test_a_folder_reads_as_its_metrics_file(written):
     folder = written("run", PRETRAIN)
     assert read_metrics(folder) == read_metrics(folder / METRICS)
     assert read_metrics(folder).columns == [
@@ -51,26 +51,26 @@ def test_a_folder_and_its_file_are_the_same(written):
     ]
 
 
-def test_figures_on_some_lines_only_are_drawn_where_they_are(written):
+def test_a_column_may_be_on_some_lines_only(written):
     run = read_metrics(written("run", PRETRAIN))
     assert run.curve("steps", "held_out_bpb") == ([2.0, 4.0, 6.0], [2.0, 1.0, 4.0 / 6])
     assert run.curve("tokens", "loss") == ([64.0 * s for s in range(1, 7)], [5.0 / s for s in range(1, 7)])
 
 
-def test_a_line_without_its_place_has_that_of_the_line_before(written):
+def test_a_line_without_a_position_has_that_of_the_line_before(written):
     lines = [{"held_out_bpb": 9.0}, {"step": 5, "tokens": 50}, {"held_out_bpb": 2.0}]
     run = read_metrics(written("run", lines))
     assert run.curve("tokens", "held_out_bpb") == ([50.0], [2.0])
 
 
-def test_seconds_run_through_in_both(written):
-    """One trainer writes what a step took, the other the run's time."""
+def test_seconds_are_those_of_the_run(written):
+    """One trainer writes the seconds of each step, the other those of the run."""
     stream, pretrain = read_metrics(written("a", STREAM)), read_metrics(written("b", PRETRAIN))
     assert stream.curve("seconds", "bpb.paid")[0] == [0.5, 1.0, 1.5]
     assert pretrain.curve("seconds", "loss")[0] == [2.0 * step for step in range(1, 7)]
 
 
-def test_what_is_no_finite_number_is_no_figure(written):
+def test_only_finite_numbers_are_kept(written):
     run = read_metrics(written("run", STREAM, '{"step": 4, "bpb": {"now": NaN}, "bytes": 1e999, "s": "x"}\n'))
     assert "bpb.frozen" not in run.columns and "loss" not in run.columns and "s" not in run.columns
     assert run.lines[-1] == {"step": 4.0}
@@ -78,23 +78,23 @@ def test_what_is_no_finite_number_is_no_figure(written):
 
 
 @pytest.mark.parametrize("value", ["1" + "0" * 400, "-1" + "0" * 400])
-def test_a_number_past_every_float_is_left_out(written, value):
+def test_a_number_too_large_for_a_float_is_left_out(written, value):
     run = read_metrics(written("run", [], f'{{"step": 1, "loss": {value}}}\n'))
     assert run.lines == [{"step": 1.0}]
 
 
 @pytest.mark.parametrize("keep", range(1, 30, 4))
-def test_a_last_line_cut_short_is_no_damage(written, keep):
+def test_a_last_line_cut_short_does_not_count_as_skipped(written, keep):
     run = read_metrics(written("run", PRETRAIN, '{"step": 7, "loss": 1.25, "l'[:keep]))
     assert (len(run.lines), run.skipped) == (6, 0)
 
 
-def test_damage_inside_is_counted(written):
+def test_damaged_lines_are_counted(written):
     run = read_metrics(written("run", PRETRAIN[:2], "{oops\n\n[1]\n" + json.dumps(PRETRAIN[2]) + "\n"))
     assert (len(run.lines), run.skipped) == (3, 2)
 
 
-def test_names_are_fit_to_be_shown(written):
+def test_names_are_safe_to_print(written):
     run = read_metrics(written("run", [{"step": 1, "\x1b[31mred\x07": 1, "half\ud800": 2, "y" * 500: 3}]))
     assert run.columns[1:3] == ["red\\x07", "half?"] and len(run.columns[3]) < 100
 
@@ -107,26 +107,29 @@ def test_names_are_fit_to_be_shown(written):
         (STREAM, ["bpb", "phrases"]),
     ],
 )
-def test_what_is_drawn_unasked(written, lines, chosen):
+def test_what_is_drawn_by_default(written, lines, chosen):
     panels = choose_panels([read_metrics(written("run", lines))], "steps")
     assert [panel.name for panel in panels] == chosen
 
 
-def test_a_common_name_means_all_its_columns(written):
+def test_a_name_means_all_columns_under_it(written):
     (panel,) = choose_panels([read_metrics(written("run", STREAM))], "bytes", ["bpb"])
-    assert [curve.label for curve in panel.curves] == ["now", "paid"]
+    assert [curve.label for curve in panel.curves] == ["each window, paid", "paid"]
     assert panel.curves[1].xs == [9.0, 18.0, 27.0] and panel.curves[1].ys == [2.0, 1.5, 1.0 + 1 / 3]
 
 
 def test_several_runs_in_one_panel(written):
     runs = [read_metrics(written("one", PRETRAIN)), read_metrics(written("two", STREAM))]
     bpb, loss = choose_panels(runs, "steps", ["bpb", "loss"])
-    assert [(curve.run, curve.label) for curve in bpb.curves] == [(1, "two: now"), (1, "two: paid")]
+    assert [(curve.run, curve.label) for curve in bpb.curves] == [
+        (1, "two: each window, paid"),
+        (1, "two: paid"),
+    ]
     assert bpb.absent == [runs[0].path]
     assert [curve.label for curve in loss.curves] == ["one"] and loss.absent == [runs[1].path]
 
 
-def test_runs_of_one_name_are_told_apart(written, tmp_path):
+def test_runs_of_the_same_name_are_labelled_by_path(written, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     runs = [read_metrics(written(name, PRETRAIN)) for name in ("a/run", "b/run")]
@@ -134,28 +137,28 @@ def test_runs_of_one_name_are_told_apart(written, tmp_path):
     assert [curve.label for curve in loss.curves] == [str(run.path) for run in runs]
 
 
-def test_a_wrong_column_is_answered_with_the_right_ones(written):
+def test_an_unknown_column_lists_the_columns(written):
     run = read_metrics(written("run", PRETRAIN[:1]))
     with pytest.raises(UsageError, match="no line has a column 'los': there are step, loss, lr, tokens, sec"):
         choose_panels([run], "steps", ["loss", "los"])
 
 
-def test_a_wrong_axis_is_answered_with_the_right_ones(written):
+def test_a_missing_axis_lists_the_axes(written):
     run = read_metrics(written("run", PRETRAIN))
     with pytest.raises(UsageError, match="no 'bytes' to draw along: give --x as one of steps, tokens, sec"):
         choose_panels([run], "bytes")
     other = read_metrics(written("other", [{"loss": 1}]))
-    with pytest.raises(UsageError, match="no 'step' to draw along: it holds no metrics of a run"):
+    with pytest.raises(UsageError, match="no 'step' to draw along: it does not hold the metrics of a run"):
         choose_panels([other], "steps")
 
 
-def test_nothing_usual_is_said(written):
+def test_without_a_usual_column_it_asks_for_y(written):
     run = read_metrics(written("run", [{"step": 1, "speed": 2}]))
-    with pytest.raises(UsageError, match="no loss and no bits per byte: choose with --y among step, speed"):
+    with pytest.raises(UsageError, match="no loss or bits per byte: choose with --y among step, speed"):
         choose_panels([run], "steps")
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(UsageError, match=r"no 'metrics\.jsonl' in .*give the folder of a run"):
         read_metrics(tmp_path)
     with pytest.raises(UsageError, match="no metrics at .*nowhere"):
@@ -165,19 +168,19 @@ def test_what_is_not_there_is_said(tmp_path):
 @pytest.mark.parametrize(
     "text", ["", "\n", "hello\n", "[1, 2]\n", "{}\n", '{"a": "b"}\n', '{"step": 1', "\x00"]
 )
-def test_no_line_with_numbers_is_said(tmp_path, text):
+def test_a_file_without_numbers(tmp_path, text):
     (tmp_path / "m.jsonl").write_text(text)
     with pytest.raises(DataError, match="has no line with numbers"):
         read_metrics(tmp_path / "m.jsonl")
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 50])
-def test_the_moving_mean_is_the_mean_of_what_came_before(width):
+def test_the_moving_mean_is_the_mean_of_the_last_values(width):
     values = [3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0]
     slow = [sum(part) / len(part) for i in range(7) for part in [values[max(i + 1 - width, 0) : i + 1]]]
     assert moving_mean(values, width) == pytest.approx(slow)
     assert moving_mean([], width) == []
 
 
-def test_an_outlier_spoils_no_mean_but_those_it_is_in():
+def test_an_outlier_affects_only_means_that_contain_it():
     assert moving_mean([1e300, 1.0, 2.0, 4.0], 2)[2:] == [1.5, 3.0]

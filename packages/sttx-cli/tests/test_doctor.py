@@ -1,4 +1,4 @@
-"""`sttx doctor`: what works, what does not, and an exit code for scripts."""
+"""`sttx doctor`: what works, what does not, and the exit code."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ def findings(result):
     return {finding["name"]: finding for finding in result.json["findings"]}
 
 
-def test_all_is_well_here(sttx):
+def test_everything_works_here(sttx):
     result = sttx("doctor", "--json")
     found = findings(result)
     assert (result.code, result.err, result.json["ok"]) == (0, "", True)
@@ -46,7 +46,7 @@ def test_all_is_well_here(sttx):
     assert found["model"]["detail"].startswith("goose-mini: ")
 
 
-def test_a_person_reads_the_same(sttx):
+def test_the_table_has_the_same_findings(sttx):
     found = sttx("doctor", "--json").json["findings"]
     lines = sttx("doctor").out.splitlines()
     assert len(lines) == len(found)
@@ -56,7 +56,7 @@ def test_a_person_reads_the_same(sttx):
 
 def test_no_history_is_a_note_and_a_history_is_counted(sttx, tmp_path, monkeypatch, sessions):
     none = findings(sttx("doctor", "--json"))["Claude Code"]
-    assert none["status"] == "note" and "name a source, or the sample is used" in none["detail"]
+    assert none["status"] == "note" and "without --from, the sample is used" in none["detail"]
     folder = tmp_path / "claude" / "projects"
     folder.mkdir(parents=True)
     shutil.copy(sessions, folder / "one.jsonl")
@@ -68,13 +68,17 @@ def test_no_history_is_a_note_and_a_history_is_counted(sttx, tmp_path, monkeypat
     assert "history kept" not in findings(sttx("doctor", "--json"))
 
 
-def test_where_the_log_goes(sttx, tmp_path, monkeypatch):
+def test_the_event_log_is_found_or_broken(sttx, tmp_path, monkeypatch):
     assert findings(sttx("doctor", "--json"))["event log"]["detail"] == "off (STTX_LOG_DIR is not set)"
     monkeypatch.setenv("STTX_LOG_DIR", str(tmp_path))
     assert findings(sttx("doctor", "--json"))["event log"]["detail"] == f"in {str(tmp_path)!r}"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STTX_LOG_DIR", str(tmp_path / "file"))
+    result = sttx("doctor", "--json")
+    assert result.code == 1 and findings(result)["event log"]["status"] == "broken"
 
 
-def test_without_torch_nothing_works(sttx, monkeypatch):
+def test_without_torch_it_is_broken(sttx, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     result = sttx("doctor", "--json")
     assert (result.code, result.json["ok"]) == (1, False)
@@ -83,7 +87,7 @@ def test_without_torch_nothing_works(sttx, monkeypatch):
     assert "device" not in found and found["model"]["status"] == "broken"
 
 
-def test_without_a_model_nothing_works(sttx, monkeypatch):
+def test_without_a_model_it_is_broken(sttx, monkeypatch):
     def refuse(_):
         raise ModelError("the embedded model is not installed")
 
@@ -103,7 +107,7 @@ def test_an_untested_python_is_a_note(sttx, monkeypatch):
     assert "tested with" in findings(sttx("doctor", "--json"))["python"]["detail"]
 
 
-def test_without_a_gpu_fla_is_not_even_imported(sttx, monkeypatch):
+def test_without_a_gpu_fla_is_not_imported(sttx, monkeypatch):
     monkeypatch.setitem(sys.modules, "fla.ops.rwkv7", None)
     fla = doctor._fla(cuda=False)
     assert fla.status == "ok" and fla.detail.endswith("only a CUDA device uses it")

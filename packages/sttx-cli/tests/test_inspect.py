@@ -11,39 +11,47 @@ from sttx_train import CheckpointStore, save_state
 
 
 def test_the_json_contract(sttx, finished, tiny_model):
-    told = sttx("inspect", finished, "--json").json
-    assert (told["kind"], told["steps"], told["bytes"], told["tokens"]) == ("stream", 8, 512, 512)
-    assert told["bpb"].keys() == {"paid", "frozen"}
+    report = sttx("inspect", finished, "--json").json
+    assert (report["kind"], report["steps"], report["bytes"], report["tokens"]) == ("stream", 8, 512, 512)
+    assert report["bpb"].keys() == {"paid", "frozen"}
     phrases = {"live", "merges", "promotions", "evictions", "steps_saved"}
-    assert phrases <= told["phrases"].keys() and told["phrases"]["promotions"] > 0
-    assert told["replay"] == {"size": 8, "draws": 7}
-    assert told["trainable_parameters"] > 0
-    assert {"id", "sha256", "hidden_size", "num_layers", "vocab_size"} <= told["model"].keys()
-    assert (told["device"], told["kernel"]) == ("cpu", "chunked")
-    assert told["checkpoint"] == str(finished / "step-00000008")
+    assert phrases <= report["phrases"].keys() and report["phrases"]["promotions"] > 0
+    assert report["replay"] == {"size": 8, "draws": 7}
+    assert report["trainable_parameters"] > 0
+    assert {"id", "sha256", "hidden_size", "num_layers", "vocab_size"} <= report["model"].keys()
+    assert (report["device"], report["kernel"]) == ("cpu", "chunked")
+    assert report["checkpoint"] == str(finished / "step-00000008")
 
 
-def test_it_tells_what_the_run_told(sttx, base, tmp_path):
-    report = sttx(*base, "--checkpoint-dir", tmp_path / "run").json
-    told = sttx("inspect", tmp_path / "run", "--json").json
+def test_the_numbers_are_those_of_the_runs_report(sttx, base, tmp_path):
+    printed = sttx(*base, "--checkpoint-dir", tmp_path / "run").json
+    report = sttx("inspect", tmp_path / "run", "--json").json
     for name in ("steps", "bytes", "tokens", "bpb", "phrases", "replay", "trainable_parameters", "model"):
-        assert told[name] == report[name], name
+        assert report[name] == printed[name], name
 
 
-def test_a_person_reads_the_same(sttx, finished, sessions):
-    told = sttx("inspect", finished, "--json").json
+def test_the_table_has_the_same_numbers(sttx, finished, sessions):
+    report = sttx("inspect", finished, "--json").json
     result = sttx("inspect", finished)
     assert (result.code, result.err) == (0, "")
     rows = dict(line.split("  ", 1) for line in result.out.splitlines()[1:] if "  " in line.strip())
     rows = {name: text.strip() for name, text in rows.items()}
     assert result.out.splitlines()[0] == f"{finished}: a run of `sttx train`; every file as it was saved"
     assert rows["steps"] == "8 (512 tokens, 512 bytes)"
-    assert rows["bits per byte paid"] == f"{told['bpb']['paid']:.3f}"
-    assert rows["of the frozen model"].startswith(f"{told['bpb']['frozen']:.3f}  ")
+    assert rows["bits per byte paid"] == f"{report['bpb']['paid']:.3f}"
+    assert rows["of the frozen model"].startswith(f"{report['bpb']['frozen']:.3f}  ")
     assert rows["replay"] == "8 windows, drawn 7 times"
     assert rows["learned"].endswith("(scope state)")
     assert rows["model"].startswith("tiny: 2 layers of 64, 257 tokens, sha256 ")
     assert f"of {sessions}" in result.out.replace("\n", "").replace(" " * 21, "")
+
+
+@pytest.mark.parametrize(
+    "way", ["--checkpoint RUN", "--checkpoint RUN/latest", "RUN/latest", "RUN/step-00000008"]
+)
+def test_a_run_may_be_named_as_streamtts_users_do(sttx, finished, way):
+    words = way.replace("RUN", str(finished)).split()
+    assert sttx("inspect", *words, "--json").json == sttx("inspect", finished, "--json").json
 
 
 def test_one_checkpoint_of_a_run(sttx, base, tmp_path):
@@ -53,15 +61,15 @@ def test_one_checkpoint_of_a_run(sttx, base, tmp_path):
 
 
 def test_a_model(sttx, tiny_model):
-    told = sttx("inspect", tiny_model, "--json").json
-    assert (told["kind"], told["format"], told["path"]) == ("model", "sttx", str(tiny_model))
-    assert told["sizes"]["hidden_size"] == told["model"]["hidden_size"] == 64
+    report = sttx("inspect", tiny_model, "--json").json
+    assert (report["kind"], report["format"], report["path"]) == ("model", "sttx", str(tiny_model))
+    assert report["sizes"]["hidden_size"] == report["model"]["hidden_size"] == 64
     result = sttx("inspect", tiny_model)
     assert result.code == 0
     assert result.out.splitlines()[0] == f"{tiny_model}: a model of architecture RWKV-7 (x070)"
     rows = {line[:18].strip(): line[18:] for line in result.out.splitlines()[1:]}
-    assert rows["parameters"] == f"{told['parameters']:,}"
-    assert rows["size"] == f"{told['bytes']:,} bytes" and rows["number type"] == "float32"
+    assert rows["parameters"] == f"{report['parameters']:,}"
+    assert rows["size"] == f"{report['bytes']:,} bytes" and rows["dtype"] == "float32"
     assert rows["what sttx can do"] == f"learn from sessions: sttx train --model {tiny_model}"
     assert "2 of 64, heads of 64, channel mix 256" in result.out
     assert "257 ids for 257 rows" in result.out
@@ -69,7 +77,7 @@ def test_a_model(sttx, tiny_model):
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["table", "json"])
 @pytest.mark.parametrize("name", ["manifest.json", "report.json"])
-def test_damage_is_found_and_told(sttx, finished, tmp_path, unchanged, name, form):
+def test_damage_is_found(sttx, finished, tmp_path, unchanged, name, form):
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     path = folder / "step-00000008" / name
@@ -77,18 +85,18 @@ def test_damage_is_found_and_told(sttx, finished, tmp_path, unchanged, name, for
     with unchanged(folder):
         result = sttx("inspect", folder, *form)
     assert (result.code, result.out) == (1, "")
-    assert name in result.err and "start anew in another folder" in result.err
+    assert name in result.err and "start again in another folder" in result.err
     assert len(result.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("path", ["/no/such/thing", "nobody"])
-def test_what_is_not_there(sttx, path):
+def test_a_missing_path(sttx, path):
     result = sttx("inspect", path)
-    assert (result.code, result.out) == (1, "")
-    assert result.err.startswith(f"sttx: no model at {path!r}: give a folder")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith(f"sttx: no run or model at {path!r}: give its folder")
 
 
-def test_what_is_neither(sttx, tmp_path, sessions):
+def test_a_path_that_is_neither_run_nor_model(sttx, tmp_path, sessions):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", sessions):
         result = sttx("inspect", path)
@@ -111,14 +119,14 @@ def test_an_older_model_is_explained(sttx, tmp_path, version, heads):
     layers |= {f"blocks.{i}.att.time_faaaa": torch.zeros(2, 4) for i in range(3)}
     gate = {"blocks.0.att.gate.weight": torch.zeros(8, 8)}
     torch.save({"emb.weight": torch.zeros(9, 8), **layers, **gate}, tmp_path / "old.pth")
-    told = sttx("inspect", tmp_path / "old.pth", "--json").json
-    assert (told["version"], told["sizes"]["head_size"], told["uses"]) == (version, 4, [])
+    report = sttx("inspect", tmp_path / "old.pth", "--json").json
+    assert (report["version"], report["sizes"]["head_size"], report["uses"]) == (version, 4, [])
     result = sttx("inspect", tmp_path / "old.pth")
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines()[0] == f"{tmp_path / 'old.pth'}: {told['what']}"
+    assert result.out.splitlines()[0] == f"{tmp_path / 'old.pth'}: {report['what']}"
     rows = rows_of(result)
     assert rows["layers"] == ["3 of 8, heads of 4"] and rows["vocabulary"] == ["9 rows"]
-    assert rows["what sttx can do"] == ["nothing with it"] and rows["number type"] == ["float32"]
+    assert rows["what sttx can do"] == ["nothing with it"] and rows["dtype"] == ["float32"]
     assert rows["advice"][0].startswith("only RWKV-7 (x070) runs here")
 
 
@@ -139,7 +147,7 @@ def test_a_tuned_state_is_explained(sttx, tmp_path):
     assert rows["layers"] == ["3 of 16, heads of 8"] and rows["metadata"] == ["for: goose"]
 
 
-def test_commands_that_are_named_are_there(sttx, tiny_model):
+def test_the_commands_that_it_names_exist(sttx, tiny_model):
     uses = sttx("inspect", tiny_model, "--json").json["uses"]
     named = [use.split("sttx ", 1)[1].split() for use in uses if ": sttx " in use]
     assert [command for command, *_ in named] == ["train", "pretrain"]

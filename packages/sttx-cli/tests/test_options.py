@@ -1,4 +1,4 @@
-"""Options follow their config: names, types, defaults and help, and what it refuses."""
+"""Options follow their config: names, types, defaults, help and validation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -46,16 +46,16 @@ def split(text: str) -> tuple[str, ...]:
 
 def invoke(*arguments: str, prefix: str = "", skip: tuple[str, ...] = (), defaults: Sizes | None = None):
     """Run a command that has the config's options; return the config, and the result."""
-    found = []
+    configs = []
 
     @click.command
     @config_options(Sizes, prefix=prefix, skip=skip, defaults=defaults, types={"tags": CommaList(split)})
     def command(**options):
-        found.append(build(Sizes, options, prefix=prefix, **dict.fromkeys(skip, 9)))
+        configs.append(build(Sizes, options, prefix=prefix, **dict.fromkeys(skip, 9)))
         assert options == {}, "build takes what it uses"
 
     result = CliRunner().invoke(command, list(arguments))
-    return (found[0] if found else None), result
+    return (configs[0] if configs else None), result
 
 
 def test_defaults_are_the_configs():
@@ -80,25 +80,34 @@ def test_a_prefix_leads_every_name():
     assert "No such option" in invoke("--rows", "7", prefix="thing_")[1].output
 
 
-def test_what_is_skipped_is_no_option_and_comes_from_the_caller():
+def test_a_skipped_field_is_not_an_option_and_is_set_by_the_caller():
     config, result = invoke("--columns", "5", skip=("rows",))
     assert (config.rows, config.columns) == (9, 5)
     assert invoke("--rows", "1", skip=("rows",))[1].exit_code == 2
 
 
 @pytest.mark.parametrize(
-    "line", [["--rows", "x"], ["--rate", "x"], ["--kind", "round"], ["--loud", "x"]], ids=" ".join
+    "line",
+    [
+        *(["--rows", "x"], ["--rate", "x"], ["--kind", "round"], ["--loud", "x"]),
+        *(["--rate", "inf"], ["--rate", "-inf"]),
+    ],
+    ids=" ".join,
 )
-def test_a_wrong_type_is_the_callers_mistake(line):
+def test_a_wrong_value_exits_with_2(line):
     assert invoke(*line)[1].exit_code == 2
 
 
 @pytest.mark.parametrize("line", [["--rows", "0"], ["--tags", ""]], ids=" ".join)
-def test_what_the_config_refuses_is_refused(line):
+def test_a_value_that_the_config_refuses(line):
     assert isinstance(invoke(*line)[1].exception, UsageError)
 
 
-def test_help_is_what_the_docstring_says():
+def test_a_config_that_lets_nan_through_is_caught():
+    assert "--rate must be a number, not nan" in str(invoke("--rate", "nan")[1].exception)
+
+
+def test_help_is_the_docstring():
     text = " ".join(invoke("--help")[1].output.split())
     assert "--rate FLOAT Share of rows: 0 to 1. [default: 0.5]" in text
     assert "--tags LIST Words of it. [default: a,b]" in text
@@ -112,7 +121,7 @@ def test_docs_of_names_that_share_an_entry():
     assert list(docs) == ["rows", "columns", "rate", "kind", "loud", "tags", "name"]
 
 
-def test_a_field_without_a_word_is_our_bug():
+def test_a_field_without_docs_is_a_bug():
     @dataclass(frozen=True)
     class Mute:
         """Says nothing."""
@@ -135,8 +144,8 @@ def test_a_grouped_command_lists_its_options_under_their_titles():
     def command(**options):
         pass
 
-    told = CliRunner().invoke(command, ["--help"]).output
-    first, _, second = told.partition("\nSizes:\n")
+    text = CliRunner().invoke(command, ["--help"]).output
+    first, _, second = text.partition("\nSizes:\n")
     assert "\nOptions:\n  --json" in first and "--help" in first
     assert "--rows" in second and "--name" in second and "--json" not in second
 
@@ -146,7 +155,7 @@ def test_a_grouped_command_lists_its_options_under_their_titles():
     [
         ["train", "--checkpoint-dir", ""],
         ["train", "--checkpoint-dir", "run", "--model", ""],
-        ["train", "--checkpoint-dir", "run", "--ccsniff-from", ""],
+        ["train", "--checkpoint-dir", "run", "--from", ""],
         ["validate-data", ""],
         ["inspect", ""],
         ["merge-stats", ""],
@@ -155,7 +164,7 @@ def test_a_grouped_command_lists_its_options_under_their_titles():
     ],
     ids=" ".join,
 )
-def test_an_unset_variable_is_not_the_folder_at_hand(sttx, line, tmp_path, monkeypatch):
+def test_an_empty_name_is_refused_and_not_read_as_the_current_folder(sttx, line, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = sttx(*line)
     assert (result.code, result.out) == (2, "")

@@ -1,6 +1,7 @@
-"""`sttx plot`: curves as a picture, their data read back from the figure and never from its pixels."""
+"""`sttx plot`: curves as a picture. Tests read the data back from the figure, not from its pixels."""
 
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -10,7 +11,7 @@ import matplotlib
 import pytest
 from matplotlib.image import imread
 
-from sttx_cli.curves import choose_panels, moving_mean, read_metrics
+from sttx_cli.curves import choose_panels, moving_mean, read_metrics, title_of
 from sttx_cli.plotting import draw, write
 
 LINES = [
@@ -32,7 +33,7 @@ def figure(*paths, names=(), axis="steps", smooth=None):
 
 
 def drawn(axes):
-    """Return a panel's lines by their width, the wide ones being the curves."""
+    """Return the bold lines of a panel: the curves without their pale points."""
     return [line for line in axes.lines if line.get_linewidth() > 1]
 
 
@@ -44,32 +45,57 @@ def test_png_and_svg_are_pictures(sttx, metrics, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["C.SVG", "c.png", "long.jsonl"]
 
 
-def test_without_a_name_it_is_a_png_here(sttx, metrics, tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["RUN", "--checkpoint RUN/latest", "RUN/step-00000008", "--checkpoint RUN"])
+def test_without_out_it_is_a_png_in_the_runs_folder(sttx, finished, tmp_path, monkeypatch, way):
+    shutil.copytree(finished, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
-    assert sttx("plot", metrics).out == "curves.png\n"
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    result = sttx("plot", *way.replace("RUN", "run").split())
+    assert (result.code, result.out) == (0, f"{tmp_path / 'run' / 'curves.png'}\n"), result.err
+    assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_averages_are_bold_and_single_windows_pale(finished):
+    (bpb,) = figure(finished, names=["bpb"]).axes
+    looks = {line.get_label(): (line.get_linewidth(), line.get_alpha()) for line in bpb.lines}
+    assert list(looks) == ["each window, paid", "each window, frozen", "paid", "frozen"]
+    assert all(width > 2 and alpha is None for width, alpha in (looks["paid"], looks["frozen"]))
+    assert all(width < 1 and alpha < 0.5 for width, alpha in list(looks.values())[:2])
+
+
+def test_a_few_extreme_windows_do_not_flatten_the_curves(tmp_path):
+    lines = [{"step": step, "bpb": {"now": 2.0, "paid": 2.0}} for step in range(1, 500)]
+    lines[100]["bpb"]["now"] = 900.0
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert figure(tmp_path / "m.jsonl", names=["bpb"]).axes[0].get_ylim()[1] < 3
+
+
+def test_the_title_names_the_run_or_is_given(sttx, metrics, tmp_path):
+    runs = [read_metrics(metrics)]
+    assert title_of(runs) == "long: 300 steps"
+    assert draw(choose_panels(runs, "steps"), "steps", title="$a").get_suptitle() == "\\$a"
+    assert sttx("plot", metrics, "--title", "Mine", "--out", tmp_path / "c.svg").code == 0
 
 
 def test_a_run_of_training_is_drawn(sttx, finished, tmp_path):
-    """What `sttx train` writes, and of a folder."""
     result = sttx(
         "plot", finished, "--out", tmp_path / "c.svg", "--x", "bytes", "--y", "bpb", "--y", "replay"
     )
     assert (result.code, result.err) == (0, "")
     lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     bpb, replay = figure(finished, names=["bpb", "replay"], axis="bytes", smooth=1).axes
-    assert list(bpb.lines[2].get_xdata()) == [line["bytes"] for line in lines]
-    assert list(bpb.lines[2].get_ydata()) == [line["bpb"]["paid"] for line in lines]
+    (paid,) = [line for line in bpb.lines if line.get_label() == "paid"]
+    assert list(paid.get_xdata()) == [line["bytes"] for line in lines]
+    assert list(paid.get_ydata()) == [line["bpb"]["paid"] for line in lines]
     assert [text.get_text() for text in bpb.get_legend().get_texts()] == [
-        "now",
-        "now_frozen",
         "paid",
         "frozen",
+        "each window, paid",
+        "each window, frozen",
     ]
     assert list(replay.lines[0].get_ydata()) == [line["replay"] for line in lines]
 
 
-def test_the_curves_are_the_files(metrics):
+def test_the_curves_have_the_files_numbers(metrics):
     loss, held, lr = figure(metrics, smooth=1).axes
     (line,) = loss.lines
     assert list(line.get_xdata()) == list(range(1, 301))
@@ -78,14 +104,14 @@ def test_the_curves_are_the_files(metrics):
     assert held.lines[0].get_marker() == "." and line.get_marker() == ""
     assert [axes.get_ylabel() for axes in (loss, held, lr)] == [
         "loss (nats per token)",
-        "held out: bits per byte",
+        "validation: bits per byte",
         "learning rate",
     ]
     assert {axes.get_xlabel() for axes in (loss, held, lr)} == {"steps"}
 
 
 @pytest.mark.parametrize(("asked", "width"), [(None, 3), (7, 7), (10_000, 10_000)])
-def test_a_mean_lies_over_what_was_written(metrics, asked, width):
+def test_a_mean_is_drawn_over_the_points(metrics, asked, width):
     loss = figure(metrics, smooth=asked).axes[0]
     written = [line["loss"] for line in LINES]
     assert [list(line.get_ydata()) for line in loss.lines] == [written, moving_mean(written, width)]
@@ -106,7 +132,7 @@ def test_one_curve_needs_no_legend(metrics):
 
 
 @pytest.mark.parametrize("count", range(1, 9))
-def test_any_number_of_panels_finds_its_place(metrics, tmp_path, count):
+def test_any_number_of_panels_fits(metrics, tmp_path, count):
     path = tmp_path / "wide.jsonl"
     path.write_text(json.dumps({"step": 1} | {f"c{i}": i for i in range(count)}) + "\n")
     made = figure(path, names=[f"c{i}" for i in range(count)])
@@ -118,7 +144,7 @@ def test_any_number_of_panels_finds_its_place(metrics, tmp_path, count):
 
 
 @pytest.mark.parametrize("name", ["_run", "cost$a^$", "日本", "a--b"])
-def test_odd_names_are_drawn_as_they_are(tmp_path, name):
+def test_unusual_names_are_drawn_literally(tmp_path, name):
     for folder in (name, "other"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 2, name: 3}))
@@ -129,13 +155,13 @@ def test_odd_names_are_drawn_as_they_are(tmp_path, name):
     xml.parse(tmp_path / "c.svg")
 
 
-def test_the_same_figures_are_the_same_picture(sttx, metrics, tmp_path):
+def test_the_same_metrics_give_the_same_picture(sttx, metrics, tmp_path):
     for name in ("a.png", "b.png"):
         sttx("plot", metrics, "--out", tmp_path / name)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_matplotlibs_global_state_is_left_alone(sttx, metrics, tmp_path):
+def test_matplotlibs_global_state_is_unchanged(sttx, metrics, tmp_path):
     before = dict(matplotlib.rcParams)
     assert sttx("plot", metrics, "--out", tmp_path / "c.png").code == 0
     assert dict(matplotlib.rcParams) == before
@@ -146,7 +172,7 @@ def test_matplotlibs_global_state_is_left_alone(sttx, metrics, tmp_path):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
 
 
-def test_without_matplotlib_one_sentence_says_what_to_install(sttx, metrics, tmp_path, monkeypatch):
+def test_without_matplotlib_it_says_what_to_install(sttx, metrics, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delitem(sys.modules, "sttx_cli.plotting")
@@ -157,7 +183,7 @@ def test_without_matplotlib_one_sentence_says_what_to_install(sttx, metrics, tmp
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (["--out", "c.jpg"], 2, "'c.jpg' must end in '.png' or '.svg'"),
         (["--out", "no/such/c.png"], 2, "there is no folder 'no/such' for 'c.png': make it first"),
@@ -171,19 +197,19 @@ def test_without_matplotlib_one_sentence_says_what_to_install(sttx, metrics, tmp
         (["empty.jsonl"], 1, "'empty.jsonl' has no line with numbers"),
     ],
 )
-def test_bad_input_is_one_sentence(sttx, metrics, tmp_path, monkeypatch, arguments, code, said):
+def test_bad_input_is_one_sentence(sttx, metrics, tmp_path, monkeypatch, arguments, code, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.jsonl").write_text("")
     result = sttx("plot", metrics, *arguments)
     assert (result.code, result.out) == (code, "")
-    assert said in result.err and len(result.err.splitlines()) == 1
+    assert message in result.err and len(result.err.splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "long.jsonl"]
 
 
-def test_what_was_left_out_is_said(sttx, metrics, tmp_path):
+def test_skipped_lines_and_missing_columns_are_noted(sttx, metrics, tmp_path):
     other = tmp_path / "other.jsonl"
     other.write_text('{"step": 1, "loss": 2}\nnonsense\n{"step": 2, "loss": 1}\n')
     result = sttx("plot", metrics, other, "--out", tmp_path / "c.png")
     assert result.code == 0
-    assert f"{other}: 1 lines are no JSON objects, and were left out" in result.err
+    assert f"{other}: skipped 1 line that are not JSON objects" in result.err
     assert f"{other}: it has no lr" in result.err and f"{other}: it has no held_out_bpb" in result.err

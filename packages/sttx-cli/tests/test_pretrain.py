@@ -30,51 +30,51 @@ def line(corpus, tmp_path):
 
 def test_a_model_comes_out(sttx, line, tmp_path, sessions):
     result = sttx(*line, "--json")
-    told = result.json
+    report = result.json
     assert result.code == 0, result.err
-    assert (told["ended"], told["steps"], told["tokens"]) == ("done", 4, 4 * 2 * 16)
-    assert told["out"] == str(tmp_path / "out")
-    assert told["checkpoint"] == str(tmp_path / "out-run")
-    assert told["loss"]["train"] > 0 and told["loss"]["held_out"] > 0 and told["bpb"]["held_out"] > 0
+    assert (report["ended"], report["steps"], report["tokens"]) == ("done", 4, 4 * 2 * 16)
+    assert report["out"] == str(tmp_path / "out")
+    assert report["checkpoint"] == str(tmp_path / "out-run")
+    assert report["loss"]["train"] > 0 and report["loss"]["held_out"] > 0 and report["bpb"]["held_out"] > 0
     loaded = load_model(tmp_path / "out")
-    assert sum(weight.numel() for weight in loaded.model.parameters()) == told["parameters"]
+    assert sum(weight.numel() for weight in loaded.model.parameters()) == report["parameters"]
     logged = [json.loads(one) for one in (tmp_path / "out-run" / "metrics.jsonl").read_text().splitlines()]
     assert [one["step"] for one in logged] == [1, 2, 3, 4]
-    assert sum(one["loss"] for one in logged) / 4 == pytest.approx(told["loss"]["train"])
-    assert logged[-1]["held_out_bpb"] == told["bpb"]["held_out"] and logged[-1]["loss"] < logged[0]["loss"]
-    assert 0 < told["epochs"] < 1 and told["skipped"] == 0 and told["tokens_per_second"] > 0
-    train = ["train", "--ccsniff-from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
+    assert sum(one["loss"] for one in logged) / 4 == pytest.approx(report["loss"]["train"])
+    assert logged[-1]["held_out_bpb"] == report["bpb"]["held_out"] and logged[-1]["loss"] < logged[0]["loss"]
+    assert 0 < report["epochs"] < 1 and report["skipped"] == 0 and report["tokens_per_second"] > 0
+    train = ["train", "--from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
     assert sttx(*train, "--device", "cpu", "--checkpoint-dir", tmp_path / "run").code == 0
 
 
-def test_what_a_person_is_told(sttx, line, tmp_path):
+def test_the_summary(sttx, line, tmp_path):
     result = sttx(*line)
     out = tmp_path / "out"
     assert result.out.splitlines()[-1] == f"Model: {out}; use it with --model {out}. Run: {out}-run."
-    assert "Held out: " in result.out
-    assert "model: 1 layers of 64, " in result.err and "held out at step 4: " in result.err
+    assert "Validation: " in result.out
+    assert "model: 1 layer of 64, " in result.err and "validation at step 4: " in result.err
     assert "step 4 · 100% · loss " in result.err
 
 
-def test_phrases_are_trained_told_and_carried_to_the_next_command(sttx, line, tmp_path, sessions):
+def test_phrases_are_trained_reported_and_saved_with_the_model(sttx, line, tmp_path, sessions):
     result = sttx(*line, "--phrases", 0.5, "--held-out", 0.6, "--json")
-    told = result.json
+    report = result.json
     assert result.code == 0, result.err
-    assert told["bpb"]["held_out_phrases"] > 0 and told["loss"]["held_out_phrases"] > 0
-    assert told["steps_per_byte"]["held_out_phrases"] < told["steps_per_byte"]["held_out"]
-    assert result.err.count("; over phrases ") == 2, "at the measurement and at the end"
+    assert report["bpb"]["held_out_phrases"] > 0 and report["loss"]["held_out_phrases"] > 0
+    assert report["steps_per_byte"]["held_out_phrases"] < report["steps_per_byte"]["held_out"]
+    assert result.err.count("; with phrases ") == 2, "at the measurement and at the end"
     assert load_model(tmp_path / "out").hypernet is not None
-    assert "bits per byte over phrases" in sttx("inspect", tmp_path / "out-run").out
-    train = ["train", "--ccsniff-from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
+    assert "bits per byte with phrases" in sttx("inspect", tmp_path / "out-run").out
+    train = ["train", "--from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
     assert sttx(*train, "--device", "cpu", "--checkpoint-dir", tmp_path / "run").code == 0
 
 
-def test_files_that_are_no_text_are_counted_and_said(sttx, line, tmp_path):
+def test_files_that_are_not_text_are_counted(sttx, line, tmp_path):
     (tmp_path / "binary").mkdir()
     (tmp_path / "binary" / "a.pyc").write_bytes(b"\0")
     result = sttx(*line, tmp_path / "binary", "--json")
     assert result.json["files_skipped"] == 1
-    assert f"skipped as no text: 1, such as '{tmp_path / 'binary' / 'a.pyc'}'" in result.err
+    assert f"skipped 1 file that are not text, such as '{tmp_path / 'binary' / 'a.pyc'}'" in result.err
 
 
 def test_its_run_can_be_inspected_and_has_no_phrases(sttx, line, tmp_path):
@@ -87,17 +87,17 @@ def test_its_run_can_be_inspected_and_has_no_phrases(sttx, line, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_an_interrupted_run_goes_on_where_it_was(sttx, line, tmp_path, monkeypatch, number):
+def test_an_interrupted_run_resumes_exactly(sttx, line, tmp_path, monkeypatch, number):
     assert sttx(*line, "--out", tmp_path / "whole").code == 0
-    show = pretrain._Teller.show
+    show = pretrain._Progress.show
 
-    def interrupt(teller, step):
-        show(teller, step)
+    def interrupt(progress, step):
+        show(progress, step)
         if step.step == 2:
             os.kill(os.getpid(), number)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain._Teller, "show", interrupt)
+        patch.setattr(pretrain._Progress, "show", interrupt)
         result = sttx(*line)
     assert (result.code, (tmp_path / "out").exists()) == (0, False)
     assert result.out.startswith("Interrupted. 2 steps, ")
@@ -105,8 +105,8 @@ def test_an_interrupted_run_goes_on_where_it_was(sttx, line, tmp_path, monkeypat
     metrics = tmp_path / "out-run" / "metrics.jsonl"
     with metrics.open("a") as file:
         file.write('{"step": 3}\n{"st')  # as a kill after the checkpoint would leave them
-    told = sttx(*line, "--resume", "--json").json
-    assert (told["steps"], told["ended"]) == (4, "done")
+    report = sttx(*line, "--resume", "--json").json
+    assert (report["steps"], report["ended"]) == (4, "done")
     assert [json.loads(one)["step"] for one in metrics.read_text().splitlines()] == [1, 2, 3, 4]
     weights = [load_model(tmp_path / name).sha256 for name in ("out", "whole")]
     assert weights[0] == weights[1]
@@ -129,11 +129,11 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
 
 
 @pytest.mark.parametrize(
-    ("options", "code", "said"),
+    ("options", "code", "message"),
     [
         (["--batch", 0], 2, "--batch must be at least 1, not 0"),
         (["--seed", -1], 2, "--seed must not be negative, not -1"),
-        (["--lr", "inf"], 2, "--lr must be finite, not inf"),
+        (["--lr", "inf"], 2, "'inf' is not a finite number"),
         (["--decay", 0.5], 2, "--decay would have no effect: --schedule cosine is no wsd"),
         (["--schedule", "constant", "--final", 0.5], 2, "--final would have no effect: the rate of"),
         (["--held-out", 0, "--eval-every", 5], 2, "--eval-every would have no effect: nothing is held out"),
@@ -141,40 +141,40 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
         (["--checkpoint-dir", "{tmp}/out"], 2, "give two folders"),
         (["--out", "{corpus}/model"], 2, "is inside the data"),
         (["--checkpoint-dir", "{corpus}/run"], 2, "is inside the data"),
-        (["--out", "/dev/null/model"], 2, "cannot be made"),
+        (["--out", "/dev/null/model"], 2, "cannot be written: a part of the path is not a folder"),
         (["--hidden-size", 100], 2, "must be a multiple of --head-size 64"),
         (["--held-out", 1], 2, "--held-out must be a share from 0 to below 1"),
-        (["--from", "goose-mini"], 2, "--hidden-size would have no effect: the sizes are those of --from"),
+        (["--start-from", "goose-mini"], 2, "no effect: the sizes are those of --start-from"),
         (["--no-redact"], 2, "--no-redact would have no effect: there are no sessions in the data"),
         (["--tokenizer", "integer:5"], 2, "holds text, but the tokenizer is one of numbers"),
-        (["--resume"], 1, "start without resuming"),
+        (["--resume"], 2, "start without resuming"),
         (["--tokenizer", "trie:/no/such/vocabulary"], 2, "/no/such/vocabulary"),
-        (["/no/such/text"], 1, "'/no/such/text' does not exist"),
+        (["/no/such/text"], 2, "'/no/such/text' does not exist"),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
 )
-def test_mistakes_write_nothing(sttx, line, corpus, tmp_path, options, code, said):
+def test_mistakes_write_nothing(sttx, line, corpus, tmp_path, options, code, message):
     before = set(tmp_path.iterdir())
     result = sttx(*line, *(str(one).format(tmp=tmp_path, corpus=corpus) for one in options))
     assert (result.code, result.out) == (code, "")
-    assert said in result.err and "Traceback" not in result.err
+    assert message in result.err and "Traceback" not in result.err
     assert set(tmp_path.iterdir()) == before
 
 
 def test_without_a_limit_the_data_is_read_once(sttx, line):
     at = line.index("--steps")
-    told = sttx(*line[:at], *line[at + 2 :], "--json").json
-    assert told["epochs"] == 1.0 and told["steps"] * 32 - 32 < told["tokens"] <= told["steps"] * 32
+    report = sttx(*line[:at], *line[at + 2 :], "--json").json
+    assert report["epochs"] == 1.0 and report["steps"] * 32 - 32 < report["tokens"] <= report["steps"] * 32
 
 
-def test_no_text_is_a_failure(sttx, line, tmp_path):
+def test_a_folder_without_text_exits_with_1(sttx, line, tmp_path):
     (tmp_path / "none").mkdir()
     result = sttx("pretrain", tmp_path / "none", *line[2:])
     assert result.code == 1
     assert "there is nothing to read in " in result.err
 
 
-def test_without_a_vocabulary_the_embedded_models_is_taken_and_said(sttx, line, tmp_path):
+def test_without_a_tokenizer_that_of_the_embedded_model_is_used(sttx, line, tmp_path):
     at = line.index("--tokenizer")
     result = sttx(*line[:at], *line[at + 2 :], "--json")
     assert result.code == 0, result.err
@@ -182,7 +182,7 @@ def test_without_a_vocabulary_the_embedded_models_is_taken_and_said(sttx, line, 
     assert load_model(tmp_path / "out").tokenizer.sha256 == load_model().tokenizer.sha256
 
 
-def test_a_place_that_is_taken_is_refused_before_training(sttx, line, tmp_path, unchanged):
+def test_an_out_folder_in_use_is_refused_before_training(sttx, line, tmp_path, unchanged):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with unchanged(tmp_path / "out"):
@@ -215,18 +215,18 @@ def test_each_kind_of_data_is_trained_on(sttx, line, tmp_path, sessions, kind):
     else:
         data = sessions
     options = [*line[2:], "--tokenizer", tokenizer, "--steps", 2]
-    told = sttx("pretrain", data, *options, "--json")
-    assert told.code == 0, told.err
-    assert told.json["steps"] == 2 and told.json["loss"]["held_out"] > 0
-    assert (told.json["bpb"]["held_out"] is None) == (tokenizer != "bytes")
+    report = sttx("pretrain", data, *options, "--json")
+    assert report.code == 0, report.err
+    assert report.json["steps"] == 2 and report.json["loss"]["held_out"] > 0
+    assert (report.json["bpb"]["held_out"] is None) == (tokenizer != "bytes")
     assert (
         load_model(tmp_path / "out").vocabulary.spec.startswith(tokenizer) if tokenizer != "bytes" else True
     )
 
 
-def test_it_goes_on_from_a_model_with_that_models_vocabulary(sttx, line, corpus, tmp_path):
+def test_it_starts_from_a_model_with_its_vocabulary(sttx, line, corpus, tmp_path):
     first = sttx(*line, "--steps", 12, "--json").json
-    more = ["--from", tmp_path / "out", "--ctx", 16, "--batch", 2, "--no-bf16", "--steps", 1]
+    more = ["--start-from", tmp_path / "out", "--ctx", 16, "--batch", 2, "--no-bf16", "--steps", 1]
     second = sttx("pretrain", corpus, "--out", tmp_path / "next", *more, "--held-out", 0.2, "--json")
     assert second.code == 0, second.err
     assert second.json["parameters"] == first["parameters"]

@@ -1,4 +1,4 @@
-"""Once is a request, twice is a kill, and afterwards everything is as before."""
+"""The first signal is a request, the second kills; afterwards the old handlers are back."""
 
 import os
 import signal
@@ -15,23 +15,23 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM]
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_is_a_request(number):
-    heard: list[str] = []
+    calls: list[str] = []
     threads: list[threading.Thread] = []
 
     def release() -> None:
         threads.append(threading.current_thread())
 
     before = [signal.getsignal(one) for one in SIGNALS]
-    with Interruptible(lambda: heard.append("stop"), release) as interruptible:
+    with Interruptible(lambda: calls.append("stop"), release) as interruptible:
         assert interruptible.signalled is None
         os.kill(os.getpid(), number)
-        assert (heard, interruptible.signalled) == (["stop"], number)
+        assert (calls, interruptible.signalled) == (["stop"], number)
         assert [signal.getsignal(one) for one in SIGNALS] == [signal.SIG_DFL] * 2
     assert len(threads) == 1 and threads[0] is not threading.main_thread()
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
 
-def test_nothing_happens_when_nothing_comes():
+def test_without_a_signal_nothing_is_called():
     before = [signal.getsignal(one) for one in SIGNALS]
     with Interruptible(pytest.fail, pytest.fail) as interruptible:
         assert [signal.getsignal(one) for one in SIGNALS] != before
@@ -39,7 +39,7 @@ def test_nothing_happens_when_nothing_comes():
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
 
-def test_handlers_come_back_after_an_error():
+def test_an_error_restores_the_handlers():
     before = [signal.getsignal(one) for one in SIGNALS]
     with pytest.raises(ValueError, match="x"), Interruptible(lambda: None, lambda: None):
         raise ValueError("x")

@@ -1,4 +1,4 @@
-"""A run in plain sentences, whatever became of it."""
+"""A run in plain sentences, however it ended."""
 
 import pytest
 
@@ -15,7 +15,7 @@ PHRASES = {
 
 
 def report(**changes):
-    told = {
+    result = {
         "steps": 50,
         "steps_this_run": 50,
         "steps_wanted": 50,
@@ -33,7 +33,7 @@ def report(**changes):
         "kernel": "chunked",
         "checkpoint": "ckpt/step-00000050",
     }
-    return told | changes
+    return result | changes
 
 
 def test_a_whole_run():
@@ -41,22 +41,22 @@ def test_a_whole_run():
         "50 steps over 35,131 bytes (12,800 tokens) in 61.2 s.",
         "Paid 1.600 bits per byte, each window before it was learned from; the frozen model would have paid "
         "2.000: 20.0% gained by learning.",
-        "Phrases: 256 live, 1,489 found in all; they saved 25.0% of the model's steps (3,200 of 12,800).",
-        "229,376 numbers learned (scope state,bias); model goose-mini on cpu, kernel chunked.",
+        "Phrases: 1,489 found, 256 live; they saved 25.0% of the model's steps (3,200 of 12,800).",
+        "229,376 parameters learned (scope state,bias); model goose-mini on cpu, kernel chunked.",
         "Checkpoint: ckpt/step-00000050",
-        "Look at it with `sttx inspect ckpt` and `sttx merge-stats ckpt`; go on with the same command and "
-        "--resume, and more --steps.",
+        "See `sttx inspect ckpt` and `sttx merge-stats ckpt`; continue with the same command and --resume, "
+        "and more --steps.",
     ]
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "text"),
     [
         ({"ended": "interrupted"}, "Interrupted. 50 steps over"),
         ({"ended": "end of stream", "steps_wanted": 80}, "The stream ended before step 80. 50 steps over"),
         ({"ended": "end of stream"}, "--resume, once there are more sessions."),
-        ({"ended": "interrupted"}, "--resume, from where it was saved."),
-        ({"steps_this_run": 0}, "Nothing was left to learn from: still 50 steps over"),
+        ({"ended": "interrupted"}, "continue with the same command and --resume."),
+        ({"steps_this_run": 0}, "Nothing new to learn from: still 50 steps over"),
         ({"steps_this_run": 0, "ended": "interrupted"}, "Interrupted. 50 steps over"),
         ({"steps_this_run": 20}, "tokens), 20 of them now in 61.2 s."),
         ({"bpb": {"paid": None, "frozen": None}}, "Nothing was paid for yet: no window was full."),
@@ -65,26 +65,26 @@ def test_a_whole_run():
         ({"phrases": {"mode": "off"}}, "Phrases were off.\n"),
         (
             {"phrases": PHRASES | {"on": False, "decided": True}},
-            "They are off for now, since they cost bits.",
+            "They are not used now, because they raise the bits per byte.",
         ),
         (
             {"phrases": PHRASES | {"on": False, "decided": False}},
-            "Whether they cost bits is not known yet.",
+            "Too few steps to tell whether phrases help.",
         ),
-        ({"skipped_steps": 3}, "; 3 steps changed nothing, since their gradient was not finite;"),
+        ({"skipped_steps": 3}, "; 3 steps were skipped, because their gradient was not finite;"),
     ],
 )
-def test_what_is_said_of_other_runs(changes, said):
-    assert said in run_summary(report(**changes))
+def test_other_runs(changes, text):
+    assert text in run_summary(report(**changes))
 
 
-def test_an_end_that_nobody_set_is_no_early_end():
+def test_without_steps_the_end_of_the_stream_is_not_early():
     assert run_summary(report(ended="end of stream", steps_wanted=0)).startswith("50 steps")
 
 
-def test_nothing_read_and_nothing_kept():
-    told = run_summary(report(tokens=0, steps=0, steps_this_run=0, checkpoint=None))
-    assert "they saved 0.0%" in told and "Checkpoint" not in told
+def test_a_run_without_tokens_or_checkpoint():
+    text = run_summary(report(tokens=0, steps=0, steps_this_run=0, checkpoint=None))
+    assert "they saved 0.0%" in text and "Checkpoint" not in text
 
 
 def test_gains():

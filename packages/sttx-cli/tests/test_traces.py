@@ -39,16 +39,16 @@ def family(tmp_path):
     return slug
 
 
-def test_sessions_are_listed_with_their_sub_agents_the_newest_last(sttx, family):
+def test_sessions_are_listed_with_their_sub_agents_and_tokens_the_newest_last(sttx, family):
     result = sttx("traces", family)
     assert result.code == 0
     title, heads, *rows = [line.split() for line in result.out.splitlines()]
     assert title[:3] == ["2", "sessions", "in"]
-    assert heads == ["session", "project", "start", "length", "traces", "tools", "tokens"]
+    assert heads == ["session", "project", "start", "length", "traces", "tools", "in", "cached", "out"]
     alpha, beta, agent, total = rows
     assert alpha[:2] == ["alpha-1", "orchard"] and beta[:2] == ["beta-1", "orchard"] and agent[0] == "a1"
-    assert beta[4:] == ["6m", "00s", "4", "Task", "1", *["7", "in,", "0", "cached,", "5", "out"]]
-    assert total == ["wise:", "7", "in,", "0", "cached,", "5", "out"]
+    assert beta[4:] == ["6m", "00s", "4", "Task", "1", "7", "0", "5"]
+    assert total == ["(total)", "wise", "7", "0", "5"]
     assert "source: folder" in result.err
 
 
@@ -93,10 +93,17 @@ def test_json_of_one_session(sttx, family):
     assert [(trace["type"], trace["text"]) for trace in traces] == [("user_message", "Good morning")]
 
 
-def test_without_a_source_the_default_is_read_and_said(sttx):
+def test_a_source_is_named_as_an_argument_or_with_from(sttx, family):
+    outputs = [sttx("traces", *way).out for way in ([family], ["--from", family], ["--ccsniff-from", family])]
+    assert outputs[0] == outputs[1] == outputs[2]
+    shown = sttx("traces", "show", "alpha", "--from", family)
+    assert shown.code == 0 and "Good morning" in shown.out
+
+
+def test_without_a_source_the_default_is_read_and_named(sttx):
     result = sttx("traces")
     assert result.code == 0
-    assert "note: no source named" in result.err
+    assert "(no source named" in result.err
     assert result.out.splitlines()[0].startswith("3 sessions in")
 
 
@@ -104,10 +111,11 @@ def test_without_a_source_the_default_is_read_and_said(sttx):
     ("arguments", "sentence"),
     [
         (("show",), "show needs a session"),
-        (("show", "nobody"), "no session's identity begins with 'nobody'"),
+        (("show", "nobody"), "no session's identity starts with 'nobody'"),
         (("--full",), "--full would have no effect"),
         (("show", "x", "--full", "--json"), "--full would have no effect"),
         (("no-such-file",), "no such source"),
+        (("x", "--from", "y"), "sources are named both as arguments ('x') and with --from ('y')"),
         (("show", ""), "empty"),
     ],
 )
@@ -117,15 +125,15 @@ def test_mistakes_are_one_sentence(sttx, arguments, sentence):
     assert sentence in result.err
 
 
-def test_what_cannot_be_read_fails(sttx, tmp_path):
+def test_a_source_without_records_exits_with_1(sttx, tmp_path):
     notes = tmp_path / "notes.jsonl"
     notes.write_text("nothing of the kind\n")
     result = sttx("traces", notes)
-    assert result.code == 1 and "no record could be read" in result.err
+    assert result.code == 1 and "nothing in it could be read" in result.err
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])
-def test_a_reader_that_leaves_is_no_failure(start, tmp_path, more):
+def test_a_reader_that_closes_the_pipe_is_not_an_error(start, tmp_path, more):
     path = tmp_path / "long.jsonl"
     line = {"type": "user", "message": {"content": "words " * 300}}
     path.write_text((json.dumps(line) + "\n") * 2000)

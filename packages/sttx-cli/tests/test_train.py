@@ -1,4 +1,4 @@
-"""`sttx train`: what it reports, what it refuses without loss, and how it is stopped and resumed."""
+"""`sttx train`: what it reports, what it refuses, and how it is stopped and resumed."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from sttx_train.stream.trainer import TIME_FIELDS
 
 
 def metrics(folder):
-    """Return what was logged of each step, but for what a clock said."""
+    """Return the metrics of each step, without times."""
     lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [{k: v for k, v in json.loads(line).items() if k not in TIME_FIELDS} for line in lines]
 
@@ -26,25 +26,30 @@ def rendered_bytes(sessions) -> int:
         return sum(len(render(trace).encode()) for trace in source)
 
 
-# --- what it says
+# --- what it reports
 
 
 def test_the_json_contract(sttx, base, tiny_model, sessions, tmp_path):
     result = sttx(*base, "--checkpoint-dir", tmp_path / "run")
-    told = result.json
+    report = result.json
     assert result.code == 0
-    assert (told["steps"], told["steps_wanted"], told["steps_this_run"], told["ended"]) == (8, 8, 8, "steps")
-    assert told["tokens"] == 8 * 64
-    assert told["bytes"] == told["tokens"], "a byte is a token here"
-    assert told["bpb"].keys() == {"paid", "frozen"}
-    assert all(value > 0 for value in told["bpb"].values())
-    assert {"live", "merges", "promotions", "evictions", "steps_saved"} <= told["phrases"].keys()
-    assert all(isinstance(told["phrases"][name], int) for name in ("live", "merges", "steps_saved"))
-    assert told["replay"] == {"size": 8, "draws": 7}
-    assert told["trainable_parameters"] == 2 * 64 * 64 + sum(
+    assert (report["steps"], report["steps_wanted"], report["steps_this_run"], report["ended"]) == (
+        8,
+        8,
+        8,
+        "steps",
+    )
+    assert report["tokens"] == 8 * 64
+    assert report["bytes"] == report["tokens"], "a byte is a token here"
+    assert report["bpb"].keys() == {"paid", "frozen"}
+    assert all(value > 0 for value in report["bpb"].values())
+    assert {"live", "merges", "promotions", "evictions", "steps_saved"} <= report["phrases"].keys()
+    assert all(isinstance(report["phrases"][name], int) for name in ("live", "merges", "steps_saved"))
+    assert report["replay"] == {"size": 8, "draws": 7}
+    assert report["trainable_parameters"] == 2 * 64 * 64 + sum(
         parameter.numel() for parameter in _hypernet_of(64)
     )
-    model = told["model"]
+    model = report["model"]
     assert (model["id"], model["hidden_size"], model["num_layers"], model["vocab_size"]) == (
         "tiny",
         64,
@@ -52,10 +57,10 @@ def test_the_json_contract(sttx, base, tiny_model, sessions, tmp_path):
         257,
     )
     assert len(model["sha256"]) == 64
-    assert (told["device"], told["kernel"]) == ("cpu", "chunked")
-    assert told["checkpoint"] == str(tmp_path / "run" / "step-00000008")
-    assert told["source"]["traces"]["tool_use"] > 0
-    assert told["bpb"]["paid"] == metrics(tmp_path / "run")[-1]["bpb"]["paid"]
+    assert (report["device"], report["kernel"]) == ("cpu", "chunked")
+    assert report["checkpoint"] == str(tmp_path / "run" / "step-00000008")
+    assert report["source"]["traces"]["tool_use"] > 0
+    assert report["bpb"]["paid"] == metrics(tmp_path / "run")[-1]["bpb"]["paid"]
 
 
 def _hypernet_of(size: int):
@@ -64,7 +69,7 @@ def _hypernet_of(size: int):
     return HyperNetwork(size, seed=0).parameters()
 
 
-def test_every_choice_is_said_with_its_reason_and_apart_from_the_data(sttx, base, tmp_path):
+def test_every_automatic_choice_is_printed_with_its_reason_on_standard_error(sttx, base, tmp_path):
     result = sttx(*base, "--checkpoint-dir", tmp_path / "run")
     for line in (
         "model: tiny (asked for;",
@@ -78,7 +83,7 @@ def test_every_choice_is_said_with_its_reason_and_apart_from_the_data(sttx, base
     assert "8 steps over 512 bytes" in result.err
 
 
-def test_without_json_the_summary_is_the_data(sttx, base, tmp_path):
+def test_without_json_the_summary_is_on_standard_output(sttx, base, tmp_path):
     result = sttx(*[one for one in base if one != "--json"], "--checkpoint-dir", tmp_path / "run")
     assert result.out.startswith("8 steps over 512 bytes (512 tokens) in ")
     assert f"`sttx inspect {tmp_path / 'run'}`" in result.out
@@ -95,7 +100,7 @@ def test_without_a_source_your_own_history_is_read(sttx, base, sessions, tmp_pat
     assert "claude" in result.json["source"]["description"]
 
 
-def test_without_a_history_the_sample_is_read_and_said(sttx, base, tmp_path):
+def test_without_a_history_the_sample_is_read(sttx, base, tmp_path):
     result = sttx("train", *base[3:], "--checkpoint-dir", tmp_path / "run")
     assert result.code == 0
     assert "the sample that comes with sttx" in result.err
@@ -105,44 +110,45 @@ def test_without_a_history_the_sample_is_read_and_said(sttx, base, tmp_path):
 def test_several_sources_are_read_one_after_the_other(sttx, base, sessions, tmp_path):
     again = tmp_path / "again.ndjson"
     again.write_text('{"prompt": "What is it?", "completion": "A test, and nothing else."}\n')
-    line = [*base, "--steps", 0, "--ccsniff-from", again, "--checkpoint-dir", tmp_path / "run"]
+    line = [*base, "--steps", 0, "--from", again, "--checkpoint-dir", tmp_path / "run"]
     traces = sttx(*line).json["source"]["traces"]
     assert (traces["user_message"], traces["pair"]) == (24, 1)
 
 
-def test_a_stream_is_paid_for_to_its_last_byte(sttx, base, sessions, tmp_path):
-    told = sttx(*base, "--steps", 0, "--checkpoint-dir", tmp_path / "run").json
-    assert (told["ended"], told["bytes"]) == ("end of stream", rendered_bytes(sessions))
+def test_every_byte_of_a_stream_is_paid_for(sttx, base, sessions, tmp_path):
+    report = sttx(*base, "--steps", 0, "--checkpoint-dir", tmp_path / "run").json
+    assert (report["ended"], report["bytes"]) == ("end of stream", rendered_bytes(sessions))
 
 
-def test_a_short_stream_is_said_to_be_short(sttx, base, tmp_path):
+def test_a_stream_that_ends_early_is_reported(sttx, base, tmp_path):
     result = sttx(*base, "--steps", 5000, "--checkpoint-dir", tmp_path / "run")
     assert "The stream ended before step 5,000." in result.err
     assert (result.code, result.json["ended"]) == (0, "end of stream")
 
 
 def test_api_pairs_pay_for_completions_only(sttx, base, sessions, tmp_path):
-    told = sttx(*base, "--steps", 0, "--api-pairs", "--checkpoint-dir", tmp_path / "run").json
+    report = sttx(*base, "--steps", 0, "--api-pairs", "--checkpoint-dir", tmp_path / "run").json
     with open_source(sessions) as source:
         parts = [part for trace in to_pairs(source) for part in render_parts(trace)]
     paid = sum(len(part.text.encode()) for part in parts if part.paid)
     assert 0 < paid < sum(len(part.text.encode()) for part in parts)
-    assert told["bytes"] == paid
+    assert report["bytes"] == paid
 
 
 # --- what it refuses
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--steps", "-1"], "--steps must be at least 0, not -1"),
         (["--window", "0"], "--window must be at least 1, not 0"),
         (["--keep", "0"], "--keep must be at least 1, not 0"),
         (["--scope", "state,nonsense"], "unknown scope 'nonsense'"),
         (["--scope", ""], "unknown scope ''"),
-        (["--lr-state", "-1"], "--lr-state must not be negative"),
-        (["--lr-state", "nan"], "--lr-state must not be negative"),
+        (["--lr-state", "-1"], "--lr-state must be a number of 0 or more"),
+        (["--lr-state", "nan"], "--lr-state must be a number of 0 or more, not nan"),
+        (["--clip", "inf"], "'inf' is not a finite number"),
         (["--clip", "0"], "--clip must be above 0"),
         (["--phrase-max-length", "1"], "--phrase-max-length must be at least 2"),
         (["--kernel", "nonsense"], "'nonsense' is not one of"),
@@ -158,19 +164,19 @@ def test_api_pairs_pay_for_completions_only(sttx, base, sessions, tmp_path):
             ["--phrases", "off", "--phrase-pair-window", "4"],
             "--phrase-pair-window would have no effect: phrases are off",
         ),
-        (["--ccsniff-from", "/no/such/thing"], "no such source: '/no/such/thing'"),
+        (["--from", "/no/such/thing"], "no such source: '/no/such/thing'"),
         (["--steps", "many"], "'many' is not a valid integer"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_the_callers_mistakes_end_with_2_and_write_nothing(sttx, base, tmp_path, options, said):
+def test_wrong_options_exit_with_2_and_write_nothing(sttx, base, tmp_path, options, message):
     result = sttx(*base, *options, "--checkpoint-dir", tmp_path / "run")
     assert (result.code, result.out) == (2, "")
-    assert said in result.err and "Traceback" not in result.err
+    assert message in result.err and "Traceback" not in result.err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_gpu_that_is_not_there(sttx, base, tmp_path, monkeypatch):
+def test_a_missing_gpu(sttx, base, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = sttx(*base, "--device", "cuda", "--checkpoint-dir", tmp_path / "run")
     assert (result.code, result.err.splitlines()[-1]) == (
@@ -180,28 +186,27 @@ def test_a_gpu_that_is_not_there(sttx, base, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"no json\n", b'{"type": "summary", "summary": "x"}\n'])
-def test_an_empty_source_is_a_failure_that_writes_nothing(sttx, base, tmp_path, content):
+def test_an_empty_source_exits_with_1_and_writes_nothing(sttx, base, tmp_path, content):
     empty = tmp_path / "empty.jsonl"
     empty.write_bytes(content)
-    result = sttx("train", *base[3:], "--ccsniff-from", empty, "--checkpoint-dir", tmp_path / "run")
+    result = sttx("train", *base[3:], "--from", empty, "--checkpoint-dir", tmp_path / "run")
     assert (result.code, result.out) == (1, "")
-    assert result.err.splitlines()[-1].startswith(f"sttx: no trace in file {empty}: ")
+    what = "no trace" if b"summary" in content else "no record"
+    assert result.err.splitlines()[-1].startswith(f"sttx: {what} in file {empty}: ")
     assert not (tmp_path / "run").exists()
 
 
-def test_an_empty_folder_is_a_failure(sttx, base, tmp_path):
+def test_an_empty_folder_exits_with_1(sttx, base, tmp_path):
     (tmp_path / "none").mkdir()
-    result = sttx(
-        "train", *base[3:], "--ccsniff-from", tmp_path / "none", "--checkpoint-dir", tmp_path / "run"
-    )
+    result = sttx("train", *base[3:], "--from", tmp_path / "none", "--checkpoint-dir", tmp_path / "run")
     assert result.code == 1
     assert "no session files" in result.err
 
 
 @pytest.mark.parametrize("name", ["/no/such/model", "nobody"])
-def test_a_model_that_is_not_there(sttx, base, tmp_path, name):
+def test_a_missing_model(sttx, base, tmp_path, name):
     result = sttx(*base, "--model", name, "--checkpoint-dir", tmp_path / "run")
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert result.err.splitlines()[-1].startswith(f"sttx: no model at '{name}'")
 
 
@@ -209,8 +214,8 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(sttx, base, finished, unchan
     with unchanged(finished):
         result = sttx(*base, "--checkpoint-dir", finished)
     assert result.code == 2
-    (told,) = result.err.splitlines()  # nothing was loaded first
-    assert "already holds a run; continue it with --resume" in told
+    (line,) = result.err.splitlines()  # nothing was loaded first
+    assert "already holds a run; continue it with --resume" in line
 
 
 def test_a_checkpoint_folder_that_is_a_file(sttx, base, tmp_path):
@@ -219,7 +224,7 @@ def test_a_checkpoint_folder_that_is_a_file(sttx, base, tmp_path):
     assert (result.code, (tmp_path / "run").read_text()) == (2, "mine")
 
 
-# --- going on
+# --- resuming
 
 
 def test_a_resumed_run_is_the_uninterrupted_one(sttx, base, finished, tmp_path):
@@ -232,20 +237,20 @@ def test_a_resumed_run_is_the_uninterrupted_one(sttx, base, finished, tmp_path):
     assert metrics(tmp_path / "run") == metrics(finished)
 
 
-def test_resuming_what_is_done_changes_nothing(sttx, base, finished, unchanged):
+def test_resuming_a_finished_run_changes_nothing(sttx, base, finished, unchanged):
     with unchanged(finished):
         result = sttx(*base, "--phrases", "on", "--checkpoint-dir", finished, "--resume")
     assert (result.code, result.json["steps_this_run"]) == (0, 0)
 
 
-def test_resuming_where_nothing_is(sttx, base, tmp_path):
+def test_resuming_without_a_run(sttx, base, tmp_path):
     result = sttx(*base, "--checkpoint-dir", tmp_path / "run", "--resume")
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert "start without resuming" in result.err
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--window", "32"], "has --window "),
         (["--scope", "bias"], "has --scope ['state'] and"),
@@ -253,11 +258,11 @@ def test_resuming_where_nothing_is(sttx, base, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_a_run_is_resumed_as_it_was_begun(sttx, base, finished, unchanged, options, said):
+def test_a_run_is_resumed_with_the_same_options(sttx, base, finished, unchanged, options, message):
     with unchanged(finished):
         result = sttx(*base, "--phrases", "on", *options, "--checkpoint-dir", finished, "--resume")
     assert (result.code, result.out) == (1, "")
-    assert said in result.err and "start anew in another folder" in result.err
+    assert message in result.err and "start again in another folder" in result.err
 
 
 def test_another_base_model_is_refused(sttx, base, finished, other_model, unchanged):
@@ -286,7 +291,7 @@ def test_a_damaged_checkpoint_is_refused(sttx, base, finished, tmp_path, unchang
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_finishes_the_step_saves_and_ends_with_0(start, tiny_model, sessions, tmp_path, number):
     folder = tmp_path / "run"
-    line = ["train", "--ccsniff-from", "-", "--model", tiny_model, "--device", "cpu", "--window", 32]
+    line = ["train", "--from", "-", "--model", tiny_model, "--device", "cpu", "--window", 32]
     with start(*line, "--checkpoint-dir", folder, "--json") as process:
         process.stdin.write(sessions.read_text())
         process.stdin.flush()  # and stays open: the stream has no end
@@ -298,8 +303,8 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_0(start, tiny_model, ses
         code = process.wait(60)
         out, err = process.stdout.read(), process.stderr.read()
     assert code == 0, err
-    told = json.loads(out)
-    assert told["ended"] == "interrupted"
+    report = json.loads(out)
+    assert report["ended"] == "interrupted"
     assert "finishing this step, then saving" in err and "Interrupted." in err and "Traceback" not in err
     saved = CheckpointStore(folder).load()
-    assert saved.step == told["steps"] == len(metrics(folder))
+    assert saved.step == report["steps"] == len(metrics(folder))

@@ -1,4 +1,4 @@
-"""Every option of `sttx train` has an effect, and the one it says."""
+"""Every option of `sttx train` has the effect that its help names."""
 
 import click
 import pytest
@@ -8,7 +8,7 @@ from sttx_cli.commands.train import command
 from sttx_cli.commands.train import command as train
 from sttx_train import CheckpointStore
 
-# Beside these, with what is needed to see it: an option changes what the run pays or holds.
+# Options that change the price, each with the options that the comparison needs.
 CHANGES_THE_PRICE = {
     "--inject start": "",
     "--inject none": "",
@@ -33,7 +33,7 @@ CHANGES_THE_PRICE = {
     "--dtype bfloat16": "",
 }
 SEEN_ELSEWHERE = {
-    "--ccsniff-from",
+    "--from",
     "--follow",
     "--since",
     "--no-redact",
@@ -43,6 +43,7 @@ SEEN_ELSEWHERE = {
     "--api-pairs",
     "--model",
     "--json",
+    "--verbose",
     "--steps",
     "--device",
     "--kernel",
@@ -56,7 +57,7 @@ SEEN_ELSEWHERE = {
 
 @pytest.fixture
 def trained(sttx, base, tmp_path):
-    """Return a function from options to the report of a run with them."""
+    """Return a function that runs with some options and returns the report."""
 
     def run(*options: object):
         folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
@@ -67,7 +68,7 @@ def trained(sttx, base, tmp_path):
     return run
 
 
-def test_every_option_is_tried():
+def test_every_option_is_tested():
     options = {param.opts[0] for param in command.params if isinstance(param, click.Option)}
     tried = {option.split()[0] for option in CHANGES_THE_PRICE}
     assert tried | SEEN_ELSEWHERE == options
@@ -78,10 +79,10 @@ def test_every_option_is_tried():
 def test_an_option_changes_the_price(trained, option, beside):
     without = trained(*beside.split())
     assert trained(*beside.split(), *option.split())["bpb"]["paid"] != without["bpb"]["paid"]
-    assert trained(*beside.split())["bpb"] == without["bpb"], "the same line, the same price"
+    assert trained(*beside.split())["bpb"] == without["bpb"], "the same command, the same price"
 
 
-def test_a_state_that_is_not_injected_costs_what_the_frozen_model_costs(trained):
+def test_without_injection_paid_equals_frozen(trained):
     bpb = trained("--inject", "none", "--phrases", "off")["bpb"]
     assert bpb["paid"] == bpb["frozen"]
 
@@ -96,12 +97,12 @@ def test_a_state_that_is_not_injected_costs_what_the_frozen_model_costs(trained)
     ],
     ids=["bias", "head", "vectors", "all"],
 )
-def test_a_scope_is_the_numbers_it_names(trained, tiny_model, scope, extra):
+def test_a_scope_trains_its_parameters(trained, tiny_model, scope, extra):
     from sttx_train import load_model
 
-    told = trained("--scope", scope, "--steps", 1)
-    assert told["trainable_parameters"] == extra(list(load_model(tiny_model).model.named_parameters()))
-    assert told["scope"] == [scope]
+    report = trained("--scope", scope, "--steps", 1)
+    assert report["trainable_parameters"] == extra(list(load_model(tiny_model).model.named_parameters()))
+    assert report["scope"] == [scope]
 
 
 def test_scopes_add_up(trained):
@@ -110,39 +111,39 @@ def test_scopes_add_up(trained):
     assert both["scope"] == ["state", "bias"]
 
 
-def test_no_frozen_model_no_comparison(trained):
-    told, with_it = trained("--no-frozen"), trained()
-    assert told["bpb"] == {"paid": with_it["bpb"]["paid"], "frozen": None}
+def test_without_the_frozen_model_there_is_no_comparison(trained):
+    report, with_it = trained("--no-frozen"), trained()
+    assert report["bpb"] == {"paid": with_it["bpb"]["paid"], "frozen": None}
 
 
 def test_bounds_are_kept(trained):
-    told = trained("--replay-capacity", 3, "--max-documents", 1, "--phrases", "on", "--phrase-capacity", 5)
-    assert (told["replay"]["size"], told["sessions"]["carried"], told["phrases"]["live"]) == (3, 1, 5)
-    assert told["phrases"]["evictions"] > 0
+    report = trained("--replay-capacity", 3, "--max-documents", 1, "--phrases", "on", "--phrase-capacity", 5)
+    assert (report["replay"]["size"], report["sessions"]["carried"], report["phrases"]["live"]) == (3, 1, 5)
+    assert report["phrases"]["evictions"] > 0
 
 
-def test_no_replay_draws_nothing(trained):
+def test_without_replay_nothing_is_drawn(trained):
     assert trained("--replay-rows", 0)["replay"] == {"size": 0, "draws": 0}
 
 
-def test_phrases_off_save_nothing(trained):
-    told = trained("--phrases", "off")["phrases"]
-    assert (told["mode"], told["on"], told["steps_saved"], told["merges"]) == ("off", False, 0, 0)
+def test_without_phrases_no_steps_are_saved(trained):
+    report = trained("--phrases", "off")["phrases"]
+    assert (report["mode"], report["on"], report["steps_saved"], report["merges"]) == ("off", False, 0, 0)
     assert trained("--phrases", "on")["phrases"]["steps_saved"] > 0
 
 
-def test_short_phrases_are_short(trained, sttx):
-    told = trained("--phrases", "on", "--phrase-max-length", 2)
-    rows = sttx("merge-stats", told["checkpoint"], "--json").json["phrases"]
+def test_max_length_limits_phrases(trained, sttx):
+    report = trained("--phrases", "on", "--phrase-max-length", 2)
+    rows = sttx("merge-stats", report["checkpoint"], "--json").json["phrases"]
     assert {row["length"] for row in rows} == {2}
 
 
-def test_a_batch_holds_windows_of_several_sessions(trained):
+def test_a_batch_has_windows_of_several_sessions(trained):
     assert trained("--batch", 2)["windows"] == 16
     assert trained()["windows"] == 8
 
 
-def test_checkpoints_come_and_go(trained):
+def test_checkpoints_are_saved_and_removed(trained):
     def steps(*options: object) -> list[int]:
         folder = CheckpointStore(trained(*options)["checkpoint"]).directory.parent
         return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
@@ -159,12 +160,12 @@ def test_the_kernel_that_was_asked_for_ran(trained):
     assert asked["bpb"]["frozen"] != chosen["bpb"]["frozen"]
 
 
-def test_number_type_and_device_are_told(trained):
-    told = trained("--dtype", "bfloat16", "--steps", 1)
-    assert (told["dtype"], told["device"]) == ("bfloat16", "cpu")
+def test_dtype_and_device_are_reported(trained):
+    report = trained("--dtype", "bfloat16", "--steps", 1)
+    assert (report["dtype"], report["device"]) == ("bfloat16", "cpu")
 
 
-def test_the_model_named_is_the_one_that_reads(trained, other_model):
-    told = trained("--model", other_model)
-    assert told["model"]["id"] == "other"
-    assert told["bpb"]["frozen"] != trained()["bpb"]["frozen"]
+def test_the_named_model_is_used(trained, other_model):
+    report = trained("--model", other_model)
+    assert report["model"]["id"] == "other"
+    assert report["bpb"]["frozen"] != trained()["bpb"]["frozen"]

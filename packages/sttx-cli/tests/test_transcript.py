@@ -3,7 +3,7 @@ from collections import Counter
 import pytest
 
 from sttx_ccsniff import SessionSummary
-from sttx_cli.transcript import clock, length, sessions_table, short_names, tokens_in_words, transcript
+from sttx_cli.transcript import clock, length, sessions_table, short_names, token_columns, transcript
 from sttx_core.traces import (
     AssistantMessage,
     Meta,
@@ -55,7 +55,7 @@ def test_subagents_and_compactions_are_marked():
     assert lines == [
         *("User", "one", "", "│ ── sub-agent a ──", "│ User", "│ two", "│ lines", "│"),
         *("── the session ──", "User", "three", ""),
-        *("── compacted: what follows began with a summary ──", "User", "four", ""),
+        *("── compacted: continues from a summary ──", "User", "four", ""),
     ]
 
 
@@ -98,17 +98,17 @@ def test_the_table_has_a_row_for_each_session_and_subagent():
     summary = SessionSummary(
         session="session-one", project="p", start=50.0, end=3700.0, traces=1234, tools=tools, children=[child]
     )
-    tokens = {("session-one", "a1"): Counter(output_tokens=5)}
-    table = sessions_table([summary], tokens)
+    by_speaker = {("session-one", "a1"): Counter(output_tokens=5)}
+    table = sessions_table([summary], by_speaker, {"wise": Counter(input_tokens=2000, output_tokens=5)})
     rows = [
         [cell.plain for cell in column.cells]  # type: ignore[union-attr]
         for column in table.columns
     ]
-    names, projects, _, lengths, counts, used, paid = rows
-    assert names == ["session-", "  a1"] and projects == ["p", ""]
-    assert lengths == ["1h 00m", "10s"] and counts == ["1,234", "2"]
-    assert used == ["tool0 9, tool1 8, tool2 7, tool3 6, tool4 5, 2 more", ""]
-    assert paid == ["", "0 in, 0 cached, 5 out"]
+    names, projects, _, lengths, traces, used, *tokens = rows
+    assert names == ["session-", "  a1", "(total)"] and projects == ["p", "", ""]
+    assert lengths == ["1h 00m", "10s", ""] and traces == ["1,234", "2", ""]
+    assert used == ["tool0 9, tool1 8, tool2 7, tool3 6, tool4 5, 2 more", "", "wise"]
+    assert tokens == [["", "0", "2.0k"], ["", "0", "0"], ["", "5", "5"]]
 
 
 def test_short_names_are_enough_to_find_a_session():
@@ -120,11 +120,8 @@ def test_short_names_are_enough_to_find_a_session():
 
 
 def test_numbers_in_words():
-    assert tokens_in_words(Counter()) == ""
-    assert (
-        tokens_in_words(Counter(input_tokens=1500, cache_creation_input_tokens=500))
-        == "2.0k in, 0 cached, 0 out"
-    )
+    assert token_columns(Counter()) == ("", "", "")
+    assert token_columns(Counter(input_tokens=1500, cache_creation_input_tokens=500)) == ("2.0k", "0", "0")
     assert length(0) == "0s" and length(1e300).endswith("h")
     assert clock(0, "%H") == clock(-5, "%H") == clock(1e300, "%H") == ""
     assert clock(1e9, "%Y") == "2001"

@@ -1,4 +1,4 @@
-"""`sttx vocab`: a vocabulary out of text files, and what it will not do."""
+"""`sttx vocab`: a vocabulary out of text files, and what it refuses."""
 
 import pytest
 
@@ -18,41 +18,33 @@ def texts(tmp_path):
     return folder
 
 
-def test_one_object_says_what_was_learned(sttx, texts, tmp_path):
+def test_the_json_describes_the_vocabulary(sttx, texts, tmp_path):
     result = sttx("vocab", texts, "--out", tmp_path / "new" / "v.txt", "--size", 290, "--json")
     assert result.code == 0, result.err
-    told = result.json
+    report = result.json
     tokenizer = load_tokenizer(f"trie:{tmp_path / 'new' / 'v.txt'}")
-    assert (told["size"], told["sha256"]) == (290, tokenizer.sha256)
-    assert (told["files"], told["skipped"], told["bytes"]) == (2, 1, len(TEXT) + 520)
+    assert (report["size"], report["sha256"]) == (290, tokenizer.sha256)
+    assert (report["files"], report["skipped"], report["bytes"]) == (2, 1, len(TEXT) + 520)
     tokens = len(tokenizer.encode(TEXT)) + len(tokenizer.encode("The width and the height.\n" * 20))
-    assert told["bytes_per_token"] == pytest.approx(told["bytes"] / tokens)
-    assert told["out"] == str(tmp_path / "new" / "v.txt")
+    assert report["bytes_per_token"] == pytest.approx(report["bytes"] / tokens)
+    assert report["out"] == str(tmp_path / "new" / "v.txt")
     assert "2 text files, " in result.err
-    assert "1 files are no text" in result.err
+    assert "skipped 1 file that are not text" in result.err
 
 
-def test_a_person_is_told_size_and_rate(sttx, texts, tmp_path):
+def test_the_summary_has_size_and_rate(sttx, texts, tmp_path):
     result = sttx("vocab", texts / "area.py", "--out", tmp_path / "v.txt", "--size", 270)
     assert result.code == 0, result.err
     assert "v.txt: 270 ids, " in result.out
     assert "bytes per token on 1,560 bytes read" in result.out
-    assert "no text" not in result.err
+    assert "skipped" not in result.err
 
 
-def test_a_text_too_small_for_the_size_says_so(sttx, texts, tmp_path):
+def test_a_text_too_small_for_the_size_gives_a_note(sttx, texts, tmp_path):
     result = sttx("vocab", texts, "--out", tmp_path / "v.txt", "--size", 5000, "--json")
     assert result.code == 0
     assert 257 < result.json["size"] < 400
     assert f"note: the text gives {result.json['size']} ids, not 5,000" in result.err
-
-
-def test_progress_is_told_on_standard_error(sttx, texts, tmp_path, monkeypatch):
-    monkeypatch.setattr("sttx_cli.commands.vocab._EVERY", 0.0)
-    result = sttx("vocab", texts, "--out", tmp_path / "v.txt", "--size", 270, "--json")
-    assert "read 1,560 of 2,080 bytes (75%)" in result.err
-    assert "encoded 2,080 of 2,080 bytes (100%)" in result.err
-    assert result.json["size"] == 270
 
 
 def test_an_older_vocabulary_is_replaced_and_not_learned_from(sttx, texts):
@@ -65,44 +57,44 @@ def test_an_older_vocabulary_is_replaced_and_not_learned_from(sttx, texts):
 
 
 @pytest.mark.parametrize(
-    ("size", "complaint"),
+    ("size", "message"),
     [(256, "--size 256 is too small: the 256 bytes and the document mark need 257"), (-5, "too small")],
 )
-def test_sizes_that_cannot_be(sttx, texts, tmp_path, size, complaint):
+def test_an_impossible_size(sttx, texts, tmp_path, size, message):
     result = sttx("vocab", texts, "--out", tmp_path / "v.txt", "--size", size)
     assert (result.code, result.out) == (2, "")
-    assert complaint in result.err
+    assert message in result.err
     assert not (tmp_path / "v.txt").exists()
 
 
 @pytest.mark.parametrize("place", ["file", "folder"])
-def test_nothing_but_a_vocabulary_is_written_over(sttx, texts, place):
+def test_only_a_vocabulary_is_overwritten(sttx, texts, place):
     out = texts / "notes.md" if place == "file" else texts
     before = (texts / "notes.md").read_bytes()
     result = sttx("vocab", texts, "--out", out, "--size", 270)
     assert result.code == 2
-    assert f"{str(out)!r} is there and is no vocabulary" in result.err
+    assert f"{str(out)!r} exists and is not a vocabulary" in result.err
     assert (texts / "notes.md").read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "complaint"),
+    ("name", "content", "code", "message"),
     [
-        ("empty.txt", b"", "there is no text in"),
-        ("x.bin", b"\0\1", "is no text"),
-        ("absent", None, "not exist"),
+        ("empty.txt", b"", 1, "there is no text in"),
+        ("x.bin", b"\0\1", 1, "is not text"),
+        ("absent", None, 2, "does not exist"),
     ],
 )
-def test_no_text_is_one_sentence(sttx, tmp_path, name, content, complaint):
+def test_without_text_it_fails_with_one_sentence(sttx, tmp_path, name, content, code, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
     result = sttx("vocab", tmp_path / name, "--out", tmp_path / "v.txt", "--size", 300)
-    assert (result.code, result.out) == (1, "")
-    assert complaint in result.err.strip().splitlines()[-1]
+    assert (result.code, result.out) == (code, "")
+    assert message in result.err.strip().splitlines()[-1]
     assert not (tmp_path / "v.txt").exists()
 
 
-def test_size_and_place_must_be_said(sttx, texts, tmp_path):
+def test_size_and_out_are_required(sttx, texts, tmp_path):
     assert sttx("vocab", texts, "--size", 300).code == 2
     assert sttx("vocab", texts, "--out", tmp_path / "v.txt").code == 2
     assert sttx("vocab", "--out", tmp_path / "v.txt", "--size", 300).code == 2

@@ -14,7 +14,9 @@ from importlib.metadata import version
 
 import click
 
+from sttx_cli.environment import wait_passively
 from sttx_cli.failures import sentence
+from sttx_cli.options import SuggestingGroup
 from sttx_core.errors import SttxError
 
 COMMANDS = {
@@ -27,12 +29,12 @@ COMMANDS = {
     "data": "Pack data to pretrain on, or show what it holds.",
     "pretrain": "Train a base model on text, numbers or sessions.",
     "vocab": "Learn a vocabulary from text files.",
-    "doctor": "Say what works on this machine.",
+    "doctor": "Check what works on this machine.",
 }
 """Every command with its one line, listed here so that help imports no command; a test compares the two."""
 
 
-class _Commands(click.Group):
+class _Commands(SuggestingGroup):
     """A group that imports a command when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -84,6 +86,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command line of this process and exit."""
+    wait_passively()  # before any command loads PyTorch
     sys.exit(run())
 
 

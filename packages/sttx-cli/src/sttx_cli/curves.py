@@ -13,12 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-
 from sttx_cli.plain import one_line
 from sttx_core.errors import DataError, UsageError
-from sttx_train.figures import METRICS, finite_numbers
+from sttx_train.run_folder import METRICS, current_metric, finite_numbers
 
 Axis = Literal["steps", "tokens", "bytes", "seconds"]
 AXES: dict[Axis, str] = {"steps": "step", "tokens": "tokens", "bytes": "bytes", "seconds": "seconds"}
@@ -26,7 +23,7 @@ AXES: dict[Axis, str] = {"steps": "step", "tokens": "tokens", "bytes": "bytes", 
 
 _PER_STEP = "bpb.paid"  # on the lines of `sttx train`, whose `seconds` are those of one step
 _MAIN = ("bpb", "loss")
-_VALIDATION = ("validation_bpb", "held_out_bpb", "validation_loss", "held_out_loss")
+_VALIDATION = ("validation_bpb", "validation_loss")
 _SMALL = ("lr", "phrases")
 
 Style = Literal["average", "single", "values"]
@@ -195,6 +192,9 @@ def moving_mean(values: Sequence[float], width: int) -> list[float]:
     >>> moving_mean([1.0, 3.0, 5.0, 7.0], 2)
     [1.0, 2.0, 4.0, 6.0]
     """
+    import numpy as np
+    from numpy.lib.stride_tricks import sliding_window_view
+
     array = np.asarray(values, dtype=np.float64)
     start = array[: width - 1]
     means = [np.cumsum(start) / np.arange(1, len(start) + 1)]
@@ -235,7 +235,7 @@ def _numbers(raw: bytes) -> dict[str, float] | None:
         return None
     if not isinstance(line, dict):
         return None
-    return {_readable(name): float(value) for name, value in finite_numbers(line)}
+    return {_readable(current_metric(name)): float(value) for name, value in finite_numbers(line)}
 
 
 @cache

@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
+from difflib import get_close_matches
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
@@ -53,12 +54,12 @@ class PathName(_NotEmpty, click.Path):
 
 
 class FiniteFloat(click.types.FloatParamType):
-    """A floating-point number; refuses nan and the infinities."""
+    """A floating-point number; refuses infinities. Configs refuse nan, with the range that they allow."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse the number."""
         result = super().convert(value, param, ctx)
-        if not math.isfinite(result):
+        if math.isinf(result):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return result
 
@@ -82,6 +83,19 @@ class Moment(click.ParamType):
             self.fail(
                 f"{value!r} is not a time: give one like 2026-01-31, 2026-01-31T09:00 or 7d", param, ctx
             )
+
+
+class SuggestingGroup(click.Group):
+    """A group that answers a mistyped command with the ones it may stand for."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command by its name."""
+        name, names = args[0], self.list_commands(ctx)
+        if name not in names and (similar := get_close_matches(name, names)):
+            ctx.fail(f"No such command {name!r}. Did you mean {' or '.join(map(repr, similar))}?")
+        return super().resolve_command(ctx, args)
 
 
 class Titled(click.Option):
@@ -153,7 +167,12 @@ def build(config: type[Config], options: dict[str, Any], *, prefix: str = "", **
         UsageError: the config refuses a value.
     """
     names = [field.name for field in dataclasses.fields(config) if field.name not in more]  # type: ignore[arg-type]
-    return config(**{name: options.pop(prefix + name) for name in names if prefix + name in options}, **more)
+    values = {name: options.pop(prefix + name) for name in names if prefix + name in options}
+    result = config(**values, **more)
+    for name, value in values.items():
+        if isinstance(value, float) and math.isnan(value):
+            raise UsageError(f"--{(prefix + name).replace('_', '-')} must be a number, not nan")
+    return result
 
 
 def refuse_unused(unused: Mapping[str, str], *, prefix: str = "") -> None:

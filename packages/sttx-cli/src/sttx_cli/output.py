@@ -49,7 +49,7 @@ class Screen:
             transient=True,
             redirect_stdout=False,  # standard output carries data, which must not end up in the display
         )
-        live.start()
+        live.start(refresh=True)
         self._live = live
 
     def clear(self) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sttx_cli.curves import Axis, Curve, Panel, moving_mean
 from sttx_core.errors import UsageError
@@ -95,7 +96,6 @@ def unit(name: str) -> str:
     >>> unit("bpb.paid"), unit("validation_bpb"), unit("odd")
     ('bits per byte: paid', 'validation: bits per byte', 'odd')
     """
-    name = name.replace("held_out", "validation")  # as earlier versions wrote it
     if name in _UNITS:
         return _UNITS[name]
     column, _, rest = name.partition(".")
@@ -122,7 +122,8 @@ def _fill(axes: Axes, panel: Panel, smooth: int | None) -> None:
 def _add_legend(axes: Axes) -> None:
     """Add the legend, averages first, in lines dark enough to be told apart."""
     handles, labels = axes.get_legend_handles_labels()
-    order = sorted(range(len(handles)), key=lambda at: -handles[at].get_linewidth())
+    widths = [handle.get_linewidth() if isinstance(handle, Line2D) else 0.0 for handle in handles]
+    order = sorted(range(len(handles)), key=lambda at: -widths[at])
     legend = axes.legend(
         [handles[at] for at in order],
         [labels[at] for at in order],

@@ -1,5 +1,9 @@
-"""How commands name a run: a path, or `--checkpoint PATH` as users of streamtts write it."""
+"""How commands name runs and models, and what is wrong with a name, found before anything is loaded.
 
+A run is a path, or `--checkpoint PATH` as users of streamtts write it.
+"""
+
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -7,11 +11,12 @@ from typing import Any, TypeVar
 import click
 
 from sttx_cli.options import Name
-from sttx_core.errors import UsageError
+from sttx_core.errors import CheckpointError, UsageError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _POINTER = "latest"
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def checkpoint_option(command: Decorated) -> Decorated:
@@ -45,3 +50,38 @@ def without_pointer(path: str) -> str:
     if pointer.name == _POINTER and pointer.is_file():
         return str(pointer.parent)
     return path
+
+
+def expect_run(folder: Path, *, resume: bool) -> None:
+    """Check that a folder holds a run to resume, or none that a new run would overwrite.
+
+    Raises:
+        UsageError: It does not.
+        CheckpointError: The folder cannot be read.
+    """
+    from sttx_train import CheckpointStore
+
+    try:
+        CheckpointStore(folder).expect(run=resume)
+    except CheckpointError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
+        raise UsageError(str(error)) from error
+
+
+def check_model(spec: str | None, embedded: str) -> None:
+    """Check that a model is there, unless it may be on the Hugging Face hub.
+
+    Args:
+        spec: A path, an id of the hub, or None for the embedded model.
+        embedded: The name of the embedded model.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if spec is None or spec == embedded or Path(spec).exists() or _HUB_ID.fullmatch(spec):
+        return
+    raise UsageError(
+        f"no model at {spec!r}: give a folder, a .pth or .safetensors file, an id on the Hugging Face hub, "
+        f"or {embedded!r}"
+    )

@@ -12,11 +12,9 @@ from pathlib import Path
 from sttx_ccsniff import holds_sessions, open_source, session_files
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.output import note
+from sttx_cli.sources import AGENTS
 from sttx_core.render import render
 from sttx_core.traces import SessionEnd, Trace
-
-AGENTS = ("claude", "codex", "opencode")
-"""Names that mean an agent's own history."""
 
 _MOST_OPEN = 64
 _MOST_CHARACTERS = 1 << 26

@@ -1,5 +1,6 @@
 """How every command names a source of traces, as arguments or with `--from`, and reads it to its end."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +15,9 @@ from sttx_cli.progress import progress_bar
 from sttx_core.errors import SourceError, UsageError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+AGENTS = ("claude", "codex", "opencode")
+"""Names that mean an agent's own history."""
 
 _COMPRESSED = (".gz", ".zst", ".db")
 
@@ -51,13 +55,26 @@ def named_sources(arguments: Sequence[str], from_sources: Sequence[str]) -> list
 
 
 def require_data(data: Sequence[str], from_sources: Sequence[str]) -> None:
-    """Check that a command which takes both data and sessions was given any.
+    """Check that a command which takes both data and sessions was given any, and that the data exists.
 
     Raises:
-        UsageError: It was not.
+        UsageError: It was not, or it does not.
     """
     if not data and not from_sources:
         raise UsageError("no data is named: give DATA, or --from SOURCE for an agent's sessions")
+    for name in data:
+        if name not in AGENTS:
+            require_path(Path(name))
+
+
+def require_path(path: Path) -> None:
+    """Check that data exists; a pair of .bin and .idx may be named without its ending.
+
+    Raises:
+        UsageError: It does not.
+    """
+    if not any(os.path.lexists(f"{path}{ending}") for ending in ("", ".bin", ".idx")):
+        raise UsageError(f"{str(path)!r} does not exist: name a file or a folder")
 
 
 def sources_or_default(sources: list[str]) -> list[str]:

@@ -8,7 +8,6 @@ import click
 from sttx_cli.options import Name
 from sttx_cli.output import say
 from sttx_core.tokenizers import AnyTokenizer
-from sttx_train import load_tokenizer
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -36,10 +35,10 @@ def chosen_tokenizer(spec: str | None) -> AnyTokenizer:
         UsageError: The spec does not name a tokenizer.
         DataError: Its file is not a vocabulary.
     """
+    from sttx_train import load_model, load_tokenizer
+
     if spec is not None:
         return load_tokenizer(spec)
-    from sttx_train import load_model
-
     loaded = load_model()
     say(f"tokenizer: that of {loaded.id}, none named")
     return loaded.tokenizer

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from sttx_cli.options import Name, PathName
+import sttx_train.data  # its names load NumPy when they are used, so that help does not
+from sttx_cli.options import Name, PathName, SuggestingGroup
 from sttx_cli.output import count, emit_json, emit_table, emit_text, facts, note, number, quoted
 from sttx_cli.places import check_writable
 from sttx_cli.plain import plain
@@ -17,20 +18,9 @@ from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
-from sttx_train.data import (
-    ENCODED,
-    check_pair,
-    describe,
-    detect_format,
-    ids_dtype,
-    open_data,
-    pair_paths,
-    vocabulary_identity,
-    write_pair,
-)
 
 
-@click.group("data")
+@click.group("data", cls=SuggestingGroup)
 def command() -> None:
     """Pack data to pretrain on, or show what it holds.
 
@@ -74,7 +64,7 @@ def build(
     pair is never read with another one. A build that is killed leaves no pair.
     """
     require_data(data, from_sources)
-    check_pair(out)
+    sttx_train.data.check_pair(out)
     paths, sessions = split_sessions(data)
     sessions += from_sources
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
@@ -87,16 +77,20 @@ def build(
     out.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar("reading", to_read, "bytes") as progress:
         counted = None if texts is None else _counted(texts, progress)
-        opened = open_data(paths, chosen, texts=counted, say=note, progress=progress, folder=out.parent)
+        opened = sttx_train.data.open_data(
+            paths, chosen, texts=counted, say=note, progress=progress, folder=out.parent
+        )
     ids = int(opened.documents.lengths.sum())
     with progress_bar("writing", ids, "ids") as progress:
-        size, identity = chosen.vocab_size, vocabulary_identity(chosen)
-        write_pair(opened.documents, out, vocab_size=size, identity=identity, progress=progress)
+        size, identity = chosen.vocab_size, sttx_train.data.vocabulary_identity(chosen)
+        sttx_train.data.write_pair(
+            opened.documents, out, vocab_size=size, identity=identity, progress=progress
+        )
     report = {
-        "out": [str(path) for path in pair_paths(out)],
+        "out": [str(path) for path in sttx_train.data.pair_paths(out)],
         "documents": len(opened.documents.lengths),
         "ids": ids,
-        "dtype": ids_dtype(chosen.vocab_size).name,
+        "dtype": sttx_train.data.ids_dtype(chosen.vocab_size).name,
         "text_bytes": opened.text_bytes,
         "bytes_per_token": None if opened.text_bytes is None else opened.text_bytes / ids,
         "kinds": {str(path): kind for path, kind in opened.kinds.items()}
@@ -124,12 +118,13 @@ def show(path: str, tokenizer: str | None, as_json: bool) -> None:
     The number of documents and ids, the lengths, the size of the vocabulary that the ids need, and the first
     ids decoded. A pair may be named by either of its files, or by their common prefix.
     """
+    require_data([path], [])
     if split_sessions([path])[1]:
         raise UsageError(f"{path!r} is an agent's sessions: `sttx traces` lists and shows them")
     file = Path(path)
-    without = tokenizer is None and detect_format(file) not in ENCODED
+    without = tokenizer is None and sttx_train.data.detect_format(file) not in sttx_train.data.ENCODED
     with progress_bar("reading"):
-        report = describe(file, None if without else chosen_tokenizer(tokenizer), say=note)
+        report = sttx_train.data.describe(file, None if without else chosen_tokenizer(tokenizer), say=note)
     if as_json:
         emit_json(report)
     else:
@@ -163,7 +158,7 @@ def _bytes_to_read(paths: Sequence[Path]) -> int:
     files = [
         file
         for path in paths
-        if detect_format(path) in ENCODED
+        if sttx_train.data.detect_format(path) in sttx_train.data.ENCODED
         for file in (path.rglob("*") if path.is_dir() else [path])
     ]
     return sum(file.stat().st_size for file in files if file.is_file())

@@ -1,4 +1,4 @@
-"""`sttx doctor`: says what works on this machine, what does not, and what to do about it."""
+"""`sttx doctor`: checks what works on this machine, and what to do about the rest."""
 
 import platform
 import shutil
@@ -11,7 +11,10 @@ from typing import Literal
 import click
 
 from sttx_ccsniff import claude_history, live_tools
+from sttx_cli.neighbour import choose_threads, load, waiting_way
 from sttx_cli.output import emit_json
+from sttx_cli.places import check_log_dir
+from sttx_cli.progress import progress_bar
 from sttx_core.environment import log_dir
 from sttx_core.errors import SttxError
 
@@ -23,7 +26,7 @@ _LITTLE_SPACE = 1 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing looked at: ``broken`` stops `sttx train`, a ``note`` does not."""
+    """The result of one check: ``broken`` stops `sttx train`, a ``note`` does not."""
 
     name: str
     status: Status
@@ -33,8 +36,9 @@ class Finding:
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> int:
-    """Say what works on this machine. Exits with 1 if something is broken."""
-    findings = [*_python(), *_torch(), *_model(), *_live(), *_history(), *_log()]
+    """Check what works on this machine. Exits with 1 if something is broken."""
+    with progress_bar("checking"):
+        findings = [*_python(), *_torch(), *_model(), *_live(), *_history(), *_log()]
     broken = any(finding.status == "broken" for finding in findings)
     if as_json:
         emit_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
@@ -68,21 +72,29 @@ def _torch() -> Iterator[Finding]:
 
     chosen = choose_device()
     kernel = choose_backend(chosen.device)
-    yield Finding(name="torch", status="ok", detail=f"{torch.__version__}, {torch.get_num_threads()} threads")
+    yield Finding(name="torch", status="ok", detail=torch.__version__)
     yield Finding(name="device", status="ok", detail=f"{chosen.device} ({chosen.reason})")
     yield Finding(name="kernel", status="ok", detail=f"{kernel.backend} ({kernel.reason})")
+    yield _threads()
     yield _fla(cuda=chosen.device.type == "cuda")
 
 
+def _threads() -> Finding:
+    large, small = choose_threads(), choose_threads(step=1)
+    busy = "unknown" if (now := load()) is None else f"{now:.1f}"
+    detail = (
+        f"{large.threads} ({large.reason}), {small.threads} for small steps; idle ones {waiting_way()}; load"
+    )
+    return Finding(name="threads", status="ok", detail=f"{detail} {busy}")
+
+
 def _fla(*, cuda: bool) -> Finding:
-    if not cuda:  # importing it takes long, and says little where it cannot run
-        there = find_spec("fla") is not None
-        return Finding(
-            name="fla", status="ok", detail=f"{'' if there else 'not '}installed; only a CUDA device uses it"
-        )
+    if not cuda:  # the import is slow, and proves little on a machine that cannot run it
+        state = "installed" if find_spec("fla") is not None else "not installed"
+        return Finding(name="fla", status="ok", detail=f"{state}; only a CUDA device uses it")
     try:
         import fla.ops.rwkv7  # noqa: F401
-    except Exception as error:  # noqa: BLE001  whatever Triton raises on a machine it does not know
+    except Exception as error:  # noqa: BLE001  Triton may raise anything on an unknown machine
         detail = f"cannot be imported ({type(error).__name__}: {error})"
         return Finding(name="fla", status="note", detail=f"{detail}: kernels in plain torch are used")
     return Finding(name="fla", status="ok", detail="can be imported")
@@ -92,18 +104,18 @@ def _model() -> Iterator[Finding]:
     try:
         from sttx_train.inspect import inspect_model
 
-        told = inspect_model(None)
+        report = inspect_model(None)
     except (SttxError, ImportError) as error:
         yield Finding(name="model", status="broken", detail=str(error))
         return
-    if told["problems"]:
-        yield Finding(name="model", status="broken", detail=told["problems"][0])
+    if report["problems"]:
+        yield Finding(name="model", status="broken", detail=report["problems"][0])
         return
-    sizes = told["model"]
+    sizes = report["model"]
     yield Finding(
         name="model",
         status="ok",
-        detail=f"{sizes['id']}: {told['parameters']:,} parameters, {sizes['vocab_size']:,} tokens",
+        detail=f"{sizes['id']}: {report['parameters']:,} parameters, {sizes['vocab_size']:,} tokens",
     )
 
 
@@ -116,13 +128,13 @@ def _history() -> Iterator[Finding]:
     history = claude_history()
     folder = repr(str(history.folder))
     if not history.sessions:
-        detail = f"no session files in {folder}: name a source, or the sample is used"
+        detail = f"no session files in {folder}: without --from, the sample is used"
         yield Finding(name="Claude Code", status="note", detail=detail)
         return
     yield Finding(name="Claude Code", status="ok", detail=f"{history.sessions} session files in {folder}")
     days = history.cleanup_days
     if days is None or days < _SHORT_DAYS:
-        after = "at a time its settings do not say" if days is None else f"{days} days after their last use"
+        after = "at an unknown time" if days is None else f"{days} days after their last use"
         detail = (
             f"Claude Code deletes sessions {after}: set cleanupPeriodDays in its settings.json to keep them"
         )
@@ -131,11 +143,12 @@ def _history() -> Iterator[Finding]:
 
 def _log() -> Iterator[Finding]:
     folder = log_dir()
-    yield Finding(
-        name="event log",
-        status="ok",
-        detail=f"in {str(folder)!r}" if folder else "off (STTX_LOG_DIR is not set)",
-    )
+    detail = "off (STTX_LOG_DIR is not set)" if folder is None else f"in {str(folder)!r}"
+    try:
+        check_log_dir()
+        yield Finding(name="event log", status="ok", detail=detail)
+    except SttxError as error:
+        yield Finding(name="event log", status="broken", detail=str(error))
     free = shutil.disk_usage(".").free
     enough = free > _LITTLE_SPACE
     yield Finding(name="disk", status="ok" if enough else "note", detail=f"{free / 1e9:.1f} GB free here")

@@ -1,6 +1,7 @@
 """`sttx inspect`: explains a run, a checkpoint or any model file."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +12,8 @@ from sttx_cli.plain import plain
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import checkpoint_option, named_run
 from sttx_cli.summary import gain
+from sttx_core.errors import UsageError
+from sttx_train.formats import EMBEDDED
 
 
 @click.command("inspect")
@@ -25,10 +28,13 @@ def command(path: str | None, checkpoint: str | None, as_json: bool) -> None:
     checkpoint is verified. A model's weights are not loaded; older architectures, tuned states and damaged
     files are explained too, with what can be done about them.
     """
+    path = named_run(path, checkpoint)
+    if path != EMBEDDED and not Path(path).exists():
+        raise UsageError(f"no run or model at {path!r}: give its folder, a model's file, or {EMBEDDED!r}")
     with progress_bar("reading"):
         from sttx_train.inspect import inspect_path
 
-        report = inspect_path(path := named_run(path, checkpoint))
+        report = inspect_path(path)
     if as_json:
         emit_json(report)
         return
@@ -47,11 +53,11 @@ _TITLES = {
     "pretrain": "a run of `sttx pretrain`; every file as it was saved",
     "pretrain-best": "the best of a run of `sttx pretrain`; every file as it was saved",
 }
-_HELD_OUT = {
+_VALIDATION = {
     "loss": "nats per token",
     "bpb": "bits per byte",
-    "phrases_loss": "nats per token over phrases",
-    "phrases_bpb": "bits per byte over phrases",
+    "phrases_loss": "nats per token with phrases",
+    "phrases_bpb": "bits per byte with phrases",
 }
 _MODELS = ("model", "state", "other")
 
@@ -169,18 +175,18 @@ def _pretraining(report: Mapping[str, Any]) -> dict[str, object]:
         "saved": _saved(report),
         "steps": ", ".join(word for word in steps if word),
         "loss": f"{number(figures['loss'])} nats per token" if "loss" in figures else None,
-        "held out": _held_out(report.get("held_out") or {}),
+        "validation": _validation(report.get("validation") or {}),
         "model": ", ".join(word for word in sizes if word),
         "settings": ", ".join(f"{name} {value}" for name, value in config.items()),
     }
     return {name: value for name, value in rows.items() if value}
 
 
-def _held_out(report: Mapping[str, Any]) -> str:
-    """Say what was held out, a line a figure; how many tokens that was is no figure."""
+def _validation(report: Mapping[str, Any]) -> str:
+    """Write the validation results, one line for each; the number of tokens is left out."""
     lines = []
     for name, figures in report.items():
-        unit = _HELD_OUT.get(name.removeprefix("held_out").strip("_.") or "loss")
+        unit = _VALIDATION.get(name.removeprefix("validation").strip("_.") or "loss")
         if unit is not None:
             best = f"best {number(figures['best'])} at step {figures['best_step']:,}"
             lines.append(f"{number(figures['last'])} {unit}, {best}")

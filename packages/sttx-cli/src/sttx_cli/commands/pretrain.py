@@ -10,22 +10,25 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sttx_ccsniff.redact import Redactor
+from sttx_cli.neighbour import choose_threads, threads_before, threads_option, use_threads
 from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import count, emit_json, emit_text, number, say
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
+from sttx_cli.runs import check_model, expect_run
 from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
-from sttx_train.data import Data, open_data
 from sttx_train.environment import is_first_process, torchrun_launched
+from sttx_train.formats import EMBEDDED
 from sttx_train.pretrain import PretrainConfig
 
 if TYPE_CHECKING:
+    from sttx_train.data import Data
     from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep
 
 _LINE_SECONDS = 10.0
@@ -67,6 +70,7 @@ _SIZES = ("hidden_size", "layers", "head_size")
     type=click.Choice(["tensorboard", "wandb"]),
     help="Where the metrics go, besides metrics.jsonl.",
 )
+@threads_option
 @redact_options
 @config_options(PretrainConfig, title="Model and training", skip=("vocab_size",))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
@@ -79,6 +83,7 @@ def command(
     checkpoint_dir: Path | None,
     resume: bool,
     device: Any,
+    threads: int,
     log: tuple[Any, ...],
     no_redact: bool,
     redact_rules: Path | None,
@@ -98,16 +103,20 @@ def command(
     require_data(data, from_sources)
     config = build(PretrainConfig, options)
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
-    refuse_unused(config.idle(alone=not torchrun_launched()))
+    refuse_unused(config.without_effect(alone=not torchrun_launched()))
     if start is not None:
         refuse_unused(dict.fromkeys(_SIZES, "the sizes are those of --start-from"))
     paths, sessions = split_sessions(data)
     sessions += from_sources
     with progress_bar("loading PyTorch"):
         from sttx_train.pretrain import Pretrainer
+    check_model(start, EMBEDDED)
     _check_places(out, directory, paths)
+    expect_run(directory, resume=resume)
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
     talk = say if is_first_process() else _silent
+    before = threads_before(directory) if resume else None
+    use_threads(choose_threads(threads, before=before), talk)
     if 0 < config.steps < config.warmup:
         talk(f"note: the run ends before the learning rate reaches its peak: --warmup {config.warmup}")
     with progress_bar(
@@ -130,7 +139,7 @@ def command(
 
 
 def _finish(
-    pretrainer: "Pretrainer", report: "PretrainReport", data: Data, *, out: Path | None, as_json: bool
+    pretrainer: "Pretrainer", report: "PretrainReport", data: "Data", *, out: Path | None, as_json: bool
 ) -> None:
     """Write the model, unless the run was interrupted, and print the report."""
     if out is not None:
@@ -172,7 +181,9 @@ def _opened(
     redact: Redactor | bool,
     tokenizer: AnyTokenizer | None,
     talk: Any,
-) -> Data:
+) -> "Data":
+    from sttx_train.data import open_data
+
     assert tokenizer is not None
 
     def note(text: str) -> None:
@@ -193,7 +204,7 @@ def _opened(
     return opened
 
 
-def _train(pretrainer: "Pretrainer", data: Data, talk: Any) -> "tuple[PretrainReport, str]":
+def _train(pretrainer: "Pretrainer", data: "Data", talk: Any) -> "tuple[PretrainReport, str]":
     """Train until the end or an interruption; return the report and which it was."""
     progress = _Progress(pretrainer, talk)
     saving = "saving; interrupt again to end at once"
@@ -216,11 +227,16 @@ class _Progress:
             sizes = trainer.model.config
             parameters = f"{trainer.parameters:,} parameters"
             self._talk(f"model: {count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {parameters}")
-        if step.held_out is not None:
-            held = step.held_out
-            bits = "" if held.bpb is None else f", {held.bpb:.4f} bits per byte"
-            per_token = f"{held.loss:.4f} nats or {held.loss / math.log(2):.4f} bits per token"
-            phrases = (held.phrases_loss, held.phrases_bpb, held.phrases_steps_per_byte, held.steps_per_byte)
+        if step.validation is not None:
+            result = step.validation
+            bits = "" if result.bpb is None else f", {result.bpb:.4f} bits per byte"
+            per_token = f"{result.loss:.4f} nats or {result.loss / math.log(2):.4f} bits per token"
+            phrases = (
+                result.phrases_loss,
+                result.phrases_bpb,
+                result.phrases_steps_per_byte,
+                result.steps_per_byte,
+            )
             self._talk(f"validation at step {step.step}: {per_token}{bits}{_with_phrases(*phrases)}")
         if time.monotonic() - self._last_line > _LINE_SECONDS or trainer.progress() >= 1:
             self._last_line = time.monotonic()
@@ -254,11 +270,11 @@ def _summary(report: dict[str, Any]) -> str:
     use = f"use it with --model {report['out']}. " if report["text"] else ""
     where = f"Model: {report['out']}; {use}Run: {report['checkpoint']}."
     loss, bpb, steps = report["loss"], report["bpb"], report["steps_per_byte"]
-    if loss["held_out"] is None:
+    if loss["validation"] is None:
         return f"{text}.\n{where}"
-    validation = f"Validation: {number(loss['held_out'])} nats per token"
-    if bpb["held_out"] is not None:
-        validation += f", {number(bpb['held_out'])} bits per byte"
-    name = "held_out_phrases"
-    validation += _with_phrases(loss[name], bpb[name], steps[name], steps["held_out"])
+    validation = f"Validation: {number(loss['validation'])} nats per token"
+    if bpb["validation"] is not None:
+        validation += f", {number(bpb['validation'])} bits per byte"
+    name = "validation_phrases"
+    validation += _with_phrases(loss[name], bpb[name], steps[name], steps["validation"])
     return f"{text}.\n{validation}.\n{where}"

@@ -8,17 +8,25 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from sttx_ccsniff import Source, open_source
-from sttx_cli.failures import sentence
+from sttx_cli.neighbour import (
+    choose_threads,
+    follows_live,
+    lower_priority,
+    threads_before,
+    threads_option,
+    use_threads,
+)
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import emit_json, emit_text, note, say
 from sttx_cli.panel import StepPanel
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
+from sttx_cli.runs import check_model, expect_run
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SOURCES, check_records, from_option, named_sources, sources_or_default
 from sttx_cli.summary import run_summary
-from sttx_core.errors import DataError, SourceError
+from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
 from sttx_train.devices import Device, DtypeName, choose_device, choose_dtype
 from sttx_train.formats import EMBEDDED
@@ -83,6 +91,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How the recurrence is computed; auto takes the fastest kernel that runs on the device.",
 )
+@threads_option
 @redact_options
 @config_options(StreamConfig, title="The run")
 @config_options(LearnerConfig, title="Learning", types={"scope": CommaList(parse_scopes)})
@@ -100,6 +109,7 @@ def command(
     device: Device,
     dtype: DtypeName,
     kernel: Backend,
+    threads: int,
     verbose: bool,
     as_json: bool,
     **options: Any,
@@ -112,21 +122,27 @@ def command(
     phrases = build(PhraseConfig, options, prefix="phrase_")
     stream = build(StreamConfig, options)
     learning = build(LearnerConfig, options)
-    refuse_unused(learning.idle())
+    refuse_unused(learning.without_effect())
     if learning.phrases == "off":
         refuse_unused(dict.fromkeys(vars(phrases), "phrases are off"), prefix="phrase_")
     named = named_sources(arguments, from_sources)
+    check_model(model, EMBEDDED)
     check_log_dir()
     with progress_bar("loading PyTorch"):
-        from sttx_train import CheckpointStore, StreamTrainer
-    CheckpointStore(checkpoint_dir).expect(run=resume)
+        from sttx_train import StreamTrainer
+    expect_run(checkpoint_dir, resume=resume)
     check_writable(checkpoint_dir, "--checkpoint-dir")
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
     reading: dict[str, Any] = {"follow": follow, "since": since, "redact": redact}
     with progress_bar("looking for the source"):
         sources = sources_or_default(named)
         open_source(sources, **reading).close()
+    if follows_live(sources, follow) and (priority := lower_priority()):
+        say(f"priority: {priority} (the run follows live work, which comes first)")
     loaded = _load(model, device, dtype, kernel)
+    before = threads_before(checkpoint_dir) if resume else None
+    width = loaded.model.config.hidden_size
+    use_threads(choose_threads(threads, before=before, step=stream.window * stream.batch * width), say)
     with progress_bar("preparing the learner"):
         trainer = StreamTrainer(
             loaded, learning, stream, directory=checkpoint_dir, phrase_config=phrases, resume=resume
@@ -175,12 +191,7 @@ def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bo
     with Interruptible(trainer.stop, release) as interruptible, panel:
         if fresh and not source.wait() and not interruptible.signalled:
             raise SourceError(_no_trace(source))
-        try:
-            trainer.run(source, lambda progress: panel.show(progress.metrics), cursor=lambda: source.cursor)
-        except (OSError, DataError) as error:
-            if isinstance(error, OSError) or isinstance(error.__cause__, OSError):
-                raise DataError(f"{sentence(error)}; {_last_saved(trainer)}") from error
-            raise
+        trainer.run(source, lambda progress: panel.show(progress.metrics), cursor=lambda: source.cursor)
     steps, wanted = trainer.totals.steps, trainer.config.steps
     ended = "interrupted" if interruptible.signalled else "end of stream"
     return {
@@ -190,12 +201,6 @@ def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bo
         "steps_this_run": steps - before.steps,
         "seconds": time.monotonic() - started,
     }
-
-
-def _last_saved(trainer: "StreamTrainer") -> str:
-    if trainer.checkpoint is None:
-        return "no step was saved before: start the run again"
-    return f"the last step saved is in {str(trainer.checkpoint)!r}: continue from it with --resume"
 
 
 def _no_trace(source: Source) -> str:

@@ -1,11 +1,12 @@
-"""What any model file or folder is, and what sttx can do with it, told without reading its weights.
+"""Reports what a model file or folder is and what sttx can do with it, without reading its weights.
 
 An architecture that does not run here, a tuned state, another program's file and a damaged download are
-explained like a model; only what says nothing of itself is an error. Everything told is JSON-able.
+reported like a model. Only a file that says nothing about what it is raises an error. Reports are JSON-able.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import shlex
@@ -38,15 +39,16 @@ ARCHITECTURES: dict[Version, str] = {
 
 _EMBEDDINGS = ("emb.weight", "model.embeddings.weight", "rwkv.embeddings.weight")
 _BY_HEAD = ("time_faaaa", "r_k", "bonus")  # [H, N] in every version that has one
+_HEAD = 1 << 12  # bytes that show whether a file is text
 _LAYER = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
 _WIDE = re.compile(r"\.(?:ffn|feed_forward)\.key\.weight$")
 _SIGNATURES = {
-    b"GGUF": "a GGUF file, made for llama.cpp and its kin",
+    b"GGUF": "a GGUF file, made for llama.cpp and similar programs",
     b"fmgg": "a model file of rwkv.cpp",
-    b"version https://git-lfs.github.com": "a Git LFS pointer, which stands where the file should be",
+    b"version https://git-lfs.github.com": "a Git LFS pointer instead of the file itself",
 }
 _ELSEWHERE = "run it with the Python package `rwkv`"
-_NOTHING: dict[str, Any] = {
+_EMPTY: dict[str, Any] = {
     **dict.fromkeys(("version", "architecture", "sizes", "vocabulary", "hypernetwork", "advice")),
     "uses": [],
 }
@@ -54,72 +56,95 @@ _OURS = "give an RWKV-7 (x070) model, such as RWKV/RWKV7-Goose-World3-1.5B-HF"
 
 
 def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
-    """Tell what a model file or folder is.
+    """Return a report on a model file or folder.
 
     Args:
         spec: a file, a folder, an id of Hugging Face's hub; None or ``goose-mini`` mean the embedded model.
 
     Returns:
         ``kind``: ``model``, ``state`` (a tuned one) or ``other``; ``what`` it is in words; ``path``,
-        ``files``, ``bytes``; ``version``, ``architecture``, ``sizes`` (None where no tensor tells),
-        ``parameters``, ``dtypes`` (how many numbers of each type), ``vocabulary``; ``hypernetwork`` (its
-        ``parameters``, where one was trained with the model); ``problems``, each a sentence that says what to
-        do; ``uses``, what sttx can do with it as it is; ``advice`` where it is not for sttx.
+        ``files``, ``bytes``; ``version``, ``architecture``, ``sizes`` (None if no tensor shows them),
+        ``parameters``, ``dtypes`` (parameters by dtype), ``vocabulary``; ``hypernetwork`` (its
+        ``parameters``, None if there is none); ``problems``, each a sentence that says what to do; ``uses``,
+        what sttx can do with the model as it is; ``advice`` if it is not for sttx.
 
     Raises:
-        ModelError: nothing is there, or nothing there says what it is.
+        UsageError: there is nothing at the path.
+        ModelError: it is not a model, or says nothing about what it is.
     """
     name, path = locate_model(spec)
-    if foreign := _foreign(path):
-        return foreign
+    if other := _file_of_another_program(path):
+        return other
+    _check_not_text(path)
     outline = read_outline(path)
     version = detect_version({name: tensor.shape for name, tensor in outline.tensors.items()})
     if version is not None:
-        told = _model(name, path, outline, version)
-        if version == "x070" and told["runs"]:
-            told["uses"] = _uses(str(spec or EMBEDDED), told["vocabulary"])
+        report = _model(name, path, outline, version)
+        if version == "x070" and report["runs"]:
+            report["uses"] = _uses(str(spec or EMBEDDED), report["vocabulary"])
     elif _is_state(outline.tensors):
-        told = _state(path, outline)
+        report = _state(path, outline)
     else:
         first = next(iter(outline.tensors), None)
-        what = "a file without tensors" if first is None else f"no RWKV model: its first tensor is {first!r}"
-        told = {"kind": "other", "what": what, "advice": _OURS}
-    return _NOTHING | told | _file_facts(path, outline) | {"problems": outline.problems}
+        what = (
+            "a file without tensors" if first is None else f"not an RWKV model: its first tensor is {first!r}"
+        )
+        report = {"kind": "other", "what": what, "advice": _OURS}
+    return _EMPTY | report | _file_facts(path, outline) | {"problems": outline.problems}
 
 
 def _file_facts(path: Path, outline: Outline) -> dict[str, Any]:
-    numbers = Counter[str]()
+    parameters = Counter[str]()
     for tensor in outline.tensors.values():
-        numbers[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+        parameters[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
     return {
         "path": str(path),
         "container": outline.container,
         "files": {file.name: size for file, size in outline.files.items()},
         "bytes": sum(outline.files.values()),
         "tensors": len(outline.tensors),
-        "dtypes": dict(numbers.most_common()),
+        "dtypes": dict(parameters.most_common()),
     }
 
 
-def _foreign(path: Path) -> dict[str, Any] | None:
-    """Tell files of other programs by how they open; None if it is none of those known."""
+def _file_of_another_program(path: Path) -> dict[str, Any] | None:
+    """Return a report on a file of another program, detected by its signature; None if it is unknown."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        opening = file.read(max(map(len, _SIGNATURES)))
+        start = file.read(max(map(len, _SIGNATURES)))
     for signature, what in _SIGNATURES.items():
-        if opening.startswith(signature):
-            fetch = "fetch the file itself with `git lfs pull`"
-            return _NOTHING | {
+        if start.startswith(signature):
+            download = "download the file itself with `git lfs pull`"
+            return _EMPTY | {
                 "kind": "other",
                 "what": what,
                 "path": str(path),
                 "files": {path.name: path.stat().st_size},
                 "bytes": path.stat().st_size,
                 "problems": [],
-                "advice": fetch if b"git-lfs" in signature else f"sttx reads .pth and .safetensors: {_OURS}",
+                "advice": download
+                if b"git-lfs" in signature
+                else f"sttx reads .pth and .safetensors: {_OURS}",
             }
     return None
+
+
+def _check_not_text(path: Path) -> None:
+    """Raise a ModelError if a path is a text file, which may hold sessions."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return
+    if text and "\0" not in text:
+        name = shlex.quote(str(path))
+        raise ModelError(
+            f"{str(path)!r} is a text file, not a model: if it holds sessions, `sttx traces {name}` shows them"
+        )
 
 
 def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[str, Any]:
@@ -146,7 +171,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
 
 
 def _runnable(path: Path, outline: Outline) -> tuple[Weights | None, HyperNetwork | None]:
-    """Hold the tensors against the model that runs here; None, and the problem told, if they do not fit."""
+    """Return the tensors as the model that runs here; None, with a problem added, if they do not fit."""
     if outline.problems:
         return None, None
     try:
@@ -157,7 +182,7 @@ def _runnable(path: Path, outline: Outline) -> tuple[Weights | None, HyperNetwor
         outline.problems.append(str(error))
         return None, None
     if outline.container == "pth" and path.is_dir():
-        outline.problems.append("sttx reads folders of .safetensors only: convert it, or give one .pth file")
+        outline.problems.append("sttx reads only folders of .safetensors: convert it, or give one .pth file")
         return None, None
     return weights, hypernet
 
@@ -168,20 +193,20 @@ def _vocabulary(path: Path, outline: Outline, rows: int) -> dict[str, Any] | Non
     except SttxError as error:
         outline.problems.append(str(error))
         return None
-    told = {"entries": tokenizer.vocab_size, "sha256": tokenizer.sha256, "text": True}
+    report = {"entries": tokenizer.vocab_size, "sha256": tokenizer.sha256, "text": True}
     try:
         require_text(tokenizer)
     except UsageError:
-        told["text"] = False
-    return told
+        report["text"] = False
+    return report
 
 
 def _sizes(tensors: Mapping[str, Tensor], version: Version) -> dict[str, int | None]:
-    """Read sizes off tensors of any version and any names; None where no tensor tells."""
+    """Return the sizes of tensors of any version and naming; None for a size that no tensor shows."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     embedding = next((shapes[name] for name in _EMBEDDINGS if len(shapes.get(name, ())) == 2), None)
     width = embedding[1] if embedding else None
-    layers = {int(found[1]) for name in shapes if (found := _LAYER.search(name))}
+    layers = {int(match[1]) for name in shapes if (match := _LAYER.search(name))}
     wide = next((shape[0] for name, shape in shapes.items() if _WIDE.search(name)), None)
     return {
         "vocab_size": embedding[0] if embedding else None,
@@ -198,7 +223,7 @@ def _head_size(shapes: Mapping[str, tuple[int, ...]], version: Version, width: i
         if last in _BY_HEAD and len(shape) == 2:
             return shape[1]
         if version in ("x050", "x051") and last == "time_decay" and width and shape[0]:
-            return width // shape[0]  # one number a head
+            return width // shape[0]  # one number per head
     return None
 
 
@@ -207,7 +232,7 @@ def _is_state(tensors: Mapping[str, Tensor]) -> bool:
 
 
 def _state(path: Path, outline: Outline) -> dict[str, Any]:
-    """Tell of a tuned state: of ours ``s0[L, H, N, N]``, or ``time_state[H, N, N]`` for each layer."""
+    """Return a report on a tuned state: our ``s0[L, H, N, N]``, or ``time_state[H, N, N]`` per layer."""
     shape = list(next(iter(outline.tensors.values())).shape)
     shape = shape if "s0" in outline.tensors else [len(outline.tensors), *shape]
     sizes = None
@@ -225,9 +250,9 @@ def _state(path: Path, outline: Outline) -> dict[str, Any]:
 
 
 def _uses(spec: str, vocabulary: Mapping[str, Any] | None) -> list[str]:
-    """Name what works with a model as it is: sessions are text, data needs some vocabulary."""
+    """Return what works with a model as it is: sessions need a vocabulary of text, data any vocabulary."""
     quoted, uses = shlex.quote(spec), []
-    train = f"sttx pretrain DATA --from {quoted} --out FOLDER"
+    train = f"sttx pretrain DATA --start-from {quoted} --out FOLDER"
     if vocabulary is None:
         uses.append(f"train all of it on data, with a vocabulary that fits: {train} --tokenizer SPEC")
     else:

@@ -1,4 +1,4 @@
-"""How the online learner learns, as one frozen config. Loads no torch."""
+"""The config of the online learner. Loads no torch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sttx_core.phrases import PhraseConfig
 from sttx_train.online.gate import PhraseMode
 from sttx_train.online.scope import SCOPES, Scope
 
-PHRASES = PhraseConfig(capacity=512)  # twice the table's own 256: fewer bits and fewer steps (docs/log.md)
+PHRASES = PhraseConfig(capacity=512)  # twice the table's default: fewer bits and fewer steps (docs/log.md)
 Injection = Literal["every", "start", "none"]
 _RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
-_LEARNS = (  # fields, the scopes that need them, and what those learn
+_LEARNS = (  # fields, the scopes that use them, and what those scopes learn
     (("lr_state", "inject", "lr_hypernet"), ("state",), "state"),
     (("lr_bias",), ("bias",), "bias"),
     (("lr_vectors",), ("vectors", "all"), "vectors"),
@@ -23,28 +23,28 @@ _LEARNS = (  # fields, the scopes that need them, and what those learn
 
 @dataclass(frozen=True, kw_only=True)
 class LearnerConfig:
-    """How the learner learns. Rates were chosen by measurement; docs/log.md has the figures.
+    """How the learner learns. The rates were chosen by measurement, see docs/log.md.
 
     Attributes:
         scope: which tensors learn, one or more with commas between: state (S0 and the hypernetwork), bias (an
             output bias), vectors (norms, mixes, decay and gate biases), head (the output matrix), all (every
             weight of the model).
         inject: add S0 at every window, only at a document's start, or never.
-        phrases: phrases inside the model: on, off, or auto: kept only while they cost no bits.
+        phrases: read phrases in one step: on, off, or auto, which keeps them only while they cost no bits.
         lr_state: learning rate of S0.
         lr_hypernet: learning rate of the hypernetwork.
-        lr_bias: learning rate of the output bias, where the scope names it.
-        lr_vectors: learning rate of the model's vectors, where the scope names them.
-        lr_weights: learning rate of the model's matrices, where the scope names them.
-        weight_decay: AdamW's weight decay of S0: what is not taught again fades.
-        clip: largest norm of the whole gradient; a longer one is shortened to it.
-        replay_rows: replayed windows beside each step's new ones (0: no replay).
-        replay_weight: weight of the replayed windows' mean loss beside the new windows'.
+        lr_bias: learning rate of the output bias, if it is in scope.
+        lr_vectors: learning rate of the model's vectors, if they are in scope.
+        lr_weights: learning rate of the model's matrices, if they are in scope.
+        weight_decay: AdamW's weight decay of S0, so that what is not learned again fades.
+        clip: maximum norm of the whole gradient; a larger gradient is scaled down to it.
+        replay_rows: replayed windows in each step, in addition to the new ones (0: no replay).
+        replay_weight: weight of the replayed windows' mean loss; the new windows' weight is 1.
         replay_capacity: most windows kept for replay.
         max_documents: most documents whose states are carried; the least recently used is forgotten.
-        frozen: also price every window with the frozen model, its own state carried: for comparison, and
-            what `--phrases auto` holds prices against (else the length of the text, which says less).
-        seed: seed of the hypernetwork's first layers and of replay's draws.
+        frozen: also compute the price of every window under the frozen model, with its own carried state. It
+            is reported, and `--phrases auto` compares with it (otherwise with the bytes, which is noisier).
+        seed: seed of the hypernetwork's first layers and of the draws of replay.
     """
 
     scope: tuple[Scope, ...] = ("state",)
@@ -67,7 +67,9 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         for name in (*_RATES, "weight_decay", "replay_weight", "replay_rows"):
             if not getattr(self, name) >= 0:
-                raise UsageError(f"--{name.replace('_', '-')} must not be negative: {getattr(self, name)!r}")
+                raise UsageError(
+                    f"--{name.replace('_', '-')} must be a number of 0 or more, not {getattr(self, name)!r}"
+                )
         for name in ("replay_capacity", "max_documents"):
             if getattr(self, name) < 1:
                 raise UsageError(
@@ -80,18 +82,18 @@ class LearnerConfig:
         if unknown := [name for name in self.scope if name not in SCOPES]:
             raise UsageError(f"unknown --scope {unknown[0]!r}; choose among {', '.join(SCOPES)}")
 
-    def idle(self) -> dict[str, str]:
-        """Return the fields that change nothing beside the others, each with why.
+    def without_effect(self) -> dict[str, str]:
+        """Return the fields that have no effect because of the others, each with the reason.
 
-        >>> LearnerConfig(scope=("state",), replay_rows=0).idle()["lr_bias"]
+        >>> LearnerConfig(scope=("state",), replay_rows=0).without_effect()["lr_bias"]
         'the scope state has no bias'
         """
-        scope, found = ",".join(self.scope), {}
+        scope, reasons = ",".join(self.scope), {}
         for names, scopes, what in _LEARNS:
             if not set(scopes) & set(self.scope):
-                found |= dict.fromkeys(names, f"the scope {scope} has no {what}")
+                reasons |= dict.fromkeys(names, f"the scope {scope} has no {what}")
         if self.phrases == "off":
-            found["lr_hypernet"] = "phrases are off"
+            reasons["lr_hypernet"] = "phrases are off"
         if not self.replay_rows:
-            found |= dict.fromkeys(("replay_weight", "replay_capacity"), "no rows are replayed")
-        return found
+            reasons |= dict.fromkeys(("replay_weight", "replay_capacity"), "no rows are replayed")
+        return reasons
