@@ -149,7 +149,7 @@ class FolderFeed:
                 return
         if full_scan:
             yield from self._forget_deleted(files, shared)
-            shared.report.warn("the history is read: waiting for what is written")
+            shared.report.warn("the history is read: waiting for new lines")
         yield from self._ends.deliveries(shared)
 
     def _read(self, path: Path, signature: _Signature, shared: Shared) -> Generator[Delivery, None, None]:

@@ -1,4 +1,4 @@
-"""Decides whether a name is a secret's name, and whether a value is a secret or only a placeholder or code.
+"""Decides whether a name is a secret's name, and whether a value is a secret or only a stand-in or code.
 
 `password = getpass()`, `"token": "your-token-here"`, `API_KEY=${KEY}` and `max_tokens: 4096` hold no secret.
 """
@@ -22,7 +22,7 @@ staging main primary secondary
 """
 _SUFFIXES = frozenset(_SUFFIX_WORDS.split())
 
-_PLACEHOLDER = re.compile(
+_STAND_IN = re.compile(
     r"""(?xi)
     your|example|change.?me|replace|placeholder|insert|enter[_-]|dummy|redacted|sample|todo|fixme|lorem|foobar
     | (?-i:xxxx|XXXX) | ^x+$ | \*\*\* | \.\.\. | … | •• | <[^>]*> | \$\{ | \$\( | \{\{ | %\(
@@ -90,7 +90,7 @@ def is_stand_in(value: str) -> bool:
     False
     """
     head = value[:_HEAD]
-    return len(set(value)) < 3 or _PLACEHOLDER.search(head) is not None or _PATH.match(head) is not None
+    return len(set(value)) < 3 or _STAND_IN.search(head) is not None or _PATH.match(head) is not None
 
 
 def is_password(value: str) -> bool:
