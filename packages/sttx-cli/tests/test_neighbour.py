@@ -8,7 +8,14 @@ import click
 import pytest
 
 from sttx_cli import environment, neighbour
-from sttx_cli.neighbour import SMALL_STEP, choose_threads, follows_live, free_cores, threads_before
+from sttx_cli.neighbour import (
+    SMALL_STEP,
+    choose_threads,
+    follows_live,
+    free_cores,
+    most_useful,
+    threads_before,
+)
 from sttx_core.errors import CheckpointError
 
 
@@ -22,16 +29,19 @@ def four_cores(monkeypatch):
 
 def test_a_large_step_takes_the_free_cores(four_cores):
     assert choose_threads() == (3, "4 cores, 1 of them busy")
-    assert choose_threads(step=SMALL_STEP + 1).threads == 3
+    assert choose_threads(most=most_useful(SMALL_STEP + 1, follows=True)).threads == 3
 
 
-def test_a_small_step_takes_one_thread(four_cores):
-    assert choose_threads(step=SMALL_STEP).threads == 1
+def test_a_small_step_takes_two_threads_and_one_beside_live_work(four_cores, monkeypatch):
+    assert choose_threads(most=most_useful(SMALL_STEP, follows=False)).threads == 2
+    assert choose_threads(most=most_useful(SMALL_STEP, follows=True)).threads == 1
+    monkeypatch.setattr(neighbour, "load", lambda: 9.0)
+    assert choose_threads(most=2) == (1, "4 cores, all of them busy")
 
 
 def test_the_option_comes_first(four_cores, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert choose_threads(7, before=2, step=1) == (7, "asked for")
+    assert choose_threads(7, before=2, most=1) == (7, "asked for")
 
 
 def test_omp_num_threads_comes_before_a_choice(four_cores, monkeypatch):
@@ -42,7 +52,7 @@ def test_omp_num_threads_comes_before_a_choice(four_cores, monkeypatch):
 
 
 def test_a_resumed_run_keeps_its_threads(four_cores):
-    assert choose_threads(before=2, step=1).threads == 2
+    assert choose_threads(before=2, most=1).threads == 2
 
 
 @pytest.mark.parametrize(

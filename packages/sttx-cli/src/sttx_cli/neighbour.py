@@ -17,9 +17,7 @@ import click
 from sttx_cli.environment import threads_are_set, wait_policy
 
 NICE = 10  # of a run that follows live work; 0 is normal and 19 the lowest priority
-SMALL_STEP = (
-    64 * 256
-)  # tokens of a step times the model's width: up to here one thread is enough (docs/log.md)
+SMALL_STEP = 128 * 256  # tokens of a step times the model's width; up to here two threads are enough
 _MOST_THREADS = 1024
 _FOLLOWED = ("claude", "codex", "opencode", "live")  # sources that are followed by default
 _BELOW_NORMAL = 0x4000  # BELOW_NORMAL_PRIORITY_CLASS of Windows
@@ -56,18 +54,18 @@ threads_option = click.option(
     default="auto",
     show_default=True,
     metavar="N",
-    help="Threads to compute with on a CPU; auto takes the free cores, and one for steps too small to gain "
-    "from more.",
+    help="Threads to compute with on a CPU; auto takes the free cores, at most two for small steps, and one "
+    "if such a run follows live work.",
 )
 
 
-def choose_threads(requested: int = 0, *, before: int | None = None, step: int | None = None) -> ThreadChoice:
+def choose_threads(requested: int = 0, *, before: int | None = None, most: int | None = None) -> ThreadChoice:
     """Choose how many threads to compute with, and say why.
 
     Args:
         requested: What `--threads` asks for; 0 to choose.
         before: Threads of the run that is resumed; only the same number continues it bit for bit.
-        step: Size of a step, its tokens times the model's width; None if it is large.
+        most: How many threads are useful; None if there is no limit.
 
     >>> choose_threads(3)
     ThreadChoice(threads=3, reason='asked for')
@@ -80,9 +78,22 @@ def choose_threads(requested: int = 0, *, before: int | None = None, step: int |
         return ThreadChoice(torch.get_num_threads(), "OMP_NUM_THREADS is set")
     if before:
         return ThreadChoice(before, "as before, so that the run continues exactly")
-    if step is not None and step <= SMALL_STEP:
-        return ThreadChoice(1, "more gain little in steps this small")
-    return free_cores(cores(), load())
+    free = free_cores(cores(), load())
+    if most is not None and free.threads > most:
+        return ThreadChoice(most, "more would gain little in steps this small")
+    return free
+
+
+def most_useful(step: int, *, follows: bool) -> int | None:
+    """Return how many threads are useful for a step; None if there is no limit.
+
+    Args:
+        step: Size of a step, its tokens times the model's width.
+        follows: Whether the run follows live work, to which the other cores are left.
+    """
+    if step > SMALL_STEP:
+        return None
+    return 1 if follows else 2
 
 
 def free_cores(cores: int, load: float | None) -> ThreadChoice:

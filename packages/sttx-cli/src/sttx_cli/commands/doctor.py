@@ -80,7 +80,8 @@ def _torch() -> Iterator[Finding]:
 
 
 def _threads() -> Finding:
-    large, small = choose_threads(), choose_threads(step=1)
+    choice = choose_threads()
+    detail = f"{choice.threads} ({choice.reason}); idle ones {waiting_way()}"
     busy = "unknown" if (now := load()) is None else f"{now:.1f}"
     detail = (
         f"{large.threads} ({large.reason}), {small.threads} for small steps; idle ones {waiting_way()}; load"

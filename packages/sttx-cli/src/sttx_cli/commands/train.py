@@ -12,6 +12,7 @@ from sttx_cli.neighbour import (
     choose_threads,
     follows_live,
     lower_priority,
+    most_useful,
     threads_before,
     threads_option,
     use_threads,
@@ -137,12 +138,13 @@ def command(
     with progress_bar("looking for the source"):
         sources = sources_or_default(named)
         open_source(sources, **reading).close()
-    if follows_live(sources, follow) and (priority := lower_priority()):
+    follows = follows_live(sources, follow)
+    if follows and (priority := lower_priority()):
         say(f"priority: {priority} (the run follows live work, which comes first)")
     loaded = _load(model, device, dtype, kernel)
     before = threads_before(checkpoint_dir) if resume else None
-    width = loaded.model.config.hidden_size
-    use_threads(choose_threads(threads, before=before, step=stream.window * stream.batch * width), say)
+    step = stream.window * stream.batch * loaded.model.config.hidden_size
+    use_threads(choose_threads(threads, before=before, most=most_useful(step, follows=follows)), say)
     with progress_bar("preparing the learner"):
         trainer = StreamTrainer(
             loaded, learning, stream, directory=checkpoint_dir, phrase_config=phrases, resume=resume
