@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sttx_ccsniff.claude_code.identity import identity_of
 from sttx_ccsniff.claude_code.parser import BOOK_KEEPING, SessionParser, recognises
-from sttx_ccsniff.claude_code.paths import identity_of
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.render import render

@@ -113,7 +113,7 @@ def test_an_exact_name_wins_over_a_longer_one():
     [
         ("", "empty"),
         ("x", "no session's identity starts with 'x'"),
-        ("a", "7 sessions start with 'a': 'a0', 'a1', 'a2', 'a3', 'a4' and 2 more; name it further"),
+        ("a", "7 sessions start with 'a': 'a0', 'a1', 'a2', 'a3', 'a4' and 2 more; use a longer prefix"),
     ],
 )
 def test_no_match_or_several_matches_are_refused(name, sentence):

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+import sttx_ccsniff.follow.feed
 from sttx_ccsniff import open_source
 from sttx_ccsniff.os_errors import error_from, why_not_read, why_not_written
 from sttx_core.errors import SourceError
@@ -27,6 +28,28 @@ def test_an_unknown_error_keeps_the_systems_words():
 @pytest.mark.parametrize("text", ["", "all is well", "EXAMPLE", "code E404", "getaddrinfo ENOTFOUND"])
 def test_a_text_that_names_no_disk_error(text):
     assert error_from(text) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.EACCES, "you may not read it: change its permissions, or leave it out"),
+        (errno.EIO, "the disk failed to read it: check the disk, or restore the file from a copy"),
+        (errno.EMFILE, r"too many files are open: raise the limit \(`ulimit -n`\)"),
+    ],
+    ids=["no permission", "damaged disk", "too many files"],
+)
+def test_a_file_that_cannot_be_read(session_file, record, monkeypatch, code, sentence):
+    def refuse(*args, **options):
+        raise OSError(code, os.strerror(code))
+        yield
+
+    path = session_file("a.jsonl", record(content="one"))
+    monkeypatch.setattr(sttx_ccsniff.follow.feed, "read_file", refuse)
+    with pytest.raises(SourceError, match=f"cannot read '{path}': {sentence}$"):
+        list(open_source(path))
+    with open_source(path.parent, say=lambda message: None) as source:
+        assert list(source) == [] and len(source.report.warnings) == 1
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can read everything")

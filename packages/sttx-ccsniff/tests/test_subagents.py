@@ -6,8 +6,8 @@ from collections import defaultdict
 import pytest
 
 from sttx_ccsniff import open_source
+from sttx_ccsniff.claude_code.identity import Sidechains
 from sttx_ccsniff.claude_code.parser import SessionParser
-from sttx_ccsniff.claude_code.sidechains import Sidechains
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 

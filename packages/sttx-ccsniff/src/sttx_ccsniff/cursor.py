@@ -1,9 +1,9 @@
 """How far a source's consumer has read: what a checkpoint saves so that no trace is lost or repeated.
 
 The reader is ahead of the consumer by the traces that wait in the queue. A `Ledger` knows only what the
-consumer took: for each origin (a file or stream) the place after its last whole delivery, the keys of traces
-taken from a delivery that is not whole yet, the memory of uuids up to that point, and the documents that have
-not ended. It does not know what a place means; feeds do.
+consumer took: for each origin (a file or stream) the place after its last complete delivery, the keys of
+traces taken from a delivery that is not complete yet, the memory of uuids up to that point, and the documents
+that have not ended. It does not know what a place means; feeds do.
 """
 
 from collections.abc import Collection, Mapping
@@ -89,7 +89,7 @@ class Ledger:
         return {name: entry.place for name, entry in self._entries.items() if entry.place is not None}
 
     def partly_taken(self) -> set[str]:
-        """Return the keys of the traces that were taken from deliveries that are not whole yet."""
+        """Return the keys of the traces that were taken from deliveries that are not complete yet."""
         return self._from_earlier_run.union(self._taken)
 
     def open(self) -> list[Meta]:

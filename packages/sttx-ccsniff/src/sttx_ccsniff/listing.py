@@ -106,7 +106,7 @@ def session_traces(traces: Iterable[Trace], name: str) -> list[Trace]:
     if len(matching) > 1:
         named = ", ".join(map(repr, sorted(matching)[:_MOST_NAMED]))
         more = f" and {len(matching) - _MOST_NAMED} more" if len(matching) > _MOST_NAMED else ""
-        raise UsageError(f"{len(matching)} sessions start with {name!r}: {named}{more}; name it further")
+        raise UsageError(f"{len(matching)} sessions start with {name!r}: {named}{more}; use a longer prefix")
     return next(iter(matching.values()))
 
 

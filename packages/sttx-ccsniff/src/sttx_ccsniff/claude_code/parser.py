@@ -15,9 +15,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from sttx_ccsniff.claude_code.paths import identity_of, session_folder
+from sttx_ccsniff.claude_code.identity import Sidechains, identity_of, session_folder
 from sttx_ccsniff.claude_code.persisted import STUB, persisted_output
-from sttx_ccsniff.claude_code.sidechains import Sidechains
 from sttx_ccsniff.claude_code.user_text import typed_text
 from sttx_ccsniff.parse.content import placeholder, result_text, shallow, text_of
 from sttx_ccsniff.parse.project import project_of
@@ -359,7 +358,7 @@ class SessionParser:
         return session if isinstance(session, str) and session else self._session
 
     def _subagent_of(self, record: Record) -> str:
-        """Return the sub-agent of a record; early versions wrote no id, see `sidechains`."""
+        """Return the sub-agent of a record; early versions wrote no id, see `Sidechains`."""
         subagent = record.get("agentId")
         if isinstance(subagent, str) and subagent:
             return subagent

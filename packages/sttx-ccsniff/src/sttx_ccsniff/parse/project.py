@@ -1,4 +1,4 @@
-"""The name of the project that a session worked on."""
+"""Names the project that a session worked on."""
 
 import re
 from pathlib import PurePath

@@ -37,7 +37,7 @@ _ENOUGH_BYTES = 2**16  # nor one of so many bytes
 
 
 class LinePlace(NamedTuple):
-    """Where a reader stands in a file or stream of lines.
+    """A position in a file or stream of lines.
 
     Attributes:
         device, inode: Of the file; 0 for a stream.

@@ -1,6 +1,6 @@
 import pytest
 
-from sttx_ccsniff.claude_code.paths import identity_of, session_folder
+from sttx_ccsniff.claude_code.identity import identity_of, session_folder
 from sttx_ccsniff.parse.project import project_of
 
 
