@@ -199,19 +199,26 @@ def test_a_disk_problem_that_npm_reports(tmp_path, monkeypatch, code, sentence):
 
 
 @pytest.mark.parametrize("where", ["cache folder", "temporary file"])
-def test_a_full_disk(tmp_path, monkeypatch, where):
-    def full(*args, **options):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (errno.ENOSPC, "the disk is full: free some space"),
+        (errno.EACCES, "you may not write there: change its permissions"),
+        (errno.EROFS, "the disk is read-only: make it writable"),
+    ],
+    ids=["full", "no permission", "read-only"],
+)
+def test_a_disk_that_cannot_be_written(tmp_path, monkeypatch, where, code, sentence):
+    def refuse(*args, **options):
+        raise OSError(code, os.strerror(code))
 
     program(tmp_path / "node", "echo v20.1.0")
     program(tmp_path / "npm", "exit 0")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
     name = "TemporaryDirectory" if where == "cache folder" else "TemporaryFile"
-    monkeypatch.setattr(live_install.tempfile, name, full)
-    with pytest.raises(
-        SourceError, match="the disk is full: free some space, or .*, or use `claude`"
-    ) as caught:
+    monkeypatch.setattr(live_install.tempfile, name, refuse)
+    with pytest.raises(SourceError, match=f"{sentence}, or .*, or use `claude`") as caught:
         next(Source([LiveFeed(tmp_path)], say=lambda message: None))
     assert "Errno" not in str(caught.value)
 
