@@ -353,4 +353,4 @@ def test_the_time_is_linear_in_the_text(unit):
         return time.process_time() - started
 
     seconds(10_000)
-    assert seconds(1_000_000) < 40 * max(seconds(100_000), 0.02)
+    assert seconds(500_000) < 40 * max(seconds(50_000), 0.01)
