@@ -9,7 +9,7 @@ from sttx_core.errors import DataError, UsageError
 
 PRETRAIN = [
     {"step": step, "loss": 5.0 / step, "lr": 0.001 * step, "tokens": 64 * step, "seconds": 2.0 * step}
-    | ({"held_out_bpb": 4.0 / step, "held_out": {"loss": 9.0, "note": "x"}} if step % 2 == 0 else {})
+    | ({"validation_bpb": 4.0 / step, "validation": {"loss": 9.0, "note": "x"}} if step % 2 == 0 else {})
     for step in range(1, 7)
 ]
 STREAM = [
@@ -46,21 +46,26 @@ def test_a_folder_reads_as_its_metrics_file(written):
         "lr",
         "tokens",
         "seconds",
-        "held_out_bpb",
-        "held_out.loss",
+        "validation_bpb",
+        "validation.loss",
     ]
 
 
 def test_a_column_may_be_on_some_lines_only(written):
     run = read_metrics(written("run", PRETRAIN))
-    assert run.curve("steps", "held_out_bpb") == ([2.0, 4.0, 6.0], [2.0, 1.0, 4.0 / 6])
+    assert run.curve("steps", "validation_bpb") == ([2.0, 4.0, 6.0], [2.0, 1.0, 4.0 / 6])
     assert run.curve("tokens", "loss") == ([64.0 * s for s in range(1, 7)], [5.0 / s for s in range(1, 7)])
 
 
+def test_old_names_of_columns_are_read_as_the_new_ones(written):
+    lines = [{"step": 1, "held_" + "out_bpb": 2.0}]
+    assert read_metrics(written("run", lines)).columns == ["step", "validation_bpb"]
+
+
 def test_a_line_without_a_position_has_that_of_the_line_before(written):
-    lines = [{"held_out_bpb": 9.0}, {"step": 5, "tokens": 50}, {"held_out_bpb": 2.0}]
+    lines = [{"validation_bpb": 9.0}, {"step": 5, "tokens": 50}, {"validation_bpb": 2.0}]
     run = read_metrics(written("run", lines))
-    assert run.curve("tokens", "held_out_bpb") == ([50.0], [2.0])
+    assert run.curve("tokens", "validation_bpb") == ([50.0], [2.0])
 
 
 def test_seconds_are_those_of_the_run(written):
@@ -102,7 +107,7 @@ def test_names_are_safe_to_print(written):
 @pytest.mark.parametrize(
     ("lines", "chosen"),
     [
-        (PRETRAIN, ["loss", "held_out_bpb", "lr"]),
+        (PRETRAIN, ["loss", "validation_bpb", "lr"]),
         (PRETRAIN[:1], ["loss", "lr"]),
         (STREAM, ["bpb", "phrases"]),
     ],

@@ -101,7 +101,7 @@ class TestBuild:
             (["a.txt"], ["--tokenizer", "integer:9"], 2, "holds text, but the tokenizer is one of numbers"),
             (["c.npy"], ["--tokenizer", "bytes"], 2, "holds numbers, but the tokenizer is one of text"),
             (["c.npy"], ["--tokenizer", "integer:8"], 2, "row 1 of '.*c.npy': value 9 at position 2"),
-            (["a.txt"], ["--tokenizer", "words"], 2, "'words' is no tokenizer"),
+            (["a.txt"], ["--tokenizer", "words"], 2, "'words' is neither a tokenizer nor a file"),
             (["gone"], ["--tokenizer", "bytes"], 2, "gone' does not exist"),
             (["a.txt"], ["--no-redact"], 2, "--no-redact would have no effect: there are no sessions"),
             (["a.txt"], ["--redact-rules", "x"], 2, "--redact-rules would have no effect"),

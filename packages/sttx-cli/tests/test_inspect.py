@@ -177,14 +177,14 @@ def test_a_run_of_pretraining(sttx, tmp_path):
     tensors = {"model": {"w": torch.zeros(3, 5)}}
     store.save(8, tensors=tensors, documents=documents, manifest={"kind": "pretrain", "seconds": 12.0})
     lines = [
-        {"step": 4, "held_out_bpb": 2.0, "held_out_loss": 3.0},
-        {"step": 8, "loss": 1.5, "held_out_bpb": 2.5},
+        {"step": 4, "validation_bpb": 2.0, "validation_loss": 3.0},
+        {"step": 8, "loss": 1.5, "validation_bpb": 2.5},
     ]
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     rows = rows_of(sttx("inspect", tmp_path / "run"))
     assert rows["steps"] == ["8, 4,096 tokens, 0.25 epochs, 12 seconds"]
     assert rows["loss"] == ["1.500 nats per token"]
-    assert rows["held out"] == [
+    assert rows["validation"] == [
         "2.500 bits per byte, best 2.000 at step 4",
         "3.000 nats per token, best 3.000 at step 4",
     ]

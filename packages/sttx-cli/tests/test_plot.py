@@ -16,7 +16,7 @@ from sttx_cli.plotting import draw, write
 
 LINES = [
     {"step": step, "loss": 6.0 / step, "lr": 0.01, "tokens": 8 * step, "seconds": 0.1 * step}
-    | ({"held_out_bpb": 3.0 / step} if step % 50 == 0 else {})
+    | ({"validation_bpb": 3.0 / step} if step % 50 == 0 else {})
     for step in range(1, 301)
 ]
 
@@ -190,7 +190,7 @@ def test_without_matplotlib_it_says_what_to_install(sttx, metrics, tmp_path, mon
         (
             ["--y", "los"],
             2,
-            "no line has a column 'los': there are step, loss, lr, tokens, seconds, held_out",
+            "no line has a column 'los': there are step, loss, lr, tokens, seconds, validation",
         ),
         (["--x", "bytes"], 2, "has no 'bytes' to draw along: give --x as one of steps, tokens, seconds"),
         (["nowhere.jsonl"], 2, "no metrics at 'nowhere.jsonl': give the folder of a run"),
@@ -212,4 +212,4 @@ def test_skipped_lines_and_missing_columns_are_noted(sttx, metrics, tmp_path):
     result = sttx("plot", metrics, other, "--out", tmp_path / "c.png")
     assert result.code == 0
     assert f"{other}: skipped 1 line that are not JSON objects" in result.err
-    assert f"{other}: it has no lr" in result.err and f"{other}: it has no held_out_bpb" in result.err
+    assert f"{other}: it has no lr" in result.err and f"{other}: it has no validation_bpb" in result.err

@@ -24,7 +24,7 @@ def corpus(tmp_path_factory):
 def line(corpus, tmp_path):
     """Return a line that trains a very small model in four steps into `out`."""
     sizes = ["--hidden-size", 64, "--layers", 1, "--ctx", 16, "--batch", 2, "--no-bf16", "--warmup", 0]
-    steps = ["--steps", 4, "--held-out", 0.2, "--lr", 0.01]
+    steps = ["--steps", 4, "--validation", 0.2, "--lr", 0.01]
     return ["pretrain", corpus, "--out", tmp_path / "out", "--tokenizer", "bytes", *sizes, *steps]
 
 
@@ -35,13 +35,15 @@ def test_a_model_comes_out(sttx, line, tmp_path, sessions):
     assert (report["ended"], report["steps"], report["tokens"]) == ("done", 4, 4 * 2 * 16)
     assert report["out"] == str(tmp_path / "out")
     assert report["checkpoint"] == str(tmp_path / "out-run")
-    assert report["loss"]["train"] > 0 and report["loss"]["held_out"] > 0 and report["bpb"]["held_out"] > 0
+    assert report["loss"]["train"] > 0 and report["loss"]["validation"] > 0
+    assert report["bpb"]["validation"] > 0
     loaded = load_model(tmp_path / "out")
     assert sum(weight.numel() for weight in loaded.model.parameters()) == report["parameters"]
     logged = [json.loads(one) for one in (tmp_path / "out-run" / "metrics.jsonl").read_text().splitlines()]
     assert [one["step"] for one in logged] == [1, 2, 3, 4]
     assert sum(one["loss"] for one in logged) / 4 == pytest.approx(report["loss"]["train"])
-    assert logged[-1]["held_out_bpb"] == report["bpb"]["held_out"] and logged[-1]["loss"] < logged[0]["loss"]
+    assert logged[-1]["validation_bpb"] == report["bpb"]["validation"]
+    assert logged[-1]["loss"] < logged[0]["loss"]
     assert 0 < report["epochs"] < 1 and report["skipped"] == 0 and report["tokens_per_second"] > 0
     train = ["train", "--from", sessions, "--model", tmp_path / "out", "--window", 32, "--steps", 2]
     assert sttx(*train, "--device", "cpu", "--checkpoint-dir", tmp_path / "run").code == 0
@@ -57,11 +59,11 @@ def test_the_summary(sttx, line, tmp_path):
 
 
 def test_phrases_are_trained_reported_and_saved_with_the_model(sttx, line, tmp_path, sessions):
-    result = sttx(*line, "--phrases", 0.5, "--held-out", 0.6, "--json")
+    result = sttx(*line, "--phrase-prob", 0.5, "--validation", 0.6, "--json")
     report = result.json
     assert result.code == 0, result.err
-    assert report["bpb"]["held_out_phrases"] > 0 and report["loss"]["held_out_phrases"] > 0
-    assert report["steps_per_byte"]["held_out_phrases"] < report["steps_per_byte"]["held_out"]
+    assert report["bpb"]["validation_phrases"] > 0 and report["loss"]["validation_phrases"] > 0
+    assert report["steps_per_byte"]["validation_phrases"] < report["steps_per_byte"]["validation"]
     assert result.err.count("; with phrases ") == 2, "at the measurement and at the end"
     assert load_model(tmp_path / "out").hypernet is not None
     assert "bits per byte with phrases" in sttx("inspect", tmp_path / "out-run").out
@@ -125,7 +127,7 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
     with unchanged(tmp_path):
         result = sttx(*line, "--layers", 2, "--resume", "--steps", 6)
     assert (result.code, result.out) == (2, "")
-    assert "the run to resume has --layers 1, not 2" in result.err
+    assert "was made with --layers 1, and this run has 2" in result.err
 
 
 @pytest.mark.parametrize(
@@ -134,16 +136,16 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
         (["--batch", 0], 2, "--batch must be at least 1, not 0"),
         (["--seed", -1], 2, "--seed must not be negative, not -1"),
         (["--lr", "inf"], 2, "'inf' is not a finite number"),
-        (["--decay", 0.5], 2, "--decay would have no effect: --schedule cosine is no wsd"),
-        (["--schedule", "constant", "--final", 0.5], 2, "--final would have no effect: the rate of"),
-        (["--held-out", 0, "--eval-every", 5], 2, "--eval-every would have no effect: nothing is held out"),
+        (["--decay", 0.5], 2, "--decay would have no effect: --schedule is cosine, not wsd"),
+        (["--schedule", "constant", "--final", 0.5], 2, "--final would have no effect: with"),
+        (["--validation", 0, "--eval-every", 5], 2, "--eval-every would have no effect: --validation 0"),
         (["--parallel", "fsdp"], 2, "--parallel would have no effect: there is one process"),
         (["--checkpoint-dir", "{tmp}/out"], 2, "give two folders"),
         (["--out", "{corpus}/model"], 2, "is inside the data"),
         (["--checkpoint-dir", "{corpus}/run"], 2, "is inside the data"),
         (["--out", "/dev/null/model"], 2, "cannot be written: a part of the path is not a folder"),
         (["--hidden-size", 100], 2, "must be a multiple of --head-size 64"),
-        (["--held-out", 1], 2, "--held-out must be a share from 0 to below 1"),
+        (["--validation", 1], 2, "--validation must be a share from 0 to below 1"),
         (["--start-from", "goose-mini"], 2, "no effect: the sizes are those of --start-from"),
         (["--no-redact"], 2, "--no-redact would have no effect: there are no sessions in the data"),
         (["--tokenizer", "integer:5"], 2, "holds text, but the tokenizer is one of numbers"),
@@ -217,8 +219,8 @@ def test_each_kind_of_data_is_trained_on(sttx, line, tmp_path, sessions, kind):
     options = [*line[2:], "--tokenizer", tokenizer, "--steps", 2]
     report = sttx("pretrain", data, *options, "--json")
     assert report.code == 0, report.err
-    assert report.json["steps"] == 2 and report.json["loss"]["held_out"] > 0
-    assert (report.json["bpb"]["held_out"] is None) == (tokenizer != "bytes")
+    assert report.json["steps"] == 2 and report.json["loss"]["validation"] > 0
+    assert (report.json["bpb"]["validation"] is None) == (tokenizer != "bytes")
     assert (
         load_model(tmp_path / "out").vocabulary.spec.startswith(tokenizer) if tokenizer != "bytes" else True
     )
@@ -227,7 +229,7 @@ def test_each_kind_of_data_is_trained_on(sttx, line, tmp_path, sessions, kind):
 def test_it_starts_from_a_model_with_its_vocabulary(sttx, line, corpus, tmp_path):
     first = sttx(*line, "--steps", 12, "--json").json
     more = ["--start-from", tmp_path / "out", "--ctx", 16, "--batch", 2, "--no-bf16", "--steps", 1]
-    second = sttx("pretrain", corpus, "--out", tmp_path / "next", *more, "--held-out", 0.2, "--json")
+    second = sttx("pretrain", corpus, "--out", tmp_path / "next", *more, "--validation", 0.2, "--json")
     assert second.code == 0, second.err
     assert second.json["parameters"] == first["parameters"]
     assert second.json["loss"]["train"] < first["loss"]["train"]

@@ -212,7 +212,7 @@ def sentence(text: str) -> str:
     >>> sentence("seed of ``w0``.")
     'Seed of w0.'
     """
-    text = text.replace("``", "")
+    text = text.replace("`", "")
     return text[:1].upper() + text[1:]
 
 

@@ -40,9 +40,9 @@ _LINES = ("-", "--", ":", "-.")
 _SMALL_ROWS = 3
 _FEW = 60  # points of a curve that get markers, so that a single point is visible
 _SHARE = 100  # by default the moving mean is over this part of the curve
-_PALE, _FAINT = 0.25, 0.16
+_PALE, _FAINT, _SHADE = 0.25, 0.16, 0.1
 _INK = "0.25"
-_SHOWN_SHARE = (0.5, 99.0)  # percentiles of single windows that the vertical axis covers
+_SHOWN_PERCENT = 97.0  # of the single windows that the vertical axis covers
 
 
 def check_ending(path: Path) -> None:
@@ -106,6 +106,9 @@ def _fill(axes: Axes, panel: Panel, smooth: int | None) -> None:
     several_runs = len({curve.run for curve in panel.curves}) > 1
     for curve in sorted(panel.curves, key=lambda curve: curve.style == "average"):
         _add(axes, curve, several_runs, smooth)
+    averages = [curve for curve in panel.curves if curve.style == "average" and curve.ys]
+    if not several_runs and len(averages) > 1:
+        _compare(axes, averages)
     axes.set_ylabel(_literal(unit(panel.name)), color=_INK)
     axes.grid(color="0.93", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -119,8 +122,26 @@ def _fill(axes: Axes, panel: Panel, smooth: int | None) -> None:
         _add_legend(axes)
 
 
+def _compare(axes: Axes, averages: Sequence[Curve]) -> None:
+    """Shade what lies between two averages of one run, and write where each of them ends."""
+    first, second = averages[:2]
+    if first.xs == second.xs:
+        colour = _colour(first, False)
+        axes.fill_between(first.xs, first.ys, second.ys, color=colour, alpha=_SHADE, linewidth=0)
+    for curve in averages:
+        axes.annotate(
+            f"{curve.ys[-1]:.2f}",
+            (curve.xs[-1], curve.ys[-1]),
+            (5, 0),
+            textcoords="offset points",
+            verticalalignment="center",
+            color=_colour(curve, False),
+            fontweight="bold",
+        )
+
+
 def _add_legend(axes: Axes) -> None:
-    """Add the legend, averages first, in lines dark enough to be told apart."""
+    """Add the legend, averages first, with pale lines dark enough to see."""
     handles, labels = axes.get_legend_handles_labels()
     widths = [handle.get_linewidth() if isinstance(handle, Line2D) else 0.0 for handle in handles]
     order = sorted(range(len(handles)), key=lambda at: -widths[at])
@@ -136,13 +157,12 @@ def _add_legend(axes: Axes) -> None:
 
 
 def _cut_outliers(axes: Axes, panel: Panel) -> None:
-    """Keep a few extreme windows from flattening all the rest: the axis covers almost all of them."""
+    """Start the axis at 0, and let it end below the few highest windows, which would flatten the rest."""
     single = [y for curve in panel.curves if curve.style == "single" for y in curve.ys]
     if len(single) < _FEW:
         return
     bold = [y for curve in panel.curves if curve.style == "average" for y in curve.ys]
-    low, high = np.percentile(single, _SHOWN_SHARE)
-    axes.set_ylim(min(float(low), *bold), max(float(high), *bold))
+    axes.set_ylim(0, max(float(np.percentile(single, _SHOWN_PERCENT)), *bold))
 
 
 def _literal(text: str) -> str:

@@ -29,7 +29,7 @@ from sttx_train.pretrain import PretrainConfig
 
 if TYPE_CHECKING:
     from sttx_train.data import Data
-    from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep
+    from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep, Validation
 
 _LINE_SECONDS = 10.0
 _SIZES = ("hidden_size", "layers", "head_size")
@@ -228,21 +228,20 @@ class _Progress:
             parameters = f"{trainer.parameters:,} parameters"
             self._talk(f"model: {count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {parameters}")
         if step.validation is not None:
-            result = step.validation
-            bits = "" if result.bpb is None else f", {result.bpb:.4f} bits per byte"
-            per_token = f"{result.loss:.4f} nats or {result.loss / math.log(2):.4f} bits per token"
-            phrases = (
-                result.phrases_loss,
-                result.phrases_bpb,
-                result.phrases_steps_per_byte,
-                result.steps_per_byte,
-            )
-            self._talk(f"validation at step {step.step}: {per_token}{bits}{_with_phrases(*phrases)}")
+            self._talk(f"validation at step {step.step}: {_validation(step.validation)}")
         if time.monotonic() - self._last_line > _LINE_SECONDS or trainer.progress() >= 1:
             self._last_line = time.monotonic()
             rate = step.tokens / step.seconds if step.seconds else 0.0
             done = f"step {step.step} · {100 * trainer.progress():.0f}% · loss {step.loss:.3f}"
             self._talk(f"{done} · lr {step.lr:.2e} · |grad| {step.grad_norm:.2f} · tokens/s {rate:,.0f}")
+
+
+def _validation(result: "Validation") -> str:
+    bits = "" if result.bpb is None else f", {result.bpb:.4f} bits per byte"
+    phrases = _with_phrases(
+        result.phrases_loss, result.phrases_bpb, result.phrases_steps_per_byte, result.steps_per_byte
+    )
+    return f"{result.loss:.4f} nats or {result.loss / math.log(2):.4f} bits per token{bits}{phrases}"
 
 
 def _with_phrases(
