@@ -81,12 +81,9 @@ def _torch() -> Iterator[Finding]:
 
 def _threads() -> Finding:
     choice = choose_threads()
-    detail = f"{choice.threads} ({choice.reason}); idle ones {waiting_way()}"
     busy = "unknown" if (now := load()) is None else f"{now:.1f}"
-    detail = (
-        f"{large.threads} ({large.reason}), {small.threads} for small steps; idle ones {waiting_way()}; load"
-    )
-    return Finding(name="threads", status="ok", detail=f"{detail} {busy}")
+    detail = f"{choice.threads} ({choice.reason}); idle ones {waiting_way()}; load {busy}"
+    return Finding(name="threads", status="ok", detail=detail)
 
 
 def _fla(*, cuda: bool) -> Finding:
