@@ -61,12 +61,12 @@ def test_the_file_is_mapped(tmp_path):
 
 
 def test_one_row_is_one_document_and_said_to_be(tmp_path):
-    told = []
-    documents = open_array(saved(tmp_path / "x.npy", np.array([1, 2])), TEN, told.append)
+    messages = []
+    documents = open_array(saved(tmp_path / "x.npy", np.array([1, 2])), TEN, messages.append)
     assert ids_of(documents) == [[0, 2, 3]]
-    assert len(told) == 1 and "one row of 2 values: it is read as one document" in told[0]
-    open_array(saved(tmp_path / "y.npy", np.array([[1, 2]])), TEN, told.append)
-    assert len(told) == 1
+    assert len(messages) == 1 and "one row of 2 values: it is read as one document" in messages[0]
+    open_array(saved(tmp_path / "y.npy", np.array([[1, 2]])), TEN, messages.append)
+    assert len(messages) == 1
 
 
 def test_windows_are_of_its_values(tmp_path):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sttx_core.errors import DataError, UsageError
+from sttx_core.errors import UsageError
 from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
 from sttx_train.data.description import describe
 from sttx_train.data.documents import Packed
@@ -52,14 +52,14 @@ def test_texts_of_every_kind(texts, name, kind, dtype):
 @pytest.mark.parametrize("name", ["flat.bin", "pair.idx"])
 @pytest.mark.parametrize(("tokenizer", "size", "fits"), [(None, None, None), (TEN, 11, False)])
 def test_ids_without_their_tokenizer(texts, name, tokenizer, size, fits):
-    told = describe(texts / name, tokenizer)
-    assert told["vocabulary"] == {"needed": ord("t") + 2, "size": size, "fits": fits}
-    assert told["first"] == {"ids": FIRST, "decoded": None} and told["text_bytes"] is None
+    report = describe(texts / name, tokenizer)
+    assert report["vocabulary"] == {"needed": ord("t") + 2, "size": size, "fits": fits}
+    assert report["first"] == {"ids": FIRST, "decoded": None} and report["text_bytes"] is None
 
 
 @pytest.mark.parametrize("name", ["tree", "x.jsonl"])
 def test_texts_need_a_tokenizer(texts, name):
-    with pytest.raises(UsageError, match="say by which tokenizer"):
+    with pytest.raises(UsageError, match="name the tokenizer that encodes it"):
         describe(texts / name)
 
 
@@ -91,10 +91,14 @@ def test_an_array_of_values_below_0_fits_nothing(tmp_path):
 
 def test_a_long_document_is_shown_by_its_beginning(tmp_path):
     (tmp_path / "x.txt").write_text("a" * 100)
-    told = describe(tmp_path / "x.txt", TEXT)
-    assert len(told["first"]["ids"]) == 32 and told["first"]["decoded"] == "a" * 31 and told["longest"] == 101
+    report = describe(tmp_path / "x.txt", TEXT)
+    assert (
+        len(report["first"]["ids"]) == 32
+        and report["first"]["decoded"] == "a" * 31
+        and report["longest"] == 101
+    )
 
 
 def test_what_is_absent_is_refused(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         describe(tmp_path / "gone")

@@ -9,7 +9,7 @@ import pytest
 from sttx_core.errors import DataError
 from sttx_core.tokenizers import IntegerTokenizer
 from sttx_train.data.arrays import ArrayDocuments
-from sttx_train.data.documents import Begun, Chosen, Ended, Joined, Packed, fingerprint, pieces_of
+from sttx_train.data.documents import Chosen, Joined, Packed, Prefixes, Suffixes, fingerprint, pieces_of
 from sttx_train.data.mmididx import PairDocuments, write_pair
 
 SIZES = (3, 1, 6, 2, 1, 9)
@@ -48,8 +48,8 @@ KINDS = {
     "joined": lambda folder: Joined([packed(), pair(folder), Packed(np.array([0])), array()]),
     "chosen": lambda folder: Chosen(packed(), np.array([0, 2, 3, 4, 1])),
     "none": lambda folder: Chosen(packed(), np.array([], int)),
-    "begun": lambda folder: Begun(packed(), np.array([2, 1, 6, 1, 1, 4])),
-    "ended": lambda folder: Ended(packed(), np.array([2, 1, 6, 1, 1, 4])),
+    "prefixes": lambda folder: Prefixes(packed(), np.array([2, 1, 6, 1, 1, 4])),
+    "suffixes": lambda folder: Suffixes(packed(), np.array([2, 1, 6, 1, 1, 4])),
 }
 
 
@@ -87,12 +87,12 @@ def test_short_documents_are_read_together(monkeypatch):
 
 class TestFingerprint:
     def test_it_does_not_matter_where_they_lie(self, tmp_path, monkeypatch):
-        told = fingerprint(packed())
-        assert told == fingerprint(packed(np.int64)) == fingerprint(pair(tmp_path))
+        expected = fingerprint(packed())
+        assert expected == fingerprint(packed(np.int64)) == fingerprint(pair(tmp_path))
         parts = [Chosen(packed(), np.array([0, 1])), Chosen(packed(), np.arange(2, 6))]
-        assert told == fingerprint(Joined(parts))
+        assert expected == fingerprint(Joined(parts))
         monkeypatch.setattr("sttx_train.data.documents._READ_AT_ONCE", 4)
-        assert told == fingerprint(packed())
+        assert expected == fingerprint(packed())
 
     @pytest.mark.parametrize("row", range(7))
     def test_one_value_of_rows_of_one_length_tells(self, row):

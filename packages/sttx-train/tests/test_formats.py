@@ -64,7 +64,7 @@ class TestRoundTrip:
         assert {p.dtype for p in loaded.parameters()} == {torch.float32}
         assert_same_weights(loaded, model.to(torch.bfloat16).to(torch.float32))
 
-    def test_what_is_loaded_is_ready_and_told(self, saved):
+    def test_a_loaded_model_is_ready_and_described(self, saved):
         path = saved("sttx")
         loaded = load_model(path)
         assert not loaded.model.training
@@ -192,13 +192,13 @@ class TestShards:
         index = json.loads((sharded / "model.safetensors.index.json").read_text())
         del index["weight_map"]["lm_head.weight"]
         (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
-        with pytest.raises(ModelError, match=r"disagree about 'lm_head\.weight'"):
+        with pytest.raises(ModelError, match=r"differ in 'lm_head\.weight'"):
             load_model(sharded)
 
     def test_an_index_cannot_point_outside(self, sharded):
         index = {"weight_map": {"a": "../secrets.safetensors"}}
         (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
-        with pytest.raises(ModelError, match="no 'weight_map' from tensors to files beside it"):
+        with pytest.raises(ModelError, match="no 'weight_map' from tensors to files in its folder"):
             load_model(sharded)
 
 
@@ -383,7 +383,7 @@ class TestVocabulary:
     def test_one_that_is_too_large_is_refused(self, make_model, tmp_path, trie):
         save_model(make_model(vocab_size=258), tmp_path / "m", tokenizer=trie)
         with pytest.raises(
-            ModelError, match="another model's: its ids go up to 258, but the model has 258 rows"
+            ModelError, match="another model: its ids go up to 258, but the model has 258 rows"
         ):
             _ = load_model(tmp_path / "m").tokenizer
 

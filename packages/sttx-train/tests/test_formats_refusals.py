@@ -32,7 +32,9 @@ class TestRefusals:
     def test_an_unexpected_tensor_is_named(self, saved, format, edit_tensors):
         path = saved(format)
         edit_tensors(path, lambda tensors: tensors.update({"blocks.1.ffn.s_emb.weight": torch.zeros(2)}))
-        with pytest.raises(ModelError, match=r"has 'blocks\.1\.ffn\.s_emb\.weight', unknown to RWKV-7"):
+        with pytest.raises(
+            ModelError, match=r"has 'blocks\.1\.ffn\.s_emb\.weight', which RWKV-7 does not have"
+        ):
             load_model(path)
 
     def test_a_wrong_shape_is_named(self, saved, edit_tensors):
@@ -62,11 +64,11 @@ class TestRefusals:
         with pytest.raises(ModelError, match="damaged"):
             load_model(path)
 
-    def test_a_download_that_broke_off_is_told_as_one(self, saved):
+    def test_an_interrupted_download_is_recognized(self, saved):
         path = saved("blinkdl")
         path.write_bytes(path.read_bytes()[:-100])
         with pytest.raises(
-            ModelError, match="its end is missing, as after a download that broke off: fetch it"
+            ModelError, match="its end is missing, as after an interrupted download: download it"
         ):
             load_model(path)
 
@@ -76,10 +78,10 @@ class TestRefusals:
         with pytest.raises(ModelError, match="damaged"):
             load_model(tmp_path / name)
 
-    def test_what_is_no_pth_is_told_by_how_it_opens(self, tmp_path):
+    def test_a_file_that_is_not_a_pth_is_described_by_its_first_bytes(self, tmp_path):
         for name, content in {"text.pth": b"hello world", "empty.pth": b""}.items():
             (tmp_path / name).write_bytes(content)
-            said = f"no .pth: it opens with {content[:8]!r}: fetch it again"
+            said = f"not a .pth: it starts with {content[:8]!r}: download it again"
             with pytest.raises(ModelError, match=f"{re.escape(said)}$"):
                 load_model(tmp_path / name)
 
@@ -93,7 +95,9 @@ class TestRefusals:
             archive.writestr("archive/version", "3")
         (tmp_path / "legacy.pth").write_bytes(pickle.dumps(Evil()))
         for name in ("evil.pth", "legacy.pth"):
-            with pytest.raises(ModelError, match=r"more than tensors, which is never run: fetch it again$"):
+            with pytest.raises(
+                ModelError, match=r"more than tensors, which sttx does not load: download it again$"
+            ):
                 load_model(tmp_path / name)
         assert not (tmp_path / "ran").exists()
 
@@ -110,7 +114,7 @@ class TestRefusals:
 
     def test_other_models_are_refused(self, tmp_path):
         save_file({"model.embed_tokens.weight": torch.zeros(2, 2)}, tmp_path / "x.safetensors")
-        with pytest.raises(ModelError, match="is no RWKV model"):
+        with pytest.raises(ModelError, match="is not an RWKV model"):
             load_model(tmp_path / "x.safetensors")
         save_file({}, tmp_path / "empty.safetensors")
         with pytest.raises(ModelError, match="holds no tensors"):
@@ -151,7 +155,7 @@ class TestRefusals:
             load_model(path)
 
     def test_a_name_that_is_nowhere_is_refused(self):
-        with pytest.raises(ModelError, match="no model at 'nowhere'"):
+        with pytest.raises(UsageError, match="no model at 'nowhere'"):
             load_model("nowhere")
 
     def test_the_hub_out_of_reach_is_said(self, monkeypatch):

@@ -214,7 +214,9 @@ def test_what_is_refused_is_counted_by_reason(recipe: dict[str, ModuleType]) -> 
     assert counts["full"] == 0
 
 
-def test_nothing_like_an_earlier_held_out_text_is_kept(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_nothing_like_an_earlier_validation_text_is_kept(
+    recipe: dict[str, ModuleType], tmp_path: Path
+) -> None:
     gather, selection = recipe["gather"], recipe["selection"]
     (tmp_path / "prose.txt").write_text("Another page.\f" + page(1))
     apart = gather.known_texts(tmp_path)
@@ -224,7 +226,7 @@ def test_nothing_like_an_earlier_held_out_text_is_kept(recipe: dict[str, ModuleT
         collector = selection.Collector({"prose": 10**9}, apart)
         kept = gather.documents_of("demo", {name: data}, 10**9, collector)
         row = {"package": "demo", "path": gather.inner_path(name)}
-        assert bool(kept) is (selection.held_out(row) or name.endswith("b.md"))
+        assert bool(kept) is (selection.in_validation(row) or name.endswith("b.md"))
     with pytest.raises(SystemExit, match="no .txt files"):
         gather.known_texts(tmp_path / "nowhere")
 
@@ -497,10 +499,10 @@ def test_documents_of_a_package_are_capped(recipe: dict[str, ModuleType], tmp_pa
     assert all(row["kind"] == "typescript" for row in kept)
 
 
-def test_held_out_folders_are_whole_and_few(recipe: dict[str, ModuleType]) -> None:
-    held_out = recipe["selection"].held_out
+def test_validation_folders_are_whole_and_few(recipe: dict[str, ModuleType]) -> None:
+    in_validation = recipe["selection"].in_validation
     rows = [{"package": "demo", "path": f"folder{n // 4}/file{n}.py"} for n in range(8000)]
-    flags = [held_out(row) for row in rows]
+    flags = [in_validation(row) for row in rows]
     assert all(len(set(flags[at : at + 4])) == 1 for at in range(0, 8000, 4))
     assert 0.01 < sum(flags) / len(flags) < 0.03
 
@@ -582,7 +584,7 @@ def test_output_of_commands_is_real_and_hides_the_machine(
     assert output.startswith("/home/dev/demo\n") and "No such file" in output and code == 1
 
 
-def test_commands_never_see_what_is_held_out(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_commands_never_see_validation_files(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
     folder = tmp_path / "package"
     for n in range(200):
         (folder / str(n)).mkdir(parents=True)
@@ -593,5 +595,5 @@ def test_commands_never_see_what_is_held_out(recipe: dict[str, ModuleType], tmp_
     recipe["command_output"]._unpack("demo", archive, tmp_path / "tree")
     rows = [{"package": "demo", "path": f"{n}/a.py"} for n in range(200)]
     shown = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*.py")}
-    assert shown == {row["path"] for row in rows if not recipe["selection"].held_out(row)}
+    assert shown == {row["path"] for row in rows if not recipe["selection"].in_validation(row)}
     assert len(shown) < 200

@@ -1,4 +1,4 @@
-"""The recipe's last step: a run's weights, rounded, become a model folder, and what it scores is told."""
+"""The recipe's last step: a run's weights, rounded, become a model folder, and what it scores is report."""
 
 import json
 import lzma
@@ -14,11 +14,13 @@ from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
 from sttx_train.data.documents import Packed
 from sttx_train.data.encoding import encode_documents
 from sttx_train.formats import load_model
-from sttx_train.pretrain import PretrainConfig, held_out_bits
+from sttx_train.pretrain import PretrainConfig, validation_bits
+from sttx_train.pretrain.start import TrainingData
 from sttx_train.pretrain.trainer import Trainer
+from sttx_train.run_folder import RunFolder
 
 SHIP = Path(__file__).parents[1] / "recipes" / "goose_mini" / "ship.py"
-HELD_OUT = {
+VALIDATION = {
     "prose": "The file was read again, and the test passed.\n" * 4,
     "code": "def f(x):\n    return x\n",
 }
@@ -31,16 +33,20 @@ def shipped(tmp_path_factory):
     create_vocab_file([*(bytes([i]) for i in range(256)), b"the ", b"return"], work / "vocab.txt")
     sizes = {"vocab_size": 259, "hidden_size": 32, "layers": 2, "head_size": 16}
     config = PretrainConfig(**sizes, ctx=8, batch=3, steps=1)
-    trainer = Trainer(config, Packed(np.array([0, 1, 2])), directory=work / "run")
+    trainer = Trainer(
+        config,
+        TrainingData(train=Packed(np.array([0, 1, 2]))),
+        folder=RunFolder(work / "run", kind="pretrain", keep=2),
+    )
     generator = torch.Generator().manual_seed(0)
     for weight in trainer.model.parameters():
         weight.data.add_(0.1 * torch.randn(weight.shape, generator=generator))
     trainer.step, trainer.tokens, trainer.seconds = 7, 168, 90.0
     trainer.save()
-    (work / "held").mkdir()
-    for name, text in HELD_OUT.items():
-        (work / "held" / f"{name}.txt").write_text(text)
-    command = [sys.executable, SHIP, work / "run", work / "vocab.txt", work / "held", work / "model"]
+    (work / "validation").mkdir()
+    for name, text in VALIDATION.items():
+        (work / "validation" / f"{name}.txt").write_text(text)
+    command = [sys.executable, SHIP, work / "run", work / "vocab.txt", work / "validation", work / "model"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return trainer, work, json.loads(done.stdout)
@@ -60,19 +66,19 @@ def test_its_vocabulary_came_along(shipped):
 
 
 def test_it_scores_what_the_shipped_weights_pay(shipped):
-    _, work, told = shipped
+    _, work, report = shipped
     loaded = load_model(work / "model")
-    assert (told["step"], told["tokens"], told["minutes"]) == (7, 7 * 3 * 8, 1.5)
-    assert set(told["held_out"]) == set(HELD_OUT)
-    for name, text in HELD_OUT.items():
-        score, size = told["held_out"][name], len(text.encode())
-        bits = held_out_bits(loaded.model, encode_documents([text], loaded.tokenizer))
+    assert (report["step"], report["tokens"], report["minutes"]) == (7, 7 * 3 * 8, 1.5)
+    assert set(report["validation"]) == set(VALIDATION)
+    for name, text in VALIDATION.items():
+        score, size = report["validation"][name], len(text.encode())
+        bits = validation_bits(loaded.model, encode_documents([text], loaded.tokenizer))
         assert score["bytes"] == size and score["bpb"] == pytest.approx(bits / size, abs=1e-3)
         packed = lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
         assert score["xz"] == round(8 * len(packed) / size, 3)
 
 
 def test_ten_texts_are_drawn_and_none_is_left_out(shipped):
-    _, _, told = shipped
-    assert len(told["samples"]) == 10 and all(isinstance(text, str) for text in told["samples"])
-    assert len(set(told["samples"])) > 5
+    _, _, report = shipped
+    assert len(report["samples"]) == 10 and all(isinstance(text, str) for text in report["samples"])
+    assert len(set(report["samples"])) > 5

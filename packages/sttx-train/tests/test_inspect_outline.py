@@ -45,7 +45,7 @@ def test_a_safetensors_file_is_never_read_past_its_header(tmp_path):
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("keep", [0.999, 0.9, 0.7])
-def test_a_pth_cut_short_is_told_by_its_beginning(tmp_path, legacy, keep):
+def test_a_pth_cut_short_is_reported_by_its_beginning(tmp_path, legacy, keep):
     """Names and shapes stand before the numbers; with these, more than 256 words are remembered."""
     tensors = {f"blocks.{i}.w": torch.zeros(i % 7 + 1, 400, dtype=DTYPES[i % 4]) for i in range(150)}
     torch.save(tensors, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
@@ -53,7 +53,7 @@ def test_a_pth_cut_short_is_told_by_its_beginning(tmp_path, legacy, keep):
     (tmp_path / "x.pth").write_bytes(data[: int(len(data) * keep)])
     outline = read_outline(tmp_path / "x.pth")
     assert described(outline.tensors) == described(tensors)
-    assert len(outline.problems) == 1 and "fetch it again" in outline.problems[0]
+    assert len(outline.problems) == 1 and "download it again" in outline.problems[0]
 
 
 def test_parameters_are_tensors_too(tmp_path):
@@ -64,7 +64,7 @@ def test_parameters_are_tensors_too(tmp_path):
     assert described(read_outline(tmp_path / "x.pth").tensors) == described(whole.tensors)
 
 
-def test_a_nested_pth_is_told_with_its_problem(tmp_path):
+def test_a_nested_pth_is_reported_with_its_problem(tmp_path):
     torch.save({"model": {"emb.weight": torch.zeros(2, 3)}, "step": 3}, tmp_path / "x.pth")
     outline = read_outline(tmp_path / "x.pth")
     assert described(outline.tensors) == {"emb.weight": ((2, 3), torch.float32)}
@@ -79,9 +79,9 @@ def test_pickled_code_never_runs(tmp_path):
     torch.save({"w": torch.zeros(3), "evil": Evil()}, tmp_path / "x.pth")
     outline = read_outline(tmp_path / "x.pth")
     assert described(outline.tensors) == {"w": ((3,), torch.float32)}
-    assert "which is never run" in outline.problems[0]
+    assert "which sttx does not load" in outline.problems[0]
     (tmp_path / "y.pth").write_bytes(pickle.dumps(Evil()))
-    with pytest.raises(ModelError, match="which is never run"):
+    with pytest.raises(ModelError, match="which sttx does not load"):
         read_outline(tmp_path / "y.pth")
     assert not (tmp_path / "ran").exists()
 
@@ -95,7 +95,7 @@ def test_a_safetensors_file_of_another_length_is_damaged(tmp_path, change, said)
     outline = read_outline(path)
     assert described(outline.tensors) == described(ODD)
     (problem,) = outline.problems
-    assert f"it has {len(data) + change:,} bytes where {len(data):,} belong: fetch it again" in problem
+    assert f"it has {len(data) + change:,} bytes instead of {len(data):,}: download it again" in problem
 
 
 def safetensors_header(**entry):
@@ -122,7 +122,7 @@ def safetensors_header(**entry):
 )
 def test_what_says_nothing_is_refused(tmp_path, data):
     (tmp_path / "x.bin").write_bytes(data)
-    with pytest.raises(ModelError, match="fetch it again"):
+    with pytest.raises(ModelError, match="download it again"):
         read_outline(tmp_path / "x.bin")
 
 
@@ -159,18 +159,18 @@ class TestFolders:
         outline = read_outline(tmp_path)
         assert set(outline.tensors) == {"w0", "w2", "w4"}
         assert outline.problems == [
-            "it lacks 'part-1.safetensors', where its index has 3 tensors: fetch it again"
+            "it lacks 'part-1.safetensors', which has 3 tensors in the index: download it again"
         ]
         (tmp_path / "part-0.safetensors").unlink()
-        with pytest.raises(ModelError, match="an index and none of its files"):
+        with pytest.raises(ModelError, match="an index but none of its files"):
             read_outline(tmp_path)
 
-    def test_an_index_that_disagrees_is_told(self, sharded, tmp_path):
+    def test_an_index_that_disagrees_is_reported(self, sharded, tmp_path):
         sharded("safetensors", save_file, "model.safetensors.index.json")
         tensors = load_file(tmp_path / "part-1.safetensors")
         save_file({"w1": tensors["w1"].clone()}, tmp_path / "part-1.safetensors")
         assert read_outline(tmp_path).problems == [
-            "its index and its files disagree about 'w3': fetch them again"
+            "its index and its files differ in 'w3': download them again"
         ]
 
     def test_a_single_file_is_enough(self, tmp_path):
@@ -178,5 +178,5 @@ class TestFolders:
         assert described(read_outline(tmp_path).tensors) == described(ODD)
 
     def test_an_empty_folder_is_refused(self, tmp_path):
-        with pytest.raises(ModelError, match="is no model folder"):
+        with pytest.raises(ModelError, match="is not a model folder"):
             read_outline(tmp_path)

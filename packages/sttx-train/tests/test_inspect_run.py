@@ -35,26 +35,26 @@ def trainer(tiny, talk, tmp_path_factory):
 
 @pytest.fixture
 def folder(trainer):
-    return trainer.store.directory
+    return trainer.folder.path
 
 
-def test_a_run_is_told_as_its_trainer_reports_it(trainer, folder):
-    told = json.loads(json.dumps(inspect_path(folder), allow_nan=False))
+def test_a_run_is_reported_as_its_trainer_reports_it(trainer, folder):
+    report = json.loads(json.dumps(inspect_path(folder), allow_nan=False))
     report = trainer.report()
-    assert told["kind"] == "stream" and told["step"] == told["steps"] == 6
-    assert {name: told[name] for name in report} == report
-    assert told["taken"] == trainer.taken
-    assert told["learning"]["replay_rows"] == 1 and told["stream"]["window"] == 48
+    assert report["kind"] == "stream" and report["step"] == report["steps"] == 6
+    assert {name: report[name] for name in report} == report
+    assert report["taken"] == trainer.taken
+    assert report["learning"]["replay_rows"] == 1 and report["stream"]["window"] == 48
     sizes = {path.name: path.stat().st_size for path in trainer.checkpoint.iterdir()}
-    assert told["files"] == {name: size for name, size in sizes.items() if name != "manifest.json"}
+    assert report["files"] == {name: size for name, size in sizes.items() if name != "manifest.json"}
 
 
-def test_one_step_of_a_run_is_told(folder):
-    told = inspect_path(folder / "step-00000004")
-    assert told["step"] == told["steps"] == 4 and told["checkpoint"].endswith("step-00000004")
+def test_one_step_of_a_run_is_reported(folder):
+    report = inspect_path(folder / "step-00000004")
+    assert report["step"] == report["steps"] == 4 and report["checkpoint"].endswith("step-00000004")
 
 
-def test_a_copy_of_one_step_is_told_without_its_run(folder, tmp_path):
+def test_a_copy_of_one_step_is_reported_without_its_run(folder, tmp_path):
     import shutil
 
     shutil.copytree(folder / "step-00000004", tmp_path / "step-00000004")
@@ -62,14 +62,14 @@ def test_a_copy_of_one_step_is_told_without_its_run(folder, tmp_path):
     assert inspect_path(tmp_path)["step"] == 4
 
 
-def test_a_model_is_told(tiny):
+def test_a_model_is_reported(tiny):
     loaded = tiny()
-    told = json.loads(json.dumps(inspect_path(loaded.path)))
-    assert told["kind"] == "model" and told["model"]["sha256"] == loaded.sha256
-    assert told["parameters"] == sum(weight.numel() for weight in loaded.model.parameters())
-    assert told["sizes"] == loaded.model.config.to_dict()
-    assert told["vocabulary"] == {"entries": 257, "sha256": loaded.tokenizer.sha256, "text": True}
-    assert told == inspect_model(loaded.path)
+    report = json.loads(json.dumps(inspect_path(loaded.path)))
+    assert report["kind"] == "model" and report["model"]["sha256"] == loaded.sha256
+    assert report["parameters"] == sum(weight.numel() for weight in loaded.model.parameters())
+    assert report["sizes"] == loaded.model.config.to_dict()
+    assert report["vocabulary"] == {"entries": 257, "sha256": loaded.tokenizer.sha256, "text": True}
+    assert report == inspect_model(loaded.path)
 
 
 def pretrained(folder, lines, *, kind="pretrain", **documents):
@@ -82,12 +82,12 @@ def pretrained(folder, lines, *, kind="pretrain", **documents):
     return folder
 
 
-def test_a_pretraining_run_is_told(tmp_path):
+def test_a_pretraining_run_is_reported(tmp_path):
     figures = [
         {"step": 1, "loss": 5.0, "tokens": 64},
-        {"step": 2, "loss": 4.0, "held_out_bpb": 3.0, "held_out": {"loss": 2.0}},
-        {"step": 3, "loss": None, "held_out_bpb": 3.5, "tokens": 192},
-        {"step": 5, "loss": 1.0, "held_out_bpb": 1.0},
+        {"step": 2, "loss": 4.0, "validation_bpb": 3.0, "validation": {"loss": 2.0}},
+        {"step": 3, "loss": None, "validation_bpb": 3.5, "tokens": 192},
+        {"step": 5, "loss": 1.0, "validation_bpb": 1.0},
     ]
     lines = [
         *map(json.dumps, figures),
@@ -98,49 +98,54 @@ def test_a_pretraining_run_is_told(tmp_path):
         '{"st',
     ]
     config, progress = {"layers": 2, "hidden_size": 16}, {"tokens": 256, "epochs": 0.5}
-    told = inspect_path(pretrained(tmp_path / "run", lines, config=config, progress=progress))
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
-    assert (told["kind"], told["step"], told["seconds"], told["parameters"]) == ("pretrain", 4, 2.5, 8)
-    assert (told["config"], told["progress"], told["model"]) == (config, progress, None)
-    last = {"step": 4, "loss": 4.0, "tokens": 192, "held_out_bpb": 3.5, "held_out.loss": 2.0, "lr": 0.1}
-    assert told["figures"] == last
-    assert told["held_out"] == {
-        "held_out_bpb": {"best": 3.0, "best_step": 2, "last": 3.5},
-        "held_out.loss": {"best": 2.0, "best_step": 2, "last": 2.0},
+    report = inspect_path(pretrained(tmp_path / "run", lines, config=config, progress=progress))
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert (report["kind"], report["step"], report["seconds"], report["parameters"]) == (
+        "pretrain",
+        4,
+        2.5,
+        8,
+    )
+    assert (report["config"], report["progress"], report["model"]) == (config, progress, None)
+    last = {"step": 4, "loss": 4.0, "tokens": 192, "validation_bpb": 3.5, "validation.loss": 2.0, "lr": 0.1}
+    assert report["figures"] == last
+    assert report["validation"] == {
+        "validation_bpb": {"best": 3.0, "best_step": 2, "last": 3.5},
+        "validation.loss": {"best": 2.0, "best_step": 2, "last": 2.0},
     }
-    with pytest.raises(UsageError, match="no checkpoint of `sttx train`: it has no phrases"):
+    with pytest.raises(UsageError, match="not a checkpoint of `sttx train`: it has no phrases"):
         merge_stats(tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", ["pretrain", "pretrain-best"])
 @pytest.mark.parametrize("lines", [None, []])
-def test_a_pretraining_run_that_says_little_is_told(tmp_path, lines, kind):
-    told = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
-    assert (told["kind"], told["step"], told["config"]) == (kind, 4, None)
-    assert (told["figures"], told["held_out"]) == ({"step": 4}, {})
+def test_a_pretraining_run_that_says_little_is_reported(tmp_path, lines, kind):
+    report = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
+    assert (report["kind"], report["step"], report["config"]) == (kind, 4, None)
+    assert (report["figures"], report["validation"]) == ({"step": 4}, {})
 
 
-def test_what_the_best_checkpoint_says_is_told(tmp_path):
+def test_what_the_best_checkpoint_says_is_reported(tmp_path):
     best = {"loss": 1.5, "bpb": None, "tokens": 300}
-    told = inspect_path(pretrained(tmp_path / "best", None, kind="pretrain-best", held_out=best))
-    assert told["held_out"]["held_out.loss"] == {"best": 1.5, "best_step": 4, "last": 1.5}
-    assert "held_out.bpb" not in told["held_out"]
+    report = inspect_path(pretrained(tmp_path / "best", None, kind="pretrain-best", validation=best))
+    assert report["validation"]["validation.loss"] == {"best": 1.5, "best_step": 4, "last": 1.5}
+    assert "validation.bpb" not in report["validation"]
 
 
 def test_merge_stats_are_the_tables(trainer, folder):
-    told = merge_stats(folder)
+    report = merge_stats(folder)
     stats, report = trainer.learner.table.stats, trainer.report()
-    assert told["shown"] == len(told["phrases"]) == len(trainer.learner.table) > 3
-    assert told["totals"] == report["phrases"] and told["tokens"] == report["tokens"]
-    assert told["totals"]["promotions"] == stats.promotions
-    assert told["totals"]["promotions"] - told["totals"]["evictions"] == told["totals"]["live"]
+    assert report["shown"] == len(report["phrases"]) == len(trainer.learner.table) > 3
+    assert report["totals"] == report["phrases"] and report["tokens"] == report["tokens"]
+    assert report["totals"]["promotions"] == stats.promotions
+    assert report["totals"]["promotions"] - report["totals"]["evictions"] == report["totals"]["live"]
 
 
 @pytest.mark.parametrize("top", [1, 3, 10_000])
 def test_merge_stats_shows_as_many_as_asked(folder, top):
     everything = merge_stats(folder)["phrases"]
-    told = merge_stats(folder, top=top)
-    assert told["phrases"] == everything[:top] and told["shown"] == len(everything[:top])
+    report = merge_stats(folder, top=top)
+    assert report["phrases"] == everything[:top] and report["shown"] == len(everything[:top])
 
 
 @pytest.mark.parametrize("top", [0, -1])

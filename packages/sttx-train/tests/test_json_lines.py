@@ -1,4 +1,4 @@
-"""JSON lines: texts or lists of integers, told apart by content; what is damaged is counted and named."""
+"""JSON lines hold texts or lists of integers, detected by content; damaged lines are counted and named."""
 
 import json
 import tracemalloc

@@ -79,10 +79,10 @@ def damage(pair):
 @pytest.mark.parametrize(("vocab_size", "code", "letter"), WIDTHS)
 class TestBytes:
     def test_an_independent_reader_reads_what_is_written(self, tmp_path, vocab_size, code, letter):
-        told = []
-        write_pair(packed(), tmp_path / "x", vocab_size=vocab_size, progress=told.append)
+        sizes = []
+        write_pair(packed(), tmp_path / "x", vocab_size=vocab_size, progress=sizes.append)
         assert read_independently(tmp_path / "x") == [[*document, 0] for document in DOCUMENTS]
-        assert sum(told) == packed().lengths.sum()
+        assert sum(sizes) == packed().lengths.sum()
 
     def test_the_bytes_are_those_of_an_independent_writer(self, tmp_path, vocab_size, code, letter):
         write_pair(packed(), tmp_path / "ours", vocab_size=vocab_size)
@@ -152,21 +152,21 @@ class TestDamage:
     @pytest.mark.parametrize(
         ("edit", "said"),
         [
-            (lambda index: b"NOTANIDX\0" + index[9:], "does not begin with MMIDIDX"),
-            (lambda index: b"", "does not begin with MMIDIDX"),
-            (lambda index: index[:20], "is cut off: it has 20 bytes, and its header alone 34"),
+            (lambda index: b"NOTANIDX\0" + index[9:], "does not start with MMIDIDX"),
+            (lambda index: b"", "does not start with MMIDIDX"),
+            (lambda index: index[:20], "is cut off: it has 20 bytes, but its header alone takes 34"),
             (lambda index: index[:-3], "but 3 sequences and 4 document marks take 102"),
             (lambda index: index + b"\0", "has 103 bytes"),
-            (lambda index: index[:9] + struct.pack("<Q", 2) + index[17:], "is of version 2"),
-            (lambda index: index[:17] + b"\x06" + index[18:], "of type 6"),
+            (lambda index: index[:9] + struct.pack("<Q", 2) + index[17:], "has version 2"),
+            (lambda index: index[:17] + b"\x06" + index[18:], "dtype code 6"),
             (lambda index: index[:18] + struct.pack("<QQ", 2**63, 4) + index[34:], "9223372036854775808 seq"),
             (lambda index: index[:18] + bytes(16), "is empty"),
             (lambda index: index[:34] + struct.pack("<i", -4) + index[38:], "sequence 0 has a size below 0"),
             (
                 lambda index: index[:54] + struct.pack("<q", 6) + index[62:],
-                "sequence 1 begins at byte 6, but",
+                "sequence 1 starts at byte 6, but",
             ),
-            (lambda index: index[:-8] + struct.pack("<q", 9), "do not rise from 0 to 3"),
+            (lambda index: index[:-8] + struct.pack("<q", 9), "do not rise from 0 to at most 3"),
             (lambda index: index[:-16] + struct.pack("<qq", 3, 2), "do not rise"),
         ],
     )
@@ -179,16 +179,16 @@ class TestDamage:
         for changed in (data[:-1], data[:-4], data + b"\0\0"):
             pair.with_suffix(".bin").write_bytes(changed)
             with pytest.raises(
-                DataError, match=rf"x.bin' has {len(changed)} bytes, but its index 'x.idx' tells of"
+                DataError, match=rf"x.bin' has {len(changed)} bytes, but its index 'x.idx' needs"
             ):
                 PairDocuments(pair)
         pair.with_suffix(".bin").unlink()
-        with pytest.raises(DataError, match="x.bin' is absent"):
+        with pytest.raises(DataError, match="x.bin' does not exist"):
             PairDocuments(pair)
 
     def test_an_absent_index_is_named(self, pair):
         pair.with_suffix(".idx").unlink()
-        with pytest.raises(DataError, match="x.idx' is absent"):
+        with pytest.raises(DataError, match="x.idx' does not exist"):
             PairDocuments(pair)
 
     def test_a_pair_of_nothing_is_refused(self, tmp_path):
@@ -201,7 +201,7 @@ class TestDamage:
 class TestWriting:
     def test_nothing_is_written_over(self, pair):
         before = pair.with_suffix(".bin").read_bytes()
-        with pytest.raises(UsageError, match="x.bin' is there already: give another --out"):
+        with pytest.raises(UsageError, match="x.bin' already exists: give another --out"):
             write_pair(packed(), pair, vocab_size=512)
         assert pair.with_suffix(".bin").read_bytes() == before
 
@@ -211,7 +211,7 @@ class TestWriting:
         assert ids_of(PairDocuments(pair)) == [[0, 1]]
         pair.with_suffix(".bin").unlink()
         pair.with_suffix(".idx").write_text("mine")
-        with pytest.raises(UsageError, match="x.idx' is there already"):
+        with pytest.raises(UsageError, match="x.idx' already exists"):
             write_pair(packed([[1]]), pair, vocab_size=512)
 
     @pytest.mark.parametrize("ids", [[5, 300], [5, 65_536 + 7]])
@@ -233,7 +233,7 @@ class TestWriting:
     def test_what_does_not_fit_is_refused(self, tmp_path):
         with pytest.raises(DataError, match="nothing to write"):
             write_pair(_Nothing(), tmp_path / "x", vocab_size=512)
-        with pytest.raises(UsageError, match="does not fit 32 bits"):
+        with pytest.raises(UsageError, match="does not fit int32"):
             write_pair(packed(), tmp_path / "x", vocab_size=2**31 + 1)
         with pytest.raises(DataError, match="a document has 2,147,483,648 ids"):
             write_pair(_Long(), tmp_path / "x", vocab_size=512)

@@ -48,8 +48,8 @@ class TestFolder:
 
     def test_it_is_part_of_what_the_model_is(self, make_model, folder):
         with_one = load_model(folder).sha256
-        told = inspect_model(folder)
-        assert told["model"]["sha256"] == with_one and told["hypernetwork"] == {"parameters": 3072}
+        report = inspect_model(folder)
+        assert report["model"]["sha256"] == with_one and report["hypernetwork"] == {"parameters": 3072}
         save_model(
             make_model(vocab_size=257), folder, tokenizer=ByteTokenizer(), hypernet=hypernetwork(seed=2)
         )
@@ -106,8 +106,8 @@ class TestRefusals:
         save_file(dict(tensors), path)
         with pytest.raises(ModelError, match="belongs to another model"):
             load_model(folder)
-        told = inspect_model(folder)
-        assert "belongs to another model" in told["problems"][0] and not told["uses"]
+        report = inspect_model(folder)
+        assert "belongs to another model" in report["problems"][0] and not report["uses"]
 
 
 class TestLearner:

@@ -64,13 +64,13 @@ def test_what_needs_text_gets_text_or_one_sentence(model, tmp_path, hugging_face
     save_model(model, tmp_path / "text", tokenizer=hugging_face)
     assert load_model(tmp_path / "text").tokenizer.encode("the") == hugging_face.encode("the")
     save_model(model, tmp_path / "numbers", tokenizer=IntegerTokenizer(96))
-    with pytest.raises(UsageError, match=r"'numbers' reads numbers \(integer:96\), and this needs text"):
+    with pytest.raises(UsageError, match=r"'numbers' reads numbers \(integer:96\), but this needs text"):
         _ = load_model(tmp_path / "numbers").tokenizer
 
 
 def test_online_training_refuses_a_model_of_numbers(model, tmp_path):
     save_model(model, tmp_path / "numbers", tokenizer=AngleTokenizer())
-    with pytest.raises(UsageError, match=r"'numbers' reads numbers \(angle\), and this needs text: choose"):
+    with pytest.raises(UsageError, match=r"'numbers' reads numbers \(angle\), but this needs text: choose"):
         StreamTrainer(load_model(tmp_path / "numbers"))
 
 
@@ -100,7 +100,7 @@ class Odd(IntegerTokenizer):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_values_of_an_unknown_kind_are_refused_before_anything_is_written(model, tmp_path, format):
-    with pytest.raises(UsageError, match="tokenizer 'Odd' cannot be kept with a model"):
+    with pytest.raises(UsageError, match="tokenizer 'Odd' cannot be saved with a model"):
         save_model(model, tmp_path / "m.pth", format=format, tokenizer=Odd(9))
     assert list(tmp_path.iterdir()) == []
 
@@ -115,10 +115,10 @@ def naming(tokenizer, sha256=None):
         ("{", DataError, "is damaged: "),
         ("[]", DataError, "names no tokenizer: save"),
         ('{"tokenizer": "angle"}', DataError, "names no tokenizer: save"),
-        (naming("integer:x"), DataError, "is damaged: 'integer:x' does not say the largest value"),
-        (naming("trie:../secret.txt"), DataError, "names 'trie:../secret.txt', no tokenizer that is kept so"),
+        (naming("integer:x"), DataError, "is damaged: 'integer:x' does not name the largest value"),
+        (naming("trie:../secret.txt"), DataError, "names the unknown tokenizer 'trie:../secret.txt'"),
         (naming("hf"), DataError, "cannot read the tokenizer '.*/tokenizer.json'"),
-        (naming("integer:96"), ModelError, "names 'integer:96', which is not what was saved with the model"),
+        (naming("integer:96"), ModelError, "names 'integer:96', but that tokenizer was changed after saving"),
     ],
 )
 def test_a_damaged_name_is_refused(tmp_path, content, error, complaint):
@@ -129,13 +129,13 @@ def test_a_damaged_name_is_refused(tmp_path, content, error, complaint):
 
 def test_a_tokenizer_json_of_another_vocabulary_is_refused(model, tmp_path, hugging_face):
     save_model(model, tmp_path / "m", tokenizer=hugging_face)
-    told = json.loads((tmp_path / "m" / "tokenizer.json").read_text())
-    told["added_tokens"].append(
+    content = json.loads((tmp_path / "m" / "tokenizer.json").read_text())
+    content["added_tokens"].append(
         {"id": 300, "content": "<new>", "special": True, "normalized": False}
         | dict.fromkeys(("single_word", "lstrip", "rstrip"), False)
     )
-    (tmp_path / "m" / "tokenizer.json").write_text(json.dumps(told))
-    with pytest.raises(ModelError, match="names 'hf', which is not what was saved"):
+    (tmp_path / "m" / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="names 'hf', but that tokenizer was changed after saving"):
         _ = load_model(tmp_path / "m").vocabulary
 
 

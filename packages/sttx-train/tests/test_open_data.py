@@ -1,4 +1,4 @@
-"""Paths of every kind, told by content, as documents one after the other; and what is to be known of them."""
+"""Paths of every data format, detected by content, become documents in order, with facts about them."""
 
 import gzip
 import json
@@ -114,20 +114,20 @@ class TestTexts:
         data = open_data([], TEXT, texts=iter(WORDS))
         assert text_of(data.documents) == WORDS and data.kinds == {}
 
-    def test_what_is_read_is_told(self, texts, tmp_path):
-        told = []
-        open_data([tmp_path / "tree", tmp_path / "lines.jsonl"], TEXT, progress=told.append)
+    def test_progress_counts_the_bytes_read(self, texts, tmp_path):
+        sizes = []
+        open_data([tmp_path / "tree", tmp_path / "lines.jsonl"], TEXT, progress=sizes.append)
         size = (tmp_path / "lines.jsonl").stat().st_size + len("".join(WORDS).encode())
-        assert sum(told) == size
+        assert sum(sizes) == size
 
-    def test_what_was_left_out_is_told(self, texts, tmp_path):
+    def test_what_was_left_out_is_reported(self, texts, tmp_path):
         (tmp_path / "tree" / "x.pyc").write_bytes(b"\0")
         with (tmp_path / "lines.jsonl").open("a") as file:
             file.write("?\n")
-        told = []
-        data = open_data([tmp_path / "tree", tmp_path / "lines.jsonl"], TEXT, say=told.append)
+        messages = []
+        data = open_data([tmp_path / "tree", tmp_path / "lines.jsonl"], TEXT, say=messages.append)
         assert data.skipped == (tmp_path / "tree" / "x.pyc",) and data.damaged == 1
-        assert len(told) == 1 and told[0].endswith("1 damaged line was left out: 4")
+        assert len(messages) == 1 and messages[0].endswith("1 damaged line was left out: 4")
 
 
 class TestValues:
@@ -173,7 +173,7 @@ class TestRefusals:
         [
             (b"", "is empty: it holds no ids"),
             (b"\0\0\1", "has 3 bytes, an odd number"),
-            (b"\5\0\0\0", "begins with the id 5, not with 0, which leads a document"),
+            (b"\5\0\0\0", "starts with the id 5, not with 0, which starts every document"),
         ],
     )
     def test_a_flat_file_that_is_none(self, tmp_path, content, said):
@@ -184,13 +184,13 @@ class TestRefusals:
     def test_nothing_at_all(self, tmp_path):
         (tmp_path / "a.txt").write_text("")
         (tmp_path / "b.pyc").write_bytes(b"\0")
-        with pytest.raises(DataError, match=r"nothing to read in '.*' \(1 files are no text\)"):
+        with pytest.raises(DataError, match=r"nothing to read in '.*' \(1 files are not text\)"):
             open_data([tmp_path], TEXT)
-        with pytest.raises(DataError, match="nothing to read in what was given"):
+        with pytest.raises(DataError, match="nothing to read in the given texts"):
             open_data([], TEXT, texts=[])
 
     def test_what_is_absent_or_packed(self, tmp_path):
-        with pytest.raises(DataError, match="gone' does not exist"):
+        with pytest.raises(UsageError, match="gone' does not exist"):
             detect_format(tmp_path / "gone")
         (tmp_path / "x.txt.gz").write_bytes(gzip.compress(b"text"))
         with pytest.raises(DataError, match=r"compressed \(gzip\): unpack it first"):
@@ -230,10 +230,10 @@ class TestKinds:
     def test_a_pair_may_be_named_by_either_or_by_what_they_share(self, texts, tmp_path):
         assert [detect_format(tmp_path / name) for name in ("pair", "pair.bin", "pair.idx")] == ["pair"] * 3
         (tmp_path / "pair.bin").unlink()
-        with pytest.raises(DataError, match="pair' does not exist"):
+        with pytest.raises(UsageError, match="pair' does not exist"):
             detect_format(tmp_path / "pair")
 
     def test_what_can_be_read_once_only_is_refused(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(DataError, match="pipe' can be read once only"):
+        with pytest.raises(DataError, match="pipe' can be read only once"):
             detect_format(tmp_path / "pipe")

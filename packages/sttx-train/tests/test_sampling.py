@@ -61,11 +61,13 @@ class TestSampler:
     def test_an_epoch_predicts_every_id_once_and_in_order(self, rows, context):
         documents = packed(9, 0, 30, 2, 14)
         sampler = Sampler(documents, rows=rows, context=context, seed=1)
-        told = [sampler.window(step) for step in range(sampler.windows)]
-        inputs = np.concatenate([window.inputs for window in told], axis=1)
-        targets = np.concatenate([window.targets for window in told], axis=1)
+        windows = [sampler.window(step) for step in range(sampler.windows)]
+        inputs = np.concatenate([window.inputs for window in windows], axis=1)
+        targets = np.concatenate([window.targets for window in windows], axis=1)
         valid = targets != IGNORED
-        assert valid.sum() == sampler.total - 1 and all((window.targets != IGNORED).any() for window in told)
+        assert valid.sum() == sampler.total - 1 and all(
+            (window.targets != IGNORED).any() for window in windows
+        )
         rows_read = [(inputs[row][valid[row]], targets[row][valid[row]]) for row in range(rows)]
         assert all(np.array_equal(ids[1:], following[:-1]) for ids, following in rows_read)
         last = max(row for row in range(rows) if valid[row].any())

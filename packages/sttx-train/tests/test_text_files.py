@@ -1,10 +1,10 @@
-"""Text files and folders of them: in name order, piece by piece, what is no text told or refused."""
+"""Text files and folders are read in name order, piece by piece; what is not text is reported or refused."""
 
 import os
 
 import pytest
 
-from sttx_core.errors import DataError
+from sttx_core.errors import DataError, UsageError
 from sttx_train.data.text_files import iter_texts, read_text
 
 
@@ -27,12 +27,12 @@ def test_what_is_no_text_is_passed_over_in_a_folder_and_refused_by_name(tmp_path
     assert list(iter_texts([tmp_path], skipped)) == [tmp_path / "good.txt"]
     assert skipped == [tmp_path / name for name in odd]
     for name in odd:
-        with pytest.raises(DataError, match=f"{name}' is no text"):
+        with pytest.raises(DataError, match=f"{name}' is not text"):
             list(iter_texts([tmp_path / name]))
 
 
 def test_what_is_absent_is_refused(tmp_path):
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(UsageError, match="does not exist"):
         list(iter_texts([tmp_path / "gone"]))
 
 
@@ -61,5 +61,5 @@ def test_an_empty_text_has_no_piece(tmp_path):
 
 def test_a_text_that_is_damaged_since_is_refused(tmp_path):
     (tmp_path / "x.txt").write_bytes(b"one\n\xff")
-    with pytest.raises(DataError, match=r"x\.txt' is no text"):
+    with pytest.raises(DataError, match=r"x\.txt' is not text"):
         list(read_text(tmp_path / "x.txt"))

@@ -46,11 +46,11 @@ def with_fallback(merges=(("t", "h"), ("th", "e")), words=("t", "h", "e", "th", 
 def saved(tmp_path):
     """Return a function that writes a tokenizer, changed in its JSON, and gives the path."""
 
-    def write(backend: Backend, change=lambda told: None) -> Path:
-        told = json.loads(backend.to_str())
-        change(told)
+    def write(backend: Backend, change=lambda content: None) -> Path:
+        content = json.loads(backend.to_str())
+        change(content)
         path = tmp_path / "tokenizer.json"
-        path.write_text(json.dumps(told), encoding="utf-8")
+        path.write_text(json.dumps(content), encoding="utf-8")
         return path
 
     return write
@@ -189,7 +189,7 @@ def ambiguous():
 
 BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 REFUSED = {
-    "normaliser": (normalised, r"its normaliser \(NFC\) changes the text"),
+    "normalizer": (normalised, r"its normalizer \(NFC\) changes the text"),
     "prefix space": (
         lambda: before(pre_tokenizers.ByteLevel(add_prefix_space=True)),
         "puts a space before the text",
@@ -230,7 +230,7 @@ REFUSED = {
         lambda: Backend(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]")),
         "its model is WordPiece",
     ),
-    "swallowing token": (swallowing, "'<tag>' swallows the spaces"),
+    "swallowing token": (swallowing, "'<tag>' removes the spaces"),
     "ambiguous token": (ambiguous, "'Ġthe' stands for b' the' as well"),
 }
 
@@ -241,7 +241,7 @@ def test_what_cannot_give_back_every_byte_string_is_refused(kind, saved):
     path = saved(make())
     with pytest.raises(DataError, match=complaint) as caught:
         HuggingFaceTokenizer(path)
-    assert str(caught.value).startswith(f"tokenizer {str(path)!r} cannot give back every byte string: it")
+    assert str(caught.value).startswith(f"tokenizer {str(path)!r} loses some byte strings: it")
     assert str(caught.value).endswith("; give another one")
 
 
@@ -249,8 +249,8 @@ def test_what_cannot_give_back_every_byte_string_is_refused(kind, saved):
     ("content", "complaint"),
     [
         (b"\xff", "is not UTF-8"),
-        (b"{}", "no tokenizer.json of Hugging Face's"),
-        (b"", "no tokenizer.json of"),
+        (b"{}", "not a tokenizer.json of Hugging Face's"),
+        (b"", "not a tokenizer.json of"),
     ],
 )
 def test_files_that_are_no_tokenizer(tmp_path, content, complaint):
@@ -271,7 +271,7 @@ def test_every_tokenizer_has_a_name(saved, tmp_path):
     for spec in (f"trie:{tmp_path / 'v.txt'}", tmp_path / "v.txt"):
         assert isinstance(load_tokenizer(spec), TrieTokenizer)
     assert isinstance(load_tokenizer("integer:7"), IntegerTokenizer)
-    with pytest.raises(UsageError, match="'absent.json' is no file: give the path of a tokenizer.json"):
+    with pytest.raises(UsageError, match="'absent.json' is not a file: give the path of a tokenizer.json"):
         load_tokenizer("hf:absent.json")
     with pytest.raises(UsageError, match="'gpt2' is no tokenizer"):
         load_tokenizer("gpt2")

@@ -101,20 +101,21 @@ def test_texts_are_found_and_the_rest_is_passed_over(folder):
     ("name", "complaint"),
     [
         ("absent", "'.*absent' does not exist: name text files"),
-        ("picture.png", "'.*picture.png' is no text: it is not UTF-8, or holds NUL"),
-        ("cut.txt", "is no text"),
+        ("picture.png", "'.*picture.png' is not text: it is not UTF-8, or holds NUL"),
+        ("cut.txt", "is not text"),
         ("empty.md", "there is no text in '.*empty.md'$"),
     ],
 )
 def test_what_is_named_must_be_text(folder, name, complaint):
-    with pytest.raises(DataError, match=complaint):
+    error = UsageError if name == "absent" else DataError
+    with pytest.raises(error, match=complaint):
         find_texts([folder / name])
 
 
 def test_a_folder_without_text_says_so(folder):
     for name in ("a.txt", "b/two.py", "old.vocab"):
         (folder / name).unlink()
-    with pytest.raises(DataError, match=r"there is no text in '.*' \(3 files are no text\)"):
+    with pytest.raises(DataError, match=r"there is no text in '.*' \(3 files are not text\)"):
         find_texts([folder])
 
 
@@ -151,7 +152,7 @@ def test_numbers_are_no_text(tmp_path):
     with pytest.raises(DataError, match="line 1 of '.*' holds numbers: a vocabulary is learned from text"):
         list(read_pieces(find_texts([tmp_path / "numbers.jsonl"])))
     (tmp_path / "array.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DataError, match=r"'.*array\.npy' is no text, but data of the kind 'array'"):
+    with pytest.raises(DataError, match=r"'.*array\.npy' is not text but data in the format 'array'"):
         find_texts([tmp_path / "array.npy"])
 
 

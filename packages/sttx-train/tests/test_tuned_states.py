@@ -52,7 +52,7 @@ class TestTunedStates:
     @pytest.mark.parametrize(
         ("entries", "said"),
         [
-            ({"blocks.0.att.time_state": (2, 4, 4), "note": (1,)}, "'note' is none of its entries"),
+            ({"blocks.0.att.time_state": (2, 4, 4), "note": (1,)}, "it has an entry 'note'"),
             ({"blocks.1.att.time_state": (2, 4, 4)}, "does not hold the states of layers 0 to 0"),
             ({"blocks.0.att.time_state": (2, 4, 5)}, "its shape is"),
             ({f"blocks.{i}.att.time_state": (2, 4 + i, 4 + i) for i in range(2)}, "mixes states"),
@@ -65,9 +65,9 @@ class TestTunedStates:
             load_state(tmp_path / "s.pth")
 
     def test_a_model_is_no_state(self, saved):
-        with pytest.raises(ModelError, match="is no tuned state"):
+        with pytest.raises(ModelError, match="is not a tuned state"):
             load_state(saved("blinkdl"))
-        with pytest.raises(ModelError, match="is no tuned state"):
+        with pytest.raises(ModelError, match="is not a tuned state"):
             load_state(saved("sttx") / "model.safetensors")
 
     def test_a_damaged_or_missing_file_is_said(self, tmp_path):

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 
 from gather import downloaded, folder_of, inner_path, members_of
 from grammar import Literal, fill
-from selection import held_out
+from selection import in_validation
 
 COMMANDS = tomllib.loads((pathlib.Path(__file__).parent / "commands.toml").read_text("utf-8"))
 LONGEST = 9_000
@@ -135,14 +135,14 @@ def _toolbox(cache: pathlib.Path, trees: pathlib.Path) -> str:
 
 
 def _unpack(package: str, archive: pathlib.Path | None, target: pathlib.Path) -> pathlib.Path | None:
-    """The package's inner folder, freshly unpacked without what is held out; None if not downloaded."""
+    """The package's inner folder, freshly unpacked without validation files; None if it is not downloaded."""
     if archive is None:
         return None
     shutil.rmtree(target, ignore_errors=True)
     for name, data in members_of(archive):
         inner = _TOP.sub("", name)
-        secret = held_out({"package": package, "path": inner_path(name)})
-        if not secret and not inner.startswith(("doc/", "man/", "/")) and ".." not in inner:
+        excluded = in_validation({"package": package, "path": inner_path(name)})
+        if not excluded and not inner.startswith(("doc/", "man/", "/")) and ".." not in inner:
             path = target / inner
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)

@@ -253,7 +253,7 @@ def known_texts(folder: pathlib.Path | None) -> NearDuplicates:
     if folder is not None:
         paths = sorted(folder.glob("*.txt"))
         if not paths:
-            raise SystemExit(f"{folder} has no .txt files: name the heldout folder of an earlier corpus")
+            raise SystemExit(f"{folder} has no .txt files: name the validation folder of an earlier corpus")
         for text in (text for path in paths for text in path.read_text("utf-8").split("\f")):
             known.add(signature(text))
     return known
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument(
         "--apart-from",
         type=pathlib.Path,
-        help="a folder of texts held out from an earlier corpus: nothing like them gets into training",
+        help="the validation folder of an earlier corpus: nothing similar to its texts gets into training",
     )
     options = parser.parse_args()
     work = options.work

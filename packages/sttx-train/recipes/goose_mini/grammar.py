@@ -1,4 +1,4 @@
-"""Templates with slots: `{name}` is replaced by what is drawn for `name`, until no slot is left.
+"""Templates with slots: `{name}` is replaced by a value drawn for `name`, until no slot is left.
 
 A digit (`{name2}`) draws once more, `_l` (`{sentence_l}`) makes the first letter small, a capital
 (`{Name}`) makes it large. This file knows nothing of what is drawn.
@@ -11,13 +11,13 @@ _SLOT = re.compile(r"\{([A-Za-z][A-Za-z_]*?)(_l)?\d?\}")
 
 
 class Literal(str):
-    """Text of the world: braces in it are no slots."""
+    """Text that is inserted as it is: braces in it are not slots."""
 
     __slots__ = ()
 
 
 def fill(template: str, draw: Callable[[str], str | None]) -> str:
-    """The template with its slots filled, and the slots of what filled them.
+    """Return the template with its slots filled, recursively.
 
     `draw` gives a template, a `Literal`, or None for a slot that it does not know, which is an error.
 
@@ -33,7 +33,7 @@ def fill(template: str, draw: Callable[[str], str | None]) -> str:
         if drawn is None:
             drawn = draw(slot.lower())
         if drawn is None:
-            raise KeyError(f"nothing is known for the slot {found[0]} of {template!r}")
+            raise KeyError(f"there is no value for the slot {found[0]} of {template!r}")
         text = drawn if isinstance(drawn, Literal) else fill(drawn, draw)
         if large:
             text = text[:1].upper() + text[1:]

@@ -1,7 +1,8 @@
-"""Mixes files and transcripts, encodes them, and writes the training tokens and the held-out texts.
+"""Mixes files and transcripts, encodes them, and writes the training tokens and the validation texts.
 
-Each document begins with token 0. Held-out folders (`selection.held_out`) are in no training document,
-neither as files nor quoted in transcripts; the transcripts held out are played on held-out files only.
+Each document starts with token 0. No training document has text from the validation folders
+(`selection.in_validation`), neither as files nor as quotes in transcripts. The validation transcripts are
+about validation files only.
 """
 
 import argparse
@@ -15,18 +16,18 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 from near_duplicates import NearDuplicates
-from selection import held_out
+from selection import in_validation
 
 from sttx_core.tokenizers import TrieTokenizer
 
-HELD_KINDS = {
+VALIDATION_KINDS = {
     "python": ["python"],
     "typescript": ["typescript"],
     "go": ["go"],
     "prose": ["prose", "man"],
     "json": ["json", "yaml"],
 }
-HELD_BYTES = 300_000
+VALIDATION_BYTES = 300_000
 SHARES = {
     "typescript": 21,
     "prose": 18,
@@ -45,17 +46,17 @@ SHARES = {
     "csharp": 1,
     "web": 0.5,
 }
-"""Of the plain files' bytes, in percent; a kind that has less than its share gives all it has."""
+"""Percent of the plain files' bytes; of a kind with less than its share everything is used."""
 
 
 def load(path: pathlib.Path) -> list[dict]:
-    """The rows of a JSON-lines file."""
+    """Return the rows of a JSON-lines file."""
     with path.open(encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
 def take(rows: Sequence[dict], size: float) -> list[dict]:
-    """The first rows, until they have `size` bytes."""
+    """Return the first rows that have `size` bytes together."""
     taken, total = [], 0
     for row in rows:
         if total >= size:
@@ -68,9 +69,9 @@ def take(rows: Sequence[dict], size: float) -> list[dict]:
 def choose(
     files: Sequence[dict], size: float, rng: random.Random, quoted: Collection[tuple[str, str]] = ()
 ) -> list[dict]:
-    """About `size` bytes of plain files in the proportions of `SHARES`.
+    """Return about `size` bytes of plain files in the proportions of `SHARES`.
 
-    Files that sessions quote, by package and path, are taken last, so that the corpus repeats itself less.
+    Files that sessions quote, given by package and path, come last, so that the corpus repeats itself less.
     """
     chosen = []
     for kind, share in SHARES.items():
@@ -82,35 +83,35 @@ def choose(
 
 
 def only_new(rows: Sequence[dict]) -> list[dict]:
-    """The rows whose text is not nearly that of an earlier row."""
+    """Return the rows without near-duplicates of earlier rows."""
     known = NearDuplicates()
     return [row for row in rows if known.is_new(row["text"])]
 
 
 def size_of(rows: Sequence[dict]) -> int:
-    """Bytes of text."""
+    """Return the bytes of the rows' text."""
     return sum(len(row["text"].encode()) for row in rows)
 
 
-def write_held_out(held: Sequence[dict], sessions: Sequence[dict], out: pathlib.Path) -> dict[str, int]:
-    """Writes `heldout/<kind>.txt`, whole documents with a form feed between them; returns their sizes."""
+def write_validation(files: Sequence[dict], sessions: Sequence[dict], out: pathlib.Path) -> dict[str, int]:
+    """Write `validation/<kind>.txt`, whole documents with form feeds between them; return their sizes."""
     sizes = {}
-    (out / "heldout").mkdir(parents=True, exist_ok=True)
-    for name in [*HELD_KINDS, "transcripts"]:
+    (out / "validation").mkdir(parents=True, exist_ok=True)
+    for name in [*VALIDATION_KINDS, "transcripts"]:
         rows = (
             list(sessions)
             if name == "transcripts"
-            else [row for row in held if row["kind"] in HELD_KINDS[name]]
+            else [row for row in files if row["kind"] in VALIDATION_KINDS[name]]
         )
         random.Random(3).shuffle(rows)
-        text = "\f".join(row["text"].replace("\f", " ") for row in take(rows, HELD_BYTES))
-        (out / "heldout" / f"{name}.txt").write_text(text, encoding="utf-8")
+        text = "\f".join(row["text"].replace("\f", " ") for row in take(rows, VALIDATION_BYTES))
+        (out / "validation" / f"{name}.txt").write_text(text, encoding="utf-8")
         sizes[name] = len(text.encode())
     return sizes
 
 
 def write_tokens(documents: Sequence[dict], encoder: TrieTokenizer, path: pathlib.Path) -> dict[str, dict]:
-    """Writes the documents' tokens as little-endian uint16; returns bytes and tokens by kind."""
+    """Write the documents' tokens as little-endian uint16; return bytes and tokens by kind."""
     kinds: dict[str, dict] = {}
     part = path.with_suffix(".part")
     with part.open("wb") as out:
@@ -125,7 +126,7 @@ def write_tokens(documents: Sequence[dict], encoder: TrieTokenizer, path: pathli
 
 
 def write_packages(packages: Sequence[dict], path: pathlib.Path) -> None:
-    """Writes the packages that something was kept of, with their licences, as comma-separated values."""
+    """Write the packages that were used, with their licences, as comma-separated values."""
     with path.open("w", encoding="utf-8", newline="") as out:
         columns = ["package", "from", "version", "licence", "bytes"]
         table = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
@@ -134,7 +135,7 @@ def write_packages(packages: Sequence[dict], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Packs `<work>` into `<out>`: train.bin, heldout/, vocab.txt, manifest.json, corpus.csv, then READY."""
+    """Pack `<work>` into `<out>`: train.bin, validation/, vocab.txt, manifest.json, corpus.csv, READY."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, required=True)
@@ -151,12 +152,14 @@ def main() -> None:
     offered = {"transcripts": size_of(sessions), "log": size_of(logs)}
     sessions, logs = only_new(sessions), only_new(logs)
     files += logs
-    held = write_held_out(
-        [row for row in files if held_out(row)], load(options.work / "transcripts.held.jsonl"), options.out
+    validation = write_validation(
+        [row for row in files if in_validation(row)],
+        load(options.work / "transcripts.validation.jsonl"),
+        options.out,
     )
     quoted = {(row["package"], path) for row in sessions for path in row["quotes"]}
     size = size_of(sessions) * options.raw_share / (1 - options.raw_share)
-    documents = sessions + choose([row for row in files if not held_out(row)], size, rng, quoted)
+    documents = sessions + choose([row for row in files if not in_validation(row)], size, rng, quoted)
     rng.shuffle(documents)
     shutil.copy(options.vocab, options.out / "vocab.txt")
     encoder = TrieTokenizer(options.out / "vocab.txt")
@@ -173,7 +176,7 @@ def main() -> None:
         "vocabulary": encoder.sha256,
         "seed": options.seed,
         "kinds": kinds,
-        "heldout": held,
+        "validation": validation,
         "newness": json.loads((options.work / "newness.json").read_text()) | {"repeats": repeats},
         "packages": packages,
     }
@@ -182,7 +185,7 @@ def main() -> None:
     line = f"{manifest['tokens']} tokens, {manifest['bytes']} bytes, {len(documents)} documents\n"
     (options.out / "READY.part").write_text(line)
     os.replace(options.out / "READY.part", options.out / "READY")
-    print(line, json.dumps({"kinds": kinds, "heldout": held, "repeats": repeats}, indent=1))
+    print(line, json.dumps({"kinds": kinds, "validation": validation, "repeats": repeats}, indent=1))
 
 
 if __name__ == "__main__":

@@ -26,9 +26,9 @@ EXTENSIONS = {
     "prose": ".md .mdx .rst .txt",
     "web": ".css .html .scss",
 }
-HELD_OUT_OF_256 = 5
-NEVER_HELD_OUT = frozenset({"ruff", "uv", "pydantic-core"})
-"""A draft of the corpus, which the weights have also seen, held out other folders of these."""
+VALIDATION_OF_256 = 5
+NEVER_VALIDATION = frozenset({"ruff", "uv", "pydantic-core"})
+"""The weights also saw a draft of the corpus, with other validation folders of these packages."""
 _BY_NAME = {"Makefile": "shell", "Dockerfile": "shell", "CMakeLists.txt": "shell", "Rakefile": "ruby"}
 _KIND_OF = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions.split()}
 _NOT_TEXT = re.compile(r"min\.(js|css)$|-lock\.|\.(map|lock)$|LICEN[CS]E|COPYING|NOTICE|top_level|RECORD")
@@ -96,20 +96,20 @@ def is_permissive(licence: str, accepted: Sequence[str]) -> bool:
     return bool(licence) and all(fine(part) for part in re.split(r"\band\b|/", licence, flags=re.I))
 
 
-def held_out(item: Mapping[str, str]) -> bool:
-    """Whether a file is held out from training: whole folders of packages are, about one in fifty."""
-    if item["package"] in NEVER_HELD_OUT:
+def in_validation(item: Mapping[str, str]) -> bool:
+    """Return whether a file is validation data: about one in fifty package folders is, as a whole."""
+    if item["package"] in NEVER_VALIDATION:
         return False
     folder = item["package"] + "/" + item["path"].rsplit("/", 1)[0]
-    return hashlib.md5(folder.encode()).digest()[0] < HELD_OUT_OF_256
+    return hashlib.md5(folder.encode()).digest()[0] < VALIDATION_OF_256
 
 
 class Collector:
     """Keeps what is new, and counts the bytes of what it refuses, by reason and kind.
 
     Refused are files of a kind that is full; then exact copies; files of which less than 40% of the lines
-    are new to the whole corpus; files that are like a text of `apart`, unless they are held out themselves;
-    and near-duplicates of one earlier file (`near_duplicates`).
+    are new to the whole corpus; files that are like a text of `apart`, unless they are validation data
+    themselves; and near-duplicates of one earlier file (`near_duplicates`).
     """
 
     def __init__(self, caps: Mapping[str, int], apart: NearDuplicates | None = None) -> None:
@@ -119,7 +119,7 @@ class Collector:
         self._lines: set[bytes] = set()
         self._near = NearDuplicates()
         self.kinds: collections.Counter[str] = collections.Counter()
-        reasons = ("full", "copy", "known lines", "held out before", "near-duplicate")
+        reasons = ("full", "copy", "known lines", "validation before", "near-duplicate")
         self.refused: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in reasons}
 
     def accept(self, item: Mapping[str, str]) -> bool:
@@ -147,8 +147,8 @@ class Collector:
         if len(lines - self._lines) < 0.4 * len(lines) or not lines:
             return "known lines"
         signed = signature(text)
-        if self._apart.knows(signed) and not held_out(item):
-            return "held out before"
+        if self._apart.knows(signed) and not in_validation(item):
+            return "validation before"
         if self._near.knows(signed):
             return "near-duplicate"
         self._near.add(signed)

@@ -1,11 +1,11 @@
-"""Turns a pretraining run into the embedded model: bfloat16 weights, what it scores and what it says.
+"""Turns a pretraining run into the embedded model: bfloat16 weights, their scores, and samples.
 
-    python ship.py RUN VOCABULARY HELD_OUT MODEL_FOLDER
+    python ship.py RUN VOCABULARY VALIDATION MODEL_FOLDER
 
-RUN is the folder of `sttx pretrain`'s checkpoints, HELD_OUT one of `kind.txt` files that training never saw.
-Bits per byte are those of the rounded weights, the state carried through each file; beside them what
-`xz -9e`, `zstd --ultra -22 --long` and `zpaq -m5` make of the same bytes, as far as they are installed. Ten
-texts are drawn from the model's own distribution, from an empty state each, by seeds from 0 to 9, all shown.
+RUN is the folder of `sttx pretrain`'s checkpoints, VALIDATION a folder of `kind.txt` files that training
+never saw. Bits per byte are those of the rounded weights, with the state carried through each file. For
+comparison there are those of `xz -9e`, `zstd --ultra -22 --long` and `zpaq -m5`, if they are installed. Ten
+texts are sampled from the model, each from an empty state, with the seeds 0 to 9.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from sttx_core.tokenizers import TrieTokenizer
 from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.data.encoding import encode_documents
 from sttx_train.formats import load_model, save_model
-from sttx_train.pretrain import held_out_bits
+from sttx_train.pretrain import validation_bits
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 SAMPLES = 10
 LENGTH = 160
 
 
-def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
+def main(run: Path, vocabulary: Path, validation: Path, folder: Path) -> None:
     """Write the model folder and print one JSON object of scores."""
     checkpoint = CheckpointStore(run).load()
     model = RWKV7(RWKV7Config(**checkpoint.documents["model"]), initialize=False)
     model.load_state_dict(checkpoint.tensors["model"])
     tokenizer = TrieTokenizer(vocabulary)
     hypernet = None
-    if "hypernet" in checkpoint.tensors:  # the run knew phrases
+    if "hypernet" in checkpoint.tensors:  # the run learned phrases
         hypernet = HyperNetwork(model.config.hidden_size)
         hypernet.load_state_dict(checkpoint.tensors["hypernet"])
     save_model(model, folder, tokenizer=tokenizer, dtype=torch.bfloat16, hypernet=hypernet)
     shipped = load_model(folder).model
     scores = {}
-    for file in sorted(held_out.glob("*.txt")):
+    for file in sorted(validation.glob("*.txt")):
         data = file.read_bytes()
-        bits = held_out_bits(shipped, encode_documents([data.decode()], tokenizer))
+        bits = validation_bits(shipped, encode_documents([data.decode()], tokenizer))
         scores[file.stem] = {
             "bytes": len(data),
             "bpb": round(bits / len(data), 3),
@@ -55,12 +55,12 @@ def main(run: Path, vocabulary: Path, held_out: Path, folder: Path) -> None:
         }
     tokens = checkpoint.documents["progress"]["tokens"]
     minutes = round(checkpoint.manifest["seconds"] / 60, 1)
-    told = {"step": checkpoint.step, "tokens": tokens, "minutes": minutes, "held_out": scores}
-    print(json.dumps(told | {"samples": [sample(shipped, tokenizer, seed) for seed in range(SAMPLES)]}))
+    report = {"step": checkpoint.step, "tokens": tokens, "minutes": minutes, "validation": scores}
+    print(json.dumps(report | {"samples": [sample(shipped, tokenizer, seed) for seed in range(SAMPLES)]}))
 
 
 def compressed(file: Path) -> dict[str, int]:
-    """Return what general compressors make of a file, in bytes; those that are not installed are left out."""
+    """Return a file's compressed size in bytes for each general compressor that is installed."""
     sizes = {"xz": len(lzma.compress(file.read_bytes(), preset=9 | lzma.PRESET_EXTREME))}
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "archive.zpaq"
@@ -76,7 +76,7 @@ def compressed(file: Path) -> dict[str, int]:
 
 @torch.no_grad()
 def sample(model: RWKV7, tokenizer: TrieTokenizer, seed: int) -> str:
-    """Draw a text from the model's distribution as it is, up to its end or LENGTH tokens."""
+    """Return a text sampled at temperature 1, up to its end or LENGTH tokens."""
     generator = torch.Generator().manual_seed(seed)
     ids, state, token = [], None, tokenizer.eot_id
     while len(ids) < LENGTH:

@@ -1,6 +1,6 @@
-"""Plays sessions on the gathered files until there is enough text: `transcripts.{train,held}.jsonl`.
+"""Writes made-up sessions about the gathered files: `transcripts.{train,validation}.jsonl`.
 
-Held-out files are played on apart. The same seed gives the same sessions.
+Validation files get sessions of their own. The same seed gives the same sessions.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from phrasebook import Phrasebook
 from playing import play_task
 from scene import Scene
-from selection import held_out
+from selection import in_validation
 
 LIKING = {
     "typescript": 1.0,
@@ -32,15 +32,15 @@ LIKING = {
     "ruby": 0.5,
     "web": 0.3,
 }
-"""How often a round plays on files of a kind: real sessions see more TypeScript and Go than headers."""
+"""Share of the file groups that get a session, by kind: real sessions see more TypeScript and Go."""
 DECLARATIONS = 0.25
 LENGTHS = (8_000, 90_000)
 MOST_TASKS = 16
-HELD_BYTES = 700_000
+VALIDATION_BYTES = 700_000
 
 
 def windows(rng: random.Random, files: Sequence[dict]) -> list[tuple[str, list[dict]]]:
-    """Neighbouring files of one package in groups of 3 to 14: what one session can see."""
+    """Return groups of 3 to 14 neighbouring files of one package: the files that one session can see."""
     packages = collections.defaultdict(list)
     for item in files:
         packages[item["package"]].append(item)
@@ -58,14 +58,14 @@ def windows(rng: random.Random, files: Sequence[dict]) -> list[tuple[str, list[d
 
 
 def liking(item: Mapping[str, str]) -> float:
-    """How often a group of files that begins with this one is played on."""
+    """Return how often a group whose first file is this one gets a session, from 0 to 1."""
     return DECLARATIONS if re.search(r"\.d\.[cm]?ts$", item["path"]) else LIKING[item["kind"]]
 
 
 def generate(files: Sequence[dict], total: int, seed: int, book: Phrasebook) -> Iterator[dict]:
-    """Sessions until `total` bytes are made, going round the groups of files.
+    """Yield sessions of `total` bytes together, going round the groups of files.
 
-    Each has its `text`, its `package`, and the paths of the package's files that tools were called with.
+    Each has its `text`, its `package`, and as `quotes` the paths of the files that tools were called with.
     """
     rng = random.Random(seed)
     runs = [run for item in files if item["kind"] == "log" for run in item["runs"]]
@@ -91,7 +91,7 @@ def generate(files: Sequence[dict], total: int, seed: int, book: Phrasebook) -> 
 
 
 def main() -> None:
-    """Writes `<work>/transcripts.train.jsonl` and `.held.jsonl`."""
+    """Write `<work>/transcripts.train.jsonl` and `.validation.jsonl`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--bytes", type=int, default=168_000_000)
@@ -101,9 +101,13 @@ def main() -> None:
     for name in ("files.jsonl", "terminal.jsonl"):
         with (options.work / name).open(encoding="utf-8") as lines:
             files += [json.loads(line) for line in lines]
-    train, held = [item for item in files if not held_out(item)], [item for item in files if held_out(item)]
+    train = [item for item in files if not in_validation(item)]
+    validation = [item for item in files if in_validation(item)]
     book = Phrasebook(item for item in train if item["kind"] in {"prose", "man"})
-    for name, part, size in (("held", held, HELD_BYTES), ("train", train, options.bytes)):
+    for name, part, size in (
+        ("validation", validation, VALIDATION_BYTES),
+        ("train", train, options.bytes),
+    ):
         with (options.work / f"transcripts.{name}.jsonl").open("w", encoding="utf-8") as out:
             for row in generate(part, size, options.seed, book):
                 out.write(json.dumps(row) + "\n")

@@ -1,7 +1,7 @@
-"""Learns the trie vocabulary: 4096 ids, of which id 0 ends a document and is no token of the file.
+"""Learns the trie vocabulary of 4096 ids; id 0 marks documents and is not in the file.
 
-Byte-pair encoding proposes the tokens under several pre-tokenisations; the one whose tokens, used by greedy
-longest match as a trie tokenizer uses them, give the most bytes per token on text it has not seen, is kept.
+Byte-pair encoding learns tokens with several pre-tokenizations. The one with the most bytes per token on
+validation text, encoded by greedy longest match, is kept.
 """
 
 import argparse
@@ -9,7 +9,7 @@ import json
 import pathlib
 import random
 
-from selection import held_out
+from selection import in_validation
 
 from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
 from sttx_train.data.bpe import bytes_per_token, learn_tokens
@@ -34,19 +34,19 @@ PATTERNS = {
     "glued lines": _TURNS_AND_LINES
     + r"|[ ]?[^\s\p{L}\p{N}]{0,3}\p{L}+|(?:\n *)?\p{N}{1,3}(?:→|\t)?[ \t]*|[ ]?[^\s\p{L}\p{N}]+\s*|\s+",
 }
-"""From plain words to pieces that hold a turn's label, a line's number with its mark and indentation, or
-punctuation with the word after it."""
+"""From plain words to pieces with a turn's label, a line number with its mark and indentation, or
+punctuation with the next word."""
 
 
 def texts_of(path: pathlib.Path, limit: float, rng: random.Random) -> list[str]:
-    """The starts of about `limit` bytes of documents, none of them held out."""
+    """Return the starts of documents, about `limit` bytes together, without validation data."""
     rows = path.read_text(encoding="utf-8").split("\n")
     rng.shuffle(rows)
     texts: list[str] = []
     size = 0
     for row in rows:
         item = json.loads(row) if row else {}
-        if item and not ("path" in item and held_out(item)):
+        if item and not ("path" in item and in_validation(item)):
             texts.append(item["text"][:LONGEST_TEXT])
             size += len(texts[-1])
         if size > limit:
@@ -55,7 +55,7 @@ def texts_of(path: pathlib.Path, limit: float, rng: random.Random) -> list[str]:
 
 
 def main() -> None:
-    """Writes `<work>/vocab.txt` and prints each pre-tokenisation's bytes per token."""
+    """Write `<work>/vocab.txt` and print each pre-tokenization's bytes per token."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--bytes", type=int, default=20_000_000)
@@ -65,17 +65,17 @@ def main() -> None:
     sample = texts_of(options.work / "transcripts.train.jsonl", sessions, rng)
     sample += texts_of(options.work / "files.jsonl", options.bytes - sessions, rng)
     rng.shuffle(sample)
-    held = texts_of(options.work / "transcripts.held.jsonl", 600_000, rng)
+    validation = texts_of(options.work / "transcripts.validation.jsonl", 600_000, rng)
     scores: dict[str, float] = {}
     for name, pattern in PATTERNS.items():
         path = options.work / f"vocab.{name.replace(' ', '-')}.txt"
         create_vocab_file(learn_tokens(sample[: len(sample) // 3], SIZE, pattern=pattern), path)
-        scores[name] = bytes_per_token(TrieTokenizer(path), held)
+        scores[name] = bytes_per_token(TrieTokenizer(path), validation)
         print(f"{name:12} {scores[name]:.4f}", flush=True)
     best = max(scores, key=scores.__getitem__)
     path = options.work / "vocab.txt"
     create_vocab_file(learn_tokens(sample, SIZE, pattern=PATTERNS[best]), path)
-    print(f"kept: {best}, {bytes_per_token(TrieTokenizer(path), held):.4f} with the whole sample")
+    print(f"kept: {best}, {bytes_per_token(TrieTokenizer(path), validation):.4f} with the whole sample")
 
 
 if __name__ == "__main__":

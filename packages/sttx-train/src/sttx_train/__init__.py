@@ -1,7 +1,8 @@
 """The RWKV-7 model, its kernels and formats, the online learner and pretraining.
 
-The public face of the package; a name arrives, and torch with it, when it is first used. The wkv recurrence
-and its backends are in `sttx_train.wkv`, pretraining in `sttx_train.pretrain`, its data in `sttx_train.data`.
+The public face of the package. A name, and torch with it, is imported on first use. Further faces are
+`sttx_train.wkv` (the recurrence and its kernels), `sttx_train.pretrain`, `sttx_train.data` and
+`sttx_train.inspect`.
 """
 
 from typing import TYPE_CHECKING

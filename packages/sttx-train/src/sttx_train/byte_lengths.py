@@ -1,4 +1,4 @@
-"""How many bytes each id of a vocabulary stands for: what turns bits per token into bits per byte."""
+"""The number of bytes of each token of a vocabulary, to convert bits per token to bits per byte."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sttx_core.tokenizers import Tokenizer
 
 
 def token_byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
-    """Return ``[vocab_size]`` the bytes that each token stands for; 0 for the end of text and unused ids."""
+    """Return the number of bytes of each token ``[vocab_size]``; 0 for the end of text and unused ids."""
     return np.array([len(_bytes_or_empty(tokenizer, token)) for token in range(tokenizer.vocab_size)])
 
 

@@ -1,4 +1,4 @@
-"""The one place in train that reads the environment, which `torchrun` sets for the processes that it starts.
+"""The one place in train that reads the environment: the variables that `torchrun` sets for its processes.
 
 | variable | meaning |
 | --- | --- |
@@ -10,7 +10,7 @@ import os
 
 
 def torchrun_launched() -> bool:
-    """Whether `torchrun` started this process, as one of several or alone."""
+    """Return whether `torchrun` started this process."""
     return bool(os.environ.get("RANK")) and bool(os.environ.get("WORLD_SIZE"))
 
 
@@ -20,5 +20,5 @@ def local_rank() -> int:
 
 
 def is_first_process() -> bool:
-    """Whether this process talks and saves: it is alone, or the first of all."""
+    """Return whether this process prints and saves: it is alone, or the first of several."""
     return (os.environ.get("RANK") or "0") == "0"

@@ -1,4 +1,7 @@
-"""Arrays of whole numbers, in memory or mapped from ``.npy`` files: each row a document. Knows no text."""
+"""Ids and values in flat files: ``.npy`` arrays of integers, each row a document, and flat ``.bin`` files.
+
+Knows no text.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ _TYPES = "save it with an integer dtype, such as int64, if its values are whole 
 
 
 class ArrayDocuments:
-    """Documents that are the rows of an array: read, and encoded, a piece at a time.
+    """The rows of an array as documents, read and encoded a piece at a time.
 
-    Every value is looked at once when this is made, so that none is found wanting in the middle of a run.
+    The constructor checks every value once, so that a bad one cannot stop a run halfway.
 
     Args:
-        array: integers ``[sequences, length]``, or lists of them; one row may be given as ``[length]``.
-        tokenizer: of values.
-        name: what error messages call the array.
+        array: integers ``[sequences, length]``, or lists of them; a single row may be ``[length]``.
+        tokenizer: a tokenizer of values.
+        name: the array's name in error messages.
 
     Raises:
-        DataError: it is empty, holds no integers, or has another shape.
-        UsageError: the tokenizer is one of text, or does not hold a value.
+        DataError: the array is empty, does not hold integers, or has another shape.
+        UsageError: the tokenizer is one of text, or its vocabulary lacks a value.
 
     >>> from sttx_core.tokenizers import IntegerTokenizer
     >>> documents = ArrayDocuments(np.array([[3, 1], [4, 1]]), IntegerTokenizer(9))
@@ -59,10 +62,10 @@ class ArrayDocuments:
 
 
 def map_array(path: Path) -> np.ndarray:
-    """Map a ``.npy`` file. Nothing is unpickled.
+    """Map a ``.npy`` file into memory. Nothing is unpickled.
 
     Raises:
-        DataError: it is damaged, or holds Python objects.
+        DataError: the file is damaged, or holds Python objects.
     """
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -71,13 +74,13 @@ def map_array(path: Path) -> np.ndarray:
             raise DataError(
                 f"{str(path)!r} holds Python objects, which are not unpickled: {_TYPES}"
             ) from error
-        raise DataError(f"{str(path)!r} is damaged, or no .npy file ({error}): write it again") from error
+        raise DataError(f"{str(path)!r} is damaged or not a .npy file ({error}): write it again") from error
 
 
 def open_array(
     path: Path, tokenizer: AnyTokenizer, say: Callable[[str], None] | None = None
 ) -> ArrayDocuments:
-    """Map a ``.npy`` file as documents; ``say`` is told where a single row is taken for one document."""
+    """Map a ``.npy`` file as documents; ``say`` is called if its one row is read as one document."""
     array = map_array(path)
     documents = ArrayDocuments(array, tokenizer, repr(str(path)))
     if array.ndim == 1 and say is not None:
@@ -86,7 +89,11 @@ def open_array(
 
 
 def require_rows(rows: np.ndarray | Sequence[int] | Sequence[Sequence[int]], name: str) -> np.ndarray:
-    """Return an array, or lists, as ``[sequences, length]``, or refuse it with a DataError."""
+    """Return an array or lists as ``[sequences, length]``.
+
+    Raises:
+        DataError: they are empty, not integers, or of another shape.
+    """
     try:
         array = np.asanyarray(rows)
     except ValueError:
@@ -105,14 +112,17 @@ def require_rows(rows: np.ndarray | Sequence[int] | Sequence[Sequence[int]], nam
 
 
 def require_values(tokenizer: AnyTokenizer, name: str) -> ValueTokenizer:
-    """Return the tokenizer if it is one of values, or refuse it with a UsageError."""
+    """Return the tokenizer if it is one of values; raise a UsageError if it is one of text."""
     if isinstance(tokenizer, Tokenizer):
         raise UsageError(f"{name} holds numbers, but the tokenizer is one of text: give integer:MAX or angle")
     return tokenizer
 
 
 def _require_range(rows: np.ndarray, tokenizer: ValueTokenizer, name: str) -> None:
-    """Refuse a value outside the vocabulary: the ends of each piece are tried, its rows where they fail."""
+    """Raise a UsageError for a value outside the vocabulary, naming its row.
+
+    Only the smallest and largest value of each piece are tried, and its rows only if one of them fails.
+    """
     for at, piece in pieces(rows):
         try:
             tokenizer.encode_array(np.array(extremes(piece)))
@@ -126,22 +136,22 @@ def _require_range(rows: np.ndarray, tokenizer: ValueTokenizer, name: str) -> No
 
 
 def map_flat(path: Path) -> np.ndarray:
-    """Return the ids of a flat file, mapped.
+    """Map a flat ``.bin`` file of 16-bit ids into memory.
 
     Raises:
-        DataError: it is empty, of an odd number of bytes, or does not begin with a document.
+        DataError: the file is empty, has an odd number of bytes, or does not start with a document.
     """
     size = path.stat().st_size
     if not size:
         raise DataError(f"{str(path)!r} is empty: it holds no ids")
     if size % 2:
         raise DataError(
-            f"{str(path)!r} has {size} bytes, an odd number: it is no file of 16-bit ids, or cut off"
+            f"{str(path)!r} has {size} bytes, an odd number: it is not a file of 16-bit ids, or is cut off"
         )
     tokens = np.memmap(path, dtype="<u2", mode="r")
     if tokens[0]:
         raise DataError(
-            f"{str(path)!r} begins with the id {tokens[0]}, not with 0, which leads a document: if it is "
-            f"half of a pair of .bin and .idx, put {path.with_suffix('.idx').name!r} beside it"
+            f"{str(path)!r} starts with the id {tokens[0]}, not with 0, which starts every document; if it "
+            f"is half of a pair of .bin and .idx, put {path.with_suffix('.idx').name!r} beside it"
         )
     return tokens

@@ -1,6 +1,6 @@
-"""Learns a trie vocabulary from text: byte-pair encoding proposes its tokens, greedy longest match uses them.
+"""Learns a trie vocabulary from text: byte-pair encoding picks the tokens, greedy longest match uses them.
 
-Texts are read as a stream: what is kept in memory are the distinct words and how often each is met.
+Texts are read as a stream. Only the distinct words and their counts stay in memory.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from sttx_core.text import encodable
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.data.detect import detect_format
 from sttx_train.data.json_lines import JsonEntries
-from sttx_train.data.text_files import no_text, read_text, text_size
+from sttx_train.data.text_files import not_text, read_text, text_size
 from sttx_train.formats.tokenizer_json import byte_alphabet
 
 SMALLEST = 257
 """The 256 bytes and the document mark."""
 LONGEST_TOKEN = 39
-"""Bytes of the longest token; longer ones are rules and banners, which seldom come again."""
+"""Bytes of the longest token; longer ones are rules and banners, which rarely repeat."""
 WORDS = (
     r"[^\S\n]*\n+[ \t]*|\s+(?!\S)| ?[^\s\p{L}\p{N}]{0,3}[\p{L}\p{M}]+"
     r"| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+\s*|\s+"
 )
-"""What a token does not reach across, in Oniguruma's syntax: the end of a line and the indentation after it,
-a word and the punctuation before it, three digits, punctuation and the space after it. Of eleven patterns it
-gave the most bytes per token on Python, documentation and sessions at 4096 ids."""
+"""The pieces that a token may not extend beyond, in Oniguruma's syntax: a line end with the indentation after
+it, a word with the punctuation before it, three digits, punctuation with the space after it. Of eleven
+patterns this one gave the most bytes per token on Python, documentation and sessions at 4096 ids."""
 _PIECE = 1 << 14
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextFiles:
-    """Files of text, those of a folder in the order of their names.
+    """Text files; those of a folder are sorted by name.
 
     Attributes:
         files: UTF-8, without NUL bytes, none empty.
-        lines: those among them that are JSON lines, a text on each.
-        size: bytes in all of them.
-        skipped: files of folders that are no text.
+        lines: those of them that are JSON lines with a text on each line.
+        size: total bytes.
+        skipped: files in folders that are not text.
     """
 
     files: tuple[Path, ...]
@@ -52,17 +52,17 @@ class TextFiles:
 
 
 def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextFiles:
-    """List text files and those in folders, having read each once to see that it is text.
+    """List text files, and those in folders. Each file is read once to check that it is text.
 
-    A file that is named itself may be JSON lines, told by content; in a folder all text is plain.
+    A file in ``paths`` may be JSON lines, detected by content. Files in folders are read as plain text.
 
     Args:
         paths: files and folders.
-        leave_out: a file that does not count, whatever folder it is in.
+        leave_out: a file to ignore, even inside a folder.
 
     Raises:
-        DataError: a path does not exist or cannot be read, a file that was named itself is no text, or there
-            is no text at all.
+        UsageError: a path does not exist.
+        DataError: a path cannot be read, a file in ``paths`` is not text, or there is no text at all.
     """
     files: dict[Path, int] = {}
     lines: set[Path] = set()
@@ -70,10 +70,10 @@ def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextF
     left_out = leave_out.resolve() if leave_out is not None else None
     for path in paths:
         if not path.exists():
-            raise DataError(f"{str(path)!r} does not exist: name text files or folders of them")
+            raise UsageError(f"{str(path)!r} does not exist: name text files or folders of them")
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.is_file())
-            sizes = {file: text_size(file) for file in found if file.resolve() != left_out}
+            listed = sorted(file for file in path.rglob("*") if file.is_file())
+            sizes = {file: text_size(file) for file in listed if file.resolve() != left_out}
             skipped += [file for file, size in sizes.items() if size is None]
             files |= {file: size for file, size in sizes.items() if size}
         elif path.resolve() != left_out:
@@ -82,7 +82,7 @@ def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextF
             if size := _required_size(path):
                 files[path] = size
     if not files:
-        note = f" ({len(skipped)} files are no text)" if skipped else ""
+        note = f" ({len(skipped)} files are not text)" if skipped else ""
         raise DataError(f"there is no text in {', '.join(repr(str(path)) for path in paths)}{note}")
     return TextFiles(
         files=tuple(files), lines=frozenset(lines), size=sum(files.values()), skipped=tuple(skipped)
@@ -94,15 +94,15 @@ def read_pieces(
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> Iterator[str]:
-    """Yield texts: plain ones in pieces that end with a line where lines are not very long.
+    """Yield the texts: plain files in pieces that end at a line end, unless a line is very long.
 
     Args:
-        texts: what `find_texts` found; in plain ones every line end becomes a newline.
-        progress: called with the bytes of each piece or line of JSON.
-        say: told of lines of JSON that were left out.
+        texts: the result of `find_texts`; in plain files every line end becomes a newline.
+        progress: called with the bytes of each piece or JSON line.
+        say: called with a sentence about JSON lines that were left out.
 
     Raises:
-        DataError: lines of JSON hold numbers, or nothing that can be read.
+        DataError: JSON lines hold numbers, or no line can be read.
     """
     for path in texts.files:
         yield from _entries(path, progress, say) if path in texts.lines else _pieces(path, progress)
@@ -132,12 +132,12 @@ def _entries(
 def learn_tokens(
     texts: Iterable[str], size: int, *, pattern: str = WORDS, longest: int = LONGEST_TOKEN
 ) -> list[bytes]:
-    """Learn the tokens of a vocabulary: the single bytes, then what byte-pair encoding joins, in its order.
+    """Learn the tokens of a vocabulary: the single bytes, then the merges of byte-pair encoding in order.
 
     Args:
-        texts: what to learn from; each is read once.
-        size: ids of the vocabulary, the document mark among them; a small text gives fewer.
-        pattern: matches what a token does not reach across, in Oniguruma's syntax.
+        texts: the training texts; each is read once.
+        size: ids of the vocabulary, including the document mark; a small text gives fewer.
+        pattern: matches the pieces that a token may not extend beyond, in Oniguruma's syntax.
         longest: bytes of the longest token.
 
     Returns:
@@ -156,7 +156,7 @@ def learn_tokens(
     trainer = trainers.BpeTrainer(
         vocab_size=size - 1,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=longest + 1,  # the library stays below what it calls the largest
+        max_token_length=longest + 1,  # the library's limit is exclusive
         show_progress=False,
     )
     backend.train_from_iterator(_some(texts), trainer)
@@ -179,7 +179,7 @@ def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
 
 
 def _some(texts: Iterable[str]) -> Iterator[str]:
-    """Give texts that can be encoded, refusing none at all."""
+    """Yield texts that can be encoded; raise a DataError if all are empty."""
     nothing = True
     for text in texts:
         nothing = nothing and not text
@@ -189,16 +189,16 @@ def _some(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _holds_lines(path: Path) -> bool:
-    """Tell whether a file is JSON lines rather than plain text, refusing other data."""
-    kind = detect_format(path)
-    if kind not in ("json lines", "text"):
-        raise DataError(f"{str(path)!r} is no text, but data of the kind {kind!r}: name text files")
-    return kind == "json lines"
+    """Return whether a file is JSON lines rather than plain text; raise a DataError for other data."""
+    data_format = detect_format(path)
+    if data_format not in ("json lines", "text"):
+        raise DataError(f"{str(path)!r} is not text but data in the format {data_format!r}: name text files")
+    return data_format == "json lines"
 
 
 def _required_size(path: Path) -> int:
     """Return the bytes of a file that must be text."""
     size = text_size(path)
     if size is None:
-        raise no_text(path)
+        raise not_text(path)
     return size

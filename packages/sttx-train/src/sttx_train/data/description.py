@@ -1,4 +1,4 @@
-"""What a path of data holds, as JSON can hold it: how much, how long, of which vocabulary. Trains nothing."""
+"""Describes the data at a path as a JSON-able report: how much, how long, which vocabulary."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from sttx_train.data.reader import open_data
 from sttx_train.data.scanning import bytes_of_ids, extremes
 
 FIRST = 32
-"""Ids of the first document that are shown."""
+"""How many ids of the first document are shown."""
 
 
 def describe(
     path: Path, tokenizer: AnyTokenizer | None = None, say: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
-    """Look through one path, file or folder.
+    """Describe the data of a file or folder.
 
     Args:
-        path: of any kind that `open_data` reads.
-        tokenizer: decodes the first ids, and is held against the largest. Texts and JSON lines need one;
-            what is stored as numbers can be described without.
-        say: told what was left out.
+        path: data in any format that `open_data` reads.
+        tokenizer: decodes the first ids, and must have room for the largest. Texts and JSON lines need one;
+            stored numbers can be described without.
+        say: called with a sentence about what was left out.
 
     Returns:
-        ``kind``, ``documents``, ``ids`` (the marks that lead documents among them), ``dtype`` (as stored, or
-        as it would be), ``shortest``, ``median`` and ``longest`` document in ids, ``vocabulary`` (``needed``
-        by the largest id, ``size`` of the tokenizer's, whether it ``fits``), ``first`` (``ids`` and what they
-        ``decoded`` to), ``text_bytes`` and ``bytes_per_token`` where it is text.
+        ``kind`` (the data format), ``documents``, ``ids`` (document marks included), ``dtype`` (as stored, or
+        as it would be stored), ``shortest``, ``median`` and ``longest`` document in ids, ``vocabulary``
+        (``needed`` by the largest id, ``size`` of the tokenizer's, whether it ``fits``), ``first`` (``ids``
+        and what they ``decoded`` to), ``text_bytes`` and ``bytes_per_token`` (None if it is not text).
 
     Raises:
-        UsageError: it needs a tokenizer, or another one.
-        DataError: it is absent, damaged or empty.
+        UsageError: the path does not exist, or the data needs a tokenizer or another one.
+        DataError: the data is damaged or empty.
     """
     kind = detect_format(path)
     if kind == "array":
@@ -57,9 +57,7 @@ def describe(
         ids = map_flat(path)
         return {"kind": kind, **_of_ids(Packed(ids), ids, tokenizer)}
     if tokenizer is None:
-        raise UsageError(
-            f"{str(path)!r} holds no ids yet ({kind}): say by which tokenizer it is to be encoded"
-        )
+        raise UsageError(f"{str(path)!r} holds no ids yet ({kind}): name the tokenizer that encodes it")
     data = open_data([path], tokenizer, say=say)
     largest = max(int(piece.max()) for piece in pieces_of(data.documents))
     counted = _lengths(data.documents.lengths, ids_dtype(tokenizer.vocab_size))
@@ -79,7 +77,7 @@ def _of_ids(documents: Documents, ids: np.ndarray, tokenizer: AnyTokenizer | Non
 
 
 def _of_array(path: Path, tokenizer: AnyTokenizer | None) -> dict[str, Any]:
-    """Describe values by the ids that they are: each one more, and 0 before them."""
+    """Describe values as ids: the id of a value is one more, and a row starts with the mark 0."""
     name = repr(str(path))
     rows = require_rows(map_array(path), name)
     low, high = extremes(rows)
@@ -104,7 +102,7 @@ def _lengths(lengths: np.ndarray, dtype: np.dtype) -> dict[str, Any]:
 
 
 def _fit(low: int, high: int, tokenizer: AnyTokenizer | None, first: np.ndarray) -> dict[str, Any]:
-    """Hold the range of the ids against a vocabulary, and decode the first ones where it holds them all."""
+    """Compare the range of the ids with a vocabulary; decode the first ids if all fit."""
     fits = None if tokenizer is None else low >= 0 and high < tokenizer.vocab_size
     ids = [int(token) for token in first]
     return {

@@ -1,6 +1,6 @@
-"""Which kind of data a path holds: told by what is in the file first, by its ending second.
+"""Detects the data format of a path: by the file's content first, by its suffix second.
 
-Knows the marks of each kind, and reads no more than the beginning.
+Reads no more than the first 64 KB of a file.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from sttx_core.errors import DataError
+from sttx_core.errors import DataError, UsageError
 from sttx_train.data.json_lines import entry_of
 from sttx_train.data.mmididx import BIN, IDX, MAGIC, pair_paths
 
@@ -16,7 +16,7 @@ DataFormat = Literal["array", "flat", "json lines", "pair", "text"]
 """A ``.npy`` file, a flat ``.bin``, JSON lines, a pair of ``.bin`` and ``.idx``, text files or a folder."""
 
 ENCODED: tuple[DataFormat, ...] = ("json lines", "text")
-"""Kinds that hold no ids yet, but what a tokenizer makes ids of; an array is values, read as they lie."""
+"""Formats that must be encoded into a temporary file of ids; the values of an array are encoded as read."""
 
 _HEAD = 1 << 16
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -31,23 +31,24 @@ _PACKED = {
 
 
 def detect_format(path: Path) -> DataFormat:
-    """Tell the kind of a path.
+    """Return the data format of a path.
 
-    A folder is text, whatever is in it. ``PREFIX`` stands for ``PREFIX.bin`` and ``PREFIX.idx`` where nothing
-    has that very name.
+    A folder is text, whatever it contains. ``PREFIX`` means ``PREFIX.bin`` and ``PREFIX.idx`` if nothing has
+    exactly that name.
 
     Raises:
-        DataError: nothing is there, it is no file, or it must be unpacked first.
+        UsageError: the path does not exist.
+        DataError: it is neither a file nor a folder, or must be unpacked first.
     """
     if path.is_dir():
         return "text"
     if not path.exists():
         if all(file.is_file() for file in pair_paths(path)):
             return "pair"
-        raise DataError(f"{str(path)!r} does not exist: name a file or a folder")
+        raise UsageError(f"{str(path)!r} does not exist: name a file or a folder")
     if not path.is_file():
         raise DataError(
-            f"{str(path)!r} can be read once only, as a pipe or a device: write it to a file first"
+            f"{str(path)!r} can be read only once, because it is a pipe or a device: write it to a file first"
         )
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -64,6 +65,9 @@ def detect_format(path: Path) -> DataFormat:
 
 
 def _is_json_lines(head: bytes) -> bool:
-    """Whether each whole line of a file's beginning is an entry; a single one that is longer may be."""
+    """Return whether each complete line in the first part of a file is an entry.
+
+    Without one complete line the answer is no.
+    """
     lines = [line for line in head.split(b"\n")[: -1 if len(head) == _HEAD else None] if line.strip()]
     return bool(lines) and all(entry_of(line) is not None for line in lines)

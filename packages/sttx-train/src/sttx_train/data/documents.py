@@ -1,7 +1,7 @@
-"""Documents of token ids, wherever they lie: in memory, in a mapped file, in several. Knows no model.
+"""Documents of token ids: in memory, in a mapped file, or in several. Knows no model.
 
-A document is led by the end-of-text id 0, so that whoever reads several one after the other knows where each
-begins. Readers of files make one of these; `sampling` cuts them into windows.
+A document starts with the end-of-text id 0, so a reader of several documents in a row knows where each
+starts. The readers of files return these; `sampling` cuts them into windows.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Documents(Protocol):
     """Many documents of ids.
 
     Attributes:
-        lengths: int64 ``[documents]``: ids of each, the leading end-of-text id among them; at least 1.
+        lengths: int64 ``[documents]``: ids of each document, its leading end-of-text id included; at least 1.
     """
 
     lengths: np.ndarray
@@ -38,14 +38,15 @@ class Documents(Protocol):
 
 
 class Packed:
-    """One flat array of ids in which every document is led by the end-of-text id.
+    """One flat array of ids in which every document starts with the end-of-text id.
 
     >>> documents = Packed(np.array([0, 7, 8, 0, 9]))
     >>> documents.lengths.tolist(), documents.read(0, 1, 3).tolist()
     ([3, 2], [7, 8])
 
     Raises:
-        DataError: it has another shape, holds no integers or one below 0, or no document is led by the id.
+        DataError: it has another shape, does not hold integers, has a negative one, or does not start with
+            the end-of-text id.
     """
 
     def __init__(self, tokens: np.ndarray) -> None:
@@ -54,7 +55,7 @@ class Packed:
                 f"packed ids are one row of integers, not {tokens.dtype} of shape {list(tokens.shape)}"
             )
         if not len(tokens) or tokens[0] != EOT_ID:
-            raise DataError(f"packed ids begin with the end-of-text id {EOT_ID}, which leads each document")
+            raise DataError(f"packed ids must start with the end-of-text id {EOT_ID}, as every document does")
         self._tokens = tokens
         starts = _positions(tokens)
         self._bounds = np.append(starts, len(tokens))
@@ -71,7 +72,7 @@ class Packed:
 
 
 class Joined:
-    """Documents of several kinds, one after the other."""
+    """Several collections of documents, one after the other."""
 
     def __init__(self, parts: Sequence[Documents]) -> None:
         self._parts = list(parts)
@@ -86,16 +87,16 @@ class Joined:
 
     def read_many(self, first: int, stop: int) -> np.ndarray:
         """Return whole documents."""
-        found, before = [], 0
+        parts, before = [], 0
         for part, end in zip(self._parts, self._ends.tolist(), strict=True):
             if first < end and before < stop:
-                found.append(part.read_many(max(first, before) - before, min(stop, end) - before))
+                parts.append(part.read_many(max(first, before) - before, min(stop, end) - before))
             before = end
-        return _concatenated(found)
+        return _concatenated(parts)
 
 
 class Chosen:
-    """Some of the documents, by their numbers."""
+    """A selection of documents, by their numbers."""
 
     def __init__(self, documents: Documents, numbers: np.ndarray) -> None:
         self._documents, self._numbers = documents, numbers
@@ -106,7 +107,7 @@ class Chosen:
         return self._documents.read(int(self._numbers[document]), start, stop)
 
     def read_many(self, first: int, stop: int) -> np.ndarray:
-        """Return whole documents; those that follow on each other are read together."""
+        """Return whole documents; consecutive ones are read together."""
         numbers = self._numbers[first:stop]
         runs = np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1)
         return _concatenated(
@@ -114,8 +115,8 @@ class Chosen:
         )
 
 
-class Begun:
-    """The beginnings of documents, up to a place in each."""
+class Prefixes:
+    """The first part of each document, up to a cut."""
 
     def __init__(self, documents: Documents, cuts: np.ndarray) -> None:
         self._documents = documents
@@ -130,12 +131,12 @@ class Begun:
         return _one_by_one(self, first, stop)
 
 
-class Ended:
-    """The ends of documents, from a place in each on, as documents of their own."""
+class Suffixes:
+    """The last part of each document, from a cut on, as a document of its own."""
 
     def __init__(self, documents: Documents, cuts: np.ndarray) -> None:
         self._documents, self._cuts = documents, cuts
-        self.lengths = documents.lengths - cuts + 1  # each is led by the mark
+        self.lengths = documents.lengths - cuts + 1  # each gets a leading mark
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
         """Return a piece of a document."""
@@ -149,41 +150,42 @@ class Ended:
 
 
 def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents, Documents]:
-    """Hold out whole documents, drawn by a seed, that make up at least a share of the ids.
+    """Split documents into training and validation data.
 
-    Where they would be half of all or more, because there are so few, it is the ends of all of them instead.
+    Validation gets whole documents, drawn by the seed, with at least the given share of the ids. If those
+    would be half of all ids or more, because there are few documents, it gets the last part of every one.
 
     Args:
-        documents: all of them.
-        share: of the ids; 0 for none.
+        documents: all documents.
+        share: validation's share of the ids, from 0 to below 1.
         seed: of the draw.
 
     Returns:
-        What is trained on, and what is only measured, both in their order.
+        The training and the validation documents, both in their original order.
 
     Raises:
-        UsageError: the share is none, or leaves nothing to train on.
+        UsageError: the share is out of range, or leaves nothing to train on.
     """
     if not 0 <= share < 1:
-        raise UsageError(f"--held-out must be a share from 0 to below 1, not {share!r}")
+        raise UsageError(f"--validation must be a share from 0 to below 1, not {share!r}")
     order = np.random.default_rng(seed).permutation(len(documents.lengths))
     wanted = share * int(documents.lengths.sum())
     count = int(np.searchsorted(np.cumsum(documents.lengths[order]), wanted)) + 1 if share else 0
     if share < 0.5 and 2 * documents.lengths[order[:count]].sum() >= documents.lengths.sum():
         cuts = np.maximum(documents.lengths - np.ceil(documents.lengths * share).astype(np.int64), 1)
-        return Begun(documents, cuts), Ended(documents, cuts)
+        return Prefixes(documents, cuts), Suffixes(documents, cuts)
     if count >= len(order) > 0:
         raise UsageError(
-            f"--held-out {share!r} leaves nothing to train on: of {len(order)} documents; give more, or "
-            "--held-out 0"
+            f"--validation {share!r} leaves nothing to train on: of {len(order)} documents; give more, or "
+            "--validation 0"
         )
     return Chosen(documents, np.sort(order[count:])), Chosen(documents, np.sort(order[:count]))
 
 
 def pieces_of(documents: Documents) -> Iterator[np.ndarray]:
-    """Yield all ids of documents, in order, as int64, so that no mapped file is in memory whole.
+    """Yield all ids of documents in order as int64, in pieces: a mapped file is never in memory whole.
 
-    A piece is as many whole documents as have a million ids at most, or a part of a longer one.
+    A piece is a number of whole documents with at most a million ids, or a part of a longer document.
     """
     ends = np.cumsum(documents.lengths)
     first = 0
@@ -200,7 +202,7 @@ def pieces_of(documents: Documents) -> Iterator[np.ndarray]:
 
 
 def fingerprint(documents: Documents) -> str:
-    """Identify documents by all their lengths and ids, wherever they lie: a run is resumed on the same only.
+    """Return a hash of all lengths and ids: a run is resumed on the same documents only.
 
     Ids have 32 bits at most. A hundred million take about a second.
     """
@@ -220,8 +222,8 @@ def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _positions(tokens: np.ndarray) -> np.ndarray:
-    """Find the end-of-text ids, without a copy of a mapped file in memory; refuse an id below 0."""
-    found = []
+    """Return the positions of the end-of-text ids without copying a mapped file; reject negative ids."""
+    positions = []
     for at in range(0, len(tokens), _SCANNED_AT_ONCE):
         piece = tokens[at : at + _SCANNED_AT_ONCE]
         if tokens.dtype.kind == "i" and int(piece.min()) < 0:
@@ -229,5 +231,5 @@ def _positions(tokens: np.ndarray) -> np.ndarray:
             raise DataError(
                 f"packed ids hold {int(piece[place])} at position {at + place}: ids are not negative"
             )
-        found.append(np.flatnonzero(piece == EOT_ID) + at)
-    return np.concatenate(found)
+        positions.append(np.flatnonzero(piece == EOT_ID) + at)
+    return np.concatenate(positions)

@@ -1,6 +1,6 @@
-"""Texts become ids, written as they come to a file without a name and then mapped: any amount fits.
+"""Encodes texts into a nameless temporary file of ids and maps it into memory, so any amount of text fits.
 
-Knows tokenizers, and nothing of where texts come from.
+Knows tokenizers, but not where texts come from.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ _IDS_31_BITS = 1 << 31
 
 
 def ids_dtype(vocab_size: int) -> np.dtype:
-    """Return the smaller of uint16 and int32 that holds every id of a vocabulary: what ids are written as.
+    """Return the dtype that ids are stored as: uint16 if it holds every id of the vocabulary, else int32.
 
     >>> ids_dtype(65536), ids_dtype(65537)
     (dtype('uint16'), dtype('int32'))
 
     Raises:
-        UsageError: neither does.
+        UsageError: the vocabulary is too large for int32.
     """
     if vocab_size > _IDS_31_BITS:
-        raise UsageError(f"a vocabulary of {vocab_size} ids does not fit 32 bits with a sign: take a smaller")
+        raise UsageError(f"a vocabulary of {vocab_size} ids does not fit int32: use a smaller one")
     return np.dtype(np.uint16 if vocab_size <= _IDS_16_BITS else np.int32)
 
 
 def vocabulary_identity(tokenizer: AnyTokenizer) -> str:
-    """Return what two vocabularies share by which each id stands for the same: of whole numbers, all do."""
+    """Return a string that is equal for vocabularies whose ids mean the same, as those of all integers do."""
     return tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else "whole numbers"
 
 
 class IdFile:
-    """Documents of ids, added one by one, then read as one flat array; each is led by the end-of-text id.
+    """Documents of ids, added one by one, then read as one flat array; each starts with the end-of-text id.
 
-    The file has no name and is gone with whoever reads it, also after a kill.
+    The file has no name, so it disappears with the process, even if that is killed.
 
     Args:
-        vocab_size: no id may reach it.
-        folder: on whose disk the file lies; by default where temporary files do.
+        vocab_size: every id is below it.
+        folder: where the file goes; by default the system's folder for temporary files.
 
     >>> with IdFile(300) as file:
     ...     file.add([7, 8])
@@ -74,31 +74,32 @@ class IdFile:
         """Write one document, without its leading id.
 
         Raises:
-            DataError: an id is outside the vocabulary; nothing wraps.
+            DataError: an id is outside the vocabulary.
         """
         self.add_pieces([ids])
 
     def add_pieces(self, pieces: Iterable[Sequence[int] | np.ndarray]) -> None:
-        """Write one document that comes in pieces, one of them in memory at a time; of none, nothing."""
-        led = 1
+        """Write one document from its pieces, with one in memory at a time; without pieces write nothing."""
+        marks = 1  # the first piece gets the end-of-text id
         for ids in pieces:
-            written = np.full(led + len(ids), EOT_ID, np.int64)
-            written[led:] = ids
+            written = np.full(marks + len(ids), EOT_ID, np.int64)
+            written[marks:] = ids
             self._write(written)
-            led = 0
+            marks = 0
 
     def _write(self, ids: np.ndarray) -> None:
         low, high = (int(ids.min()), int(ids.max())) if len(ids) else (0, 0)
         if low < 0 or high >= self._vocab_size:
             wrong = low if low < 0 else high
             raise DataError(
-                f"the tokenizer gave the id {wrong}, outside its vocabulary of {self._vocab_size}: mend it"
+                f"the tokenizer returned the id {wrong}, outside its vocabulary of {self._vocab_size}: "
+                "fix the tokenizer"
             )
         self._file.write(ids.astype(self._dtype).tobytes())
         self._empty = False
 
     def finish(self) -> np.ndarray:
-        """Return all ids, mapped, to be read only; nothing can be added after it."""
+        """Return all ids as a read-only mapped array; nothing can be added afterwards."""
         if self._empty:
             return np.zeros(0, self._dtype)
         self._file.flush()
@@ -112,14 +113,14 @@ def encode_documents(
     folder: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Return all documents as one mapped array of uint16 or int32, each led by the end-of-text id.
+    """Return all documents as one mapped array of uint16 or int32, each starting with the end-of-text id.
 
-    One text at a time is in memory. Empty ones are passed over.
+    One text at a time is in memory. Empty texts are skipped.
 
     Args:
         documents: their texts.
         tokenizer: its ``vocab_size`` decides between 16 and 32 bits.
-        folder: on whose disk the ids lie; by default where temporary files do.
+        folder: where the temporary file goes; by default the system's folder.
         progress: called after each text with its length in characters.
     """
     with IdFile(tokenizer.vocab_size, folder) as file:

@@ -1,7 +1,7 @@
-"""Reads JSON lines as a stream: a text on each, or a list of whole numbers. Knows no tokenizer.
+"""Reads JSON lines as a stream: each line a text or a list of integers. Knows no tokenizer.
 
 A line is ``{"text": "…"}``, or a list of integers, bare or as ``{"values": […]}``; other keys are ignored.
-A file holds one of the two. A line that is neither is damaged: it is left out, counted, and its number kept.
+A file holds one of the two. A line that is neither is damaged: it is left out and counted.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any, Literal
 from sttx_core.errors import DataError
 
 LINE_LIMIT = 1 << 28
-"""Bytes; a longer line is damaged, and never in memory whole."""
+"""Bytes; a longer line counts as damaged and is never in memory whole."""
 
 _NAMED = 10
 
 
 class JsonEntries:
-    """The entries of one file, in order, each with the number of its line; to be iterated over once.
+    """The entries of one file in order, each with its line number. Iterate over it once.
 
     Args:
-        path: of the file.
-        progress: called after each line with its bytes.
+        path: the file.
+        progress: called after each line with its size in bytes.
 
     Attributes:
-        damaged: lines left out.
-        first_damaged: numbers of the first ten of them, from 1.
+        damaged: number of lines left out.
+        first_damaged: line numbers of the first ten of them, from 1.
     """
 
     def __init__(self, path: Path, progress: Callable[[int], None] | None = None) -> None:
@@ -37,10 +37,10 @@ class JsonEntries:
         self.first_damaged: list[int] = []
 
     def __iter__(self) -> Iterator[tuple[int, str | list[int]]]:
-        """Yield numbers of lines, from 1, and what is on them.
+        """Yield each line number, from 1, and the line's entry.
 
         Raises:
-            DataError: texts and numbers are mixed, or no line holds either; at the line that shows it.
+            DataError: texts and numbers are mixed, or no line holds either.
         """
         first: Literal["text", "integers"] | None = None
         with self._path.open("rb") as file:
@@ -63,7 +63,7 @@ class JsonEntries:
             raise DataError(self._nothing())
 
     def complaint(self) -> str | None:
-        """Say which lines were left out, in a sentence; None if none was."""
+        """Return a sentence that names the lines left out; None if there are none."""
         if not self.damaged:
             return None
         numbers = ", ".join(map(str, self.first_damaged)) + (", …" if self.damaged > _NAMED else "")
@@ -85,7 +85,7 @@ class JsonEntries:
 
 
 def entry_of(line: bytes) -> str | list[int] | None:
-    r"""Return what is on one line: a text, a list of integers, or None if it is neither.
+    r"""Return the entry of one line: a text, a list of integers, or None if it is neither.
 
     >>> entry_of(b'{"text": "hi", "id": 7}\n'), entry_of(b"[3, 1]"), entry_of(b'{"values": [4]}')
     ('hi', [3, 1], [4])
@@ -104,7 +104,7 @@ def entry_of(line: bytes) -> str | list[int] | None:
 
 
 def _lines(file: Any, progress: Callable[[int], None] | None) -> Iterator[tuple[int, bytes | None]]:
-    """Yield each line with its number; None for one that is too long."""
+    """Yield each line number and line; the line is None if it is too long."""
     number = 0
     while line := file.readline(LINE_LIMIT):
         number += 1

@@ -1,18 +1,18 @@
-r"""Pairs of ``.bin`` and ``.idx`` files as Megatron and RWKV's trainers read them: mapped, and written.
+r"""Reads and writes pairs of ``.bin`` and ``.idx`` files, the format of Megatron and RWKV's trainers.
 
 ```
-.idx   b"MMIDIDX\0\0"      9 bytes                 .bin   ids, one sequence behind the other
+.idx   b"MMIDIDX\0\0"      9 bytes                 .bin   ids, one sequence after the other
        version            uint64, 1
-       type of ids        uint8, a code
-       sequences          uint64                  In RWKV's, a document is one sequence that ends with the
-       document marks     uint64                  id 0. Here it is led by 0: what is read and written is
-       sizes              int32 [sequences]       the same bytes, seen from the other side of the mark.
+       dtype of ids       uint8, a code
+       sequences          uint64                  In RWKV's files a document is one sequence that ends with
+       document marks     uint64                  the id 0. In memory a document starts with 0: the mark
+       sizes              int32 [sequences]       between two documents is read as the start of the second.
        offsets in bytes   int64 [sequences]
-       document marks     int64 [marks]           the sequence that each document begins with, and the end
+       document marks     int64 [marks]           the first sequence of each document, and the end
 ```
 
-All numbers are little-endian. What is written here gets a third file, which other readers pass over: by
-``.sttx.json`` a pair is known to be of another vocabulary than the one it is read with.
+All numbers are little-endian. Pairs written here get a third file, ``.sttx.json``, that other readers ignore.
+It names the vocabulary, so that reading the pair with another one is an error.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ _NOTED = {"vocabulary": str, "entries": int, "bin_bytes": int}
 _HEADER = struct.Struct("<9sQBQQ")
 _VERSION = 1
 _DTYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}
-"""By the format's code; 6 and 7 are floating-point numbers, of which there are two conventions."""
+"""By the format's code. 6 and 7 are floating point, with two conflicting conventions."""
 _CODES = {2: 8, 4: 4}
-"""Of the types that are written, by bytes an id."""
+"""Codes of the dtypes that are written, by bytes per id."""
 _LARGEST_SIZE = 2**31 - 1
 _AT_ONCE = 1 << 20
 
 
 class PairDocuments:
-    """The documents of a pair: their ids stay in the file.
+    """The documents of a pair; their ids stay in the file.
 
-    A document ends with the id 0, or where the index says so. Megatron's, of several sequences and without 0,
-    are read as well; a sequence that holds many documents with 0 between them is taken apart.
+    A document ends with the id 0, or where the index says so. Megatron's documents, of several sequences and
+    without 0, can be read too. A sequence with 0 between several documents is split there.
 
     Args:
-        prefix: path of both files without their endings, or with either.
+        prefix: path of both files without suffix, or with either suffix.
 
     Attributes:
-        ids: all that the ``.bin`` holds, mapped.
+        ids: all ids of the ``.bin``, mapped into memory.
 
     Raises:
-        DataError: a file is absent or damaged, or the two do not belong together.
+        DataError: a file does not exist or is damaged, or the two files do not match.
     """
 
     def __init__(self, prefix: Path) -> None:
@@ -79,7 +79,7 @@ class PairDocuments:
         return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
 
     def read_many(self, first: int, stop: int) -> np.ndarray:
-        """Return whole documents: the marks that they end with are taken out, and put before each."""
+        """Return whole documents: the mark at the end of each is moved to its start."""
         stored, lengths = self.ids[self._bounds[first] : self._bounds[stop]], self.lengths[first:stop]
         ids = np.zeros(int(lengths.sum()), np.int64)
         inside = np.ones(len(ids), bool)
@@ -89,7 +89,7 @@ class PairDocuments:
 
 
 def pair_paths(prefix: Path) -> tuple[Path, Path]:
-    """Return the paths of ``.bin`` and ``.idx``, given either or what they share.
+    """Return the paths of ``.bin`` and ``.idx``, given either or their common prefix.
 
     >>> [path.name for path in pair_paths(Path("data.v3"))], pair_paths(Path("data.idx"))[0].name
     (['data.v3.bin', 'data.v3.idx'], 'data.bin')
@@ -99,15 +99,15 @@ def pair_paths(prefix: Path) -> tuple[Path, Path]:
 
 
 def check_vocabulary(prefix: Path, identity: str) -> None:
-    """Refuse a pair that says that it was encoded with another vocabulary; one that says nothing may fit.
+    """Check that a pair was encoded with a vocabulary. A pair without ``.sttx.json`` is accepted.
 
     Args:
-        prefix: path of both files without their endings, or with either.
-        identity: of the vocabulary that it is to be read with, as `vocabulary_identity` gives it.
+        prefix: path of both files without suffix, or with either suffix.
+        identity: `vocabulary_identity` of the vocabulary that reads the pair.
 
     Raises:
-        UsageError: it is another one.
-        DataError: the file that says so is damaged.
+        UsageError: the pair was encoded with another vocabulary.
+        DataError: its ``.sttx.json`` is damaged.
     """
     bin_path, path = pair_paths(prefix)[0], _note_path(prefix)
     if not path.is_file() or not bin_path.is_file():
@@ -123,19 +123,20 @@ def check_vocabulary(prefix: Path, identity: str) -> None:
 
 
 def check_pair(prefix: Path) -> None:
-    """Refuse a place for a pair where there is a file already: nothing is written over.
+    """Check that a pair can be written at a path without overwriting a file.
 
     Raises:
-        UsageError: there is one. What a build that was killed left beside no ids is none.
+        UsageError: there is a file already. An index or note without a ``.bin``, left by a build that was
+            killed, does not count.
     """
     bin_path, idx_path = pair_paths(prefix)
     note = _note_path(prefix)
     if bin_path.exists():
-        raise UsageError(f"{str(bin_path)!r} is there already: give another --out, or remove it first")
+        raise UsageError(f"{str(bin_path)!r} already exists: give another --out, or remove it first")
     if idx_path.exists() and not (idx_path.is_file() and _starts_with_magic(idx_path)):
-        raise UsageError(f"{str(idx_path)!r} is there already: give another --out, or remove it first")
+        raise UsageError(f"{str(idx_path)!r} already exists: give another --out, or remove it first")
     if note.exists() and not (note.is_file() and _read_note(note)):
-        raise UsageError(f"{str(note)!r} is there already: give another --out, or remove it first")
+        raise UsageError(f"{str(note)!r} already exists: give another --out, or remove it first")
 
 
 def write_pair(
@@ -146,27 +147,29 @@ def write_pair(
     identity: str | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write documents as RWKV's trainers read them, each ending with 0: wholly, or not at all.
+    """Write documents as RWKV's trainers read them, each ending with 0.
 
-    The ``.bin`` takes its place last, so that whatever moment ends this, no pair is there that is not whole.
+    The ``.bin`` is renamed into place last, so a kill at any moment leaves a complete pair or none.
 
     Args:
         documents: at least one.
-        prefix: path of both files without their endings.
-        vocab_size: decides between 16 and 32 bits, as `ids_dtype` says.
-        identity: of the vocabulary, kept in a third file for `check_vocabulary`; None for no such file.
-        progress: called with how many ids more were written.
+        prefix: path of both files without suffix.
+        vocab_size: decides between 16 and 32 bits, as in `ids_dtype`.
+        identity: of the vocabulary, saved in ``.sttx.json`` for `check_vocabulary`; None writes no such file.
+        progress: called with the number of ids just written.
 
     Raises:
-        UsageError: there is a ``.bin`` at this place, or the vocabulary does not fit 32 bits with a sign.
-        DataError: there is nothing to write, a document is too long, or an id outside the vocabulary.
+        UsageError: the ``.bin`` already exists, or the vocabulary does not fit int32.
+        DataError: there is nothing to write, a document is too long, or an id is outside the vocabulary.
     """
     check_pair(prefix)
     if not len(documents.lengths):
         raise DataError("there is nothing to write: no document has any content")
     longest = int(documents.lengths.max())
     if longest > _LARGEST_SIZE:
-        raise DataError(f"a document has {longest:,} ids, an .idx file allows {_LARGEST_SIZE:,}: split it")
+        raise DataError(
+            f"a document has {longest:,} ids, but an .idx file allows {_LARGEST_SIZE:,}: split the document"
+        )
     code = _CODES[ids_dtype(vocab_size).itemsize]
     bin_path, idx_path = pair_paths(prefix)
     with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
@@ -185,15 +188,15 @@ def _note_path(prefix: Path) -> Path:
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:
-    """Return what a pair says of itself; None if that is nothing of ours."""
+    """Return the content of a pair's ``.sttx.json``; None if it is damaged or another program's."""
     try:
-        told = json.loads(path.read_bytes())
+        note = json.loads(path.read_bytes())
     except ValueError:
         return None
-    if not isinstance(told, dict):
+    if not isinstance(note, dict):
         return None
-    whole = all(isinstance(told.get(name), kind) for name, kind in _NOTED.items())
-    return told if whole else None
+    complete = all(isinstance(note.get(name), expected) for name, expected in _NOTED.items())
+    return note if complete else None
 
 
 def _write_ids(
@@ -229,28 +232,28 @@ def _write_index(lengths: np.ndarray, path: Path, code: int) -> None:
 
 
 def _read_index(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
-    """Return the code of the ids' type, the sizes ``[sequences]`` and the marks; all checked."""
+    """Return the code of the ids' dtype, the sizes ``[sequences]`` and the marks, all checked."""
     if not path.is_file():
-        raise DataError(f"{str(path)!r} is absent: a .bin file of this kind is read by its index")
+        raise DataError(f"{str(path)!r} does not exist: a .bin file of this format needs its index")
     name, size = repr(str(path)), path.stat().st_size
     if not _starts_with_magic(path):
-        raise DataError(f"{name} is no index of a .bin file: it does not begin with MMIDIDX")
+        raise DataError(f"{name} is not the index of a .bin file: it does not start with MMIDIDX")
     if size < _HEADER.size:
-        raise DataError(f"{name} is cut off: it has {size} bytes, and its header alone {_HEADER.size}")
+        raise DataError(f"{name} is cut off: it has {size} bytes, but its header alone takes {_HEADER.size}")
     with path.open("rb") as file:
         _, version, code, count, mark_count = _HEADER.unpack(file.read(_HEADER.size))
     if version != _VERSION:
-        raise DataError(f"{name} is of version {version}; only version {_VERSION} is known")
+        raise DataError(f"{name} has version {version}; only version {_VERSION} can be read")
     if code not in _DTYPES:
-        raise DataError(f"{name} says that its ids are of type {code}: it must be one of {sorted(_DTYPES)}")
+        raise DataError(f"{name} says that its ids have the dtype code {code}, not one of {sorted(_DTYPES)}")
     wanted = _HEADER.size + 12 * count + 8 * mark_count
     if size != wanted:
         raise DataError(
             f"{name} has {size} bytes, but {count} sequences and {mark_count} document marks take {wanted}: "
-            "it is cut off, or of another kind"
+            "it is cut off, or has another format"
         )
     if not count or not mark_count:
-        raise DataError(f"{name} is empty: it names {count} sequences and {mark_count} document marks")
+        raise DataError(f"{name} is empty: it lists {count} sequences and {mark_count} document marks")
     rest = np.memmap(path, np.uint8, mode="r", offset=_HEADER.size)
     sizes = rest[: 4 * count].view("<i4")
     offsets = rest[4 * count : 12 * count].view("<i8")
@@ -266,21 +269,21 @@ def _check_index(name: str, sizes: np.ndarray, offsets: np.ndarray, marks: np.nd
     if not np.array_equal(offsets, expected):
         wrong = int(np.argmax(offsets != expected))
         raise DataError(
-            f"{name} is damaged: sequence {wrong} begins at byte {int(offsets[wrong])}, but those before it "
+            f"{name} is damaged: sequence {wrong} starts at byte {int(offsets[wrong])}, but those before it "
             f"end at {int(expected[wrong])}"
         )
     if marks[0] != 0 or int(marks[-1]) > len(sizes) or bool((np.diff(marks) < 0).any()):
-        raise DataError(f"{name} is damaged: its document marks do not rise from 0 to {len(sizes)} at most")
+        raise DataError(f"{name} is damaged: its document marks do not rise from 0 to at most {len(sizes)}")
 
 
 def _map_ids(path: Path, idx_path: Path, dtype: np.dtype, count: int) -> np.ndarray:
     if not path.is_file():
-        raise DataError(f"{str(path)!r} is absent: {str(idx_path)!r} alone holds no ids")
+        raise DataError(f"{str(path)!r} does not exist: {str(idx_path)!r} alone holds no ids")
     size = path.stat().st_size
     if size != count * dtype.itemsize:
         raise DataError(
-            f"{str(path)!r} has {size} bytes, but its index {idx_path.name!r} tells of "
-            f"{count * dtype.itemsize}: one of the two is damaged, or of another pair"
+            f"{str(path)!r} has {size} bytes, but its index {idx_path.name!r} needs "
+            f"{count * dtype.itemsize}: one of the two is damaged, or belongs to another pair"
         )
     if not count:
         raise DataError(f"{str(path)!r} is empty: it holds no ids")

@@ -1,4 +1,4 @@
-"""`open_data`: whatever paths hold becomes documents of ids, in their order. Knows kinds by their readers."""
+"""Opens paths of any data format as documents of ids, in the order of the paths."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """Documents, and what is to be known of where they came from.
+    """Documents, and facts about where they came from.
 
     Attributes:
         documents: all of them, in the order of the paths.
-        text_bytes: UTF-8 bytes that their ids stand for; None where they stand for numbers.
-        skipped: files of folders that are no text.
-        damaged: lines of JSON left out.
-        kinds: of each path.
+        text_bytes: UTF-8 bytes of their text; None if the ids stand for numbers.
+        skipped: files in folders that are not text.
+        damaged: number of JSON lines left out.
+        kinds: the data format of each path.
     """
 
     documents: Documents
@@ -54,32 +54,33 @@ def open_data(
 ) -> Data:
     """Open text files, folders, JSON lines, ``.npy`` arrays, pairs of ``.bin`` and ``.idx``, flat ``.bin``.
 
-    Files of ids and arrays are mapped, and looked through once; what must be encoded is, into a temporary
-    file: a text file in pieces of a million characters and to the end of the line, so that no token reaches
-    across those ends; a line of JSON at once. Empty documents are passed over.
+    Files of ids and arrays are mapped into memory and scanned once. Everything else is encoded into a
+    temporary file: a text file in pieces of a million characters that end at a line end, a JSON line at once.
+    No token crosses the end of a piece. Empty documents are skipped.
 
     Args:
-        paths: what to read; a pair may be named by what its files share.
-        tokenizer: encodes texts or values; ids must be of its vocabulary.
-        texts: more documents, from anywhere, that come last.
-        say: told what was left out, or taken for something that it may not be.
-        progress: called with how many bytes more were read of what has to be encoded, roughly.
-        folder: on whose disk ids lie that are encoded; by default where temporary files do.
+        paths: files and folders; a pair may be named by the common prefix of its files.
+        tokenizer: encodes texts or values; ids must be inside its vocabulary.
+        texts: more documents, added after those of the paths.
+        say: called with a sentence about what was left out, or was ambiguous.
+        progress: called with the number of bytes just read for encoding, approximately.
+        folder: where the temporary file of encoded ids goes; by default the system's folder.
 
     Raises:
-        UsageError: a file needs another tokenizer, or holds a value that this one does not.
-        DataError: a file is absent, damaged, or of a larger vocabulary; or there is nothing in all of them.
+        UsageError: a path does not exist, or a file needs another tokenizer or holds a value outside this
+            one's vocabulary.
+        DataError: a file is damaged, or needs a larger vocabulary; or all are empty.
     """
     with _Opening(tokenizer, say or _silent, progress or _unheard, folder) as opening:
         for path in paths:
             opening.add(path)
         if texts is not None:
-            opening.encode("what was given", texts)
-        return opening.data(", ".join(repr(str(path)) for path in paths) or "what was given")
+            opening.encode("the given texts", texts)
+        return opening.data(", ".join(repr(str(path)) for path in paths) or "the given texts")
 
 
 class _Opening:
-    """Parts so far; texts and lists that follow on each other share one file of ids."""
+    """Collects the parts of the data; consecutive texts and JSON lines share one file of ids."""
 
     def __init__(
         self, tokenizer: AnyTokenizer, say: Say, progress: Callable[[int], None], folder: Path | None
@@ -100,9 +101,9 @@ class _Opening:
             self._file.__exit__(None, None, None)
 
     def add(self, path: Path) -> None:
-        """Open one path, of whatever kind."""
-        kind = self._kinds[path] = detect_format(path)
-        match kind:
+        """Open one path of any data format."""
+        data_format = self._kinds[path] = detect_format(path)
+        match data_format:
             case "text":
                 self._encode_files(path)
             case "json lines":
@@ -118,7 +119,7 @@ class _Opening:
                 ids = map_flat(path)
                 self._add_ids(Packed(ids), ids, path)
             case _:
-                assert_never(kind)
+                assert_never(data_format)
 
     def encode(self, name: str, texts: Iterable[str]) -> None:
         """Encode texts into the file of ids."""
@@ -131,7 +132,7 @@ class _Opening:
         """Join all parts."""
         self._close_file()
         if not self._parts:
-            note = f" ({len(self._skipped)} files are no text)" if self._skipped else ""
+            note = f" ({len(self._skipped)} files are not text)" if self._skipped else ""
             raise DataError(f"there is nothing to read in {name}{note}")
         return Data(
             documents=self._parts[0] if len(self._parts) == 1 else Joined(self._parts),
@@ -188,13 +189,13 @@ class _Opening:
         self._write_pieces([ids])
 
     def _write_pieces(self, pieces: Iterable[Sequence[int]]) -> None:
-        """Write one document; of no pieces none."""
+        """Write one document; without pieces there is none."""
         if self._file is None:
             self._file = IdFile(self._tokenizer.vocab_size, self._folder)
         self._file.add_pieces(pieces)
 
     def _close_file(self) -> None:
-        """Turn what was encoded so far into a part."""
+        """Turn the ids encoded so far into a part."""
         if self._file is None:
             return
         with self._file as file:

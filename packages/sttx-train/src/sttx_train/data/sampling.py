@@ -1,8 +1,8 @@
-"""Which ids are trained on when: every id once an epoch, documents in a new order each time. Knows no model.
+"""Draws training windows: every id once an epoch, the documents shuffled for each epoch. Knows no model.
 
-The documents of an epoch stand one behind the other in a drawn order, and that row of ids is cut into as many
-streams as there are rows in a batch, each read window by window. So a stream's state can be carried from
-window to window, and the whole position is one number.
+The shuffled documents of an epoch are concatenated and cut into as many streams as a batch has rows. Each
+stream is read window by window, so a stream's state can be carried from window to window, and the position of
+a run is one number.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from sttx_core.errors import DataError
 from sttx_train.data.documents import Documents
 
 IGNORED = -100
-"""Target of a step that has none: ``torch.nn.functional.cross_entropy`` passes over it."""
+"""Target of a step without one: ``torch.nn.functional.cross_entropy`` ignores it."""
 
 
 class WindowBatch(NamedTuple):
-    """Ids ``[rows, context]``, and what comes after each (IGNORED where nothing does), int64."""
+    """Ids ``[rows, context]``, and the id after each (IGNORED if there is none), int64."""
 
     inputs: np.ndarray
     targets: np.ndarray
@@ -29,14 +29,14 @@ class Sampler:
     """Windows of documents.
 
     Args:
-        documents: what is read.
-        rows: streams side by side.
+        documents: the training data.
+        rows: number of parallel streams.
         context: ids of a window.
-        seed: draws the order of the documents, anew for each epoch.
+        seed: draws the order of the documents, another one for each epoch.
 
     Attributes:
-        total: ids of an epoch. Each is a target once, but for the first.
-        windows: windows of an epoch; the last may hold less than the others.
+        total: ids of an epoch. Each except the first is a target once.
+        windows: windows of an epoch; the last may be shorter.
     """
 
     def __init__(self, documents: Documents, *, rows: int, context: int, seed: int = 0) -> None:
@@ -44,21 +44,21 @@ class Sampler:
         self.total = int(documents.lengths.sum())
         if self.total < 2:
             raise DataError(f"{self.total} ids are too few to learn from: give more data")
-        self._stride = -(-(self.total - 1) // rows)  # of ids that have one behind them
+        self._stride = -(-(self.total - 1) // rows)  # counts the ids that have a next one
         self.windows = -(-self._stride // context)
         self._epoch = -1
         self._order = self._ends = np.zeros(0, np.int64)
 
     def epoch(self, step: int) -> int:
-        """Number of the epoch that a step is in, from 0."""
+        """Return the epoch of a step, from 0."""
         return step // self.windows
 
     def begins_epoch(self, step: int) -> bool:
-        """Whether no stream goes on from the step before."""
+        """Return whether the step starts an epoch: no stream continues from the step before."""
         return step % self.windows == 0
 
     def window(self, step: int, first: int = 0, rows: int | None = None) -> WindowBatch:
-        """Return the window of a step: all rows, or some of them from ``first`` on."""
+        """Return the window of a step: all rows, or ``rows`` of them from ``first`` on."""
         self._draw(self.epoch(step))
         count = self._rows if rows is None else rows
         inputs = np.zeros((count, self._context), np.int64)
@@ -80,7 +80,7 @@ class Sampler:
             self._ends = np.cumsum(lengths[self._order])
 
     def _read(self, start: int, stop: int) -> np.ndarray:
-        """Return a piece of the epoch's row of documents."""
+        """Return a piece of the epoch's concatenated documents."""
         pieces = []
         at = int(np.searchsorted(self._ends, start, side="right"))
         while start < stop:

@@ -1,4 +1,4 @@
-"""Looks through ids and values piece by piece, so that no mapped file is in memory whole. Knows no format."""
+"""Scans ids and values piece by piece, so that a mapped file is never in memory whole. Knows no format."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.data.documents import Documents, pieces_of
 
 PIECE = 1 << 22
-"""Numbers that are looked at together."""
+"""Numbers in a piece."""
 
 
 def pieces(array: np.ndarray, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield where each piece of rows begins, and the piece: of about ``size`` numbers, at least a row.
+    """Yield each piece of about ``size`` numbers, at least one row, with the index of its first row.
 
     >>> [(at, piece.tolist()) for at, piece in pieces(np.arange(5), 2)]
     [(0, [0, 1]), (2, [2, 3]), (4, [4])]
@@ -33,25 +33,25 @@ def extremes(array: np.ndarray) -> tuple[int, int]:
     >>> extremes(np.array([[3, 1], [4, 1]], np.uint8))
     (1, 4)
     """
-    found = [(int(piece.min()), int(piece.max())) for _, piece in pieces(array)]
-    return min(low for low, _ in found), max(high for _, high in found)
+    ranges = [(int(piece.min()), int(piece.max())) for _, piece in pieces(array)]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def require_ids(tokens: np.ndarray, name: str, vocab_size: int) -> None:
-    """Refuse ids that a vocabulary does not hold.
+    """Check that ids are inside a vocabulary.
 
     Args:
-        tokens: integers; may be none.
-        name: of what they are from, for the sentence.
+        tokens: integers; may be empty.
+        name: where they come from, for the error message.
         vocab_size: one more than the largest id.
 
     Raises:
-        DataError: one is negative or too large.
+        DataError: an id is negative or too large.
     """
     low, high = extremes(tokens) if len(tokens) else (0, 0)
     if low < 0:
         raise DataError(
-            f"{name} holds the id {low}: ids are not negative, the file is damaged or of other data"
+            f"{name} holds the id {low}: ids are not negative; the file is damaged or is other data"
         )
     if high >= vocab_size:
         raise DataError(
@@ -70,9 +70,7 @@ def bytes_of_ids(tokens: np.ndarray, byte_lengths: np.ndarray) -> int:
 
 
 def text_bytes(documents: Documents, tokenizer: Tokenizer) -> int:
-    """Return the UTF-8 bytes that documents stand for: what bits per byte are divided by.
-
-    They are read piece by piece; any documents will do, such as those held out.
+    """Return the UTF-8 bytes of the documents' text: the divisor of bits per byte. Reads piece by piece.
 
     >>> from sttx_core.tokenizers import ByteTokenizer
     >>> from sttx_train.data.documents import Packed

@@ -1,6 +1,6 @@
 """Reads text files and folders of them piece by piece, each file one document. Knows no tokenizer.
 
-A file is text if it is UTF-8 and holds no NUL byte: it is looked through once before anything of it is given.
+A file is text if it is UTF-8 without NUL bytes. The whole file is checked before its first piece is returned.
 """
 
 from __future__ import annotations
@@ -9,45 +9,45 @@ import codecs
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sttx_core.errors import DataError
+from sttx_core.errors import DataError, UsageError
 from sttx_train.data.mmididx import NOTE
 
 PIECE = 1 << 20
-"""Characters that are read together, and then as far as the line goes on, at most as many again."""
+"""Characters of a piece, before the rest of its last line: at most as many again."""
 
 _BLOCK = 1 << 20
 
 
 def iter_texts(paths: Iterable[Path], skipped: list[Path] | None = None) -> Iterator[Path]:
-    """Yield every text file in ``paths``, folders walked in name order.
+    """Yield every text file in ``paths``; folders are walked in name order.
 
-    What is no text is passed over in a folder and added to ``skipped``; a file that was named itself is
-    refused.
+    Files in a folder that are not text are skipped and added to ``skipped``.
 
     Raises:
-        DataError: a path does not exist, names no text, or cannot be read.
+        UsageError: a path does not exist.
+        DataError: a path is a file that is not text, or cannot be read.
     """
     for path in paths:
         if not path.exists():
-            raise DataError(f"{str(path)!r} does not exist; name text files or folders of them")
+            raise UsageError(f"{str(path)!r} does not exist: name text files or folders of them")
         for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
             if file != path and file.name.endswith(NOTE):
-                continue  # it belongs to a pair, which is no text either
+                continue  # part of a pair of .bin and .idx, which is not text either
             if text_size(file) is not None:
                 yield file
             elif file == path:
-                raise no_text(file)
+                raise not_text(file)
             elif skipped is not None:
                 skipped.append(file)
 
 
 def read_text(file: Path, size: int | None = None) -> Iterator[str]:
-    """Yield a text in pieces of ``size`` characters and more, every line end a newline; of an empty one none.
+    """Yield a text in pieces of at least ``size`` characters; an empty file has no pieces.
 
-    A piece ends with a line, except in the middle of a very long one.
+    Every line end becomes a newline. A piece ends at a line end, unless the line is very long.
 
     Raises:
-        DataError: it is no UTF-8.
+        DataError: the file is not UTF-8.
     """
     size = size or PIECE
     try:
@@ -55,14 +55,14 @@ def read_text(file: Path, size: int | None = None) -> Iterator[str]:
             while piece := text.read(size):
                 yield piece + text.readline(size)
     except UnicodeDecodeError as error:
-        raise no_text(file) from error
+        raise not_text(file) from error
 
 
 def text_size(file: Path) -> int | None:
-    """Return the bytes of a text file; None for one that is no text.
+    """Return the size of a text file in bytes; None if it is not text.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     size = 0
@@ -81,6 +81,6 @@ def text_size(file: Path) -> int | None:
     return size
 
 
-def no_text(file: Path) -> DataError:
-    """Return what refuses a file that is no text."""
-    return DataError(f"{str(file)!r} is no text: it is not UTF-8, or holds NUL bytes")
+def not_text(file: Path) -> DataError:
+    """Return the error for a file that is not text."""
+    return DataError(f"{str(file)!r} is not text: it is not UTF-8, or holds NUL bytes")

@@ -1,8 +1,8 @@
 """BlinkDL's ``.pth``: the published names and shapes, and the file itself. Knows no other format.
 
-The model's own names are these names. What differs: the file holds vectors as ``[1, 1, D]``, and layer 0 may
-carry ``v0 v1 v2``, which nothing uses: they are left out on reading, and written as copies of ``a0 a1 a2``
-because other programs ask for them.
+The model uses the same names, with two differences: the file stores vectors as ``[1, 1, D]``, and layer 0 may
+have ``v0 v1 v2``, which nothing uses. They are dropped on reading, and written as copies of ``a0 a1 a2``
+because other programs require them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from sttx_core.errors import ModelError
 from sttx_train.files import replacing_file
 
 VECTORS = frozenset(("x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "v0", "k_k", "k_a"))
-_OPENINGS = (b"PK", b"\x80")  # of the zip archives that torch writes, and of the pickles that it wrote before
+_SIGNATURES = (
+    b"PK",
+    b"\x80",
+)  # of a zip archive, as torch writes today, and of a pickle, as it wrote before 1.6
 _UNUSED = tuple(f"blocks.0.att.v{i}" for i in range(3))
 
 
@@ -45,19 +48,19 @@ def published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_pth(path: Path) -> dict[str, Tensor]:
-    """Read a ``.pth`` of tensors, mapped into memory where its layout allows; never runs what it pickles.
+    """Read a ``.pth`` of tensors, mapped into memory if its layout allows. No pickled code is run.
 
     Raises:
-        ModelError: unreadable, damaged, or more than a flat dictionary of tensors.
+        ModelError: the file is unreadable, damaged, or not a flat dictionary of tensors.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # remarks on old pickle protocols
+            warnings.simplefilter("ignore", UserWarning)  # about old pickle protocols
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    except Exception as error:  # a damaged pickle can fail in any way, and torch's words are for programmers
-        raise ModelError(f"{str(path)!r} {_why_unread(path)}: fetch it again") from error
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ModelError(f"{str(path)!r} {_why_unread(path)}: download it again") from error
     if not isinstance(loaded, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()
     ):
@@ -66,12 +69,12 @@ def read_pth(path: Path) -> dict[str, Tensor]:
 
 
 def write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Write tensors as a ``.pth``, whole or not at all."""
+    """Write tensors as a ``.pth``, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with (
         replacing_file(path) as aside,
         aside.open("wb") as file,
-    ):  # given a path, its name goes into the bytes
+    ):  # not a path: torch would write its name into the file
         torch.save(plain, file)
 
 
@@ -79,10 +82,10 @@ def _why_unread(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(8)
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
-        return "is damaged: its end is missing, as after a download that broke off"
-    if start.startswith(_OPENINGS):
-        return "is damaged, or holds more than tensors, which is never run"
-    return f"is damaged, or no .pth: it opens with {start!r}"
+        return "is damaged: its end is missing, as after an interrupted download"
+    if start.startswith(_SIGNATURES):
+        return "is damaged, or holds more than tensors, which sttx does not load"
+    return f"is damaged or not a .pth: it starts with {start!r}"
 
 
 def _flat(tensor: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Tell what a model is from its tensors' names and shapes alone. Reads no files, converts nothing.
+"""Detects what a model is from the names and shapes of its tensors. Reads no files, converts nothing.
 
-Names are those of the published ``.pth`` files; Hugging Face's are recognised, and translated elsewhere.
+Names are those of the published ``.pth`` files. Hugging Face's are recognized here and translated elsewhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Naming = Literal["blinkdl", "huggingface"]
 
 
 def detect_version(shapes: Mapping[str, Sequence[int]]) -> Version | None:
-    """Name the RWKV architecture that tensors belong to; None if they are no RWKV model.
+    """Return the RWKV architecture of the tensors; None if they are not an RWKV model.
 
     >>> detect_version({"emb.weight": (65536, 2048), "blocks.0.att.r_k": (32, 64)})
     'x070'
@@ -37,7 +37,7 @@ def detect_version(shapes: Mapping[str, Sequence[int]]) -> Version | None:
 
 
 def detect_naming(names: Collection[str]) -> Naming | None:
-    """Say whose names tensors carry; None if neither's.
+    """Return whose naming scheme the tensors use; None if neither.
 
     >>> detect_naming(["model.embeddings.weight"])
     'huggingface'
@@ -50,10 +50,10 @@ def detect_naming(names: Collection[str]) -> Naming | None:
 
 
 def require_x070(shapes: Mapping[str, Sequence[int]], source: str) -> None:
-    """Let RWKV-7 pass.
+    """Check that the tensors are an RWKV-7 model.
 
     Raises:
-        ModelError: it is another architecture, an older RWKV, a tuned state, or empty.
+        ModelError: they are an older RWKV, another architecture, a tuned state, or empty.
     """
     version = detect_version(shapes)
     if version == "x070":
@@ -67,17 +67,19 @@ def require_x070(shapes: Mapping[str, Sequence[int]], source: str) -> None:
         raise ModelError(f"{source!r} holds no tensors: {advice}")
     if all(name.endswith("time_state") for name in shapes) or set(shapes) == {"s0"}:
         raise ModelError(f"{source!r} is a tuned state, not a model: {advice}")
-    raise ModelError(f"{source!r} is no RWKV model (its first tensor is {next(iter(shapes))!r}): {advice}")
+    raise ModelError(
+        f"{source!r} is not an RWKV model (its first tensor is {next(iter(shapes))!r}): {advice}"
+    )
 
 
 def detect_config(shapes: Mapping[str, Sequence[int]], source: str = "model") -> RWKV7Config:
-    """Read every size off an RWKV-7 model's tensors, named as in ``.pth`` files.
+    """Return the sizes of an RWKV-7 model from its tensors, named as in ``.pth`` files.
 
-    Sizes come from the tensors and nothing else: published formulas for the low ranks disagree with published
-    files. A model of one layer has no value residual; its ``v_rank`` is left at its default.
+    Only the tensors count, because published files do not follow the published formulas for the low ranks. A
+    model of one layer has no value residual; its ``v_rank`` keeps its default.
 
     Raises:
-        ModelError: another architecture, or a tensor that the sizes come from is missing.
+        ModelError: it is another architecture, or a tensor that gives a size is missing.
     """
     require_x070(shapes, source)
     layers = {int(parts[1]) for name in shapes if (parts := name.split("."))[0] == "blocks"}

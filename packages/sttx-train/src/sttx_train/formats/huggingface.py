@@ -1,7 +1,8 @@
-"""Hugging Face / flash-linear-attention names and config of RWKV-7. Knows no files.
+"""Names and config of RWKV-7 in Hugging Face's and flash-linear-attention's format. Knows no files.
 
-A name maps to one name, both ways; low-rank matrices are the transposes of ours (theirs are ``nn.Linear``),
-and vectors are flat but for ``x_*`` of the time mix, ``[1, 1, D]`` (``[D]`` in older repositories).
+Names map one to one. Their low-rank matrices are the transposes of ours, because they are ``nn.Linear``.
+Their vectors are flat, except the time mix's ``x_*``, which are ``[1, 1, D]`` (``[D]`` in older
+repositories).
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ _OURS = re.compile(r"blocks\.(\d+)\.(.+)")
 
 
 def _layer_names() -> dict[str, str]:
-    """Every name inside a layer, theirs to ours."""
+    """Return the map from their names inside a layer to ours."""
     names = {
-        f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _INNER.items() for kind in ("weight", "bias")
+        f"{theirs}.{part}": f"{ours}.{part}" for theirs, ours in _INNER.items() for part in ("weight", "bias")
     }
     names |= {f"attn.{name}": f"att.{name}" for name in _PLAIN} | {"ffn.x_k": "ffn.x_k"}
     names |= {f"attn.{c}_lora.lora.{theirs}": f"att.{c}{i}" for c in "wavg" for theirs, i in _LORA.items()}
@@ -55,7 +56,7 @@ _TOP_TO_THEIRS = {ours: theirs for theirs, ours in _TOP.items()}
 
 
 def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn Hugging Face's tensors into the model's; a name that is not theirs stays as it is."""
+    """Turn Hugging Face's tensors into the model's; unknown names are kept."""
     named = {}
     for theirs, tensor in tensors.items():
         layer = _THEIRS.fullmatch(theirs)
@@ -78,27 +79,27 @@ def published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def check_config(config: Mapping[str, Any], found: RWKV7Config, source: str) -> None:
-    """Hold a ``config.json`` against the sizes found in the tensors, and against what the model computes.
+def check_config(config: Mapping[str, Any], detected: RWKV7Config, source: str) -> None:
+    """Check a ``config.json`` against the sizes in the tensors and against what the model computes.
 
     Raises:
-        ModelError: naming the key that disagrees.
+        ModelError: a key differs; the message names it.
     """
     expected = {
         "model_type": "rwkv7",
         "hidden_act": "sqrelu",
-        "norm_eps": found.layer_norm_eps,
+        "norm_eps": detected.layer_norm_eps,
         "norm_first": True,
-        "vocab_size": found.vocab_size,
-        "hidden_size": found.hidden_size,
-        "num_hidden_layers": found.num_layers,
-        "head_dim": found.head_size,
-        "intermediate_size": found.ffn_size,
+        "vocab_size": detected.vocab_size,
+        "hidden_size": detected.hidden_size,
+        "num_hidden_layers": detected.num_layers,
+        "head_dim": detected.head_size,
+        "intermediate_size": detected.ffn_size,
     }
     for key, value in expected.items():
         if config.get(key) not in (None, value):
             raise ModelError(
-                f"config.json of {source!r} says {key} = {config[key]!r}, where its tensors need {value!r}"
+                f"config.json of {source!r} says {key} = {config[key]!r}, but its tensors need {value!r}"
             )
 
 
@@ -106,7 +107,8 @@ def config_dict(config: RWKV7Config, dtype: str) -> dict[str, Any]:
     """Return the ``config.json`` of flash-linear-attention's RWKV-7 classes.
 
     Raises:
-        UsageError: a LayerNorm epsilon that this format cannot say apart from the GroupNorm's.
+        UsageError: the LayerNorm epsilon is not 1e-5; this format has one epsilon for LayerNorm and
+            GroupNorm.
     """
     if config.layer_norm_eps != 1e-5:
         raise UsageError(

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from sttx_core.errors import ModelError
+from sttx_core.errors import ModelError, UsageError
 
 EMBEDDED = "goose-mini"
 """Name of the model that comes with this package."""
@@ -19,7 +19,8 @@ def locate_model(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
     """Return a model's name and its folder or file; an id of Hugging Face's hub is downloaded first.
 
     Raises:
-        ModelError: nothing is there, or the download failed.
+        UsageError: there is no such path, and it is not an id of the hub.
+        ModelError: the download failed, or the embedded model is not installed.
     """
     if spec is None or spec == EMBEDDED:
         if not _EMBEDDED_FOLDER.is_dir():
@@ -33,7 +34,7 @@ def locate_model(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
         return name if path.is_dir() else path.stem, path
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec):
         return spec, _download(spec)
-    raise ModelError(f"no model at {str(spec)!r}: give a folder, a .pth, an id of the hub, or {EMBEDDED!r}")
+    raise UsageError(f"no model at {str(spec)!r}: give a folder, a .pth, an id of the hub, or {EMBEDDED!r}")
 
 
 def _download(hub_id: str) -> Path:

@@ -1,7 +1,7 @@
 """Tuned initial states on disk: ours as ``.safetensors``, and the ``.pth`` that RWKV programs read.
 
-Both keep ``S0[layer, head, value, key]``, float32. A ``.pth`` holds exactly ``blocks.{i}.att.time_state``
-``[H, N, N]`` for each layer, since programs refuse other entries; what it is for goes into ``X.pth.json``.
+Both hold ``S0[layer, head, value, key]`` in float32. A ``.pth`` has exactly ``blocks.{i}.att.time_state``
+``[H, N, N]`` for each layer, because programs reject other entries; its metadata goes into ``X.pth.json``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _ENTRY = re.compile(r"blocks\.(\d+)\.att\.time_state")
 
 @dataclass(frozen=True, kw_only=True)
 class TunedState:
-    """A learned initial state and what it says of itself.
+    """A learned initial state and its metadata.
 
     Attributes:
         s0: ``[L, H, N, N]`` float32, ``[value, key]``.
-        metadata: strings saved with it, such as the model it was tuned for.
+        metadata: strings saved with it, such as the name of its model.
     """
 
     s0: Tensor
@@ -47,15 +47,15 @@ class TunedState:
 def save_state(
     s0: Tensor, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a tuned state, whole or not at all; the name's end (``.safetensors``, ``.pth``) says how.
+    """Write a tuned state atomically, in the format of the suffix: ``.safetensors`` or ``.pth``.
 
     Args:
         s0: ``[L, H, N, N]``, ``[value, key]``; written as float32.
         path: the file to write.
-        metadata: strings to keep with it.
+        metadata: strings to save with it.
 
     Raises:
-        UsageError: another name's end, or another shape.
+        UsageError: the suffix or the shape is another one.
     """
     path = Path(path)
     if s0.ndim != 4 or s0.shape[-1] != s0.shape[-2]:
@@ -75,20 +75,22 @@ def save_state(
 
 
 def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = None) -> TunedState:
-    """Read a tuned state of either kind, told by the file's content.
+    """Read a tuned state in either format, detected by the file's content.
 
     Args:
         path: the file.
-        config: the model it is for, to be held against its shape.
+        config: the model it is for; its sizes must match the state's shape.
 
     Raises:
-        ModelError: unreadable, damaged, no tuned state, or of another model's shape.
+        ModelError: the file is unreadable, damaged, not a tuned state, or of another model's shape.
     """
     path = Path(path)
     state = _read_safetensors(path) if is_safetensors(path) else _read_pth(path)
     shape = list(state.s0.shape)
     if len(shape) != 4 or shape[-1] != shape[-2]:
-        raise ModelError(f"{str(path)!r} is no tuned state: its shape is {shape}, not [layers, heads, N, N]")
+        raise ModelError(
+            f"{str(path)!r} is not a tuned state: its shape is {shape}, not [layers, heads, N, N]"
+        )
     if config is not None:
         expected = [config.num_layers, config.num_heads, config.head_size, config.head_size]
         if shape != expected:
@@ -101,7 +103,9 @@ def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = Non
 def _read_safetensors(path: Path) -> TunedState:
     tensors = read_tensors(path)
     if set(tensors) != {"s0"}:
-        raise ModelError(f"{str(path)!r} is no tuned state of sttx: it holds {sorted(tensors)[:3]}, not 's0'")
+        raise ModelError(
+            f"{str(path)!r} is not a tuned state of sttx: it holds {sorted(tensors)[:3]}, not 's0'"
+        )
     return TunedState(s0=tensors["s0"].to(torch.float32, copy=True), metadata=read_metadata(path))
 
 
@@ -110,7 +114,7 @@ def _read_pth(path: Path) -> TunedState:
     expected = [f"blocks.{i}.att.time_state" for i in range(len(tensors))]
     if foreign := [name for name in tensors if not _ENTRY.fullmatch(name)]:
         raise ModelError(
-            f"{str(path)!r} is no tuned state: {foreign[0]!r} is none of its entries (is it a model?)"
+            f"{str(path)!r} is not a tuned state: it has an entry {foreign[0]!r} (is it a model?)"
         )
     if not tensors or set(tensors) != set(expected):
         raise ModelError(
@@ -124,7 +128,7 @@ def _read_pth(path: Path) -> TunedState:
 
 
 def read_sidecar(path: Path) -> dict[str, str]:
-    """Read what the state in a ``.pth`` says of itself in ``X.pth.json``; nothing if there is no such file.
+    """Read the metadata of a ``.pth`` from ``X.pth.json``; empty if there is no such file.
 
     Raises:
         ModelError: the file is damaged.

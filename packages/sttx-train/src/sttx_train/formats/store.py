@@ -1,4 +1,4 @@
-"""Load a model by name, folder or file, and save one. Each format lives in its own file, told by content."""
+"""Loads a model by name, folder or file, and saves one. Formats are detected by content."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class LoadedModel:
 
     Attributes:
         model: in evaluation mode; no weight asks for a gradient.
-        id: how it was named: ``goose-mini``, an id of the hub, or its folder's or file's name.
+        id: ``goose-mini``, an id of the hub, or the name of its folder or file.
         path: the folder or file it was read from.
-        sha256: hash of its weight files' bytes, one after another by name.
-        format: what the files were.
+        sha256: hash of the bytes of its weight files, sorted by name.
+        format: format of the files.
         kernel: which wkv kernel it runs, and why.
-        hypernet: what makes its phrases' rows, in float32 beside it; None if none was trained with it.
+        hypernet: the hypernetwork that was trained with it, in float32; None if there is none.
     """
 
     model: RWKV7
@@ -61,26 +61,26 @@ class LoadedModel:
 
     @cached_property
     def vocabulary(self) -> AnyTokenizer:
-        """The tokenizer that came with it, of text or of values, loaded when first asked for.
+        """The tokenizer that came with it, of text or of values, loaded on first use.
 
         Raises:
-            ModelError: none came with it, or it does not fit; says which file to put where.
+            ModelError: there is none, or it does not fit; the message says which file to put where.
         """
         return tokenizer_for(self.path, rows=self.model.config.vocab_size)
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that came with it, for whatever needs text.
+        """The tokenizer of text that came with it.
 
         Raises:
-            ModelError: none came with it, or it does not fit; says which file to put where.
-            UsageError: it is one of values.
+            ModelError: there is none, or it does not fit; the message says which file to put where.
+            UsageError: it is a tokenizer of values.
         """
         return require_text(self.vocabulary, f"model {self.id!r}")
 
 
 class Weights(NamedTuple):
-    """A model's tensors under the model's own names, still as they are on disk."""
+    """A model's tensors under the model's own names, in the dtype of the file."""
 
     format: Format
     files: tuple[Path, ...]
@@ -103,12 +103,12 @@ def load_model(
             Face's hub such as ``RWKV/RWKV7-Goose-World3-1.5B-HF``; None or ``goose-mini`` mean the embedded
             model.
         device: where to put it.
-        dtype: the weights' number type in memory, whatever it is on disk.
+        dtype: dtype of the weights in memory, whatever it is on disk.
         kernel: the wkv kernel to run.
 
     Raises:
-        ModelError: not found, damaged, incomplete, or of another architecture.
-        UsageError: the kernel cannot run on the device.
+        ModelError: it is not found, damaged, incomplete, or of another architecture.
+        UsageError: there is no such path, or the kernel cannot run on the device.
     """
     device = torch.device(device)
     choice = choose_backend(device, kernel)
@@ -128,14 +128,14 @@ def load_model(
 
 
 def load_hypernet(weights: Weights, source: str) -> HyperNetwork | None:
-    """Load what makes the phrases' rows of a model, on the CPU; None if none was trained with it.
+    """Load the hypernetwork of a model on the CPU; None if none was trained with it.
 
     Args:
-        weights: of the model.
-        source: where it comes from, for messages.
+        weights: the model's.
+        source: the model's path, for error messages.
 
     Raises:
-        ModelError: its file is damaged, or belongs to another model.
+        ModelError: the file is damaged, or belongs to another model.
     """
     if weights.hypernet is None:
         return None
@@ -143,10 +143,10 @@ def load_hypernet(weights: Weights, source: str) -> HyperNetwork | None:
 
 
 def check_destination(path: str | os.PathLike[str]) -> None:
-    """Refuse now what :func:`save_model` would refuse later: a folder's place where something else is.
+    """Check that :func:`save_model` can write a folder at a path, before a long run starts.
 
     Raises:
-        UsageError: something else than a model's folder is at ``path``.
+        UsageError: something other than a model folder is at ``path``.
     """
     refuse_foreign(Path(path), _FOLDER_FILES)
 
@@ -160,22 +160,22 @@ def save_model(
     dtype: torch.dtype | None = None,
     hypernet: HyperNetwork | None = None,
 ) -> None:
-    """Write a model, whole or not at all.
+    """Write a model atomically.
 
     Args:
         model: the model.
         path: a folder for ``sttx`` and ``huggingface`` (an older model folder there is replaced), a file for
             ``blinkdl``.
-        format: what to write.
-        tokenizer: of text or of values. Written as ``vocab.txt``, or as ``tokenizer.sttx.json``, beside it
-            Hugging Face's ``tokenizer.json``, whose ids are one less than the model's; ``NAME.`` leads these
-            names where the model is a file.
-        dtype: number type on disk, by default the model's.
-        hypernet: what was trained with the model to make its phrases' rows; only ``sttx`` can hold one.
+        format: format of the files.
+        tokenizer: of text or of values. It is written as ``vocab.txt``, or as ``tokenizer.sttx.json`` and,
+            for Hugging Face's, a ``tokenizer.json`` whose ids are one less than the model's. If the model is
+            a file, these names get the prefix ``NAME.``.
+        dtype: dtype on disk, by default the model's.
+        hypernet: the hypernetwork that was trained with the model; only ``sttx`` can hold one.
 
     Raises:
-        UsageError: unknown format, something else is at ``path``, the format cannot hold this model or its
-            hypernetwork, or the tokenizer is one of values that cannot be kept.
+        UsageError: the format is unknown or cannot hold this model or its hypernetwork, something other than
+            a model is at ``path``, or the tokenizer cannot be saved.
     """
     path = Path(path)
     if hypernet is not None and format != "sttx":
@@ -189,8 +189,8 @@ def save_model(
         config = sttx.config_dict(model.config, hypernet is not None)
         _save_folder(path, config, tensors, tokenizer, hypernet)
     elif format == "huggingface":
-        number = str(dtype or model.dtype).removeprefix("torch.")
-        config = huggingface.config_dict(model.config, number)
+        saved_dtype = str(dtype or model.dtype).removeprefix("torch.")
+        config = huggingface.config_dict(model.config, saved_dtype)
         _save_folder(path, config, huggingface.published(tensors), tokenizer)
     else:
         raise UsageError(f"unknown model format {format!r}: choose 'sttx', 'huggingface' or 'blinkdl'")
@@ -211,7 +211,7 @@ def _save_blinkdl(
     for name, write in files.items():
         with replacing_file(path.with_name(name)) as aside:
             write(aside)
-    if files:  # what an older model under this name had would be read in its place
+    if files:  # remove an older model's vocabulary files, which would be read instead
         for name in {own + name for name in FILES} - files.keys():
             path.with_name(name).unlink(missing_ok=True)
 
@@ -234,7 +234,7 @@ def _save_folder(
 
 
 def _read(path: Path) -> Weights:
-    """Read a folder or a file; what it is shows in its tensors."""
+    """Read the tensors of a folder or a file."""
     if path.is_dir():
         tensors, files = read_folder(path)
     else:
@@ -243,18 +243,18 @@ def _read(path: Path) -> Weights:
 
 
 def interpret(path: Path, tensors: Mapping[str, Tensor], files: tuple[Path, ...]) -> Weights:
-    """Tell which format and sizes the tensors of a folder or file have, and give them the model's names.
+    """Detect the format and the sizes of tensors, and rename them to the model's names.
 
-    Works on tensors without numbers too.
+    Works on meta tensors too.
 
     Raises:
-        ModelError: no RWKV-7, incomplete, or its ``config.json`` says otherwise.
+        ModelError: they are not an RWKV-7, are incomplete, or differ from the ``config.json``.
     """
     source = str(path)
     require_x070({name: tensor.shape for name, tensor in tensors.items()}, source)
     naming = detect_naming(tensors)
     if naming is None:
-        raise ModelError(f"{source!r} has no embedding, under no name that is known: the file is incomplete")
+        raise ModelError(f"{source!r} has no embedding under any known name: the file is incomplete")
     tensors = (huggingface if naming == "huggingface" else blinkdl).canonical(tensors)
     config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
     format: Format = naming
@@ -277,7 +277,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 def _build(
     weights: Weights, source: str, device: torch.device, dtype: torch.dtype, backend: Backend
 ) -> RWKV7:
-    """Make the model around converted copies of the tensors, so that no file stays mapped."""
+    """Return the model with converted copies of the tensors, so that no file stays mapped."""
     model = skeleton(weights, source, backend)
     copies = {
         name: torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
@@ -288,10 +288,10 @@ def _build(
 
 
 def skeleton(weights: Weights, source: str, backend: Backend) -> RWKV7:
-    """Make the model that tensors belong to, without numbers of its own.
+    """Return the model that the tensors belong to, itself on the device ``meta``.
 
     Raises:
-        ModelError: they do not fit it; names those that lack, those too many, and those of another shape.
+        ModelError: the tensors do not fit; the message names missing, extra and wrongly shaped ones.
     """
     with torch.device("meta"):
         model = RWKV7(weights.config, backend=backend, initialize=False)
@@ -304,7 +304,7 @@ def _check_fit(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor]
     if missing := sorted(expected.keys() - tensors.keys()):
         problems.append(f"it lacks {_some(missing)}")
     if unexpected := sorted(tensors.keys() - expected.keys()):
-        problems.append(f"it has {_some(unexpected)}, unknown to RWKV-7")
+        problems.append(f"it has {_some(unexpected)}, which RWKV-7 does not have")
     problems += [
         f"{name!r} is {list(tensors[name].shape)}, not {list(shape)}"
         for name, shape in expected.items()

@@ -1,8 +1,8 @@
-"""Text through a Hugging Face `tokenizer.json`, exact for any bytes; and every tokenizer by its name.
+"""Hugging Face's `tokenizer.json` as a tokenizer that is exact for any bytes; every tokenizer by its spec.
 
-A file is taken only if it can give back every byte string: byte-pair encoding over all 256 bytes (byte-level,
-as GPT-2's, or with byte fallback), with nothing before it that changes, adds or leaves out a character. The
-library cuts text into ids; what an id stands for is read from the vocabulary itself.
+A file is accepted only if every byte string survives encoding and decoding: byte-pair encoding over all 256
+bytes (byte-level, as GPT-2's, or with byte fallback), with no step before it that changes, adds or removes a
+character. The library splits text into ids; the bytes of an id are read from the vocabulary.
 """
 
 from __future__ import annotations
@@ -23,57 +23,58 @@ from sttx_core.tokenizers.table import TokenTable
 
 _BYTES = range(256)
 _RUNS = re.compile("[\udc80-\udcff]+|[^\udc80-\udcff]+")
-"""What decodes to text, and what does not: bytes that are no UTF-8 decode to these surrogates."""
+"""Runs of text, and runs of surrogates, which bytes that are not UTF-8 decode to."""
 _KEEPING = frozenset({"ByteLevel", "Digits", "FixedLength", "Punctuation", "Split", "UnicodeScripts"})
-"""Pre-tokenizers that only cut, unless told to remove what they cut at."""
+"""Pre-tokenizers that only split text, unless their behaviour is to remove the separators."""
 
 
 def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
-    """Give the tokenizer that a spec names: all of `sttx_core.tokenizer_from_spec`, and `hf:FILE`.
+    """Return the tokenizer that a spec names: all of `sttx_core.tokenizer_from_spec`, and `hf:FILE`.
 
     Args:
         spec: `bytes`, `integer:MAX`, `angle`, `trie:FILE`, `hf:FILE` (Hugging Face's `tokenizer.json`), or
             the path of an RWKV vocabulary file.
 
     Raises:
-        UsageError: it names nothing.
-        DataError: the file is damaged, or a tokenizer that cannot give back every byte string.
+        UsageError: the spec names no tokenizer.
+        DataError: the file is damaged, or its tokenizer loses some byte strings.
     """
     if not (isinstance(spec, str) and spec.startswith("hf:")):
         return sttx_core.tokenizers.tokenizer_from_spec(spec)
     path = Path(spec.removeprefix("hf:"))
     if not path.is_file():
-        raise UsageError(f"{str(path)!r} is no file: give the path of a tokenizer.json after 'hf:'")
+        raise UsageError(f"{str(path)!r} is not a file: give the path of a tokenizer.json after 'hf:'")
     return HuggingFaceTokenizer(path)
 
 
 class HuggingFaceTokenizer(TokenTable):
     """The vocabulary of a `tokenizer.json`: its id i is id i + 1 here, and 0 is the document mark.
 
-    Special tokens in a text are plain text, none are added, and nothing is cut off or padded. Bytes that are
-    no UTF-8 become the tokens of single bytes, one each; the text between them is cut by itself. A special
-    token's bytes are those of its name.
+    Special tokens in a text are plain text, none are added, and nothing is truncated or padded. Each byte
+    that is not UTF-8 becomes the token of that byte; the text between such bytes is split by itself. A
+    special token's bytes are those of its name.
 
     Raises:
-        DataError: the file is no tokenizer, or one that cannot give back every byte string; says why.
+        DataError: the file is not a tokenizer, or its tokenizer loses some byte strings; the message says
+            why.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         self._backend = _read(Path(path))
-        told = json.loads(self._backend.to_str())
+        content = json.loads(self._backend.to_str())
         try:
-            tokens = _token_bytes(told)
-            singles = _single_bytes(told, tokens)
+            tokens = _token_bytes(content)
+            singles = _single_bytes(content, tokens)
         except ValueError as error:
             raise DataError(
-                f"tokenizer {str(path)!r} cannot give back every byte string: {error}; give another one"
+                f"tokenizer {str(path)!r} loses some byte strings: {error}; give another one"
             ) from None
         super().__init__({token_id + 1: token for token_id, token in tokens.items()})
         self._singles = [token_id + 1 for token_id in singles]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._backend.encode_special_tokens = True  # the library forgets it in a copy
+        self._backend.encode_special_tokens = True  # the library does not copy it
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Encode any bytes."""
@@ -83,19 +84,19 @@ class HuggingFaceTokenizer(TokenTable):
                 ids += [self._singles[ord(char) - 0xDC00] for char in run]
             else:
                 ids += [token_id + 1 for token_id in self._backend.encode(run, add_special_tokens=False).ids]
-        assert self.decode_bytes(ids) == data, "a tokenizer.json was taken that loses bytes"
+        assert self.decode_bytes(ids) == data, "a tokenizer.json that loses bytes was accepted"
         return ids
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json` that gives this tokenizer again; its ids are the file's, from 0."""
+        """Write a `tokenizer.json` that loads as this tokenizer; ids in the file start at 0."""
         Path(path).write_text(self._backend.to_str(), encoding="utf-8")
 
 
 def byte_alphabet() -> dict[str, int]:
     """Return the byte that each character of the byte-level alphabet stands for.
 
-    As GPT-2 has it: printable characters of Latin-1 stand for themselves, the other bytes are shown, in their
-    order, as the characters from U+0100.
+    It is GPT-2's: printable characters of Latin-1 stand for themselves, the other bytes in order for the
+    characters from U+0100.
 
     >>> byte_alphabet()["A"], byte_alphabet()["Ġ"]
     (65, 32)
@@ -111,57 +112,57 @@ def _read(path: Path) -> Backend:
     except OSError as error:
         raise DataError(f"cannot read the tokenizer {str(path)!r}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{str(path)!r} is no tokenizer.json: it is not UTF-8 ({error.reason})") from error
+        raise DataError(f"{str(path)!r} is not a tokenizer.json: it is not UTF-8 ({error.reason})") from error
     try:
         backend = Backend.from_str(text)
     except Exception as error:  # the library raises nothing narrower
         reason = str(error).split("\n")[0]
-        raise DataError(f"{str(path)!r} is no tokenizer.json of Hugging Face's: {reason}") from error
+        raise DataError(f"{str(path)!r} is not a tokenizer.json of Hugging Face's: {reason}") from error
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
     return backend
 
 
-def _token_bytes(told: Mapping[str, Any]) -> dict[int, bytes]:
-    """Give each id's bytes; a `ValueError` says what would be lost."""
-    _refuse_changes(told)
-    vocabulary: dict[str, int] = told["model"]["vocab"]
-    spelt = _spelt_in_bytes if _is_byte_level(told) else _spelt_in_text
+def _token_bytes(content: Mapping[str, Any]) -> dict[int, bytes]:
+    """Return each id's bytes; raise a `ValueError` that says what would be lost."""
+    _check_no_changes(content)
+    vocabulary: dict[str, int] = content["model"]["vocab"]
+    token_bytes = _byte_level_bytes if _is_byte_level(content) else _byte_fallback_bytes
     alphabet = byte_alphabet()
-    tokens = {token_id: spelt(name, alphabet) for name, token_id in vocabulary.items()}
-    for added in told["added_tokens"]:
+    tokens = {token_id: token_bytes(name, alphabet) for name, token_id in vocabulary.items()}
+    for added in content["added_tokens"]:
         name, token_id = added["content"], added["id"]
         if not added["special"] and (added["lstrip"] or added["rstrip"]):
-            raise ValueError(f"its token {name!r} swallows the spaces beside it")
+            raise ValueError(f"its token {name!r} removes the spaces next to it")
         if tokens.get(token_id, name.encode()) != name.encode():
             raise ValueError(f"its token {name!r} stands for {tokens[token_id]!r} as well")
         tokens[token_id] = name.encode()
     return tokens
 
 
-def _refuse_changes(told: Mapping[str, Any]) -> None:
-    """Refuse whatever changes a text before or while it is cut."""
-    model = told["model"]
-    if told["normalizer"] is not None:
-        raise ValueError(f"its normaliser ({told['normalizer']['type']}) changes the text")
-    for step in _pre_tokenizers(told):
+def _check_no_changes(content: Mapping[str, Any]) -> None:
+    """Raise a `ValueError` if a step changes the text before or while it is split."""
+    model = content["model"]
+    if content["normalizer"] is not None:
+        raise ValueError(f"its normalizer ({content['normalizer']['type']}) changes the text")
+    for step in _pre_tokenizers(content):
         if step.get("add_prefix_space"):
             raise ValueError("it puts a space before the text (add_prefix_space)")
         if step["type"] not in _KEEPING or step.get("behavior") == "Removed":
             raise ValueError(f"its pre-tokenizer ({step['type']}) does not keep every character")
     if model["type"] != "BPE":
-        raise ValueError(f"its model is {model['type']}, and only BPE is known to keep all bytes")
+        raise ValueError(f"its model is {model['type']}, but only BPE is known to keep all bytes")
     if model["dropout"]:
-        raise ValueError("it leaves out merges at random (dropout)")
+        raise ValueError("it skips merges at random (dropout)")
     for mark in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model[mark]:
             raise ValueError(f"it writes {model[mark]!r} into its tokens ({mark})")
 
 
-def _pre_tokenizers(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Give the steps before the model, one after another."""
-    waiting = [told["pre_tokenizer"]] if told["pre_tokenizer"] is not None else []
+def _pre_tokenizers(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the steps before the model in order."""
+    waiting = [content["pre_tokenizer"]] if content["pre_tokenizer"] is not None else []
     while waiting:
         step = waiting.pop(0)
         if step["type"] == "Sequence":
@@ -170,34 +171,34 @@ def _pre_tokenizers(told: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield step
 
 
-def _is_byte_level(told: Mapping[str, Any]) -> bool:
-    times = sum(step["type"] == "ByteLevel" for step in _pre_tokenizers(told))
+def _is_byte_level(content: Mapping[str, Any]) -> bool:
+    times = sum(step["type"] == "ByteLevel" for step in _pre_tokenizers(content))
     if times > 1:
         raise ValueError("it spells bytes as characters twice (ByteLevel)")
-    if not times and not told["model"]["byte_fallback"]:
+    if not times and not content["model"]["byte_fallback"]:
         raise ValueError("it has neither a byte-level alphabet nor a byte fallback")
     return times == 1
 
 
-def _spelt_in_bytes(name: str, alphabet: Mapping[str, int]) -> bytes:
-    """Give what a token of a byte-level vocabulary stands for; one outside the alphabet is never met."""
+def _byte_level_bytes(name: str, alphabet: Mapping[str, int]) -> bytes:
+    """Return the bytes of a token of a byte-level vocabulary; a name outside the alphabet never occurs."""
     return bytes(alphabet[char] for char in name) if all(char in alphabet for char in name) else name.encode()
 
 
-def _spelt_in_text(name: str, _: Mapping[str, int]) -> bytes:
-    """Give what a token of a vocabulary with byte fallback stands for."""
+def _byte_fallback_bytes(name: str, _: Mapping[str, int]) -> bytes:
+    """Return the bytes of a token of a vocabulary with byte fallback."""
     byte = re.fullmatch(r"<0x([0-9A-F]{2})>", name)
     return bytes([int(byte[1], 16)]) if byte else name.encode()
 
 
-def _single_bytes(told: Mapping[str, Any], tokens: Mapping[int, bytes]) -> list[int]:
-    """Give the file's id of each byte's own token, in the order of the bytes."""
-    vocabulary: dict[str, int] = told["model"]["vocab"]
-    if _is_byte_level(told):
+def _single_bytes(content: Mapping[str, Any], tokens: Mapping[int, bytes]) -> list[int]:
+    """Return the file's id of each single byte's token, in the order of the bytes."""
+    vocabulary: dict[str, int] = content["model"]["vocab"]
+    if _is_byte_level(content):
         names = {byte: char for char, byte in byte_alphabet().items()}
     else:
         names = {byte: f"<0x{byte:02X}>" for byte in _BYTES}
-        _refuse_spelt_fallback(told["model"], set(names.values()))
+        _check_fallback_names(content["model"], set(names.values()))
     missing = [byte for byte in _BYTES if names[byte] not in vocabulary]
     if missing:
         raise ValueError(
@@ -208,10 +209,10 @@ def _single_bytes(told: Mapping[str, Any], tokens: Mapping[int, bytes]) -> list[
     return singles
 
 
-def _refuse_spelt_fallback(model: Mapping[str, Any], names: set[str]) -> None:
-    """Refuse merges that make of a text like `<0x0A>` the token of that byte, or join such tokens."""
-    whole = model["ignore_merges"] or any(
+def _check_fallback_names(model: Mapping[str, Any], names: set[str]) -> None:
+    """Raise a `ValueError` if merges can turn text like `<0x0A>` into a byte's token or join such tokens."""
+    ambiguous = model["ignore_merges"] or any(
         left in names or right in names or left + right in names for left, right in model["merges"]
     )
-    if whole:
-        raise ValueError("it can take the text '<0x0A>' for the byte of that name")
+    if ambiguous:
+        raise ValueError("it can encode the text '<0x0A>' as the byte of that name")

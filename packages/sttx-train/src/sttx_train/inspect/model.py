@@ -143,7 +143,8 @@ def _check_not_text(path: Path) -> None:
     if text and "\0" not in text:
         name = shlex.quote(str(path))
         raise ModelError(
-            f"{str(path)!r} is a text file, not a model: if it holds sessions, `sttx traces {name}` shows them"
+            f"{str(path)!r} is a text file, not a model; if it holds sessions, "
+            f"`sttx traces {name}` shows them"
         )
 
 

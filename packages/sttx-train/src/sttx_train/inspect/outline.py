@@ -1,13 +1,14 @@
-"""The names, shapes and number types of the tensors in a file or folder, read without reading the tensors.
+"""Reads the names, shapes and dtypes of the tensors in a file or folder, but not their values.
 
-What is cut short or otherwise damaged is read as far as it says what it is, and the damage is told. Knows
-nothing of what the tensors mean. A tensor here is one on torch's device ``meta``: a shape without numbers.
+A damaged file is read as far as possible, and the damage is reported. Does not know what the tensors mean. A
+tensor here is on torch's device ``meta``: it has a shape and a dtype, but no values.
 """
 
 from __future__ import annotations
 
 import json
 import pickletools
+import shlex
 import struct
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -53,19 +54,19 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 _HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors format
-_LEGACY_PICKLES = 5  # the tensors' names are in the fourth of those that torch wrote before 1.6
+_LEGACY_PICKLES = 5  # torch before 1.6 wrote five; the fourth has the tensors' names
 
 
 @dataclass(kw_only=True)
 class Outline:
-    """What is in a file or folder of tensors.
+    """The content of a file or folder of tensors, without their values.
 
     Attributes:
-        container: what the files are.
+        container: the file format.
         files: every file and its size in bytes.
-        tensors: by name, without numbers.
-        metadata: strings kept beside the tensors.
-        problems: what is damaged or missing, a sentence each.
+        tensors: meta tensors by name.
+        metadata: strings saved with the tensors.
+        problems: a sentence for each damaged or missing part.
     """
 
     container: Container
@@ -79,7 +80,7 @@ def read_outline(path: Path) -> Outline:
     """Read the outline of a tensor file, or of a folder of them.
 
     Raises:
-        ModelError: there is nothing that says what it is.
+        ModelError: the file or folder says nothing about what it is.
     """
     if path.is_dir():
         return _read_folder(path)
@@ -94,26 +95,31 @@ def _read_folder(folder: Path) -> Outline:
     for name in (SINGLE, _PICKLED):
         if (folder / name).is_file():
             return read_outline(folder / name)
-    raise ModelError(f"{str(folder)!r} is no model folder: it has neither {SINGLE!r} nor {INDEX!r}")
+    raise ModelError(
+        f"{str(folder)!r} is not a model folder: it has neither {SINGLE!r} nor {INDEX!r}; "
+        f"if it holds sessions, `sttx traces {shlex.quote(str(folder))}` shows them"
+    )
 
 
 def _read_shards(folder: Path, index: str, container: Container) -> Outline:
     where = weight_map(folder / index)
-    whole = Outline(container=container)
+    outline = Outline(container=container)
     for name in sorted(set(where.values())):
         if not (folder / name).is_file():
             count = sum(file == name for file in where.values())
-            whole.problems.append(f"it lacks {name!r}, where its index has {count} tensors: fetch it again")
+            outline.problems.append(
+                f"it lacks {name!r}, which has {count} tensors in the index: download it again"
+            )
             continue
         part = read_outline(folder / name)
-        whole.files |= part.files
-        whole.tensors |= part.tensors
-        whole.problems += part.problems
-    if not whole.problems and (differing := where.keys() ^ whole.tensors.keys()):
-        whole.problems.append(f"its index and its files disagree about {min(differing)!r}: fetch them again")
-    if not whole.tensors:
-        raise ModelError(f"{str(folder)!r} has an index and none of its files: fetch them")
-    return whole
+        outline.files |= part.files
+        outline.tensors |= part.tensors
+        outline.problems += part.problems
+    if not outline.problems and (differing := where.keys() ^ outline.tensors.keys()):
+        outline.problems.append(f"its index and its files differ in {min(differing)!r}: download them again")
+    if not outline.tensors:
+        raise ModelError(f"{str(folder)!r} has an index but none of its files: download them")
+    return outline
 
 
 def _read_safetensors(path: Path) -> Outline:
@@ -123,7 +129,7 @@ def _read_safetensors(path: Path) -> Outline:
         raw = file.read(length) if length <= min(size, _HEADER_LIMIT) else b""
     try:
         header = json.loads(raw)
-        told = header.pop("__metadata__", {})
+        metadata = header.pop("__metadata__", {})
         tensors = {
             name: torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]], device="meta")
             for name, entry in header.items()
@@ -138,12 +144,12 @@ def _read_safetensors(path: Path) -> Outline:
         RuntimeError,
         OverflowError,
     ) as error:
-        raise ModelError(f"{str(path)!r} is damaged, or no safetensors: fetch it again") from error
+        raise ModelError(f"{str(path)!r} is damaged or not safetensors: download it again") from error
     outline = Outline(container="safetensors", files={path: size}, tensors=tensors)
-    outline.metadata = {str(name): str(text) for name, text in dict(told or {}).items()}
+    outline.metadata = {str(name): str(text) for name, text in dict(metadata or {}).items()}
     if size != end:
         outline.problems.append(
-            f"{path.name!r} is damaged: it has {size:,} bytes where {end:,} belong: fetch it again"
+            f"{path.name!r} is damaged: it has {size:,} bytes instead of {end:,}: download it again"
         )
     return outline
 
@@ -153,50 +159,50 @@ def _read_pth(path: Path) -> Outline:
     try:
         outline.tensors = {name: tensor.to("meta") for name, tensor in read_pth(path).items()}
     except ModelError as error:
-        outline.tensors = _spelled_out(path)
+        outline.tensors = _tensors_named_in(path)
         if not outline.tensors:
             raise
         outline.problems.append(str(error))
     return outline
 
 
-def _spelled_out(path: Path) -> dict[str, Tensor]:
-    """Read the tensors that a pickle speaks of, as far as it goes. Nothing of it is run: it is spelled."""
-    found: dict[str, Tensor] = {}
+def _tensors_named_in(path: Path) -> dict[str, Tensor]:
+    """Return the tensors that a damaged pickle names, as far as it can be read. None of its code is run."""
+    tensors: dict[str, Tensor] = {}
     try:
         with path.open("rb") as file:
             for opcodes in _pickles(file):
-                for name, shape, dtype in _mentions(opcodes):
-                    found[name] = torch.empty(shape, dtype=dtype, device="meta")
-    except Exception:  # noqa: BLE001  a damaged pickle ends in any way; what came before the damage counts
-        return found
-    return found
+                for name, shape, dtype in _tensor_records(opcodes):
+                    tensors[name] = torch.empty(shape, dtype=dtype, device="meta")
+    except Exception:  # noqa: BLE001  a damaged pickle can raise anything; keep what was read before
+        return tensors
+    return tensors
 
 
 def _pickles(file: IO[bytes]) -> Iterator[Iterable[tuple[Any, Any, Any]]]:
-    """Yield the opcodes of the pickle that opens a zip of torch's, or of those that open an older file."""
-    opening = file.read(30)
-    if opening[:4] != b"PK\x03\x04":
+    """Yield the opcodes of the first pickle in torch's zip archive, or of each pickle in an older file."""
+    header = file.read(30)
+    if header[:4] != b"PK\x03\x04":
         file.seek(0)
         for _ in range(_LEGACY_PICKLES):
             yield pickletools.genops(file)
         return
-    method, name_length, extra_length = (struct.unpack_from("<H", opening, at)[0] for at in (8, 26, 28))
+    method, name_length, extra_length = (struct.unpack_from("<H", header, at)[0] for at in (8, 26, 28))
     name = file.read(name_length)
     if method == zipfile.ZIP_STORED and name.endswith(b"data.pkl"):
         file.seek(extra_length, 1)
         yield pickletools.genops(file)
 
 
-class _Spelling:
-    """Follows opcodes as far as needed: strings, classes by name, and what was remembered of both."""
+class _PickleStrings:
+    """Follows the strings and class names on a pickle's stack, and those in its memo."""
 
     def __init__(self) -> None:
         self.memory: dict[int, str] = {}
         self.last, self.before = "", ""
 
-    def take(self, code: str, argument: Any) -> bool:
-        """Take an opcode in; True if it put a word on the stack."""
+    def read(self, code: str, argument: Any) -> bool:
+        """Process an opcode; return whether it put a string on the stack."""
         if code in ("BINUNICODE", "SHORT_BINUNICODE", "UNICODE", "GLOBAL"):
             word = str(argument)
         elif code in ("BINGET", "LONG_BINGET", "GET"):
@@ -211,16 +217,16 @@ class _Spelling:
         return True
 
 
-def _mentions(opcodes: Iterable[tuple[Any, Any, Any]]) -> Iterator[tuple[str, list[int], torch.dtype]]:
-    """Yield name, shape and number type of each tensor: it is built of a storage, an offset and a shape."""
-    spelling, name, dtype = _Spelling(), "", torch.float32
-    numbers: list[int] | None = None  # since the storage: the offset, then the shape
+def _tensor_records(opcodes: Iterable[tuple[Any, Any, Any]]) -> Iterator[tuple[str, list[int], torch.dtype]]:
+    """Yield name, shape and dtype of each tensor; a pickle builds it from storage, offset and shape."""
+    strings, name, dtype = _PickleStrings(), "", torch.float32
+    numbers: list[int] | None = None  # after the storage: the offset, then the shape
     for opcode, argument, _ in opcodes:
         code = opcode.name
-        if spelling.take(code, argument):
-            word = spelling.last
+        if strings.read(code, argument):
+            word = strings.last
             if word.startswith("torch._utils _rebuild_"):
-                name = spelling.before if not spelling.before.startswith("torch") else name
+                name = strings.before if not strings.before.startswith("torch") else name
             elif word.startswith("torch ") and word[6:] in _STORAGES:
                 dtype = _STORAGES[word[6:]]
         elif code == "BINPERSID":

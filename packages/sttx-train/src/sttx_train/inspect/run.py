@@ -1,6 +1,6 @@
-"""What a folder or file is, read and verified: a run, one checkpoint of it, or any model file.
+"""Reports what a path is: a run, one checkpoint of it, or a model. A checkpoint is verified.
 
-Everything told is JSON-able. Trains nothing.
+Reports are JSON-able. Trains nothing.
 """
 
 from __future__ import annotations
@@ -11,37 +11,33 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sttx_core.errors import CheckpointError, ModelError, UsageError
+from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.checkpoint.folder import FOLDER_NAME
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
-from sttx_train.figures import METRICS, finite_numbers
 from sttx_train.inspect.model import inspect_model
+from sttx_train.run_folder import METRICS, current_metric, finite_numbers
 
 _POINTER = "latest"
 
 
 def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
-    """Tell what a run's folder, a checkpoint's folder or a model is; ``kind`` says which.
+    """Return a report on a run, a checkpoint or a model; ``kind`` says which it is.
 
     Raises:
-        CheckpointError: it is a checkpoint and damaged; says what to do.
-        ModelError: it is no checkpoint, and nothing else that says what it is.
+        UsageError: there is nothing at the path.
+        CheckpointError: it is a damaged checkpoint.
+        ModelError: it is neither a checkpoint nor a model.
     """
     if _is_checkpoint(Path(spec)):
         return inspect_checkpoint(spec)
-    try:
-        return inspect_model(spec)
-    except ModelError as error:
-        if Path(spec).exists():
-            raise
-        raise ModelError(f"{error}; nor is a run or a checkpoint there") from error
+    return inspect_model(spec)
 
 
 def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
-    """Verify a checkpoint, the latest one of a run's folder or the one given, and tell what it holds.
+    """Verify a checkpoint and return a report on it: the given one, or the latest of a run's folder.
 
-    A checkpoint of `sttx train` tells its run's report; one of `sttx pretrain` its sizes, and what the run's
-    metrics say up to its step, as far as they are there.
+    For `sttx train` this is the run's report. For `sttx pretrain` it is the model's sizes, and the run's
+    metrics up to the checkpoint's step if there are any.
     """
     checkpoint = load_checkpoint(spec)
     manifest = checkpoint.manifest
@@ -65,29 +61,31 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Tell a pretraining run's sizes and figures: the last of each, and the best held out."""
+    """Return a pretraining run's sizes and metrics: the last value of each, and the best of validation."""
     weights = checkpoint.tensors.get("model")
     facts: dict[str, Any] = {
         **{name: checkpoint.documents.get(name) for name in ("config", "model", "data", "progress")},
         "parameters": sum(weight.numel() for weight in weights.values()) if weights else None,
         "seconds": checkpoint.manifest.get("seconds"),
         "figures": {},
-        "held_out": {},
+        "validation": {},
     }
-    measured = {"step": checkpoint.step, "held_out": checkpoint.documents.get("held_out")}
+    best = checkpoint.documents.get("validation", checkpoint.documents.get("held_out"))  # its old name
+    measured = {"step": checkpoint.step, "validation": best}
     for line in [*_metrics(checkpoint.path.parent / METRICS, checkpoint.step), measured]:
         for name, value in finite_numbers(line):
+            name = current_metric(name)
             facts["figures"][name] = value
-            if name.startswith("held_out"):
-                told = facts["held_out"].setdefault(name, {"best": value, "best_step": line["step"]})
-                if value < told["best"]:
-                    told |= {"best": value, "best_step": line["step"]}
-                told["last"] = value
+            if name.startswith("validation"):
+                result = facts["validation"].setdefault(name, {"best": value, "best_step": line["step"]})
+                if value < result["best"]:
+                    result |= {"best": value, "best_step": line["step"]}
+                result["last"] = value
     return facts
 
 
 def _metrics(path: Path, step: int) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a run's metrics up to a step; of one cut short, or of no run's, nothing is known."""
+    """Yield the lines of a run's metrics up to a step; damaged lines are skipped, as is a missing file."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -101,21 +99,21 @@ def _metrics(path: Path, step: int) -> Iterator[dict[str, Any]]:
 
 
 def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict[str, Any]:
-    """Tell the phrases of a checkpoint of `sttx train`, those that saved most first.
+    """Return the phrases of a checkpoint of `sttx train`, those that saved most steps first.
 
     Args:
-        spec: a run's folder or a checkpoint's.
-        top: at most this many phrases; all when None.
+        spec: the folder of a run or of a checkpoint.
+        top: return at most this many phrases; all when None.
 
     Returns:
         ``phrases``, each with ``text``, ``length`` in base tokens, ``uses`` and ``steps_saved``; ``totals``
-        over the whole stream, evicted phrases included, as the run's report has them; ``shown``.
+        over the whole stream, evicted phrases included, as in the run's report; ``shown``, their number.
     """
     if top is not None and top < 1:
         raise UsageError(f"--top must be at least 1, not {top!r}")
     checkpoint = load_checkpoint(spec)
     if checkpoint.manifest.get("kind") != "stream":
-        raise UsageError(f"{str(checkpoint.path)!r} is no checkpoint of `sttx train`: it has no phrases")
+        raise UsageError(f"{str(checkpoint.path)!r} is not a checkpoint of `sttx train`: it has no phrases")
     rows, report = checkpoint.documents["phrase_list"], checkpoint.documents["report"]
     return {
         "checkpoint": str(checkpoint.path),
@@ -142,7 +140,7 @@ def load_checkpoint(spec: str | os.PathLike[str]) -> Checkpoint:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a path is a checkpoint's folder, or one that holds checkpoints."""
+    """Return whether a path is the folder of a checkpoint or contains checkpoints."""
     if FOLDER_NAME.fullmatch(path.resolve().name) or os.path.lexists(path / _POINTER):
         return True
     return path.is_dir() and any(FOLDER_NAME.fullmatch(entry.name) for entry in path.iterdir())

@@ -17,8 +17,8 @@ def _rank(factor: float, hidden_size: int) -> int:
 class RWKV7Config:
     """Sizes of an RWKV-7 model.
 
-    The four ranks and ``ffn_size`` default to the published formulas; files found in the wild disagree with
-    these formulas, so loaders pass what the tensors say.
+    The four ranks and ``ffn_size`` default to the published formulas. Published files do not always follow
+    them, so loaders pass the sizes of the tensors.
 
     Attributes:
         vocab_size: rows of the embedding and of the head.

@@ -1,7 +1,7 @@
-"""RWKV-7 "Goose" in plain torch: the equations, nothing about files, learning or phrases.
+"""RWKV-7 "Goose" in plain torch: the equations. Knows nothing of files, learning or phrases.
 
 Source: Peng et al., "RWKV-7 Goose with Expressive Dynamic State Evolution" (2025), and the author's ``rwkv``
-package, which tests hold it to. Parameters carry the names of the published ``.pth`` files.
+package, whose outputs tests compare with. Parameters have the names of the published ``.pth`` files.
 
 Legend: B rows, T time, D hidden size, H heads, N head size, V vocabulary, L layers.
 """
@@ -26,20 +26,20 @@ DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoi
 
 
 def _shifted(x_BTD: Tensor, last_BD: Tensor, starts_BT: Tensor | None) -> Tensor:
-    """Return x delayed by one step, its first step taken from the state; before a document is nothing."""
-    before = torch.cat([last_BD.unsqueeze(1).to(x_BTD.dtype), x_BTD[:, :-1]], dim=1)
-    return before if starts_BT is None else before.masked_fill(starts_BT.unsqueeze(-1), 0)
+    """Return x delayed by one step; the first step comes from the state, or is 0 where a document starts."""
+    previous = torch.cat([last_BD.unsqueeze(1).to(x_BTD.dtype), x_BTD[:, :-1]], dim=1)
+    return previous if starts_BT is None else previous.masked_fill(starts_BT.unsqueeze(-1), 0)
 
 
 def _last_valid(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
-    """Return each row's last step that is not padding."""
+    """Return the last step of each row that is not padding."""
     if lengths_B is None:
         return x_BTD[:, -1]
     return x_BTD[torch.arange(x_BTD.shape[0], device=x_BTD.device), lengths_B - 1]
 
 
 class TimeMix(nn.Module):
-    """The recurrent half of a block: generalised delta rule with vector-valued gating."""
+    """The recurrent half of a block: a generalized delta rule with vector-valued gating."""
 
     x_r: nn.Parameter
     x_w: nn.Parameter
@@ -65,7 +65,7 @@ class TimeMix(nn.Module):
             setattr(self, f"x_{name}", nn.Parameter(torch.empty(width)))
         ranks = {"w": config.decay_rank, "a": config.a_rank, "v": config.v_rank}
         if layer == 0:
-            del ranks["v"]  # layer 0 makes v_first, it has none to mix in
+            del ranks["v"]  # layer 0 computes v_first, so it has nothing to mix in
         for name, rank in ranks.items():
             setattr(self, f"{name}0", nn.Parameter(torch.empty(width)))
             setattr(self, f"{name}1", nn.Parameter(torch.empty(width, rank)))
@@ -110,7 +110,7 @@ class TimeMix(nn.Module):
         k = k * (1 + (a - 1) * self.k_a)
         b = kk * a
         v_in = v
-        if valid_BT1 is not None:  # a padded step decays nothing and writes nothing
+        if valid_BT1 is not None:  # a padded step must not change the state
             log_w, kk, b, v_in = log_w * valid_BT1, kk * valid_BT1, b * valid_BT1, v * valid_BT1
         heads = (B, T, self.heads, self.size)
         y, state_BHNN = wkv(
@@ -198,7 +198,7 @@ class RWKV7(nn.Module):
     Attributes:
         config: the sizes.
         backend: which wkv kernel runs (``recurrent``, ``chunked``, ``fla``, or ``auto``).
-        recompute: keep no activations inside the blocks for the backward pass, but compute them again there.
+        recompute: recompute the activations inside the blocks in the backward pass, to save memory.
     """
 
     def __init__(
@@ -232,10 +232,10 @@ class RWKV7(nn.Module):
 
         Args:
             ids_BT: token ids.
-            state: where to start from; zeros when None.
-            lengths_B: number of true tokens of each row (at least 1); what follows is padding, which changes
+            state: the initial state; zeros when None.
+            lengths_B: number of real tokens of each row, at least 1. The rest is padding, which changes
                 neither the state nor the logits before it.
-            starts_BT: true where a document begins: there nothing is known of what came before.
+            starts_BT: true at the first token of a document: it does not see the tokens before it.
         """
         hidden, state = self.hidden(self.emb(ids_BT), state, lengths_B, starts_BT)
         return self.head(hidden), state
@@ -247,7 +247,7 @@ class RWKV7(nn.Module):
         lengths_B: Tensor | None = None,
         starts_BT: Tensor | None = None,
     ) -> tuple[Tensor, RecurrentState]:
-        """Run the blocks on embeddings ``[B, T, D]``; return what the head reads, and the new state."""
+        """Run the blocks on embeddings ``[B, T, D]``; return the input of the head and the new state."""
         B, T, _ = x_BTD.shape
         if state is None:
             state = RecurrentState.zeros(self.config, B, device=x_BTD.device, dtype=x_BTD.dtype)
@@ -272,12 +272,12 @@ class RWKV7(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.emb.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The weights' number type."""
+        """The dtype of the weights."""
         return self.emb.weight.dtype
 
 

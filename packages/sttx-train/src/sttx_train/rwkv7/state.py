@@ -1,4 +1,4 @@
-"""The recurrent state: three tensors whose size does not depend on how much was read.
+"""The recurrent state: three tensors whose size does not depend on the number of tokens read.
 
 Legend: L layers, B rows, D hidden size, H heads, N head size. ``wkv`` is indexed ``[..., value, key]``.
 """
@@ -16,7 +16,7 @@ from sttx_train.rwkv7.config import RWKV7Config
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentState:
-    """What RWKV-7 remembers of everything it has read.
+    """All that RWKV-7 remembers of the tokens it has read.
 
     Attributes:
         att_shift: ``[L, B, D]`` the previous input of each time mix.
@@ -37,7 +37,7 @@ class RecurrentState:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> RecurrentState:
-        """Return the state of a model that has read nothing."""
+        """Return the state before the first token."""
         layers, width = config.num_layers, config.hidden_size
         heads, size = config.num_heads, config.head_size
         wkv_dtype = torch.float64 if dtype == torch.float64 else torch.float32
@@ -66,7 +66,7 @@ class RecurrentState:
         )
 
     def detach(self) -> RecurrentState:
-        """Return the same values, cut off from the graph that made them."""
+        """Return the same values, detached from the autograd graph."""
         return RecurrentState(
             att_shift=self.att_shift.detach(), wkv=self.wkv.detach(), ffn_shift=self.ffn_shift.detach()
         )
@@ -78,7 +78,7 @@ class RecurrentState:
         )
 
     def inject(self, s0: Tensor) -> RecurrentState:
-        """Return this state with ``s0 [L, H, N, N]`` added to every row's matrices, differentiably."""
+        """Return this state with ``s0 [L, H, N, N]`` added to every row's matrices; differentiable in s0."""
         return RecurrentState(
             att_shift=self.att_shift, wkv=self.wkv + s0.unsqueeze(1), ffn_shift=self.ffn_shift
         )
@@ -90,5 +90,5 @@ class RecurrentState:
 
     @property
     def nbytes(self) -> int:
-        """Memory held by the three tensors, in bytes."""
+        """Memory of the three tensors in bytes."""
         return self.att_shift.nbytes + self.wkv.nbytes + self.ffn_shift.nbytes

@@ -1,9 +1,9 @@
 """The wkv recurrence in chunks, plain torch: the CPU's fast path. Knows nothing of the model.
 
-Within a chunk of C steps every interaction is a product of [C, N] matrices; each chunk then acts on the state
-that enters it as one affine map, ``S -> M S + G``, so that only this small product is left to do in order.
-Derived from DeltaNet's chunked form (Yang et al. 2024) with RWKV-7's vector decay. State here is
-[key, value], the transpose of the public layout.
+Within a chunk of C steps every interaction is a product of [C, N] matrices. A chunk changes the state that
+enters it by one affine map, ``S -> M S + G``, so only these small products run one after the other. Derived
+from DeltaNet's chunked form (Yang et al. 2024) with RWKV-7's vector decay. The state here is [key, value],
+the transpose of the public layout.
 
 Legend: B rows, H heads, G chunks, C steps of a chunk, N head size.
 """
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 32  # log decay is at least -0.607 a step: exp(0.607 * 32) = 2.7e8 keeps float32 exact enough
+CHUNK = 32  # log decay >= -0.607 per step, and exp(0.607 * 32) = 2.7e8 is small enough for float32
 
 
 def wkv_chunked(
@@ -28,7 +28,7 @@ def wkv_chunked(
     starts: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
-    """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`, about 15 times faster on a CPU."""
+    """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`; about 15 times faster on a CPU."""
     B, T, H, N = r.shape
     chunk = min(chunk, T)
     padding = -T % chunk
@@ -47,10 +47,10 @@ def wkv_chunked(
     scores = torch.cat([a_in, r_in], dim=-2) @ keys.transpose(-1, -2)  # [.., 2C, 2C]
     (ab, ak), (rb, rk) = (half.split(chunk, -1) for half in scores.split(chunk, -2))
     lower = torch.ones(chunk, chunk, device=r.device, dtype=torch.bool).tril()
-    kept = torch.exp(end)  # of the incoming state
+    kept = torch.exp(end)  # decay of the incoming state
     to_end = kept * grow  # exp(P_C - P)
     if starts is not None:
-        same, from_before, in_last = _documents(F.pad(starts, (0, padding)).view(B, 1, -1, chunk))
+        same, from_before, in_last = _document_masks(F.pad(starts, (0, padding)).view(B, 1, -1, chunk))
         lower = lower & same
         r_in, a_in, to_end = r_in * from_before, a_in * from_before, to_end * in_last
         kept = kept * from_before[..., -1:, :]
@@ -71,7 +71,7 @@ def wkv_chunked(
 
 
 def _in_order(step: Tensor, added: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the states that enter the chunks ``[B, H, G, N, N]``, and the one that leaves the last."""
+    """Return the states that enter the chunks ``[B, H, G, N, N]``, and the state after the last chunk."""
     entering = []
     for matrix, term in zip(step.unbind(2), added.unbind(2), strict=True):
         entering.append(state)
@@ -79,13 +79,16 @@ def _in_order(step: Tensor, added: Tensor, state: Tensor) -> tuple[Tensor, Tenso
     return torch.stack(entering, dim=2), state
 
 
-def _documents(starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Say of the steps of each chunk, by where documents begin in it ``[B, 1, G, C]``, who knows of whom.
+def _document_masks(starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return masks for which steps of a chunk belong to the same document.
+
+    Args:
+        starts: true at the first step of a document ``[B, 1, G, C]``.
 
     Returns:
-        Which steps are of one document ``[B, 1, G, C, C]``; which of the one that enters the chunk, and which
-        of the one that leaves it, both ``[B, 1, G, C, 1]``.
+        Pairs of steps of the same document ``[B, 1, G, C, C]``; steps of the document that enters the chunk,
+        and steps of the document that leaves it, both ``[B, 1, G, C, 1]``.
     """
-    met = starts.long().cumsum(-1)
-    same = met.unsqueeze(-1) == met.unsqueeze(-2)
-    return same, (met == 0).unsqueeze(-1), (met == met[..., -1:]).unsqueeze(-1)
+    document = starts.long().cumsum(-1)
+    same = document.unsqueeze(-1) == document.unsqueeze(-2)
+    return same, (document == 0).unsqueeze(-1), (document == document[..., -1:]).unsqueeze(-1)

@@ -1,6 +1,6 @@
 """The wkv recurrence on flash-linear-attention's fused Triton kernels. Imported only when chosen.
 
-fla's own tests compare its kernels with one another; ours hold them to the recurrent definition.
+fla's own tests compare its kernels with each other; ours compare them with the recurrent definition.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sttx_core.errors import UsageError
 DECODE_STEPS = 16
 """At most this many steps go to the recurrent kernel, longer inputs to the chunked one."""
 LOWEST_LOG_DECAY = -0.6065306597126334
-"""RWKV-7's bound, -exp(-0.5): lets fla's kernels take chunks of 64 on tensor cores."""
+"""RWKV-7's bound, -exp(-0.5). With it fla's kernels can use chunks of 64 on tensor cores."""
 
 
 def wkv_fla(
@@ -32,16 +32,16 @@ def wkv_fla(
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`, on CUDA.
 
-    fla keeps its state as ``[key, value]``: it is transposed here, going in and coming out. Everything but
-    the log decay and the state is computed in r's number type. Rows in which documents begin are laid end to
-    end, as fla takes sequences of several lengths. Whatever needs a gradient goes to the chunked
-    kernel: the recurrent one has none.
+    fla's state is ``[key, value]``, so it is transposed on the way in and out. Everything but the log decay
+    and the state is computed in r's dtype. Rows in which documents start are concatenated, because that is
+    how fla takes sequences of several lengths. If a gradient is needed the chunked kernel runs, because the
+    recurrent one has no backward pass.
 
     Raises:
-        UsageError: flash-linear-attention is not installed, or the numbers are float64.
+        UsageError: flash-linear-attention is not installed, or the tensors are float64.
     """
     if r.dtype == torch.float64:
-        raise UsageError("kernel 'fla' has no float64; choose --kernel chunked, or another --dtype")
+        raise UsageError("kernel 'fla' does not support float64; choose --kernel chunked, or another --dtype")
     try:
         from fla.ops.rwkv7 import chunk_rwkv7, fused_recurrent_rwkv7
     except ImportError as error:
@@ -55,7 +55,8 @@ def wkv_fla(
     packed = _Packed.of(starts)
     entering, (r, log_w, k, v, a, b) = packed.entering(state), map(packed.flat, (r, log_w, k, v, a, b))
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".*does not support float32", RuntimeWarning)  # parity is tested
+        # Tests compare float32 with the definition.
+        warnings.filterwarnings("ignore", ".*does not support float32", RuntimeWarning)
         y, final = kernel(
             r=r,
             w=log_w.float().contiguous(),
@@ -66,19 +67,19 @@ def wkv_fla(
             scale=1.0,
             initial_state=entering.float().transpose(-1, -2).contiguous(),
             output_final_state=True,
-            cu_seqlens=packed.bounds,  # type: ignore[arg-type]  torch.long, which no annotation can say
+            cu_seqlens=packed.bounds,  # type: ignore[arg-type]  annotated as torch.LongTensor
         )
     return packed.rows(y), packed.leaving(final).transpose(-1, -2)
 
 
 @dataclass(frozen=True)
 class _Packed:
-    """Rows of several documents as fla takes them: one row, and where each piece of it begins and ends.
+    """Rows of several documents as fla takes them: one long row, and the bounds of its pieces.
 
     Attributes:
-        bounds: ``[pieces + 1]``; None where no document begins within a row, and nothing is packed.
+        bounds: ``[pieces + 1]``; None if no starts were given, and nothing is packed.
         first, last: each row's first and last piece, ``[B]``.
-        continues: whether the row's first piece goes on from the state, bool ``[B]``.
+        continues: whether the row's first piece continues from the state, bool ``[B]``.
     """
 
     bounds: Tensor | None = None
@@ -105,7 +106,7 @@ class _Packed:
         return x if self.first is None else x.reshape(len(self.first), -1, *x.shape[2:])
 
     def entering(self, state: Tensor) -> Tensor:
-        """Give each piece its state: a row's first one that of the row, the others none."""
+        """Return each piece's initial state: the row's state for its first piece, zeros for the others."""
         if self.bounds is None or self.first is None or self.continues is None:
             return state
         pieces = state.new_zeros(len(self.bounds) - 1, *state.shape[1:])

@@ -1,4 +1,4 @@
-"""The wkv recurrence token by token: the definition that every other kernel is tested against."""
+"""The wkv recurrence token by token: the definition. Tests compare every other kernel with it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def wkv_recurrent(
         log_w: natural logarithm of the decay, same shape.
         k: key, same shape.
         v: value, same shape.
-        a: direction that is read for removal, same shape.
-        b: direction that the removed value is written back along, same shape.
+        a: direction from which the removed value is read, same shape.
+        b: direction along which the removed value is written back, same shape.
         state: ``[B, H, N, N]``, ``[value, key]``.
-        starts: bool ``[B, T]``, true at steps before which the state is emptied.
+        starts: bool ``[B, T]``, true at the first step of a document: the state is zeroed before it.
 
     Returns:
         y ``[B, T, H, N]`` and the state after the last step.
