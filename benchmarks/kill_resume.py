@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from sttx_train.checkpoint.store import CheckpointStore
-from sttx_train.stream.trainer import METRICS, TIME_FIELDS
+from sttx_train.run_folder import METRICS
+from sttx_train.stream.trainer import TIME_FIELDS
 
 SESSIONS = Path(__file__).parents[1] / "test-data" / "sessions"
 MAX_SECONDS = 600.0

@@ -26,7 +26,7 @@ from sttx_cli.session_texts import document_texts
 from sttx_train import RWKV7
 from sttx_train.data import open_data
 from sttx_train.formats.tokenizer_json import load_tokenizer
-from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
+from sttx_train.pretrain import PretrainConfig, Pretrainer, validation_bits
 from sttx_train.pretrain.trainer import PretrainStep
 from sttx_train.rwkv7 import RecurrentState
 
@@ -58,7 +58,7 @@ def main() -> None:
             batch=options.batch,
             schedule="constant",
             steps=_ENDLESS,
-            held_out=0.0005,
+            validation=0.0005,
             eval_every=_ENDLESS,
             compile=True,
         )
@@ -102,7 +102,7 @@ def rendered(path: Path) -> list[str]:
 
 def price(model: RWKV7, tokenizer: object, texts: list[str]) -> float:
     """Return the bits per byte of texts, with the state carried through each text."""
-    bits = sum(held_out_bits(model, np.array([0, *tokenizer.encode(text)])) for text in texts)
+    bits = sum(validation_bits(model, np.array([0, *tokenizer.encode(text)])) for text in texts)
     return bits / sum(len(text.encode()) for text in texts)
 
 

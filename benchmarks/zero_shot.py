@@ -21,7 +21,7 @@ import numpy as np
 from sttx_ccsniff import open_source
 from sttx_cli.session_texts import document_texts
 from sttx_train import load_model
-from sttx_train.pretrain import held_out_bits
+from sttx_train.pretrain import validation_bits
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
             "session": path.stem,
             "bytes": len(data),
             "tokens": sum(map(len, encoded)),
-            "bpb": sum(held_out_bits(loaded.model, ids) for ids in encoded) / len(data),
+            "bpb": sum(validation_bits(loaded.model, ids) for ids in encoded) / len(data),
             "xz": 8 * len(lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)) / len(data),
         }
         rows.append(row)

@@ -23,7 +23,8 @@ PRETRAIN += ["--schedule", "constant", "--eval-every", "3", "--phrases", "0.5", 
 LINES, STOPPED, STEPS, PRETRAIN_STOPPED, PRETRAIN_STEPS = 8, 31, 100, 6, 12
 """Steps after which the saved runs stopped, and those of the runs that went through."""
 
-_WORDS = "apple pear plum tree ladder basket count pick carry sort wash store north south row".split()
+_WORDS = ["apple", "pear", "plum", "tree", "ladder", "basket", "count", "pick", "carry", "sort", "wash"]
+_WORDS += ["store", "north", "south", "row"]
 
 
 def commands() -> list[list[str]]:

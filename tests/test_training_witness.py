@@ -14,7 +14,8 @@ from sttx_ccsniff import open_source
 from sttx_core.render import render
 from sttx_train.formats import load_model
 from sttx_train.online import LearnerConfig
-from sttx_train.stream.trainer import METRICS, StreamConfig, StreamTrainer
+from sttx_train.run_folder import METRICS
+from sttx_train.stream.trainer import StreamConfig, StreamTrainer
 
 FIXTURE = Path(__file__).parents[1] / "test-data" / "ccsniff-fixture.ndjson"
 STEPS, WINDOW = 8, 96

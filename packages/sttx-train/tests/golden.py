@@ -1,10 +1,10 @@
-"""Two short loss curves, of the online learner and of pretraining: what learning does, held in git.
+"""Two short loss curves, of the online learner and of pretraining, that are kept in git.
 
     python packages/sttx-train/tests/golden.py --write
 
-writes them anew, which takes a sentence in the commit that says why. The model's weights and the text are
-drawn by numpy, whose generator is the same everywhere. The learner computes in float64, where machines agree
-far closer than the test asks for; pretraining in float32, which the test allows for.
+writes them again; the commit then says why they changed. The weights and the text come from numpy's
+generator, which is the same on every machine. The learner computes in float64, where machines agree much more
+closely than the test requires; pretraining computes in float32, and the test's tolerance allows for it.
 """
 
 import json
@@ -19,16 +19,17 @@ from sttx_core.phrases import PhraseConfig
 from sttx_train.data.documents import Packed
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
 from sttx_train.pretrain import PretrainConfig
+from sttx_train.pretrain.start import StartingModel, TrainingData
 from sttx_train.pretrain.trainer import Trainer
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 FOLDER = Path(__file__).parent
 STEPS, WINDOW, VOCAB = 24, 40, 64
-TOLD = ("loss", "lr", "grad_norm", "tokens", "held_out_loss", "held_out_phrases_loss")
+FIELDS = ("loss", "lr", "grad_norm", "tokens", "validation_loss", "validation_phrases_loss")
 
 
 def make_model() -> RWKV7:
-    """Return a tiny model with drawn weights, in float64."""
+    """Return a tiny model with random weights, in float64."""
     sizes = RWKV7Config(vocab_size=VOCAB, hidden_size=64, num_layers=2, head_size=32)
     model, dice = RWKV7(sizes, backend="chunked").double(), np.random.default_rng(7)
     with torch.no_grad():
@@ -43,16 +44,16 @@ def windows() -> list[Window]:
     """Return windows of two documents, made of a few motifs with noise between them."""
     dice = np.random.default_rng(11)
     motifs = [dice.integers(1, VOCAB, 7) for _ in range(5)]
-    found = []
+    result = []
     for step in range(STEPS):
         pieces = [np.append(motifs[dice.integers(5)], dice.integers(1, VOCAB)) for _ in range(WINDOW // 8)]
         ids = tuple(int(token) for token in np.concatenate(pieces))
-        found.append(Window(document="ab"[step % 3 == 2], ids=ids))
-    return found
+        result.append(Window(document="ab"[step % 3 == 2], ids=ids))
+    return result
 
 
 def learning() -> list[dict[str, Any]]:
-    """Return what each step cost, with phrases, replay, state and bias learning."""
+    """Return the metrics of each step of the learner, with phrases, replay, state and bias learning."""
     config = LearnerConfig(
         scope=("state", "bias"),
         phrases="on",
@@ -83,15 +84,15 @@ def learning() -> list[dict[str, Any]]:
 
 
 def documents(count: int) -> Packed:
-    """Return documents of two motifs in turn, drawn like coins, so that phrases are found soon."""
+    """Return documents of two motifs in random order, so that phrases are found soon."""
     dice = np.random.default_rng(count)
     motifs = np.random.default_rng(5).integers(1, VOCAB, (2, 6))
     return Packed(np.concatenate([[0, *motifs[dice.integers(2, size=40)].ravel()] for _ in range(count)]))
 
 
 def pretraining() -> list[dict[str, Any]]:
-    """Return what each step cost, half of the rows read over phrases, some text held out."""
-    train, held = documents(12), documents(2)
+    """Return what each step cost, half of the rows read over phrases, with some validation text."""
+    train, validation = documents(12), documents(2)
     config = PretrainConfig(
         vocab_size=VOCAB,
         ctx=32,
@@ -103,13 +104,14 @@ def pretraining() -> list[dict[str, Any]]:
         warmup=4,
         steps=STEPS,
         weight_decay=0.1,
-        phrases=0.5,
+        phrase_prob=0.5,
         eval_every=8,
         bf16=False,
     )
-    trainer = Trainer(config, train, held, start=make_model())
+    data = TrainingData(train=train, validation=validation)
+    trainer = Trainer(config, data, start=StartingModel(model=make_model()))
     rows = [step.row() for step in trainer.run()]
-    return [{name: value for name, value in row.items() if name in TOLD} for row in rows]
+    return [{name: value for name, value in row.items() if name in FIELDS} for row in rows]
 
 
 CURVES = {"golden_curve.json": learning, "golden_pretraining.json": pretraining}

@@ -1,8 +1,8 @@
-"""Kill writers of checkpoints and look at what they leave. Run by test_checkpoint.py in a process of its own.
+"""Kills writers of checkpoints and checks what they leave. test_checkpoint.py runs it in its own process.
 
-`everywhere` ends a forked writer before each of its operations on the file system, one after the other;
-`random` kills writers that save in a loop, at random moments. Prints how many were killed and the last step.
-Forking saves each writer the import of torch.
+`everywhere` kills a forked writer before its first, second, … operation on the file system; `random` kills
+writers that save in a loop, at random moments. It prints the number of kills and the last step. Forking saves
+each writer the import of torch.
 """
 
 import os
@@ -35,8 +35,8 @@ def save(store: CheckpointStore, step: int, run: int) -> None:
     store.save(step, tensors=tensors, documents={"progress": {"step": step}}, manifest={"run": run})
 
 
-def look(store: CheckpointStore) -> int:
-    """Return the step of the latest checkpoint, after a look at every byte of it; -1 if there is none."""
+def verify(store: CheckpointStore) -> int:
+    """Verify every byte of the latest checkpoint and return its step; -1 if there is none."""
     folder = store.latest()
     if folder is None:
         return -1
@@ -46,7 +46,7 @@ def look(store: CheckpointStore) -> int:
     for stem, size in TENSORS.items():
         assert torch.equal(checkpoint.tensors[stem]["x"], torch.full((size,), float(checkpoint.step)))
     for other in store.directory.glob("step-*"):
-        store.load(other)  # whatever has a checkpoint's name is whole
+        store.load(other)  # every folder with a checkpoint's name is complete
     return checkpoint.step
 
 
@@ -63,10 +63,10 @@ def forked(work: Callable[[], None]) -> int:
 
 
 def kill_everywhere(store: CheckpointStore) -> int:
-    """Die before the first, second, … operation of two saves, of which the second replaces the first."""
+    """Kill the writer before the first, second, … operation of two saves; the second replaces the first."""
     kills = 0
     while True:
-        before = look(store)
+        before = verify(store)
 
         def work(allowed: int = kills, step: int = before + 1) -> None:
             left = [allowed]
@@ -82,7 +82,7 @@ def kill_everywhere(store: CheckpointStore) -> int:
             save(store, step, run=2)
 
         _, status = os.waitpid(forked(work), 0)
-        after = look(store)
+        after = verify(store)
         assert before <= after <= before + 1, (kills, before, after)
         if status == 0:
             assert store.load().manifest["run"] == 2
@@ -92,10 +92,10 @@ def kill_everywhere(store: CheckpointStore) -> int:
 
 
 def kill_at_random(store: CheckpointStore) -> int:
-    """Kill 20 writers, each going on from where the last one was."""
+    """Kill 20 writers, each of which continues after the previous one."""
     dice = random.Random(0)
     for kills in range(20):
-        before = look(store)
+        before = verify(store)
 
         def work(step: int = before) -> None:
             while True:
@@ -109,7 +109,7 @@ def kill_at_random(store: CheckpointStore) -> int:
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the writer failed"
-        assert look(store) >= before, kills
+        assert verify(store) >= before, kills
     return 20
 
 
@@ -117,7 +117,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     target = CheckpointStore(Path(sys.argv[2]), keep=2)
     kills = {"everywhere": kill_everywhere, "random": kill_at_random}[sys.argv[1]](target)
-    save(target, look(target) + 1, run=3)
+    save(target, verify(target) + 1, run=3)
     names = {path.name for path in target.directory.iterdir()}
     assert not any(name.startswith(".writing-") for name in names), names
-    print(kills, look(target))  # noqa: T201
+    print(kills, verify(target))  # noqa: T201

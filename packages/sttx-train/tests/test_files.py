@@ -1,4 +1,4 @@
-"""Files that are wholly there or not at all."""
+"""Files and folders that are replaced as a whole."""
 
 import hashlib
 import os
@@ -30,10 +30,10 @@ def test_a_hash_is_of_the_bytes_one_file_after_another(tmp_path, monkeypatch):
 
 
 class TestFile:
-    def test_it_is_made_with_its_folder(self, tmp_path):
+    def test_a_file_is_made_with_its_folder(self, tmp_path):
         with replacing_file(tmp_path / "new" / "f") as aside:
             aside.write_text("one")
-            assert not (tmp_path / "new" / "f").exists(), "not before it is whole"
+            assert not (tmp_path / "new" / "f").exists(), "not before it is complete"
         assert names(tmp_path / "new") == ["f"] and (tmp_path / "new" / "f").read_text() == "one"
 
     def test_the_old_one_stays_until_the_end_and_after_an_error(self, tmp_path):
@@ -48,7 +48,7 @@ class TestFile:
             assert path.read_text() == "old"
         assert path.read_text() == "new" and names(tmp_path) == ["f"]
 
-    def test_it_is_readable_as_the_umask_says(self, tmp_path):
+    def test_the_umask_decides_who_may_read_a_file(self, tmp_path):
         before = os.umask(0o027)
         try:
             with replacing_file(tmp_path / "f") as aside:
@@ -58,7 +58,7 @@ class TestFile:
             os.umask(before)
         assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
 
-    def test_it_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
+    def test_a_file_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
         order = []
         monkeypatch.setattr(files, "sync", lambda path: order.append((path.name, (tmp_path / "f").exists())))
         with replacing_file(tmp_path / "f") as aside:
@@ -74,7 +74,7 @@ class TestFolder:
             for name, text in contents.items():
                 (folder / name).write_text(text)
 
-    def test_it_is_made_and_replaced_whole(self, tmp_path):
+    def test_a_folder_is_made_and_replaced_as_a_whole(self, tmp_path):
         self.write(tmp_path / "m", a="1", b="2")
         self.write(tmp_path / "m", a="3")
         assert names(tmp_path / "m") == ["a"] and (tmp_path / "m" / "a").read_text() == "3"
@@ -101,7 +101,7 @@ class TestFolder:
             self.write(tmp_path / "m", a="2")
         assert (tmp_path / "m" / "a").read_text() == "1" and names(tmp_path) == ["m"]
 
-    def test_what_a_dead_process_left_is_no_hindrance(self, tmp_path):
+    def test_the_rest_of_a_killed_process_is_replaced(self, tmp_path):
         (tmp_path / f".m.new-{os.getpid()}").mkdir()
         (tmp_path / f".m.new-{os.getpid()}" / "junk").touch()
         self.write(tmp_path / "m", a="1")
@@ -115,16 +115,19 @@ class TestFolder:
             self.write(tmp_path / "m", a="1")
         assert names(tmp_path / "m") == ["a", "letters.txt"]
 
-    def test_a_file_in_its_place_is_refused(self, tmp_path):
+    def test_a_file_in_place_of_the_folder_is_refused(self, tmp_path):
         (tmp_path / "m").touch()
-        with pytest.raises(UsageError, match="is a file, where a folder"):
+        with pytest.raises(UsageError, match="is a file, not a folder"):
             self.write(tmp_path / "m", a="1")
 
 
-def test_what_is_no_file_is_not_renamed_away(tmp_path):
+def test_a_pipe_is_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(UsageError, match="no file that could be replaced"), replacing_file(pipe):
+    with (
+        pytest.raises(UsageError, match="is not a regular file and cannot be replaced"),
+        replacing_file(pipe),
+    ):
         pass
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]

@@ -1,4 +1,4 @@
-"""What learning does has not changed: two loss curves, held in git. golden.py says how to write them anew."""
+"""Learning has not changed: two loss curves equal those in git. See golden.py for how to update them."""
 
 import importlib.util
 import json
@@ -24,11 +24,11 @@ def curves(golden):
 
 
 @pytest.mark.parametrize("name", TOLERANCE)
-def test_every_step_costs_what_it_did(golden, curves, name):
+def test_every_step_equals_the_golden_curve(golden, curves, name):
     expected = json.loads((golden.FOLDER / name).read_text())
     assert len(curves[name]) == len(expected) == golden.STEPS
-    for step, (found, wanted) in enumerate(zip(curves[name], expected, strict=True), 1):
-        assert found == pytest.approx(wanted, rel=TOLERANCE[name]), f"step {step}"
+    for step, (row, golden_row) in enumerate(zip(curves[name], expected, strict=True), 1):
+        assert row == pytest.approx(golden_row, rel=TOLERANCE[name]), f"step {step}"
 
 
 def test_learning_lowers_the_price(curves):
@@ -41,9 +41,9 @@ def test_learning_lowers_the_price(curves):
     assert sum(row["model_steps"] for row in last) < sum(row["model_steps"] for row in first)
 
 
-def test_pretraining_lowers_the_loss_and_what_is_held_out(curves):
+def test_pretraining_lowers_the_training_and_the_validation_loss(curves):
     curve = curves["golden_pretraining.json"]
     first, last = ([row["loss"] for row in rows] for rows in (curve[:6], curve[-6:]))
     assert sum(last) < 0.9 * sum(first)
-    held = [row for row in curve if "held_out_loss" in row]
-    assert len(held) == 3 and held[-1]["held_out_loss"] < held[0]["held_out_loss"]
+    measured = [row for row in curve if "validation_loss" in row]
+    assert len(measured) == 3 and measured[-1]["validation_loss"] < measured[0]["validation_loss"]

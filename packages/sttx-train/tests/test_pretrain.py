@@ -1,4 +1,4 @@
-"""Pretraining: a loss that falls, limits that mean what they say, runs that resume as if uninterrupted."""
+"""Pretraining: a loss that falls, limits that hold, and runs that resume as if uninterrupted."""
 
 import importlib.machinery
 import json
@@ -17,13 +17,12 @@ from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
 from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.data.documents import Packed
 from sttx_train.formats import load_model, save_model
-from sttx_train.pretrain import PretrainConfig, Pretrainer, held_out_bits
-from sttx_train.pretrain.evaluation import HeldOut
-from sttx_train.pretrain.guard import PATIENCE, Guard
-from sttx_train.pretrain.initial_model import model_sizes
-from sttx_train.pretrain.metrics import JsonLines
+from sttx_train.pretrain import PretrainConfig, Pretrainer, Validation, validation_bits
 from sttx_train.pretrain.optimizer import make_optimizer
-from sttx_train.pretrain.trainer import BEST, Trainer
+from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
+from sttx_train.pretrain.start import StartingModel, TrainingData, model_sizes
+from sttx_train.pretrain.trainer import Trainer
+from sttx_train.run_folder import BEST, RunFolder
 from sttx_train.rwkv7 import RWKV7, initialize
 
 TINY: dict[str, Any] = {
@@ -38,7 +37,7 @@ TINY: dict[str, Any] = {
     "steps": 9,
     "checkpoint_every": 2,
     "eval_every": 4,
-    "held_out": 0.0,
+    "validation": 0.0,
     "bf16": False,
 }
 
@@ -48,13 +47,26 @@ def config(**options):
 
 
 def counting(documents=40, length=49):
-    """Documents that follow a rule: each counts up, and begins again."""
+    """Documents that follow a rule: each counts up and starts again."""
     rows = (np.arange(length) + np.arange(documents)[:, None]) % 12 + 1
     return Packed(np.concatenate([np.zeros((documents, 1), int), rows], axis=1).ravel())
 
 
-def trained(config, directory=None, data=None, **options):
-    return Trainer(config, counting() if data is None else data, directory=directory, **options)
+def trained(config, directory=None, train=None, validation=None, hashes=None, **options):
+    """Return a trainer; ``hashes`` are those of its vocabulary and its starting model."""
+    hashes = hashes or {}
+    data = TrainingData(
+        train=counting() if train is None else train,
+        validation=validation,
+        tokenizer_sha256=hashes.get("--tokenizer"),
+    )
+    start = (
+        StartingModel(model=RWKV7(model_sizes(config)), sha256=hashes["--start-from"])
+        if "--start-from" in hashes
+        else None
+    )
+    folder = RunFolder(directory, kind="pretrain", keep=2) if directory else None
+    return Trainer(config, data, start=start, folder=folder, **options)
 
 
 class TestConfig:
@@ -81,7 +93,7 @@ class TestConfig:
             ({"head_size": 0}, "--head-size"),
             ({"weight_decay": -0.1}, "--weight-decay"),
             ({"spike": 0.5}, "--spike must be 0, or a factor above 1"),
-            ({"held_out": 1.0}, "--held-out"),
+            ({"validation": 1.0}, "--validation"),
             ({"schedule": "linear"}, "--schedule must be one of cosine, wsd, constant, not 'linear'"),
             ({"parallel": "both"}, "--parallel must be one of ddp, fsdp"),
             ({"steps": 2.5}, "--steps must be a whole number, not 2.5"),
@@ -144,16 +156,16 @@ class TestOptimizer:
 class TestLimits:
     def test_the_loss_on_a_rule_falls(self, run):
         losses = run(trained(config(steps=150, lr=1e-2)))
-        assert losses[0] == pytest.approx(np.log(13), rel=0.05), "a fresh model knows nothing"
+        assert losses[0] == pytest.approx(np.log(13), rel=0.05), "a new model knows nothing"
         assert losses[-1] < 0.35 * losses[0]
 
-    def test_steps_are_told_as_they_were(self, tmp_path):
+    def test_every_step_is_reported(self, tmp_path):
         trainer = trained(config(steps=3), tmp_path)
-        told = list(trainer.run())
-        assert [step.step for step in told] == [1, 2, 3]
-        assert [step.tokens for step in told] == [32, 64, 96]
-        assert all(step.grad_norm > 0 and step.lr > 0 and not step.skipped for step in told)
-        assert trainer.progress() == 1.0 and trainer.store.load().step == 3
+        steps = list(trainer.run())
+        assert [step.step for step in steps] == [1, 2, 3]
+        assert [step.tokens for step in steps] == [32, 64, 96]
+        assert all(step.grad_norm > 0 and step.lr > 0 and not step.skipped for step in steps)
+        assert trainer.progress() == 1.0 and trainer.folder.checkpoints.load().step == 3
 
     def test_epochs_read_every_id_so_often(self, run):
         trainer = trained(config(steps=0, epochs=2))
@@ -187,15 +199,15 @@ class TestLimits:
 
 @pytest.mark.slow
 def test_a_planted_rule_is_learned_within_a_minute():
-    """Values follow a = (3 a + 1) mod 97: all but each row's first and its end can be known."""
+    """Values follow a = (3 a + 1) mod 97: all but the first of each row and its end can be predicted."""
     values = np.random.default_rng(0).integers(0, 97, (200, 1024))
     for column in range(1, 1024):
         values[:, column] = (3 * values[:, column - 1] + 1) % 97
     sizes = {"hidden_size": 64, "layers": 2, "head_size": 32, "ctx": 128, "batch": 8}
-    how = {"lr": 4e-3, "warmup": 20, "steps": 100, "held_out": 0.1, "bf16": False}
+    how = {"lr": 4e-3, "warmup": 20, "steps": 100, "validation": 0.1, "bf16": False}
     pretrainer = Pretrainer(PretrainConfig(**sizes, **how))
     report = pretrainer.fit(values)
-    assert report.loss["held_out"] / math.log(2) < 0.05
+    assert report.loss["validation"] / math.log(2) < 0.05
     assert report.skipped == 0 and report.seconds < 120
 
 
@@ -207,19 +219,19 @@ class TestResume:
     ):
         made = config(bf16=bf16, steps=0, tokens=32 * 22)
         data = counting(10)
-        whole = trained(made, tmp_path / "whole", data, held=counting(3))
+        whole = trained(made, tmp_path / "whole", data, validation=counting(3))
         losses = run(whole)
         assert whole.epochs > 1
-        torn = trained(made, tmp_path / "torn", data, held=counting(3))
+        torn = trained(made, tmp_path / "torn", data, validation=counting(3))
         torn.save()
         for steps in died_after:
             run(torn, steps=2 * steps)
-            torn = trained(made, tmp_path / "torn", data, held=counting(3), resume=True)
+            torn = trained(made, tmp_path / "torn", data, validation=counting(3), resume=True)
             assert torn.step % 2 == 0
         done = torn.step
         assert run(torn) == losses[done:]
         assert_same_tensors(dict(torn.model.state_dict()), dict(whole.model.state_dict()))
-        one, other = (trainer.store.load() for trainer in (whole, torn))
+        one, other = (trainer.folder.checkpoints.load() for trainer in (whole, torn))
         for file in ("optimizer", "state"):
             assert_same_tensors(one.tensors[file], other.tensors[file])
         assert one.documents["progress"] == other.documents["progress"]
@@ -229,7 +241,7 @@ class TestResume:
         assert run(trained(config(steps=4), tmp_path, resume=True)) == []
         assert len(run(trained(config(steps=6), tmp_path, resume=True))) == 2
 
-    def test_the_same_rows_may_be_dealt_out_otherwise(self, tmp_path, run):
+    def test_the_same_rows_may_be_divided_otherwise(self, tmp_path, run):
         expected = run(trained(config(batch=4)))
         run(trained(config(batch=4), tmp_path), steps=5)
         torn = trained(config(batch=1, accumulate=4), tmp_path, resume=True)
@@ -238,14 +250,14 @@ class TestResume:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"vocab_size": 26}, "--vocab-size 13, not 26: give the same"),
-            ({"hidden_size": 64}, "--hidden-size 32, not 64"),
+            ({"vocab_size": 26}, "--vocab-size 13, and this run has 26: give the same"),
+            ({"hidden_size": 64}, "--hidden-size 32, and this run has 64"),
             ({"layers": 4}, "--layers"),
             ({"ctx": 32}, "--ctx"),
             ({"lr": 1.0}, "--lr"),
             ({"seed": 1}, "--seed"),
             ({"schedule": "wsd"}, "--schedule"),
-            ({"batch": 4}, "had 2 rows a step, not 4"),
+            ({"batch": 4}, "--batch x --accumulate x processes = 2, and this run has 4"),
         ],
         ids=str,
     )
@@ -256,41 +268,41 @@ class TestResume:
 
     def test_a_run_of_other_data_is_refused(self, tmp_path):
         trained(config(), tmp_path).save()
-        with pytest.raises(UsageError, match="read other data"):
+        with pytest.raises(UsageError, match="data of SHA-256 '[0-9a-f]{64}', and this run has"):
             trained(config(), tmp_path, counting(41), resume=True)
 
-    @pytest.mark.parametrize("name", ["tokenizer_sha256", "base_sha256"])
+    @pytest.mark.parametrize("name", ["--tokenizer", "--start-from"])
     def test_a_run_of_another_vocabulary_or_model_is_refused(self, tmp_path, name, run):
-        run(trained(config(), tmp_path, identity={name: "one"}))
-        with pytest.raises(UsageError, match=f"another {name}: give the same --from and --tokenizer"):
-            trained(config(), tmp_path, identity={name: "two"}, resume=True)
-        assert trained(config(), tmp_path, identity={name: "one"}, resume=True).step == 9
+        run(trained(config(), tmp_path, hashes={name: "one"}))
+        with pytest.raises(UsageError, match=f"a {name} of SHA-256 'one', and this run has 'two'"):
+            trained(config(), tmp_path, hashes={name: "two"}, resume=True)
+        assert trained(config(), tmp_path, hashes={name: "one"}, resume=True).step == 9
 
     def test_a_run_of_another_kind_is_refused(self, tmp_path):
-        trained(config(), tmp_path / "a").store.save(
+        trained(config(), tmp_path / "a").folder.checkpoints.save(
             1, tensors={}, documents={"config": {}}, manifest={"kind": "stream"}
         )
-        with pytest.raises(CheckpointError, match="has kind 'stream'"):
+        with pytest.raises(UsageError, match="holds a run of 'sttx train', not of 'sttx pretrain'"):
             trained(config(), tmp_path / "a", resume=True)
         with pytest.raises(CheckpointError, match="start without resuming"):
             trained(config(), tmp_path / "b", resume=True)
 
 
-class TestGuard:
-    def test_what_is_no_number_and_what_is_a_spike_is_refused(self):
-        guard = Guard(2.0)
-        assert guard.refuses(math.nan, 1.0) and guard.refuses(1.0, math.inf)
-        assert not any(guard.refuses(9.0, 1.0) for _ in range(20))
-        assert guard.refuses(18.1, 1.0) and not guard.refuses(17.9, 1.0) and not guard.exhausted
+class TestSpikeGuard:
+    def test_losses_that_are_not_finite_and_spikes_are_skipped(self):
+        guard = SpikeGuard(2.0)
+        assert guard.skips(math.nan, 1.0) and guard.skips(1.0, math.inf)
+        assert not any(guard.skips(9.0, 1.0) for _ in range(20))
+        assert guard.skips(18.1, 1.0) and not guard.skips(17.9, 1.0) and not guard.exhausted
         assert guard.skipped == 3
-        again = Guard(2.0)
+        again = SpikeGuard(2.0)
         again.load_state_dict(json.loads(json.dumps(guard.state_dict())))
-        assert [again.refuses(19.0, 1.0) for _ in range(PATIENCE)] == [True] * PATIENCE
-        assert again.exhausted and not Guard(0.0).refuses(1e9, 1.0)
-        easy = Guard(3.0)
-        assert not any(easy.refuses(loss, 1.0) for loss in (*[0.01] * 30, 0.9)) and easy.refuses(1.2, 1.0)
+        assert [again.skips(19.0, 1.0) for _ in range(PATIENCE)] == [True] * PATIENCE
+        assert again.exhausted and not SpikeGuard(0.0).skips(1e9, 1.0)
+        easy = SpikeGuard(3.0)
+        assert not any(easy.skips(loss, 1.0) for loss in (*[0.01] * 30, 0.9)) and easy.skips(1.2, 1.0)
 
-    def test_steps_that_are_no_number_are_left_out_and_told(self, monkeypatch):
+    def test_skipped_steps_change_nothing_and_are_reported(self, monkeypatch):
         said, trainer = [], trained(config(steps=4, lr=1e-4))
         trainer._say = said.append
         taken = trainer._passes
@@ -300,25 +312,27 @@ class TestGuard:
             return (nats * math.nan if trainer.step == 1 else nats), state
 
         monkeypatch.setattr(trainer, "_passes", spoilt)
-        told = list(trainer.run())
-        assert [step.skipped for step in told] == [False, True, False, False]
-        assert [step.tokens for step in told] == [32, 32, 64, 96]
-        assert "step 2 is left out: its loss is nan" in said[0] and len(said) == 1
+        steps = list(trainer.run())
+        assert [step.skipped for step in steps] == [False, True, False, False]
+        assert [step.tokens for step in steps] == [32, 32, 64, 96]
+        assert "step 2 is skipped: its loss is nan" in said[0] and len(said) == 1
         assert all(weight.isfinite().all() for weight in trainer.model.parameters())
 
-    def test_a_run_that_came_to_nothing_ends_with_a_checkpoint(self, tmp_path, monkeypatch, run):
+    def test_a_run_that_diverges_ends_with_a_checkpoint(self, tmp_path, monkeypatch, run):
         trainer = trained(config(steps=90, checkpoint_every=50), tmp_path)
         monkeypatch.setattr(
-            trainer._guard, "refuses", lambda *numbers: Guard.refuses(trainer._guard, math.nan, 1)
+            trainer._spike_guard,
+            "skips",
+            lambda *numbers: SpikeGuard.skips(trainer._spike_guard, math.nan, 1),
         )
-        with pytest.raises(DataError, match="5 steps in a row had to be left out.*step 5 is saved in"):
+        with pytest.raises(DataError, match="5 steps in a row were skipped.*step 5 is saved in"):
             run(trainer)
-        assert trainer.store.load().step == 5
+        assert trainer.folder.checkpoints.load().step == 5
 
-    def test_a_price_that_is_no_number_is_never_the_best(self, tmp_path, run):
-        trainer = trained(config(held_out=0.2), tmp_path, held=counting(4))
+    def test_a_loss_that_is_not_finite_is_never_the_best(self, tmp_path, run):
+        trainer = trained(config(validation=0.2), tmp_path, validation=counting(4))
         prices = iter([math.nan, 2.0, math.inf])
-        trainer._evaluation = lambda *_: HeldOut(next(prices), None, 1)
+        trainer._evaluation = lambda *_: Validation(next(prices), None, 1)
         run(trainer)
         assert trainer.best.loss == 2.0
         assert len(CheckpointStore(tmp_path / BEST).folders()) == 1
@@ -327,12 +341,12 @@ class TestGuard:
 class TestPretrainer:
     def test_an_array_trains_a_model_that_loads(self, tmp_path):
         array = (np.arange(30) + np.arange(20)[:, None]) % 7
-        pretrainer = Pretrainer(config(vocab_size=0, held_out=0.2), tmp_path / "run")
+        pretrainer = Pretrainer(config(vocab_size=0, validation=0.2), tmp_path / "run")
         report = pretrainer.fit(array)
         assert report.steps == 9 and report.parameters == sum(
             x.numel() for x in pretrainer.model.parameters()
         )
-        assert set(report.loss) == {"train", "held_out", "held_out_phrases"}
+        assert set(report.loss) == {"train", "validation", "validation_phrases"}
         assert set(report.bpb.values()) == {None}
         names = [path.name for path in pretrainer.checkpoints()]
         assert names[:2] == ["step-00000008", "step-00000009"] and len(names) == 3
@@ -341,12 +355,12 @@ class TestPretrainer:
         assert loaded.vocabulary.spec == "integer:6" and loaded.model.config.vocab_size == 8
         rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
         assert [row["step"] for row in rows] == list(range(1, 10))
-        assert [row["step"] for row in rows if "held_out_loss" in row] == [4, 8, 9]
-        assert all("held_out_bpb" not in row for row in rows)
+        assert [row["step"] for row in rows if "validation_loss" in row] == [4, 8, 9]
+        assert all("validation_bpb" not in row for row in rows)
 
     def test_the_model_that_did_best_is_kept(self, tmp_path):
         array = (np.arange(30) + np.arange(20)[:, None]) % 7
-        pretrainer = Pretrainer(config(vocab_size=0, held_out=0.2), tmp_path / "run")
+        pretrainer = Pretrainer(config(vocab_size=0, validation=0.2), tmp_path / "run")
         pretrainer.fit(array)
         best = pretrainer.trainer.best
         with torch.no_grad():
@@ -357,7 +371,7 @@ class TestPretrainer:
         assert pretrainer.trainer.measure() == best
 
     def test_a_model_saved_on_the_way_changes_nothing(self, tmp_path, assert_same_tensors):
-        options = TINY | {"held_out": 0.2, "eval_every": 2}
+        options = TINY | {"validation": 0.2, "eval_every": 2}
         plain = Pretrainer(PretrainConfig(**options), tmp_path / "plain")
         expected = [step.loss for step in plain.steps(counting())]
         saving, losses = Pretrainer(PretrainConfig(**options), tmp_path / "saving"), []
@@ -368,11 +382,11 @@ class TestPretrainer:
         assert losses == expected
         assert_same_tensors(saving.model.state_dict(), plain.model.state_dict())
 
-    def test_a_model_that_is_worth_nothing_is_not_written(self, tmp_path):
-        pretrainer = Pretrainer(config(held_out=0.2, steps=3, lr=1e9), tmp_path / "run")
+    def test_a_model_that_diverged_is_not_written(self, tmp_path):
+        pretrainer = Pretrainer(config(validation=0.2, steps=3, lr=1e9), tmp_path / "run")
         report = pretrainer.fit(counting())
-        assert report.loss["held_out"] is None
-        with pytest.raises(DataError, match="is not written; begin again with a lower --lr"):
+        assert report.loss["validation"] is None
+        with pytest.raises(DataError, match="is not written; start again with a lower --lr"):
             pretrainer.save_model(tmp_path / "model")
         assert not (tmp_path / "model").exists()
 
@@ -393,7 +407,7 @@ class TestPretrainer:
         with pytest.raises(UsageError, match="has trained already: make another"):
             trainer.fit(counting())
 
-    def test_a_model_of_another_vocabulary_is_said(self, tmp_path):
+    def test_another_vocabulary_than_the_models_is_noted(self, tmp_path):
         save_model(RWKV7(model_sizes(config(vocab_size=257))), tmp_path / "m", tokenizer=ByteTokenizer())
         said = []
         Pretrainer(config(), tokenizer=IntegerTokenizer(11), start=tmp_path / "m", say=said.append)
@@ -402,15 +416,15 @@ class TestPretrainer:
         Pretrainer(config(), tokenizer=ByteTokenizer(), start=tmp_path / "m", say=said.append)
         assert [one.split(":")[0] for one in said] == ["device"]
 
-    def test_text_is_paid_for_by_the_byte(self, tmp_path):
+    def test_text_is_measured_in_bits_per_byte(self, tmp_path):
         ids = [0, *ByteTokenizer().encode("So it goes. " * 20)] * 10
-        pretrainer = Pretrainer(config(vocab_size=0, held_out=0.2), tokenizer=ByteTokenizer())
+        pretrainer = Pretrainer(config(vocab_size=0, validation=0.2), tokenizer=ByteTokenizer())
         report = pretrainer.fit(Packed(np.array(ids)))
-        held = pretrainer.trainer.best
-        assert report.bpb["held_out"] == held.bpb
-        assert held.bpb == pytest.approx(held.loss / math.log(2) * held.tokens / 480, rel=1e-6)
+        best = pretrainer.trainer.best
+        assert report.bpb["validation"] == best.bpb
+        assert best.bpb == pytest.approx(best.loss / math.log(2) * best.tokens / 480, rel=1e-6)
 
-    def test_it_goes_on_from_a_model(self, tmp_path):
+    def test_training_continues_from_a_model(self, tmp_path):
         ids = np.array([0, *ByteTokenizer().encode("So it goes. " * 20)] * 10)
         first = Pretrainer(config(vocab_size=0, steps=40), tokenizer=ByteTokenizer())
         first.fit(Packed(ids))
@@ -419,17 +433,17 @@ class TestPretrainer:
         report = second.fit(Packed(ids))
         assert second.model.config == first.model.config, "the sizes are the model's"
         assert report.loss["train"] < 1.2 * first.report().loss["train"] < 3.0
-        with pytest.raises(UsageError, match="has 257 rows, and the vocabulary 300 ids"):
+        with pytest.raises(UsageError, match="has 257 rows, and the vocabulary has 300 ids"):
             Pretrainer(config(vocab_size=300), start=tmp_path / "model").fit(Packed(ids))
 
-    def test_a_run_that_is_past_its_limits_says_so(self, tmp_path):
+    def test_a_run_that_has_reached_its_limits_says_so(self, tmp_path):
         said = []
         Pretrainer(config(steps=3), tmp_path, say=said.append).fit(counting())
-        assert not any("nothing is left" in told for told in said)
+        assert not any("nothing is left" in text for text in said)
         Pretrainer(config(steps=2), tmp_path, resume=True, say=said.append).fit(counting())
-        assert said[-1] == "nothing is left to train: the run is at its limits, at step 3"
+        assert said[-1] == "nothing is left to train: the run reached its limits at step 3"
 
-    def test_what_cannot_be_is_refused(self, tmp_path):
+    def test_wrong_use_is_refused(self, tmp_path):
         with pytest.raises(UsageError, match="without a folder"):
             Pretrainer(config(), resume=True)
         with pytest.raises(UsageError, match="there is no model yet"):
@@ -443,7 +457,7 @@ class TestPretrainer:
             Pretrainer(config(steps=2), tmp_path / "new", resume=True)
 
 
-def test_what_is_not_installed_is_not_logged_to(tmp_path, monkeypatch):
+def test_a_writer_that_is_not_installed_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for name in ("tensorboard", "wandb"):
         with pytest.raises(UsageError, match=f"--log {name} needs the package '{name}'"):
@@ -451,7 +465,7 @@ def test_what_is_not_installed_is_not_logged_to(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_numbers_go_to_what_is_installed(tmp_path, monkeypatch):
+def test_metrics_go_to_weights_and_biases(tmp_path, monkeypatch):
     """A stand-in for Weights & Biases: only the calls of its documented interface are made."""
     logged, calls = [], []
 
@@ -471,18 +485,9 @@ def test_numbers_go_to_what_is_installed(tmp_path, monkeypatch):
     assert calls[0]["config"]["lr"] == 6e-3 and calls[1:] == ["finish"]
 
 
-def test_held_out_bits_do_not_depend_on_how_the_text_is_cut(make_model):
+def test_validation_bits_do_not_depend_on_the_window(make_model):
     model, ids = make_model(), np.random.default_rng(0).integers(1, 61, 50)
     logits, _ = model(torch.from_numpy(ids[None, :-1]))
     whole = float(F.cross_entropy(logits[0], torch.from_numpy(ids[1:]), reduction="sum")) / np.log(2)
     for ctx in (1, 7, 49, 512):
-        assert held_out_bits(model, ids, ctx=ctx) == pytest.approx(whole, rel=1e-5)
-
-
-def test_metrics_of_steps_that_are_done_again_are_dropped(tmp_path):
-    path = tmp_path / "new" / "metrics.jsonl"
-    JsonLines(path, 3).write(1, {"loss": 2.0, "held_out_loss": None})
-    assert json.loads(path.read_text()) == {"step": 1, "loss": 2.0}
-    path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3}\n{"st')
-    JsonLines(path, 2)
-    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+        assert validation_bits(model, ids, ctx=ctx) == pytest.approx(whole, rel=1e-5)

@@ -1,4 +1,4 @@
-"""Several processes are one with as many rows: the same losses, and a run goes on in any number of them."""
+"""Several processes equal one with as many rows: the same losses, and any number of them can resume."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.data.documents import Packed
 from sttx_train.formats import load_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer
-from sttx_train.pretrain.trainer import BEST
+from sttx_train.run_folder import BEST
 
 WORKER = Path(__file__)
 CONFIG = {
@@ -30,7 +30,7 @@ CONFIG = {
     "schedule": "constant",
     "checkpoint_every": 4,
     "eval_every": 4,
-    "held_out": 0.2,
+    "validation": 0.2,
     "bf16": False,
 }
 
@@ -41,30 +41,30 @@ pytestmark = [
 
 
 def documents():
-    """Give twelve that follow a rule: each counts up, and begins again."""
+    """Return twelve documents that follow a rule: each counts up and starts again."""
     rows = (np.arange(49) + np.arange(12)[:, None]) % 12 + 1
     return Packed(np.concatenate([np.zeros((12, 1), int), rows], axis=1).ravel())
 
 
-def work(directory, told):
-    """Be one process of a run, as `torchrun` starts it; the first one tells."""
-    trainer = Pretrainer(PretrainConfig(**told["config"]), directory, resume=told["resume"])
+def work(directory, options):
+    """Act as one process of a run that `torchrun` starts; the first process writes the result."""
+    trainer = Pretrainer(PretrainConfig(**options["config"]), directory, resume=options["resume"])
     losses = [step.loss for step in trainer.steps(documents())]
     own = hashlib.sha256(b"".join(value.numpy().tobytes() for value in trainer.model.state_dict().values()))
-    Path(f"{told['out']}.{trainer.trainer.workers.rank}").write_text(own.hexdigest())
+    Path(f"{options['out']}.{trainer.trainer.workers.rank}").write_text(own.hexdigest())
     if trainer.trainer.workers.is_first:
-        held_out = trainer.trainer.best.loss
-        trainer.save_model(Path(told["out"]).with_suffix(".model"))
-        Path(told["out"]).write_text(json.dumps({"losses": losses, "held_out": held_out}))
+        validation = trainer.trainer.best.loss
+        trainer.save_model(Path(options["out"]).with_suffix(".model"))
+        Path(options["out"]).write_text(json.dumps({"losses": losses, "validation": validation}))
 
 
 def launched(directory, processes, **options):
-    """Run a worker in so many processes; return what the first one told."""
+    """Run a worker in that many processes; return the first one's result."""
     out = directory.with_suffix(".json")
-    told = json.dumps({"config": CONFIG | options, "resume": directory.exists(), "out": str(out)})
+    arguments = json.dumps({"config": CONFIG | options, "resume": directory.exists(), "out": str(out)})
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", *launch, str(WORKER), str(directory), told],
+        [sys.executable, "-W", "ignore", *launch, str(WORKER), str(directory), arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -76,14 +76,14 @@ def launched(directory, processes, **options):
 
 
 def alone(directory, **options):
-    """Run the same in this very process."""
+    """Run the same in this process."""
     trainer = Pretrainer(PretrainConfig(**(CONFIG | options)), directory, resume=directory.exists())
     losses = [step.loss for step in trainer.steps(documents())]
-    return {"losses": losses, "held_out": trainer.trainer.best.loss}
+    return {"losses": losses, "validation": trainer.trainer.best.loss}
 
 
-def test_two_processes_are_one_with_twice_the_batch_and_go_on_with_its_run(tmp_path):
-    """Begun by two that each hold a part of the weights, gone on with alone, ended by two that hold all."""
+def test_two_processes_equal_one_with_twice_the_batch_and_resume_its_run(tmp_path):
+    """Two processes with a part of the weights each, then one alone, then two with all weights."""
     whole = alone(tmp_path / "whole", batch=4)
     two = launched(tmp_path / "run", 2, batch=2, steps=4, parallel="fsdp")
     assert two["losses"] == pytest.approx(whole["losses"][:4], rel=1e-4)
@@ -94,11 +94,11 @@ def test_two_processes_are_one_with_twice_the_batch_and_go_on_with_its_run(tmp_p
     assert one["losses"] == pytest.approx(whole["losses"][4:7], rel=1e-4)
     again = launched(tmp_path / "run", 2, batch=1, accumulate=2, parallel="ddp")
     assert again["losses"] == pytest.approx(whole["losses"][7:], rel=1e-4)
-    assert again["held_out"] == pytest.approx(whole["held_out"], rel=1e-4)
+    assert again["validation"] == pytest.approx(whole["validation"], rel=1e-4)
 
 
-def test_two_processes_go_on_with_the_phrases_of_one_and_one_with_theirs(tmp_path):
-    options = {"phrases": 0.5}
+def test_phrases_resume_with_another_number_of_processes(tmp_path):
+    options = {"phrase_prob": 0.5}
     whole = alone(tmp_path / "whole", batch=4, **options)
     assert alone(tmp_path / "run", batch=4, steps=3, **options)["losses"] == whole["losses"][:3]
     two = launched(tmp_path / "run", 2, batch=1, accumulate=2, steps=7, **options)
@@ -107,15 +107,15 @@ def test_two_processes_go_on_with_the_phrases_of_one_and_one_with_theirs(tmp_pat
     assert one["losses"] == pytest.approx(whole["losses"][7:], rel=1e-4)
 
 
-def test_two_processes_have_one_clock(tmp_path):
-    """The learning rate falls with time, and both still have the same weights."""
+def test_two_processes_share_one_clock(tmp_path):
+    """The learning rate falls with time, and both processes still have the same weights."""
     launched(tmp_path / "run", 2, steps=0, minutes=0.02, schedule="cosine", warmup=0)
     assert len({(tmp_path / f"run.json.{rank}").read_text() for rank in range(2)}) == 1
 
 
 if __name__ == "__main__":
     work(sys.argv[1], json.loads(sys.argv[2]))
-    # Not through the interpreter's end: torch keeps the mesh of FSDP, and with it threads, which abort there
-    # once in some hundred times.
+    # Do not end through the interpreter: torch keeps the FSDP mesh and its threads, which abort there about
+    # once in a hundred times.
     sys.stderr.flush()
     os._exit(0)

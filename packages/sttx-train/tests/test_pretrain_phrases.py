@@ -18,7 +18,9 @@ from sttx_train.formats import load_model
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
 from sttx_train.pretrain import PretrainConfig, Pretrainer
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams, PhraseTraining
+from sttx_train.pretrain.start import TrainingData
 from sttx_train.pretrain.trainer import Trainer
+from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RecurrentState
 
 VOCAB = 61  # of the models that conftest makes
@@ -34,9 +36,9 @@ TINY: dict[str, Any] = {
     "steps": 9,
     "checkpoint_every": 2,
     "eval_every": 4,
-    "held_out": 0.0,
+    "validation": 0.0,
     "bf16": False,
-    "phrases": 0.5,
+    "phrase_prob": 0.5,
 }
 TEXT = "So it goes, and so it went. " * 12
 
@@ -45,8 +47,14 @@ def config(**options):
     return PretrainConfig(**(TINY | options))
 
 
+def trained(config, directory=None, validation=None, resume=False):
+    folder = RunFolder(directory, kind="pretrain", keep=2) if directory else None
+    data = TrainingData(train=counting(), validation=validation)
+    return Trainer(config, data, folder=folder, resume=resume)
+
+
 def counting(documents=10, length=49):
-    """Documents that follow a rule: each counts up, and begins again."""
+    """Documents that follow a rule: each counts up and starts again."""
     rows = (np.arange(length) + np.arange(documents)[:, None]) % 12 + 1
     return Packed(np.concatenate([np.zeros((documents, 1), int), rows], axis=1).ravel())
 
@@ -56,7 +64,7 @@ def text(documents=10):
 
 
 def phrase_model(make_model, seed=3):
-    """A random model whose hypernetwork is not at its start."""
+    """A random model whose hypernetwork is not in its initial state."""
     model = make_model().double()
     hypernet = HyperNetwork(model.config.hidden_size).double()
     generator = torch.Generator().manual_seed(seed)
@@ -161,12 +169,12 @@ class TestDraws:
             for rank in (0, 1)
         ]
         assert np.array_equal(np.concatenate(parts), drawn[7])
-        assert PhraseTraining(config(phrases=1.0), make_model(), None, alone, 64).merged(0).all()
+        assert PhraseTraining(config(phrase_prob=1.0), make_model(), None, alone, 64).merged(0).all()
 
-    def test_what_cannot_be_is_refused(self, make_model):
-        with pytest.raises(UsageError, match="--phrases must be a share from 0 to 1, not 1.5"):
-            config(phrases=1.5)
-        with pytest.raises(UsageError, match="--compile cannot be used with --phrases"):
+    def test_settings_that_cannot_work_are_refused(self, make_model):
+        with pytest.raises(UsageError, match="--phrase-prob must be a share from 0 to 1, not 1.5"):
+            config(phrase_prob=1.5)
+        with pytest.raises(UsageError, match="--compile cannot be used with --phrase-prob"):
             config(compile=True)
         with pytest.raises(UsageError, match="--parallel fsdp: use --parallel ddp"):
             PhraseTraining(config(parallel="fsdp"), make_model(), None, SimpleNamespace(count=2, rank=0), 2)
@@ -178,74 +186,72 @@ class TestTraining:
         self, tmp_path, options, run, assert_same_tensors
     ):
         made = config(steps=0, tokens=32 * 18, **options)
-        whole = Trainer(made, counting(), counting(3), directory=tmp_path / "whole")
+        whole = trained(made, tmp_path / "whole", counting(3))
         losses = run(whole)
         assert whole.epochs > 1 and len(whole._phrases.streams.tables[0]) > 0
-        torn = Trainer(made, counting(), counting(3), directory=tmp_path / "torn")
+        torn = trained(made, tmp_path / "torn", counting(3))
         torn.save()
         for steps in (3, 7):
             run(torn, steps=steps)
-            torn = Trainer(made, counting(), counting(3), directory=tmp_path / "torn", resume=True)
+            torn = trained(made, tmp_path / "torn", counting(3), resume=True)
         assert torn.step == 8
         assert run(torn) == losses[8:]
-        one, other = (trainer.store.load() for trainer in (whole, torn))
+        one, other = (trainer.folder.checkpoints.load() for trainer in (whole, torn))
         for file in ("model", "hypernet", "optimizer", "hypernet_optimizer", "state"):
             assert_same_tensors(one.tensors[file], other.tensors[file])
         assert one.documents["progress"] == other.documents["progress"]
         assert one.documents["phrases"] == other.documents["phrases"] and len(one.documents["phrases"]) == 2
 
     def test_passes_are_dealt_the_rows_of_one_batch(self, run):
-        whole, parts = (
-            Trainer(config(**rows), counting()) for rows in ({"batch": 4}, {"batch": 1, "accumulate": 4})
-        )
+        whole, parts = (trained(config(**rows)) for rows in ({"batch": 4}, {"batch": 1, "accumulate": 4}))
         assert run(parts) == pytest.approx(run(whole), rel=1e-4)
 
     def test_the_hypernetwork_learns_without_decay_and_tokens_are_base_tokens(self):
-        trainer = Trainer(config(phrases=1.0), counting())
+        trainer = trained(config(phrase_prob=1.0))
         before = {name: weight.clone() for name, weight in trainer.hypernet.state_dict().items()}
         assert not before["input.2.weight"].any() and not before["output.2.weight"].any()
         group = trainer.optimizer.param_groups[3]
         assert group["weight_decay"] == 0.0 and group["params"] == list(trainer.hypernet.parameters())
-        told = list(trainer.run())
-        assert [step.tokens for step in told[:3]] == [32, 64, 96]
+        steps = list(trainer.run())
+        assert [step.tokens for step in steps[:3]] == [32, 64, 96]
         after = trainer.hypernet.state_dict()
         assert all(not torch.equal(after[name], before[name]) for name in before)
 
     def test_without_phrases_there_is_no_hypernetwork_and_a_run_from_before_them_resumes(self, tmp_path, run):
-        trainer = Trainer(config(phrases=0.0, steps=4), counting(), directory=tmp_path)
+        trainer = trained(config(phrase_prob=0.0, steps=4), tmp_path)
         run(trainer)
-        saved = trainer.store.load()
+        saved = trainer.folder.checkpoints.load()
         assert trainer.hypernet is None and set(saved.tensors) == {"model", "optimizer", "state"}
-        del saved.documents["config"]["phrases"]
-        trainer.store.save(
+        del saved.documents["config"]["phrase_prob"]
+        trainer.folder.checkpoints.save(
             4, tensors=saved.tensors, documents=saved.documents, manifest={"kind": "pretrain", "seconds": 1}
         )
-        again = Trainer(config(phrases=0.0, steps=6), counting(), directory=tmp_path, resume=True)
+        again = trained(config(phrase_prob=0.0, steps=6), tmp_path, resume=True)
         assert len(run(again)) == 2
-        with pytest.raises(UsageError, match=r"--phrases 0\.0, not 0\.5: give the same"):
-            Trainer(config(), counting(), directory=tmp_path, resume=True)
+        with pytest.raises(UsageError, match=r"--phrase-prob 0\.0, and this run has 0\.5: give the same"):
+            trained(config(), tmp_path, resume=True)
 
 
 class TestPretrainer:
     def test_text_is_measured_both_ways_and_the_model_carries_its_hypernetwork(
         self, tmp_path, assert_same_tensors
     ):
-        made = config(vocab_size=0, held_out=0.8, steps=30, ctx=64, eval_every=30)
+        made = config(vocab_size=0, validation=0.8, steps=30, ctx=64, eval_every=30)
         pretrainer = Pretrainer(made, tmp_path / "run", tokenizer=ByteTokenizer())
         report = pretrainer.fit(text())
-        held, bytes_held = pretrainer.trainer.best, 8 * len(TEXT)
-        assert held.steps_per_byte == held.tokens / bytes_held
-        assert held.phrases_steps_per_byte < 0.6 * held.steps_per_byte
-        assert held.phrases_bpb == pytest.approx(held.phrases_loss / math.log(2) * held.tokens / bytes_held)
-        assert report.bpb == {"held_out": held.bpb, "held_out_phrases": held.phrases_bpb}
-        assert report.loss["held_out_phrases"] == held.phrases_loss
+        best, size = pretrainer.trainer.best, 8 * len(TEXT)
+        assert best.steps_per_byte == best.tokens / size
+        assert best.phrases_steps_per_byte < 0.6 * best.steps_per_byte
+        assert best.phrases_bpb == pytest.approx(best.phrases_loss / math.log(2) * best.tokens / size)
+        assert report.bpb == {"validation": best.bpb, "validation_phrases": best.phrases_bpb}
+        assert report.loss["validation_phrases"] == best.phrases_loss
         assert report.steps_per_byte == {
-            "held_out": held.steps_per_byte,
-            "held_out_phrases": held.phrases_steps_per_byte,
+            "validation": best.steps_per_byte,
+            "validation_phrases": best.phrases_steps_per_byte,
         }
         row = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-        assert row["held_out_bpb"] == held.bpb and row["held_out_phrases_bpb"] == held.phrases_bpb
-        assert row["held_out_phrases_steps_per_byte"] == held.phrases_steps_per_byte
+        assert row["validation_bpb"] == best.bpb and row["validation_phrases_bpb"] == best.phrases_bpb
+        assert row["validation_phrases_steps_per_byte"] == best.phrases_steps_per_byte
 
         best = {name: weight.clone() for name, weight in pretrainer.trainer.hypernet.state_dict().items()}
         with torch.no_grad():
@@ -269,15 +275,15 @@ class TestPretrainer:
         assert [one.split(":")[0] for one in said] == ["device"]
         said.clear()
         third = Pretrainer(
-            config(vocab_size=0, steps=1, phrases=0.0), start=tmp_path / "model", say=said.append
+            config(vocab_size=0, steps=1, phrase_prob=0.0), start=tmp_path / "model", say=said.append
         )
         third.fit(text())
-        assert third.trainer.hypernet is None and "hypernetwork" in said[-1] and "--phrases" in said[-1]
+        assert third.trainer.hypernet is None and "hypernetwork" in said[-1] and "--phrase-prob" in said[-1]
 
     def test_values_have_phrases_too(self):
         array = (np.arange(60) + np.arange(20)[:, None]) % 7
-        pretrainer = Pretrainer(config(vocab_size=0, held_out=0.2))
+        pretrainer = Pretrainer(config(vocab_size=0, validation=0.2))
         report = pretrainer.fit(array)
-        held = pretrainer.trainer.best
-        assert held.phrases_loss > 0 and held.phrases_bpb is held.phrases_steps_per_byte is None
-        assert report.bpb == {"held_out": None, "held_out_phrases": None}
+        best = pretrainer.trainer.best
+        assert best.phrases_loss > 0 and best.phrases_bpb is best.phrases_steps_per_byte is None
+        assert report.bpb == {"validation": None, "validation_phrases": None}

@@ -1,4 +1,4 @@
-"""The loop: what a run writes, when it ends, and that a resumed run is the uninterrupted one."""
+"""The loop: what a run writes, when it ends, and that a resumed run equals the uninterrupted one."""
 
 import itertools
 import json
@@ -14,7 +14,9 @@ from sttx_core.render import render
 from sttx_core.traces import Meta, Other, UserMessage
 from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.online import LearnerConfig
-from sttx_train.stream.trainer import METRICS, TIME_FIELDS, StreamConfig, StreamTrainer
+from sttx_train.run_folder import METRICS
+from sttx_train.stream import StreamConfig, StreamTrainer
+from sttx_train.stream.trainer import TIME_FIELDS
 
 LEARNING: dict[str, Any] = {"phrases": "on", "replay_rows": 2, "max_documents": 3}
 STREAM: dict[str, Any] = {"window": 32, "checkpoint_every": 3}
@@ -38,17 +40,17 @@ def make(tiny, tmp_path):
 
 
 def metrics(trainer):
-    lines = (trainer.store.directory / METRICS).read_text().splitlines()
+    lines = (trainer.folder.path / METRICS).read_text().splitlines()
     return [json.loads(line) for line in lines]
 
 
 def lasting(rows):
-    """Metrics without what differs from run to run."""
+    """Return metrics without the fields that differ from run to run."""
     return [{name: value for name, value in row.items() if name not in TIME_FIELDS} for row in rows]
 
 
 def left(traces, taken):
-    """What a source delivers to a later run: the first traces of each origin are dropped."""
+    """Yield what a source delivers to a resumed run: the traces after the first ones of each origin."""
     had = dict(taken)
     for trace in traces:
         if had.get(trace.meta.origin, 0):
@@ -58,11 +60,10 @@ def left(traces, taken):
 
 
 def everything(trainer):
-    """All that a run has learned and remembers, to compare with another's."""
-    saved = trainer.store.load()
+    """Return everything in a run's checkpoint, to compare it with another run's."""
+    saved = trainer.folder.checkpoints.load()
     tensors = {f"{file}/{name}": t for file, group in saved.tensors.items() for name, t in group.items()}
     documents = {name: saved.documents[name] for name in ("stream", "learner", "phrases", "phrase_list")}
-    documents["stream"].pop("metrics_bytes")  # times are written with more digits or fewer
     return tensors, documents
 
 
@@ -106,11 +107,11 @@ class TestRun:
         totals = make(None, batch=2, learning={"max_documents": 8}).run(talk(18, sessions=3))
         assert totals.steps < totals.windows <= 2 * totals.steps
 
-    def test_the_stream_ends_with_what_is_left(self, make):
+    def test_the_rest_is_paid_at_the_end_of_the_stream(self, make):
         totals = make().run([UserMessage(meta=Meta(session="a"), text="short")])
         assert (totals.steps, totals.bytes) == (1, len("User: short\n\n"))
 
-    def test_a_stream_of_nothing_is_a_run_of_no_steps(self, make):
+    def test_an_empty_stream_is_a_run_of_no_steps(self, make):
         trainer = make()
         trainer.run([Other(meta=Meta(session="a", origin="o"), kind="summary", raw={})])
         assert trainer.totals.steps == 0 and trainer.report()["bpb"] == {"paid": None, "frozen": None}
@@ -130,7 +131,7 @@ class TestRun:
         assert rows[0]["bpb"]["now"] is None and rows[0]["bytes"] == 0 < rows[0]["tokens"]
         assert rows[-1]["bytes"] == len(" because\n\n")
 
-    def test_without_the_frozen_model_nothing_is_said_of_it(self, make, talk):
+    def test_without_the_frozen_model_its_metrics_are_null(self, make, talk):
         trainer = make(learning={"frozen": False})
         trainer.run(talk(8))
         assert {row["bpb"]["frozen"] for row in metrics(trainer)} == {None}
@@ -146,13 +147,13 @@ class TestRun:
         assert rounds[-1] < 0.8 * rounds[0]
         assert totals.bpb_paid < totals.bpb_frozen
 
-    def test_what_a_run_holds_does_not_grow(self, make, talk):
+    def test_memory_does_not_grow(self, make, talk):
         trainer = make(None, learning={"max_documents": 2, "replay_capacity": 4})
-        held = []
+        sizes = []
         for number in range(3):
             trainer.run(talk(12, sessions=5, seed=number))
-            held.append(held_bytes(trainer))
-        assert held[0] > 0 and held[-1] <= 1.01 * held[1]
+            sizes.append(carried_bytes(trainer))
+        assert sizes[0] > 0 and sizes[-1] <= 1.01 * sizes[1]
         assert len(trainer.learner.replay) == 4 and len(trainer.learner.carried) == 2
 
 
@@ -162,19 +163,17 @@ def talk_back(meta):
     return [AssistantMessage(meta=meta, text="because")]
 
 
-def held_bytes(trainer):
-    """Memory of all that a run carries from step to step, as its checkpoint would hold it."""
-    from sttx_train.online.persistence import learner_tensors
-
-    groups = learner_tensors(trainer.learner)
+def carried_bytes(trainer):
+    """Return the bytes of all tensors that a run carries from step to step."""
+    groups = trainer.learner.state_dict()["tensors"]
     return sum(tensor.nbytes for group in groups.values() for tensor in group.values())
 
 
 class TestEnd:
-    def test_it_stops_after_the_steps_asked_for(self, make, talk):
+    def test_it_stops_after_the_given_steps(self, make, talk):
         trainer, taken = make(steps=5), []
         trainer.run(trace for trace in talk(60) if not taken.append(trace))
-        assert trainer.totals.steps == 5 and len(taken) < 30, "no more is read than is needed"
+        assert trainer.totals.steps == 5 and len(taken) < 30, "it reads no more than it needs"
         assert trainer.checkpoint.name == "step-00000005"
         assert sum(trainer.taken.values()) == len(taken)
 
@@ -185,11 +184,11 @@ class TestEnd:
         further = make(steps=6, resume=True)
         assert further.run(left(talk(60), further.taken)).steps == 6
 
-    def test_stop_ends_after_the_step_at_hand_and_saves(self, make, talk):
+    def test_stop_ends_after_the_current_step_and_saves(self, make, talk):
         trainer = make()
         trainer.run(talk(60), lambda progress: progress.totals.steps == 4 and trainer.stop())
         assert trainer.totals.steps == 4 and len(metrics(trainer)) == 4
-        assert trainer.store.load().step == 4
+        assert trainer.folder.checkpoints.load().step == 4
 
     def test_stop_between_steps_keeps_the_last_checkpoint(self, make, talk):
         trainer, traces = make(checkpoint_every=1), talk(60)
@@ -205,10 +204,10 @@ class TestEnd:
         assert again.totals.steps == 2
         assert sum(again.taken.values()) <= sum(trainer.taken.values())
 
-    def test_checkpoints_come_as_often_as_asked_and_as_many_are_kept(self, make, talk):
+    def test_checkpoint_every_and_keep(self, make, talk):
         trainer = make(steps=11, checkpoint_every=3, keep=2)
         trainer.run(talk(60))
-        names = sorted(path.name for path in trainer.store.directory.glob("step-*"))
+        names = sorted(path.name for path in trainer.folder.path.glob("step-*"))
         assert names == ["step-00000009", "step-00000011"]
 
     def test_without_a_folder_nothing_is_written(self, make, talk, tmp_path, monkeypatch):
@@ -221,7 +220,7 @@ class TestEnd:
         assert trainer.save() is None and trainer.checkpoint is None
         assert sorted(tmp_path.rglob("*")) == before
 
-    def test_the_event_log_tells_start_checkpoints_and_end(self, make, talk, tmp_path, monkeypatch):
+    def test_the_event_log_has_start_checkpoints_and_end(self, make, talk, tmp_path, monkeypatch):
         monkeypatch.setenv("STTX_LOG_DIR", str(tmp_path / "logs"))
         trainer = make(steps=4, checkpoint_every=3)
         trainer.run(talk(30))
@@ -244,19 +243,19 @@ class TestEnd:
         wanted = {"elsewhere": 1}
         for trace in traces:
             wanted[trace.meta.origin] = wanted.get(trace.meta.origin, 0) + 1
-        assert trainer.taken == wanted == trainer.store.load().documents["stream"]["taken"]
+        assert trainer.taken == wanted == trainer.folder.checkpoints.load().documents["stream"]["taken"]
 
 
-class TestNoPrice:
+class TestNotFinite:
     def test_a_damaged_model_is_refused_at_its_first_text(self, make, talk):
         trainer = make()
         with torch.no_grad():
             trainer.loaded.model.head.weight[3, 0] = torch.nan
-        with pytest.raises(ModelError, match="the price of a text is no number: weights"):
+        with pytest.raises(ModelError, match="the loss is not finite: the weights"):
             trainer.run(talk(40))
-        assert trainer.totals.steps == 0 and not list(trainer.store.directory.glob("step-*"))
+        assert trainer.totals.steps == 0 and not list(trainer.folder.path.glob("step-*"))
 
-    def test_one_that_came_to_nothing_keeps_its_last_checkpoint(self, make, talk):
+    def test_a_run_that_diverges_keeps_its_last_checkpoint(self, make, talk):
         trainer = make()
 
         def ruin(progress):
@@ -269,7 +268,7 @@ class TestNoPrice:
 
 
 class TestResume:
-    """Steps after the checkpoint that a killed run leaves behind are run again, and come out the same."""
+    """A killed run runs the steps after its checkpoint again, with the same result."""
 
     TRACES = 16
 
@@ -278,7 +277,7 @@ class TestResume:
         [([1, 4], {}), ([8, 1, 1, 3], {}), ([5, 2], {"batch": 2}), ([7, 4], {"api_pairs": True})],
         ids=str,
     )
-    def test_interrupted_anywhere_it_is_the_uninterrupted_run(self, make, talk, died_after, options):
+    def test_interrupted_anywhere_it_equals_the_uninterrupted_run(self, make, talk, died_after, options):
         traces = talk(self.TRACES)
         whole = make("whole", **options)
         whole.run(traces)
@@ -316,11 +315,11 @@ class TestResume:
         with pytest.raises(Died):
             torn.run(traces, die_after(whole.totals.steps - 1))
         torn = make("torn", checkpoint_every=1, learning={"max_documents": 8}, resume=True)
-        assert list(left(traces, torn.taken)) == [], "only what waits in windows is left"
+        assert list(left(traces, torn.taken)) == [], "only buffered tokens are left"
         torn.run(iter(()))
         assert_same_run(whole, torn)
 
-    def test_a_stopped_run_goes_on_as_if_it_had_not(self, make, talk):
+    def test_a_stopped_run_resumes_exactly(self, make, talk):
         traces = talk(self.TRACES)
         whole = make("whole")
         whole.run(traces)
@@ -330,8 +329,8 @@ class TestResume:
         torn.run(left(traces, torn.taken))
         assert_same_run(whole, torn)
 
-    def test_what_was_not_resumed_differs(self, make, talk):
-        """The comparison can fail: a run that went on without its phrases and averages is another."""
+    def test_a_run_that_was_not_resumed_differs(self, make, talk):
+        """The comparison can fail: a run that continues without its phrases and averages differs."""
         traces = talk(self.TRACES)
         whole, fresh = make("whole"), make("fresh")
         whole.run(traces)
@@ -347,7 +346,7 @@ class TestResume:
 
 
 class Died(Exception):
-    """The process ended here."""
+    """Stands for the death of the process."""
 
 
 def die_after(steps):
@@ -374,32 +373,32 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "said"),
         [
-            ({"seed": 1}, "a --model of SHA-256 '[0-9a-f]{64}' and this run has '[0-9a-f]{64}'"),
-            ({"window": 64}, "--window 32 and this run has 64"),
-            ({"batch": 2}, "--batch 1 and this run has 2"),
-            ({"api_pairs": True}, "--api-pairs False and this run has True"),
-            ({"learning": {"scope": ("bias",)}}, r"--scope \['state'\] and this run has \['bias'\]"),
-            ({"learning": {"lr_state": 0.2}}, r"--lr-state [\d.]+ and this run has 0.2"),
-            ({"phrases": {"capacity": 8}}, "--phrase-capacity 16 and this run has 8"),
+            ({"seed": 1}, "a --model of SHA-256 '[0-9a-f]{64}', and this run has '[0-9a-f]{64}'"),
+            ({"window": 64}, "--window 32, and this run has 64"),
+            ({"batch": 2}, "--batch 1, and this run has 2"),
+            ({"api_pairs": True}, "--api-pairs False, and this run has True"),
+            ({"learning": {"scope": ("bias",)}}, r"--scope \['state'\], and this run has \['bias'\]"),
+            ({"learning": {"lr_state": 0.2}}, r"--lr-state [\d.]+, and this run has 0.2"),
+            ({"phrases": {"capacity": 8}}, "--phrase-capacity 16, and this run has 8"),
         ],
         ids=str,
     )
     def test_another_run_is_not_resumed(self, run, make, change, said):
         before = lasting(metrics(run))
-        with pytest.raises(CheckpointError, match=f"' has {said}: resume with what it was made with"):
+        with pytest.raises(UsageError, match=f"was made with {said}: give the same options, or start"):
             make(resume=True, **change)
         assert lasting(metrics(run)) == before
 
-    def test_an_option_that_is_no_more_is_not_passed_over(self, run, make):
+    def test_an_option_that_no_longer_exists_is_refused(self, run, make):
         now = StreamTrainer._identity
         run._identity = lambda: {**now(run), "learning": {**now(run)["learning"], "gone": 7}}
-        run.checkpoint = None
+        run.folder.checkpoint = None
         run.save()
-        with pytest.raises(CheckpointError, match="has --gone 7 and this run has None"):
+        with pytest.raises(UsageError, match="was made with --gone 7, and this run is without that option"):
             make(resume=True)
 
     @pytest.mark.parametrize("change", [{"steps": 3}, {"checkpoint_every": 1}, {"keep": 1}], ids=str)
-    def test_what_shapes_nothing_may_change(self, run, make, change):
+    def test_options_that_shape_nothing_may_change(self, run, make, change):
         assert make(resume=True, **change).totals == run.totals
 
     def test_resuming_needs_a_folder_and_a_checkpoint(self, make):
@@ -409,16 +408,16 @@ class TestRefusals:
             make("nothing here", resume=True)
 
     def test_metrics_that_are_shorter_than_saved_are_refused(self, run, make):
-        path = run.store.directory / METRICS
+        path = run.folder.path / METRICS
         path.write_bytes(path.read_bytes()[:-5])
-        with pytest.raises(CheckpointError, match="shorter than its checkpoint says"):
+        with pytest.raises(CheckpointError, match="shorter than when the checkpoint was saved"):
             make(resume=True)
         path.unlink()
-        with pytest.raises(CheckpointError, match="shorter than its checkpoint says"):
+        with pytest.raises(CheckpointError, match="shorter than when the checkpoint was saved"):
             make(resume=True)
 
     def test_metrics_of_steps_after_the_checkpoint_are_dropped(self, run, make):
-        path = run.store.directory / METRICS
+        path = run.folder.path / METRICS
         saved = path.read_bytes()
         path.write_bytes(saved + b'{"step": 99}\n{"st')
         make(resume=True)
@@ -457,5 +456,5 @@ class TestReport:
     def test_a_checkpoint_holds_the_report_of_its_step(self, make, talk):
         trainer = make()
         trainer.run(talk(6))
-        saved = CheckpointStore(trainer.store.directory).load().documents["report"]
+        saved = CheckpointStore(trainer.folder.path).load().documents["report"]
         assert saved | {"checkpoint": None} == trainer.report() | {"checkpoint": None}

@@ -1,11 +1,12 @@
-"""Files that are either wholly there or not at all. Knows nothing of what is in them.
+"""Files that are replaced as a whole. Knows nothing of what is in them.
 
-Everything is written beside its place, flushed to the disk, and then renamed into it, so that a crash or a
-kill at any moment leaves the old content or the new one, never half of either.
+A file is written beside its target, flushed to the disk and renamed, so that a crash or a kill at any moment
+leaves either the old content or the new one, never half of either.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -16,10 +17,18 @@ from pathlib import Path
 from sttx_core.errors import UsageError
 
 _BLOCK = 1 << 20
+_ON_WINDOWS = os.name == "nt"
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space"),
+    errno.EACCES: ("permission denied", "make it writable or give another folder"),
+    errno.EPERM: ("permission denied", "make it writable or give another folder"),
+    errno.EROFS: ("the file system is read-only", "give another folder"),
+}
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
-    """Hash the bytes of files, one after another: of a single file, what ``sha256sum`` prints."""
+    """Return the SHA-256 of the bytes of files, one after another; of one file, what ``sha256sum`` prints."""
     digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -29,27 +38,40 @@ def sha256_of(paths: Iterable[Path]) -> str:
 
 
 def sync(path: Path) -> None:
-    """Flush a file or a folder's list of names to the disk."""
-    handle = os.open(path, os.O_RDONLY)
+    """Flush a file or a folder's list of names to the disk; Windows flushes the latter itself."""
+    if _ON_WINDOWS and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
 
 
+def why_not_written(error: Exception) -> tuple[str, str]:
+    """Return why something cannot be written, and what to do about it.
+
+    >>> why_not_written(OSError(28, "No space left on device"))
+    ('the disk is full', 'free some space')
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    reason = getattr(error, "strerror", None) or str(error)
+    return _REASONS.get(number or 0, (reason, "mend that or give another folder"))
+
+
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Give an empty file to fill; on success it takes the place of ``path``, on an error it goes away.
+    """Yield an empty file to fill; on success it replaces ``path``, on an error it is removed.
 
     Raises:
-        UsageError: a folder, a device or a pipe is at ``path``; a rename would do away with it.
+        UsageError: ``path`` is a folder, a device or a pipe, which a rename would remove.
     """
     if path.exists() and not path.is_file():
-        raise UsageError(f"{str(path)!r} is no file that could be replaced: give another path")
+        raise UsageError(f"{str(path)!r} is not a regular file and cannot be replaced: give another path")
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
     aside.touch()
-    mode = aside.stat().st_mode  # some writers replace the file and forget the user's umask
+    mode = aside.stat().st_mode  # some writers replace the file and ignore the user's umask
     try:
         yield aside
         aside.chmod(mode)
@@ -62,14 +84,14 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path, *, ours: Collection[str]) -> Iterator[Path]:
-    """Give an empty folder to fill; on success it takes the place of ``path``, on an error it goes away.
+    """Yield an empty folder to fill; on success it replaces ``path``, on an error it is removed.
 
     Args:
-        path: where it shall be.
-        ours: names of files that an older folder of the same kind holds and that may be replaced.
+        path: the folder to replace or make.
+        ours: names of the files that the old folder may hold.
 
     Raises:
-        UsageError: something else than such a folder is at ``path``.
+        UsageError: ``path`` is not such a folder.
     """
     refuse_foreign(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +112,7 @@ def replacing_folder(path: Path, *, ours: Collection[str]) -> Iterator[Path]:
 
 
 def _swap(path: Path, new: Path, old: Path) -> None:
-    """Put a folder in another's place; killed between the renames, the older one is at ``old``."""
+    """Replace a folder by another; after a kill between the two renames, the old one is at ``old``."""
     if not path.exists():
         new.rename(path)
         return
@@ -109,13 +131,13 @@ def _aside(path: Path, word: str = "new") -> Path:
 
 
 def refuse_foreign(path: Path, ours: Collection[str]) -> None:
-    """Raise UsageError if something is at ``path`` that :func:`replacing_folder` would not replace."""
+    """Raise UsageError unless :func:`replacing_folder` may replace what is at ``path``, if anything."""
     if not path.exists():
         return
     if not path.is_dir():
-        raise UsageError(f"{str(path)!r} is a file, where a folder shall be written: give another path")
+        raise UsageError(f"{str(path)!r} is a file, not a folder: give another path")
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in ours)
     if foreign:
         raise UsageError(
-            f"{str(path)!r} holds {foreign[0]!r}, no part of a saved model: give a new or empty folder"
+            f"{str(path)!r} holds {foreign[0]!r}, not a part of a saved model: give a new or empty folder"
         )

@@ -1,6 +1,6 @@
-"""One checkpoint's folder: filled so that it is whole on the disk, read only if every byte is as it was.
+"""The folder of one checkpoint: written so that it is complete on the disk, read only if no byte has changed.
 
-Knows nothing of other checkpoints beside it, nor of what the tensors mean.
+Knows neither the other checkpoints beside it nor what the tensors mean.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _MANIFEST = "manifest.json"
 
 
 class Unfit(CheckpointError):
-    """Why a folder is no checkpoint to resume from, and what to do if that is not to take another one.
+    """Why a folder is not a checkpoint to resume from, and what to do unless it is to use another one.
 
-    Half a message: the store knows which other checkpoints there are, and completes it.
+    This is half a message: the store knows the other checkpoints and completes it.
     """
 
     def __init__(self, reason: str, advice: str = "") -> None:
@@ -40,12 +40,12 @@ class Unfit(CheckpointError):
 
 
 def as_json(value: object) -> bytes:
-    """Return a value as strict JSON: no NaN, which other readers would refuse."""
+    """Return a value as strict JSON, without NaN, which other readers refuse."""
     return json.dumps(value, allow_nan=False).encode()
 
 
 def parsed(path: Path) -> Any:
-    """Return what a JSON file holds, None if it is none."""
+    """Return the value in a JSON file, None if it is not JSON."""
     try:
         return json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -53,7 +53,7 @@ def parsed(path: Path) -> Any:
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
-    """Hash a manifest's fields, its own hash apart, in a form that no parser changes."""
+    """Return the SHA-256 of a manifest's fields except its own hash, in a form that no parser changes."""
     fields = {name: value for name, value in manifest.items() if name != "sha256"}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
@@ -65,9 +65,9 @@ def fill(
     documents: Mapping[str, Any],
     fields: Mapping[str, Any],
 ) -> None:
-    """Make a folder that holds a whole checkpoint and is on the disk, names and all."""
+    """Make a folder with a complete checkpoint and flush it to the disk, file names included."""
     folder.mkdir()
-    mode = folder.stat().st_mode & 0o666  # safetensors makes files for the user alone, whatever the umask
+    mode = folder.stat().st_mode & 0o666  # safetensors ignores the umask
     for stem, group in tensors.items():
         save_file({name: _plain(tensor) for name, tensor in group.items()}, folder / f"{stem}.safetensors")
     for stem, document in documents.items():
@@ -87,15 +87,15 @@ def fill(
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """Copy a tensor to where safetensors takes it from: it refuses views, strides and shared memory."""
+    """Copy a tensor into a form that safetensors accepts: no view, no strides, no shared memory."""
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Copy tensors out of a file into memory of torch's own.
+    """Copy the tensors of a file into memory that torch allocates.
 
-    In the file they lie at any multiple of 8 bytes. CPU kernels sum in an order that depends on the
-    alignment, so a run resumed on such memory would not continue bit for bit.
+    In the file they start at any multiple of 8 bytes. CPU kernels sum in an order that depends on the
+    alignment, so a run that resumed on such memory would not continue bit for bit.
     """
     with safe_open(path, framework="pt", device="cpu") as file:
         return {
@@ -105,40 +105,40 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def verified_manifest(folder: Path) -> dict[str, Any]:
-    """Return the manifest of a folder in which every file is exactly as it says."""
+    """Return the manifest of a folder whose files are exactly those that the manifest lists."""
     if not os.path.lexists(folder):
-        raise Unfit("is not there")
+        raise Unfit("is missing")
     if folder.is_symlink() or not folder.is_dir():
-        raise Unfit("is a link" if folder.is_symlink() else "is a file, where a folder was saved")
-    manifest = _manifest(folder)
+        raise Unfit("is a link" if folder.is_symlink() else "is a file, not a folder")
+    manifest = read_manifest(folder)
     entries = {entry.name: entry for entry in os.scandir(folder)}
     if foreign := sorted(entries.keys() - manifest["files"].keys() - {_MANIFEST}):
-        raise Unfit(f"holds {foreign[0]!r}, which its manifest does not name", "move that file away")
+        raise Unfit(f"has a file {foreign[0]!r}, which its manifest does not list", "move that file away")
     for name, expected in manifest["files"].items():
         if name not in entries:
-            raise Unfit(f"lacks {name!r}")
+            raise Unfit(f"has no {name!r}")
         if not entries[name].is_file(follow_symlinks=False):
-            raise Unfit(f"holds {name!r} as a link or folder, not a file")
+            raise Unfit(f"has {name!r} as a link or a folder, not as a file")
         size = entries[name].stat().st_size
         if size != expected["bytes"]:
-            raise Unfit(f"holds {size} bytes of {name!r}, which had {expected['bytes']}")
+            raise Unfit(f"has {size} bytes in {name!r} instead of {expected['bytes']}")
         if sha256_of([folder / name]) != expected["sha256"]:
-            raise Unfit(f"holds a damaged {name!r}: its SHA-256 is not the one in the manifest")
+            raise Unfit(f"has a damaged {name!r}, whose SHA-256 is not the one in the manifest")
     return manifest
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    """Return a folder's manifest if this version of sttx wrote one like it and nothing changed it since."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return a folder's manifest if it is undamaged and of a format that this version of sttx reads."""
     path = folder / _MANIFEST
     if path.is_symlink() or not path.is_file():
-        raise Unfit(f"has no {_MANIFEST}, so it is none of sttx or was not copied whole")
+        raise Unfit(f"has no {_MANIFEST}: it is not a checkpoint of sttx, or was not copied completely")
     manifest = parsed(path)
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if type(version) is int and version > FORMAT:
-        raise Unfit(f"has format {version} and this sttx reads {FORMAT}", "update sttx")
+        raise Unfit(f"has format {version}, and this sttx reads format {FORMAT}", "update sttx")
     if version != FORMAT or manifest.get("sha256") != _digest(manifest):
         raise Unfit(f"has a damaged {_MANIFEST}")
     named = FOLDER_NAME.fullmatch(folder.name)
     if named and int(named[1]) != manifest["step"]:
-        raise Unfit(f"was saved at step {manifest['step']}", "give the folder its name back")
+        raise Unfit(f"was saved at step {manifest['step']}", "give the folder its old name")
     return manifest

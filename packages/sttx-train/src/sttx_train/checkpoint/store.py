@@ -1,29 +1,29 @@
-"""Checkpoints that survive a kill at any moment. Knows nothing of models, learners or streams.
+"""A folder of checkpoints that survives a kill at any moment. Knows nothing of models, learners or streams.
 
 ```
 DIR/
-├── step-00000120/          one checkpoint: whole from the moment it has this name, and never changed again
+├── step-00000120/          one checkpoint; complete as soon as it has this name, and never changed again
 │   ├── NAME.safetensors    tensors
 │   ├── NAME.json           documents
-│   └── manifest.json       format, step, time, SHA-256 and size of every file, and whatever the caller adds
+│   └── manifest.json       format, step, time, SHA-256 and size of every file, and the caller's fields
 ├── latest                  JSON, names the folder to resume from; replaced atomically
-├── .lock                   held while a checkpoint is written (alone) or read (together with other readers)
-└── .writing-…              being written or being removed; what a killed run left is swept by the next save
+├── .lock                   locked while a checkpoint is written (exclusive) or read (shared)
+└── .writing-…              being written or removed; the next save removes what a killed run left
 ```
 
-A step that is saved again while `latest` names it goes to `step-00000120.1`, so that `latest` never names a
-folder that is not there. What cannot be resumed from exactly is refused, never replaced by something older.
+If a step is saved again while `latest` names it, the new folder is `step-00000120.1`, so that `latest` always
+names an existing folder. A damaged checkpoint is refused; an older one never takes its place silently.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,10 +39,12 @@ from sttx_train.checkpoint.folder import (
     as_json,
     fill,
     parsed,
+    read_manifest,
     read_tensors,
     verified_manifest,
 )
-from sttx_train.files import sync
+from sttx_train.checkpoint.lock import locked
+from sttx_train.files import sync, why_not_written
 
 __all__ = ["Checkpoint", "CheckpointStore"]
 
@@ -54,14 +56,14 @@ _WRITING = ".writing-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """What one `save` was given, read back and verified.
+    """A checkpoint, read and verified.
 
     Attributes:
-        step: the step that it was saved at.
+        step: the step at which it was saved.
         path: its folder.
-        tensors: by file stem, then by name; on the CPU, contiguous, in memory of their own.
-        documents: by file stem, as JSON reads them back (tuples have become lists, keys strings).
-        manifest: all of the manifest, the caller's own fields among it.
+        tensors: by file stem, then by name; on the CPU, contiguous, each in its own memory.
+        documents: by file stem, as JSON gives them back: tuples are lists, keys are strings.
+        manifest: the whole manifest, with the caller's fields.
     """
 
     step: int
@@ -70,34 +72,9 @@ class Checkpoint:
     documents: dict[str, Any]
     manifest: dict[str, Any]
 
-    def require(self, **expected: object) -> None:
-        """Refuse to go on unless the manifest's fields have these values.
-
-        Raises:
-            CheckpointError: a field is absent or differs; names it and both values.
-        """
-        require_equal(self.path, self.manifest, expected)
-
-
-def require_equal(checkpoint: Path, found: Mapping[str, Any], expected: Mapping[str, object]) -> None:
-    """Refuse a checkpoint of which something, by name, is not as this run needs it.
-
-    Raises:
-        CheckpointError: names the first that is absent or differs, and both values.
-    """
-    for name, wanted in expected.items():
-        wanted = json.loads(json.dumps(wanted))
-        if name in found and found[name] == wanted:
-            continue
-        has = f"has {name} {found[name]!r}" if name in found else f"has no {name}"
-        raise CheckpointError(
-            f"checkpoint {str(checkpoint)!r} {has} and this run has {wanted!r}: "
-            "resume with what it was made with, or start anew in another folder"
-        )
-
 
 class CheckpointStore:
-    """A folder of checkpoints: `save` makes one, `load` gives the latest or a given one back.
+    """A folder of checkpoints: `save` writes one, `load` returns the latest or a given one.
 
     >>> import torch
     >>> from tempfile import mkdtemp
@@ -109,9 +86,9 @@ class CheckpointStore:
     """
 
     def __init__(self, directory: Path, *, keep: int = 3) -> None:
-        """Use a folder, which need not be there yet, and keep the last few checkpoints in it."""
+        """Use a folder, which need not exist yet, and keep that many checkpoints in it."""
         if keep < 1:
-            raise UsageError(f"{keep!r} checkpoints cannot be kept: keep 1 or more")
+            raise UsageError(f"{keep!r} checkpoints cannot be kept: keep at least 1")
         self.directory = Path(directory)
         self.keep = keep
 
@@ -125,24 +102,24 @@ class CheckpointStore:
     ) -> Path:
         """Write a checkpoint, make it the latest, remove those beyond `keep`; return its folder.
 
-        Folders of later steps, left by a run that was resumed from further back, are not touched.
+        Folders of later steps, which a run leaves when it resumes from further back, are not touched.
 
         Args:
-            step: its number.
-            tensors: each entry becomes `<name>.safetensors`; of any device and dtype, views or shared.
+            step: the number of the step.
+            tensors: each entry becomes `<name>.safetensors`; any device and dtype, also views.
             documents: each entry becomes `<name>.json`.
-            manifest: further fields, for `Checkpoint.require`.
+            manifest: further fields of the manifest.
 
         Raises:
-            CheckpointError: the folder cannot be written; `latest` still names what it named.
+            CheckpointError: the folder cannot be written; `latest` is unchanged.
         """
         assert step >= 0, step
         assert all(map(_STEM.fullmatch, [*tensors, *documents])) and "manifest" not in documents
         assert not OWN_FIELDS & manifest.keys(), OWN_FIELDS & manifest.keys()
-        with _refusing_os_errors(f"cannot write a checkpoint to {str(self.directory)!r}"):
+        with self._writing(f"cannot write a checkpoint to {str(self.directory)!r}"):
             self._refuse_a_file()
             self.directory.mkdir(parents=True, exist_ok=True)
-            with self._locked():
+            with locked(self.directory / _LOCK):
                 self._sweep()
                 aside = self.directory / (_WRITING + self._make_room(step))
                 try:
@@ -157,15 +134,15 @@ class CheckpointStore:
         return folder
 
     def expect(self, *, run: bool) -> None:
-        """Refuse a folder that holds a run where none is expected, or none where one is.
+        """Refuse a folder with a run where none is expected, or without one, or that cannot be written.
 
-        Goes by names alone, so that it can be asked before anything is loaded.
+        It reads file names only and writes a temporary folder, so call it before a model is loaded.
 
         Raises:
-            UsageError: there is a run already.
-            CheckpointError: there is none to continue.
+            UsageError: there is a run, and none is expected.
+            CheckpointError: there is no run to resume, or the folder cannot be written.
         """
-        with _refusing_os_errors(f"cannot read checkpoints in {str(self.directory)!r}"):
+        with _reading_errors(self.directory):
             self._refuse_a_file()
             there = os.path.lexists(self.directory / _LATEST) or bool(self.folders())
         if there and not run:
@@ -175,12 +152,17 @@ class CheckpointStore:
             )
         if run and not there:
             raise self._nothing()
+        with self._writing(f"cannot write to {str(self.directory)!r}"):
+            place = self.directory.absolute()
+            while not place.exists():
+                place = place.parent
+            Path(tempfile.mkdtemp(prefix=_WRITING, dir=place)).rmdir()
 
     def latest(self) -> Path | None:
-        """Return the folder to resume from, every byte of it verified; None if nothing was saved yet.
+        """Return the folder to resume from, with every byte verified; None if nothing is saved yet.
 
         Raises:
-            CheckpointError: it is damaged or gone; says what to do. Nothing older is taken in its place.
+            CheckpointError: it is damaged or missing; says what to do. No older one is used instead.
         """
         with self._reading():
             folder = self._current()
@@ -189,7 +171,7 @@ class CheckpointStore:
             return folder
 
     def load(self, path: Path | None = None) -> Checkpoint:
-        """Read and verify a checkpoint: the latest, or the one in a given folder.
+        """Read and verify the latest checkpoint, or the one in a given folder.
 
         Raises:
             CheckpointError: there is none, or it is damaged, foreign, or of a newer format; says what to do.
@@ -211,11 +193,23 @@ class CheckpointStore:
                 manifest=manifest,
             )
 
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest of the checkpoint to resume from; the files that it names are not verified.
+
+        Raises:
+            CheckpointError: There is none, or it is damaged.
+        """
+        with self._reading():
+            folder = self._current()
+            if folder is None:
+                raise self._nothing()
+            return self._verify(folder, read_manifest)
+
     def _nothing(self) -> CheckpointError:
         return CheckpointError(f"no checkpoint in {str(self.directory)!r}: start without resuming")
 
     def _current(self) -> Path | None:
-        """Return the folder that `latest` names; without that file, the one of the highest step."""
+        """Return the folder that `latest` names; without that file, the one with the highest step."""
         pointer = self.directory / _LATEST
         if not os.path.lexists(pointer):
             return max(self.folders(), key=_order, default=None)
@@ -225,21 +219,23 @@ class CheckpointStore:
         return self.directory / name
 
     def folders(self) -> list[Path]:
-        """Return the folders of checkpoints, oldest step first; links and other names are not ours."""
+        """Return the checkpoint folders, lowest step first; links and other names do not count."""
         if not self.directory.exists():
             return []
         ours = [path for path in self.directory.iterdir() if FOLDER_NAME.fullmatch(path.name)]
         return sorted((path for path in ours if path.is_dir() and not path.is_symlink()), key=_order)
 
-    def _verify(self, folder: Path) -> dict[str, Any]:
+    def _verify(
+        self, folder: Path, read: Callable[[Path], dict[str, Any]] = verified_manifest
+    ) -> dict[str, Any]:
         try:
-            return verified_manifest(folder)
+            return read(folder)
         except Unfit as unfit:
             advice = unfit.advice or self._way_out(folder)
             raise CheckpointError(f"checkpoint {str(folder)!r} {unfit.reason}: {advice}") from unfit
 
     def _way_out(self, damaged: Path) -> str:
-        """Say what a person can do when this file or folder cannot be used."""
+        """Return what to do when this file or folder cannot be used."""
         if damaged.parent.resolve() != self.directory.resolve():
             return "give the folder of another checkpoint"
         pointer = self.directory / _LATEST
@@ -248,39 +244,48 @@ class CheckpointStore:
         for folder in reversed(self.folders()):
             if folder != damaged and _is_intact(folder):
                 return f"{remove} to resume from step {_order(folder)[0]}"
-        return "no other checkpoint here is whole, so start anew in another folder"
+        return "no other checkpoint here is complete, so start again in another folder"
+
+    def last_step(self) -> int | None:
+        """Return the step to resume from, by file names alone; None if there is none."""
+        pointed = _pointed(self.directory / _LATEST)
+        if pointed is not None:
+            return _order(self.directory / pointed)[0]
+        return max((_order(folder)[0] for folder in self.folders()), default=None)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    def _writing(self, what: str) -> Iterator[None]:
+        """Turn an error of the system into a sentence: what failed, why, and how the run can continue."""
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
-        finally:
-            os.close(lock)
+        except (OSError, SafetensorError) as error:
+            reason, advice = why_not_written(error)
+            raise CheckpointError(f"{what} ({reason}): {advice}, {self.way_on()}") from error
+
+    def way_on(self) -> str:
+        """Return how a run continues after a failed write, as the last part of a message."""
+        with suppress(OSError):
+            step = self.last_step()
+            if step is None:
+                return "then start again: no step is saved yet"
+            return f"then continue from step {step} with --resume"
+        return "then try again"
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Hold off a writer that would remove what is being read; a copy without a lock has no writer."""
-        with _refusing_os_errors(f"cannot read checkpoints in {str(self.directory)!r}"):
+        """Keep a writer from removing what is being read; a copied folder without a lock has no writer."""
+        lock = self.directory / _LOCK
+        with _reading_errors(self.directory):
             self._refuse_a_file()
-            try:
-                lock = os.open(self.directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW)
-            except FileNotFoundError:
+            with locked(lock, shared=True) if os.path.lexists(lock) else nullcontext():
                 yield
-                return
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH)
-                yield
-            finally:
-                os.close(lock)
 
     def _refuse_a_file(self) -> None:
         if self.directory.exists() and not self.directory.is_dir():
             raise CheckpointError(f"{str(self.directory)!r} is a file: give a folder for checkpoints")
 
     def _sweep(self) -> None:
-        """Remove what killed runs left half written or half removed; the lock says that nobody is at it."""
+        """Remove what killed runs left half written or half removed; the lock keeps other writers out."""
         for path in self.directory.glob(f"{_WRITING}*"):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -288,7 +293,7 @@ class CheckpointStore:
                 path.unlink()
 
     def _make_room(self, step: int) -> str:
-        """Return a free name for a step, having removed what nothing points to under its name."""
+        """Return a free name for a step, after removing its folders that `latest` does not name."""
         name = f"step-{step:08d}"
         pointed = _pointed(self.directory / _LATEST)
         for folder in self.folders():
@@ -313,27 +318,30 @@ class CheckpointStore:
                 self._discard(folder)
 
     def _discard(self, folder: Path) -> None:
-        """Remove a checkpoint; under its own name it is whole until it is gone."""
+        """Remove a checkpoint; it is renamed first, so that it is complete as long as it has its name."""
         shutil.rmtree(folder.rename(self.directory / f"{_WRITING}discarded-{folder.name}"))
 
 
 @contextmanager
-def _refusing_os_errors(what: str) -> Iterator[None]:
+def _reading_errors(directory: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{what}: {error}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CheckpointError(
+            f"cannot read checkpoints in {str(directory)!r} ({reason}): make it readable, or give another folder"
+        ) from error
 
 
 def _order(folder: Path) -> tuple[int, int]:
-    """Return step and how often it was saved again, which is what folders are ordered by."""
+    """Return the sort key of a folder: its step, and how often that step was saved again."""
     match = FOLDER_NAME.fullmatch(folder.name)
     assert match, folder
     return int(match[1]), int(match[2] or 0)
 
 
 def _pointed(pointer: Path) -> str | None:
-    """Return the folder's name that `latest` holds; None if it is not there or holds no such name."""
+    """Return the name of a folder that `latest` holds; None if it is missing or holds none."""
     if pointer.is_symlink() or not pointer.is_file():
         return None
     value = parsed(pointer)

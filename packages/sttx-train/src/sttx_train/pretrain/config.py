@@ -1,4 +1,4 @@
-"""How to pretrain, as one frozen config, and when a run by it is done. Knows no model and no data."""
+"""How to pretrain, as one frozen config: sizes, schedule and limits. Knows no model and no data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _AT_LEAST_ONE = (
     "checkpoint_every",
 )
 _NOT_NEGATIVE = (*_COUNTS, "minutes", "weight_decay")
-_SHARES = ("final", "decay", "phrases")
+_SHARES = ("final", "decay", "phrase_prob")
 _ABOVE_ZERO = ("lr", "clip")
 
 
@@ -31,40 +31,40 @@ _ABOVE_ZERO = ("lr", "clip")
 class PretrainConfig:
     """How to pretrain.
 
-    Of ``epochs``, ``steps``, ``tokens`` and ``minutes`` the first that is reached ends the run; where none is
-    given, it is one epoch.
+    A run ends at the first of ``epochs``, ``steps``, ``tokens`` and ``minutes`` that is reached; without any
+    of them, after one epoch.
 
     Attributes:
-        vocab_size: ids of the vocabulary: rows of the embedding and of the head (0: as the tokenizer has).
+        vocab_size: size of the vocabulary: rows of the embedding and of the head (0: the tokenizer's).
         hidden_size: width of the model, a multiple of the head size.
         layers: number of the model's layers.
         head_size: side of each head's square state.
         ctx: tokens of a window.
         batch: streams read side by side, in each process and pass.
-        accumulate: passes whose gradients make one step; as good as so many times the batch, in less memory.
-        lr: learning rate at its peak; the decay bias ``w0`` learns at twice this rate, as published.
-        schedule: how the rate falls: along a cosine, at the end only (wsd), or never.
+        accumulate: passes whose gradients make one step; like a batch that many times larger, in less memory.
+        lr: peak learning rate; the decay bias ``w0`` learns at twice this rate, as published.
+        schedule: how the learning rate falls: along a cosine, at the end only (wsd), or never (constant).
         final: learning rate at the end, as a share of the peak.
-        decay: share of the run in which a wsd schedule falls.
+        decay: share of the run in which the wsd schedule falls.
         warmup: steps in which the learning rate rises to its peak.
-        epochs: stop after the data was read this many times (0: no such limit).
-        steps: stop after this many steps (0: no such limit).
-        tokens: stop after the step that makes it this many tokens (0: no such limit).
-        minutes: stop after this much time (0: no such limit).
+        epochs: stop after reading the data this many times (0: no limit).
+        steps: stop after this many steps (0: no limit).
+        tokens: stop after the step that reaches this many tokens (0: no limit).
+        minutes: stop after this many minutes of training (0: no limit).
         weight_decay: AdamW's weight decay, on matrices only.
-        clip: largest norm of the gradient; a longer one is shortened to it.
-        spike: leave out a step whose loss is so many times the mean before it (0: only if it is no number).
+        clip: largest norm of the gradient; a larger one is scaled down to it.
+        spike: skip a step whose loss is this many times the mean before it (0: only if it is not finite).
         bf16: run matrix products in bfloat16 (weights stay float32).
-        recompute: compute activations again in the backward pass, instead of keeping them: less memory.
+        recompute: compute activations again in the backward pass instead of keeping them; saves memory.
         compile: compile the model with torch.compile (needs a C++ compiler).
-        phrases: probability that a row's window is read over phrases found in the text just before it, which
-            the model and a hypernetwork then know as `sttx train` uses them (0: never, no hypernetwork).
-        held_out: share of the data that is only measured: whole documents drawn by the seed, or the ends of
-            very few documents.
-        eval_every: steps between measurements of what is held out.
+        phrase_prob: probability that a row's window is read over phrases found in the preceding text, as
+            `sttx train` does, so that the model and a hypernetwork learn them (0: never, no hypernetwork).
+        validation: share of the data that is only measured: whole documents drawn by the seed, or the ends of
+            all documents if there are very few.
+        eval_every: steps between two measurements of the validation loss.
         checkpoint_every: steps between checkpoints.
-        parallel: what each process of a torchrun holds: all weights (ddp) or a part of each (fsdp).
-        seed: draws the initial weights, the order of the documents and what is held out.
+        parallel: what each process of a torchrun holds: all weights (ddp) or a part of each weight (fsdp).
+        seed: seed of the initial weights, of the order of the documents and of the validation documents.
     """
 
     vocab_size: int = 0
@@ -89,8 +89,8 @@ class PretrainConfig:
     bf16: bool = True
     recompute: bool = False
     compile: bool = False
-    phrases: float = 0.0
-    held_out: float = 0.01
+    phrase_prob: float = 0.0
+    validation: float = 0.01
     eval_every: int = 500
     checkpoint_every: int = 250
     parallel: Parallel = "ddp"
@@ -103,7 +103,7 @@ class PretrainConfig:
             "not be negative": (_NOT_NEGATIVE, lambda value: value >= 0),
             "be above 0": (_ABOVE_ZERO, lambda value: value > 0),
             "be a share from 0 to 1": (_SHARES, lambda value: 0 <= value <= 1),
-            "be a share from 0 to below 1": (("held_out",), lambda value: 0 <= value < 1),
+            "be a share from 0 to below 1": (("validation",), lambda value: 0 <= value < 1),
             "be finite": (("lr", "minutes", "weight_decay", "clip", "spike"), math.isfinite),
             f"be one of {', '.join(get_args(Schedule))}": (("schedule",), get_args(Schedule).__contains__),
             f"be one of {', '.join(get_args(Parallel))}": (("parallel",), get_args(Parallel).__contains__),
@@ -113,39 +113,39 @@ class PretrainConfig:
             for name in names:
                 if not allowed(getattr(self, name)):
                     raise UsageError(f"{option(name)} must {what}, not {getattr(self, name)!r}")
-        if self.phrases and self.compile:
+        if self.phrase_prob and self.compile:
             raise UsageError(
-                "--compile cannot be used with --phrases, whose windows differ in length: leave one out"
+                "--compile cannot be used with --phrase-prob, whose windows differ in length: leave one out"
             )
 
-    def idle(self, *, alone: bool) -> dict[str, str]:
-        """Return the fields that change nothing beside the others, each with why.
+    def without_effect(self, *, alone: bool) -> dict[str, str]:
+        """Return the fields that have no effect with these settings, each with the reason.
 
         Args:
-            alone: whether no `torchrun` started this process.
+            alone: whether there is one process, not started by `torchrun`.
 
-        >>> PretrainConfig(schedule="constant").idle(alone=False)["final"]
-        'the rate of --schedule constant never falls'
+        >>> PretrainConfig(schedule="constant").without_effect(alone=False)["final"]
+        'with --schedule constant the learning rate never falls'
         """
-        found = {}
+        reasons = {}
         if self.schedule != "wsd":
-            found["decay"] = f"--schedule {self.schedule} is no wsd"
+            reasons["decay"] = f"--schedule is {self.schedule}, not wsd"
         if self.schedule == "constant":
-            found["final"] = "the rate of --schedule constant never falls"
-        if not self.held_out:
-            found["eval_every"] = "nothing is held out"
+            reasons["final"] = "with --schedule constant the learning rate never falls"
+        if not self.validation:
+            reasons["eval_every"] = "--validation 0 leaves nothing to measure"
         if alone:
-            found["parallel"] = "there is one process; torchrun starts several"
-        return found
+            reasons["parallel"] = "there is one process; torchrun starts several"
+        return reasons
 
     def share_done(self, step: int, tokens: int, epochs: float, seconds: float) -> float:
-        """Say how much of the run is done, from 0 to 1: by the limit that it is nearest to.
+        """Return the share of the run that is done, from 0 to 1, by the limit that is nearest.
 
         Args:
             step: steps so far.
             tokens: tokens trained on so far.
             epochs: how often the data was read so far.
-            seconds: time so far.
+            seconds: training time so far.
 
         >>> PretrainConfig(steps=10, minutes=1).share_done(step=2, tokens=0, epochs=0.1, seconds=30)
         0.5
@@ -157,7 +157,7 @@ class PretrainConfig:
         return min(1.0, max(shares))
 
     def learning_rate(self, step: int, done: float) -> float:
-        """Return the rate of a step.
+        """Return the learning rate of a step.
 
         Args:
             step: its number, from 0.
@@ -179,7 +179,7 @@ class PretrainConfig:
 
 
 def option(name: str) -> str:
-    """Name a field as the command line does.
+    """Return a field's option on the command line.
 
     >>> option("head_size")
     '--head-size'

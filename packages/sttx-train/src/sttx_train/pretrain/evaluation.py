@@ -1,7 +1,7 @@
-"""What a model pays for documents that it was not trained on.
+"""The validation loss: what a model pays for documents that it was not trained on.
 
-They stand one behind the other, cut into eight streams whatever the batch, so that figures can be compared.
-A stream begins with nothing, so a document that a cut goes through costs more behind it than it would whole.
+The documents are concatenated and cut into eight streams, whatever the batch, so that runs can be compared. A
+stream starts without context, so splitting a document raises its loss.
 """
 
 from __future__ import annotations
@@ -24,27 +24,26 @@ from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
 
 STREAMS = 8
-"""How many streams documents are cut into; a few more where the processes cannot share these evenly."""
+"""Number of streams; a few more if the processes cannot share these evenly."""
 
 Priced = tuple[Tensor, RecurrentState, int]
-"""Nats of a window, the states after it, and what is counted: tokens paid for, or steps of the model."""
+"""Nats of a window, the states after it, and a count: tokens paid for, or steps of the model."""
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """The price of documents.
+class Validation:
+    """The result of measuring the validation documents.
 
-    The second half is of documents read over phrases, and None where the model does not know them; its loss
-    too is of base tokens.
+    The fields with ``phrases`` are None if the model does not know phrases.
 
     Attributes:
         loss: nats per token.
-        bpb: bits per byte of their text; None where they are no text.
-        tokens: how many were paid for.
-        steps_per_byte: steps of the model for each byte of their text; None where they are no text.
-        phrases_loss: nats per token, over phrases.
-        phrases_bpb: bits per byte, over phrases.
-        phrases_steps_per_byte: steps of the model for each byte, over phrases.
+        bpb: bits per byte of text; None if the documents are not text.
+        tokens: number of tokens paid for.
+        steps_per_byte: steps of the model per byte of text; None if the documents are not text.
+        phrases_loss: nats per base token, read over phrases.
+        phrases_bpb: bits per byte, read over phrases.
+        phrases_steps_per_byte: steps of the model per byte, read over phrases.
     """
 
     loss: float
@@ -56,20 +55,21 @@ class HeldOut:
     phrases_steps_per_byte: float | None = None
 
     def row(self) -> dict[str, Any]:
-        """Return its numbers by the names that a run's metrics have."""
-        return {f"held_out_{name}": value for name, value in asdict(self).items() if name != "tokens"}
+        """Return the numbers by their names in a run's metrics."""
+        return {f"validation_{name}": value for name, value in asdict(self).items() if name != "tokens"}
 
 
 class Evaluation:
-    """Measures a model on documents, all of them each time.
+    """Measures a model on all validation documents.
 
-    Over phrases each stream's table begins empty, so few short streams know few.
+    Over phrases, each stream starts with an empty phrase table, so short streams find few phrases.
 
     Args:
-        documents: what is paid for.
-        rows, context: most streams that a process reads side by side, and ids of a window.
+        documents: the validation documents.
+        rows: largest number of streams that a process reads side by side.
+        context: ids of a window.
         workers: the processes that share the work.
-        text_bytes: UTF-8 bytes that the documents stand for; None if they are no text.
+        text_bytes: UTF-8 bytes of the documents; None if they are not text.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Evaluation:
         config: RWKV7Config,
         device: torch.device,
         phrases: PhraseModel | None = None,
-    ) -> HeldOut:
-        """Measure, over phrases too where the model knows them; every process of the run has to."""
+    ) -> Validation:
+        """Measure, also over phrases if the model knows them. Every process must call this."""
 
         def over_tokens(_: int, window: WindowBatch, state: RecurrentState) -> Priced:
             return *pay(model, window, state, device), int((window.targets != IGNORED).sum())
 
         total, tokens = self._sums(over_tokens, config, device)
-        told = HeldOut(total / tokens, self._bits(total), int(tokens), self._a_byte(tokens))
+        result = Validation(total / tokens, self._bits(total), int(tokens), self._per_byte(tokens))
         if phrases is None:
-            return told
+            return result
         streams = PhraseStreams(self._own, config.vocab_size)
 
         def over_phrases(first: int, window: WindowBatch, state: RecurrentState) -> Priced:
@@ -102,17 +102,17 @@ class Evaluation:
 
         total, steps = self._sums(over_phrases, config, device)
         return replace(
-            told,
+            result,
             phrases_loss=total / tokens,
             phrases_bpb=self._bits(total),
-            phrases_steps_per_byte=self._a_byte(steps),
+            phrases_steps_per_byte=self._per_byte(steps),
         )
 
-    def _a_byte(self, count: float) -> float | None:
+    def _per_byte(self, count: float) -> float | None:
         return count / self._text_bytes if self._text_bytes else None
 
     def _bits(self, nats: float) -> float | None:
-        return self._a_byte(nats / math.log(2))
+        return self._per_byte(nats / math.log(2))
 
     def _sums(
         self,
@@ -120,9 +120,9 @@ class Evaluation:
         config: RWKV7Config,
         device: torch.device,
     ) -> tuple[float, float]:
-        """Return the nats of all documents and what else is counted, over all processes.
+        """Return the nats and the counts of all documents, over all processes.
 
-        What prices a window is told which of this process's streams its first row is.
+        ``price`` gets the number of this process's stream in its first row, the window and the states.
         """
         sums = torch.zeros(2, dtype=torch.float64, device=device)
         with torch.no_grad():
@@ -152,8 +152,11 @@ def pay(
     return summed, state
 
 
-def held_out_bits(model: nn.Module, ids: np.ndarray, *, ctx: int = 512) -> float:
-    """Return the total bits the model pays for ``ids`` (led by the end-of-text id), state carried."""
+def validation_bits(model: nn.Module, ids: np.ndarray, *, ctx: int = 512) -> float:
+    """Return the total bits that the model pays for ``ids``, which start with the end-of-text id.
+
+    The state is carried from window to window, so ``ctx`` changes only the last bits.
+    """
     bits, state = 0.0, None
     stream = torch.from_numpy(ids.astype(np.int64))[None]
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""AdamW over an RWKV-7's weights with the published parameter groups, and its state by the weights' names.
+"""AdamW over an RWKV-7's weights with the published parameter groups, and its state by weight name.
 
 Source: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL), `configure_optimizers`.
 """
@@ -20,7 +20,7 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """Return AdamW: weight decay on matrices only, the decay bias ``w0`` at twice the learning rate.
 
-    The hypernetwork has a group of its own, in which nothing decays, as when it learns online.
+    The hypernetwork has its own group without weight decay, as in online learning.
     """
     matrices, doubled, rest = [], [], []
     for name, parameter in model.named_parameters():
@@ -47,24 +47,24 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """Return a tensor that may be spread over processes in one piece; every process has to ask."""
+    """Return a tensor that may be split over processes as one tensor. Every process must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the parameters that the optimizer knows: FSDP has others in their place after a forward pass."""
+    """Yield the parameters that the optimizer has: FSDP replaces them by others after a forward pass."""
     if isinstance(model, FSDPModule):
         model.reshard()
     return model.named_parameters()
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's weights by name, whole and detached."""
+    """Return the model's weights by name, complete and detached."""
     return {name: whole(value.detach()) for name, value in named_parameters(model)}
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Return what the optimizer knows of each weight, by the weight's name: ``weight/moment``."""
+    """Return the optimizer's state of each weight, by ``weight/moment``."""
     return {
         f"{name}/{moment}": whole(value)
         for name, parameter in named_parameters(model)
@@ -75,7 +75,7 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
 def load_optimizer_state(
     model: nn.Module, optimizer: torch.optim.Optimizer, saved: Mapping[str, Tensor]
 ) -> None:
-    """Give the optimizer what `optimizer_state` told, spread as the weights are."""
+    """Load what `optimizer_state` returned, split over processes like the weights."""
     parameters = dict(named_parameters(model))
     for key, value in saved.items():
         name, _, moment = key.rpartition("/")
@@ -84,7 +84,7 @@ def load_optimizer_state(
 
 
 def spread(value: Tensor, like: Tensor) -> Tensor:
-    """Put a whole tensor where a parameter is, and as it is spread; a number is everywhere the same."""
+    """Move a complete tensor to a parameter's device and split it like the parameter; scalars stay whole."""
     value = value.to(like.device)
     if not value.ndim or not isinstance(like, DTensor):
         return value

@@ -1,7 +1,8 @@
-"""One process or many (torchrun): who has which rows, and how weights and numbers are brought together.
+"""One process or many (torchrun): which process has which rows, and how weights and numbers are combined.
 
-Every process runs the same program on its own rows. With ``ddp`` each holds all weights, with ``fsdp``
-(FSDP2) a part of each; gradients are averaged by torch, so a loss is scaled by the number of processes.
+Every process runs the same program on its own rows. With ``ddp`` each process holds all weights, with
+``fsdp`` (FSDP2) a part of each weight. Torch averages the gradients, so a loss is scaled by the number of
+processes.
 """
 
 from __future__ import annotations
@@ -25,50 +26,52 @@ from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Workers]:
-    """Join the other processes of a `torchrun`, if this is one of several, and leave them at the end.
+    """Join the other processes of a `torchrun`, if there are any, and leave them at the end.
 
     Args:
-        device: decides how they talk: NCCL for CUDA, gloo else.
+        device: the device of this process; they communicate through NCCL on CUDA, otherwise through gloo.
 
     Raises:
-        UsageError: torch was built without that.
+        UsageError: torch was built without that backend.
     """
     if not torchrun_launched() or dist.is_initialized():
-        yield Workers()
+        yield Workers(device)
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     if not dist.is_available() or not dist.is_backend_available(backend):
         raise UsageError(f"this torch was built without {backend!r}: start one process, without torchrun")
     dist.init_process_group(backend)
     try:
-        yield Workers()
+        yield Workers(device)
     finally:
-        gc.collect()  # what still refers to the group would keep its threads alive into the interpreter's end
+        gc.collect()  # a remaining reference to the group would keep its threads alive
         dist.destroy_process_group()
 
 
 class Workers:
-    """The processes of a run, this one among them.
+    """The processes of a run, including this one.
 
     Attributes:
+        device: the device of this process.
         rank: number of this process, from 0.
-        count: number of all.
+        count: number of processes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device = device or torch.device("cpu")
         several = dist.is_available() and dist.is_initialized()
         self.rank: int = dist.get_rank() if several else 0
         self.count: int = dist.get_world_size() if several else 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process tells and saves."""
+        """Whether this process reports and saves."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module, parallel: Parallel) -> nn.Module:
-        """Make a model share its gradients; what comes back is called in its place.
+        """Return a module to call instead of the model, which shares gradients among the processes.
 
-        ``fsdp`` spreads an RWKV-7 and nothing else.
+        ``fsdp`` accepts only an RWKV-7.
         """
         if self.count == 1:
             return model
@@ -81,32 +84,32 @@ class Workers:
         return model
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add up a tensor over all processes, in place."""
+        """Return the sum of a tensor over all processes; the tensor itself changes."""
         if self.count > 1:
             dist.all_reduce(values)
         return values
 
     def same(self, value: float) -> float:
-        """Return the first process's number, so that all decide alike by it."""
+        """Return the first process's number, so that all processes decide the same."""
         if self.count == 1:
             return value
-        told = torch.tensor([value], dtype=torch.float64, device=_device_of_group())
-        dist.broadcast(told, src=0)
-        return float(told.item())
+        shared = torch.tensor([value], dtype=torch.float64, device=_device_of_group())
+        dist.broadcast(shared, src=0)
+        return float(shared.item())
 
-    def agree(self, said: bool) -> bool:
-        """Whether any process says so."""
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is true in any process."""
         if self.count == 1:
-            return said
-        votes = torch.tensor([float(said)], device=_device_of_group())
+            return flag
+        votes = torch.tensor([float(flag)], device=_device_of_group())
         return bool(self.sum(votes).item())
 
     def rows(self, state: RecurrentState) -> RecurrentState:
-        """Return the states of all rows of all processes, in order; every process has to ask."""
+        """Return the states of all rows of all processes, in order. Every process must call this."""
         return RecurrentState(**{name: self._gathered(value) for name, value in vars(state).items()})
 
     def own(self, state: RecurrentState) -> RecurrentState:
-        """Return this process's rows of the states of all."""
+        """Return this process's rows out of the states of all rows."""
         size = state.batch // self.count
         return state.select(range(self.rank * size, (self.rank + 1) * size))
 
@@ -118,24 +121,24 @@ class Workers:
         return torch.cat(pieces, dim=1)
 
     def collect(self, own: list[Any]) -> list[Any]:
-        """Return what all processes have, in their order; every process has to ask."""
+        """Return the concatenated lists of all processes, in their order. Every process must call this."""
         if self.count == 1:
             return own
-        found: list[Any] = [None] * self.count
-        dist.all_gather_object(found, own)
-        return [one for part in found for one in part]
+        lists: list[Any] = [None] * self.count
+        dist.all_gather_object(lists, own)
+        return [item for part in lists for item in part]
 
     def alone(self, work: Callable[[], Any]) -> Any:
-        """Let the first process do what only one may, and the others wait for it."""
-        done = work() if self.is_first else None
+        """Run ``work`` in the first process while the others wait; return its result there, else None."""
+        result = work() if self.is_first else None
         if self.count > 1:
             dist.barrier()
-        return done
+        return result
 
 
 @contextmanager
 def gradients(model: nn.Module, *, shared: bool) -> Iterator[None]:
-    """Run a backward pass whose gradients are shared at its end, or only added up here."""
+    """Run a backward pass; share the gradients at its end, or only accumulate them in this process."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(shared)
         yield

@@ -1,9 +1,8 @@
-"""Pretraining over phrases: each stream has a table of them, grown on its own text just before.
+"""Pretraining over phrases: each stream has a phrase table that grows on the stream's own text.
 
-What a phrase is, how it enters the model and what it costs is the online learner's own code. A table is the
-stream's, as it is the learner's when sessions are read: it outlives a document, and begins anew only where
-the stream does, with an epoch. Nothing is observed across the mark between documents, so no phrase holds one.
-A window costs what its base tokens cost, whether it is read over phrases or not.
+The online learner's code decides what a phrase is, how it enters the model and what it costs. A table lives
+as long as its stream: it outlives documents and is emptied at the start of an epoch. No phrase spans two
+documents. The price of a window is that of its base tokens, whether it is read over phrases or not.
 """
 
 from __future__ import annotations
@@ -29,40 +28,40 @@ from sttx_train.pretrain.optimizer import load_optimizer_state, optimizer_state,
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
-_DRAW = 1  # tells these draws from the sampler's, which have the same seed
+_DRAW = 1  # makes these draws differ from the sampler's, which use the same seed
 
 
 class PhraseStreams:
-    """What is known of each stream beside its state.
+    """The phrase table and the context of each stream.
 
     Args:
         rows: streams side by side.
         vocab_size: rows of the model's embedding.
 
     Attributes:
-        tables: the phrases of each.
-        contexts: the base tokens of each that its state has not read yet; empty before its first window.
+        tables: the phrase table of each stream.
+        contexts: each stream's base tokens that its state has not read yet; empty before its first window.
     """
 
     def __init__(self, rows: int, vocab_size: int) -> None:
         self._rows, self._vocab_size = rows, vocab_size
         self.tables: list[DynamicTokenizer] = []
         self.contexts: list[tuple[int, ...]] = []
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
-        """Forget everything: the streams begin anew."""
+    def reset(self) -> None:
+        """Empty all tables: the streams start again."""
         self.tables = [DynamicTokenizer(self._vocab_size, PHRASES) for _ in range(self._rows)]
         self.contexts = [()] * self._rows
 
     def row(self, index: int, inputs: np.ndarray, targets: np.ndarray) -> Row:
-        """Lay a stream's window out; where its text has ended, as one token that is not paid for."""
+        """Return a stream's window as a row; after the end of its text, one token that is not paid for."""
         context = self.contexts[index] or (int(inputs[0]),)
         ids = tuple(targets[targets != IGNORED].tolist())
         return Row(context=context, ids=ids) if ids else Row(context=context, ids=(EOT_ID,), paid=(False,))
 
-    def move_on(self, index: int, ids: Sequence[int], last: int) -> None:
-        """Learn from a window's ids, whose last phrase waits to be read."""
+    def advance(self, index: int, ids: Sequence[int], last: int) -> None:
+        """Let a stream's table learn from a window's ids; its last phrase becomes the context."""
         table = self.tables[index]
         self.contexts[index] = table.tokens(last)
         for is_mark, document in groupby(ids, EOT_ID.__eq__):
@@ -71,21 +70,21 @@ class PhraseStreams:
                 table.observe(table.merge(tuple(document)))
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """Return everything, stream by stream, JSON-able."""
+        """Return all tables and contexts, stream by stream, JSON-able."""
         return [
             {"table": table.state_dict(), "context": list(context)}
             for table, context in zip(self.tables, self.contexts, strict=True)
         ]
 
     def load_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
-        """Go on where a `state_dict` was taken."""
+        """Continue from a `state_dict`."""
         for table, stream in zip(self.tables, saved, strict=True):
             table.load_state_dict(dict(stream["table"]))
         self.contexts = [tuple(stream["context"]) for stream in saved]
 
 
 class PhraseModel(nn.Module):
-    """A model and its hypernetwork as one, so that several processes share the gradients of both."""
+    """A model and its hypernetwork as one module, so that processes share the gradients of both."""
 
     def __init__(self, model: RWKV7, hypernet: HyperNetwork) -> None:
         super().__init__()
@@ -99,17 +98,17 @@ class PhraseModel(nn.Module):
         merged: Sequence[bool],
         state: RecurrentState,
     ) -> tuple[Tensor, RecurrentState, int]:
-        """Price windows, and move their streams on.
+        """Price windows and advance their streams.
 
         Args:
             streams: all streams.
-            first: which of them the window's first row is.
-            window: base ids and what comes after each.
+            first: number of the stream in the window's first row.
+            window: base ids and the target of each.
             merged: which rows are read over phrases.
-            state: where the rows start from.
+            state: the states that the rows start from.
 
         Returns:
-            The sum of nats, the states after the last phrase but one, the steps of the model.
+            The sum of nats, the states after the second to last phrase, and the steps of the model.
         """
         heads, batches, inputs, outputs, steps = [], [], [], [], 0
         for index, (ids, targets) in enumerate(zip(*window, strict=True)):
@@ -122,7 +121,7 @@ class PhraseModel(nn.Module):
             batches.append(batch)
             outputs.append(rows_out)
             if row.paid is None:
-                streams.move_on(first + index, row.ids, batch.merged[0][-1])
+                streams.advance(first + index, row.ids, batch.merged[0][-1])
                 steps += batch.steps[0]
         hidden, state = self._read(inputs, batches, state)
         nats = torch.stack(
@@ -131,7 +130,8 @@ class PhraseModel(nn.Module):
                 for index, (head, batch, rows_out) in enumerate(zip(heads, batches, outputs, strict=True))
             ]
         ).sum()
-        unused = sum(weight.sum() for weight in self.hypernet.parameters())  # if nothing was merged
+        # If nothing was merged, nothing uses the hypernetwork; DDP waits for its gradients all the same.
+        unused = sum(weight.sum() for weight in self.hypernet.parameters())
         return nats + 0.0 * unused, state, steps
 
     def _read(
@@ -144,17 +144,17 @@ class PhraseModel(nn.Module):
 
 
 class PhraseTraining:
-    """The hypernetwork of a run, and its streams' phrases.
+    """The hypernetwork of a run, and the phrases of its streams.
 
     Args:
-        config: how; its ``phrases`` are above 0.
+        config: how to train; its ``phrase_prob`` is above 0.
         model: the model that is trained.
-        hypernet: one to go on from; a fresh one when None.
+        hypernet: the hypernetwork to continue; a new one when None.
         workers: the processes of the run.
-        rows: streams of this process.
+        rows: number of this process's streams.
 
     Raises:
-        UsageError: the model is spread over several processes.
+        UsageError: the model is split over several processes.
     """
 
     def __init__(
@@ -166,25 +166,25 @@ class PhraseTraining:
         rows: int,
     ) -> None:
         if workers.count > 1 and config.parallel == "fsdp":
-            raise UsageError("--phrases above 0 cannot be used with --parallel fsdp: use --parallel ddp")
+            raise UsageError("--phrase-prob above 0 cannot be used with --parallel fsdp: use --parallel ddp")
         hypernet = hypernet or HyperNetwork(model.config.hidden_size, seed=config.seed)
         self.module = PhraseModel(model, hypernet.to(model.device).float().train().requires_grad_(True))
         self._config, self._workers, self._rows = config, workers, rows
         self.streams = PhraseStreams(rows, model.config.vocab_size)
 
     def merged(self, step: int) -> np.ndarray:
-        """Say which of this process's rows are read over phrases at a step: by seed and step alone."""
+        """Return which of this process's rows are read over phrases at a step, drawn by seed and step."""
         workers, rows = self._workers, self._rows
         drawn = np.random.default_rng([self._config.seed, step, _DRAW]).random(rows * workers.count)
-        return drawn[workers.rank * rows :][:rows] < self._config.phrases
+        return drawn[workers.rank * rows :][:rows] < self._config.phrase_prob
 
     def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-        """Return the hypernetwork and what the optimizer knows of it, by file of a checkpoint."""
+        """Return the weights and the optimizer state of the hypernetwork, by file of a checkpoint."""
         hypernet = self.module.hypernet
         return {"hypernet": weights(hypernet), "hypernet_optimizer": optimizer_state(hypernet, optimizer)}
 
     def documents(self) -> dict[str, Any]:
-        """Return what is known of all streams, by file of a checkpoint; every process has to ask."""
+        """Return the tables of all streams, by file of a checkpoint. Every process must call this."""
         return {"phrases": self._workers.collect(self.streams.state_dict())}
 
     def load_state_dict(
@@ -193,7 +193,7 @@ class PhraseTraining:
         tensors: Mapping[str, Mapping[str, Tensor]],
         documents: Mapping[str, Any],
     ) -> None:
-        """Go on where `tensors` and `documents` were taken."""
+        """Continue from what `tensors` and `documents` returned."""
         self.module.hypernet.load_state_dict(tensors["hypernet"])
         load_optimizer_state(self.module.hypernet, optimizer, tensors["hypernet_optimizer"])
         start = self._workers.rank * self._rows

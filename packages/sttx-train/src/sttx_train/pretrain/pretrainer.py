@@ -1,7 +1,7 @@
-"""`Pretrainer`: data in, a trained model out, in four lines. Ties data, trainer, metrics and files together.
+"""`Pretrainer`: data in, a trained model out, in four lines. Connects data, trainer and run folder.
 
 ```python
-trainer = Pretrainer(PretrainConfig(epochs=20, held_out=0.1), "run")
+trainer = Pretrainer(PretrainConfig(epochs=20, validation=0.1), "run")
 report = trainer.fit(np.load("sequences.npy"))     # integers [sequences, length]
 trainer.save_model("model")
 print(report.loss, [path.name for path in trainer.checkpoints()])
@@ -25,7 +25,6 @@ import torch
 from sttx_core.errors import DataError, ModelError, UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, IntegerTokenizer, Tokenizer
-from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.data.arrays import ArrayDocuments, require_rows
 from sttx_train.data.documents import Documents, split
 from sttx_train.data.reader import Data
@@ -34,43 +33,37 @@ from sttx_train.devices import Device, choose_device
 from sttx_train.environment import local_rank, torchrun_launched
 from sttx_train.formats import LoadedModel, load_model, save_model
 from sttx_train.pretrain.config import PretrainConfig
-from sttx_train.pretrain.metrics import (
-    METRICS,
-    Also,
-    JsonLines,
-    TensorBoard,
-    WeightsAndBiases,
-    Writer,
-    require_installed,
-)
 from sttx_train.pretrain.parallel import Workers, joined
-from sttx_train.pretrain.trainer import BEST, PretrainStep, Trainer
+from sttx_train.pretrain.start import StartingModel, TrainingData
+from sttx_train.pretrain.trainer import PretrainStep, Trainer
+from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
 from sttx_train.rwkv7 import RWKV7
 from sttx_train.wkv import choose_backend
 
 Array = np.ndarray | Sequence[Sequence[int]]
 
-_RECENT = 100  # steps whose mean is told as the loss of training
+_RECENT = 100  # steps whose mean is reported as the training loss
+_KEEP = 2  # checkpoints
 
 
 @dataclass(frozen=True)
 class PretrainReport:
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
-        steps: done, those before a resume among them.
+        steps: number of steps, including those before a resume.
         epochs: how often the data was read.
-        tokens: trained on.
-        parameters: of the model.
-        loss: nats per token: ``train``, the mean of the last hundred steps of this process, ``held_out``, the
-            best that was measured, and ``held_out_phrases``, the same model's over phrases; None where there
-            is none.
-        bpb: bits per byte of ``held_out`` and ``held_out_phrases``; None where that is no text.
-        steps_per_byte: steps of the model for each byte of them; None where there is no bpb.
-        seconds: of training.
-        tokens_per_second: over all of them.
-        skipped: steps that were left out.
-        checkpoint: the run's folder; None if it has none.
+        tokens: tokens trained on.
+        parameters: number of the model's parameters.
+        loss: nats per token: ``train``, the mean of this process's last hundred steps; ``validation``, the
+            lowest that was measured; ``validation_phrases``, of the same model over phrases. None if not
+            measured.
+        bpb: bits per byte of ``validation`` and ``validation_phrases``; None if the data is not text.
+        steps_per_byte: steps of the model per byte of the same; None if there is no bpb.
+        seconds: training time.
+        tokens_per_second: tokens per second of training time.
+        skipped: number of skipped steps.
+        checkpoint: the run folder; None if there is none.
     """
 
     steps: int
@@ -89,28 +82,28 @@ class PretrainReport:
 class Pretrainer:
     """Trains a model on data.
 
-    Under `torchrun` every process makes one and does the same with it; the first of them tells and saves.
+    Under `torchrun` every process makes one and uses it in the same way; the first process reports and saves.
 
     Args:
-        config: how.
-        directory: folder for checkpoints and metrics; None for neither.
-        tokenizer: of the data. None: that of ``start``, or the integers up to the largest of an array.
-        start: a model to go on from: a folder, a file, a name; from scratch when None.
-        device: where to train; ``auto`` takes a CUDA device where there is one.
+        config: how to train.
+        directory: the run folder, for checkpoints and metrics; nothing is written when None.
+        tokenizer: the tokenizer of the data. None: that of ``start``, or the integers of an array.
+        start: a model to continue: a folder, a file or a name; a new model when None.
+        device: where to train; ``auto`` chooses a CUDA device if there is one.
         resume: continue the run in ``directory``.
-        log: where the numbers of each step go beside ``metrics.jsonl``.
-        say: told in a sentence what a person should know.
+        log: where the metrics of each step go beside ``metrics.jsonl``.
+        say: called with a sentence for the user.
 
     Raises:
-        UsageError: the folder holds a run already, nothing to resume from is named, or what shall be logged
-            to is not installed.
-        CheckpointError: there is none to resume.
-        ModelError: ``start`` is no model.
+        UsageError: the folder holds another run, ``resume`` or ``log`` lacks a folder, or a package that
+            ``log`` needs is not installed.
+        CheckpointError: there is no run to resume, or the folder cannot be written.
+        ModelError: ``start`` is not a model.
 
     >>> sizes = {"hidden_size": 32, "layers": 1, "head_size": 16, "ctx": 16, "batch": 2}
-    >>> config = PretrainConfig(**sizes, steps=3, held_out=0.2)
+    >>> config = PretrainConfig(**sizes, steps=3, validation=0.2)
     >>> report = Pretrainer(config).fit(np.arange(80).reshape(10, 8) % 5)
-    >>> report.steps, report.tokens, report.loss["held_out"] is not None
+    >>> report.steps, report.tokens, report.loss["validation"] is not None
     (3, 71, True)
     """
 
@@ -123,28 +116,28 @@ class Pretrainer:
         start: str | os.PathLike[str] | None = None,
         device: Device = "auto",
         resume: bool = False,
-        log: Sequence[Also] = (),
+        log: Sequence[ExtraWriter] = (),
         say: Callable[[str], None] | None = None,
     ) -> None:
         if directory is None and (resume or log):
-            raise UsageError("a run without a folder cannot be resumed, and has nowhere to log to: name one")
+            raise UsageError("a run without a folder cannot be resumed or logged: give a directory")
         require_installed(log)
         self.config, self.tokenizer = config, tokenizer
-        self.directory = None if directory is None else Path(directory)
-        if self.directory is not None:
-            CheckpointStore(self.directory).expect(run=resume)
+        self.folder = None if directory is None else RunFolder(Path(directory), kind="pretrain", keep=_KEEP)
+        if self.folder is not None:
+            self.folder.expect(resume=resume)
         self.trainer: Trainer | None = None
         self._start: LoadedModel | None = None if start is None else load_model(start)
-        self._say = say or (lambda said: None)
+        self._say = say or (lambda text: None)
         if self._start is not None:
             self._settle_vocabulary(self._start)
-        self._device, self._resume, self._log = self._chosen(device), resume, tuple(log)
+        self._device, self._resume, self._log = self._choose_device(device), resume, tuple(log)
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
     @property
     def model(self) -> RWKV7:
-        """The model as it is now; there is none before the first `fit` or `steps`."""
-        return self._begun().model
+        """The model as it is now; there is none before `fit` or `steps`."""
+        return self._running_trainer().model
 
     def fit(
         self,
@@ -155,68 +148,72 @@ class Pretrainer:
         """Train until the configured end.
 
         Args:
-            data: integers ``[sequences, length]`` in an array or lists; documents; what `open_data` gave.
+            data: integers ``[sequences, length]`` in an array or lists; documents; the result of `open_data`.
             on_step: called after each step.
-            stop: asked after each step whether to save and end early; of several processes any one may.
+            stop: called after each step; if it returns true in any process, the run saves and ends.
 
         Raises:
-            DataError: there is nothing to train on, or the loss came to nothing; a checkpoint was saved.
-            UsageError: the data does not fit the tokenizer, or the run that is resumed; or this one has
-                trained already.
+            DataError: there is nothing to train on, or the training diverged; a checkpoint was saved.
+            UsageError: the data does not fit the tokenizer or the run to resume, or this Pretrainer was used.
         """
-        for told in self.steps(data):
+        for step in self.steps(data):
             if on_step is not None:
-                on_step(told)
-            if stop is not None and self._begun().workers.agree(stop()):
+                on_step(step)
+            if stop is not None and self._running_trainer().workers.any(stop()):
                 self.save()
-                self._begun().gather()
+                self._running_trainer().gather()
                 break
         return self.report()
 
     def steps(self, data: Data | Documents | Array) -> Iterator[PretrainStep]:
-        """Train as `fit` does, yielding after every step; whoever leaves early calls `save` first."""
+        """Train like `fit`, yielding after every step; call `save` before you leave the loop early."""
         if self.trainer is not None:
-            raise UsageError("this Pretrainer has trained already: make another, with resume=True to go on")
+            raise UsageError(
+                "this Pretrainer has trained already: make another, with resume=True to continue"
+            )
         with joined(self._device) as workers, ExitStack() as stack:
             trainer = self.trainer = self._trainer(data, workers)
             if trainer.progress() >= 1:
-                self._say(f"nothing is left to train: the run is at its limits, at step {trainer.step}")
-            writers: list[Writer] = self._writers(trainer) if workers.is_first else []
+                self._say(f"nothing is left to train: the run reached its limits at step {trainer.step}")
+            writers: list[Writer] = []
+            if self.folder is not None and workers.is_first:
+                config = vars(trainer.config)
+                writers = open_writers(self._log, self.folder.path, step=trainer.step, config=config)
             for writer in writers:
                 stack.callback(writer.close)
-            for told in trainer.run():
-                if not told.skipped:
-                    self._recent.append(told.loss)
+            for step in trainer.run():
+                if not step.skipped:
+                    self._recent.append(step.loss)
                 for writer in writers:
-                    writer.write(told.step, told.row())
-                yield told
+                    writer.write(step.step, step.row())
+                yield step
 
     def save(self) -> None:
         """Write a checkpoint now."""
-        self._begun().save()
+        self._running_trainer().save()
 
     def save_model(self, out: str | os.PathLike[str], **options: Any) -> None:
-        """Write the model that did best on what is held out, which the run's folder keeps.
+        """Write the model with the lowest validation loss, which the run folder keeps.
 
-        Without a folder, or with nothing held out, it is the model as it is now.
+        Without a run folder or validation data, write the current model.
 
         Args:
-            out: the folder.
-            options: of :func:`sttx_train.formats.save_model`.
+            out: the model's folder.
+            options: further arguments of :func:`sttx_train.formats.save_model`.
 
         Raises:
-            DataError: the model never had a price that is a number for what is held out.
+            DataError: the training diverged: the validation loss was never finite.
         """
-        trainer = self._begun()
+        trainer = self._running_trainer()
         if trainer.diverged:
             raise DataError(
-                "what is held out costs no number of bits: the model is worth nothing, and is not written; "
-                "begin again with a lower --lr"
+                "the validation loss was never finite: the training diverged, and the model is not written; "
+                "start again with a lower --lr"
             )
         model, hypernet = trainer.model, trainer.hypernet
-        if self.directory is not None and trainer.best is not None:
-            best = CheckpointStore(self.directory / BEST).load().tensors
-            model = RWKV7(model.config)
+        if self.folder is not None and trainer.best is not None:
+            best = self.folder.best.load().tensors
+            model = RWKV7(model.config, initialize=False)
             model.load_state_dict(best["model"])
             if hypernet is not None:
                 hypernet = HyperNetwork(model.config.hidden_size)
@@ -224,15 +221,14 @@ class Pretrainer:
         save_model(model, out, tokenizer=self.tokenizer, hypernet=hypernet, **options)
 
     def checkpoints(self) -> list[Path]:
-        """Return the run's checkpoints, oldest first, and last the best one if there is one."""
-        if self.directory is None:
+        """Return the run's checkpoints, oldest first; the best one, if there is one, comes last."""
+        if self.folder is None:
             return []
-        folders = (self.directory, self.directory / BEST)
-        return [path for folder in folders for path in CheckpointStore(folder).folders()]
+        return [*self.folder.checkpoints.folders(), *self.folder.best.folders()]
 
     def report(self) -> PretrainReport:
-        """Say what the run came to so far."""
-        trainer = self._begun()
+        """Return the result of the run so far."""
+        trainer = self._running_trainer()
         best = trainer.best
         return PretrainReport(
             steps=trainer.step,
@@ -241,26 +237,26 @@ class Pretrainer:
             parameters=trainer.parameters,
             loss={
                 "train": fmean(self._recent) if self._recent else None,
-                "held_out": best.loss if best else None,
-                "held_out_phrases": best.phrases_loss if best else None,
+                "validation": best.loss if best else None,
+                "validation_phrases": best.phrases_loss if best else None,
             },
             bpb={
-                "held_out": best.bpb if best else None,
-                "held_out_phrases": best.phrases_bpb if best else None,
+                "validation": best.bpb if best else None,
+                "validation_phrases": best.phrases_bpb if best else None,
             },
             steps_per_byte={
-                "held_out": best.steps_per_byte if best else None,
-                "held_out_phrases": best.phrases_steps_per_byte if best else None,
+                "validation": best.steps_per_byte if best else None,
+                "validation_phrases": best.phrases_steps_per_byte if best else None,
             },
             seconds=trainer.seconds,
             tokens_per_second=trainer.tokens / trainer.seconds if trainer.seconds else 0.0,
             skipped=trainer.skipped,
-            checkpoint=None if self.directory is None else str(self.directory),
+            checkpoint=None if self.folder is None else str(self.folder.path),
         )
 
-    def _begun(self) -> Trainer:
+    def _running_trainer(self) -> Trainer:
         if self.trainer is None:
-            raise UsageError("there is no model yet: give the data first, to `fit` or `steps`")
+            raise UsageError("there is no model yet: call `fit` or `steps` with the data first")
         return self.trainer
 
     def _trainer(self, data: Data | Documents | Array, workers: Workers) -> Trainer:
@@ -277,49 +273,43 @@ class Pretrainer:
                 layers=sizes.num_layers,
                 head_size=sizes.head_size,
             )
-        train, held = split(documents, config.held_out, config.seed)
-        hypernet = None if start is None else start.hypernet
-        if hypernet is not None and not config.phrases:
-            self._say(
-                "the hypernetwork of the model to start from is left out: give --phrases to train it too"
-            )
-        texts = text_bytes(held, self.tokenizer) if isinstance(self.tokenizer, Tokenizer) else None
+            if start.hypernet is not None and not config.phrase_prob:
+                self._say("the model's hypernetwork is not used: give --phrase-prob to train it too")
+        train, validation = split(documents, config.validation, config.seed)
+        text_size = text_bytes(validation, self.tokenizer) if isinstance(self.tokenizer, Tokenizer) else None
         return Trainer(
             config,
-            train,
-            held,
-            text_bytes=texts,
-            directory=self.directory,
+            TrainingData(
+                train=train,
+                validation=validation,
+                text_bytes=text_size,
+                tokenizer_sha256=None if self.tokenizer is None else self.tokenizer.sha256,
+            ),
+            start=start and StartingModel(model=start.model, hypernet=start.hypernet, sha256=start.sha256),
+            folder=self.folder,
             resume=self._resume,
-            start=None if start is None else start.model,
-            hypernet=hypernet,
-            device=self._device,
             workers=workers,
-            identity={
-                "tokenizer_sha256": None if self.tokenizer is None else self.tokenizer.sha256,
-                "base_sha256": None if start is None else start.sha256,
-            },
             say=self._say if workers.is_first else None,
         )
 
     def _settle_vocabulary(self, start: LoadedModel) -> None:
-        """Take the vocabulary of the model to start from, or say that the one given is another."""
+        """Use the vocabulary of the model to start from, or say that the given one differs."""
         if self.tokenizer is None:
             self.tokenizer = start.vocabulary
             return
-        with suppress(ModelError):  # a bare file of weights has none
+        with suppress(ModelError):  # a bare weights file has no vocabulary
             if start.vocabulary.sha256 != self.tokenizer.sha256:
-                self._say(f"{start.id} was made with another vocabulary: its rows stand for other tokens")
+                self._say(f"{start.id} was made with another vocabulary: its rows are other tokens")
 
-    def _chosen(self, requested: Device) -> torch.device:
-        """Choose a device and say why; of several CUDA devices the one that `torchrun` gives this process."""
+    def _choose_device(self, requested: Device) -> torch.device:
+        """Choose a device and say why; under `torchrun`, the CUDA device of this process."""
         device, reason = choose_device(requested)
         if device.type == "cuda" and torchrun_launched():
             device = torch.device("cuda", local_rank())
             torch.cuda.set_device(device)
         kernel = choose_backend(device)
-        number = "products in bfloat16, weights in float32" if self.config.bf16 else "float32"
-        self._say(f"device: {device} ({reason}); {number}; kernel: {kernel.backend} ({kernel.reason})")
+        dtype = "products in bfloat16, weights in float32" if self.config.bf16 else "float32"
+        self._say(f"device: {device} ({reason}); {dtype}; kernel: {kernel.backend} ({kernel.reason})")
         return device
 
     def _documents(self, data: Data | Documents | Array) -> Documents:
@@ -339,14 +329,3 @@ class Pretrainer:
             f"{len(documents.lengths)} documents of ids come without a vocabulary: give a tokenizer, or a "
             "vocab_size in the config"
         )
-
-    def _writers(self, trainer: Trainer) -> list[Writer]:
-        if self.directory is None:
-            return []
-        writers: list[Writer] = [JsonLines(self.directory / METRICS, trainer.step)]
-        for also in self._log:
-            if also == "tensorboard":
-                writers.append(TensorBoard(self.directory / "tensorboard", trainer.step))
-            else:
-                writers.append(WeightsAndBiases(self.directory / "wandb", vars(trainer.config)))
-        return writers

@@ -1,4 +1,4 @@
-"""The loop over a stream of traces, and the windows that it is cut into."""
+"""The loop over a stream of traces, and how the stream is cut into windows."""
 
 from typing import TYPE_CHECKING
 
@@ -6,8 +6,7 @@ from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sttx_train.stream.config import StreamConfig
-    from sttx_train.stream.totals import Totals
-    from sttx_train.stream.trainer import Progress, StreamTrainer
+    from sttx_train.stream.trainer import Progress, StreamTrainer, Totals
     from sttx_train.stream.windows import TraceWindows
 
 __all__ = [
@@ -22,8 +21,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "config": ["StreamConfig"],
-        "totals": ["Totals"],
-        "trainer": ["Progress", "StreamTrainer"],
+        "trainer": ["Progress", "StreamTrainer", "Totals"],
         "windows": ["TraceWindows"],
     },
 )

@@ -13,11 +13,11 @@ class StreamConfig:
 
     Attributes:
         steps: stop after this many steps, counted from the stream's start (0: at the stream's end).
-        window: base tokens of a window, the stretch that is priced and then learned from.
-        batch: most windows of a step, each of another document.
+        window: base tokens of a window, which is priced and then learned from.
+        batch: largest number of windows in a step, each of another document.
         checkpoint_every: steps between checkpoints (0: only at the end).
-        keep: checkpoints kept; older ones are removed.
-        api_pairs: make pairs of prompt and completion, and pay for completions only.
+        keep: number of checkpoints to keep; older ones are removed.
+        api_pairs: make pairs of prompt and completion, and pay for the completions only.
     """
 
     steps: int = 0

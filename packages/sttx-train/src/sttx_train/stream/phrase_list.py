@@ -1,4 +1,4 @@
-"""The live phrases as a person reads them: text, length, uses, steps saved. Knows no model and no file."""
+"""The live phrases for people to read: text, length, uses, steps saved. Knows no model and no file."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sttx_core.tokenizers import Tokenizer
 
 
 def phrase_list(table: DynamicTokenizer, tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    r"""Return every live phrase, those that saved most first, JSON-able.
+    r"""Return every live phrase, JSON-able, the phrases that saved most steps first.
 
-    ``steps_saved`` is ``uses * (length - 1)``: what merging the phrase saves. Bytes that are no whole
-    UTF-8 character show as ``\xNN``.
+    ``steps_saved`` is ``uses * (length - 1)``. Bytes that are not a complete UTF-8 character appear as
+    ``\xNN``.
 
     >>> from sttx_core.tokenizers import ByteTokenizer
     >>> base = ByteTokenizer()

@@ -1,44 +1,64 @@
-"""The loop, over any iterable of traces: predict, pay, learn; and what a run leaves behind.
+"""The loop over any iterable of traces: predict, pay, learn.
 
-Reads top to bottom: `StreamTrainer.run` is the whole of it. Knows no source and no screen: it takes traces,
-and tells each step to whoever listens.
+`StreamTrainer.run` is the whole loop; below it is what a run saves, resumes and reports. It knows neither
+sources nor the screen: it takes traces and calls a listener after each step.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import resource
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
-from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.errors import UsageError
 from sttx_core.eventlog import EventLog
 from sttx_core.pairs import PairMaker
 from sttx_core.phrases import PhraseConfig
 from sttx_core.traces import Trace
-from sttx_train.checkpoint.store import CheckpointStore, require_equal
-from sttx_train.figures import METRICS
 from sttx_train.formats import LoadedModel
-from sttx_train.online.learner import LearnerConfig, OnlineLearner, StepReport, Window
-from sttx_train.online.persistence import learner_documents, learner_tensors, restore_learner
+from sttx_train.online import LearnerConfig, OnlineLearner, StepReport, Window
+from sttx_train.run_folder import RunFolder, current_names, require_same_run
 from sttx_train.stream.config import StreamConfig
 from sttx_train.stream.phrase_list import phrase_list
-from sttx_train.stream.totals import Totals, finite, ratio
 from sttx_train.stream.windows import TraceWindows
 
-_SHAPING = ("window", "batch", "api_pairs")  # of a stream's config: what a later run cannot change
-TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")  # differ from run to run
+_SHAPING = ("window", "batch", "api_pairs")  # options of a stream that a resumed run must share
+TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")
+"""Metrics that differ between two runs that are otherwise equal."""
+
+
+@dataclass
+class Totals:
+    """Sums over the whole stream so far, including the earlier runs that this one resumes."""
+
+    steps: int = 0
+    windows: int = 0
+    bits: float = 0.0
+    frozen_bits: float = 0.0
+    bytes: int = 0
+    tokens: int = 0
+    model_steps: int = 0
+
+    @property
+    def bpb_paid(self) -> float:
+        """Bits per byte paid so far, each window before it was learned from; NaN before the first."""
+        return self.bits / self.bytes if self.bytes else math.nan
+
+    @property
+    def bpb_frozen(self) -> float:
+        """What the frozen model would have paid for the same bytes, its state carried too."""
+        return self.frozen_bits / self.bytes if self.bytes else math.nan
 
 
 @dataclass
 class Progress:
-    """One step as a listener sees it."""
+    """What a listener gets after each step."""
 
     totals: Totals
     report: StepReport
@@ -52,15 +72,20 @@ class StreamTrainer:
         loaded: the model and its vocabulary.
         learning: how the learner learns.
         config: how the stream is cut and saved.
-        directory: checkpoints and ``metrics.jsonl`` go here; nothing is written when None.
+        directory: the run folder; nothing is written when None.
         phrase_config: how phrases are found.
-        resume: continue the run whose checkpoints are in ``directory``.
+        resume: continue the run in ``directory``.
 
     Attributes:
-        taken: traces taken in so far, by origin.
-        cursor: where their source stood then, as it said itself; None when it says nothing.
+        folder: the run folder; None without a directory.
+        taken: number of traces taken so far, by origin.
+        cursor: how far the source was read at the last checkpoint; None if the source does not say.
         totals: what was paid so far.
         log: event log of the run's start, checkpoints and end; off unless ``STTX_LOG_DIR`` names a folder.
+
+    Raises:
+        UsageError: the folder holds another run, or the run to resume was made with other options.
+        CheckpointError: there is no run to resume, or it is damaged.
     """
 
     def __init__(
@@ -91,19 +116,25 @@ class StreamTrainer:
             start_id=tokenizer.eot_id,
             hypernet=loaded.hypernet,
         )
-        self.store = CheckpointStore(directory, keep=self.config.keep) if directory else None
+        self.folder = RunFolder(directory, kind="stream", keep=self.config.keep) if directory else None
         self.pairs = PairMaker() if self.config.api_pairs else None
         self.taken: dict[str, int] = {}
         self.cursor: Any = None
-        self._where: Callable[[], Any] | None = None
+        self._read_cursor: Callable[[], Any] | None = None
         self.totals = Totals()
-        self.checkpoint: Path | None = None
         self.log = EventLog("train")
         self._stopping = False
         if resume:
             self._resume()
-        elif self.store is not None:
-            self.store.expect(run=False)
+        elif self.folder is not None:
+            self.folder.expect(resume=False)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The newest checkpoint of this run; None before the first."""
+        return self.folder.checkpoint if self.folder else None
+
+    # -- the loop ------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -112,31 +143,31 @@ class StreamTrainer:
         *,
         cursor: Callable[[], Any] | None = None,
     ) -> Totals:
-        """Follow the stream until it ends, the steps are done, or :meth:`stop` was called; then save.
+        """Run until the stream ends, the steps are done or :meth:`stop` is called; then save.
 
         Args:
-            traces: the stream; a later run is to be given what comes after those that this one took.
-            on_step: told of every step.
-            cursor: says, JSON-able, where the stream stands after the last trace taken; saved with each
-                checkpoint.
+            traces: the stream; a resumed run gets the traces after those that it took before.
+            on_step: called after every step.
+            cursor: returns, JSON-able, how far the source was read; saved with each checkpoint.
 
         Raises:
-            ModelError: a window's price is no number; what was saved before stays.
+            ModelError: the loss is not finite; earlier checkpoints stay.
+            CheckpointError: the metrics or a checkpoint cannot be written.
         """
-        self._where = cursor
-        self._make_folder()
+        self._read_cursor = cursor
         self.log.write("started", step=self.totals.steps, **self._identity())
         for windows in self._batches(traces):
             started = time.monotonic()
             report = self.learner.step(windows)
-            self._account(windows, report)
+            self._add_to_totals(windows, report)
             metrics = self._metrics(report, time.monotonic() - started)
-            self._log(metrics)
+            if self.folder is not None:
+                self.folder.append_metrics(metrics)
             if on_step is not None:
                 on_step(Progress(self.totals, report, metrics))
-            every = self.config.checkpoint_every
-            if self._done():
+            if self._is_done():
                 break
+            every = self.config.checkpoint_every
             if every and self.totals.steps % every == 0:
                 self.save()
         self.save()
@@ -144,12 +175,12 @@ class StreamTrainer:
         return self.totals
 
     def stop(self) -> None:
-        """Ask a running :meth:`run` to end after the step at hand (from a signal handler, say)."""
+        """Make :meth:`run` end after the current step; safe to call from a signal handler."""
         self._stopping = True
 
     def _batches(self, traces: Iterable[Trace]) -> Iterable[list[Window]]:
-        """Yield batches of windows; what is left over is yielded when the stream ends of itself."""
-        if self._done():
+        """Yield batches of windows; when the stream ends by itself, also what is left over."""
+        if self._is_done():
             return
         while (windows := self.windows.take()) is not None:
             yield windows
@@ -163,10 +194,10 @@ class StreamTrainer:
         while not self._stopping and (windows := self.windows.flush()) is not None:
             yield windows
 
-    def _done(self) -> bool:
+    def _is_done(self) -> bool:
         return self._stopping or bool(self.config.steps and self.totals.steps >= self.config.steps)
 
-    def _account(self, windows: list[Window], report: StepReport) -> None:
+    def _add_to_totals(self, windows: list[Window], report: StepReport) -> None:
         totals, score = self.totals, report.score
         totals.steps += 1
         totals.windows += len(windows)
@@ -177,22 +208,23 @@ class StreamTrainer:
         totals.model_steps += score.model_steps
 
     def _metrics(self, report: StepReport, seconds: float) -> dict[str, Any]:
+        """Return the metrics of a step; ``memory_mb`` is the resident memory now, in 10^6 bytes."""
         score, totals = report.score, self.totals
         return {
             "step": totals.steps,
             "bpb": {
-                "now": ratio(score.bits, score.bytes),
-                "now_frozen": ratio(score.frozen_bits, score.bytes),
-                "paid": finite(totals.bpb_paid),
-                "frozen": self._frozen(),
+                "now": _ratio(score.bits, score.bytes),
+                "now_frozen": _ratio(score.frozen_bits, score.bytes),
+                "paid": _finite(totals.bpb_paid),
+                "frozen": self._bpb_frozen(),
             },
             "bytes": totals.bytes,
             "tokens": totals.tokens,
             "model_steps": totals.model_steps,
-            "loss": finite(report.loss),
-            "grad_norm": finite(report.grad_norm),
-            "grad_s0": finite(report.grad_s0),
-            "norm_s0": finite(report.norm_s0),
+            "loss": _finite(report.loss),
+            "grad_norm": _finite(report.grad_norm),
+            "grad_s0": _finite(report.grad_s0),
+            "norm_s0": _finite(report.norm_s0),
             "phrases_on": score.phrases_on,
             "phrases": len(self.learner.table),
             "replay": len(self.learner.replay),
@@ -201,37 +233,32 @@ class StreamTrainer:
             "seconds": seconds,
             "tokens_per_second": score.tokens / seconds,
             "bytes_per_second": score.bytes / seconds,
-            "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "memory_mb": psutil.Process().memory_info().rss / 1e6,
         }
 
-    def _log(self, metrics: dict[str, Any]) -> None:
-        if self.store is not None:
-            with (self.store.directory / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics, allow_nan=False) + "\n")
+    def _bpb_frozen(self) -> float | None:
+        return _finite(self.totals.bpb_frozen) if self.learning.frozen else None
 
     # -- saving and resuming -------------------------------------------------------------------------------
 
     def save(self) -> Path | None:
-        """Write a checkpoint of everything that decides what comes next; None when nothing is kept."""
-        if self.store is None or (self.checkpoint and self.checkpoint.name == self._folder_name()):
+        """Write a checkpoint of everything that decides what comes next; return None without a folder."""
+        steps = self.totals.steps
+        if self.folder is None or (self.checkpoint and self.checkpoint.name == f"step-{steps:08d}"):
             return self.checkpoint
-        self._make_folder()
-        metrics = self.store.directory / METRICS
-        with metrics.open("rb") as file:
-            os.fsync(file.fileno())
-        if self._where is not None:
-            self.cursor = self._where()
-        self.checkpoint = self.store.save(
-            self.totals.steps,
-            tensors=learner_tensors(self.learner),
+        if self._read_cursor is not None:
+            self.cursor = self._read_cursor()
+        learner = self.learner.state_dict()
+        self.folder.save(
+            steps,
+            tensors=learner["tensors"],
             documents={
-                **learner_documents(self.learner),
+                **learner["documents"],
                 "stream": {
                     "taken": self.taken,
                     "windows": self.windows.state_dict(),
                     "pairs": self.pairs.state_dict() if self.pairs else None,
                     "totals": asdict(self.totals),
-                    "metrics_bytes": metrics.stat().st_size,
                 },
                 "source": {"cursor": self.cursor},
                 "report": self.report(),
@@ -239,25 +266,28 @@ class StreamTrainer:
             },
             manifest=self._identity(),
         )
-        self.log.write("saved", step=self.totals.steps, checkpoint=str(self.checkpoint))
+        self.log.write("saved", step=steps, checkpoint=str(self.checkpoint))
         return self.checkpoint
 
-    def _make_folder(self) -> None:
-        """Make the folder and metrics; lines of a run that died before its first checkpoint are not ours."""
-        if self.store is None:
-            return
-        self.store.directory.mkdir(parents=True, exist_ok=True)
-        if self.checkpoint is None and not self.totals.steps:
-            (self.store.directory / METRICS).write_bytes(b"")
-
-    def _folder_name(self) -> str:
-        return f"step-{self.totals.steps:08d}"
+    def _resume(self) -> None:
+        if self.folder is None:
+            raise UsageError("--resume needs the --checkpoint-dir of the run to continue")
+        saved = self.folder.load()
+        require_same_run(saved.path, _as_options(saved.manifest), _as_options(self._identity()))
+        self.learner.load_state_dict({"tensors": saved.tensors, "documents": saved.documents})
+        stream = saved.documents["stream"]
+        self.windows.load_state_dict(stream["windows"])
+        if self.pairs is not None:
+            self.pairs.load_state_dict(stream["pairs"])
+        self.totals = Totals(**stream["totals"])
+        self.taken = dict(stream["taken"])
+        self.cursor = saved.documents["source"]["cursor"]
+        self.folder.resume_from(saved)
 
     def _identity(self) -> dict[str, Any]:
-        """Return what a later run must share with this one to continue it."""
+        """Return what a checkpoint says of this run; a run that resumes must share most of it."""
         stream = {name: value for name, value in asdict(self.config).items() if name in _SHAPING}
         return {
-            "kind": "stream",
             "base_model": self.loaded.id,
             "base_sha256": self.loaded.sha256,
             "tokenizer_sha256": self.loaded.tokenizer.sha256,
@@ -271,33 +301,7 @@ class StreamTrainer:
             "torch": torch.__version__,
         }
 
-    def _resume(self) -> None:
-        if self.store is None:
-            raise UsageError("--resume needs the --checkpoint-dir of the run to continue")
-        saved = self.store.load()
-        saved.require(kind="stream")
-        made_with, options = _as_options(saved.manifest), _as_options(self._identity())
-        require_equal(saved.path, made_with, dict.fromkeys(made_with) | options)
-        restore_learner(self.learner, saved.tensors, saved.documents)
-        stream = saved.documents["stream"]
-        self.windows.load_state_dict(stream["windows"])
-        if self.pairs is not None:
-            self.pairs.load_state_dict(stream["pairs"])
-        self.totals = Totals(**stream["totals"])
-        self.taken = dict(stream["taken"])
-        self.cursor = saved.documents["source"]["cursor"]
-        self.checkpoint = saved.path
-        metrics = self.store.directory / METRICS
-        if not metrics.exists() or metrics.stat().st_size < stream["metrics_bytes"]:
-            raise CheckpointError(
-                f"{str(metrics)!r} is shorter than its checkpoint says; restore it, or start anew elsewhere"
-            )
-        os.truncate(metrics, stream["metrics_bytes"])  # steps after the checkpoint are run again
-
-    def _frozen(self) -> float | None:
-        return finite(self.totals.bpb_frozen) if self.learning.frozen else None
-
-    # -- telling -------------------------------------------------------------------------------------------
+    # -- reporting -----------------------------------------------------------------------------------------
 
     def report(self) -> dict[str, Any]:
         """Return the run as one JSON-able object: what it cost, what was gained, what was learned."""
@@ -309,7 +313,7 @@ class StreamTrainer:
             "bytes": totals.bytes,
             "tokens": totals.tokens,
             "model_steps": totals.model_steps,
-            "bpb": {"paid": finite(totals.bpb_paid), "frozen": self._frozen()},
+            "bpb": {"paid": _finite(totals.bpb_paid), "frozen": self._bpb_frozen()},
             "phrases": {
                 "mode": self.learning.phrases,
                 "on": learner.gate.kept,
@@ -342,11 +346,11 @@ class StreamTrainer:
 
 
 def _as_options(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what runs must share, by the options that a person gives.
+    """Return what two runs must share, by the options of the command line.
 
-    The threads and version of torch are recorded only: another may move the last bits.
+    The number of torch's threads and its version are recorded but may differ: they change only the last bits.
     """
-    found = {
+    options = {
         "a --model of SHA-256": identity["base_sha256"],
         "a vocabulary of SHA-256": identity["tokenizer_sha256"],
         "--kernel": identity["kernel"],
@@ -354,5 +358,16 @@ def _as_options(identity: Mapping[str, Any]) -> dict[str, Any]:
         "--dtype": identity["dtype"],
     }
     for group, prefix in (("stream_config", "--"), ("learning", "--"), ("phrase_config", "--phrase-")):
-        found |= {prefix + name.replace("_", "-"): value for name, value in identity[group].items()}
-    return found
+        values = current_names(group, identity[group])
+        options |= {prefix + name.replace("_", "-"): value for name, value in values.items()}
+    return options
+
+
+def _finite(value: float) -> float | None:
+    """Return a number as JSON can hold it: None for NaN and infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _ratio(bits: float, size: int) -> float | None:
+    """Return bits per byte, None for no bytes."""
+    return _finite(bits / size) if size else None

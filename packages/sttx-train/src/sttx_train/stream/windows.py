@@ -1,6 +1,6 @@
 """Cuts a stream of traces into windows of base tokens, document by document. Knows no model.
 
-Sessions interleave, so each document has its own buffer; a batch takes at most one window of each.
+Sessions interleave, so each document has its own buffer; a batch has at most one window of each document.
 """
 
 from __future__ import annotations
@@ -14,30 +14,30 @@ from sttx_core.render import render_parts
 from sttx_core.tokenizers import Tokenizer
 from sttx_core.traces import SessionEnd, Trace
 from sttx_train.byte_lengths import token_byte_lengths
-from sttx_train.online.learner import Window
+from sttx_train.online import Window
 
 
 @dataclass
 class _Buffer:
-    """Tokens of one document that wait for a full window, with whether each is paid."""
+    """Tokens of one document that wait for a full window, and which of them are paid for."""
 
     ids: deque[int] = field(default_factory=deque)
     paid: deque[bool] = field(default_factory=deque)
-    ended: bool = False  # nothing more is expected: the rest need not wait
+    ended: bool = False  # the session has ended, so the rest does not wait for a full window
 
 
 class TraceWindows:
-    """Buffers rendered traces and hands them out in windows.
+    """Buffers rendered traces and returns them in windows.
 
-    A batch is ready when ``batch`` documents hold a full window, or when one holds two and waiting longer
-    would only delay it; with ``batch=1`` every full window is handed out at once. What every call returns
-    depends on the traces alone.
+    A batch is ready when ``batch`` documents have a full window, or when one document has two. With
+    ``batch=1`` every full window is ready at once. The windows depend on the traces alone.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: the model's tokenizer.
         size: base tokens of a window.
-        batch: most windows of a batch, each of another document.
-        documents: most documents with an unfinished window; the least recently used one is then cut short.
+        batch: largest number of windows in a batch, each of another document.
+        documents: largest number of documents with an unfinished window; beyond it the least recently used
+            document's window is returned short.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, size: int = 64, batch: int = 1, documents: int = 64) -> None:
@@ -60,10 +60,10 @@ class TraceWindows:
             self._buffers.move_to_end(trace.document)
 
     def take(self) -> list[Window] | None:
-        """Return the next batch of windows, full or of ended sessions, or None until more traces come."""
+        """Return the next batch of windows, full or at a session's end; None until more traces come."""
         full = [name for name, buffer in self._buffers.items() if self._is_ready(buffer)]
-        pressing = any(self._is_ready(self._buffers[name], windows=2) for name in full)
-        if len(full) >= self.batch or pressing:
+        two = any(self._is_ready(self._buffers[name], windows=2) for name in full)
+        if len(full) >= self.batch or two:
             return [self._cut(name) for name in full[: self.batch]]
         if len(self._buffers) > self.documents:
             return [self._cut(next(iter(self._buffers)))]
@@ -73,7 +73,7 @@ class TraceWindows:
         return buffer.ended or len(buffer.ids) >= windows * self.size
 
     def flush(self) -> list[Window] | None:
-        """Return a batch of whatever is left, or None when nothing is: for the end of the stream."""
+        """Return a batch of what is left at the end of the stream, None if nothing is."""
         return [self._cut(name) for name in list(self._buffers)[: self.batch]] or None
 
     def _cut(self, name: str) -> Window:
@@ -86,7 +86,7 @@ class TraceWindows:
         return Window(document=name, ids=ids, paid=None if all(paid) else paid)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what waits, JSON-able, in order."""
+        """Return the buffered tokens, JSON-able, in order."""
         return {
             "buffers": [
                 [name, list(buffer.ids), [int(paid) for paid in buffer.paid], buffer.ended]
@@ -95,7 +95,7 @@ class TraceWindows:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hold exactly what :meth:`state_dict` described."""
+        """Restore what :meth:`state_dict` returned."""
         self._buffers = OrderedDict(
             (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid), ended))
             for name, ids, paid, ended in state["buffers"]

@@ -1,6 +1,6 @@
-"""Losses that must not be learned from: what is no number, and spikes. Knows no model.
+"""Which steps not to learn from: those with a loss that is not finite, or with a spike. Knows no model.
 
-The mean of the losses is exponential, over about the last fifty steps that were learned from.
+The guard compares a loss with an exponential mean over about the last fifty steps that were learned from.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ import math
 from typing import Any
 
 _FADING = 0.98
-_KNOWN_AFTER = 20  # steps until the mean says enough
-_HARMLESS = 1.0  # nats above the mean that are no spike, however small the mean: easy data has hard moments
+_KNOWN_AFTER = 20  # steps after which the mean is reliable
+_HARMLESS = 1.0  # nats above the mean that are not a spike even if the mean is small: easy data varies
 PATIENCE = 5
-"""Steps left out in a row after which a run has come to its end."""
+"""Number of skipped steps in a row after which a run ends."""
 
 
-class Guard:
-    """Says which steps to leave out.
+class SpikeGuard:
+    """Decides which steps to skip.
 
     Args:
-        spike: factor on the mean above which a loss is one, if it is a nat above it too; 0: only what is not
-            finite.
+        spike: a loss is a spike if it is above this factor times the mean, and one nat above the mean; with 0
+            no loss is a spike, and only losses that are not finite are skipped.
 
     Attributes:
-        skipped: steps left out so far.
-        in_a_row: the last of them without one between.
+        skipped: number of steps skipped so far.
+        in_a_row: number of steps skipped since the last step that was learned from.
 
-    >>> guard = Guard(spike=3.0)
-    >>> [guard.refuses(loss, 1.0) for loss in (*[2.0] * 20, 5.0, 7.0, float("nan"))][-3:]
+    >>> guard = SpikeGuard(spike=3.0)
+    >>> [guard.skips(loss, 1.0) for loss in (*[2.0] * 20, 5.0, 7.0, float("nan"))][-3:]
     [False, True, True]
     """
 
@@ -36,8 +36,8 @@ class Guard:
         self._mean, self._seen = 0.0, 0
         self.skipped = self.in_a_row = 0
 
-    def refuses(self, loss: float, grad_norm: float) -> bool:
-        """Judge a step by its loss and the norm of its gradient, and remember it."""
+    def skips(self, loss: float, grad_norm: float) -> bool:
+        """Return whether to skip a step, given its loss and the norm of its gradient, and count it."""
         limit = max(self._spike * self._mean, self._mean + _HARMLESS)
         spiked = self._spike and self._seen >= _KNOWN_AFTER and loss > limit
         if spiked or not (math.isfinite(loss) and math.isfinite(grad_norm)):
@@ -51,11 +51,11 @@ class Guard:
 
     @property
     def exhausted(self) -> bool:
-        """Whether so many steps were left out in a row that going on is of no use."""
+        """Whether so many steps in a row were skipped that the run should end."""
         return self.in_a_row >= PATIENCE
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that decides what comes next, JSON-able."""
+        """Return everything that decides what comes next, JSON-able."""
         return {
             "mean": self._mean,
             "seen": self._seen,
@@ -64,6 +64,6 @@ class Guard:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where a `state_dict` was taken."""
+        """Continue from a `state_dict`."""
         self._mean, self._seen = float(state["mean"]), int(state["seen"])
         self.skipped, self.in_a_row = int(state["skipped"]), int(state["in_a_row"])

@@ -1,0 +1,36 @@
+"""The folder of a run: its checkpoints, its metrics, and what a run that resumes must share with it."""
+
+from typing import TYPE_CHECKING
+
+from sttx_core.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from sttx_train.run_folder.folder import BEST, RunFolder
+    from sttx_train.run_folder.identity import current_names, require_same_run
+    from sttx_train.run_folder.metrics import METRICS, MetricsFile, current_metric, finite_numbers
+    from sttx_train.run_folder.writers import ExtraWriter, Writer, open_writers, require_installed
+
+__all__ = [
+    "BEST",
+    "ExtraWriter",
+    "METRICS",
+    "MetricsFile",
+    "RunFolder",
+    "Writer",
+    "current_metric",
+    "current_names",
+    "finite_numbers",
+    "open_writers",
+    "require_installed",
+    "require_same_run",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "folder": ["BEST", "RunFolder"],
+        "identity": ["current_names", "require_same_run"],
+        "metrics": ["METRICS", "MetricsFile", "current_metric", "finite_numbers"],
+        "writers": ["ExtraWriter", "Writer", "open_writers", "require_installed"],
+    },
+)
