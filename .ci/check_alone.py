@@ -27,14 +27,14 @@ def modules(package: ModuleType) -> list[ModuleType]:
 
 
 def imported(module: ModuleType) -> set[str]:
-    """Return the top-level names of what a module imports, at its top or inside its functions."""
+    """Return the top-level names of the libraries that a module imports, inside its functions too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names
+    return names - sys.stdlib_module_names  # with those of other systems, such as msvcrt
 
 
 def main(distribution: str) -> None:
