@@ -1,4 +1,4 @@
-"""Arrays as documents: mapped, encoded a piece at a time, and refused in one sentence where they are none."""
+"""Arrays as documents: mapped, encoded a piece at a time, and refused if they do not fit."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def ids_of(documents):
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "<i2", ">i4", "<i8", "u8"])
 @pytest.mark.parametrize("order", ["C", "F"])
-def test_rows_are_documents_led_by_0(tmp_path, dtype, order):
+def test_each_row_is_a_document_that_starts_with_0(tmp_path, dtype, order):
     array = np.array([[3, 1, 4], [1, 5, 9]], dtype, order=order)
     mapped = open_array(saved(tmp_path / "x.npy", array), TEN)
     for documents in (ArrayDocuments(array, TEN), mapped):
@@ -33,7 +33,7 @@ def test_rows_are_documents_led_by_0(tmp_path, dtype, order):
         assert documents.read(0, 0, 0).tolist() == []
 
 
-def test_lists_are_an_array():
+def test_lists_are_read_like_an_array():
     rows = [[3, 1, 4], [1, 5, 9]]
     assert ids_of(ArrayDocuments(rows, TEN)) == ids_of(ArrayDocuments(np.array(rows), TEN))
     assert ids_of(ArrayDocuments([1, 2], TEN)) == [[0, 2, 3]]
@@ -51,7 +51,7 @@ def test_lists_are_an_array():
     ],
     ids=str,
 )
-def test_lists_that_are_no_array_are_refused(rows, said):
+def test_ragged_or_empty_lists_are_refused(rows, said):
     with pytest.raises(DataError, match=said):
         ArrayDocuments(rows, TEN)
 
@@ -60,7 +60,7 @@ def test_the_file_is_mapped(tmp_path):
     assert isinstance(map_array(saved(tmp_path / "x.npy", np.zeros((5, 5), int))), np.memmap)
 
 
-def test_one_row_is_one_document_and_said_to_be(tmp_path):
+def test_one_row_is_one_document_with_a_note(tmp_path):
     messages = []
     documents = open_array(saved(tmp_path / "x.npy", np.array([1, 2])), TEN, messages.append)
     assert ids_of(documents) == [[0, 2, 3]]
@@ -69,7 +69,7 @@ def test_one_row_is_one_document_and_said_to_be(tmp_path):
     assert len(messages) == 1
 
 
-def test_windows_are_of_its_values(tmp_path):
+def test_windows_contain_the_array_values(tmp_path):
     array = np.arange(40).reshape(4, 10) % 7
     documents = open_array(saved(tmp_path / "x.npy", array), TEN)
     order = np.random.default_rng([0, 0]).permutation(4)
@@ -92,7 +92,7 @@ def test_windows_are_of_its_values(tmp_path):
     ],
     ids=str,
 )
-def test_what_is_no_array_of_values_is_refused(tmp_path, array, said):
+def test_an_array_of_other_values_or_shape_is_refused(tmp_path, array, said):
     with pytest.raises(DataError, match=f"x.npy' {said}"):
         open_array(saved(tmp_path / "x.npy", array), TEN)
     with pytest.raises(DataError, match=f"the array {said}"):
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_refused(tmp_path, size):
 
 
 @pytest.mark.parametrize("value", [-1, 10, 255, 2**40])
-def test_a_value_outside_is_found_before_anything_is_read(tmp_path, monkeypatch, value):
+def test_a_value_outside_the_vocabulary_is_found_before_reading(tmp_path, monkeypatch, value):
     monkeypatch.setattr("sttx_train.data.scanning.PIECE", 8)
     array = np.zeros((9, 4), np.int64)
     array[7, 2] = value
@@ -128,7 +128,7 @@ def test_a_value_outside_is_found_before_anything_is_read(tmp_path, monkeypatch,
         ArrayDocuments(array.tolist(), TEN)
 
 
-def test_angles_do_not_turn_over():
+def test_an_angle_of_360_is_refused():
     assert ids_of(ArrayDocuments(np.array([[0, 359]]), AngleTokenizer())) == [[0, 1, 360]]
     with pytest.raises(UsageError, match="value 360"):
         ArrayDocuments(np.array([[0, 360]]), AngleTokenizer())

@@ -1,4 +1,4 @@
-"""What a path of data holds, for every kind, with and without a tokenizer."""
+"""The description of data in every format, with and without a tokenizer."""
 
 import json
 
@@ -38,7 +38,7 @@ def texts(tmp_path):
     [("flat.bin", "flat", "uint16"), ("pair", "pair", "int32"), ("x.jsonl", "json lines", "uint16")]
     + [("tree", "text", "uint16")],
 )
-def test_texts_of_every_kind(texts, name, kind, dtype):
+def test_texts_in_every_format(texts, name, kind, dtype):
     assert describe(texts / name, TEXT) == {
         "kind": kind,
         **COUNTED,
@@ -89,7 +89,7 @@ def test_an_array_of_values_below_0_fits_nothing(tmp_path):
         describe(tmp_path / "x.npy", TEXT)
 
 
-def test_a_long_document_is_shown_by_its_beginning(tmp_path):
+def test_a_long_document_is_shown_by_its_first_ids(tmp_path):
     (tmp_path / "x.txt").write_text("a" * 100)
     report = describe(tmp_path / "x.txt", TEXT)
     assert (
@@ -99,6 +99,6 @@ def test_a_long_document_is_shown_by_its_beginning(tmp_path):
     )
 
 
-def test_what_is_absent_is_refused(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         describe(tmp_path / "gone")

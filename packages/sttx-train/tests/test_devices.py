@@ -1,4 +1,4 @@
-"""Devices and number types: what `auto` takes, that it says why, and what is refused."""
+"""The choice of device and dtype: what `auto` chooses, the reason, and refusals."""
 
 import pytest
 import torch
@@ -14,13 +14,13 @@ def cuda(request, monkeypatch):
     return request.param
 
 
-def test_auto_takes_cuda_where_it_is(cuda):
+def test_auto_chooses_cuda_if_there_is_one(cuda):
     chosen = choose_device()
     assert chosen.device.type == ("cuda" if cuda else "cpu")
     assert chosen.reason == ("torch sees a GPU" if cuda else "torch sees no CUDA device")
 
 
-def test_what_is_asked_for_is_taken_or_refused(cuda):
+def test_a_requested_device_is_used_or_refused(cuda):
     assert choose_device("cpu") == (torch.device("cpu"), "asked for")
     if cuda:
         assert choose_device("cuda").device.type == "cuda"
@@ -38,7 +38,7 @@ def test_what_is_asked_for_is_taken_or_refused(cuda):
         ("cuda", "float32", torch.float32),
     ],
 )
-def test_number_types(device, requested, expected):
+def test_dtypes(device, requested, expected):
     chosen = choose_dtype(torch.device(device), requested)
     assert chosen.dtype is expected
     assert (chosen.reason == "asked for") == (requested != "auto")

@@ -1,4 +1,4 @@
-"""Documents read many at once are those read one by one, of every kind; what tells data from other data."""
+"""Reading many documents at once equals reading one by one, in every storage; fingerprints."""
 
 import struct
 import tracemalloc
@@ -63,7 +63,7 @@ def one_by_one(documents, first=0, stop=None):
     return [token for at, length in enumerate(lengths, first) for token in documents.read(at, 0, length)]
 
 
-def test_many_are_what_each_is(documents):
+def test_read_many_equals_read(documents):
     count = len(documents.lengths)
     for first in range(count):
         for stop in range(first, count + 1):
@@ -72,7 +72,7 @@ def test_many_are_what_each_is(documents):
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 4, 7, 1000])
-def test_pieces_are_all_of_them(documents, monkeypatch, at_once):
+def test_pieces_cover_all_documents(documents, monkeypatch, at_once):
     monkeypatch.setattr("sttx_train.data.documents._READ_AT_ONCE", at_once)
     pieces = list(pieces_of(documents))
     assert [token for piece in pieces for token in piece] == one_by_one(documents)
@@ -86,7 +86,7 @@ def test_short_documents_are_read_together(monkeypatch):
 
 
 class TestFingerprint:
-    def test_it_does_not_matter_where_they_lie(self, tmp_path, monkeypatch):
+    def test_the_storage_does_not_matter(self, tmp_path, monkeypatch):
         expected = fingerprint(packed())
         assert expected == fingerprint(packed(np.int64)) == fingerprint(pair(tmp_path))
         parts = [Chosen(packed(), np.array([0, 1])), Chosen(packed(), np.arange(2, 6))]
@@ -95,12 +95,12 @@ class TestFingerprint:
         assert expected == fingerprint(packed())
 
     @pytest.mark.parametrize("row", range(7))
-    def test_one_value_of_rows_of_one_length_tells(self, row):
+    def test_one_changed_value_changes_it(self, row):
         rows = np.arange(21).reshape(7, 3) % 10
         rows[row, 1] = (rows[row, 1] + 1) % 10
         assert fingerprint(ArrayDocuments(rows, NINE)) != fingerprint(array())
 
-    def test_where_they_begin_tells(self):
+    def test_moved_document_starts_change_it(self):
         whole, cut = packed(), packed()
         assert cut.read_many(0, 1).tolist() == [0, 2, 3]
         cut.lengths = np.array([2, 2, 6, 2, 1, 9])
@@ -119,7 +119,7 @@ class TestFingerprint:
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64])
-def test_an_id_below_0_is_refused(dtype, monkeypatch):
+def test_a_negative_id_is_refused(dtype, monkeypatch):
     monkeypatch.setattr("sttx_train.data.documents._SCANNED_AT_ONCE", 2)
     with pytest.raises(DataError, match="packed ids hold -3 at position 4: ids are not negative"):
         Packed(np.array([0, 7, 0, 8, -3, 9], dtype))

@@ -1,4 +1,4 @@
-"""Texts become ids in a file without a name: nothing wraps, and one text at a time is in memory."""
+"""Texts become ids in a nameless file: nothing wraps, and one text at a time is in memory."""
 
 import tracemalloc
 
@@ -22,7 +22,7 @@ class Shifted(ByteTokenizer):
 
 
 class TestEncoding:
-    def test_every_document_is_led_by_the_end_of_text(self):
+    def test_every_document_starts_with_the_end_of_text(self):
         packed = encode_documents(["ab", "", "c"], ByteTokenizer())
         assert packed.tolist() == [0, 98, 99, 0, 100] and packed.dtype == np.uint16
         assert len(encode_documents([], ByteTokenizer())) == 0
@@ -69,7 +69,7 @@ class TestEncoding:
 
 
 class TestScanning:
-    def test_pieces_are_the_whole(self, monkeypatch):
+    def test_pieces_cover_the_array(self, monkeypatch):
         monkeypatch.setattr("sttx_train.data.scanning.PIECE", 7)
         for shape in ((40,), (10, 3), (3, 40), (0,), (1, 50)):
             array = np.random.default_rng(1).integers(-9, 9, shape)
@@ -87,7 +87,7 @@ class TestScanning:
         with pytest.raises(DataError, match="it holds the id -2"):
             require_ids(np.array([0, 3, 9, -2]), "it", 10)
 
-    def test_bytes_of_any_documents_can_be_had(self, monkeypatch):
+    def test_text_bytes_of_any_documents(self, monkeypatch):
         texts = ["first", "secönd", "", "third" * 9]
         ids = encode_documents(texts, ByteTokenizer())
         whole = Packed(ids)

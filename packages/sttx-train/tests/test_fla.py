@@ -117,7 +117,7 @@ def test_cuda_kernels_agree_with_the_definition(steps, learning, documents, dtyp
     assert max(found.values()) < limit, found
 
 
-def test_what_it_cannot_run_is_refused_by_name():
+def test_unsupported_inputs_are_refused():
     tensors = draw(1, 2, 1, 16)
     with pytest.raises(UsageError, match="needs a CUDA device"):
         wkv(*tensors, backend="fla")

@@ -1,4 +1,4 @@
-"""Every model format both ways, exactly; found, written and read with its vocabulary."""
+"""Every model format is read and written, with its vocabulary."""
 
 import hashlib
 import json
@@ -145,7 +145,7 @@ class TestPublishedShapes:
         assert_same_weights(loaded.model, make_model())
         assert (loaded.format, loaded.id) == ("blinkdl", "m")
 
-    def test_an_id_of_the_hub_is_fetched(self, monkeypatch, saved, make_model):
+    def test_an_id_of_the_hub_is_downloaded(self, monkeypatch, saved, make_model):
         import huggingface_hub
 
         folder = saved("huggingface")
@@ -239,7 +239,7 @@ class TestDetection:
         names = ["model.layers.0.attn.bonus", "model.layers.0.attn.x_proj.0.weight"]
         assert detect_version(dict.fromkeys(names, (8, 8))) == "x060"
 
-    def test_anything_else_is_none(self):
+    def test_other_tensors_have_no_version(self):
         assert detect_version({"transformer.h.0.attn.c_attn.weight": (8, 24)}) is None
 
     @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ class TestWriting:
         assert_same_weights(load_model(path).model, make_model(0))
         assert sorted(p.name for p in tmp_path.iterdir()) == before
 
-    def test_everyone_whom_the_umask_allows_can_read_it(self, make_model, tmp_path):
+    def test_permissions_follow_the_umask(self, make_model, tmp_path):
         old = os.umask(0o022)
         try:
             save_model(make_model(), tmp_path / "m", tokenizer=ByteTokenizer())
@@ -347,7 +347,7 @@ class TestVocabulary:
         return TrieTokenizer(tmp_path / "trie.txt")
 
     @pytest.mark.parametrize("format", FORMATS)
-    def test_it_comes_back_with_the_model(self, make_model, tmp_path, trie, format):
+    def test_the_vocabulary_comes_back_with_the_model(self, make_model, tmp_path, trie, format):
         save_model(make_model(vocab_size=300), tmp_path / "m.pth", format=format, tokenizer=trie)
         tokenizer = load_model(tmp_path / "m.pth").tokenizer
         assert tokenizer.sha256 == trie.sha256
@@ -358,7 +358,7 @@ class TestVocabulary:
         save_model(make_model(vocab_size=257), tmp_path / "m.pth", format=format, tokenizer=ByteTokenizer())
         assert isinstance(load_model(tmp_path / "m.pth").tokenizer, ByteTokenizer)
 
-    def test_without_one_the_model_still_predicts(self, make_model, tmp_path, draw_ids):
+    def test_a_model_without_a_vocabulary_still_predicts(self, make_model, tmp_path, draw_ids):
         save_model(make_model(), tmp_path / "m")
         loaded = load_model(tmp_path / "m")
         assert loaded.model(draw_ids(1, 3))[0].shape == (1, 3, 61)
@@ -380,14 +380,14 @@ class TestVocabulary:
         assert tokenizer_for(tmp_path / "mine.pth").vocab_size == 257
         assert tokenizer_for(tmp_path / "other.pth").vocab_size == 259
 
-    def test_one_that_is_too_large_is_refused(self, make_model, tmp_path, trie):
+    def test_a_vocabulary_that_is_too_large_is_refused(self, make_model, tmp_path, trie):
         save_model(make_model(vocab_size=258), tmp_path / "m", tokenizer=trie)
         with pytest.raises(
             ModelError, match="another model: its ids go up to 258, but the model has 258 rows"
         ):
             _ = load_model(tmp_path / "m").tokenizer
 
-    def test_a_damaged_one_is_refused(self, tmp_path):
+    def test_a_damaged_vocabulary_is_refused(self, tmp_path):
         (tmp_path / "vocab.txt").write_text("hello\n")
         with pytest.raises(DataError, match=r"vocab\.txt"):
             tokenizer_for(tmp_path)
@@ -397,7 +397,7 @@ class TestVocabulary:
 def test_a_huggingface_folder_fits_flas_own_class(saved):
     folder = saved("huggingface", decay_rank=12, gate_rank=24, ffn_size=48)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fla warns that there is no GPU, and of itself
+        warnings.simplefilter("ignore")  # fla warns that there is no GPU, and about its own code
         fla = pytest.importorskip("fla.models.rwkv7", reason="fla is not on this platform")
         config = fla.RWKV7Config(**json.loads((folder / "config.json").read_text()))
         with torch.device("meta"):

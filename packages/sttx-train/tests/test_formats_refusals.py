@@ -1,4 +1,4 @@
-"""What is wrong with a model's file is said by name, and nothing in it is ever run."""
+"""A damaged or wrong model file is refused by name, and no code in it is ever run."""
 
 import json
 import os
@@ -106,7 +106,7 @@ class TestRefusals:
         with pytest.raises(ModelError, match="not a dictionary of tensors"):
             load_model(tmp_path / "x.pth")
 
-    def test_a_tuned_state_is_no_model(self, tmp_path):
+    def test_a_tuned_state_is_not_a_model(self, tmp_path):
         for name in ("s.pth", "s.safetensors"):
             save_state(torch.zeros(2, 1, 4, 4), tmp_path / name)
             with pytest.raises(ModelError, match="is a tuned state, not a model"):
@@ -154,11 +154,11 @@ class TestRefusals:
         with pytest.raises(ModelError, match="norm_eps = 1e-06"):
             load_model(path)
 
-    def test_a_name_that_is_nowhere_is_refused(self):
+    def test_an_unknown_name_is_refused(self):
         with pytest.raises(UsageError, match="no model at 'nowhere'"):
             load_model("nowhere")
 
-    def test_the_hub_out_of_reach_is_said(self, monkeypatch):
+    def test_an_unreachable_hub_is_reported(self, monkeypatch):
         import huggingface_hub
 
         def offline(*args, **kwargs):

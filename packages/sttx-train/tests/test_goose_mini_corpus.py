@@ -1,4 +1,4 @@
-"""The recipe of goose-mini's corpus: what it keeps, and that its sessions are truthful about their files."""
+"""The recipe of goose-mini's corpus: which files it keeps, and that its sessions quote them truthfully."""
 
 import importlib
 import json
@@ -168,14 +168,12 @@ def words(seed: int, count: int = 2_000) -> list[str]:
 
 
 def page(seed: int, count: int = 2_000) -> str:
-    told = words(seed, count)
-    return "\n".join(" ".join(told[at : at + 8]) for at in range(0, count, 8))
+    text = words(seed, count)
+    return "\n".join(" ".join(text[at : at + 8]) for at in range(0, count, 8))
 
 
 @pytest.mark.parametrize(("changed", "near"), [(0, True), (40, True), (300, False), (2_000, False)])
-def test_a_near_duplicate_has_most_of_its_words_in_common(
-    recipe: dict[str, ModuleType], changed: int, near: bool
-) -> None:
+def test_a_near_duplicate_shares_most_words(recipe: dict[str, ModuleType], changed: int, near: bool) -> None:
     seen = recipe["near_duplicates"].NearDuplicates()
     first = words(1)
     second = first.copy()
@@ -198,7 +196,7 @@ def test_texts_shorter_than_a_shingle_have_a_signature(recipe: dict[str, ModuleT
     assert module.likeness(module.signature(""), module.signature("short")) < 1
 
 
-def test_what_is_refused_is_counted_by_reason(recipe: dict[str, ModuleType]) -> None:
+def test_refused_files_are_counted_by_reason(recipe: dict[str, ModuleType]) -> None:
     collector = recipe["selection"].Collector({"prose": 100_000})
     row = {"package": "demo", "path": "a.md", "kind": "prose"}
     text = "\n".join(" ".join(words(seed, 12)) for seed in range(100))
@@ -291,7 +289,7 @@ def test_a_source_package_gives_its_permissive_files(recipe: dict[str, ModuleTyp
     assert set(gather.permissive_part(members, "MIT", ["Expat"])[1]) == set(members)
 
 
-def test_a_download_that_was_cut_off_is_done_again(
+def test_an_interrupted_download_is_repeated(
     recipe: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gather, calls = recipe["gather"], []
@@ -337,7 +335,7 @@ def test_calls_are_json_and_are_followed_by_their_result(
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_what_is_read_and_edited_is_the_files_real_text(
+def test_reads_and_edits_show_the_files_real_text(
     recipe: dict[str, ModuleType], files: list[dict], seed: int
 ) -> None:
     session = traces(recipe, files, seed)
@@ -454,7 +452,7 @@ def test_every_phrase_can_be_filled(recipe: dict[str, ModuleType]) -> None:
             assert "{" not in text.replace("x{y}", "").replace("{ y }", ""), template
 
 
-def test_a_slot_that_nobody_knows_is_an_error(recipe: dict[str, ModuleType]) -> None:
+def test_an_unknown_slot_is_an_error(recipe: dict[str, ModuleType]) -> None:
     with pytest.raises(KeyError, match=r"\{nobody\}"):
         recipe["grammar"].fill("by {nobody}", {}.get)
 
@@ -479,7 +477,7 @@ def test_every_runner_can_be_filled(recipe: dict[str, ModuleType]) -> None:
             assert isinstance(runners._fill(random.Random(1), template, source, source.facts() | known), str)
 
 
-def test_documents_of_a_package_are_capped(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
+def test_the_size_of_a_packages_documents_is_limited(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
     gather = recipe["gather"]
     folder = tmp_path / "package"
     folder.mkdir()
@@ -546,14 +544,14 @@ def test_files_that_sessions_quote_are_taken_last(recipe: dict[str, ModuleType])
     assert {row["path"] for row in chosen} == {str(n) for n in range(10, 20)}
 
 
-def test_sessions_tell_which_files_they_quote(recipe: dict[str, ModuleType], files: list[dict]) -> None:
+def test_sessions_list_the_files_they_quote(recipe: dict[str, ModuleType], files: list[dict]) -> None:
     book = recipe["phrasebook"].Phrasebook(row for row in files if row["kind"] == "prose")
     rows = list(recipe["transcripts"].generate(files, 60_000, 1, book))
     paths = {row["path"] for row in files}
     assert rows and all(row["package"] == "demo" and set(row["quotes"]) <= paths for row in rows)
     for row in rows:
-        told = {path for path in paths if f'/{path.removeprefix("demo-1.0/")}"' in row["text"]}
-        assert row["quotes"] and set(row["quotes"]) == told
+        quoted = {path for path in paths if f'/{path.removeprefix("demo-1.0/")}"' in row["text"]}
+        assert row["quotes"] and set(row["quotes"]) == quoted
 
 
 def test_packages_that_were_used_are_listed(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
@@ -569,8 +567,8 @@ def test_packages_that_were_used_are_listed(recipe: dict[str, ModuleType], tmp_p
         {"package": "b", "from": "deb", "outcome": "could not be downloaded"},
     ]
     recipe["pack"].write_packages(entries, tmp_path / "corpus.csv")
-    told = (tmp_path / "corpus.csv").read_text()
-    assert told == 'package,from,version,licence,bytes\na,npm,1,"MIT, or so",5\n'
+    table = (tmp_path / "corpus.csv").read_text()
+    assert table == 'package,from,version,licence,bytes\na,npm,1,"MIT, or so",5\n'
 
 
 def test_output_of_commands_is_real_and_hides_the_machine(

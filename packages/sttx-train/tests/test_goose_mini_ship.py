@@ -1,4 +1,4 @@
-"""The recipe's last step: a run's weights, rounded, become a model folder, and what it scores is report."""
+"""The recipe's last step: a run's rounded weights become a model folder with scores."""
 
 import json
 import lzma
@@ -60,12 +60,12 @@ def test_the_model_is_the_runs_rounded_to_bfloat16(shipped):
     assert not torch.equal(model.emb.weight, trainer.model.emb.weight), "the test's weights need rounding"
 
 
-def test_its_vocabulary_came_along(shipped):
+def test_the_vocabulary_is_in_the_folder(shipped):
     _, work, _ = shipped
     assert load_model(work / "model").tokenizer.sha256 == TrieTokenizer(work / "vocab.txt").sha256
 
 
-def test_it_scores_what_the_shipped_weights_pay(shipped):
+def test_scores_are_those_of_the_shipped_weights(shipped):
     _, work, report = shipped
     loaded = load_model(work / "model")
     assert (report["step"], report["tokens"], report["minutes"]) == (7, 7 * 3 * 8, 1.5)
@@ -78,7 +78,7 @@ def test_it_scores_what_the_shipped_weights_pay(shipped):
         assert score["xz"] == round(8 * len(packed) / size, 3)
 
 
-def test_ten_texts_are_drawn_and_none_is_left_out(shipped):
+def test_ten_texts_are_sampled_and_all_are_shown(shipped):
     _, _, report = shipped
     assert len(report["samples"]) == 10 and all(isinstance(text, str) for text in report["samples"])
     assert len(set(report["samples"])) > 5

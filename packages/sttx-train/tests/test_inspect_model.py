@@ -1,4 +1,4 @@
-"""Any model file is report for what it is: every version, a state, a damaged file, another program's."""
+"""Reports on model files: every version, tuned states, damaged files, other programs' files."""
 
 import importlib.util
 import json
@@ -58,7 +58,7 @@ class TestRunnable:
         assert report["files"] == {file.name: file.stat().st_size} and report["bytes"] == file.stat().st_size
         assert report["uses"][0] == f"learn from sessions: sttx train --model {path}"
 
-    def test_what_is_reported_is_what_is_loaded(self, tiny):
+    def test_the_report_matches_the_loaded_model(self, tiny):
         loaded = tiny()
         report = report_of(loaded.path)
         assert report["model"] | {"hidden_size": 64, "num_layers": 2} == report["model"]
@@ -66,7 +66,7 @@ class TestRunnable:
         assert report["vocabulary"]["sha256"] == loaded.tokenizer.sha256 and report["vocabulary"]["text"]
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-    def test_the_number_type_is_that_on_disk(self, make_model, tmp_path, dtype):
+    def test_the_dtype_is_that_on_disk(self, make_model, tmp_path, dtype):
         save_model(make_model(), tmp_path / "m", dtype=dtype)
         assert list(report_of(tmp_path / "m")["dtypes"]) == [str(dtype).removeprefix("torch.")]
 
@@ -88,9 +88,8 @@ class TestRunnable:
         (folder / "b.safetensors").unlink()
         report = report_of(folder)
         assert report["version"] == "x070" and report["uses"] == []
-        assert (
-            f"lacks 'b.safetensors', which has {len(names) // 2} tensors in the index" in report["problems"][0]
-        )
+        lacking = f"lacks 'b.safetensors', which has {len(names) // 2} tensors in the index"
+        assert lacking in report["problems"][0]
 
     def test_without_a_vocabulary_it_says_where_to_put_it(self, make_model, tmp_path):
         save_model(make_model(), tmp_path / "m")
@@ -102,7 +101,7 @@ class TestRunnable:
             f"in Python: sttx_train.load_model({str(tmp_path / 'm')!r})",
         ]
 
-    def test_a_path_of_several_words_is_quoted(self, make_model, tmp_path):
+    def test_a_path_with_spaces_is_quoted(self, make_model, tmp_path):
         save_model(make_model(vocab_size=257), tmp_path / "my model", tokenizer=ByteTokenizer())
         assert f"sttx train --model '{tmp_path / 'my model'}'" in report_of(tmp_path / "my model")["uses"][0]
 
@@ -198,7 +197,7 @@ class TestNotRunnable:
         assert report["kind"] == "other" and what in report["what"] and advice in report["advice"]
         assert report["uses"] == report["problems"] == []
 
-    def test_what_says_nothing_is_an_error(self, tmp_path):
+    def test_a_path_without_a_model_is_an_error(self, tmp_path):
         (tmp_path / "x.pth").write_bytes(b"\xffhello")
         for path in (tmp_path / "x.pth", tmp_path):
             with pytest.raises(ModelError):
@@ -217,7 +216,7 @@ class TestNotRunnable:
 class TestDamaged:
     @pytest.mark.parametrize("format", ["sttx", "huggingface", "blinkdl"])
     @pytest.mark.parametrize("keep", [0.9, 0.99])
-    def test_a_file_cut_short_is_reported_with_its_sizes(self, saved, make_model, format, keep):
+    def test_a_truncated_file_is_reported_with_its_sizes(self, saved, make_model, format, keep):
         path = saved(format)
         file = path if path.is_file() else path / "model.safetensors"
         file.write_bytes(file.read_bytes()[: int(file.stat().st_size * keep)])

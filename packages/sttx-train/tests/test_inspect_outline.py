@@ -1,4 +1,4 @@
-"""Names, shapes and types without numbers: the same as the tensors', and as far as damage leaves them."""
+"""Names, shapes and dtypes without values equal those of the tensors, as far as damage leaves them."""
 
 import json
 import os
@@ -23,7 +23,7 @@ ODD |= {"scalar": torch.tensor(1.0), "empty": torch.zeros(0, 3), "vector": torch
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors"])
-def test_the_outline_is_the_tensors(tmp_path, name):
+def test_the_outline_has_the_tensors_names_shapes_and_dtypes(tmp_path, name):
     save = save_file if name.endswith("safetensors") else torch.save
     save(ODD, tmp_path / name)
     outline = read_outline(tmp_path / name)
@@ -45,8 +45,8 @@ def test_a_safetensors_file_is_never_read_past_its_header(tmp_path):
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 @pytest.mark.parametrize("keep", [0.999, 0.9, 0.7])
-def test_a_pth_cut_short_is_reported_by_its_beginning(tmp_path, legacy, keep):
-    """Names and shapes stand before the numbers; with these, more than 256 words are remembered."""
+def test_a_truncated_pth_is_reported_by_its_first_part(tmp_path, legacy, keep):
+    """Names and shapes precede the values in the file. These need more than 256 entries of the memo."""
     tensors = {f"blocks.{i}.w": torch.zeros(i % 7 + 1, 400, dtype=DTYPES[i % 4]) for i in range(150)}
     torch.save(tensors, tmp_path / "x.pth", _use_new_zipfile_serialization=not legacy)
     data = (tmp_path / "x.pth").read_bytes()
@@ -120,7 +120,7 @@ def safetensors_header(**entry):
         b"\x80\x02}q\x00(",
     ],
 )
-def test_what_says_nothing_is_refused(tmp_path, data):
+def test_other_files_are_refused(tmp_path, data):
     (tmp_path / "x.bin").write_bytes(data)
     with pytest.raises(ModelError, match="download it again"):
         read_outline(tmp_path / "x.bin")

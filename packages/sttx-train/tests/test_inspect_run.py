@@ -1,4 +1,4 @@
-"""What inspect and merge-stats tell: what a run reported, of files that were verified first."""
+"""inspect and merge-stats report what a run reported, after verifying its files."""
 
 import json
 
@@ -39,14 +39,14 @@ def folder(trainer):
 
 
 def test_a_run_is_reported_as_its_trainer_reports_it(trainer, folder):
-    report = json.loads(json.dumps(inspect_path(folder), allow_nan=False))
+    inspected = json.loads(json.dumps(inspect_path(folder), allow_nan=False))
     report = trainer.report()
-    assert report["kind"] == "stream" and report["step"] == report["steps"] == 6
-    assert {name: report[name] for name in report} == report
-    assert report["taken"] == trainer.taken
-    assert report["learning"]["replay_rows"] == 1 and report["stream"]["window"] == 48
+    assert inspected["kind"] == "stream" and inspected["step"] == inspected["steps"] == 6
+    assert {name: inspected[name] for name in report} == report
+    assert inspected["taken"] == trainer.taken
+    assert inspected["learning"]["replay_rows"] == 1 and inspected["stream"]["window"] == 48
     sizes = {path.name: path.stat().st_size for path in trainer.checkpoint.iterdir()}
-    assert report["files"] == {name: size for name, size in sizes.items() if name != "manifest.json"}
+    assert inspected["files"] == {name: size for name, size in sizes.items() if name != "manifest.json"}
 
 
 def test_one_step_of_a_run_is_reported(folder):
@@ -119,26 +119,26 @@ def test_a_pretraining_run_is_reported(tmp_path):
 
 @pytest.mark.parametrize("kind", ["pretrain", "pretrain-best"])
 @pytest.mark.parametrize("lines", [None, []])
-def test_a_pretraining_run_that_says_little_is_reported(tmp_path, lines, kind):
+def test_a_pretraining_run_with_little_information_is_reported(tmp_path, lines, kind):
     report = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
     assert (report["kind"], report["step"], report["config"]) == (kind, 4, None)
     assert (report["figures"], report["validation"]) == ({"step": 4}, {})
 
 
-def test_what_the_best_checkpoint_says_is_reported(tmp_path):
+def test_the_best_checkpoint_is_reported(tmp_path):
     best = {"loss": 1.5, "bpb": None, "tokens": 300}
     report = inspect_path(pretrained(tmp_path / "best", None, kind="pretrain-best", validation=best))
     assert report["validation"]["validation.loss"] == {"best": 1.5, "best_step": 4, "last": 1.5}
     assert "validation.bpb" not in report["validation"]
 
 
-def test_merge_stats_are_the_tables(trainer, folder):
-    report = merge_stats(folder)
+def test_merge_stats_match_the_phrase_table(trainer, folder):
+    merged = merge_stats(folder)
     stats, report = trainer.learner.table.stats, trainer.report()
-    assert report["shown"] == len(report["phrases"]) == len(trainer.learner.table) > 3
-    assert report["totals"] == report["phrases"] and report["tokens"] == report["tokens"]
-    assert report["totals"]["promotions"] == stats.promotions
-    assert report["totals"]["promotions"] - report["totals"]["evictions"] == report["totals"]["live"]
+    assert merged["shown"] == len(merged["phrases"]) == len(trainer.learner.table) > 3
+    assert merged["totals"] == report["phrases"] and merged["tokens"] == report["tokens"]
+    assert merged["totals"]["promotions"] == stats.promotions
+    assert merged["totals"]["promotions"] - merged["totals"]["evictions"] == merged["totals"]["live"]
 
 
 @pytest.mark.parametrize("top", [1, 3, 10_000])
@@ -167,7 +167,7 @@ def test_a_damaged_checkpoint_is_refused_by_each(folder, tmp_path, tell):
         tell(tmp_path / "run")
 
 
-def test_what_is_neither_is_refused(tmp_path):
+def test_a_path_that_is_neither_run_nor_model_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError):
         inspect_path(tmp_path / "empty")

@@ -53,7 +53,7 @@ def test_lists_of_integers_come_bare_or_as_values(tmp_path):
     ],
     ids=lambda line: line[:20].decode("latin-1"),
 )
-def test_what_is_neither_is_no_entry(line):
+def test_other_lines_are_not_entries(line):
     assert entry_of(line) is None
 
 
@@ -80,12 +80,12 @@ def test_damaged_lines_are_counted_and_named(tmp_path):
         (["", "?", "?"], "no line of .* could be read, line 2 the first: each must be"),
     ],
 )
-def test_mixtures_and_nothing_are_refused(tmp_path, lines, said):
+def test_mixed_and_empty_files_are_refused(tmp_path, lines, said):
     with pytest.raises(DataError, match=said):
         list(JsonEntries(written(tmp_path / "x.jsonl", *lines)))
 
 
-def test_a_line_too_long_is_damaged_and_those_after_it_are_read(tmp_path, monkeypatch):
+def test_reading_continues_after_a_line_that_is_too_long(tmp_path, monkeypatch):
     monkeypatch.setattr("sttx_train.data.json_lines.LINE_LIMIT", 30)
     path = written(tmp_path / "x.jsonl", json.dumps({"text": "a" * 95}), '{"text": "two"}')
     sizes = []

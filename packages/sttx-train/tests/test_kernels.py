@@ -82,8 +82,8 @@ def test_any_split_gives_the_same(cuts, backend):
     assert relative(state, final) < LIMIT
 
 
-def begun(batch, steps, share, seed=0):
-    """Draw where documents begin; each row's first step goes on from the state."""
+def draw_starts(batch, steps, share, seed=0):
+    """Draw where documents start; each row's first step continues from the state."""
     starts = torch.rand(batch, steps, generator=torch.Generator().manual_seed(seed)) < share
     starts[:, 0] = False
     return starts
@@ -92,12 +92,12 @@ def begun(batch, steps, share, seed=0):
 @pytest.mark.parametrize("share", [0.02, 0.2, 1.0])
 @pytest.mark.parametrize("chunk", [1, 7, 32])
 def test_documents_in_chunks_equal_the_definition(share, chunk):
-    inputs, starts = draw(3, 75, 2, 8), begun(3, 75, share)
+    inputs, starts = draw(3, 75, 2, 8), draw_starts(3, 75, share)
     found = run(partial(wkv_chunked, starts=starts), inputs, chunk=chunk)
     assert_same(found, run(partial(wkv_recurrent, starts=starts), inputs))
 
 
-def test_a_document_knows_nothing_of_what_is_before_it():
+def test_a_document_does_not_depend_on_the_one_before_it():
     *sequence, state = draw(1, 60, 2, 8)
     starts = torch.zeros(1, 60, dtype=torch.bool)
     starts[0, [10, 45]] = True
@@ -111,7 +111,7 @@ def test_a_document_knows_nothing_of_what_is_before_it():
     assert relative(left, final) < LIMIT
 
 
-def test_rows_and_heads_do_not_meet():
+def test_rows_and_heads_are_independent():
     inputs = draw(3, 40, 2, 8)
     y, final = wkv_chunked(*inputs)
     for row in range(3):
@@ -122,7 +122,7 @@ def test_rows_and_heads_do_not_meet():
             assert relative(final_alone[0, 0], final[row, head]) < LIMIT
 
 
-def test_the_definition_is_the_papers():
+def test_the_definition_matches_the_paper():
     *sequence, state = draw(1, 1, 1, 4)
     r, log_w, k, v, a, b = (x[0, 0, 0] for x in sequence)
     expected = state[0, 0] @ (torch.diag(log_w.exp()) + torch.outer(a, b)) + torch.outer(v, k)
@@ -151,7 +151,7 @@ def test_float32_stays_near_float64_at_the_strongest_decay():
         assert relative(x.double(), y) < 2e-4, (name, relative(x.double(), y))
 
 
-def test_low_precision_inputs_run_in_the_states_type():
+def test_low_precision_inputs_run_in_the_states_dtype():
     inputs = [x.to(torch.bfloat16) for x in draw(1, 20, 1, 8)]
     inputs[-1] = inputs[-1].float()
     y, final = wkv(*inputs, backend="chunked")
@@ -168,7 +168,7 @@ def test_autocast_leaves_the_kernel_alone():
     assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
 
 
-def test_each_choice_says_why():
+def test_each_choice_has_a_reason():
     cpu = torch.device("cpu")
     assert choose_backend(cpu).backend == "chunked"
     assert "cpu" in choose_backend(cpu).reason

@@ -1,10 +1,10 @@
-"""Pairs of .bin and .idx: read and written by independent code too, and refused where they are damaged."""
+"""Pairs of .bin and .idx match independent code for reading and writing; damaged ones are refused."""
 
 import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_core.errors import DataError, UsageError
@@ -90,7 +90,7 @@ class TestBytes:
         for ending in (".bin", ".idx"):
             assert (tmp_path / f"ours{ending}").read_bytes() == (tmp_path / f"theirs{ending}").read_bytes()
 
-    def test_what_an_independent_writer_wrote_is_read(self, tmp_path, vocab_size, code, letter):
+    def test_a_pair_of_an_independent_writer_is_read(self, tmp_path, vocab_size, code, letter):
         written_independently(tmp_path / "x", DOCUMENTS, code, letter)
         for path in (tmp_path / "x", tmp_path / "x.bin", tmp_path / "x.idx"):
             documents = PairDocuments(path)
@@ -99,8 +99,9 @@ class TestBytes:
         assert isinstance(documents.ids, np.memmap)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(1, 69_999), max_size=20), min_size=1, max_size=9), st.booleans())
-def test_any_documents_come_back_and_are_the_same_bytes(tmp_path_factory, documents, wide):
+def test_any_documents_survive_writing_and_reading(tmp_path_factory, documents, wide):
     vocab_size, code, letter = WIDTHS[3] if wide else WIDTHS[1]
     documents = documents if wide else [[token % 65_535 + 1 for token in ids] for ids in documents]
     folder = tmp_path_factory.mktemp("any")
@@ -135,7 +136,7 @@ class TestReading:
         assert ids_of(documents) == [[0, 5, 6, 7], [0, 8, 9]]
         assert documents.read(0, 1, 3).tolist() == [5, 6]
 
-    def test_a_sequence_of_many_documents_is_taken_apart(self, tmp_path, monkeypatch):
+    def test_a_sequence_of_many_documents_is_split(self, tmp_path, monkeypatch):
         monkeypatch.setattr("sttx_train.data.scanning.PIECE", 2)
         written_independently(tmp_path / "x", [[5, 6, 0, 7, 0, 0, 8]], 8, "H")
         assert ids_of(PairDocuments(tmp_path / "x")) == [[0, 5, 6], [0, 7], [0], [0, 8]]
@@ -174,7 +175,7 @@ class TestDamage:
         with pytest.raises(DataError, match=f"x.idx' .*{said}"):
             damage(edit)
 
-    def test_the_two_must_belong_together(self, pair):
+    def test_bin_and_idx_must_match(self, pair):
         data = pair.with_suffix(".bin").read_bytes()
         for changed in (data[:-1], data[:-4], data + b"\0\0"):
             pair.with_suffix(".bin").write_bytes(changed)
@@ -186,12 +187,12 @@ class TestDamage:
         with pytest.raises(DataError, match="x.bin' does not exist"):
             PairDocuments(pair)
 
-    def test_an_absent_index_is_named(self, pair):
+    def test_a_missing_index_is_named(self, pair):
         pair.with_suffix(".idx").unlink()
         with pytest.raises(DataError, match="x.idx' does not exist"):
             PairDocuments(pair)
 
-    def test_a_pair_of_nothing_is_refused(self, tmp_path):
+    def test_an_empty_pair_is_refused(self, tmp_path):
         (tmp_path / "x.bin").write_bytes(b"")
         (tmp_path / "x.idx").write_bytes(b"MMIDIDX\0\0" + struct.pack("<QBQQiqqq", 1, 8, 1, 2, 0, 0, 0, 1))
         with pytest.raises(DataError, match="x.bin' is empty"):
@@ -199,13 +200,13 @@ class TestDamage:
 
 
 class TestWriting:
-    def test_nothing_is_written_over(self, pair):
+    def test_nothing_is_overwritten(self, pair):
         before = pair.with_suffix(".bin").read_bytes()
         with pytest.raises(UsageError, match="x.bin' already exists: give another --out"):
             write_pair(packed(), pair, vocab_size=512)
         assert pair.with_suffix(".bin").read_bytes() == before
 
-    def test_an_index_alone_is_a_killed_builds_and_another_file_is_not(self, pair):
+    def test_an_index_left_by_a_killed_build_is_replaced_but_no_other_file(self, pair):
         pair.with_suffix(".bin").unlink()
         write_pair(packed([[1]]), pair, vocab_size=512)
         assert ids_of(PairDocuments(pair)) == [[0, 1]]
@@ -215,12 +216,12 @@ class TestWriting:
             write_pair(packed([[1]]), pair, vocab_size=512)
 
     @pytest.mark.parametrize("ids", [[5, 300], [5, 65_536 + 7]])
-    def test_an_id_outside_leaves_nothing(self, tmp_path, ids):
+    def test_an_id_outside_the_vocabulary_leaves_no_files(self, tmp_path, ids):
         with pytest.raises(DataError, match="document 1 holds an id outside the vocabulary of 300"):
             write_pair(packed([[1], ids]), tmp_path / "x", vocab_size=300)
         assert not list(tmp_path.iterdir())
 
-    def test_the_ids_take_their_place_last(self, tmp_path, monkeypatch):
+    def test_the_bin_file_is_renamed_last(self, tmp_path, monkeypatch):
         """So that a kill between the two leaves an index, which nobody takes for data."""
         renamed = []
         replace = type(tmp_path).replace
@@ -230,7 +231,7 @@ class TestWriting:
         write_pair(packed(), tmp_path / "x", vocab_size=512)
         assert renamed == ["x.idx", "x.bin"]
 
-    def test_what_does_not_fit_is_refused(self, tmp_path):
+    def test_documents_that_do_not_fit_are_refused(self, tmp_path):
         with pytest.raises(DataError, match="nothing to write"):
             write_pair(_Nothing(), tmp_path / "x", vocab_size=512)
         with pytest.raises(UsageError, match="does not fit int32"):

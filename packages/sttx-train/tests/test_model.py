@@ -1,4 +1,4 @@
-"""Sizes, state, initialisation, and what the model promises about batches, splits and padding."""
+"""Sizes, state, initialization, and the model's promises about batches, splits and padding."""
 
 import math
 
@@ -21,7 +21,7 @@ def assert_states_close(found, expected, limit=1e-9):
 
 
 class TestConfig:
-    def test_published_formulas_fill_in(self):
+    def test_sizes_default_to_the_published_formulas(self):
         config = RWKV7Config(vocab_size=65536, hidden_size=2048, num_layers=24)
         assert (config.num_heads, config.ffn_size) == (32, 8192)
         assert (config.decay_rank, config.a_rank, config.v_rank) == (128, 128, 64)
@@ -118,7 +118,7 @@ class TestForward:
             assert_states_close(state.select([row]), alone_state)
 
     @pytest.mark.parametrize("backend", ["recurrent", "chunked"])
-    def test_documents_in_one_row_know_nothing_of_each_other(self, make_model, draw_ids, backend):
+    def test_documents_in_one_row_do_not_affect_each_other(self, make_model, draw_ids, backend):
         model, ids = make_model(dtype=torch.float64), draw_ids(1, 50)
         model.backend = backend
         starts = torch.zeros(1, 50, dtype=torch.bool)
@@ -173,7 +173,7 @@ class TestInitialization:
     def fresh(self):
         return RWKV7(RWKV7Config(vocab_size=400, hidden_size=64, num_layers=3, head_size=32), seed=0)
 
-    def test_a_fresh_model_knows_nothing(self, fresh):
+    def test_a_fresh_model_predicts_uniformly(self, fresh):
         ids = torch.randint(0, 400, (2, 40), generator=torch.Generator().manual_seed(0))
         logits, _ = fresh(ids)
         loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
@@ -188,7 +188,7 @@ class TestInitialization:
         initialize(model)
         assert [name for name, p in model.named_parameters() if not torch.isfinite(p).all()] == []
 
-    def test_the_seed_decides_and_nothing_else(self, fresh):
+    def test_only_the_seed_decides(self, fresh):
         again, other = (RWKV7(fresh.config, initialize=False) for _ in range(2))
         before = torch.get_rng_state()
         initialize(again)

@@ -1,4 +1,4 @@
-"""A model's folder carries its hypernetwork, is held to it, and the online learner starts from it."""
+"""A model folder contains its hypernetwork, checks it, and the online learner starts from it."""
 
 import json
 
@@ -40,13 +40,13 @@ def folder(make_model, tmp_path):
 
 
 class TestFolder:
-    def test_it_comes_back_bit_for_bit_whatever_the_models_number_type(self, make_model, tmp_path):
+    def test_it_survives_saving_whatever_the_models_dtype(self, make_model, tmp_path):
         made = hypernetwork(rank=5)
         save_model(make_model(), tmp_path / "m", hypernet=made, dtype=torch.bfloat16)
         assert same(load_model(tmp_path / "m", dtype=torch.bfloat16).hypernet, made)
         assert json.loads((tmp_path / "m" / "config.json").read_text())["hypernet"] == "hypernet.safetensors"
 
-    def test_it_is_part_of_what_the_model_is(self, make_model, folder):
+    def test_it_is_part_of_the_models_identity(self, make_model, folder):
         with_one = load_model(folder).sha256
         report = inspect_model(folder)
         assert report["model"]["sha256"] == with_one and report["hypernetwork"] == {"parameters": 3072}
@@ -67,17 +67,17 @@ class TestFolder:
             save_model(make_model(), tmp_path / "m", format=format, hypernet=hypernetwork())
         assert not list(tmp_path.iterdir())
 
-    def test_the_model_that_comes_along_has_one(self):
+    def test_the_embedded_model_has_one(self):
         assert inspect_model(None)["hypernetwork"] == {"parameters": load_model().hypernet.parameter_count()}
 
 
 class TestRefusals:
-    def test_one_that_is_named_and_not_there(self, folder):
+    def test_a_named_but_missing_file_is_refused(self, folder):
         (folder / "hypernet.safetensors").unlink()
         with pytest.raises(ModelError, match="lacks 'hypernet.safetensors', which its config.json names"):
             load_model(folder)
 
-    def test_one_that_is_there_and_not_named(self, folder):
+    def test_an_unnamed_file_is_refused(self, folder):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "hypernet": None}))
         with pytest.raises(
@@ -85,14 +85,14 @@ class TestRefusals:
         ):
             load_model(folder)
 
-    def test_one_of_another_name(self, folder):
+    def test_a_file_of_another_name_is_refused(self, folder):
         config = json.loads((folder / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "hypernet": "../other"}))
         with pytest.raises(ModelError, match=r"names the hypernetwork '\.\./other', not"):
             load_model(folder)
 
     @pytest.mark.parametrize("spoil", ["width", "missing", "extra", "scalar"])
-    def test_one_of_another_model(self, folder, spoil):
+    def test_the_hypernetwork_of_another_model_is_refused(self, folder, spoil):
         path = folder / "hypernet.safetensors"
         tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
         if spoil == "width":
@@ -111,7 +111,7 @@ class TestRefusals:
 
 
 class TestLearner:
-    def test_it_starts_from_the_models_own_and_leaves_that_alone(self, folder):
+    def test_the_learner_copies_the_models_hypernetwork(self, folder):
         loaded = load_model(folder)
         trainer = StreamTrainer(loaded, LearnerConfig(phrases="on"), StreamConfig(steps=6, window=32))
         assert same(trainer.learner.hypernet, hypernetwork())
@@ -120,6 +120,6 @@ class TestLearner:
         assert not same(trainer.learner.hypernet, hypernetwork()), "it learned"
         assert same(loaded.hypernet, hypernetwork())
 
-    def test_without_one_it_is_fresh_from_the_seed(self, make_model):
+    def test_without_one_the_seed_makes_a_new_one(self, make_model):
         learner = OnlineLearner(make_model(), np.ones(61, dtype=int), LearnerConfig(seed=4))
         assert same(learner.hypernet, HyperNetwork(32, seed=4))

@@ -1,4 +1,4 @@
-"""The vocabularies of a model on disk that are no RWKV vocabulary file: numbers, and Hugging Face's."""
+"""Vocabularies of a model on disk in other formats than RWKV's: numbers, and Hugging Face's."""
 
 import json
 
@@ -45,7 +45,7 @@ def model(make_model):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_every_kind_comes_back_with_the_model(model, tmp_path, tokenizer, format):
+def test_every_tokenizer_comes_back_with_the_model(model, tmp_path, tokenizer, format):
     save_model(model, tmp_path / "m.pth", format=format, tokenizer=tokenizer)
     loaded = load_model(tmp_path / "m.pth")
     assert type(loaded.vocabulary) is type(tokenizer)
@@ -54,13 +54,13 @@ def test_every_kind_comes_back_with_the_model(model, tmp_path, tokenizer, format
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_newer_vocabulary_takes_the_place_of_an_older(model, tmp_path, hugging_face, format):
+def test_a_newer_vocabulary_replaces_an_older_one(model, tmp_path, hugging_face, format):
     for tokenizer in (ByteTokenizer(), hugging_face, IntegerTokenizer(9), ByteTokenizer()):
         save_model(model, tmp_path / "m.pth", format=format, tokenizer=tokenizer)
         assert load_model(tmp_path / "m.pth").vocabulary.sha256 == tokenizer.sha256
 
 
-def test_what_needs_text_gets_text_or_one_sentence(model, tmp_path, hugging_face):
+def test_a_tokenizer_of_numbers_is_refused_where_text_is_needed(model, tmp_path, hugging_face):
     save_model(model, tmp_path / "text", tokenizer=hugging_face)
     assert load_model(tmp_path / "text").tokenizer.encode("the") == hugging_face.encode("the")
     save_model(model, tmp_path / "numbers", tokenizer=IntegerTokenizer(96))
@@ -81,13 +81,13 @@ def test_a_model_may_be_moved_with_its_files(model, tmp_path, hugging_face):
     assert load_model(tmp_path / "other.pth").vocabulary.sha256 == hugging_face.sha256
 
 
-def test_a_tokenizer_json_that_nothing_names_is_no_vocabulary(tmp_path, hugging_face):
+def test_an_unnamed_tokenizer_json_is_not_a_vocabulary(tmp_path, hugging_face):
     hugging_face.save(tmp_path / "tokenizer.json")
     with pytest.raises(ModelError, match="without a vocabulary"):
         tokenizer_for(tmp_path)
 
 
-def test_one_that_is_too_large_is_refused(model, tmp_path):
+def test_a_vocabulary_that_is_too_large_is_refused(model, tmp_path):
     save_model(model, tmp_path / "m", tokenizer=IntegerTokenizer(ROWS - 1))
     with pytest.raises(ModelError, match=f"go up to {ROWS}, but the model has {ROWS} rows"):
         _ = load_model(tmp_path / "m").vocabulary
@@ -99,7 +99,7 @@ class Odd(IntegerTokenizer):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_values_of_an_unknown_kind_are_refused_before_anything_is_written(model, tmp_path, format):
+def test_an_unknown_tokenizer_is_refused_before_writing(model, tmp_path, format):
     with pytest.raises(UsageError, match="tokenizer 'Odd' cannot be saved with a model"):
         save_model(model, tmp_path / "m.pth", format=format, tokenizer=Odd(9))
     assert list(tmp_path.iterdir()) == []
@@ -139,6 +139,6 @@ def test_a_tokenizer_json_of_another_vocabulary_is_refused(model, tmp_path, hugg
         _ = load_model(tmp_path / "m").vocabulary
 
 
-def test_the_kept_name_is_the_one_that_loads():
+def test_the_saved_spec_loads():
     for tokenizer in (IntegerTokenizer(70_000), AngleTokenizer()):
         assert tokenizer_from_spec(tokenizer.spec).sha256 == tokenizer.sha256

@@ -61,7 +61,7 @@ def values(tmp_path):
 
 
 class TestTexts:
-    def test_each_kind_holds_the_same(self, texts):
+    def test_every_format_gives_the_same_documents(self, texts):
         expected = Sampler(Packed(encode_documents(WORDS, TEXT)), rows=2, context=8).window(0)
         for path, kind in texts.items():
             data = open_data([path], TEXT)
@@ -89,7 +89,7 @@ class TestTexts:
         assert text_of(data.documents) == ["one\ntwo\nthree, and a lonG line\n", "b"]
         assert data.text_bytes == 32 and data.skipped == ()
 
-    def test_no_token_reaches_across_the_pieces_of_a_long_file(self, tmp_path, monkeypatch):
+    def test_no_token_crosses_the_pieces_of_a_long_file(self, tmp_path, monkeypatch):
         create_vocab_file([b"\n\n", b"b\nc"], tmp_path / "v.txt")
         trie = TrieTokenizer(tmp_path / "v.txt")
         (tmp_path / "x.txt").write_text("ab\nc\n\nd" * 3)
@@ -131,7 +131,7 @@ class TestTexts:
 
 
 class TestValues:
-    def test_each_kind_holds_the_same(self, values):
+    def test_every_format_gives_the_same_documents(self, values):
         expected = None
         for path, kind in values.items():
             data = open_data([path], TEN)
@@ -143,7 +143,7 @@ class TestValues:
             assert np.array_equal(window.targets, expected.targets)
 
     @pytest.mark.parametrize("value", [10, -1, -(2**70)])
-    def test_a_value_outside_is_named_with_its_line(self, tmp_path, value):
+    def test_a_value_outside_the_vocabulary_is_named_with_its_line(self, tmp_path, value):
         path = json_lines(tmp_path / "x.jsonl", [[1], [2, value]])
         with pytest.raises(
             UsageError, match=f"line 2 of .*x.jsonl': value {value} at position 1 is not from 0 to 9"
@@ -152,7 +152,7 @@ class TestValues:
 
 
 class TestRefusals:
-    def test_the_tokenizer_must_fit_the_kind(self, texts, values, tmp_path):
+    def test_the_tokenizer_must_fit_the_data(self, texts, values, tmp_path):
         for name in ("tree", "lines.jsonl"):
             with pytest.raises(UsageError, match="holds text, but the tokenizer is one of numbers"):
                 open_data([tmp_path / name], TEN)
@@ -176,12 +176,12 @@ class TestRefusals:
             (b"\5\0\0\0", "starts with the id 5, not with 0, which starts every document"),
         ],
     )
-    def test_a_flat_file_that_is_none(self, tmp_path, content, said):
+    def test_a_damaged_flat_file_is_refused(self, tmp_path, content, said):
         (tmp_path / "x.bin").write_bytes(content)
         with pytest.raises(DataError, match=f"x.bin' {said}"):
             open_data([tmp_path / "x.bin"], TEXT)
 
-    def test_nothing_at_all(self, tmp_path):
+    def test_empty_data_is_refused(self, tmp_path):
         (tmp_path / "a.txt").write_text("")
         (tmp_path / "b.pyc").write_bytes(b"\0")
         with pytest.raises(DataError, match=r"nothing to read in '.*' \(1 files are not text\)"):
@@ -189,7 +189,7 @@ class TestRefusals:
         with pytest.raises(DataError, match="nothing to read in the given texts"):
             open_data([], TEXT, texts=[])
 
-    def test_what_is_absent_or_packed(self, tmp_path):
+    def test_missing_and_compressed_files_are_refused(self, tmp_path):
         with pytest.raises(UsageError, match="gone' does not exist"):
             detect_format(tmp_path / "gone")
         (tmp_path / "x.txt.gz").write_bytes(gzip.compress(b"text"))
@@ -223,17 +223,17 @@ class TestKinds:
             ("cut.txt", b'{"text": "a"}\n' + b'{"text": "%s"}\n' % (b"a" * 70_000), "json lines"),
         ],
     )
-    def test_content_comes_first(self, tmp_path, name, content, kind):
+    def test_content_decides_before_the_suffix(self, tmp_path, name, content, kind):
         (tmp_path / name).write_bytes(content)
         assert detect_format(tmp_path / name) == kind
 
-    def test_a_pair_may_be_named_by_either_or_by_what_they_share(self, texts, tmp_path):
+    def test_a_pair_may_be_named_by_either_file_or_their_prefix(self, texts, tmp_path):
         assert [detect_format(tmp_path / name) for name in ("pair", "pair.bin", "pair.idx")] == ["pair"] * 3
         (tmp_path / "pair.bin").unlink()
         with pytest.raises(UsageError, match="pair' does not exist"):
             detect_format(tmp_path / "pair")
 
-    def test_what_can_be_read_once_only_is_refused(self, tmp_path):
+    def test_a_pipe_is_refused(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(DataError, match="pipe' can be read only once"):
             detect_format(tmp_path / "pipe")

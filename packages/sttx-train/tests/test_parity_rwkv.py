@@ -1,4 +1,4 @@
-"""Logits and states equal those of the RWKV author's own package, on a random model written by us."""
+"""Logits and states equal those of the RWKV author's own package, for a random model that we write."""
 
 import contextlib
 import io

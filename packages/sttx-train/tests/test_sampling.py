@@ -1,4 +1,4 @@
-"""Documents in pieces and windows of them: every id once an epoch, in a new order each time."""
+"""Splits and windows of documents: every id once an epoch, in another order each time."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def ids_of(documents):
 
 
 class TestDocuments:
-    def test_every_kind_gives_the_same_documents(self):
+    def test_every_storage_gives_the_same_documents(self):
         whole = packed(3, 0, 5, 2)
         assert ids_of(whole) == [[0, 1, 2, 3], [0], [0, 4, 5, 6, 7, 8], [0, 9, 10]]
         parts = Joined([packed(3, 0), packed(5, first=4), packed(2, first=9)])
@@ -32,11 +32,11 @@ class TestDocuments:
         assert fingerprint(parts) == fingerprint(whole) != fingerprint(packed(3, 0, 5, 3))
 
     @pytest.mark.parametrize("ids", [np.zeros((2, 2), int), np.zeros(3), np.array([1, 0]), np.zeros(0, int)])
-    def test_what_is_not_packed_is_refused(self, ids):
+    def test_ids_that_are_not_packed_are_refused(self, ids):
         with pytest.raises(DataError, match="packed ids"):
             Packed(ids)
 
-    def test_whole_documents_are_held_out(self):
+    def test_validation_gets_whole_documents(self):
         documents = packed(*range(40))
         train, held = split(documents, 0.2, seed=3)
         assert sorted(ids_of(train) + ids_of(held)) == sorted(ids_of(documents))
@@ -48,7 +48,7 @@ class TestDocuments:
         with pytest.raises(UsageError, match="from 0 to below 1"):
             split(documents, 1.0)
 
-    def test_of_too_few_documents_the_ends_are_held_out(self):
+    def test_validation_gets_the_ends_of_few_documents(self):
         train, held = split(packed(19), 0.2)
         assert ids_of(train) == [[0, *range(1, 16)]] and ids_of(held) == [[0, 16, 17, 18, 19]]
         assert held.read(0, 2, 4).tolist() == [17, 18] and held.read(0, 0, 1).tolist() == [0]
@@ -74,7 +74,7 @@ class TestSampler:
         read = np.concatenate([*(ids for ids, _ in rows_read), rows_read[last][1][-1:]])
         assert sorted(ids_of(Packed(read))) == sorted(ids_of(documents))
 
-    def test_rows_can_be_asked_for_apart(self):
+    def test_some_rows_of_a_window(self):
         sampler = Sampler(packed(40, 3, 20), rows=6, context=4)
         for step in (0, 1, sampler.windows + 1):
             whole = sampler.window(step)
@@ -83,7 +83,7 @@ class TestSampler:
                 assert np.array_equal(part.inputs, whole.inputs[first : first + 2])
                 assert np.array_equal(part.targets, whole.targets[first : first + 2])
 
-    def test_the_order_is_drawn_anew_for_each_epoch_by_the_seed(self):
+    def test_the_seed_draws_another_order_for_each_epoch(self):
         def epoch(number, seed=0):
             sampler = Sampler(packed(*[3] * 20), rows=1, context=80, seed=seed)
             assert sampler.windows == 1 and sampler.epoch(number) == number and sampler.begins_epoch(number)

@@ -1,4 +1,4 @@
-"""Text files and folders are read in name order, piece by piece; what is not text is reported or refused."""
+"""Text files and folders are read in name order, piece by piece; other files are reported or refused."""
 
 import os
 
@@ -8,7 +8,7 @@ from sttx_core.errors import DataError, UsageError
 from sttx_train.data.text_files import iter_texts, read_text
 
 
-def test_files_come_in_name_order_folders_walked(tmp_path):
+def test_files_come_in_name_order(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "z.txt").write_text("two")
     (tmp_path / "a.txt").write_text("one")
@@ -19,7 +19,7 @@ def test_files_come_in_name_order_folders_walked(tmp_path):
     ]
 
 
-def test_what_is_no_text_is_passed_over_in_a_folder_and_refused_by_name(tmp_path):
+def test_other_files_are_skipped_in_a_folder_and_refused_by_name(tmp_path):
     odd = {"cut.txt": "é".encode()[:1], "latin.txt": b"\xff!", "module.pyc": b"\x00a"}
     for name, content in {"good.txt": b"one\r\nline", **odd}.items():
         (tmp_path / name).write_bytes(content)
@@ -31,13 +31,13 @@ def test_what_is_no_text_is_passed_over_in_a_folder_and_refused_by_name(tmp_path
             list(iter_texts([tmp_path / name]))
 
 
-def test_what_is_absent_is_refused(tmp_path):
+def test_a_missing_path_is_refused(tmp_path):
     with pytest.raises(UsageError, match="does not exist"):
         list(iter_texts([tmp_path / "gone"]))
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo") or os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_refused(tmp_path):
+def test_a_file_without_read_permission_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("one")
     (tmp_path / "a.txt").chmod(0)
     with pytest.raises(DataError, match=r"cannot read '.*a\.txt'"):
@@ -54,12 +54,12 @@ def test_pieces_are_the_text_and_end_with_lines(tmp_path, size):
     assert all(piece.endswith("\n") or len(piece) == 2 * size for piece in pieces[:-1])
 
 
-def test_an_empty_text_has_no_piece(tmp_path):
+def test_an_empty_text_has_no_pieces(tmp_path):
     (tmp_path / "x.txt").write_text("")
     assert list(iter_texts([tmp_path])) == [tmp_path / "x.txt"] and list(read_text(tmp_path / "x.txt")) == []
 
 
-def test_a_text_that_is_damaged_since_is_refused(tmp_path):
+def test_a_text_that_was_damaged_after_the_check_is_refused(tmp_path):
     (tmp_path / "x.txt").write_bytes(b"one\n\xff")
     with pytest.raises(DataError, match=r"x\.txt' is not text"):
         list(read_text(tmp_path / "x.txt"))

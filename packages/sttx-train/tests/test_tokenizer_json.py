@@ -1,4 +1,4 @@
-"""Hugging Face tokenizers: conformance of small ones made here, and one sentence for each that is refused."""
+"""Hugging Face tokenizers: small ones pass the conformance checks, unsuitable ones are refused."""
 
 import copy
 import json
@@ -95,7 +95,7 @@ def test_conformance(kind, saved):
     check_tokenizer(lambda: HuggingFaceTokenizer(path))
 
 
-def test_ids_are_the_files_and_one(saved):
+def test_ids_are_the_files_plus_one(saved):
     backend = byte_level()
     tokenizer = HuggingFaceTokenizer(saved(backend))
     ids = tokenizer.encode("return the cat")
@@ -115,14 +115,14 @@ def test_special_tokens_in_a_text_are_text(saved):
     assert tokenizer.token_bytes(1) == END.encode()
 
 
-def test_bytes_that_are_no_text_stand_alone(saved):
+def test_bytes_that_are_not_text_are_single_tokens(saved):
     tokenizer = HuggingFaceTokenizer(saved(byte_level()))
     ids = tokenizer.encode_bytes(b"the\xff\xfethe")
     the = tokenizer.encode("the")
     assert ids == [*the, tokenizer.encode_bytes(b"\xff")[0], tokenizer.encode_bytes(b"\xfe")[0], *the]
 
 
-def test_fallback_takes_bytes_only_where_text_has_no_token(saved):
+def test_fallback_to_bytes_only_for_text_without_a_token(saved):
     tokenizer = HuggingFaceTokenizer(saved(with_fallback()))
     assert [tokenizer.token_bytes(i) for i in tokenizer.encode("theé à")] == [
         *(b"the", "é".encode(), b" "),
@@ -149,7 +149,7 @@ def test_any_text_comes_back(tokenizer, text):
     assert tokenizer.decode(tokenizer.encode(text)) == clean
 
 
-def test_it_can_be_saved_and_copied(saved, tmp_path):
+def test_a_tokenizer_can_be_saved_and_copied(saved, tmp_path):
     tokenizer = HuggingFaceTokenizer(saved(with_added()))
     tokenizer.save(tmp_path / "again.json")
     others = [HuggingFaceTokenizer(tmp_path / "again.json"), copy.deepcopy(tokenizer)]
@@ -158,7 +158,7 @@ def test_it_can_be_saved_and_copied(saved, tmp_path):
         assert other.encode(f"def f(the): {END}") == tokenizer.encode(f"def f(the): {END}")
 
 
-def test_identity_is_of_the_vocabulary(saved):
+def test_the_hash_depends_on_the_vocabulary(saved):
     digests = [HuggingFaceTokenizer(saved(make())).sha256 for make in (byte_level, with_added, with_fallback)]
     assert len({*digests, ByteTokenizer().sha256}) == 4
 
@@ -221,10 +221,10 @@ REFUSED = {
     ),
     "merged fallback": (
         lambda: with_fallback([("<0x41>", "<0x42>")], ["<0x41><0x42>"]),
-        "can take the text '<0x0A>' for",
+        "can encode the text '<0x0A>' as",
     ),
-    "whole fallback": (lambda: with_fallback(ignore_merges=True), "can take the text '<0x0A>' for"),
-    "dropout": (lambda: with_fallback(dropout=0.1), "leaves out merges at random"),
+    "whole fallback": (lambda: with_fallback(ignore_merges=True), "can encode the text '<0x0A>' as"),
+    "dropout": (lambda: with_fallback(dropout=0.1), "skips merges at random"),
     "word ends": (lambda: byte_level(end_of_word_suffix="</w>"), "writes '</w>' into its tokens"),
     "word pieces": (
         lambda: Backend(models.WordPiece({"[UNK]": 0}, unk_token="[UNK]")),
@@ -236,7 +236,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_give_back_every_byte_string_is_refused(kind, saved):
+def test_a_tokenizer_that_loses_bytes_is_refused(kind, saved):
     make, complaint = REFUSED[kind]
     path = saved(make())
     with pytest.raises(DataError, match=complaint) as caught:
@@ -253,7 +253,7 @@ def test_what_cannot_give_back_every_byte_string_is_refused(kind, saved):
         (b"", "not a tokenizer.json of"),
     ],
 )
-def test_files_that_are_no_tokenizer(tmp_path, content, complaint):
+def test_files_that_are_not_a_tokenizer(tmp_path, content, complaint):
     (tmp_path / "t.json").write_bytes(content)
     with pytest.raises(DataError, match=complaint):
         HuggingFaceTokenizer(tmp_path / "t.json")
@@ -264,7 +264,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
         HuggingFaceTokenizer(tmp_path)
 
 
-def test_every_tokenizer_has_a_name(saved, tmp_path):
+def test_every_tokenizer_has_a_spec(saved, tmp_path):
     path = saved(byte_level())
     assert isinstance(load_tokenizer(f"hf:{path}"), HuggingFaceTokenizer)
     create_vocab_file(["the"], tmp_path / "v.txt")
@@ -273,5 +273,5 @@ def test_every_tokenizer_has_a_name(saved, tmp_path):
     assert isinstance(load_tokenizer("integer:7"), IntegerTokenizer)
     with pytest.raises(UsageError, match="'absent.json' is not a file: give the path of a tokenizer.json"):
         load_tokenizer("hf:absent.json")
-    with pytest.raises(UsageError, match="'gpt2' is no tokenizer"):
+    with pytest.raises(UsageError, match="'gpt2' is neither a tokenizer nor a file"):
         load_tokenizer("gpt2")

@@ -39,7 +39,7 @@ def test_the_same_text_gives_the_same_tokens():
     assert learn_tokens(iter([TEXT, "other words"]), 320) == first
 
 
-def test_a_small_text_gives_what_it_has():
+def test_a_small_text_gives_fewer_tokens():
     assert learn_tokens(["ababab"], 5000) == [*SINGLES, b"ab", b"abab", b"ababab"]
 
 
@@ -52,7 +52,7 @@ def test_words_are_not_joined_and_tokens_not_too_long():
     assert max(map(len, learn_tokens(["é" * 200], 400, longest=4))) == 4
 
 
-def test_a_pattern_of_ones_own():
+def test_a_custom_pattern():
     assert b"one two" in learn_tokens(["one two;" * 9], 300, pattern="[^;]+")
 
 
@@ -61,7 +61,7 @@ def test_lone_surrogates_do_no_harm():
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
-def test_no_text_is_refused(texts):
+def test_empty_texts_are_refused(texts):
     with pytest.raises(DataError, match="there is no text to learn from: give some"):
         learn_tokens(texts, 300)
     with pytest.raises(DataError, match="no text"):
@@ -69,7 +69,7 @@ def test_no_text_is_refused(texts):
 
 
 @pytest.mark.parametrize("size", [256, 0, -1])
-def test_sizes_that_cannot_be(size):
+def test_too_small_sizes_are_refused(size):
     with pytest.raises(UsageError, match=f"a vocabulary of {size} ids is too small: .* need 257"):
         learn_tokens([TEXT], size)
 
@@ -90,7 +90,7 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def test_texts_are_found_and_the_rest_is_passed_over(folder):
+def test_texts_are_found_and_other_files_are_skipped(folder):
     found = find_texts([folder, folder / "a.txt"], leave_out=folder / "b" / ".." / "old.vocab")
     assert found.files == (folder / "a.txt", folder / "b" / "two.py")
     assert found.size == 10 + len(TEXT.encode())
@@ -106,7 +106,7 @@ def test_texts_are_found_and_the_rest_is_passed_over(folder):
         ("empty.md", "there is no text in '.*empty.md'$"),
     ],
 )
-def test_what_is_named_must_be_text(folder, name, complaint):
+def test_a_named_file_must_be_text(folder, name, complaint):
     error = UsageError if name == "absent" else DataError
     with pytest.raises(error, match=complaint):
         find_texts([folder / name])
@@ -120,7 +120,7 @@ def test_a_folder_without_text_says_so(folder):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(folder):
+def test_a_file_without_read_permission(folder):
     (folder / "a.txt").chmod(0)
     with pytest.raises(DataError, match=r"cannot read '.*a\.txt'"):
         find_texts([folder])
@@ -136,7 +136,7 @@ def test_pieces_are_the_text_with_plain_line_ends(folder):
     assert counts == [len(piece.encode()) for piece in pieces]
 
 
-def test_texts_of_json_lines_are_what_is_in_them(tmp_path):
+def test_texts_of_json_lines(tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "one\\ntwo"}\nbroken\n{"text": "three", "id": 3}\n')
     said, counts = [], []
@@ -147,7 +147,7 @@ def test_texts_of_json_lines_are_what_is_in_them(tmp_path):
     assert "".join(read_pieces(find_texts([tmp_path]))) == path.read_text()
 
 
-def test_numbers_are_no_text(tmp_path):
+def test_numbers_are_not_text(tmp_path):
     (tmp_path / "numbers.jsonl").write_text("[1, 2]\n")
     with pytest.raises(DataError, match="line 1 of '.*' holds numbers: a vocabulary is learned from text"):
         list(read_pieces(find_texts([tmp_path / "numbers.jsonl"])))

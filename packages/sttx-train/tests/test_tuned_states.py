@@ -1,4 +1,4 @@
-"""Tuned states as files: exactly back, in the form that other programs read; wrong ones are refused."""
+"""Tuned states survive saving, in the format of other programs too; wrong files are refused."""
 
 import json
 
@@ -20,7 +20,7 @@ class TestTunedStates:
         return torch.randn(3, 2, 16, 16, generator=torch.Generator().manual_seed(0))
 
     @pytest.mark.parametrize("name", ["s.pth", "s.safetensors"])
-    def test_it_comes_back_exactly_and_float32(self, tmp_path, s0, name, make_model):
+    def test_a_state_survives_saving_in_float32(self, tmp_path, s0, name, make_model):
         save_state(s0, tmp_path / name, metadata={"model": "goose"})
         loaded = load_state(tmp_path / name, config=make_model().config)
         assert torch.equal(loaded.s0, s0)
@@ -39,7 +39,7 @@ class TestTunedStates:
             assert entry.untyped_storage().nbytes() == entry.nbytes
         assert json.loads((tmp_path / "s.pth.json").read_text()) == {"model": "goose"}
 
-    def test_the_content_says_which_kind_it_is(self, tmp_path, s0):
+    def test_the_format_is_detected_by_content(self, tmp_path, s0):
         save_state(s0, tmp_path / "s.safetensors")
         (tmp_path / "s.safetensors").rename(tmp_path / "s.pth")
         assert torch.equal(load_state(tmp_path / "s.pth").s0, s0)
@@ -64,13 +64,13 @@ class TestTunedStates:
         with pytest.raises(ModelError, match=said):
             load_state(tmp_path / "s.pth")
 
-    def test_a_model_is_no_state(self, saved):
+    def test_a_model_is_not_a_tuned_state(self, saved):
         with pytest.raises(ModelError, match="is not a tuned state"):
             load_state(saved("blinkdl"))
         with pytest.raises(ModelError, match="is not a tuned state"):
             load_state(saved("sttx") / "model.safetensors")
 
-    def test_a_damaged_or_missing_file_is_said(self, tmp_path):
+    def test_a_damaged_or_missing_file_is_refused(self, tmp_path):
         (tmp_path / "s.pth").write_bytes(b"PK\x03\x04 and then nothing")
         with pytest.raises(ModelError, match="damaged"):
             load_state(tmp_path / "s.pth")

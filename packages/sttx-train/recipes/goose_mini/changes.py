@@ -1,4 +1,4 @@
-"""Plausible small changes of real code: renames, comments, new lines, new values, lines dropped."""
+"""Plausible small changes of real code: renames, comments, new lines, new values, deleted lines."""
 
 import dataclasses
 import random
@@ -23,7 +23,7 @@ _KEYWORDS = frozenset(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Change:
-    """A replacement of `old` by `new`, and what it does in words."""
+    """A replacement of `old` by `new`, with a description."""
 
     old: str
     new: str
@@ -31,7 +31,7 @@ class Change:
 
 
 def names_in(text: str) -> list[str]:
-    """What a source file defines, or the words it uses if it defines nothing."""
+    """Return the names that a source file defines, or the words in it if it defines none."""
     names = dict.fromkeys(_DEFINITION.findall(text)) or dict.fromkeys(IDENTIFIER.findall(text)[:60])
     return [name for name in names if name not in _KEYWORDS] or ["main"]
 
@@ -39,7 +39,7 @@ def names_in(text: str) -> list[str]:
 def propose(
     rng: random.Random, text: str, kind: str, comments: Sequence[str], others: Sequence[str]
 ) -> Change | None:
-    """A change of a stretch that occurs once in the text; `others` are texts to borrow lines from."""
+    """Return a change of a piece that occurs once in the text; `others` are texts to borrow lines from."""
     lines = text.split("\n")
     spots = [i for i, line in enumerate(lines) if 6 < len(line.strip()) < 120]
     if len(spots) < 12:
@@ -89,7 +89,7 @@ def _comment(rng, block, kind, comments, other):
 
 
 def _borrow(rng, block, kind, comments, other):
-    """Adds a stretch of another place, indented like this one."""
+    """Add lines from another place, with this indentation."""
     lines = other.split("\n")
     start = rng.randrange(max(1, len(lines) - 10))
     taken = lines[start : start + rng.choice([1, 1, 2, 3, 5, 8, 15])]
@@ -123,7 +123,7 @@ def _drop(rng, block, kind, comments, other):
 
 
 def _wrap(rng, block, kind, comments, other):
-    """Puts the block under a condition."""
+    """Put the block under a condition."""
     names = [word for word in IDENTIFIER.findall(block) if word not in _KEYWORDS]
     if not names or kind in {"json", "prose", "yaml", "web", "shell", "ruby"}:
         return None
@@ -141,7 +141,7 @@ def _wrap(rng, block, kind, comments, other):
 
 
 def _string(rng, block, kind, comments, other):
-    """Changes a word inside quotes."""
+    """Change a word inside quotes."""
     found = re.findall(r"[\"'`]([\w ./-]{4,40})[\"'`]", block)
     words = re.findall(r"[\"'`]([\w ./-]{4,40})[\"'`]", other)
     if not found or not words:

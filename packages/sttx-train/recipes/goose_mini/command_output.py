@@ -1,8 +1,8 @@
 """Runs the commands of `commands.toml` over unpacked packages and keeps what they print.
 
-Nothing of the machine is shown: commands run inside a copy of a package, whose folder appears as
-`/home/dev/<name>`, with a fixed author and date. The tools are those at hand; a missing tool's complaint
-is output too.
+The output reveals nothing about the machine: commands run inside a copy of a package, whose folder appears as
+`/home/dev/<name>`, with a fixed author and date. The installed tools are used; a missing tool's error message
+counts as output too.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Reads Debian source packages: their files, and which licence each file has.
 
-A source package is a `.dsc` beside its tar archives; `debian/copyright` says in the machine-readable
-format (DEP-5) which files have which licence, the last paragraph that fits a file counting.
+A source package is a `.dsc` next to its tar archives. `debian/copyright` names the licence of each file in
+the machine-readable format (DEP-5); the last paragraph that matches a file counts.
 """
 
 import pathlib
@@ -14,16 +14,16 @@ COPYRIGHT = "debian/copyright"
 
 
 def is_source(folder: pathlib.Path) -> bool:
-    """Whether a folder holds a downloaded source package."""
+    """Return whether a folder contains a downloaded source package."""
     return any(folder.glob("*.dsc"))
 
 
 def source_members(
     folder: pathlib.Path, largest: int, wanted: Callable[[str], bool]
 ) -> Iterator[tuple[str, bytes]]:
-    """The wanted regular files of at most `largest` bytes, by their path below the source's root.
+    """Yield the wanted regular files of at most `largest` bytes with their path in the source.
 
-    Of what Debian adds only `debian/copyright` is read, which always counts as wanted.
+    Of Debian's own files only `debian/copyright` is read; it is always wanted.
     """
     for path in sorted(folder.glob("*.tar.*")):
         if path.suffix == ".asc":
@@ -44,7 +44,7 @@ def source_members(
 
 
 def paragraphs_of(copyright_file: str) -> list[Paragraph]:
-    r"""The files and licences of a machine-readable `debian/copyright`, in order; none if it is not one.
+    r"""Return the files and licences of a machine-readable `debian/copyright` in order, empty otherwise.
 
     >>> text = "Format: x\n\nFiles: *\nLicense: Expat\n\nFiles: a/*\n b?.c\nLicense: GPL-2\n Text."
     >>> [licence_of(path, paragraphs_of(text)) for path in ("c", "a/d/e", "b1.c")]
@@ -64,5 +64,5 @@ def paragraphs_of(copyright_file: str) -> list[Paragraph]:
 
 
 def licence_of(path: str, paragraphs: Sequence[Paragraph]) -> str:
-    """The licence of a file below the source's root, "" where no paragraph names it."""
+    """Return the licence of a file, given its path in the source; "" if no paragraph names it."""
     return next((licence for globs, licence in reversed(paragraphs) if globs.fullmatch(path)), "")

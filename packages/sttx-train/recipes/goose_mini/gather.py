@@ -1,8 +1,8 @@
 """Downloads the packages of `packages.toml` and keeps their text in one JSON-lines file of documents.
 
-The clients are the ordinary ones: `npm pack`, `apt-get download`, `apt-get source`, `pip download`.
-Downloads are cached, so that a run that was cut off goes on and a second run needs no network. What is
-worth keeping is `selection`'s business; what it is for is nobody's here.
+It uses the ordinary clients: `npm pack`, `apt-get download`, `apt-get source`, `pip download`. Downloads are
+cached, so an interrupted run continues and a second run needs no network. `selection` decides which files are
+kept.
 """
 
 import argparse
@@ -34,7 +34,7 @@ PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cl
 
 
 def fetch(manager: str, name: str, cache: pathlib.Path) -> pathlib.Path | None:
-    """A package's archive; for a source package, or one that pip could only unpack, its folder."""
+    """Return a package's archive, or its folder for a source package or one that pip could only unpack."""
     folder = folder_of(manager, name, cache)
     if found := downloaded(manager, folder):
         return found
@@ -65,24 +65,24 @@ def fetch(manager: str, name: str, cache: pathlib.Path) -> pathlib.Path | None:
 
 
 def folder_of(manager: str, name: str, cache: pathlib.Path) -> pathlib.Path:
-    """Where a package's download is kept."""
+    """Return the folder of a package's download."""
     return cache / manager / re.sub(r"[^\w.-]", "_", name)
 
 
 def downloaded(manager: str, folder: pathlib.Path) -> pathlib.Path | None:
-    """What an earlier download left in a folder, None if nothing that is whole."""
+    """Return the complete result of an earlier download in a folder; None if there is none."""
     if manager == "source":
         return folder if is_source(folder) else None
     return next((path for path in folder.glob("*") if path.is_file()), None) or _unpacked(folder)
 
 
 def _unpacked(folder: pathlib.Path) -> pathlib.Path | None:
-    """Where pip unpacked a source package that it then could not prepare."""
+    """Return the folder of a source package that pip unpacked but could not prepare."""
     return next((path.parent for path in sorted(folder.glob("unpacked/pip-download-*/*/PKG-INFO"))), None)
 
 
 def members_of(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a wheel, a tarball, a Debian package or source package, or a folder."""
+    """Yield the regular files of a wheel, a tarball, a Debian package or source package, or a folder."""
     if is_source(path):
         for inner, data in source_members(path, LARGEST_FILE, lambda name: kind_of(name) is not None):
             yield f"package/{inner}", data
@@ -100,7 +100,7 @@ def members_of(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a tarball or of the one inside a Debian package."""
+    """Yield the regular files of a tarball, or of the tarball inside a Debian package."""
     stream = None
     if path.suffix == ".deb":
         unpacked = subprocess.run(["dpkg-deb", "--fsys-tarfile", str(path)], capture_output=True, check=True)
@@ -113,7 +113,7 @@ def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
 
 
 def declared_licence(members: dict[str, bytes]) -> str:
-    """What a package says its licence is: in package.json, METADATA, PKG-INFO or Debian's copyright."""
+    """Return the declared licence: from package.json, METADATA, PKG-INFO or Debian's copyright."""
     for name, data in members.items():
         text = data.decode("utf-8", "replace")
         if re.fullmatch(r"[^/]+/package\.json", name):
@@ -132,7 +132,7 @@ def declared_licence(members: dict[str, bytes]) -> str:
 
 
 def text_of(name: str, data: bytes, kind: str) -> str | None:
-    """A file as UTF-8 with Unix line ends, manual pages as a terminal shows them; None if it is not text."""
+    """Return a file as text with Unix line ends, manual pages as in a terminal; None if it is not UTF-8."""
     try:
         if kind != "man":
             return without_licence_header(data.decode("utf-8").replace("\r\n", "\n"))
@@ -150,7 +150,7 @@ def text_of(name: str, data: bytes, kind: str) -> str | None:
 
 
 def inner_path(member: str) -> str:
-    """A file's path in the corpus, from its path in the archive.
+    """Return a file's path in the corpus from its path in the archive.
 
     >>> inner_path("package/src/a.ts"), inner_path("./usr/share/doc/jq/README")
     ('src/a.ts', 'doc/jq/README')
@@ -161,7 +161,7 @@ def inner_path(member: str) -> str:
 def documents_of(
     name: str, members: dict[str, bytes], cap: int, collector: Collector
 ) -> list[dict[str, str]]:
-    """The accepted texts of a package, in an arbitrary order that is always the same, until `cap` bytes."""
+    """Yield the accepted texts of a package in a fixed arbitrary order, until `cap` bytes."""
     kept: list[dict[str, str]] = []
     size = manual = 0
     for member in sorted(members, key=lambda path: hashlib.md5(path.encode()).digest()):
@@ -185,7 +185,7 @@ def documents_of(
 def gather_package(
     manager: str, name: str, plan: dict, cache: pathlib.Path, collector: Collector
 ) -> tuple[dict, list[dict[str, str]]]:
-    """A package's manifest entry and its documents."""
+    """Return a package's manifest entry and its documents."""
     path = fetch(manager, name, cache)
     if path is None:
         return {"package": name, "from": manager, "outcome": "could not be downloaded"}, []
@@ -213,9 +213,9 @@ def gather_package(
 def permissive_part(
     members: dict[str, bytes], by_hand: str, accepted: Sequence[str]
 ) -> tuple[str, dict[str, bytes]]:
-    """A source package's main licence, and those of its files whose own licence is permissive.
+    """Return a source package's main licence, and its files whose own licence is permissive.
 
-    A licence read by hand stands in for the main one; files with a paragraph of their own are judged by it.
+    A licence read by hand replaces the main one; a file with its own paragraph is judged by that.
     """
     text = members.get(f"package/{COPYRIGHT}", b"").decode("utf-8", "replace")
     paragraphs = paragraphs_of(text)
@@ -231,7 +231,7 @@ def permissive_part(
 
 
 def version_of(manager: str, path: pathlib.Path) -> str:
-    """The version in an archive's or folder's name.
+    """Return the version in an archive's or folder's name.
 
     >>> version_of("npm", pathlib.Path("types-node-24.1.0.tgz"))
     '24.1.0'
@@ -248,7 +248,7 @@ def version_of(manager: str, path: pathlib.Path) -> str:
 
 
 def known_texts(folder: pathlib.Path | None) -> NearDuplicates:
-    """The documents of a folder's `.txt` files, form feeds between them; nothing without a folder."""
+    """Return the documents of a folder's `.txt` files, separated by form feeds; empty without a folder."""
     known = NearDuplicates()
     if folder is not None:
         paths = sorted(folder.glob("*.txt"))
@@ -260,7 +260,7 @@ def known_texts(folder: pathlib.Path | None) -> NearDuplicates:
 
 
 def main() -> None:
-    """Writes `<work>/files.jsonl`, `<work>/manifest.json` and `<work>/newness.json` (bytes by kind)."""
+    """Write `<work>/files.jsonl`, `<work>/manifest.json` and `<work>/newness.json` (bytes by kind)."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True, help="where downloads and results go")
     parser.add_argument(

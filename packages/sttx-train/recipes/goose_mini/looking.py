@@ -1,4 +1,4 @@
-"""What an agent does before and between edits: searches, listings, commands, reports of sub-agents, pages."""
+"""The agent's steps before and between edits: searches, listings, commands, sub-agent reports, web pages."""
 
 import re
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _PLACE = re.compile(r"/home/dev/[\w.-]+")
 
 
 def look_around(scene: Scene) -> None:
-    """One look of some kind, and perhaps a word about it."""
+    """Add one step of a random kind, and sometimes a sentence about it."""
     looks, weights = zip(*LOOKS.items(), strict=True)
     scene.rng.choices(looks, weights)[0](scene)
     if scene.rng.random() < 0.5:
@@ -41,7 +41,7 @@ def look_around(scene: Scene) -> None:
 
 
 def search(scene: Scene) -> None:
-    """A search for a name, and a look at what it found."""
+    """Search for a name and read a file of the results."""
     rng, session = scene.rng, scene.session
     word = scene.facts["name"]
     if rng.random() < 0.6:
@@ -54,12 +54,12 @@ def search(scene: Scene) -> None:
 
 
 def list_by_pattern(scene: Scene) -> None:
-    """A glob."""
+    """List files by a glob pattern."""
     scene.session.glob()
 
 
 def list_folder(scene: Scene) -> None:
-    """`ls -la`."""
+    """Run `ls -la`."""
     rng, session = scene.rng, scene.session
     group, rows = rng.choice(["staff", scene.user]), []
     for path, text in session.files.items():
@@ -76,7 +76,7 @@ def list_folder(scene: Scene) -> None:
 
 
 def show_start(scene: Scene) -> None:
-    """The first lines of a file, by a command."""
+    """Show the first lines of a file by a command."""
     session, path, count = scene.session, scene.any_file(), scene.rng.choice([10, 20, 30, 50, 80])
     commands = [
         f"head -{count} {session.relative(path)}",
@@ -88,7 +88,7 @@ def show_start(scene: Scene) -> None:
 
 
 def show_log(scene: Scene) -> None:
-    """`git log --oneline`."""
+    """Run `git log --oneline`."""
     rng, count = scene.rng, scene.rng.choice([5, 10, 20])
     rows = [f"{rng.getrandbits(28):07x} {scene.phrase('commit')[:90]}" for _ in range(count)]
     command = rng.choice([f"git log --oneline -{count}", f"git log --oneline | head -{count}"])
@@ -96,7 +96,7 @@ def show_log(scene: Scene) -> None:
 
 
 def show_status(scene: Scene) -> None:
-    """`git status`."""
+    """Run `git status`."""
     session = scene.session
     changed = [session.relative(path) for path in session.changed()]
     if changed and scene.rng.random() < 0.4:
@@ -108,7 +108,7 @@ def show_status(scene: Scene) -> None:
 
 
 def run_real_command(scene: Scene) -> None:
-    """A command that was really run over a package, as if it had been run here."""
+    """Show a command with its real output for a package, as if it ran in this session."""
     session = scene.session
     if not scene.runs:
         session.glob()
@@ -121,7 +121,7 @@ def run_real_command(scene: Scene) -> None:
 
 
 def fetch_page(scene: Scene) -> None:
-    """A page from the web."""
+    """Fetch a web page."""
     rng = scene.rng
     host = rng.choice(["docs.", "www.", ""]) + scene.project + rng.choice([".dev", ".org", ".io"])
     arguments = {"url": f"https://{host}/{scene.book.slug(rng)}", "prompt": scene.fill("Find out {what}")}
@@ -129,7 +129,7 @@ def fetch_page(scene: Scene) -> None:
 
 
 def send_agent(scene: Scene) -> None:
-    """A sub-agent's report on some of the files."""
+    """Let a sub-agent report on some of the files."""
     rng, session = scene.rng, scene.session
     arguments = {
         "description": scene.fill("{Do} {topic}"),

@@ -23,9 +23,9 @@ _ORDERS = _RANDOM.integers(0, 2**63, HASHES, dtype=np.uint64) * np.uint64(2) + n
 
 
 def signature(text: str) -> np.ndarray:
-    """The least hash of the text's shingles in each order: `HASHES` of uint64.
+    """Return the smallest hash of the text's shingles in each order: `HASHES` of uint64.
 
-    Shingles are stretches of 32 bytes of the lower-cased text with every run of white space as one blank
+    Shingles are pieces of 32 bytes of the lower-case text with every run of white space as one blank
     and every run of digits as one 0, so that indentation, line width, versions and dates count for little.
     """
     plain = re.sub(r"\d+", "0", " ".join(text.lower().split())).encode().ljust(SHINGLE)
@@ -39,14 +39,14 @@ def signature(text: str) -> np.ndarray:
 
 
 def likeness(one: np.ndarray, other: np.ndarray) -> float:
-    """The estimated share of shingles in common of two signatures, from 0 to 1."""
+    """Return the estimated share of shingles that two signatures have in common, from 0 to 1."""
     return float((one == other).mean())
 
 
 class NearDuplicates:
-    """Remembers signatures and finds the ones that a new text is nearly a copy of.
+    """Stores signatures and finds those that a new text nearly copies.
 
-    Each band's value leads to the first text that had it, which keeps a look-up at `BANDS` comparisons.
+    Each band's value points to the first text that had it, so a look-up takes at most `BANDS` comparisons.
     """
 
     def __init__(self, threshold: float = THRESHOLD) -> None:
@@ -55,18 +55,18 @@ class NearDuplicates:
         self._first: dict[tuple[int, bytes], int] = {}
 
     def knows(self, signed: np.ndarray) -> bool:
-        """Whether a remembered text is at least as like as the threshold."""
+        """Return whether a stored text's likeness reaches the threshold."""
         found = {self._first.get(key) for key in _keys(signed)} - {None}
         return any(likeness(signed, self._signatures[i]) >= self._threshold for i in found if i is not None)
 
     def add(self, signed: np.ndarray) -> None:
-        """Remembers a text's signature."""
+        """Store a text's signature."""
         for key in _keys(signed):
             self._first.setdefault(key, len(self._signatures))
         self._signatures.append(signed)
 
     def is_new(self, text: str) -> bool:
-        """Whether nothing like the text is known; if so it is remembered.
+        """Return whether the text is not a near-duplicate; if so store it.
 
         >>> seen, words = NearDuplicates(), " ".join(f"word{chr(97 + i)}" for i in range(26))
         >>> seen.is_new(words), seen.is_new(words.upper() + "  1"), seen.is_new(words[::-1])

@@ -1,7 +1,7 @@
-"""What the people and the agent of a made-up session say.
+"""The sentences of the user and the agent in a made-up session.
 
-It is the grammar of `phrases.toml`, filled with names from the files at hand and with real sentences and
-change-log lines of the corpus's own documentation.
+The grammar of `phrases.toml` is filled with names from the session's files, and with real sentences and
+change-log lines from the documentation in the corpus.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""How a task of a made-up session goes: a request, a look around, edits and checks, a commit, a summary."""
+"""Plays one task of a made-up session: a request, looking around, edits and checks, a commit, a summary."""
 
 import runners
 from changes import propose
@@ -13,7 +13,7 @@ LONGEST_DIFF = 20_000
 
 
 def play_task(scene: Scene) -> None:
-    """One request, from asking to summary."""
+    """Add one task, from the request to the summary."""
     rng, session = scene.rng, scene.session
     target = scene.any_file()
     scene.turn_to(target)
@@ -40,7 +40,7 @@ def play_task(scene: Scene) -> None:
 
 
 def _work(scene: Scene, target: str, plan: list[tuple[str, str]]) -> list[str]:
-    """Some edits with reads and checks between; returns what was done, in words."""
+    """Add edits with reads and checks between them; return what was done in words."""
     rng, session = scene.rng, scene.session
     edits: list[str] = []
     seen = {target}
@@ -63,7 +63,7 @@ def _work(scene: Scene, target: str, plan: list[tuple[str, str]]) -> list[str]:
 
 
 def _edit(scene: Scene, path: str) -> str | None:
-    """One edit of a file, sometimes failing first, sometimes looked at afterwards; what it does, in words."""
+    """Add one edit, which may fail first or be read again afterwards; return what it does in words."""
     rng, session, kind = scene.rng, scene.session, scene.kind(path)
     others = [session.files[path], *rng.sample(list(session.files.values()), min(3, len(session.files)))]
     made = propose(rng, session.files[path], kind, scene.book.sentences, others)
@@ -89,7 +89,7 @@ def _edit(scene: Scene, path: str) -> str | None:
 
 
 def _write_file(scene: Scene, target: str) -> None:
-    """Writes a page about the change, or a new source made of the start of a neighbour."""
+    """Write a page about the change, or a new source file made from the start of a neighbouring file."""
     rng, session = scene.rng, scene.session
     scene.say("before_write")
     if rng.random() < 0.4:
@@ -105,7 +105,7 @@ def _write_file(scene: Scene, target: str) -> None:
 
 
 def _check(scene: Scene, path: str, *, fails: bool) -> None:
-    """Runs the tests or a checker that fits the language, on names that the file really has."""
+    """Run the tests or a checker for the language, with names that the file really has."""
     rng, session = scene.rng, scene.session
     source = runners.Source(session.root, session.relative(path), session.files[path], scene.names(path)[:25])
     command, output, code = runners.run(rng, scene.kind(path), source, fails)
@@ -117,7 +117,7 @@ def _check(scene: Scene, path: str, *, fails: bool) -> None:
 
 
 def _finish(scene: Scene, edits: list[str]) -> None:
-    """Status, diff and commit."""
+    """Show status and diff, and commit."""
     rng, session = scene.rng, scene.session
     changed = [session.relative(path) for path in session.changed()]
     if not changed or not edits:
@@ -142,7 +142,7 @@ def _finish(scene: Scene, edits: list[str]) -> None:
 
 
 def _summary(scene: Scene, edits: list[str]) -> str:
-    """The closing words of a task, with lists of what was done."""
+    """Return the closing summary of a task, with a list of what was done."""
     rng, session = scene.rng, scene.session
     edits = edits or [f"left `{scene.facts['name']}` as it is"]
     files = [session.relative(path) for path in session.changed()] or [scene.facts["file"]]

@@ -1,7 +1,7 @@
 """Output of test runners, compilers and linters, made from the names and lines of a real file.
 
-The forms, in `runners.toml`, are those of the real tools; `command_output` has what such tools really
-said where they could be run.
+The templates in `runners.toml` are those of the real tools. `command_output` has their real output where they
+could be run.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ class Source:
     names: Sequence[str]
 
     def facts(self) -> dict[str, str]:
-        """What is fixed about the file."""
+        """Return the fixed facts about the file."""
         folder, _, base = self.file.rpartition("/")
         stem, _, ending = base.rpartition(".")
         return {
@@ -42,7 +42,7 @@ class Source:
         }
 
     def place(self, rng: random.Random) -> tuple[str, str]:
-        """The number and the text of a line that is not empty."""
+        """Return the number and the text of a line that is not empty."""
         rows = [
             (str(i), line.strip()) for i, line in enumerate(self.text.split("\n"), 1) if len(line.strip()) > 6
         ]
@@ -50,7 +50,7 @@ class Source:
 
 
 def run(rng: random.Random, kind: str, source: Source, fails: bool) -> tuple[str, str, int]:
-    """A check that fits the kind of file: its command, output and exit code."""
+    """Return a check for the kind of file: its command, output and exit code."""
     fitting = [runner for runner in RUNNERS for name in runner["kinds"] if name == kind]
     runner = rng.choice(fitting or [runner for runner in RUNNERS if runner["kinds"] == ["*"]])
     bad, count = rng.choice(source.names), len(source.names)
@@ -69,7 +69,7 @@ def run(rng: random.Random, kind: str, source: Source, fails: bool) -> tuple[str
 
 
 def _fill(rng: random.Random, template: str, source: Source, facts: dict[str, str]) -> str:
-    """Fills a template; a line goes with the number before it, and each new number is of another line."""
+    """Fill a template. A line belongs to the number before it, and each new number to another line."""
     place = dict(zip(("number", "line"), source.place(rng), strict=True))
     used = False
 

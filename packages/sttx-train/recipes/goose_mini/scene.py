@@ -1,4 +1,4 @@
-"""Where a made-up session takes place: its people, project, branch, files, and what the talk is about now."""
+"""The setting of a made-up session: its people, project, branch, files, and the current topic."""
 
 import random
 import re
@@ -10,7 +10,7 @@ from session import Session
 
 
 class Scene:
-    """One session with everything that its players know."""
+    """One session with all facts that its sentences and tools use."""
 
     def __init__(
         self,
@@ -31,23 +31,23 @@ class Scene:
         self.code = ""
 
     def place_of(self, path: str) -> str:
-        """Where a package's inner path lies in this session."""
+        """Return the full path in this session of a package's inner path."""
         return f"{self.session.root}/{strip_top(path)}"
 
     def any_file(self) -> str:
-        """One of the files."""
+        """Return one of the files."""
         return self.rng.choice(list(self.session.files))
 
     def kind(self, path: str) -> str:
-        """A file's kind of text."""
+        """Return a file's kind of text."""
         return self.kinds.get(self.session.relative(path), "prose")
 
     def names(self, path: str) -> list[str]:
-        """What a file defines."""
+        """Return the names that a file defines."""
         return names_in(self.session.files[path])
 
     def turn_to(self, path: str) -> None:
-        """Makes a file what the talk is about."""
+        """Make a file the current topic."""
         names, relative = self.names(path), self.session.relative(path)
         name, other, changed = (self.rng.choice(names) for _ in range(3))
         self.code = self.session.files[path]
@@ -66,24 +66,24 @@ class Scene:
         }
 
     def phrase(self, part: str, **facts: str) -> str:
-        """A phrase of a part of the grammar."""
+        """Return a phrase of a part of the grammar."""
         return self.book.say(self.rng, part, self.facts | facts, self.code)
 
     def fill(self, template: str, **facts: str) -> str:
-        """A template with its slots filled."""
+        """Return a template with its slots filled."""
         return self.book.fill(self.rng, template, self.facts | facts, self.code)
 
     def say(self, part: str, **facts: str) -> None:
-        """The assistant says a phrase."""
+        """Let the assistant say a phrase."""
         self.session.say(self.phrase(part, **facts))
 
     def think(self, count: int = 1) -> None:
-        """The assistant thinks, in sessions that show it."""
+        """Let the assistant think, in sessions that show thoughts."""
         self.session.think("\n\n".join(self.phrase("thought") for _ in range(count)))
 
 
 def project_name(package: str) -> str:
-    """A folder name for a package's checkout.
+    """Return a folder name for a package's checkout.
 
     >>> project_name("librust-serde-json-dev"), project_name("@types/node"), project_name("golang-1.19-src")
     ('serde-json', 'types-node', 'go')
@@ -96,7 +96,7 @@ def project_name(package: str) -> str:
 
 
 def strip_top(path: str) -> str:
-    """A package's inner path without its version folder or source root.
+    """Return a package's inner path without its version folder or source root.
 
     >>> strip_top("gocode/src/github.com/spf13/cobra/doc/man.go"), strip_top("serde-1.0.1/src/lib.rs")
     ('doc/man.go', 'src/lib.rs')

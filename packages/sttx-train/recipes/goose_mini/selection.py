@@ -1,6 +1,6 @@
-"""Decides which files are worth learning from: by name, by readability, by licence and by being new.
+"""Selects the files to learn from: by name, readability, licence and newness.
 
-It knows nothing of packages or downloads.
+Knows nothing of packages or downloads.
 """
 
 import collections
@@ -37,7 +37,7 @@ _COPYLEFT = re.compile(r"GPL|MPL|EPL|CDDL|SSPL|Commons Clause|-NC|Commercial|UNL
 
 
 def kind_of(name: str) -> str | None:
-    """The kind of text that a file name promises, or None for what is not wanted.
+    """Return the kind of text for a file name; None if it is not wanted.
 
     >>> kind_of("src/app.tsx"), kind_of("app.min.js"), kind_of("usr/share/man/man1/jq.1.gz")
     ('typescript', None, 'man')
@@ -55,7 +55,7 @@ def kind_of(name: str) -> str | None:
 
 
 def without_licence_header(text: str) -> str:
-    r"""The text without a leading comment about copyright or licence, which thousands of files repeat.
+    r"""Return the text without a leading comment about copyright or licence, which thousands of files repeat.
 
     >>> without_licence_header("// Copyright 2020 A.\n// MIT License.\n\npackage main\n")
     'package main\n'
@@ -69,7 +69,7 @@ def without_licence_header(text: str) -> str:
 
 
 def is_readable(text: str, kind: str) -> bool:
-    """Whether a text is neither tiny, nor minified, nor mostly beyond ASCII."""
+    """Return whether a text is neither tiny, nor minified, nor mostly non-ASCII."""
     if len(text) < 200:
         return False
     longest_mean = 400 if kind == "prose" else 110
@@ -79,7 +79,7 @@ def is_readable(text: str, kind: str) -> bool:
 
 
 def is_permissive(licence: str, accepted: Sequence[str]) -> bool:
-    """Whether a declared licence is permissive: every "and" part has an "or" part that is.
+    """Return whether a licence is permissive: every "and" part has an "or" part that is.
 
     >>> names = ["MIT", "Apache"]
     >>> [is_permissive(x, names) for x in ("MIT", "GPL-2 OR MIT", "MIT AND MPL-2.0", "", "LGPL-3")]
@@ -105,10 +105,10 @@ def in_validation(item: Mapping[str, str]) -> bool:
 
 
 class Collector:
-    """Keeps what is new, and counts the bytes of what it refuses, by reason and kind.
+    """Accepts new files, and counts the bytes of refused ones by reason and kind.
 
-    Refused are files of a kind that is full; then exact copies; files of which less than 40% of the lines
-    are new to the whole corpus; files that are like a text of `apart`, unless they are validation data
+    It refuses files of a kind that is full; then exact copies; files of which less than 40% of the lines are
+    new to the corpus; files similar to a text of `apart`, unless they are validation data
     themselves; and near-duplicates of one earlier file (`near_duplicates`).
     """
 
@@ -123,7 +123,7 @@ class Collector:
         self.refused: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in reasons}
 
     def accept(self, item: Mapping[str, str]) -> bool:
-        """Whether a file (package, path, kind, text) is new and its kind has room; if so it is remembered."""
+        """Return whether a file (package, path, kind, text) is new and its kind has room; if so store it."""
         text, kind = item["text"], item["kind"]
         size = len(text.encode())
         lines = {_digest(line) for line in map(str.strip, text.split("\n")) if len(line) > 20}
@@ -136,7 +136,7 @@ class Collector:
         return True
 
     def _objection(self, item: Mapping[str, str], lines: set[bytes]) -> str:
-        """Why the file is refused, or "" if it is not."""
+        """Return why the file is refused, or "" if it is not."""
         text, kind = item["text"], item["kind"]
         if self.kinds[kind] > self._caps[kind]:
             return "full"

@@ -1,7 +1,7 @@
-"""One made-up session: the files of a project as they are now, and the traces so far.
+"""One made-up session: the current files of a project, and the traces so far.
 
-Every tool here answers truthfully about those files: what is read, found, edited or diffed is their real
-text at that moment. What is said, and what is done next, is decided elsewhere.
+Every tool really works on these files: the text that is read, found, edited or compared is theirs at that
+moment. Other modules decide what is said and what is done next.
 """
 
 import difflib
@@ -43,11 +43,11 @@ class Session:
         self.thinks = rng.random() < 0.35
 
     def text(self) -> str:
-        """The session as the model will see it."""
+        """Return the session as the model sees it."""
         return "".join(render(trace) for trace in self.traces)
 
     def relative(self, path: str) -> str:
-        """A path below the project's root."""
+        """Return a path relative to the project's root."""
         return path[len(self.root) + 1 :]
 
     def _append(self, trace: Trace) -> None:
@@ -55,30 +55,30 @@ class Session:
         self.length += len(render(trace))
 
     def user(self, text: str) -> None:
-        """The user says something."""
+        """Add a message of the user."""
         self._append(UserMessage(meta=META, text=text))
 
     def say(self, text: str) -> None:
-        """The assistant says something."""
+        """Add a message of the assistant."""
         self._append(AssistantMessage(meta=META, text=text))
 
     def think(self, text: str) -> None:
-        """The assistant thinks, in sessions that show it."""
+        """Add a thought of the assistant, in sessions that show thoughts."""
         if self.thinks:
             self._append(Thinking(meta=META, text=text))
 
     def use(self, name: str, arguments: dict, output: str, *, error: bool = False) -> None:
-        """A tool is called and answers."""
+        """Add a tool call and its result."""
         number = f"toolu_{len(self.traces)}"
         self._append(ToolUse(meta=META, name=name, input=arguments, id=number))
         self._append(ToolResult(meta=META, name=name, output=output, is_error=error, id=number))
 
     def numbered(self, lines: Sequence[str], first: int) -> str:
-        """Lines as Read shows them."""
+        """Return lines as the Read tool shows them."""
         return "\n".join(f"{first + i:6d}{self.mark}{line}" for i, line in enumerate(lines))
 
     def read(self, path: str, first: int = 0, count: int = 0) -> None:
-        """Reads a file, or a stretch of it; long files are mostly read in stretches."""
+        """Read a file or a range of its lines; long files are mostly read in ranges."""
         rng, lines = self.rng, self.files[path].rstrip("\n").split("\n")
         if not count and len(lines) > 300 and rng.random() < 0.7:
             count = rng.choice([40, 50, 60, 80, 100, 120, 150, 200, 250])
@@ -97,7 +97,7 @@ class Session:
         self.use("Read", arguments, self.numbered(shown, first) + reminder)
 
     def grep(self, word: str) -> list[str]:
-        """Searches the project for a word; returns the files that have it."""
+        """Search the project for a word; return the files that contain it."""
         rng = self.rng
         where = [path for path, text in self.files.items() if word in text]
         context = rng.choice([0, 0, 0, 0, 2, 3, 5])
@@ -143,7 +143,7 @@ class Session:
         return rows
 
     def glob(self) -> None:
-        """Lists the files with an extension."""
+        """List the files with an extension."""
         extension = self.rng.choice([path.rsplit(".", 1)[-1] for path in self.files])
         pattern = self.rng.choice([f"**/*.{extension}", f"**/*.{extension}", f"src/**/*.{extension}"])
         self.use(
@@ -153,7 +153,7 @@ class Session:
         )
 
     def bash(self, command: str, description: str, output: str, code: int = 0) -> None:
-        """Runs a command."""
+        """Run a command."""
         arguments: dict = {"command": command}
         if self.rng.random() < 0.85:
             arguments["description"] = description
@@ -166,7 +166,7 @@ class Session:
         self.files[path] = self.files[path].replace(old, new, -1 if everywhere else 1)
 
     def edit(self, path: str, old: str, new: str) -> None:
-        """Replaces a stretch of a file; every occurrence of it, if there are several."""
+        """Replace a piece of a file at every occurrence."""
         row, many = (
             self.files[path][: self.files[path].index(old)].count("\n"),
             self.files[path].count(old) > 1,
@@ -184,7 +184,7 @@ class Session:
         self.use("Edit", arguments, f"The file {path} has been updated. {SNIPPET}{shown}")
 
     def edit_many(self, path: str, changes: Sequence[tuple[str, str]]) -> None:
-        """Several replacements in one call."""
+        """Make several replacements in one call."""
         for old, new in changes:
             self._replace(path, old, new)
         edits = [{"old_string": old, "new_string": new} for old, new in changes]
@@ -193,7 +193,7 @@ class Session:
         self.use("MultiEdit", {"file_path": path, "edits": edits}, answer)
 
     def write(self, path: str, text: str) -> None:
-        """Writes a file."""
+        """Write a file."""
         if path in self.files:
             self.committed.setdefault(path, self.files[path])
             shown = self.numbered(text.split("\n")[:60], 1)
@@ -205,7 +205,7 @@ class Session:
         self.use("Write", {"file_path": path, "content": text}, answer)
 
     def todos(self, tasks: Sequence[tuple[str, str]], done: int) -> None:
-        """Shows the plan with the first `done` tasks finished."""
+        """Show the plan with the first `done` tasks finished."""
         status = ["completed"] * done + ["in_progress"] + ["pending"] * len(tasks)
         items = [
             {"content": task, "status": status[i], "activeForm": active}
@@ -214,11 +214,11 @@ class Session:
         self.use("TodoWrite", {"todos": items}, TODO_RESULT)
 
     def changed(self) -> list[str]:
-        """Files that differ from what was committed."""
+        """Return the files that differ from the last commit."""
         return [path for path, before in self.committed.items() if before != self.files[path]]
 
     def diff(self) -> str:
-        """What `git diff` shows."""
+        """Return the output of `git diff`."""
         out: list[str] = []
         for path in self.changed():
             name, index = (
@@ -231,7 +231,7 @@ class Session:
         return "\n".join(re.sub(r"[\r\n]", "", line) for line in out)
 
     def diff_stat(self) -> str:
-        """What `git diff --stat` shows."""
+        """Return the output of `git diff --stat`."""
         rows, plus, minus = [], 0, 0
         for path in self.changed():
             delta = list(
@@ -246,5 +246,5 @@ class Session:
         return "\n".join([*rows, f"{files}, {plus} insertions(+), {minus} deletions(-)"])
 
     def commit(self) -> None:
-        """Makes the present state the committed one."""
+        """Commit the current files."""
         self.committed.clear()
