@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from torch import Tensor, nn
-from torch.optim import AdamW
 
+from sttx_train.adamw import AdamW
 from sttx_train.online.config import LearnerConfig
 
 BETAS = (0.9, 0.95)  # a stream changes, so the second moment forgets faster than AdamW's usual 0.999
