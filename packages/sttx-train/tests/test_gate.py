@@ -1,4 +1,4 @@
-"""The gate: phrases stay only while they cost no bits, measured in turns."""
+"""The gate: phrases are kept only while they cost no bits, measured in turns."""
 
 import json
 
@@ -11,13 +11,13 @@ DECIDED = len(FIRST) * TURN
 
 
 def follow(gate, steps, with_phrases, without, settling=0.0, reference=100.0):
-    """Let a gate follow so many steps; a turn's first ones are dearer. Return which way each was read."""
-    ways = []
+    """Run a gate for some steps; the first ones of a turn cost ``settling`` more. Return the modes."""
+    modes = []
     for _ in range(steps):
-        ways.append(gate.on)
-        dearer = settling if gate.steps % TURN < SETTLE else 0.0
-        gate.observe((with_phrases if gate.on else without) + dearer, reference)
-    return ways
+        modes.append(gate.on)
+        extra = settling if gate.steps % TURN < SETTLE else 0.0
+        gate.observe((with_phrases if gate.on else without) + extra, reference)
+    return modes
 
 
 def test_on_and_off_never_change():
@@ -27,13 +27,13 @@ def test_on_and_off_never_change():
         assert gate.kept is on
 
 
-def test_both_ways_take_turns_before_it_decides():
-    ways = follow(PhraseGate("auto"), DECIDED, 100.0, 100.0)
-    assert ways == [way for way in FIRST for _ in range(TURN)]
+def test_both_modes_take_turns_before_it_decides():
+    modes = follow(PhraseGate("auto"), DECIDED, 100.0, 100.0)
+    assert modes == [mode for mode in FIRST for _ in range(TURN)]
     assert FIRST[UNMEASURED:].count(True) == FIRST[UNMEASURED:].count(False)
 
 
-def test_a_trend_decides_nothing():
+def test_a_trend_does_not_decide():
     gate = PhraseGate("auto")
     for step in range(DECIDED):
         gate.observe((1000.0 if step < TURN else 400.0) - step + (0.1 if gate.on else 0.0), 500.0)
@@ -46,32 +46,32 @@ def test_a_trend_decides_nothing():
 
 @pytest.mark.parametrize("settling", [0.0, 500.0])
 @pytest.mark.parametrize(("with_phrases", "on"), [(90.0, True), (100.0, True), (101.0, False)])
-def test_the_cheaper_way_is_kept_and_a_tie_keeps_phrases(with_phrases, on, settling):
+def test_the_cheaper_mode_is_kept_and_a_tie_keeps_phrases(with_phrases, on, settling):
     gate = PhraseGate("auto")
     follow(gate, DECIDED, with_phrases, 100.0, settling)
     assert gate.kept is gate.on is on
 
 
-def test_what_is_hard_to_predict_does_not_count_against_a_way():
+def test_text_that_is_hard_to_predict_does_not_count_against_a_mode():
     gate = PhraseGate("auto")
     for _ in range(DECIDED):
-        hard = 3.0 if gate.on else 1.0  # the text that phrases met
+        hard = 3.0 if gate.on else 1.0  # the text is harder while phrases are on
         gate.observe((90.0 if gate.on else 100.0) * hard, 120.0 * hard)
     assert gate.kept
 
 
 @pytest.mark.parametrize("better", [True, False])
-def test_the_way_that_was_given_up_is_tried_again_now_and_then(better):
+def test_the_rejected_mode_is_tried_again_now_and_then(better):
     gate = PhraseGate("auto")
     prices = 90.0 if better else 110.0, 100.0
     follow(gate, DECIDED, *prices)
-    ways = follow(gate, 4 * AGAIN * TURN, *prices)
-    tried = [turn for turn in range(4 * AGAIN) if ways[turn * TURN] != better]
+    modes = follow(gate, 4 * AGAIN * TURN, *prices)
+    tried = [turn for turn in range(4 * AGAIN) if modes[turn * TURN] != better]
     assert [turn + len(FIRST) for turn in tried] == [AGAIN, 2 * AGAIN, 4 * AGAIN]
-    assert ways.count(not better) == 3 * TURN and gate.kept is better
+    assert modes.count(not better) == 3 * TURN and gate.kept is better
 
 
-def test_what_was_given_up_comes_back_when_it_is_cheaper():
+def test_rejected_phrases_return_when_they_are_cheaper():
     gate = PhraseGate("auto")
     follow(gate, DECIDED, 102.0, 100.0)
     assert not gate.kept
@@ -79,17 +79,17 @@ def test_what_was_given_up_comes_back_when_it_is_cheaper():
     assert gate.kept
 
 
-def test_the_past_fades():
+def test_old_measurements_decay():
     gate = PhraseGate("auto")
     follow(gate, UNMEASURED * TURN + SETTLE, 50.0, 100.0)
-    assert gate.without == [0.0, 0.0], "nothing was measured yet"
+    assert gate.without == [0.0, 0.0], "nothing is measured yet"
     gate.observe(10.0, 20.0)
     gate.observe(1.0, 2.0)
     assert gate.without == [MEMORY * 10 + 1, MEMORY * 20 + 2] and gate.with_phrases == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("at", [0, SETTLE + 3, TURN, DECIDED - 1, DECIDED, AGAIN * TURN + 1])
-def test_saved_and_loaded_it_goes_on_the_same(at):
+def test_loaded_it_continues_exactly(at):
     straight, saved = PhraseGate("auto"), PhraseGate("auto")
     for gate in (straight, saved):
         follow(gate, at, 101.0, 100.0, 7.0)
@@ -100,7 +100,7 @@ def test_saved_and_loaded_it_goes_on_the_same(at):
     assert straight.state_dict() == loaded.state_dict()
 
 
-def test_nothing_is_decided_before_both_ways_were_tried():
+def test_nothing_is_decided_before_both_modes_were_tried():
     gate = PhraseGate("auto")
     assert (gate.decided, gate.kept) == (False, gate.on)
     follow(gate, DECIDED - 1, 100.0, 100.0)
@@ -109,14 +109,14 @@ def test_nothing_is_decided_before_both_ways_were_tried():
     assert gate.decided
 
 
-def test_a_price_that_is_no_number_says_nothing():
+def test_a_price_that_is_not_finite_is_ignored():
     gate = PhraseGate("auto")
     follow(gate, DECIDED, 101.0, 100.0)
     follow(gate, TURN, 101.0, 100.0, reference=float("nan"))
     assert not gate.kept and json.dumps(gate.state_dict(), allow_nan=False)
 
 
-def test_what_an_earlier_version_measured_is_refused():
+def test_a_state_of_an_earlier_version_is_refused():
     with pytest.raises(CheckpointError, match="an earlier sttx made the checkpoint"):
         PhraseGate("auto").load_state_dict({"on": True, "probes": 3, "windows": 24})
 

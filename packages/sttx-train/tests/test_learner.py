@@ -1,4 +1,4 @@
-"""The online learner: gradients that provably reach the state, frozen weights, exact prices."""
+"""The online learner: gradients that reach S0 exactly, frozen weights, exact prices."""
 
 import json
 import math
@@ -35,7 +35,7 @@ def make_learner(dtype: torch.dtype = torch.float32, **options: Any) -> OnlineLe
 
 
 def stream(count: int, length: int = 24, seed: int = 0, document: str = "a") -> list[Window]:
-    """Windows that repeat a few motifs, so that there is something to learn and to merge."""
+    """Return windows that repeat a few motifs, so that there is something to learn and to merge."""
     random = np.random.default_rng(seed)
     motifs = [list(random.integers(1, VOCAB, 6)) for _ in range(4)]
     ids: list[int] = []
@@ -48,13 +48,13 @@ def stream(count: int, length: int = 24, seed: int = 0, document: str = "a") -> 
 
 
 def test_gradient_of_the_price_reaches_s0_exactly() -> None:
-    """Finite differences of d(loss)/d(S0) through an injected window, in float64, layer by layer."""
+    """Finite differences of d(loss)/d(S0) through an injected window, in float64, in every layer."""
     learner = make_learner(torch.float64, phrases="on", replay_rows=0)
     windows = stream(8)
     for window in windows[:-1]:
         learner.learn_one(window)
     window = windows[-1]
-    assert learner.carried.get("a").state is not None, "the window is injected, not a document's start"
+    assert learner.carried.get("a").state is not None, "the window is not the first of its document"
     _, nats, _ = learner._pay([window], phrases=True)
     (grad,) = torch.autograd.grad(nats.sum(), learner.s0)
 
@@ -81,7 +81,7 @@ def test_gradient_and_size_of_s0_are_reported() -> None:
     assert reports[0].norm_s0 > 0 and reports[-1].norm_s0 == float(learner.s0.detach().norm())
 
 
-def test_frozen_weights_stay_bit_identical_and_hold_nothing() -> None:
+def test_frozen_weights_stay_bit_identical_without_gradients() -> None:
     learner = make_learner(phrases="on")
     before = {name: tensor.clone() for name, tensor in learner.model.state_dict().items()}
     for window in stream(6):
@@ -94,14 +94,14 @@ def test_frozen_weights_stay_bit_identical_and_hold_nothing() -> None:
     assert {id(parameter) for parameter in learner.optimizer.state} <= learned
 
 
-def test_untouched_learner_prices_exactly_as_the_frozen_model() -> None:
+def test_without_learning_the_price_is_that_of_the_frozen_model() -> None:
     learner = make_learner(phrases="off", replay_rows=0, inject="none", lr_state=0.0)
     for window in stream(5):
         score = learner.step([window]).score
         assert score.bits == score.frozen_bits
 
 
-def test_score_is_pure_and_is_what_learning_pays() -> None:
+def test_scoring_is_pure_and_equals_what_learning_pays() -> None:
     learner = make_learner(phrases="on", replay_rows=0)
     for window in stream(6):
         first, second = learner.score_one(window), learner.score_one(window)
@@ -129,7 +129,7 @@ def test_scoring_many_equals_scoring_each(dtype: torch.dtype, phrases: Any) -> N
         assert each.frozen_bits == pytest.approx(one.frozen_bits, rel=0, abs=TOLERANCE[dtype] * one.tokens)
 
 
-def test_learning_many_is_one_step_and_of_a_single_window_learn_one() -> None:
+def test_learn_many_is_one_step_and_learn_one_for_one_window() -> None:
     one, many, step = make_learner(phrases="on"), make_learner(phrases="on"), make_learner(phrases="on")
     left, right = stream(3, document="l"), stream(3, seed=1, document="r")
     for window in left:
@@ -145,7 +145,7 @@ def test_learning_many_is_one_step_and_of_a_single_window_learn_one() -> None:
     assert pairs.optimizer is not None and pairs.optimizer.state[pairs.s0]["step"] == 3
 
 
-def test_no_windows_score_and_teach_nothing() -> None:
+def test_no_windows_change_nothing() -> None:
     learner, untouched = make_learner(), make_learner()
     learner.learn_many([])
     assert learner.score_many([]) == []
@@ -182,7 +182,7 @@ def held_bytes(learner: OnlineLearner) -> int:
     ],
     ids=["default", "plain", "weights"],
 )
-def test_it_keeps_the_rules_of_every_learner(options: dict[str, Any], measure: Any) -> None:
+def test_conformance(options: dict[str, Any], measure: Any) -> None:
     config = LearnerConfig(**({"max_documents": 2, "replay_capacity": 4} | options))
     phrases = PhraseConfig(pair_window=40, threshold=2, capacity=4, max_length=4)
 
@@ -213,7 +213,7 @@ def test_loss_on_a_repeated_stream_falls() -> None:
 
 
 @pytest.mark.parametrize("inject", ["every", "start", "none"])
-def test_injection_says_where_s0_enters(inject: str) -> None:
+def test_inject_decides_where_s0_enters(inject: str) -> None:
     learner = make_learner(inject=inject, phrases="off", replay_rows=0)
     first, second = stream(2)
     with torch.no_grad():
@@ -234,7 +234,7 @@ def test_injection_says_where_s0_enters(inject: str) -> None:
         (("all",), {"emb.weight", "head.weight", "blocks.2.ffn.key.weight", "blocks.0.att.w1"}),
     ],
 )
-def test_each_scope_moves_exactly_what_it_names(scope: tuple[Any, ...], moving: set[str]) -> None:
+def test_each_scope_changes_exactly_the_tensors_it_names(scope: tuple[Any, ...], moving: set[str]) -> None:
     learner = make_learner(scope=scope, phrases="on")
     before = {name: parameter.detach().clone() for name, parameter in learner.model.named_parameters()}
     s0, bias = learner.s0.detach().clone(), learner.bias.detach().clone()
@@ -262,7 +262,7 @@ def test_each_scope_moves_exactly_what_it_names(scope: tuple[Any, ...], moving: 
     }
 
 
-def test_frozen_price_stays_that_of_the_model_as_loaded() -> None:
+def test_the_frozen_price_is_that_of_the_model_as_loaded() -> None:
     windows = stream(4)
     plain = make_learner(phrases="off")
     wide = make_learner(phrases="off", scope=("state", "all"), lr_weights=0.05)
@@ -270,7 +270,7 @@ def test_frozen_price_stays_that_of_the_model_as_loaded() -> None:
         assert wide.step([window]).score.frozen_bits == plain.step([window]).score.frozen_bits
 
 
-def test_documents_of_a_batch_price_as_alone() -> None:
+def test_documents_of_a_batch_cost_the_same_as_alone() -> None:
     options: dict[str, Any] = {"phrases": "off", "replay_rows": 0, "lr_state": 0.0}
     left, right = stream(3, seed=1, document="l"), stream(3, length=17, seed=2, document="r")
     alone = make_learner(torch.float64, **options)
@@ -280,7 +280,7 @@ def test_documents_of_a_batch_price_as_alone() -> None:
         assert together.step(list(pair)).score.bits == pytest.approx(bits, rel=1e-9)
 
 
-def test_what_is_replayed_starts_where_the_new_windows_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_replayed_windows_start_from_the_states_of_the_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = make_learner(torch.float64, replay_rows=3, phrases="off")
     left, right = stream(4, document="l"), stream(4, seed=1, document="r")
     for pair in zip(left[:3], right[:3], strict=True):
@@ -295,7 +295,7 @@ def test_what_is_replayed_starts_where_the_new_windows_do(monkeypatch: pytest.Mo
     assert torch.equal(starts[0], torch.cat(expected, dim=1))
 
 
-def test_what_is_replayed_begins_with_s0_where_documents_do() -> None:
+def test_replayed_windows_start_from_s0_if_it_enters_at_the_start() -> None:
     learner = make_learner(replay_rows=1, phrases="off", inject="start")
     reports = [learner.step([window]) for window in stream(3)]
     assert [report.replayed for report in reports] == [0, 1, 1]
@@ -303,12 +303,12 @@ def test_what_is_replayed_begins_with_s0_where_documents_do() -> None:
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_the_gate_is_told_what_was_paid_and_what_it_is_held_against(frozen: bool) -> None:
+def test_the_gate_observes_the_price_and_its_reference(frozen: bool) -> None:
     learner = make_learner(phrases="auto", frozen=frozen)
-    told: list[tuple[float, float]] = []
-    learner.gate.observe = lambda *prices: told.append(prices)  # type: ignore[method-assign]
+    observed: list[tuple[float, float]] = []
+    learner.gate.observe = lambda *prices: observed.append(prices)  # type: ignore[method-assign]
     scores = [learner.step([window]).score for window in stream(3)]
-    assert told == [(score.bits, score.frozen_bits if frozen else score.bytes) for score in scores]
+    assert observed == [(score.bits, score.frozen_bits if frozen else score.bytes) for score in scores]
 
 
 def test_only_s0_and_the_hypernetwork_have_no_momentum() -> None:
@@ -318,7 +318,7 @@ def test_only_s0_and_the_hypernetwork_have_no_momentum() -> None:
     assert without == {"s0", "hypernet"}
 
 
-def test_replay_rows_are_drawn_refreshed_and_teach() -> None:
+def test_replayed_windows_are_drawn_refreshed_and_learned_from() -> None:
     learner = make_learner(replay_rows=2, phrases="off")
     reports = [learner.step([window]) for window in stream(5)]
     assert [report.replayed for report in reports] == [0, 2, 2, 2, 2]
@@ -334,14 +334,14 @@ def test_memory_is_flat_over_a_long_stream() -> None:
     sizes = []
     for index, window in enumerate(stream(60)):
         learner.learn_one(Window(document=str(index % 9), ids=window.ids))
-        held = sum(e.state.nbytes + e.frozen.nbytes for e in learner.carried.entries.values())  # type: ignore[union-attr]
-        sizes.append(held + sum(len(d.item) for d in learner.replay.draw(0)))
+        states = sum(e.state.nbytes + e.frozen.nbytes for e in learner.carried.entries.values())  # type: ignore[union-attr]
+        sizes.append(states + sum(len(d.item) for d in learner.replay.draw(0)))
     assert len(learner.carried) == 3 and len(learner.replay) == 8
     assert sizes[-1] == sizes[10]
     assert len(learner.table) <= 256
 
 
-def test_what_is_only_read_teaches_nothing() -> None:
+def test_windows_that_are_not_paid_for_teach_nothing() -> None:
     learner = make_learner(replay_rows=0)
     first, prompt, last = stream(3)
     learner.learn_one(first)
@@ -354,7 +354,7 @@ def test_what_is_only_read_teaches_nothing() -> None:
     assert not torch.equal(before["s0"], learner.s0)
 
 
-def test_while_phrases_are_off_the_hypernetwork_stands_still() -> None:
+def test_the_hypernetwork_does_not_change_while_phrases_are_off() -> None:
     learner = make_learner(phrases="auto", lr_hypernet=0.1)
     windows = stream(12)
     for window in windows[:8]:
@@ -368,7 +368,7 @@ def test_while_phrases_are_off_the_hypernetwork_stands_still() -> None:
     assert not all(map(torch.equal, before, learner.hypernet.parameters()))
 
 
-def test_not_finite_gradients_change_nothing_and_are_counted() -> None:
+def test_steps_without_a_finite_gradient_are_skipped_and_counted() -> None:
     learner = make_learner(phrases="off", replay_rows=0)
     learner.s0.register_hook(lambda grad: grad * math.inf)
     learner.learn_one(stream(1)[0])
@@ -377,7 +377,7 @@ def test_not_finite_gradients_change_nothing_and_are_counted() -> None:
 
 
 @pytest.mark.parametrize("replay_rows", [0, 1])
-def test_a_price_that_is_no_number_is_refused_and_changes_nothing(replay_rows: int) -> None:
+def test_a_price_that_is_not_finite_is_refused_and_changes_nothing(replay_rows: int) -> None:
     learner = make_learner(phrases="on", replay_rows=replay_rows)
     first, second = stream(2)
     learner.learn_one(first)

@@ -1,4 +1,4 @@
-"""A learner as tensors and documents: restored in mid-stream it goes on bit for bit."""
+"""The state of a learner: loaded in mid-stream it continues bit for bit."""
 
 import json
 from typing import Any
@@ -8,8 +8,12 @@ import pytest
 import torch
 
 from sttx_core.errors import CheckpointError
-from sttx_core.phrases import PhraseConfig
-from sttx_train.online import LearnerConfig, OnlineLearner, Window
+from sttx_core.pairs import PairMaker
+from sttx_core.phrase_counts import ChoiceCounts
+from sttx_core.phrases import DynamicTokenizer, PhraseConfig
+from sttx_core.replay import ReplayBuffer
+from sttx_train.online import LearnerConfig, OnlineLearner, PhraseGate, Window
+from sttx_train.online.carried import CarriedStates
 
 OPTIONS = {
     "default": {},
@@ -25,7 +29,7 @@ OPTIONS = {
 
 
 def stream(count):
-    """Windows of three documents, made of a few motifs."""
+    """Yield windows of three documents, made of a few motifs."""
     dice = np.random.default_rng(1)
     motifs = [dice.integers(1, 61, 5) for _ in range(3)]
     for number in range(count):
@@ -64,26 +68,35 @@ def assert_same_state(state, expected):
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_restored_it_pays_and_learns_the_same_bit_for_bit(make, options):
-    straight = make(**options)
+def test_loaded_it_pays_and_learns_bit_for_bit_the_same(make, options):
+    whole = make(**options)
     windows = list(stream(12))
     for window in windows[:7]:
-        straight.learn_one(window)
-    torn = make(**options)
-    if torn.weights:  # a fresh process loads the untouched model and lays the learned weights over it
-        assert not torch.equal(torn.model.head.weight, straight.model.head.weight)
-    torn.load_state_dict(saved(straight))
+        whole.learn_one(window)
+    resumed = make(**options)
+    if resumed.weights:  # a new process starts from the original model and loads the learned weights
+        assert not torch.equal(resumed.model.head.weight, whole.model.head.weight)
+    resumed.load_state_dict(saved(whole))
     for window in windows[7:]:
-        one, other = straight.step([window]), torn.step([window])
-        assert repr(one) == repr(other)  # NaN, where the frozen model is not asked for, is no equal
-    assert_same_state(saved(torn), saved(straight))
+        one, other = whole.step([window]), resumed.step([window])
+        assert repr(one) == repr(other)  # repr, because NaN (no frozen model) does not equal itself
+    assert_same_state(saved(resumed), saved(whole))
 
 
-def test_a_fresh_learner_is_saved_and_restored(make):
-    torn = make()
-    torn.load_state_dict(saved(make()))
+def test_a_fresh_learner_is_saved_and_loaded(make):
+    resumed = make()
+    resumed.load_state_dict(saved(make()))
     window = next(stream(1))
-    assert torn.step([window]) == make().step([window])
+    assert resumed.step([window]) == make().step([window])
+
+
+@pytest.mark.parametrize(
+    "stateful",
+    [OnlineLearner, CarriedStates, PhraseGate, DynamicTokenizer, ChoiceCounts, ReplayBuffer, PairMaker],
+)
+def test_every_stateful_part_has_the_same_two_methods(stateful):
+    methods = {name for name in vars(stateful) if "state" in name or name in ("snapshot", "restore")}
+    assert {name for name in methods if not name.startswith("_")} == {"state_dict", "load_state_dict"}
 
 
 def test_saving_changes_nothing(make):
@@ -93,7 +106,7 @@ def test_saving_changes_nothing(make):
         assert one.step([window]) == other.step([window])
 
 
-def test_only_what_learns_is_saved(make):
+def test_only_tensors_that_learn_are_saved(make):
     learner = make(scope=("state", "bias"))
     for window in stream(3):
         learner.learn_one(window)

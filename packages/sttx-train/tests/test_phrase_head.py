@@ -1,4 +1,4 @@
-"""Phrases inside the model: exact prices, a normalised distribution, and the slow twin agrees."""
+"""Phrases in the model: exact prices, a normalised distribution, and agreement with a slow twin."""
 
 import math
 import random
@@ -25,7 +25,7 @@ def randomized(model: torch.nn.Module, seed: int, scale: float = 0.3) -> None:
 
 @pytest.fixture
 def head() -> PhraseHead:
-    """A random float64 model, a trained-looking hypernetwork, and a table with long and branching phrases."""
+    """Return a random float64 model and hypernetwork, and a table with long and branching phrases."""
     config = RWKV7Config(vocab_size=VOCAB, hidden_size=16, num_layers=2, head_size=8)
     model = RWKV7(config, backend="chunked").double()
     with torch.no_grad():
@@ -65,7 +65,7 @@ def test_followers_of_the_last_phrase_have_no_probability(head: PhraseHead) -> N
 
 
 def test_code_length_is_the_sum_over_the_merged_stream_step_by_step(head: PhraseHead) -> None:
-    """The slow twin: one phrase at a time, its probability read from the whole distribution."""
+    """The slow twin reads one phrase at a time and its probability from the whole distribution."""
     row = Row(context=(0,), ids=IDS)
     batch = head.prepare([row], phrases=True)
     nats, state = head.forward(batch, None)
@@ -98,7 +98,7 @@ def slow_log_prob(head, hidden, previous, phrase, choices, position) -> float:
     return total
 
 
-def test_rows_of_a_batch_price_as_alone(head: PhraseHead) -> None:
+def test_rows_of_a_batch_cost_the_same_as_alone(head: PhraseHead) -> None:
     rows = [Row(context=(0,), ids=IDS), Row(context=(1, 2, 3), ids=IDS[:7]), Row(context=(5,), ids=(1, 2))]
     together, state = head.forward(head.prepare(rows, phrases=True), None)
     for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""Phrases as a person reads them: what saved most comes first, and bytes that are no text show as such."""
+"""The list of phrases: those that saved most steps come first, and bytes that are not text are escaped."""
 
 import json
 
@@ -22,7 +22,7 @@ def test_a_fresh_table_has_no_phrases():
     assert phrase_list(table_of(), BASE) == []
 
 
-def test_every_live_phrase_is_there_once():
+def test_every_live_phrase_is_listed_once():
     table = table_of(*[b"the file and the test and the end"] * 6)
     rows = phrase_list(table, BASE)
     assert len(rows) == len(table) > 5
@@ -34,14 +34,14 @@ def test_every_live_phrase_is_there_once():
     json.dumps(rows)
 
 
-def test_what_saved_most_comes_first():
+def test_phrases_are_sorted_by_the_steps_they_saved():
     rows = phrase_list(table_of(*[b"the file and the test and the end"] * 8), BASE)
     saved = [row["steps_saved"] for row in rows]
     assert saved == sorted(saved, reverse=True) and saved[0] > saved[-1]
     assert all(row["steps_saved"] == row["uses"] * (row["length"] - 1) for row in rows)
 
 
-def test_the_order_is_the_same_however_often_it_is_asked_for():
+def test_the_order_is_stable():
     table = table_of(*[b"abcabdabe" * 3] * 4)
     assert phrase_list(table, BASE) == phrase_list(table, BASE)
 
@@ -50,6 +50,6 @@ def test_the_order_is_the_same_however_often_it_is_asked_for():
     ("text", "shown"),
     [("é".encode(), "é"), (b"\xc3\xc3", "\\xc3\\xc3"), (b"\n\n", "\n\n"), (b"\x1b[", "\x1b[")],
 )
-def test_bytes_that_are_no_text_show_as_such(text, shown):
+def test_bytes_that_are_not_text_are_escaped(text, shown):
     rows = phrase_list(table_of(*(text + mark for mark in (b"A", b"B", b"C", b"D"))), BASE)
     assert [row["text"] for row in rows if row["length"] == 2] == [shown]

@@ -1,8 +1,9 @@
-"""Decides whether phrases stay in the model: only while they cost no bits. Knows two numbers at a time.
+"""Decides whether windows are read over phrases: only while phrases cost no bits. Knows prices, not windows.
 
-Pricing a window both ways tells nothing: the state that it starts from is used to the way that was read, so
-that the other way always looks a tenth dearer. Instead the ways take turns. The first steps of a turn are not
-counted, and prices are held against what the frozen model pays for the same windows.
+To price each window with phrases and without would not compare them fairly: the carried state adapts to the
+mode in use, so the other mode always looks about 10% more expensive. Instead the two modes take turns. The
+first steps of a turn are not counted, and prices are compared with those of the frozen model for the same
+windows.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import Any, Literal
 from sttx_core.errors import CheckpointError, UsageError
 
 PhraseMode = Literal["auto", "on", "off"]
-TURN = 16  # steps that are read one way
-SETTLE = 4  # of a turn's steps the first, in which state and S0 get used to the way
-FIRST = (False, False, True, True, False)  # ways of the first turns, so that a trend favours neither
-UNMEASURED = 1  # of them the first, in which any learner gets better by the step
-AGAIN = 32  # from this turn on, those whose number is a power of two are spent the way that was given up
-MEMORY = 0.998  # weight of the past in a way's running sums, by each counted step of that way
+TURN = 16  # steps in one mode
+SETTLE = 4  # first steps of a turn, not counted: the carried state and S0 adapt to the mode
+FIRST = (False, False, True, True, False)  # modes of the first turns, ordered so that a trend favours neither
+UNMEASURED = 1  # first turns, not counted: any learner improves fast there
+AGAIN = 32  # from this turn on, turns whose number is a power of two try the rejected mode
+MEMORY = 0.998  # factor of a mode's running sums at each of its counted steps
 
 
 class PhraseGate:
-    """Compares what windows cost with phrases and without, and says which way the next ones go.
+    """Compares the prices with phrases and without, and chooses the mode of the next windows.
 
     Args:
-        mode: ``on`` and ``off`` never change; ``auto`` tries both, and follows what is measured.
+        mode: ``on`` and ``off`` never change; ``auto`` tries both and keeps the cheaper one.
 
     Attributes:
         on: whether the next windows are read over phrases.
@@ -43,53 +44,53 @@ class PhraseGate:
         self.mode: PhraseMode = mode
         self.on = FIRST[0] if mode == "auto" else mode == "on"
         self.steps = 0
-        self.with_phrases, self.without = [0.0, 0.0], [0.0, 0.0]  # what was paid, and what it is held against
+        self.with_phrases, self.without = [0.0, 0.0], [0.0, 0.0]  # sums of the prices and of the references
 
     @property
     def decided(self) -> bool:
-        """Whether enough was measured to keep phrases, or to leave them out."""
+        """Whether enough was measured to keep phrases or to reject them."""
         return self.mode != "auto" or self.steps >= len(FIRST) * TURN
 
     @property
     def kept(self) -> bool:
-        """Whether phrases stay, by what was measured so far; a turn of the other way does not change it."""
+        """Whether phrases are kept, by the measurements so far. A trial turn does not change it."""
         if self.mode != "auto" or not self.decided:
             return self.on
         return self.with_phrases[0] * self.without[1] <= self.without[0] * self.with_phrases[1]
 
     def observe(self, paid: float, reference: float) -> None:
-        """Take in what a step cost, and decide about the next ones.
+        """Count the price of a step and choose the mode of the next one.
 
         Args:
-            paid: its price, the way that :attr:`on` says.
-            reference: what it is held against: the frozen model's price, or the length of the text.
+            paid: the price of the step, read in the mode that :attr:`on` says.
+            reference: what it is compared with: the price under the frozen model, or the bytes of the text.
         """
         if self.mode != "auto":
             return
-        turn, at = divmod(self.steps, TURN)
-        if turn >= UNMEASURED and at >= SETTLE and math.isfinite(paid + reference):
+        turn, step = divmod(self.steps, TURN)
+        if turn >= UNMEASURED and step >= SETTLE and math.isfinite(paid + reference):
             sums = self.with_phrases if self.on else self.without
             sums[:] = [MEMORY * past + new for past, new in zip(sums, (paid, reference), strict=True)]
         self.steps += 1
-        turn, at = divmod(self.steps, TURN)
-        if not at:
-            visit = turn >= AGAIN and turn & (turn - 1) == 0
-            self.on = FIRST[turn] if turn < len(FIRST) else self.kept != visit
+        turn, step = divmod(self.steps, TURN)
+        if not step:
+            trial = turn >= AGAIN and turn & (turn - 1) == 0
+            self.on = FIRST[turn] if turn < len(FIRST) else self.kept != trial
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the running comparison, JSON-able; :meth:`load_state_dict` continues from it."""
+        """Return everything that decides what comes next, JSON-able."""
         sums = {"with_phrases": list(self.with_phrases), "without": list(self.without)}
         return {"on": self.on, "steps": self.steps} | sums
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a saved comparison.
+        """Continue exactly from what :meth:`state_dict` returned.
 
         Raises:
-            CheckpointError: it was made when the ways were compared, and all else was learned, otherwise.
+            CheckpointError: the state is from an earlier version of sttx, which learned differently.
         """
         if "steps" not in state:
             raise CheckpointError(
-                "an earlier sttx made the checkpoint, and learned otherwise: start anew elsewhere"
+                "an earlier sttx made the checkpoint and learned differently: start again in another folder"
             )
         self.on, self.steps = bool(state["on"]), int(state["steps"])
         self.with_phrases, self.without = list(state["with_phrases"]), list(state["without"])

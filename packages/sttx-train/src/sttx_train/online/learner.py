@@ -105,7 +105,7 @@ class OnlineLearner:
         """Return the price of each window now, in one forward pass. Pure.
 
         Each window starts from its document's carried state, also when two are of the same document. The
-        result equals ``[score_one(window) for window in windows]`` but for rounding: 1e-4 bits a token in
+        result equals ``[score_one(window) for window in windows]`` up to rounding: 1e-4 bits a token in
         float32, 1e-9 in float64.
         """
         if not windows:

@@ -1,11 +1,11 @@
-"""Phrases inside the model: their input rows, and the exact price of a window over them.
+"""Phrases in the model: their input rows, and the exact price of a window that is read over phrases.
 
-A window of base tokens is merged with the live phrases; a phrase enters as one step, and is priced as its
-first token (base softmax) times one stop-or-continue choice at each trie node it passes. Greedy merging never
-lets a phrase be followed by a token that would have lengthened it, so those tokens leave the softmax: the
-probabilities over all next phrases sum to one, and none of it is spent on what cannot come.
+A window of base tokens is merged with the live phrases. A phrase is one step of the model. Its probability
+is that of its first token (base softmax) times one stop-or-continue choice at each trie node on its path.
+After a phrase, greedy merging excludes the tokens that would have made it longer, so they are masked in the
+softmax. The probabilities of all possible next phrases sum to one.
 
-Knows the model, the table and the hypernetwork; neither sessions nor optimizers.
+Knows the model, the table and the hypernetwork; neither documents nor optimizers.
 Legend: B rows, T steps, M priced steps, C choices, K options of a choice, P live phrases, D width,
 V base vocabulary.
 """
@@ -26,13 +26,13 @@ from sttx_train.rwkv7 import RWKV7, RecurrentState
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """Base tokens to price after a context that the state has not read yet.
+    """Base tokens to price, and the context before them, which the state has not read yet.
 
     Attributes:
-        context: what comes just before ``ids``: the last phrase of the window before, or the end-of-text id.
+        context: the base tokens just before ``ids``: the last phrase of the previous window, or the
+            end-of-text id.
         ids: the base tokens to price, at least one.
-        paid: which of them count (all when None); the others are read, but neither priced nor
-            learned.
+        paid: which of them are paid for (all when None); the others are only read.
     """
 
     context: tuple[int, ...]
@@ -42,7 +42,23 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Rows as padded tensors, with everything a forward needs; made by :meth:`PhraseHead.prepare`."""
+    """Rows as padded tensors, ready for a forward pass; made by :meth:`PhraseHead.prepare`.
+
+    Attributes:
+        inputs_BT: phrase and base ids that the model reads.
+        lengths_B: steps of each row.
+        row_M: row of each priced step.
+        step_M: index of each priced step in its row.
+        target_M: first base token of each priced phrase.
+        impossible: priced steps and the base tokens that are masked there.
+        choice_at_C: priced step of each choice.
+        options_CK: options of each choice: 0 for stop, otherwise the phrase's slot plus 1.
+        prior_CK: log prior of each option.
+        taken_C: index of the option that was taken.
+        merged: ids of each row after merging.
+        steps: steps of each row.
+        phrases: whether the rows were merged.
+    """
 
     inputs_BT: Tensor
     lengths_B: Tensor
@@ -60,21 +76,21 @@ class Batch:
 
 
 class PhraseHead:
-    """Lays windows out over live phrases and prices them with a model.
+    """Merges windows into phrases and computes their prices under a model.
 
     Args:
-        model: the frozen (or partly learning) RWKV-7.
-        hypernet: makes the phrases' rows.
+        model: an RWKV-7.
+        hypernet: computes the rows of the phrases.
         table: the live phrases.
     """
 
     def __init__(self, model: RWKV7, hypernet: HyperNetwork, table: DynamicTokenizer) -> None:
         self.model, self.hypernet, self.table = model, hypernet, table
 
-    # -- laying out: integers only -----------------------------------------------------------------------
+    # -- layout: integers only ---------------------------------------------------------------------------
 
     def prepare(self, rows: Sequence[Row], *, phrases: bool) -> Batch:
-        """Merge the rows (or leave them as base tokens) and lay them out as one padded batch."""
+        """Return the rows as one padded batch, merged into phrases if ``phrases``."""
         layouts = [_Layout(self.table, row, phrases) for row in rows]
         width = max(len(layout.inputs) for layout in layouts)
         inputs = [layout.inputs + [0] * (width - len(layout.inputs)) for layout in layouts]
@@ -123,7 +139,7 @@ class PhraseHead:
     def forward(
         self, batch: Batch, state: RecurrentState | None, bias_V: Tensor | None = None
     ) -> tuple[Tensor, RecurrentState]:
-        """Return each row's price in nats ``[B]``, differentiable, and the state after its last input."""
+        """Return the price of each row in nats ``[B]``, differentiable, and the state at its end."""
         rows_in, rows_out = self.rows() if batch.phrases else (None, None)
         padded = None if len(set(batch.steps)) == 1 else batch.lengths_B
         hidden, state = self.model.hidden(self.embed(batch.inputs_BT, rows_in), state, padded)
@@ -132,12 +148,12 @@ class PhraseHead:
     def price(
         self, hidden_BTD: Tensor, batch: Batch, rows_out: Tensor | None, bias_V: Tensor | None = None
     ) -> Tensor:
-        """Return each row's price in nats ``[B]``.
+        """Return the price of each row in nats ``[B]``.
 
         Args:
-            hidden_BTD: what the head reads, at each step of the batch.
-            batch: what is priced.
-            rows_out: the phrases' output rows, as `rows` gives them.
+            hidden_BTD: the model's last hidden state at each step of the batch.
+            batch: the rows.
+            rows_out: the phrases' output rows, from :meth:`rows`.
             bias_V: a learned output bias.
         """
         hidden_MD = hidden_BTD[batch.row_M, batch.step_M]
@@ -151,9 +167,9 @@ class PhraseHead:
         return nats_B
 
     def rows(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return input and output rows ``[slots, D]`` of the live phrases, or None where there are none.
+        """Return input and output rows ``[slots, D]`` of the live phrases; two None if no phrase is live.
 
-        A phrase's parent may be a phrase: rows are made length by length, and gradients flow through all.
+        A phrase's parent may be a phrase, so rows are computed length by length. Gradients flow through all.
         """
         live = self.table.live()
         if not live:
@@ -163,27 +179,27 @@ class PhraseHead:
         parents = [phrase.parent for phrase in live]
         tokens = torch.tensor([phrase.token for phrase in live], device=device)
         lengths = [len(phrase.tokens) for phrase in live]
-        weight, kind = self.model.emb.weight, next(self.hypernet.parameters()).dtype
-        token_rows = weight[tokens].to(kind)
+        weight, dtype = self.model.emb.weight, next(self.hypernet.parameters()).dtype
+        token_rows = weight[tokens].to(dtype)
         rows: Tensor | None = None
-        parent_rows: list[Tensor] = []
+        all_parents: list[Tensor] = []
         start = 0
         while start < len(live):
             stop = start + lengths[start:].count(lengths[start])
             if rows is None:
-                above = weight[torch.tensor(parents[start:stop], device=device)].to(kind)
+                parent_rows = weight[torch.tensor(parents[start:stop], device=device)].to(dtype)
             else:
-                above = rows[torch.tensor([order[p] for p in parents[start:stop]], device=device)]
-            made = self.hypernet.input_rows(above, token_rows[start:stop])
-            rows = made if rows is None else torch.cat([rows, made])
-            parent_rows.append(above)
+                parent_rows = rows[torch.tensor([order[p] for p in parents[start:stop]], device=device)]
+            new_rows = self.hypernet.input_rows(parent_rows, token_rows[start:stop])
+            rows = new_rows if rows is None else torch.cat([rows, new_rows])
+            all_parents.append(parent_rows)
             start = stop
         assert rows is not None
         by_slot = torch.zeros(self.table.config.capacity, dtype=torch.long, device=device)
         by_slot[torch.tensor([phrase.slot for phrase in live], device=device)] = torch.arange(
             len(live), device=device
         )
-        outputs = self.hypernet.output_rows(torch.cat(parent_rows), token_rows)
+        outputs = self.hypernet.output_rows(torch.cat(all_parents), token_rows)
         return rows[by_slot], outputs[by_slot]
 
     def embed(self, ids_BT: Tensor, rows_in: Tensor | None) -> Tensor:
@@ -206,7 +222,7 @@ class PhraseHead:
     def _choice_logits(self, hidden_MD: Tensor, rows_out: Tensor, batch: Batch) -> Tensor:
         """Return log probabilities ``[C, K]`` of every choice's options."""
         hidden_CD = hidden_MD[batch.choice_at_C].to(rows_out.dtype)
-        scores_CP = F.pad(hidden_CD @ rows_out.T, (1, 0))  # column 0 is STOP, whose row is zero
+        scores_CP = F.pad(hidden_CD @ rows_out.T, (1, 0))  # column 0 is STOP, whose logit is 0
         scores_CK = _wide(scores_CP.gather(-1, batch.options_CK))
         return F.log_softmax(scores_CK + batch.prior_CK.to(scores_CK.dtype), dim=-1)
 
@@ -217,8 +233,8 @@ class PhraseHead:
         """Return the log probability of every possible next phrase; they sum to one.
 
         Args:
-            hidden_D: what the head reads, after the last step.
-            after: the phrase just read, if the next one continues its window; its followers cannot come.
+            hidden_D: the model's hidden state after the last step.
+            after: the phrase just read, if the next one is in the same window; its followers are impossible.
             bias_V: a learned output bias.
         """
         followers = self.table.followers(after) if after is not None else ()
@@ -228,7 +244,7 @@ class PhraseHead:
         logits = self._logits(hidden_D[None], bias_V, (torch.zeros_like(tokens), tokens))
         reach = dict(enumerate(F.log_softmax(logits[0], dim=-1).tolist()))
         _, rows_out = self.rows()
-        found: dict[int, float] = {}
+        log_probs: dict[int, float] = {}
         nodes = [*range(self.table.base_vocab), *(self.table.base_vocab + p.slot for p in self.table.live())]
         for node in nodes:
             options, prior = self.table.options(node)
@@ -238,17 +254,17 @@ class PhraseHead:
                 scores[1:] += (rows_out[slots] @ hidden_D.to(rows_out.dtype)).double().cpu()
             for option, value in zip(options, F.log_softmax(scores, dim=-1).tolist(), strict=True):
                 if option == STOP:
-                    found[node] = reach[node] + value
+                    log_probs[node] = reach[node] + value
                 else:
                     reach[option] = reach[node] + value
-        return found
+        return log_probs
 
 
 class _Layout:
-    """One row: what goes in, and at which steps what is priced."""
+    """One row: its inputs, and the targets and choices with the steps that price them."""
 
     def __init__(self, table: DynamicTokenizer, row: Row, phrases: bool) -> None:
-        assert row.ids, "a row prices at least one token"
+        assert row.ids, "a row has at least one token to price"
         merge = table.merge if phrases else list
         prefix = list(merge(row.context))
         runs = [(paid, list(merge(ids))) for paid, ids in _runs(row)]
@@ -262,26 +278,26 @@ class _Layout:
             for phrase in run:
                 followers = table.followers(previous) if phrases and previous is not None else ()
                 if len(followers) == table.base_vocab:
-                    followers = ()  # nothing else could come: the softmax stays whole
+                    followers = ()  # every token would be masked, so none is
                 if paid:
                     self.targets.append((step, table.tokens(phrase)[0], followers))
                     priced.add(step)
                 previous = phrase
                 step += 1
         first = len(prefix) - 1
-        found = table.price(self.merged) if phrases else []
+        choices = table.price(self.merged) if phrases else []
         self.choices = [
-            (choice.position + first, choice) for choice in found if choice.position + first in priced
+            (choice.position + first, choice) for choice in choices if choice.position + first in priced
         ]
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    """Let prices be added up in at least float32: a log prior in bfloat16 is off by hundredths of a nat."""
+    """Return the tensor in float32 or wider: in bfloat16 a log prior is off by hundredths of a nat."""
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _runs(row: Row) -> list[tuple[bool, tuple[int, ...]]]:
-    """Split a row where its tokens change between paid and unpaid."""
+    """Split a row into runs of tokens that are all paid for or all not."""
     if row.paid is None or all(row.paid):
         return [(True, row.ids)]
     runs, start = [], 0

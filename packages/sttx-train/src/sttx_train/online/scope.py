@@ -1,4 +1,4 @@
-"""Which tensors learn: named scopes, each exactly the tensors it names. Knows no optimizer and no rates."""
+"""Which tensors learn: named scopes, each of exactly the tensors that it names. Knows no rates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def parse_scopes(text: str) -> tuple[Scope, ...]:
     """Read a comma-separated list of scopes.
 
     Raises:
-        UsageError: an unknown scope, or none.
+        UsageError: the list is empty or has an unknown scope.
 
     >>> parse_scopes("state,bias")
     ('state', 'bias')
@@ -35,9 +35,9 @@ def parse_scopes(text: str) -> tuple[Scope, ...]:
 def weights_in_scope(model: RWKV7, scopes: Sequence[Scope]) -> dict[str, nn.Parameter]:
     """Return the model's own weights that the scopes name.
 
-    ``vectors`` are norms, mixes, decay and gate biases (everything of one dimension, and ``r_k``); ``head``
-    is the output matrix; ``all`` is every weight. ``state`` and ``bias`` name none: their tensors are the
-    learner's own.
+    ``vectors`` are norms, mixes, decay and gate biases (every tensor of one dimension, and ``r_k``); ``head``
+    is the output matrix; ``all`` is every weight. ``state`` and ``bias`` name no weights of the model: their
+    tensors belong to the learner.
     """
     chosen = {}
     for name, parameter in model.named_parameters():
