@@ -1,4 +1,4 @@
-"""A real `sttx train` process, killed at random moments and resumed, is the run that was left alone."""
+"""A real `sttx train` process that is killed at random moments and resumed equals an uninterrupted run."""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ FIXTURE = Path(__file__).parents[1] / "test-data" / "ccsniff-fixture.ndjson"
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_killed_three_times_it_is_the_uninterrupted_run(benchmark, tiny_model, tmp_path):
+def test_a_run_killed_three_times_equals_the_uninterrupted_run(benchmark, tiny_model, tmp_path):
     kill_resume = benchmark("kill_resume")
     options = ["--model", str(tiny_model), "--window", "64", "--steps", "24", "--checkpoint-every", "3"]
     options += ["--phrases", "on", "--replay-rows", "2", "--batch", "2", "--kernel", "chunked"]
-    told = kill_resume.compare(FIXTURE, tmp_path, 3, 1, options, most=6)
-    assert told["kills"] == 3, "every kill met a running process"
-    assert told["steps"] == told["steps_after_kills"] == 24
-    assert told["equal"], told
+    result = kill_resume.compare(FIXTURE, tmp_path, 3, 1, options, most=6)
+    assert result["kills"] == 3, "every kill met a running process"
+    assert result["steps"] == result["steps_after_kills"] == 24
+    assert result["equal"], result
 
 
-def test_the_comparison_sees_a_difference(benchmark, tmp_path, monkeypatch):
+def test_the_comparison_notices_a_difference(benchmark, tmp_path, monkeypatch):
     kill_resume = benchmark("kill_resume")
 
     def pretend(source, directory, options):
@@ -33,5 +33,5 @@ def test_the_comparison_sees_a_difference(benchmark, tmp_path, monkeypatch):
 
     monkeypatch.setattr(kill_resume, "finish", pretend)
     monkeypatch.setattr(kill_resume, "kill", lambda *args: True)
-    told = kill_resume.compare(FIXTURE, tmp_path, 2, 0, [])
-    assert (told["equal"], told["first_different_step"], told["kills"]) == (False, 2, 2)
+    result = kill_resume.compare(FIXTURE, tmp_path, 2, 0, [])
+    assert (result["equal"], result["first_different_step"], result["kills"]) == (False, 2, 2)

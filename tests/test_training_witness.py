@@ -1,4 +1,4 @@
-"""A real run through the command, witnessed from outside: what moved, what did not, and who says so."""
+"""A real run of the command, checked from outside: what changed, what did not, whether the reports agree."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def run(tiny_model, tmp_path_factory):
     return report, folder, before, digests(tiny_model)
 
 
-def test_the_model_is_loaded_as_asked_and_stays_as_it_is_on_disk(run, tiny_model):
+def test_the_named_model_is_loaded_and_unchanged_on_disk(run, tiny_model):
     report, _, before, after = run
     assert before == after
     assert report["model"]["sha256"] == before["model.safetensors"]
@@ -61,7 +61,7 @@ def test_eight_steps_were_made_and_paid_for(run):
     assert report["bpb"]["paid"] != report["bpb"]["frozen"]
 
 
-def test_the_state_has_changed_and_no_weight_was_saved(run):
+def test_s0_has_changed_and_no_weight_was_saved(run):
     report, folder, _, _ = run
     learned = load_file(Path(report["checkpoint"]) / "learned.safetensors")
     assert float(learned["s0"].norm()) == pytest.approx(report["norm_s0"]) != 0
@@ -71,25 +71,27 @@ def test_the_state_has_changed_and_no_weight_was_saved(run):
 
 def test_inspect_agrees_with_the_run(run):
     report, folder, _, _ = run
-    told = sttx("inspect", folder)
-    shared = set(told) & set(report)
+    inspected = sttx("inspect", folder)
+    shared = set(inspected) & set(report)
     assert {"steps", "bytes", "bpb", "phrases", "replay", "norm_s0", "model", "kernel"} <= shared
-    assert {name: told[name] for name in shared} == {name: report[name] for name in shared}
-    assert told["kind"] == "stream" and told["taken"] == {str(FIXTURE): sum(told["taken"].values())}
+    assert {name: inspected[name] for name in shared} == {name: report[name] for name in shared}
+    assert inspected["kind"] == "stream" and inspected["taken"] == {
+        str(FIXTURE): sum(inspected["taken"].values())
+    }
 
 
 def test_merge_stats_agree_with_the_run(run):
     report, folder, _, _ = run
-    told = sttx("merge-stats", folder)
-    assert told["totals"] == report["phrases"] and told["steps"] == STEPS
-    assert len(told["phrases"]) == report["phrases"]["live"] > 0
-    with open_source(FIXTURE, say=lambda said: None) as source:
+    stats = sttx("merge-stats", folder)
+    assert stats["totals"] == report["phrases"] and stats["steps"] == STEPS
+    assert len(stats["phrases"]) == report["phrases"]["live"] > 0
+    with open_source(FIXTURE, say=lambda message: None) as source:
         text = "".join(render(trace) for trace in source)
-    words = [row["text"] for row in told["phrases"] if row["text"].isalpha()]
+    words = [row["text"] for row in stats["phrases"] if row["text"].isalpha()]
     assert words and all(word in text for word in words)
 
 
-def test_the_checkpoint_restores_what_the_run_was(run, tiny_model):
+def test_the_checkpoint_restores_the_run(run, tiny_model):
     """The same steps in this process, by the library: the same learned tensors, bit for bit."""
     report, folder, _, _ = run
     options = LearnerConfig(phrases="on"), StreamConfig(window=WINDOW, steps=STEPS)
@@ -99,7 +101,7 @@ def test_the_checkpoint_restores_what_the_run_was(run, tiny_model):
     assert resumed.learner.trainable().keys() == learned.keys()
     for name, tensor in resumed.learner.trainable().items():
         assert torch.equal(tensor.detach(), learned[name]), name
-    with open_source(FIXTURE, say=lambda said: None) as source:
+    with open_source(FIXTURE, say=lambda message: None) as source:
         again = StreamTrainer(load_model(tiny_model), *options)
         again.run(source)
     assert again.totals.bits == pytest.approx(resumed.totals.bits, rel=1e-5)
