@@ -1,4 +1,4 @@
-"""Alone, this package has no torch: then the one file that needs it has no examples to run."""
+"""Skips the docstring examples of the only file that needs torch where torch is not installed."""
 
 import importlib.util
 

@@ -1,4 +1,4 @@
-"""The event log: what a line holds, when nothing is written, and whole lines under concurrency."""
+"""The event log: the fields of a line, when nothing is written, and whole lines under concurrency."""
 
 import datetime
 import json
@@ -21,7 +21,7 @@ def lines_of(log):
     return [json.loads(line) for line in log.path.read_bytes().splitlines()]
 
 
-def test_a_line_says_when_who_and_what(tmp_path):
+def test_a_line_has_time_subsystem_and_event(tmp_path):
     log = EventLog("trainer", tmp_path)
     log.write("step", bpb=1.5, phrases=["a", "é"])
     (line,) = lines_of(log)
@@ -37,7 +37,7 @@ def test_a_line_says_when_who_and_what(tmp_path):
     assert abs(age.total_seconds()) < 60
 
 
-def test_a_file_a_day_and_subsystem(tmp_path, monkeypatch):
+def test_one_file_for_each_day_and_subsystem(tmp_path, monkeypatch):
     class Clock(datetime.datetime):
         days = iter([1, 1, 2])
 
@@ -53,7 +53,7 @@ def test_a_file_a_day_and_subsystem(tmp_path, monkeypatch):
     assert names == ["a-2026-03-01.jsonl", "a-2026-03-02.jsonl", "b-2026-03-01.jsonl"]
 
 
-def test_the_folder_comes_from_the_environment_or_the_log_is_off(tmp_path, monkeypatch):
+def test_the_environment_names_the_folder_or_the_log_is_off(tmp_path, monkeypatch):
     monkeypatch.delenv("STTX_LOG_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
     off = EventLog("x")
@@ -100,7 +100,7 @@ def test_any_value_makes_one_valid_line(tmp_path, value, stored):
     assert line["value"] == stored
 
 
-def test_fields_may_not_hide_our_own(tmp_path):
+def test_reserved_field_names_are_refused(tmp_path):
     log = EventLog("x", tmp_path)
     for name in ("time", "subsystem", "event"):
         with pytest.raises(UsageError, match=f"field '{name}'"):
@@ -109,12 +109,12 @@ def test_fields_may_not_hide_our_own(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "A", "a/b", "../a", "a b", "-a", "a\n"])
-def test_subsystem_names_that_are_no_file_names(name, tmp_path):
+def test_subsystem_names_that_do_not_fit_a_file_name_are_refused(name, tmp_path):
     with pytest.raises(UsageError, match="subsystem"):
         EventLog(name, tmp_path)
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_created_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     log = EventLog("x", tmp_path / "file")
     with pytest.raises(DataError, match="cannot write the event log"):
@@ -134,7 +134,7 @@ def test_logs_are_private_to_their_owner(tmp_path):
     assert log.path is not None and log.path.stat().st_mode & 0o077 == 0
 
 
-def test_a_deleted_file_is_made_again(tmp_path):
+def test_a_deleted_file_is_created_again(tmp_path):
     log = EventLog("x", tmp_path)
     log.write("first")
     assert log.path is not None

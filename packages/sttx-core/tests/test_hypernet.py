@@ -1,4 +1,4 @@
-"""The hypernetwork: nothing at the start, reached by gradients from both of its ends."""
+"""The hypernetwork: zero at the start, and gradients reach both of its networks."""
 
 import pytest
 
@@ -11,19 +11,19 @@ WIDTH = 24
 
 @pytest.fixture
 def rows():
-    """Rows of parents and tokens, some as large and as small as embeddings come."""
+    """Rows of parents and tokens, with norms as large and as small as embeddings have."""
     generator = torch.Generator().manual_seed(3)
     parents, tokens = torch.randn(2, 7, WIDTH, generator=generator)
     return parents * 30, tokens * 1e-4
 
 
-def test_untrained_a_phrase_enters_as_its_last_token_and_moves_no_choice(rows):
+def test_untrained_rows_are_the_last_token_and_zero(rows):
     net = HyperNetwork(WIDTH)
     assert torch.equal(net.input_rows(*rows), rows[1])
     assert torch.equal(net.output_rows(*rows), torch.zeros(7, WIDTH))
 
 
-def test_gradients_reach_both_halves_and_each_alone(rows):
+def test_gradients_reach_both_networks_and_each_alone(rows):
     net = HyperNetwork(WIDTH)
     with torch.no_grad():
         for half in (net.input, net.output):
@@ -38,7 +38,7 @@ def test_gradients_reach_both_halves_and_each_alone(rows):
         assert all(parameter.grad is None for parameter in spared.parameters())
 
 
-def test_at_the_start_the_last_layers_learn_and_then_the_first(rows):
+def test_the_last_layers_learn_first(rows):
     net = HyperNetwork(WIDTH)
     target = torch.randn(7, WIDTH, generator=torch.Generator().manual_seed(5))
     losses, first = [], net.output[0].weight.detach().clone()
@@ -55,7 +55,7 @@ def test_at_the_start_the_last_layers_learn_and_then_the_first(rows):
     assert not torch.equal(first, net.output[0].weight)
 
 
-def test_the_seed_decides_and_the_global_generator_is_left_alone(rows):
+def test_the_seed_decides_and_the_global_generator_does_not_advance(rows):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
@@ -74,8 +74,8 @@ def test_parameters_are_counted(width, rank, inner):
     assert net.parameter_count() == sum(tensor.numel() for tensor in net.state_dict().values())
 
 
-def test_the_scale_of_its_inputs_does_not_matter_to_the_network(rows):
-    """Embeddings of one model differ in size by orders of magnitude."""
+def test_the_scale_of_the_inputs_does_not_matter(rows):
+    """Embeddings within one model differ in norm by orders of magnitude."""
     net = HyperNetwork(WIDTH)
     torch.nn.init.normal_(net.output[-1].weight, generator=torch.Generator().manual_seed(1))
     parents, tokens = rows[0], rows[1] * 1e4
@@ -84,7 +84,7 @@ def test_the_scale_of_its_inputs_does_not_matter_to_the_network(rows):
     )
 
 
-def test_rows_are_made_one_by_one(rows):
+def test_rows_do_not_depend_on_each_other(rows):
     net = HyperNetwork(WIDTH)
     torch.nn.init.normal_(net.input[-1].weight, generator=torch.Generator().manual_seed(1))
     together = net.input_rows(*rows)

@@ -1,4 +1,4 @@
-"""Pairs: one trace out for each trace in, only the agent's words are paid, and a restart changes nothing."""
+"""Pairs: one trace for each trace, only the agent's text is paid for, and a restart changes nothing."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_only_the_completion_is_paid():
     assert render(pair) == "User: 2+2?\n\nAssistant: 4\n\n"
 
 
-def test_what_is_said_before_one_completion_is_one_prompt():
+def test_all_messages_before_a_completion_are_one_prompt():
     *_, pair = to_pairs([user("one"), user("two"), agent("three")])
     assert isinstance(pair, Pair)
     assert pair.prompt == "one\ntwo"
@@ -67,19 +67,19 @@ def test_documents_do_not_mix():
     assert pair.prompt == "mine"
 
 
-def test_pairs_and_records_of_other_kinds_pass():
+def test_other_traces_pass_unchanged():
     traces = [Pair(meta=META, prompt="p", completion="c"), Other(meta=META, kind="odd", raw={})]
     assert list(to_pairs(traces)) == traces
 
 
-def test_an_empty_completion_leaves_the_prompt_waiting():
+def test_an_empty_completion_leaves_the_prompt_pending():
     asked, empty, pair = to_pairs([user("really?"), agent(" \n"), agent("yes")])
     assert isinstance(asked, Other) and isinstance(empty, Other)
     assert isinstance(pair, Pair)
     assert pair.prompt == "really?"
 
 
-def test_the_oldest_of_a_long_prompt_goes_first():
+def test_the_start_of_a_long_prompt_is_dropped():
     maker = PairMaker(longest=4)
     maker.pair(user("abcdefgh"))
     pair = maker.pair(agent("x"))
@@ -87,7 +87,7 @@ def test_the_oldest_of_a_long_prompt_goes_first():
     assert pair.prompt == "efgh"
 
 
-def test_the_longest_unused_document_is_forgotten():
+def test_the_least_recently_used_prompt_is_dropped():
     maker = PairMaker(documents=2)
     metas = [Meta(session=name) for name in "abc"]
     for meta in metas:
@@ -97,7 +97,7 @@ def test_the_longest_unused_document_is_forgotten():
 
 
 @pytest.mark.parametrize("options", [{"documents": 0}, {"longest": 0}])
-def test_sizes_that_cannot_be_are_refused(options):
+def test_invalid_sizes_are_refused(options):
     with pytest.raises(UsageError, match="at least 1"):
         PairMaker(**options)
 
@@ -114,7 +114,7 @@ talk = st.lists(
 
 
 @given(talk, st.integers(0, 20))
-def test_one_comes_out_for_each_that_goes_in_and_a_restart_changes_nothing(traces, cut):
+def test_one_trace_for_each_trace_and_a_restart_changes_nothing(traces, cut):
     whole = list(to_pairs(traces))
     assert [trace.meta for trace in whole] == [trace.meta for trace in traces]
     first, second = PairMaker(), PairMaker()

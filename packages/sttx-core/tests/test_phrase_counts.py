@@ -1,4 +1,4 @@
-"""The counts behind the output factor: smoothed, fading, and a draft that leaves its original alone."""
+"""The counts behind the output factor: smoothed, decaying, and drafts that do not change the original."""
 
 import math
 
@@ -14,11 +14,11 @@ def shares(counts, node, *options):
     return [math.exp(value) for value in counts.log_prior(node, options)]
 
 
-def test_a_node_that_was_never_seen_has_the_smoothing_alone():
+def test_an_unseen_node_has_only_the_smoothing():
     assert shares(ChoiceCounts(), 7, STOP, 12) == pytest.approx([SMOOTHING, SMOOTHING])
 
 
-def test_each_choice_counts_at_its_own_node():
+def test_a_choice_counts_at_its_own_node():
     counts = ChoiceCounts()
     for node, option in [(1, STOP), (1, STOP), (1, 9), (2, 9)]:
         counts.add(node, option)
@@ -26,7 +26,7 @@ def test_each_choice_counts_at_its_own_node():
     assert shares(counts, 2, STOP, 9) == pytest.approx([SMOOTHING, 1 + SMOOTHING])
 
 
-def test_counts_are_halved_when_their_sum_passes_the_limit_and_not_before():
+def test_counts_are_halved_when_their_sum_exceeds_the_limit():
     counts = ChoiceCounts()
     for _ in range(int(COUNT_LIMIT) - 1):
         counts.add(1, STOP)
@@ -36,7 +36,7 @@ def test_counts_are_halved_when_their_sum_passes_the_limit_and_not_before():
     assert shares(counts, 1, STOP, 9) == pytest.approx([(COUNT_LIMIT - 1) / 2 + SMOOTHING, 1 + SMOOTHING])
 
 
-def test_old_habits_fade():
+def test_old_choices_decay():
     counts = ChoiceCounts()
     for _ in range(10_000):
         counts.add(1, STOP)
@@ -46,7 +46,7 @@ def test_old_habits_fade():
     assert go > stop
 
 
-def test_a_new_branch_takes_over_the_stops_that_it_was_found_in():
+def test_a_new_branch_takes_over_the_stops_that_led_to_it():
     counts = ChoiceCounts()
     for _ in range(5):
         counts.add(1, STOP)
@@ -56,21 +56,21 @@ def test_a_new_branch_takes_over_the_stops_that_it_was_found_in():
     assert shares(counts, 1, STOP, 9, 10) == pytest.approx([SMOOTHING, 3 + SMOOTHING, 3 + SMOOTHING])
 
 
-def test_a_removed_phrase_is_forgotten_as_a_node_and_as_a_branch():
+def test_a_removed_phrase_is_removed_as_a_node_and_as_a_branch():
     counts = ChoiceCounts()
     for node, option in [(1, 9), (9, STOP), (9, 10), (1, STOP)]:
         counts.add(node, option)
     counts.remove(1, 9)
     assert shares(counts, 1, STOP, 9) == pytest.approx([1 + SMOOTHING, SMOOTHING])
     assert shares(counts, 9, STOP, 10) == pytest.approx([SMOOTHING, SMOOTHING])
-    counts.remove(3, 4)  # which nobody ever counted
+    counts.remove(3, 4)  # never counted
 
 
 choices = st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 3)), max_size=400)
 
 
 @given(choices, choices)
-def test_a_draft_goes_on_from_its_original_and_leaves_it_alone(before, after):
+def test_a_draft_continues_its_original_and_does_not_change_it(before, after):
     counts, straight = ChoiceCounts(), ChoiceCounts()
     for node, option in before:
         counts.add(node, option)
@@ -86,11 +86,11 @@ def test_a_draft_goes_on_from_its_original_and_leaves_it_alone(before, after):
 
 
 @given(choices)
-def test_no_node_ever_sums_to_more_than_the_limit_and_a_snapshot_is_exact(before):
+def test_no_sum_exceeds_the_limit_and_loading_is_exact(before):
     counts = ChoiceCounts()
     for node, option in before:
         counts.add(node, option, 40.0)
         assert all(sum(count for _, count in items) <= COUNT_LIMIT for _, items in counts.state_dict())
-    restored = ChoiceCounts()
-    restored.load_state_dict(counts.state_dict())
-    assert restored.state_dict() == counts.state_dict()
+    loaded = ChoiceCounts()
+    loaded.load_state_dict(counts.state_dict())
+    assert loaded.state_dict() == counts.state_dict()

@@ -1,4 +1,4 @@
-"""The phrase table against its definition: a slow twin that recounts everything each time it is asked."""
+"""The phrase table against its definition: a slow twin that counts everything again each time."""
 
 import json
 import math
@@ -16,7 +16,7 @@ BASE = 30
 
 
 class Twin:
-    """Phrases by their tokens, every pair ever seen, every use ever made: nothing that could go wrong."""
+    """The definition, without any optimisation: it keeps every pair and every use."""
 
     def __init__(self, config):
         self.config = config
@@ -100,9 +100,9 @@ motifs = st.lists(st.lists(st.integers(0, 7), min_size=1, max_size=6), min_size=
 
 @st.composite
 def streams(draw, windows=25):
-    """Windows that repeat a few motifs, with noise of ids that were never seen before."""
-    found = draw(motifs)
-    one = st.one_of(st.sampled_from(found), st.lists(st.integers(0, BASE - 1), min_size=1, max_size=3))
+    """Windows that repeat a few motifs, with noise of new ids."""
+    drawn = draw(motifs)
+    one = st.one_of(st.sampled_from(drawn), st.lists(st.integers(0, BASE - 1), min_size=1, max_size=3))
     return [sum(parts, []) for parts in draw(st.lists(st.lists(one, max_size=8), max_size=windows))]
 
 
@@ -112,7 +112,7 @@ def learn(table, ids, times=1):
 
 
 def trained(seed=0, windows=60, **options):
-    """A table that lived through a stream, its trie deep and branching."""
+    """Return a table after a stream, with a deep and branching trie."""
     table = DynamicTokenizer(BASE, **options)
     for ids in stream(windows, seed):
         learn(table, ids)
@@ -121,18 +121,18 @@ def trained(seed=0, windows=60, **options):
 
 def stream(windows, seed=0, length=40):
     draw = random.Random(seed)
-    found = [[draw.randrange(BASE) for _ in range(draw.randrange(2, 8))] for _ in range(6)]
+    repeated = [[draw.randrange(BASE) for _ in range(draw.randrange(2, 8))] for _ in range(6)]
     made = []
     for _ in range(windows):
         ids = []
         while len(ids) < length:
-            ids += draw.choice(found) if draw.random() < 0.8 else [draw.randrange(BASE)]
+            ids += draw.choice(repeated) if draw.random() < 0.8 else [draw.randrange(BASE)]
         made.append(ids)
     return made
 
 
 def chain(*tokens, **options):
-    """A table with one phrase of these tokens and all its beginnings, and no pair in its window."""
+    """Return a table with one phrase of these tokens, all its prefixes, and no pair in its window."""
     table = DynamicTokenizer(BASE, threshold=1, **options)
     for end in range(2, len(tokens) + 1):
         table.cut()
@@ -141,12 +141,12 @@ def chain(*tokens, **options):
     return table
 
 
-# --- the whole against its definition
+# --- against the definition
 
 
 @settings(deadline=None, max_examples=150)
 @given(streams(), configs, st.integers(0, 9))
-def test_a_table_does_what_its_definition_says(windows, config, cut_every):
+def test_a_table_agrees_with_its_definition(windows, config, cut_every):
     table, twin = DynamicTokenizer(BASE, config), Twin(config)
     for number, ids in enumerate(windows):
         merged = table.merge(ids)
@@ -177,7 +177,7 @@ def test_merge_and_expand_are_inverses_on_any_ids(windows, config, ids):
 
 
 def first_tokens(table, merged):
-    """The first token of each phrase but the first."""
+    """Return the first token of each phrase except the first."""
     return [table.tokens(phrase)[0] for phrase in merged[1:]]
 
 
@@ -218,7 +218,7 @@ def test_an_id_that_is_not_live_is_refused(ask):
             whole([1, BASE + 1])
 
 
-def test_a_window_that_is_refused_changes_nothing():
+def test_a_refused_window_changes_nothing():
     table = trained()
     before = table.state_dict()
     with pytest.raises(DataError):
@@ -228,20 +228,20 @@ def test_a_window_that_is_refused_changes_nothing():
 
 @pytest.mark.parametrize("bad", [-1, BASE, BASE + 5])
 def test_only_base_ids_are_merged(bad):
-    with pytest.raises(DataError, match=f"^{bad} is no id of the base vocabulary, which has {BASE}"):
+    with pytest.raises(DataError, match=f"^{bad} is not an id of the base vocabulary, which has {BASE}"):
         chain(1, 2).merge([1, 2, bad])
 
 
 @pytest.mark.parametrize(
     ("option", "value"), [("pair_window", 0), ("threshold", 0), ("capacity", 0), ("max_length", 1)]
 )
-def test_sizes_that_make_no_sense_are_refused_by_name(option, value):
+def test_invalid_sizes_are_refused_by_name(option, value):
     named = f"--phrase-{option.replace('_', '-')}"
     with pytest.raises(UsageError, match=f"^{named} must be at least {value + 1}, not {value}$"):
         DynamicTokenizer(BASE, **{option: value})
 
 
-def test_a_vocabulary_has_at_least_one_id():
+def test_an_empty_vocabulary_is_refused():
     with pytest.raises(UsageError, match="base_vocab"):
         DynamicTokenizer(0)
 
@@ -250,24 +250,24 @@ def test_a_vocabulary_has_at_least_one_id():
 
 
 def sequential(table, merged):
-    """The slow twin of `price`: ask before each phrase, then count that phrase alone."""
+    """The slow twin of `price`: read the prior before each phrase, then count that phrase alone."""
     ahead = DynamicTokenizer(BASE)
     ahead.load_state_dict(json.loads(json.dumps(table.state_dict())))
-    found = []
+    choices = []
     for position, phrase in enumerate(merged):
         nodes = ahead.path(phrase)
         for node, taken in zip(nodes, (*nodes[1:], STOP), strict=True):
             options, prior = ahead.options(node)
             if len(options) > 1:
-                found.append((position, options, prior, options.index(taken)))
-        ahead.cut()  # without pairs nothing is promoted: only the counts move on
+                choices.append((position, options, prior, options.index(taken)))
+        ahead.cut()  # without pairs nothing is promoted: only the counts change
         ahead.observe([phrase])
-    return found
+    return choices
 
 
 @settings(deadline=None, max_examples=60)
 @given(streams(), configs, st.integers(0, 3))
-def test_prices_are_those_of_counting_one_phrase_at_a_time(windows, config, times):
+def test_prices_agree_with_counting_one_phrase_at_a_time(windows, config, times):
     table = DynamicTokenizer(BASE, config)
     for ids in windows:
         merged = table.merge(ids * times)
@@ -279,13 +279,13 @@ def test_prices_are_those_of_counting_one_phrase_at_a_time(windows, config, time
 
 
 def test_prices_follow_counts_through_their_halving():
-    """Long enough that a node's counts pass their limit inside one window."""
+    """The window is long enough that a node's counts exceed their limit inside it."""
     table = trained(seed=3, threshold=2)
     merged = table.merge(stream(1, seed=3, length=3000)[0])
     assert [tuple(choice) for choice in table.price(merged)] == sequential(table, merged)
 
 
-def test_a_choice_says_what_was_taken_and_spells_the_phrase():
+def test_the_choices_spell_the_phrase():
     table = trained()
     merged = table.merge(stream(1)[0])
     for position, phrase in enumerate(merged):
@@ -295,7 +295,7 @@ def test_a_choice_says_what_was_taken_and_spells_the_phrase():
         assert len(ended) == bool(table.followers(phrase)), "a leaf needs no word to stop"
 
 
-def test_what_was_chosen_before_costs_less():
+def test_frequent_choices_cost_less():
     table = chain(1, 2, 3)
     rare, often = [1, 2, 9], [1, 2, 3]
 
@@ -311,15 +311,15 @@ def test_what_was_chosen_before_costs_less():
     assert cost(often) < before < cost(rare)
 
 
-# --- what becomes a phrase
+# --- promotion
 
 
-@pytest.mark.parametrize(("window", "found"), [(5, 0), (6, 1), (7, 1)])
-def test_the_window_holds_exactly_so_many_pairs(window, found):
-    """The pair 1 2 stands first and last in six pairs: 12 23 34 45 51 12."""
+@pytest.mark.parametrize(("window", "phrases"), [(5, 0), (6, 1), (7, 1)])
+def test_the_window_holds_exactly_pair_window_pairs(window, phrases):
+    """The pair 1 2 is the first and the last of six pairs: 12 23 34 45 51 12."""
     table = DynamicTokenizer(BASE, threshold=2, pair_window=window)
     learn(table, [1, 2, 3, 4, 5, 1, 2])
-    assert len(table) == found
+    assert len(table) == phrases
 
 
 @pytest.mark.parametrize("threshold", [1, 2, 3, 7])
@@ -331,7 +331,7 @@ def test_the_threshold_is_exact(threshold):
         assert len(table) == (number == threshold), number
 
 
-def test_two_phrases_become_one_with_all_that_lie_between():
+def test_a_pair_becomes_a_phrase_with_all_prefixes_between():
     table = DynamicTokenizer(BASE, threshold=1)
     for ids in ([1, 2], [3, 4, 5], [3, 4, 5]):
         table.cut()
@@ -344,7 +344,7 @@ def test_two_phrases_become_one_with_all_that_lie_between():
     ]  # fmt: skip
 
 
-def test_a_pair_too_long_for_the_table_is_made_as_far_as_it_goes():
+def test_a_pair_that_is_too_long_is_promoted_up_to_max_length():
     table = DynamicTokenizer(BASE, threshold=1, capacity=3)
     learn(table, [1, 2])
     table.cut()
@@ -354,7 +354,7 @@ def test_a_pair_too_long_for_the_table_is_made_as_far_as_it_goes():
     assert [phrase.tokens for phrase in table.live()] == [(1, 2), (1, 2, 3), (1, 2, 3, 4)]
 
 
-def test_phrases_double_up_to_their_longest():
+def test_phrases_double_in_length_up_to_max_length():
     ids = list(range(9))
     table = DynamicTokenizer(BASE, threshold=1, max_length=5)
     for length in (2, 4, 5, 5):
@@ -365,33 +365,33 @@ def test_phrases_double_up_to_their_longest():
 
 
 def test_no_pair_spans_a_cut():
-    for cut, found in ((False, {(2, 1)}), (True, set())):
+    for cut, expected in ((False, {(2, 1)}), (True, set())):
         table = DynamicTokenizer(BASE, threshold=3)
         for _ in range(3):
             learn(table, [2])
             if cut:
                 table.cut()
             learn(table, [1])
-        assert texts(table) == found
+        assert texts(table) == expected
 
 
-# --- what is evicted
+# --- eviction
 
 
 def texts(table):
     return {phrase.tokens for phrase in table.live()}
 
 
-def test_a_parent_outlives_its_children_whatever_was_used():
+def test_a_parent_is_never_evicted_before_its_children():
     table = chain(1, 2, 3, 4, capacity=3)
     learn(table, [7, 8])
     assert texts(table) == {(1, 2), (1, 2, 3), (7, 8)}
     table.cut()
-    learn(table, [1, 2, 9])  # the parent's own use does not save the child that nobody uses
+    learn(table, [1, 2, 9])  # using the parent does not save its unused child
     assert texts(table) == {(1, 2), (1, 2, 9), (7, 8)}
 
 
-def test_using_a_child_is_using_its_parents():
+def test_using_a_child_uses_its_parents():
     table = chain(1, 2, 3, capacity=3)
     learn(table, [7, 8])
     table.cut()
@@ -401,7 +401,7 @@ def test_using_a_child_is_using_its_parents():
     assert texts(table) == {(1, 2), (1, 2, 3), (5, 6)}
 
 
-def test_the_parent_of_a_new_phrase_is_not_evicted_for_it():
+def test_a_new_phrase_does_not_evict_its_parent():
     table = chain(1, 2, capacity=1)
     learn(table, [1, 2, 3])
     assert texts(table) == {(1, 2)} and table.stats.evictions == 0
@@ -410,13 +410,13 @@ def test_the_parent_of_a_new_phrase_is_not_evicted_for_it():
     assert texts(table) == {(5, 6)} and table.stats.evictions == 1
 
 
-def test_with_nothing_to_evict_but_the_parents_the_table_stays():
+def test_without_another_leaf_nothing_is_evicted():
     table = chain(1, 2, 3, capacity=2)
     learn(table, [1, 2, 3, 4])
     assert texts(table) == {(1, 2), (1, 2, 3)} and table.stats.evictions == 0
 
 
-def test_a_slot_that_is_used_again_has_a_new_generation_and_nothing_of_the_old_phrase():
+def test_a_reused_slot_has_a_new_generation_and_nothing_of_the_old_phrase():
     table = chain(1, 2, capacity=1)
     (first,) = table.live()
     for _ in range(5):
@@ -430,7 +430,7 @@ def test_a_slot_that_is_used_again_has_a_new_generation_and_nothing_of_the_old_p
     assert table.options(BASE) == ((STOP,), (pytest.approx(math.log(0.4)),))
 
 
-def test_pairs_of_an_evicted_phrase_do_not_count_for_the_next_holder_of_its_slot():
+def test_pairs_of_an_evicted_phrase_do_not_count_for_the_next_one_in_its_slot():
     table = DynamicTokenizer(BASE, threshold=2, capacity=1, pair_window=100)
     learn(table, [1, 2, 9, 1, 2, 8])
     table.cut()
@@ -439,15 +439,15 @@ def test_pairs_of_an_evicted_phrase_do_not_count_for_the_next_holder_of_its_slot
     learn(table, [3, 4, 9, 3, 4, 8])
     assert texts(table) == {(3, 4)}
     table.cut()
-    learn(table, [3, 4, 5])  # and so was 3 4, in the same slot
+    learn(table, [3, 4, 5])  # and so was 3 4, now in the same slot
     assert texts(table) == {(3, 4)} and table.stats.evictions == 1
 
 
-def test_a_pair_whose_phrase_goes_in_the_same_window_is_dropped():
+def test_a_pair_whose_phrase_is_evicted_in_the_same_window_is_dropped():
     table = DynamicTokenizer(BASE, threshold=1, capacity=1)
     learn(table, [1, 2])
     table.cut()
-    learn(table, [1, 2, 5, 6])  # 1 2 + 5 finds no room, then 5 6 takes the slot of 1 2
+    learn(table, [1, 2, 5, 6])  # 1 2 5 does not fit, then 5 6 takes the slot of 1 2
     assert texts(table) == {(5, 6)}
     assert [table.options(node)[0] for node in (1, 5)] == [(STOP,), (STOP, BASE)]
 
@@ -457,7 +457,7 @@ def test_a_pair_whose_phrase_goes_in_the_same_window_is_dropped():
 
 @settings(deadline=None, max_examples=60)
 @given(streams(), configs, st.integers(0, 25))
-def test_restored_in_mid_stream_it_goes_on_exactly(windows, config, stop):
+def test_loaded_in_mid_stream_it_continues_exactly(windows, config, stop):
     whole = DynamicTokenizer(BASE, config)
     for ids in windows[:stop]:
         learn(whole, ids)
@@ -475,7 +475,7 @@ def test_restored_in_mid_stream_it_goes_on_exactly(windows, config, stop):
     assert resumed.live() == whole.live() and resumed.stats == whole.stats
 
 
-def test_a_snapshot_shares_nothing_with_the_table():
+def test_a_state_shares_nothing_with_the_table():
     table = trained()
     kept = table.state_dict()
     before = json.dumps(kept)
@@ -501,10 +501,10 @@ def test_a_state_of_an_earlier_version_loads():
     assert loaded.state_dict() == table.state_dict()
 
 
-# --- what it is for
+# --- over a stream
 
 
-def test_a_stream_that_repeats_itself_saves_steps_and_noise_saves_none():
+def test_repetition_saves_steps_and_noise_saves_none():
     table = trained(seed=5, windows=80)
     ids = stream(1, seed=5, length=400)[0]
     assert len(table.merge(ids)) < 0.5 * len(ids)
@@ -515,7 +515,7 @@ def test_a_stream_that_repeats_itself_saves_steps_and_noise_saves_none():
     assert table.stats.steps_saved == 0
 
 
-def test_what_is_saved_is_counted():
+def test_saved_steps_are_counted():
     table = trained(windows=0, threshold=2)
     saved = merges = 0
     for ids in stream(40):
@@ -527,7 +527,7 @@ def test_what_is_saved_is_counted():
     assert saved > merges > 0
 
 
-def test_it_stays_as_large_as_it_was_over_200_000_tokens():
+def test_the_state_does_not_grow_over_200_000_tokens():
     table = DynamicTokenizer(BASE, pair_window=128, capacity=64)
     sizes = []
     for part in range(8):

@@ -1,4 +1,4 @@
-"""The package's face: sorted names, nothing heavy loaded, one tree of errors, a README that runs."""
+"""The package's face: sorted names, a light import, one tree of errors, a README that runs."""
 
 import ast
 import contextlib
@@ -23,7 +23,7 @@ def run(code):
 
 
 @pytest.mark.parametrize("module", [sttx_core, checks, tokenizers], ids=lambda module: module.__name__)
-def test_all_is_sorted_and_true(module):
+def test_all_is_sorted_and_every_name_exists(module):
     assert module.__all__ == sorted(module.__all__)
     assert len(set(module.__all__)) == len(module.__all__)
     assert all(getattr(module, name).__doc__ for name in module.__all__)
@@ -34,7 +34,7 @@ def test_importing_loads_nothing_heavy():
     assert (done.stdout.strip(), done.stderr) == ("set()", "")
 
 
-def test_everything_but_the_hypernetwork_lives_without_torch():
+def test_everything_except_the_hypernetwork_works_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "from sttx_core import *\n"
@@ -48,7 +48,7 @@ def test_everything_but_the_hypernetwork_lives_without_torch():
     assert (done.stdout.strip(), done.stderr) == ("needs torch", "")
 
 
-def test_late_names_arrive():
+def test_lazy_names_load():
     from sttx_core import ReplayBuffer
     from sttx_core.replay import ReplayBuffer as at_home
 
@@ -59,7 +59,7 @@ def test_late_names_arrive():
         from sttx_core import Nothing  # pyright: ignore[reportAttributeAccessIssue]  # noqa: F401
 
 
-def test_the_hypernetwork_is_reached_by_name():
+def test_the_hypernetwork_loads_by_name():
     pytest.importorskip("torch")
     assert sttx_core.HyperNetwork.__module__ == "sttx_core.hypernet"
     assert "HyperNetwork" not in sttx_core.__all__
@@ -111,7 +111,7 @@ def test_only_the_hypernetwork_imports_torch():
     assert importers == ["hypernet.py"]
 
 
-def test_every_file_says_what_it_does():
+def test_every_file_has_a_docstring():
     assert [path.name for path in sources() if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 

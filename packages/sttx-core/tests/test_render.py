@@ -1,4 +1,4 @@
-"""Rendering: exact text of each type, and the promises that hold for any text whatever."""
+"""Rendering: the exact text of each type, and properties that hold for any text."""
 
 import json
 import re
@@ -62,7 +62,7 @@ def test_text_of_each_type(trace, text):
 
 
 @pytest.mark.parametrize(
-    ("given_text", "folded"),
+    ("text", "folded"),
     [
         ("a\n\nb", "a\nb"),
         ("a\n\n\n\n\nb", "a\nb"),
@@ -80,8 +80,8 @@ def test_text_of_each_type(trace, text):
         ("日本語\n\n日本語", "日本語\n日本語"),
     ],
 )
-def test_what_happens_to_text_inside_a_turn(given_text, folded):
-    assert render(user(given_text)) == f"User: {folded}\n\n"
+def test_text_is_folded_inside_a_turn(text, folded):
+    assert render(user(text)) == f"User: {folded}\n\n"
 
 
 def test_only_the_completion_of_a_pair_is_paid():
@@ -89,7 +89,7 @@ def test_only_the_completion_of_a_pair_is_paid():
     assert parts == (Part("User: p\nq\n\nAssistant:", paid=False), Part(" c\n\n", paid=True))
 
 
-def test_everything_else_is_paid_and_other_has_no_text():
+def test_all_other_traces_are_paid_in_full():
     assert render_parts(user("u")) == (Part("User: u\n\n", paid=True),)
     assert render_parts(Other(meta=META, kind="k", raw="")) == ()
 
@@ -99,7 +99,7 @@ def test_surrogates_in_names_and_inputs_are_replaced():
     assert text == 'Tool call: T\ufffd {"k\ufffd":["\ufffd"]}\n\n'
 
 
-def test_numbers_that_json_knows_and_orjson_does_not():
+def test_numbers_that_json_writes_and_orjson_refuses():
     assert render(ToolUse(meta=META, name="T", input=[2**80])) == f"Tool call: T [{2**80}]\n\n"
 
 
@@ -120,7 +120,7 @@ traces = st.one_of(
 
 
 @given(traces)
-def test_parts_join_to_the_whole_and_none_is_empty(trace):
+def test_parts_are_not_empty_and_join_to_the_whole(trace):
     parts = render_parts(trace)
     assert "".join(part.text for part in parts) == render(trace)
     assert all(part.text for part in parts)

@@ -1,4 +1,4 @@
-"""The replay buffer: conformance, a slow twin, exact states, and refusal of damaged ones."""
+"""The replay buffer: conformance, a slow twin, exact states, and damaged states that are refused."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def item(*values):
 
 
 def kept(buffer):
-    """What is in the buffer, by its saved state: first token and surprise of each item."""
+    """Return the first token and the surprise of each item, from the saved state."""
     arrays = buffer.state_dict()["arrays"]
     return [
         (int(arrays["tokens"][start]), float(surprise))
@@ -85,15 +85,15 @@ class SharesItsState(ReplayBuffer):
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
-        (Uniform, "drawn beside others|due"),
+        (Uniform, "although others have more|of the surprise got"),
         (EvictsTheOldest, "most surprising"),
         (Unbounded, "make a length of 6"),
         (Refreshes, "reused slot"),
-        (ForgetsItsRandomState, "went another way"),
-        (ForgetsItsAge, "went another way"),
-        (Trusting, "add took the surprise nan"),
+        (ForgetsItsRandomState, "it draws differently"),
+        (ForgetsItsAge, "it draws differently"),
+        (Trusting, "add accepted the surprise nan"),
         (Unseeded, "same seed"),
-        (SharesItsState, "changed with the buffer"),
+        (SharesItsState, "changed when its buffer did"),
     ],
 )
 def test_the_check_catches_a_broken_buffer(broken, complaint):
@@ -101,14 +101,14 @@ def test_the_check_catches_a_broken_buffer(broken, complaint):
         check_replay(broken)
 
 
-def test_among_equals_the_oldest_goes():
+def test_among_equals_the_oldest_is_dropped():
     buffer = ReplayBuffer(3)
     for value in range(8):
         buffer.add(item(value), 1.0)
     assert sorted(kept(buffer)) == [(5, 1.0), (6, 1.0), (7, 1.0)]
 
 
-def test_the_new_one_is_given_up_if_it_surprises_least():
+def test_the_new_item_is_dropped_if_it_surprises_least():
     buffer = ReplayBuffer(2)
     for value, surprise in enumerate([3.0, 2.0, 1.0]):
         buffer.add(item(value), surprise)
@@ -126,7 +126,7 @@ def test_capacity_of_one():
 
 
 class SlowTwin:
-    """The definition: a list, searched from end to end."""
+    """The definition: a list with linear search."""
 
     def __init__(self, capacity):
         self.capacity, self.slots, self.clock = capacity, [], 0
@@ -183,7 +183,7 @@ def test_sums_do_not_drift():
     assert np.array_equal(buffer._winners, again._winners)
 
 
-def test_work_per_operation_grows_with_the_logarithm():
+def test_work_for_each_operation_grows_logarithmically():
     def least_calls(capacity):
         calls = 0
 
@@ -203,7 +203,7 @@ def test_work_per_operation_grows_with_the_logarithm():
     assert [least_calls(capacity) for capacity in (16, 256, 4096)] == [4, 8, 12]
 
 
-def test_drawing_advances_nothing_else():
+def test_drawing_does_not_advance_other_generators():
     np.random.seed(5)
     expected = np.random.random()
     np.random.seed(5)
@@ -213,7 +213,7 @@ def test_drawing_advances_nothing_else():
     assert np.random.random() == expected
 
 
-def test_items_are_copies_that_cannot_be_written():
+def test_items_are_read_only_copies():
     source = item(1, 2, 3)
     buffer = ReplayBuffer(4)
     buffer.add(source, 1.0)
@@ -225,20 +225,20 @@ def test_items_are_copies_that_cannot_be_written():
 
 
 @pytest.mark.parametrize("bad", [[1, 2], item(), np.array([[1]], np.int32), np.array([1]), np.array([1.0])])
-def test_items_of_another_kind_are_refused(bad):
+def test_items_of_another_type_are_refused(bad):
     with pytest.raises(ValueError, match="1-D int32"):
         ReplayBuffer().add(bad, 1.0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.001, 1e301])
-def test_surprises_that_are_no_weights_are_refused(bad):
+def test_invalid_surprises_are_refused(bad):
     buffer = ReplayBuffer()
     with pytest.raises(ValueError, match="surprise"):
         buffer.add(item(1), bad)
     assert len(buffer) == 0
 
 
-def test_mistakes_of_the_caller():
+def test_invalid_arguments_are_refused():
     with pytest.raises(UsageError, match="capacity is 0"):
         ReplayBuffer(0)
     with pytest.raises(ValueError, match="cannot draw -1"):
@@ -252,7 +252,7 @@ def test_the_largest_surprises_still_draw():
     assert len({one.slot for one in buffer.draw(100)}) > 50
 
 
-def test_draws_stay_in_proportion_after_a_long_life():
+def test_draws_stay_proportional_after_many_operations():
     buffer = ReplayBuffer(20, seed=9)
     draw = random.Random(4)
     for value in range(400):
@@ -264,17 +264,17 @@ def test_draws_stay_in_proportion_after_a_long_life():
     times = np.bincount([one.slot for one in buffer.draw(n)], minlength=20)
     expected = weights / weights.sum() * n
     chi_square = float(((times - expected) ** 2 / expected).sum())
-    assert chi_square < 50  # 19 degrees of freedom: one time in ten thousand
+    assert chi_square < 50  # 19 degrees of freedom: exceeded once in ten thousand
 
 
-def test_one_great_surprise_among_nothing():
+def test_one_large_surprise_among_zeros():
     buffer = ReplayBuffer(1000)
     for value in range(1000):
         buffer.add(item(value), 1.0 if value == 613 else 0.0)
     assert {int(one.item[0]) for one in buffer.draw(300)} == {613}
 
 
-def test_tiny_surprises_beside_huge_ones_never_lead_to_an_empty_slot():
+def test_tiny_surprises_among_huge_ones_never_select_an_empty_slot():
     buffer = ReplayBuffer(7, seed=2)
     for value, surprise in enumerate([1e300, 5e-324, 1e-300, 0.0, 1e300]):
         buffer.add(item(value), surprise)
@@ -282,7 +282,7 @@ def test_tiny_surprises_beside_huge_ones_never_lead_to_an_empty_slot():
 
 
 @pytest.mark.parametrize("split", [1, 2, 5])
-def test_many_draws_at_once_are_the_draws_one_by_one(split):
+def test_many_draws_at_once_equal_draws_one_by_one(split):
     whole, pieces = filled(), filled()
     at_once = [one.slot for one in whole.draw(10)]
     assert [one.slot for _ in range(10 // split) for one in pieces.draw(split)] == at_once
@@ -297,7 +297,7 @@ def filled(size=6):
     return buffer
 
 
-def test_state_is_flat_arrays_and_json():
+def test_the_state_is_flat_arrays_and_json():
     state = filled().state_dict()
     assert {name: array.dtype.name for name, array in state["arrays"].items()} == {
         "tokens": "int32",
@@ -311,7 +311,7 @@ def test_state_is_flat_arrays_and_json():
 
 
 @pytest.mark.parametrize("size", [0, 1, 6, 20])
-def test_loading_gives_the_same_state_again(size):
+def test_a_loaded_state_is_saved_unchanged(size):
     state = filled(size).state_dict()
     again = ReplayBuffer(8)
     again.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""`check_source` passes a sound source and says what is wrong with each broken one."""
+"""`check_source` passes a sound source and names the rule that each broken one breaks."""
 
 import dataclasses
 import queue
@@ -27,7 +27,7 @@ def stream():
 
 
 class Sound:
-    """Reads in a thread, one trace ahead; hooks let the broken ones differ in one thing."""
+    """Reads in a thread, one trace ahead. Each broken source overrides one method."""
 
     def __init__(self, cursor=None):
         self.had = dict(cursor or {})
@@ -60,7 +60,7 @@ class Sound:
             yield trace
 
     def note(self, trace):
-        """The consumer has this one now."""
+        """Count a trace as taken by the consumer."""
         self.cursor[trace.meta.origin] = self.cursor.get(trace.meta.origin, 0) + 1
 
     def close(self):
@@ -80,7 +80,7 @@ class Empty(Sound):
 
 
 class Changed(Sound):
-    """One field of one trace is another."""
+    """One field of one trace differs."""
 
     number, part, change = 0, "", {}
 
@@ -127,7 +127,7 @@ class IgnoresTheCursor(Sound):
 
 
 class RunsAhead(Sound):
-    """Its cursor tells of what was read, not of what was taken."""
+    """Its cursor counts the traces that it read, not those that were taken."""
 
     def is_new(self, trace):
         new = super().is_new(trace)
@@ -168,24 +168,24 @@ def test_a_sound_source_passes():
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
-        (Empty, "gave no trace"),
+        (Empty, "the source has no traces"),
         (NoUid, r"trace 3 \(tool_result\) has no uid"),
         (NoOrigin, r"trace 4 \(other\) has no origin"),
         (LoneSurrogate, r"text of trace 5 \(user_message\) holds a lone surrogate"),
         (BytesAsOutput, r"output of trace 3 \(tool_result\) is bytes, not str"),
-        (Shuffled, "another stream"),
-        (FreshUids, "another stream"),
+        (Shuffled, "other traces the second time"),
+        (FreshUids, "other traces the second time"),
         (IgnoresTheCursor, "resumed after 1 of 10"),
         (CountsWithoutOrigin, "resumed after"),
         (RunsAhead, "resumed after"),
     ],
 )
-def test_a_broken_source_is_named(broken, complaint):
+def test_a_broken_source_is_caught(broken, complaint):
     with pytest.raises(AssertionError, match=complaint):
         check_source(broken)
 
 
-def test_threads_left_behind_are_named(monkeypatch):
+def test_threads_left_running_are_named(monkeypatch):
     monkeypatch.setattr("sttx_core.checks.source._PATIENCE", 0.2)
     made = []
 
@@ -193,7 +193,7 @@ def test_threads_left_behind_are_named(monkeypatch):
         made.append(LeavesItsThread(cursor))
         return made[-1]
 
-    with pytest.raises(AssertionError, match="closed unread left threads: toy source"):
+    with pytest.raises(AssertionError, match="closed unread left threads running: toy source"):
         check_source(factory)
     for source in made:
         Sound.close(source)

@@ -10,7 +10,7 @@ with_surrogates = st.text(st.characters(codec=None) | st.characters(categories=[
 
 
 @pytest.mark.parametrize(
-    ("given_text", "result"),
+    ("text", "result"),
     [
         ("", ""),
         ("plain", "plain"),
@@ -22,19 +22,19 @@ with_surrogates = st.text(st.characters(codec=None) | st.characters(categories=[
         ("😀\ud83d", "😀\ufffd"),
     ],
 )
-def test_lone_surrogates_are_replaced_and_pairs_joined(given_text, result):
-    assert encodable(given_text) == result
+def test_lone_surrogates_are_replaced_and_pairs_joined(text, result):
+    assert encodable(text) == result
 
 
 @given(with_surrogates)
-def test_the_result_is_encodable_and_stays(text):
+def test_the_result_is_encodable_and_stable(text):
     once = encodable(text)
     assert once.encode().decode() == once
     assert encodable(once) == once
 
 
 @given(with_surrogates)
-def test_nothing_but_surrogates_is_touched(text):
+def test_only_surrogates_change(text):
     def rest(value):
         return [
             char
@@ -46,5 +46,5 @@ def test_nothing_but_surrogates_is_touched(text):
 
 
 @given(st.text())
-def test_encodable_text_is_given_back_as_it_is(text):
+def test_encodable_text_is_returned_unchanged(text):
     assert encodable(text) is text

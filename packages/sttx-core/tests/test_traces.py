@@ -1,4 +1,4 @@
-"""Traces: identity of documents, names of types, and that they cannot be changed."""
+"""Traces: the identity of documents, the names of types, and immutability."""
 
 import dataclasses
 import typing
@@ -51,7 +51,7 @@ def test_the_examples_cover_the_union():
         (Meta(session="s", parent="p", project="x", uid="u", origin="/f"), "s"),
     ],
 )
-def test_document_names_the_stream_of_text(meta, document):
+def test_names_of_documents(meta, document):
     for trace in ONE_OF_EACH.values():
         assert dataclasses.replace(trace, meta=meta).document == document
 
@@ -63,7 +63,7 @@ def test_traces_are_frozen_and_closed(trace):
     assert not hasattr(trace, "__dict__")
 
 
-def test_fields_are_given_by_name():
+def test_fields_are_keyword_only():
     with pytest.raises(TypeError):
         UserMessage(META, "text")  # pyright: ignore[reportCallIssue]
 

@@ -1,4 +1,4 @@
-"""Tokenizers of values: conformance, what the check catches, and what each refusal says."""
+"""Tokenizers of values: conformance, broken ones that the check catches, and the messages of refusals."""
 
 import copy
 import hashlib
@@ -32,7 +32,7 @@ def test_conformance_of_angles():
     assert (AngleTokenizer().vocab_size, AngleTokenizer().max_value) == (361, 359)
 
 
-def test_the_two_kinds_are_told_apart():
+def test_text_and_value_tokenizers_are_distinguished():
     assert not isinstance(IntegerTokenizer(9), Tokenizer)
     assert not isinstance(ByteTokenizer(), ValueTokenizer)
 
@@ -134,18 +134,18 @@ class OneShort(Broken):
 @pytest.mark.parametrize(
     ("broken", "complaint"),
     [
-        (Wraps, "encode_array of .* gives other ids"),
+        (Wraps, "encode_array of .* gives ids that differ"),
         (WrapsAtTheDtype, "wraps or differs on u?int8"),
-        (Clips, "encode took 100001, which is not from 0 to 100000"),
-        (TakesFloats, "encode_array took float32"),
-        (TakesTruth, "encode took True for a value"),
+        (Clips, "encode accepted 100001, which is not from 0 to 100000"),
+        (TakesFloats, "encode_array accepted float32"),
+        (TakesTruth, "encode accepted the value True"),
         (Narrow, "gives int32, not int64"),
         (Flattens, "came back as"),
-        (InPlace, "changed what it was given"),
-        (GivesTheMark, "leave 1 to vocab_size - 1"),
-        (KeepsTheMark, "the document mark decodes"),
+        (InPlace, "changed its argument"),
+        (GivesTheMark, "are not all in 1 to vocab_size - 1"),
+        (KeepsTheMark, "the document mark must decode to nothing"),
         (DropsUnknown, "unknown id -1 gave"),
-        (GivesNumpy, "no list of int"),
+        (GivesNumpy, "are not a list of int"),
         (SaysLittle, "without naming all of them"),
         (NoPosition, "encode_array refused .* without naming all of them"),
         (Anonymous, "different sha256"),
@@ -157,7 +157,7 @@ def test_the_check_catches_a_broken_tokenizer(broken, complaint):
         check_tokenizer(broken)
 
 
-def test_ids_past_16_bits_are_what_they_are():
+def test_ids_above_16_bits_are_exact():
     tokenizer = IntegerTokenizer(1_000_000)
     assert tokenizer.encode([65_534, 65_535, 65_536, 1_000_000]) == [65_535, 65_536, 65_537, 1_000_001]
     assert tokenizer.encode_array(np.array([65_535], np.uint16)).tolist() == [65_536]
@@ -195,10 +195,10 @@ def test_a_refusal_names_value_position_and_range(values, complaint):
         (np.array([[0, 1], [2, 360], [400, 3]]), r"value 360 at position \(1, 1\) is not from 0 to 359"),
         (np.array([3, -2], np.int8), "value -2 at position 1 is not"),
         (np.array([2**64 - 1], np.uint64), f"value {2**64 - 1} at position 0 is not"),
-        (np.array([0.0, 1.0]), "an array of float64 holds no integers: convert it"),
-        (np.array([True]), "an array of bool holds no integers"),
-        (np.array(["1"]), "holds no integers"),
-        (np.array([2**70], object), "an array of object holds no integers"),
+        (np.array([0.0, 1.0]), "an array of float64 does not hold integers: convert it"),
+        (np.array([True]), "an array of bool does not hold integers"),
+        (np.array(["1"]), "does not hold integers"),
+        (np.array([2**70], object), "an array of object does not hold integers"),
     ],
 )
 def test_a_refused_array_names_value_position_and_range(array, complaint):
@@ -207,7 +207,7 @@ def test_a_refused_array_names_value_position_and_range(array, complaint):
 
 
 @pytest.mark.parametrize("largest", [-1, 2**31 - 2, 2**70, 9.0, True, "9", None])
-def test_a_largest_value_that_cannot_be(largest):
+def test_an_invalid_largest_value_is_refused(largest):
     with pytest.raises(UsageError, match=r"max_value must be a whole number from 0 to 2147483645, not"):
         IntegerTokenizer(largest)
 
@@ -226,7 +226,7 @@ def test_any_values_round_trip(values):
     assert tokenizer.encode_array(np.array(values, np.int64)).tolist() == tokenizer.encode(values)
 
 
-def test_memory_mapped_arrays_stay_as_they_are(tmp_path):
+def test_memory_mapped_arrays_do_not_change(tmp_path):
     np.save(tmp_path / "angles.npy", np.arange(360, dtype=">u2").reshape(4, 90))
     mapped = np.load(tmp_path / "angles.npy", mmap_mode="r")
     ids = AngleTokenizer().encode_array(mapped)

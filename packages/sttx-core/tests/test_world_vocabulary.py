@@ -1,4 +1,4 @@
-"""The World vocabulary as published, against the author's tokenizer and a compiled one, where installed."""
+"""The published World vocabulary, compared with the author's tokenizer and a compiled one where installed."""
 
 import importlib.util
 import random
@@ -22,7 +22,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def vocabulary() -> Path:
-    """The file inside the `rwkv` package, which is not imported: it would load torch and build kernels."""
+    """Return the file in the `rwkv` package; importing the package would load torch and build kernels."""
     package = importlib.util.find_spec("rwkv")
     if package is None or package.origin is None:
         pytest.skip("the rwkv package is not installed")
@@ -40,7 +40,7 @@ def samples():
     return [*TEXTS, *("".join(draw.choices(alphabet, k=draw.randrange(400))) for _ in range(60))]
 
 
-def test_it_reads_unchanged(world):
+def test_it_loads_unchanged(world):
     assert world.vocab_size == 65530
     assert world.token_bytes(1) == b"\x00"
     assert world.token_bytes(261) == b"\n\n"
@@ -56,7 +56,7 @@ def test_conformance(world):
     check_tokenizer(lambda: world)
 
 
-def test_ids_equal_the_authors(world, vocabulary):
+def test_ids_equal_those_of_the_author(world, vocabulary):
     path = vocabulary.parent / "rwkv_tokenizer.py"
     spec = importlib.util.spec_from_file_location("authors_tokenizer", path)
     assert spec and spec.loader
@@ -69,7 +69,7 @@ def test_ids_equal_the_authors(world, vocabulary):
     assert world.encode_bytes(noise) == authors.encodeBytes(noise)
 
 
-def test_ids_equal_the_compiled_tokenizers(world):
+def test_ids_equal_those_of_the_compiled_tokenizer(world):
     compiled = pytest.importorskip("pyrwkv_tokenizer").RWKVTokenizer()
     for text in samples():
         assert world.encode(text) == compiled.encode(text), text

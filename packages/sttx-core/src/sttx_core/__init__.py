@@ -1,8 +1,8 @@
 """Trace types, tokenizers, phrases and replay: the decisions of sttx, without tensors.
 
-The public face of the package. Importing it loads neither torch nor numpy: `ReplayBuffer` and `Drawn` arrive
-with the first use of their name, and so does `HyperNetwork`, the one name that needs `sttx-core[torch]`.
-The conformance checks are in `sttx_core.checks`.
+This is the public face of the package. Importing it loads neither torch nor numpy: `ReplayBuffer` and
+`Drawn`, which need numpy, are loaded at their first use. So is `HyperNetwork`, which needs `sttx-core[torch]`
+and is therefore not in `__all__`. The conformance checks are in `sttx_core.checks`.
 """
 
 from typing import TYPE_CHECKING

@@ -10,6 +10,6 @@ from pathlib import Path
 
 
 def log_dir() -> Path | None:
-    """Give the folder that `STTX_LOG_DIR` names at this moment, or None: event logs are off."""
+    """Return the folder that `STTX_LOG_DIR` names now; None if it is unset or empty."""
     value = os.environ.get("STTX_LOG_DIR", "")
     return Path(value).expanduser() if value else None

@@ -1,8 +1,8 @@
-"""Event logs: JSON lines, one file a day (UTC) and subsystem.
+"""Event logs: JSON lines, one file for each subsystem and day (UTC).
 
-Every line goes out as a single write to a file opened for appending, so lines stay whole when several threads
-and processes log at once. Each line has `time` (UTC, ISO 8601), `subsystem` and `event`, then what the event
-says about itself. This file does not know who logs what.
+Each line is a single write to a file opened for appending, so lines stay whole when several threads and
+processes log at once. Each line has `time` (UTC, ISO 8601), `subsystem` and `event`, then the event's own
+fields. This file does not know who logs what.
 """
 
 import math
@@ -26,12 +26,12 @@ class EventLog:
     """The log of one subsystem; safe to share between threads and across forks.
 
     Args:
-        subsystem: Name of who logs, lower-case letters, digits, `-` and `_`; part of the file's name.
-        directory: Folder of the logs, made at the first event. By default `STTX_LOG_DIR`, and if that is
-            unset the log is off and `write` does nothing.
+        subsystem: Name of the subsystem, part of the file name: lower-case letters, digits, `-` and `_`.
+        directory: Folder of the logs, created at the first event. By default the folder that `STTX_LOG_DIR`
+            names; if it is unset, the log is off and `write` does nothing.
 
     Raises:
-        UsageError: The subsystem's name cannot be part of a file's name.
+        UsageError: The subsystem's name has other characters.
     """
 
     def __init__(self, subsystem: str, directory: str | os.PathLike[str] | None = None):
@@ -42,16 +42,16 @@ class EventLog:
 
     @property
     def path(self) -> Path | None:
-        """Today's file, which may not exist yet; None if the log is off."""
+        """The file of today, which may not exist yet; None if the log is off."""
         return self._path(datetime.now(UTC))
 
     def write(self, event: str, /, **fields: Any) -> None:
         """Append one event.
 
-        Fields may hold whatever JSON can; numpy arrays and numbers too, the rest as its `str`.
+        Fields may hold JSON values, numpy arrays and numpy numbers; other values are written as their `str`.
 
         Raises:
-            UsageError: A field is named as one that every line has.
+            UsageError: A field is called `time`, `subsystem` or `event`.
             DataError: The line cannot be written.
         """
         now = datetime.now(UTC)
@@ -59,7 +59,7 @@ class EventLog:
         if path is None:
             return
         if clash := _OURS & fields.keys():
-            raise UsageError(f"field {min(clash)!r} is on every line already: name it otherwise")
+            raise UsageError(f"field {min(clash)!r} is on every line already: choose another name")
         stamp = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
         line = {"time": stamp, "subsystem": self.subsystem, "event": event, **fields}
         try:
@@ -83,18 +83,18 @@ def _append(path: Path, line: bytes) -> None:
     finally:
         os.close(descriptor)
     if written < len(line):
-        raise OSError(f"only {written} of {len(line)} bytes fitted; is the disk full?")
+        raise OSError(f"only {written} of {len(line)} bytes were written: is the disk full?")
 
 
 def _encoded(line: dict[str, Any]) -> bytes:
     try:
         return orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY, default=str)
-    except TypeError:  # what orjson refuses: lone surrogates, integers over 64 bits, keys that are no str
+    except TypeError:  # orjson refuses lone surrogates, integers over 64 bits and keys that are not str
         return orjson.dumps(_plain(line))
 
 
 def _plain(value: Any) -> Any:
-    """Rebuild a value of parts that orjson takes."""
+    """Return an equivalent value that orjson accepts."""
     match value:
         case None | bool():
             return value
@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
             return {encodable(str(key)): _plain(inner) for key, inner in value.items()}
         case list() | tuple():
             return [_plain(inner) for inner in value]
-        case _ if hasattr(value, "tolist"):  # numpy's, which this file need not load
+        case _ if hasattr(value, "tolist"):  # a numpy value, recognised without importing numpy
             return _plain(value.tolist())
         case _:
             return encodable(str(value))

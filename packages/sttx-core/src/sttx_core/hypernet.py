@@ -1,7 +1,7 @@
-"""The hypernetwork: makes a phrase's input row and output row from the rows of its parts.
+"""The hypernetwork: computes a phrase's input and output embedding from those of its parts.
 
-The one torch file of this package, behind the extra ``sttx-core[torch]``; nothing else here imports it.
-Knows rows, not phrases: which row belongs to what is its caller's business.
+The only file of this package that needs torch, behind the extra ``sttx-core[torch]``; no other file imports
+it. Knows rows of embeddings, not phrases: the caller knows which row belongs to which phrase.
 
 Legend: P phrases, D width of the model.
 """
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 
 class HyperNetwork(nn.Module):
-    """Two small networks of two linear layers, the last one zero at the start.
+    """Two small networks, one for input rows and one for output rows, each of two linear layers.
 
-    Untrained, a phrase therefore enters the model exactly as its last token, and its output row is zero, so
-    that the output factor starts as a pure count model.
+    The last layers start at zero. Untrained, a phrase therefore enters the model exactly as its last token,
+    and its output row is zero, so the output factor starts as a pure count model.
 
     Args:
         width: D, the model's hidden size.
-        rank: inner width.
-        seed: of the random first layers.
+        rank: inner width; 0 means a quarter of the width, at least 16.
+        seed: seed of the random first layers.
 
     >>> HyperNetwork(8).parameter_count()
     768
@@ -39,11 +39,11 @@ class HyperNetwork(nn.Module):
         return token_PD + self.input(_normalized(parent_PD, token_PD))
 
     def output_rows(self, parent_PD: Tensor, token_PD: Tensor) -> Tensor:
-        """Return ``[P, D]``: H_out(parent, token), whose product with the hidden state moves a choice."""
+        """Return ``[P, D]``: H_out(parent, token); its product with the hidden state is a choice's logit."""
         return self.output(_normalized(parent_PD, token_PD))
 
     def parameter_count(self) -> int:
-        """Return the number of learned values."""
+        """Return the number of learned parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
@@ -58,7 +58,7 @@ def _two_layers(width: int, rank: int, generator: torch.Generator) -> nn.Sequent
 
 
 def _normalized(parent_PD: Tensor, token_PD: Tensor) -> Tensor:
-    """Scale both rows to unit variance: embeddings of one model differ in size by orders of magnitude."""
+    """Scale both rows to unit variance: embeddings within one model differ in norm by orders of magnitude."""
     width = parent_PD.shape[-1:]
     layer_norm = nn.functional.layer_norm
     return torch.cat([layer_norm(parent_PD, width), layer_norm(token_PD, width)], dim=-1)

@@ -1,4 +1,4 @@
-"""Names of a package that are imported on first use, so that importing the package stays fast."""
+"""Lazy package names: a name's module is imported at the name's first use, so the package imports fast."""
 
 from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, Collection[str]]) -> Callable[[str], Any]:
-    """Return a package's `__getattr__` (PEP 562).
+    """Return a `__getattr__` for a package (PEP 562).
 
     Args:
         package: The package's `__name__`.
-        modules: The names that each of its modules provides, by module.
+        modules: For each module of the package, the names to import from it.
 
     >>> lazy_names("sttx_core", {"text": ["encodable"]})("encodable").__module__
     'sttx_core.text'

@@ -1,9 +1,9 @@
 """Turns a stream of traces into pairs of prompt and completion, where only the completion is paid for.
 
-What the agent produced (a message, a thought, a tool call) is a completion; its prompt is what its document
-said since the one before (the person's messages, the results of tools). Every trace gives exactly one trace,
-so that whoever counts traces counts the same with pairs and without: what only adds to a prompt becomes an
-`Other`, which renders to nothing.
+A completion is what the agent produced: a message, a thought or a tool call. Its prompt is everything else
+in its document since the last completion: the person's messages and the results of tools. Every trace gives
+exactly one trace, so the number of traces is the same with pairs and without. A trace that only extends a
+prompt becomes an `Other`, which renders to nothing.
 """
 
 from collections import OrderedDict
@@ -28,11 +28,11 @@ _ASSISTANT = "Assistant: "
 
 
 class PairMaker:
-    r"""Makes pairs, one trace at a time, at bounded memory.
+    r"""Makes pairs, one trace at a time, in bounded memory.
 
     Args:
-        documents: most documents with a prompt that waits; the least recently used one's is forgotten.
-        longest: most characters of a prompt; the oldest go first.
+        documents: most documents with a pending prompt; the least recently used prompt is dropped first.
+        longest: most characters of a prompt; the oldest ones are dropped first.
 
     >>> from sttx_core.traces import Meta
     >>> maker, meta = PairMaker(), Meta(session="s")
@@ -49,12 +49,12 @@ class PairMaker:
         self._prompts: OrderedDict[str, str] = OrderedDict()
 
     def pair(self, trace: Trace) -> Trace:
-        """Return the one trace that a trace gives; what waits for a completion moves on."""
+        """Return the trace to use instead of this one, and update the pending prompt of its document."""
         match trace:
             case UserMessage(text=text):
-                return self._asked(trace, text)
+                return self._extend_prompt(trace, text)
             case ToolResult():
-                return self._asked(trace, render(trace))
+                return self._extend_prompt(trace, render(trace))
             case AssistantMessage() | Thinking() | ToolUse():
                 completion = render(trace).removeprefix(_ASSISTANT).strip()
                 if not completion:
@@ -67,10 +67,10 @@ class PairMaker:
             case _:
                 return trace
 
-    def _asked(self, trace: Trace, text: str) -> Other:
-        waiting = self._prompts.pop(trace.document, "")
+    def _extend_prompt(self, trace: Trace, text: str) -> Other:
+        pending = self._prompts.pop(trace.document, "")
         text = text.strip()
-        joined = f"{waiting}\n{text}" if waiting and text else waiting or text
+        joined = f"{pending}\n{text}" if pending and text else pending or text
         if joined:
             self._prompts[trace.document] = joined[-self._longest :]
         if len(self._prompts) > self._documents:
@@ -78,16 +78,16 @@ class PairMaker:
         return Other(meta=trace.meta, kind="prompt", raw="")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what waits, JSON-able, in order."""
+        """Return the pending prompts, JSON-able, least recently used first."""
         return {"prompts": list(self._prompts.items())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Hold exactly what `state_dict` described."""
+        """Continue exactly from what `state_dict` returned."""
         self._prompts = OrderedDict((document, prompt) for document, prompt in state["prompts"])
 
 
 def to_pairs(traces: Iterable[Trace]) -> Iterator[Trace]:
-    """Turn a whole stream into pairs; as many traces come out as went in, each with its own `meta`.
+    """Turn a whole stream into pairs: one trace for each trace, with the same `meta`.
 
     >>> from sttx_core.traces import Meta
     >>> meta = Meta(session="s")

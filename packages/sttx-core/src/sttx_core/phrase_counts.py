@@ -1,7 +1,7 @@
-"""How often phrases stopped or went on at each trie node: the prior of the model's output factor.
+"""How often phrases stopped or continued at each trie node: the prior of the model's output factor.
 
-After its first token, a phrase is priced at each node that it passes by one choice among *stop* and *continue
-with t*. Knows nodes by number only; neither how phrases are found nor what their tokens are.
+The price of a phrase is that of its first token plus one choice at each trie node on its path: *stop* or
+*continue with t*. This file knows nodes by number only; neither how phrases are found nor their tokens.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-SMOOTHING = 0.4  # added to each count; near Krichevsky and Trofimov's 1/2, as most nodes branch little
-COUNT_LIMIT = 255.0  # a node's counts are halved when their sum passes this, so that old habits fade
-STOP = -1  # the option of a choice that ends the phrase
+SMOOTHING = (
+    0.4  # added to each count; close to the 1/2 of Krichevsky and Trofimov, as most nodes branch little
+)
+COUNT_LIMIT = 255.0  # a node's counts are halved when their sum exceeds this, so that old data fades
+STOP = -1  # the option that ends the phrase
 
 
 class Choice(NamedTuple):
-    """One stop-or-continue decision: where it stands, what could be taken, and what was.
+    """One stop-or-continue decision.
 
     Attributes:
         position: index of the phrase in the window.
-        options: phrase ids that continue it; :data:`STOP` comes first.
-        log_prior: log of each option's smoothed count, unnormalised, natural logarithm.
-        taken: index into ``options``.
+        options: :data:`STOP`, then the phrase ids that continue the node.
+        log_prior: natural logarithm of each option's smoothed count, not normalised.
+        taken: index of the option that was taken.
     """
 
     position: int
@@ -32,57 +34,57 @@ class Choice(NamedTuple):
 
 
 class ChoiceCounts:
-    """Fading counts of what was chosen at each node.
+    """Decaying counts of the options taken at each node.
 
     >>> counts = ChoiceCounts()
     >>> counts.add(3, STOP)
-    >>> ahead = counts.draft()
-    >>> ahead.add(3, STOP)
-    >>> [round(math.exp(table.log_prior(3, (STOP,))[0]), 1) for table in (counts, ahead)]
+    >>> draft = counts.draft()
+    >>> draft.add(3, STOP)
+    >>> [round(math.exp(each.log_prior(3, (STOP,))[0]), 1) for each in (counts, draft)]
     [1.4, 2.4]
     """
 
     def __init__(self) -> None:
         self._nodes: dict[int, dict[int, float]] = {}
-        self._under: dict[int, dict[int, float]] = {}  # a draft's original, which it only reads
+        self._base: dict[int, dict[int, float]] = {}  # the counts under a draft, which it only reads
 
     def draft(self) -> ChoiceCounts:
-        """Return counts that start from these and leave these as they are; cheap, whatever their size."""
-        ahead = ChoiceCounts()
-        ahead._under = self._nodes
-        return ahead
+        """Return counts that start from these and never change them. Cheap: only changed nodes are copied."""
+        draft = ChoiceCounts()
+        draft._base = self._nodes
+        return draft
 
     def add(self, node: int, option: int, amount: float = 1.0) -> None:
-        """Count one choice; halve the node's counts when they grow past the limit."""
+        """Count one choice; halve the node's counts if their sum exceeds the limit."""
         counts = self._nodes.get(node)
         if counts is None:
-            counts = self._nodes[node] = dict(self._under.get(node, ()))
+            counts = self._nodes[node] = dict(self._base.get(node, ()))
         counts[option] = counts.get(option, 0.0) + amount
         if sum(counts.values()) > COUNT_LIMIT:
             for key in counts:
                 counts[key] /= 2
 
     def log_prior(self, node: int, options: Sequence[int]) -> tuple[float, ...]:
-        """Return the log of each option's smoothed count, unnormalised."""
-        counts = self._nodes.get(node) or self._under.get(node) or {}
+        """Return the natural logarithm of each option's smoothed count, not normalised."""
+        counts = self._nodes.get(node) or self._base.get(node) or {}
         return tuple(math.log(counts.get(option, 0.0) + SMOOTHING) for option in options)
 
     def grow(self, parent: int, phrase: int, seen: float) -> None:
-        """Give a node a new branch that was seen so often: those stops would now continue."""
+        """Add a branch that was seen ``seen`` times: that many stops at the parent count as continuations."""
         counts = self._nodes.setdefault(parent, {})
         stops = counts.get(STOP, 0.0)
         counts[STOP] = stops - min(stops, seen)
         self.add(parent, phrase, seen)
 
     def remove(self, parent: int, phrase: int) -> None:
-        """Forget a phrase, as a node and as a branch of its parent."""
+        """Remove a phrase, both as a node and as a branch of its parent."""
         self._nodes.pop(phrase, None)
         self._nodes.get(parent, {}).pop(phrase, None)
 
     def state_dict(self) -> list[Any]:
-        """Return the counts, JSON-able, in order."""
+        """Return the counts, JSON-able and ordered."""
         return [[node, list(counts.items())] for node, counts in self._nodes.items()]
 
-    def load_state_dict(self, snapshot: Sequence[Any]) -> None:
-        """Hold exactly what :meth:`state_dict` described."""
-        self._nodes = {node: {int(o): float(c) for o, c in items} for node, items in snapshot}
+    def load_state_dict(self, state: Sequence[Any]) -> None:
+        """Continue exactly from what :meth:`state_dict` returned."""
+        self._nodes = {node: {int(o): float(c) for o, c in items} for node, items in state}

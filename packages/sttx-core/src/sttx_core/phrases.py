@@ -1,11 +1,11 @@
-"""Online dynamic tokenization: phrases that are discovered in the stream. Knows ids and counts, no tensors.
+"""Online dynamic tokenization: phrases that are found in the stream. Knows ids and counts, no tensors.
 
 A phrase is a base token, or a phrase followed by one base token, so the live phrases form a trie whose roots
-are the base tokens (as in LZW). Two phrases that often stand side by side become one, and so does every
-phrase between them in the trie. Windows are merged with the table as it stood before them, so that a decoder
-can follow; `observe` then moves the table on.
+are the base tokens, as in LZW. A frequent pair of adjacent phrases becomes a phrase, together with every
+prefix that lies between them in the trie. A window is merged with the table as it was before the window, so
+that a decoder can do the same; `observe` then updates the table.
 
-How phrases are priced is in `phrase_counts`; this file says where in the trie each choice is made.
+`phrase_counts` has the counts that price a phrase; this file decides at which trie nodes choices are made.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PhraseConfig:
 
     Attributes:
         pair_window: adjacent pairs of phrases that are remembered.
-        threshold: how often a pair must stand among those remembered to become a phrase.
+        threshold: a pair becomes a phrase when it occurs this often among those remembered.
         capacity: most live phrases at once.
         max_length: most base tokens of a phrase.
     """
@@ -47,7 +47,7 @@ class PhraseConfig:
 
 @dataclass
 class PhraseStats:
-    """What the table has done so far: counts since the start of the stream."""
+    """Counts since the start of the stream: phrases merged, promoted and evicted, and model steps saved."""
 
     merges: int = 0
     promotions: int = 0
@@ -60,14 +60,14 @@ class Phrase:
     """A live phrase.
 
     Attributes:
-        slot: its place in the table; its id is ``base_vocab + slot``.
-        generation: tells it from those that held the slot before.
+        slot: its index in the table; its id is ``base_vocab + slot``.
+        generation: distinguishes it from earlier phrases in the same slot.
         parent: the phrase or base token that it continues.
         token: the base token that it adds to its parent.
         tokens: all its base tokens.
         path: the trie nodes from its first token to itself.
-        uses: how often it stood in a window.
-        children: the phrase ids that continue it, by their token.
+        uses: how often it occurred in a window.
+        children: the phrase ids that continue it, by their last token.
     """
 
     slot: int
@@ -81,7 +81,7 @@ class Phrase:
 
 
 class Pair(NamedTuple):
-    """A phrase and the base tokens of the one after it; the generation tells reused slots apart."""
+    """A phrase and the base tokens of the next one; the generation distinguishes phrases in a reused slot."""
 
     node: int
     generation: int
@@ -93,7 +93,7 @@ class DynamicTokenizer:
 
     Args:
         base_vocab: number of base ids; phrase ids are ``base_vocab + slot``.
-        config: sizes; keyword arguments of :class:`PhraseConfig` may be given instead.
+        config: the sizes; or pass the fields of :class:`PhraseConfig` as keyword arguments.
 
     >>> table = DynamicTokenizer(10, threshold=2)
     >>> table.observe(table.merge([1, 2, 3, 1, 2, 3]))
@@ -121,14 +121,14 @@ class DynamicTokenizer:
     # -- merging and expanding: pure -------------------------------------------------------------------
 
     def merge(self, ids: Sequence[int]) -> list[int]:
-        """Return base ids with every longest live phrase replaced, left to right. Changes nothing.
+        """Replace base ids by live phrases, greedily, the longest match first from left to right. Pure.
 
         Raises:
-            DataError: an id is not of the base vocabulary.
+            DataError: an id is not in the base vocabulary.
         """
         if len(ids) and not 0 <= min(ids) <= max(ids) < self.base_vocab:
             bad = next(one for one in ids if not 0 <= one < self.base_vocab)
-            raise DataError(f"{bad!r} is no id of the base vocabulary, which has {self.base_vocab}")
+            raise DataError(f"{bad!r} is not an id of the base vocabulary, which has {self.base_vocab}")
         merged = []
         index, end = 0, len(ids)
         while index < end:
@@ -151,7 +151,7 @@ class DynamicTokenizer:
         """Return the base tokens of one phrase or base id.
 
         Raises:
-            DataError: no such phrase is live.
+            DataError: the phrase is not live.
         """
         return (phrase,) if phrase < self.base_vocab else self._phrase(phrase).tokens
 
@@ -160,7 +160,7 @@ class DynamicTokenizer:
         return (phrase,) if phrase < self.base_vocab else self._phrase(phrase).path
 
     def followers(self, phrase: int) -> tuple[int, ...]:
-        """Return the base tokens that cannot follow a phrase in greedy merging: they would lengthen it."""
+        """Return the base tokens that cannot follow a phrase: greedy merging would have made it longer."""
         return tuple(self._children(phrase))
 
     def live(self) -> list[Phrase]:
@@ -171,10 +171,10 @@ class DynamicTokenizer:
         return len(self._phrases)
 
     def _phrase(self, phrase: int) -> Phrase:
-        found = self._phrases.get(phrase)
-        if found is None:
+        entry = self._phrases.get(phrase)
+        if entry is None:
             raise DataError(f"phrase id {phrase!r} is not live; ids of evicted phrases cannot be expanded")
-        return found
+        return entry
 
     def _children(self, node: int) -> dict[int, int]:
         return self._roots.get(node, {}) if node < self.base_vocab else self._phrase(node).children
@@ -182,10 +182,10 @@ class DynamicTokenizer:
     # -- pricing: where choices are made -----------------------------------------------------------------
 
     def price(self, merged: Sequence[int]) -> list[Choice]:
-        """Return the choices a decoder faces over ``merged``. Changes nothing.
+        """Return the choices that a decoder makes over ``merged``. Pure.
 
-        The prior of a choice has seen every choice before it, in this window too, and none after;
-        :meth:`observe` makes the counts of the window lasting.
+        The prior of a choice counts every choice before it, in this window too, and none after it.
+        :meth:`observe` adds the window's choices to the counts for good.
         """
         choices: list[Choice] = []
         counts = self._counts.draft()
@@ -200,22 +200,22 @@ class DynamicTokenizer:
         return choices
 
     def options(self, node: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        """Return what may be chosen at a node and the log priors, as a choice made now would see them."""
+        """Return the options at a node, :data:`STOP` first, and their log priors now."""
         options = (STOP, *self._children(node).values())
         return options, self._counts.log_prior(node, options)
 
     def _choices(self, phrase: int) -> Iterator[tuple[int, int]]:
-        """Yield each node that a phrase passes, and what is chosen there."""
+        """Yield each node on a phrase's path and the option taken there."""
         nodes = self.path(phrase)
         return zip(nodes, (*nodes[1:], STOP), strict=True)
 
-    # -- learning: the table moves on ------------------------------------------------------------------
+    # -- learning --------------------------------------------------------------------------------------
 
     def observe(self, merged: Sequence[int]) -> None:
-        """Learn from a merged window: slide the window of pairs, promote, evict, count what was saved.
+        """Learn from a merged window: slide the window of pairs, promote, evict and update the counts.
 
         Raises:
-            DataError: a phrase is not live; nothing was changed then.
+            DataError: a phrase is not live; the table is unchanged.
         """
         lengths = [len(self.tokens(phrase)) for phrase in merged]
         for phrase, length in zip(merged, lengths, strict=True):
@@ -230,11 +230,11 @@ class DynamicTokenizer:
                 self._promote(pair.node, pair.tokens)
 
     def cut(self) -> None:
-        """Say that the next window does not follow on the last one: no pair spans the gap."""
+        """Mark a gap: the next window does not continue the last one, so no pair spans them."""
         self._previous = None
 
     def _slide(self, merged: Sequence[int]) -> list[Pair]:
-        """Move the window of pairs over a window's phrases; return those that became frequent, in order."""
+        """Slide the window of pairs over the phrases; return the pairs that became frequent, in order."""
         frequent = []
         for phrase in merged:
             if self._previous is not None:
@@ -254,7 +254,7 @@ class DynamicTokenizer:
             del self._pair_counts[pair]
 
     def _generation(self, node: int) -> int:
-        """Return a live phrase's generation; 0 for base tokens, -1 for a phrase that is gone."""
+        """Return a live phrase's generation; 0 for base tokens, -1 for an evicted phrase."""
         if node < self.base_vocab:
             return 0
         phrase = self._phrases.get(node)
@@ -263,11 +263,11 @@ class DynamicTokenizer:
     def _use(self, phrase: int) -> None:
         entry = self._phrases[phrase]
         entry.uses += 1
-        for node in entry.path[:0:-1]:  # parents last, so that they stand behind their children
+        for node in entry.path[:0:-1]:  # parents last, so that they count as used more recently
             self._phrases.move_to_end(node)
 
     def _promote(self, node: int, tokens: Sequence[int]) -> None:
-        """Make the phrase that continues a node with some tokens, as far as length and capacity allow."""
+        """Continue a node with tokens, making a phrase for each, as far as length and capacity allow."""
         for token in tokens:
             child = self._children(node).get(token)
             child = self._grow(node, token) if child is None else child
@@ -293,10 +293,10 @@ class DynamicTokenizer:
         return node
 
     def _evict(self, keep: int) -> bool:
-        """Free the least recently used leaf other than ``keep``; False if there is none.
+        """Evict the least recently used leaf other than ``keep``; return False if there is none.
 
-        The first leaf is near the front: only a phrase that was not used since its child was made can
-        stand before it.
+        The search is short, because using a phrase also moves its parents to the back. Only a phrase that
+        was not used since its child was made can precede the first leaf.
         """
         for node, phrase in self._phrases.items():
             if not phrase.children and node != keep:
@@ -318,7 +318,7 @@ class DynamicTokenizer:
     # -- saving ---------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything as a JSON-able dictionary; :meth:`load_state_dict` continues exactly from it."""
+        """Return everything that decides what comes next, JSON-able."""
         return {
             "base_vocab": self.base_vocab,
             "config": asdict(self.config),
@@ -335,27 +335,29 @@ class DynamicTokenizer:
     def _all_children(self) -> list[tuple[int, dict[int, int]]]:
         return [*self._roots.items(), *((n, p.children) for n, p in self._phrases.items() if p.children)]
 
-    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
-        """Become what :meth:`state_dict` described.
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly from what :meth:`state_dict` returned, its config included.
 
         Raises:
-            DataError: the snapshot is of another vocabulary.
+            DataError: the state belongs to another vocabulary.
         """
-        if snapshot["base_vocab"] != self.base_vocab:
+        if state["base_vocab"] != self.base_vocab:
             raise DataError(
-                f"these phrases are over {snapshot['base_vocab']} base tokens, not {self.base_vocab}; "
+                f"these phrases are over {state['base_vocab']} base tokens, not {self.base_vocab}; "
                 "use the model and tokenizer they were made with"
             )
-        self.config = _saved_config(snapshot["config"])
-        self.stats = PhraseStats(**snapshot["stats"])
-        self._generations = list(snapshot["generations"])
-        self._free = list(snapshot["free"])
-        self._pairs = deque(Pair(node, age, tuple(tokens)) for node, age, tokens in snapshot["pairs"])
+        self.config = _saved_config(state["config"])
+        self.stats = PhraseStats(**state["stats"])
+        self._generations = list(state["generations"])
+        self._free = list(state["free"])
+        self._pairs = deque(
+            Pair(node, generation, tuple(tokens)) for node, generation, tokens in state["pairs"]
+        )
         self._pair_counts = Counter(self._pairs)
-        self._previous = tuple(snapshot["previous"]) if snapshot["previous"] else None
+        self._previous = tuple(state["previous"]) if state["previous"] else None
         self._counts = ChoiceCounts()
-        self._counts.load_state_dict(snapshot["counts"])
-        rows = {self.base_vocab + row[0]: row for row in snapshot["phrases"]}
+        self._counts.load_state_dict(state["counts"])
+        rows = {self.base_vocab + row[0]: row for row in state["phrases"]}
 
         def path(node: int) -> tuple[int, ...]:
             return (node,) if node < self.base_vocab else (*path(rows[node][2]), node)
@@ -365,7 +367,7 @@ class DynamicTokenizer:
             nodes = path(node)
             tokens = (nodes[0], *(rows[one][3] for one in nodes[1:]))
             self._phrases[node] = Phrase(slot, generation, parent, token, tokens, nodes, uses)
-        for parent, nodes in snapshot["children"]:
+        for parent, nodes in state["children"]:
             children = {rows[node][3]: node for node in nodes}
             if parent < self.base_vocab:
                 self._roots[parent] = children

@@ -1,7 +1,7 @@
 """`render`: the only place that knows how a trace becomes text.
 
-The RWKV chat convention: a turn is a label, a text and one blank line, and no turn holds a blank line of its
-own, so that a state tuned on sessions works in any RWKV chat program and a blank line always ends a turn.
+The format is the RWKV chat convention: a turn is a label, a text and one blank line, and the text has no
+blank lines. So a blank line always ends a turn, and a state tuned on sessions works in any RWKV chat program.
 
 ```
 User: {text}                             Tool call: {name} {input as compact JSON}
@@ -10,7 +10,7 @@ Assistant: <think>{text}</think>         {output}
                                          ("Tool error: " where the tool failed)
 ```
 
-Whatever comes out is encodable as UTF-8: lone surrogates, which JSON can smuggle in, become U+FFFD. Terminal
+The result can always be encoded as UTF-8: lone surrogates, which JSON can contain, become U+FFFD. Terminal
 escapes stay. This file does not know about tokens or bits.
 """
 
@@ -39,14 +39,14 @@ _BLANK_LINES = re.compile(r"\n(?:[^\S\n]*\n)+")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A stretch of a rendered trace; `paid` says whether its bits count and are learned from."""
+    """A part of a rendered trace; `paid` says whether its bits are paid for and learned from."""
 
     text: str
     paid: bool = True
 
 
 def render(trace: Trace) -> str:
-    r"""Write a trace as text; "" if there is nothing in it to read.
+    r"""Return a trace as text; "" if it has none.
 
     >>> from sttx_core.traces import Meta
     >>> render(UserMessage(meta=Meta(session="s"), text="Fix it.\r\n\r\n  please "))
@@ -56,9 +56,9 @@ def render(trace: Trace) -> str:
 
 
 def render_parts(trace: Trace) -> tuple[Part, ...]:
-    r"""Write a trace as stretches that are paid for or not; joined, they are `render(trace)`.
+    r"""Return a trace as parts that are paid for or not; joined, they are `render(trace)`.
 
-    Only a `Pair` has an unpaid part: its prompt, up to and with the label that asks for the completion.
+    Only a `Pair` has an unpaid part: its prompt and the label before its completion.
 
     >>> from sttx_core.traces import Meta
     >>> render_parts(Pair(meta=Meta(session="s"), prompt="2+2?", completion="4"))
@@ -90,14 +90,14 @@ def _turn(head: str, text: str, tail: str = "") -> tuple[Part, ...]:
 
 
 def _pair(prompt: str, completion: str) -> tuple[Part, ...]:
-    asked = f"User: {prompt}{_END}" if prompt else ""
+    question = f"User: {prompt}{_END}" if prompt else ""
     if not completion:
-        return (Part(asked, paid=False),) if asked else ()
-    return (Part(asked + "Assistant:", paid=False), Part(f" {completion}{_END}"))
+        return (Part(question, paid=False),) if question else ()
+    return (Part(question + "Assistant:", paid=False), Part(f" {completion}{_END}"))
 
 
 def _labelled(label: str, name: str, body: str, separator: str) -> str:
-    """A tool's turn. It is written even with an empty body: that a tool said nothing is worth knowing."""
+    """Return a tool's turn; also if its body is empty, because an empty result is information."""
     words = " ".join(encodable(name).split())
     head = f"{label} {words}" if words else label
     return f"{head}{separator}{body}{_END}" if body else head + _END
@@ -108,5 +108,5 @@ def _compact_json(value: Json) -> str:
 
 
 def _fold(text: str) -> str:
-    """Make a text fit inside a turn: no blank line, no outer white space, one kind of line end."""
+    """Return a text that fits in a turn: no blank lines, no outer white space, one kind of line end."""
     return _BLANK_LINES.sub("\n", encodable(text).replace("\r\n", "\n")).strip()

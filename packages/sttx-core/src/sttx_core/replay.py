@@ -1,9 +1,8 @@
-"""The replay buffer: windows that surprised, drawn again in proportion to how much they did.
+"""The replay buffer: keeps the most surprising windows and draws them in proportion to their surprise.
 
-Two trees over the slots make every operation O(log n): one of sums, to draw by surprise, and one of winners,
-to find the least surprising. Both follow from the slots alone, so a saved state is the slots and the random
-state.
-This file does not know what a window is for or how surprise was measured.
+Two trees over the slots make every operation O(log n): a tree of sums to draw by surprise, and a tree of
+winners to find the least surprising item. Both follow from the slots, so a saved state has only the slots and
+the random state. This file does not know what a window is for or how surprise is measured.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ _LARGEST = 1e300
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """One draw: `slot` and `generation` name the item for `refresh`; `item` is read-only."""
+    """One drawn item, read-only; `slot` and `generation` identify it for `refresh`."""
 
     slot: int
     generation: int
@@ -29,14 +28,14 @@ class Drawn:
 
 
 class ReplayBuffer:
-    """At most `capacity` items with their surprise. Deterministic: same seed and calls, same draws.
+    """At most `capacity` items with their surprise. The same seed and calls give the same draws.
 
     Args:
-        capacity: How many items it holds.
-        seed: Of its own random generator, which nothing else advances.
+        capacity: Most items that it holds.
+        seed: Seed of its own random generator.
 
     Attributes:
-        draws: How many items were ever drawn.
+        draws: Number of items drawn so far.
     """
 
     def __init__(self, capacity: int = 1000, seed: int = 0):
@@ -52,12 +51,12 @@ class ReplayBuffer:
         return len(self._items)
 
     def add(self, item: np.ndarray, surprise: float) -> None:
-        """Keep an item (1-D, int32, not empty); a full buffer gives up the least surprising of all.
+        """Add an item (1-D, int32, not empty); a full buffer drops the least surprising item.
 
-        That may be the new one. Among equals the oldest goes.
+        The new item may be the one that is dropped. Among equals the oldest is dropped.
 
         Raises:
-            ValueError: The item is of another kind, or the surprise is negative, infinite or no number.
+            ValueError: The item is of another type, or the surprise is negative or not finite.
         """
         kept = _checked_item(item)
         surprise = _checked_surprise(surprise)
@@ -75,9 +74,9 @@ class ReplayBuffer:
         self._set_surprise(slot, surprise)
 
     def draw(self, n: int) -> list[Drawn]:
-        """Draw n items with replacement, each with a chance in proportion to its surprise.
+        """Draw n items with replacement, each with a probability proportional to its surprise.
 
-        If nothing surprises (all are 0) every item has the same chance. An empty buffer gives an empty list.
+        If every surprise is 0, all items are equally probable. An empty buffer gives an empty list.
         """
         if n < 0:
             raise ValueError(f"cannot draw {n!r} items: give 0 or more")
@@ -92,10 +91,10 @@ class ReplayBuffer:
         return [self._drawn(slot) for slot in slots.tolist()]
 
     def refresh(self, slot: int, generation: int, surprise: float) -> bool:
-        """Give a drawn item its new surprise; False if its slot was given to another item since.
+        """Set the surprise of a drawn item; return False if another item has taken its slot.
 
         Raises:
-            ValueError: The surprise is negative, infinite or no number.
+            ValueError: The surprise is negative or not finite.
         """
         surprise = _checked_surprise(surprise)
         if not 0 <= slot < len(self._items) or self._generations[slot] != generation:
@@ -104,12 +103,12 @@ class ReplayBuffer:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Give all that a later run needs to go on as if it had never stopped.
+        """Return everything that decides what comes next.
 
         Returns:
-            `arrays`, a dict of numpy arrays (the items end to end in `tokens`, item i from `offsets[i]` to
-            `offsets[i + 1]`; of each slot its `surprise`, `generation` and `order`), and `meta`, a dict that
-            JSON can hold.
+            `arrays`, numpy arrays by name: `tokens` has the items end to end, item i from `offsets[i]` to
+            `offsets[i + 1]`; `surprise`, `generation` and `order` have one value for each slot. `meta` is the
+            rest, JSON-able.
         """
         size = len(self._items)
         lengths = [len(item) for item in self._items]
@@ -129,10 +128,10 @@ class ReplayBuffer:
         return {"arrays": arrays, "meta": meta}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Become the buffer that `state_dict` was asked of; a bad state is refused and changes nothing.
+        """Continue exactly from what `state_dict` returned. A bad state is refused and changes nothing.
 
         Raises:
-            CheckpointError: The state is damaged or of a buffer with another capacity.
+            CheckpointError: The state is damaged, or belongs to a buffer with another capacity.
         """
         try:
             arrays, meta = state["arrays"], state["meta"]
@@ -143,8 +142,8 @@ class ReplayBuffer:
             draws, adds = int(meta["draws"]), int(meta["adds"])
             self._random.bit_generator.state = random_state
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            why = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-            raise CheckpointError(f"the saved replay buffer does not fit: {why}") from error
+            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
+            raise CheckpointError(f"the saved replay buffer does not fit: {reason}") from error
         self._clear()
         self.draws, self._adds = draws, adds
         self._items = items
@@ -154,7 +153,7 @@ class ReplayBuffer:
             self._set_surprise(slot, surprise)
 
     def _clear(self) -> None:
-        """Forget all items. Node 1 is the root of both trees, slot s is leaf `_leaves + s`."""
+        """Remove all items. Node 1 is the root of both trees; slot s is leaf `_leaves + s`."""
         self._leaves = 1 << max(0, self.capacity - 1).bit_length()
         self._items: list[np.ndarray] = []
         self._generations = np.zeros(self.capacity, np.int64)
@@ -173,17 +172,17 @@ class ReplayBuffer:
             self._winners[node] = self._least(int(self._winners[left]), int(self._winners[right]))
 
     def _least(self, one: int, other: int) -> int:
-        """The slot to give up before the other: less surprising, then older; -1 is no slot."""
+        """Return the slot to drop first: the less surprising, then the older; -1 is an empty leaf."""
         if one < 0 or other < 0:
             return max(one, other)
         return min(one, other, key=lambda slot: (self._sums[self._leaves + slot], self._orders[slot]))
 
     def _descend(self, targets: np.ndarray) -> np.ndarray:
-        """Find the slot under each point of the line on which all surprises lie end to end."""
+        """Return the slot at each target, a point on the line of all surprises laid end to end."""
         nodes = np.ones(len(targets), np.int64)
         while nodes[0] < self._leaves:
             left = self._sums[2 * nodes]
-            to_right = (targets >= left) & (self._sums[2 * nodes + 1] > 0)  # rounding never leads to a zero
+            to_right = (targets >= left) & (self._sums[2 * nodes + 1] > 0)  # rounding must not reach a 0
             targets = np.where(to_right, targets - left, targets)
             nodes = 2 * nodes + to_right
         return nodes - self._leaves
@@ -195,8 +194,8 @@ class ReplayBuffer:
 
 def _checked_item(item: np.ndarray) -> np.ndarray:
     if not isinstance(item, np.ndarray) or item.dtype != np.int32 or item.ndim != 1 or not item.size:
-        kind = f"{item.dtype} {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
-        raise ValueError(f"an item to replay is a 1-D int32 array with something in it, not {kind}")
+        given = f"{item.dtype} {item.shape}" if isinstance(item, np.ndarray) else type(item).__name__
+        raise ValueError(f"an item to replay must be a 1-D int32 array that is not empty, not {given}")
     kept = item.copy()
     kept.flags.writeable = False
     return kept
@@ -212,7 +211,7 @@ def _checked_surprise(surprise: float) -> float:
 def _checked_arrays(
     arrays: Mapping[str, np.ndarray], capacity: int
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
-    """Take saved arrays apart; a `ValueError` says what is wrong with them."""
+    """Return items, surprises, generations and orders of saved arrays; `ValueError` if they are damaged."""
     offsets = np.asarray(arrays["offsets"], np.int64)
     tokens, surprises = np.asarray(arrays["tokens"]), np.asarray(arrays["surprise"], np.float64)
     generations, orders = np.asarray(arrays["generation"], np.int64), np.asarray(arrays["order"], np.int64)
@@ -228,7 +227,7 @@ def _checked_arrays(
 
 
 def _random_to_json(state: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the 128-bit numbers as text: not every JSON program can hold them."""
+    """Write the 128-bit numbers as text, because not every JSON library can hold them."""
     inner = {name: str(value) for name, value in state["state"].items()}
     return {**state, "state": inner}
 

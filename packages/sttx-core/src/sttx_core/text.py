@@ -1,8 +1,8 @@
-"""Text that can always be encoded. JSON can smuggle in lone surrogates, on which tokenizers panic."""
+"""Text that can always be encoded: JSON can contain lone surrogates, on which tokenizers fail."""
 
 
 def encodable(text: str) -> str:
-    r"""Replace lone surrogates by U+FFFD and join paired ones, so that `.encode()` cannot fail.
+    r"""Replace lone surrogates with U+FFFD and join paired ones, so that `.encode()` cannot fail.
 
     >>> encodable("lone \ud83d, paired \ud83d\ude00")
     'lone \ufffd, paired \U0001f600'

@@ -1,4 +1,4 @@
-"""What every dynamic tokenizer must keep: exact inverses, causality, bounds, and a snapshot that resumes."""
+"""What every dynamic tokenizer must keep: exact inverses, causality, bounds and exact resume."""
 
 import json
 import random
@@ -13,7 +13,7 @@ _SMALL = {"pair_window": 64, "threshold": 3, "capacity": 12, "max_length": 6}
 
 
 class PhraseTable(Protocol):
-    """What is asked of a dynamic tokenizer; `stats` has merges, promotions, evictions and steps_saved."""
+    """A dynamic tokenizer; `stats` has merges, promotions, evictions and steps_saved."""
 
     stats: Any
 
@@ -32,16 +32,16 @@ class PhraseTable(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Give everything, as JSON can hold it."""
+        """Return everything that decides what comes next, JSON-able."""
         ...
 
-    def load_state_dict(self, snapshot: dict[str, Any]) -> None:
-        """Become what the snapshot was taken of."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly from a state."""
         ...
 
 
 def check_dynamic_tokenizer(factory: Callable[..., PhraseTable]) -> None:
-    """Raise an `AssertionError` if what the factory makes is no good dynamic tokenizer.
+    """Raise an `AssertionError` that says what a dynamic tokenizer breaks.
 
     Args:
         factory: Called as `factory(base_vocab, pair_window=…, threshold=…, capacity=…, max_length=…)`.
@@ -53,17 +53,17 @@ def check_dynamic_tokenizer(factory: Callable[..., PhraseTable]) -> None:
         _check_stream(factory, {**_SMALL, **change})
     _check_stream(factory, {})
     _check_determinism(factory)
-    _check_snapshot(factory)
+    _check_resume(factory)
     _check_bounded_state(factory)
 
 
 def _windows(count: int, seed: int = 0) -> list[list[int]]:
-    """Windows of a stream that repeats itself, with habits that change, and noise."""
+    """Return windows of a stream of repeated motifs, which change over time, and noise."""
     draw = random.Random(seed)
     windows = []
     for number in range(count):
-        habits = random.Random(seed + number // 10)
-        motifs = [[habits.randrange(_BASE) for _ in range(habits.randrange(2, 9))] for _ in range(6)]
+        change = random.Random(seed + number // 10)
+        motifs = [[change.randrange(_BASE) for _ in range(change.randrange(2, 9))] for _ in range(6)]
         window: list[int] = []
         while len(window) < 60:
             window += draw.choice(motifs) if draw.random() < 0.8 else [draw.randrange(_BASE)]
@@ -71,8 +71,8 @@ def _windows(count: int, seed: int = 0) -> list[list[int]]:
     return [[], [3], *windows]
 
 
-def _plain(snapshot: dict[str, Any]) -> str:
-    return json.dumps(snapshot, sort_keys=True)
+def _plain(state: dict[str, Any]) -> str:
+    return json.dumps(state, sort_keys=True)
 
 
 def _learn(table: PhraseTable, ids: Sequence[int]) -> None:
@@ -96,11 +96,11 @@ def _check_window(factory: Callable[..., PhraseTable]) -> None:
     table = factory(_BASE, pair_window=4, threshold=2, capacity=8, max_length=4)
     for start in range(10, 34, 6):
         _learn(table, [1, 2, *range(start, start + 6)])
-    require(table.merge([1, 2]) == [1, 2], "a pair was promoted though it stood only once in any window of 4")
+    require(table.merge([1, 2]) == [1, 2], "a pair that occurs only once in any window of 4 was promoted")
 
 
 def _check_eviction(factory: Callable[..., PhraseTable]) -> None:
-    """With room for two, the phrase that was used last stays and the other makes room."""
+    """With room for two phrases, the one that was used last is kept and the other is evicted."""
     table = factory(_BASE, pair_window=64, threshold=2, capacity=2, max_length=2)
     for first in (1, 3):
         _learn(table, [first, first + 1, 10 + first, first, first + 1, 20 + first])
@@ -109,11 +109,11 @@ def _check_eviction(factory: Callable[..., PhraseTable]) -> None:
     _learn(table, [5, 6, 15, 5, 6, 25])
     live = [pair for pair in ([1, 2], [3, 4], [5, 6]) if len(table.merge(pair)) == 1]
     require(live == [[1, 2], [5, 6]], f"3 4 was used least recently; live are {live}, not 1 2 and 5 6")
-    require(table.stats.evictions == 1, f"one phrase was evicted, the count says {table.stats.evictions}")
+    require(table.stats.evictions == 1, f"one phrase was evicted, but evictions is {table.stats.evictions}")
 
 
 def _check_stream(factory: Callable[..., PhraseTable], options: dict[str, int]) -> None:
-    """Follow a stream as encoder and decoder, and hold every window to every promise."""
+    """Follow a stream as encoder and as decoder, and check every window."""
     table, decoder = factory(_BASE, **options), factory(_BASE, **options)
     capacity, longest = options.get("capacity", 256), options.get("max_length", 16)
     saved = merges = 0
@@ -127,7 +127,8 @@ def _check_stream(factory: Callable[..., PhraseTable], options: dict[str, int]) 
         require(expanded == ids, f"expand(merge(x)) is not x: {ids} came back as {expanded}")
         require(back == noise, f"expand(merge(x)) is not x: {noise} came back as {back}")
         require(
-            _decoded(decoder, merged) == ids, "a decoder that saw the windows before cannot expand this one"
+            _decoded(decoder, merged) == ids,
+            "a decoder that saw only the earlier windows cannot expand this one",
         )
         phrases = [one for one in merged if not 0 <= one < _BASE]
         _check_phrases(table, phrases, capacity, longest)
@@ -149,35 +150,40 @@ def _decoded(decoder: PhraseTable, merged: list[int]) -> list[int] | None:
 def _check_phrases(table: PhraseTable, phrases: list[int], capacity: int, longest: int) -> None:
     for phrase in set(phrases):
         require(
-            _BASE <= phrase < _BASE + capacity, f"phrase id {phrase} leaves {_BASE} to {_BASE + capacity - 1}"
+            _BASE <= phrase < _BASE + capacity,
+            f"phrase id {phrase} is not in {_BASE} to {_BASE + capacity - 1}",
         )
         tokens = table.expand([phrase])
         require(2 <= len(tokens) <= longest, f"phrase {phrase} has {len(tokens)} tokens, not 2 to {longest}")
         for end in range(1, len(tokens) + 1):
             require(
-                len(table.merge(tokens[:end])) == 1, f"{tokens} is a phrase, its start {tokens[:end]} is not"
+                len(table.merge(tokens[:end])) == 1,
+                f"{tokens} is a phrase, but its prefix {tokens[:end]} is not",
             )
 
 
 def _check_counts(table: PhraseTable, capacity: int, saved: int, merges: int) -> None:
     stats = table.stats
-    require(len(table) <= capacity, f"{len(table)} phrases live, the capacity is {capacity}")
+    require(len(table) <= capacity, f"{len(table)} phrases are live, but the capacity is {capacity}")
     live = stats.promotions - stats.evictions
-    require(live == len(table), f"promotions less evictions is {live}, but {len(table)} phrases live")
-    require(stats.steps_saved == saved, f"{saved} steps were saved, steps_saved says {stats.steps_saved}")
-    require(stats.merges == merges, f"{merges} phrases were merged, merges says {stats.merges}")
+    require(live == len(table), f"promotions minus evictions is {live}, but {len(table)} phrases are live")
+    require(stats.steps_saved == saved, f"{saved} steps were saved, but steps_saved is {stats.steps_saved}")
+    require(stats.merges == merges, f"{merges} phrases were merged, but merges is {stats.merges}")
 
 
 def _check_determinism(factory: Callable[..., PhraseTable]) -> None:
     one, other = factory(_BASE, **_SMALL), factory(_BASE, **_SMALL)
     for ids in _windows(30):
-        require(one.merge(ids) == other.merge(ids), "two tables that saw the same merge differently")
+        require(one.merge(ids) == other.merge(ids), "two tables that saw the same windows merge differently")
         _learn(one, ids)
         _learn(other, ids)
-    require(_plain(one.state_dict()) == _plain(other.state_dict()), "two tables that saw the same differ")
+    require(
+        _plain(one.state_dict()) == _plain(other.state_dict()),
+        "two tables that saw the same windows have different states",
+    )
 
 
-def _check_snapshot(factory: Callable[..., PhraseTable]) -> None:
+def _check_resume(factory: Callable[..., PhraseTable]) -> None:
     windows = _windows(50)
     for stop in (0, 7, 30):
         whole = factory(_BASE, **_SMALL)
@@ -188,16 +194,16 @@ def _check_snapshot(factory: Callable[..., PhraseTable]) -> None:
         for ids in _windows(5, seed=99):
             _learn(resumed, ids)
         resumed.load_state_dict(json.loads(text))
-        require(len(resumed) == len(whole), f"restored after {stop} windows, the number of phrases differs")
+        require(len(resumed) == len(whole), f"loaded after {stop} windows, it has another number of phrases")
         for ids in windows[stop:]:
             require(
-                resumed.merge(ids) == whole.merge(ids), f"restored after {stop} windows, it merges otherwise"
+                resumed.merge(ids) == whole.merge(ids), f"loaded after {stop} windows, it merges differently"
             )
             _learn(whole, ids)
             _learn(resumed, ids)
         require(
             _plain(resumed.state_dict()) == _plain(whole.state_dict()),
-            f"restored after {stop} windows, it went another way",
+            f"loaded after {stop} windows, it ends in another state",
         )
 
 

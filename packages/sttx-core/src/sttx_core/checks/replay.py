@@ -1,4 +1,4 @@
-"""What every replay buffer must keep: bounds, proportion, determinism, and a state that resumes exactly."""
+"""What every replay buffer must keep: bounds, proportional draws, determinism and exact resume."""
 
 import json
 from collections import Counter
@@ -11,11 +11,11 @@ from sttx_core.replay import Drawn, ReplayBuffer
 
 
 def check_replay(factory: Callable[..., ReplayBuffer]) -> None:
-    """Raise an `AssertionError` if what `factory(capacity=…, seed=…)` makes is no good replay buffer."""
+    """Raise an `AssertionError` that says what the buffers of `factory(capacity=…, seed=…)` break."""
     _check_bounds(factory)
     _check_eviction(factory)
     _check_proportion(factory)
-    _check_nothing_surprises(factory)
+    _check_equal_surprises(factory)
     _check_refresh(factory)
     _check_refusals(factory)
     _check_determinism(factory)
@@ -39,7 +39,7 @@ def _refuses(act: Callable[..., object], *given: object) -> bool:
 
 
 def _work(buffer: ReplayBuffer, start: int, count: int) -> list[tuple[int, int, list[int], float]]:
-    """Add, draw and refresh for a while, and tell all that was drawn."""
+    """Add, draw and refresh a number of times; return all that was drawn."""
     seen = []
     for value in range(start, start + count):
         buffer.add(_item(value), (value * 37 % 101) / 10)
@@ -51,14 +51,14 @@ def _work(buffer: ReplayBuffer, start: int, count: int) -> list[tuple[int, int, 
 
 def _check_bounds(factory: Callable[..., ReplayBuffer]) -> None:
     buffer = factory(capacity=5, seed=0)
-    require(len(buffer) == 0 and buffer.draw(3) == [], "a new buffer is not empty, or draws from nothing")
+    require(len(buffer) == 0 and buffer.draw(3) == [], "a new buffer is not empty, or it draws items")
     for count in range(1, 20):
         buffer.add(_item(count), 1.0)
         require(
             len(buffer) == min(count, 5), f"{count} items in a buffer of 5 make a length of {len(buffer)}"
         )
     require(len(buffer.draw(7)) == 7, "draw(7) did not give 7 items")
-    require(buffer.draws == 7, f"7 items were drawn, draws says {buffer.draws}")
+    require(buffer.draws == 7, f"7 items were drawn, but draws is {buffer.draws}")
 
 
 def _check_eviction(factory: Callable[..., ReplayBuffer]) -> None:
@@ -78,15 +78,18 @@ def _check_proportion(factory: Callable[..., ReplayBuffer]) -> None:
         buffer.add(_item(value), surprise)
     n = 20_000
     times = Counter(int(one.item[0]) for one in buffer.draw(n))
-    require(times[0] == 0, "an item with surprise 0 was drawn beside others that have some")
+    require(times[0] == 0, "an item with surprise 0 was drawn although others have more")
     for value, surprise in enumerate(surprises):
         share = surprise / sum(surprises)
         deviation = (share * (1 - share) / n) ** 0.5
         off = abs(times[value] / n - share)
-        require(off <= 5 * deviation, f"an item due {share:.3f} of the draws got {times[value] / n:.3f}")
+        require(
+            off <= 5 * deviation,
+            f"an item with {share:.3f} of the surprise got {times[value] / n:.3f} of the draws",
+        )
 
 
-def _check_nothing_surprises(factory: Callable[..., ReplayBuffer]) -> None:
+def _check_equal_surprises(factory: Callable[..., ReplayBuffer]) -> None:
     buffer = factory(capacity=8, seed=2)
     for value in range(5):
         buffer.add(_item(value), 0.0)
@@ -104,7 +107,8 @@ def _check_refresh(factory: Callable[..., ReplayBuffer]) -> None:
     require(all(one.surprise == 2.0 for one in buffer.draw(50)), "an item refreshed to 0 is still drawn")
     buffer.add(_item(3), 3.0)
     require(
-        not buffer.refresh(first.slot, first.generation, 9.0), "a reused slot took another item's surprise"
+        not buffer.refresh(first.slot, first.generation, 9.0),
+        "a reused slot accepted another item's surprise",
     )
     kept = {one.surprise for one in buffer.draw(200)}
     require(kept == {2.0, 3.0}, f"after a reused slot the surprises are {sorted(kept)}, not 2 and 3")
@@ -116,10 +120,12 @@ def _check_refusals(factory: Callable[..., ReplayBuffer]) -> None:
     buffer.add(_item(1), 1.0)
     one = buffer.draw(1)[0]
     for bad in (float("nan"), float("inf"), -1.0):
-        require(_refuses(buffer.add, _item(2), bad), f"add took the surprise {bad}")
-        require(_refuses(buffer.refresh, one.slot, one.generation, bad), f"refresh took the surprise {bad}")
+        require(_refuses(buffer.add, _item(2), bad), f"add accepted the surprise {bad}")
+        require(
+            _refuses(buffer.refresh, one.slot, one.generation, bad), f"refresh accepted the surprise {bad}"
+        )
     for name, item in (("empty", _item(2)[:0]), ("int64", np.arange(3)), ("2-D", _item(2)[None])):
-        require(_refuses(buffer.add, item, 1.0), f"add took an item that is {name}")
+        require(_refuses(buffer.add, item, 1.0), f"add accepted an item that is {name}")
     require(_seen(buffer.draw(1)) == _seen([one]), "a refused surprise changed the buffer")
 
 
@@ -140,7 +146,7 @@ def _check_resume(factory: Callable[..., ReplayBuffer]) -> None:
         resumed = factory(capacity=7, seed=0)
         _work(resumed, 5, 9)
         resumed.load_state_dict({"arrays": arrays, "meta": meta})
-        require(_work(resumed, stop, 40) == expected, f"resumed after {stop} steps, it went another way")
-        require(resumed.draws == whole.draws, f"resumed after {stop} steps, draws is {resumed.draws}")
+        require(_work(resumed, stop, 40) == expected, f"loaded after {stop} steps, it draws differently")
+        require(resumed.draws == whole.draws, f"loaded after {stop} steps, draws is {resumed.draws}")
         same = all(np.array_equal(array, state["arrays"][name]) for name, array in arrays.items())
-        require(same, "a state changed with the buffer it was taken from")
+        require(same, "a saved state changed when its buffer did")

@@ -1,7 +1,7 @@
-"""How a check says no."""
+"""How a check fails."""
 
 
 def require(holds: bool, message: str) -> None:
-    """Raise an `AssertionError` with the message unless it holds; unlike `assert`, also under `python -O`."""
+    """Raise an `AssertionError` unless the condition holds; unlike `assert`, also under `python -O`."""
     if not holds:
         raise AssertionError(message)

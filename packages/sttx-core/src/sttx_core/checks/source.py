@@ -1,4 +1,4 @@
-"""What every source of traces must keep: repeatable, resumable by cursor, clean text, and a clean end."""
+"""What every source of traces must keep: repeatable, resumable by cursor, valid text and a clean end."""
 
 import json
 import threading
@@ -13,7 +13,7 @@ from sttx_core.text import encodable
 from sttx_core.traces import Trace, trace_type
 
 _PATIENCE = 5.0
-"""Seconds that a closed source's threads may take to end."""
+"""Seconds that the threads of a closed source may take to end."""
 
 
 class ClosableSource(Iterable[Trace], AbstractContextManager[Any], Protocol):
@@ -21,28 +21,28 @@ class ClosableSource(Iterable[Trace], AbstractContextManager[Any], Protocol):
 
     @property
     def cursor(self) -> Mapping[str, Any]:
-        """Where its consumer has got to, JSON-able: right after the last trace taken."""
+        """How far it was read, JSON-able: right after the last trace taken."""
         ...
 
     def close(self) -> None:
-        """End all that it started."""
+        """End everything that it started."""
         ...
 
 
 def check_source(factory: Callable[..., ClosableSource]) -> None:
-    """Raise an `AssertionError` if what the factory opens is no good source.
+    """Raise an `AssertionError` that says what a source breaks.
 
     Args:
-        factory: Called as `factory(cursor=…)` with None or the `cursor` of an earlier one that was left,
-            after a way through JSON. It opens the same traces each time: some, and not without end.
+        factory: Called as `factory(cursor=…)` with None, or with the `cursor` of an earlier source after a
+            round trip through JSON. It opens the same traces each time, a finite number above 0.
     """
     before = set(threading.enumerate())
     traces = _read(factory)
-    require(bool(traces), "the source gave no trace: check it on one that has some")
+    require(bool(traces), "the source has no traces: check one that has some")
     for number, trace in enumerate(traces):
         _check_trace(number, trace)
     _check_no_threads(before, "read to its end")
-    require(_read(factory) == traces, "the same input gave another stream the second time")
+    require(_read(factory) == traces, "the same input gave other traces the second time")
     _check_cursor(factory, traces)
     _check_early_end(factory, traces, before)
 
@@ -63,16 +63,16 @@ def _check_trace(number: int, trace: Trace) -> None:
 
 
 def _check_cursor(factory: Callable[..., ClosableSource], traces: list[Trace]) -> None:
-    """Wherever a run was cut, the next one goes on with exactly the traces that it did not have."""
+    """A source that starts from a cursor has exactly the traces that were not read before it."""
     for cut in sorted({0, 1, len(traces) // 3, len(traces) // 2, len(traces) - 1, len(traces)}):
         with factory(cursor=None) as source:
             first = list(islice(source, cut))
             cursor = json.loads(json.dumps(source.cursor))
-        require(first == traces[:cut], f"the first {cut} traces are others when it is left after them")
+        require(first == traces[:cut], f"the first {cut} traces differ when no more are read")
         rest = _read(factory, cursor)
         require(
             rest == traces[cut:],
-            f"resumed after {cut} of {len(traces)} traces, it gave {len(rest)} that are not the rest",
+            f"resumed after {cut} of {len(traces)} traces, the {len(rest)} that follow are not the rest",
         )
 
 
@@ -84,7 +84,7 @@ def _check_early_end(
     _check_no_threads(before, "closed unread")
     with factory(cursor=None) as source:
         first = list(islice(source, 1))
-    require(first == traces[:1], "the first trace of a source that is closed early is another one")
+    require(first == traces[:1], "the first trace differs when the source is closed early")
     _check_no_threads(before, "closed in mid-stream")
     source.close()
     opened = factory(cursor=None)
@@ -98,5 +98,7 @@ def _check_no_threads(before: set[threading.Thread], when: str) -> None:
     deadline = time.monotonic() + _PATIENCE
     while extra := set(threading.enumerate()) - before:
         names = sorted(thread.name for thread in extra)
-        require(time.monotonic() < deadline, f"a source that was {when} left threads: {', '.join(names)}")
+        require(
+            time.monotonic() < deadline, f"a source that was {when} left threads running: {', '.join(names)}"
+        )
         time.sleep(0.01)

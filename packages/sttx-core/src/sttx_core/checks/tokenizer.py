@@ -1,10 +1,10 @@
-"""What every base tokenizer must keep: exact round trips of any text and bytes, or of values; purity."""
+"""What every base tokenizer must keep: exact round trips, of any text and bytes or of values, and purity."""
 
 import random
 from collections.abc import Callable
 
 from sttx_core.checks.require import require
-from sttx_core.checks.values import check_of_values
+from sttx_core.checks.values import check_value_tokenizer
 from sttx_core.checks.vocabulary import check_ids, check_vocabulary
 from sttx_core.tokenizers.protocol import EOT_ID, AnyTokenizer, Tokenizer, ValueTokenizer
 
@@ -20,28 +20,26 @@ _TEXTS = (
 
 
 def check_tokenizer(factory: Callable[[], AnyTokenizer]) -> None:
-    """Raise an `AssertionError` if what the factory makes is no good tokenizer, of text or of values."""
+    """Raise an `AssertionError` that says what a tokenizer, of text or of values, breaks."""
     tokenizer = factory()
     if isinstance(tokenizer, Tokenizer):
         check_vocabulary(tokenizer, factory(), least=257)
-        _check_of_text(tokenizer)
+        _check_text_tokenizer(tokenizer)
     elif isinstance(tokenizer, ValueTokenizer):
         check_vocabulary(tokenizer, factory(), least=2)
-        check_of_values(tokenizer)
+        check_value_tokenizer(tokenizer)
     else:
         name = type(tokenizer).__name__
-        raise AssertionError(
-            f"{name} lacks methods of Tokenizer, and of ValueTokenizer: it must have either's"
-        )
+        raise AssertionError(f"{name} has neither all methods of Tokenizer nor all of ValueTokenizer")
 
 
-def _check_of_text(tokenizer: Tokenizer) -> None:
-    require(tokenizer.token_bytes(EOT_ID) == b"", "the document mark has bytes; it must have none")
+def _check_text_tokenizer(tokenizer: Tokenizer) -> None:
+    require(tokenizer.token_bytes(EOT_ID) == b"", "the document mark has bytes, but must not")
     for text in _TEXTS:
         _check_text(tokenizer, text)
     for data in _byte_strings():
         _check_bytes(tokenizer, data)
-    _check_strange_input(tokenizer)
+    _check_lone_surrogate(tokenizer)
 
 
 def _byte_strings() -> list[bytes]:
@@ -71,6 +69,6 @@ def _check_bytes(tokenizer: Tokenizer, data: bytes) -> None:
     require(text == data.decode("utf-8", "replace"), f"{data!r} decodes to {text!r}")
 
 
-def _check_strange_input(tokenizer: Tokenizer) -> None:
+def _check_lone_surrogate(tokenizer: Tokenizer) -> None:
     back = tokenizer.decode(tokenizer.encode("lone \ud83d surrogate"))
     require(back == "lone \ufffd surrogate", f"a lone surrogate came back as {back!r}, not U+FFFD")

@@ -1,4 +1,4 @@
-"""What every tokenizer of values must keep: exact round trips, the array twin, nothing wrapped or clipped."""
+"""What every tokenizer of values must keep: exact round trips, also of arrays; nothing wrapped or clipped."""
 
 import random
 import re
@@ -12,11 +12,11 @@ from sttx_core.tokenizers.protocol import EOT_ID, ValueTokenizer
 
 _DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _BIG = (2**15, 2**16 - 1, 2**16, 2**16 + 1, 2**31, 2**32, 2**63, 2**64)
-"""Where an integer dtype ends: a tokenizer that wraps does so at one of these."""
+"""The limits of integer dtypes: a tokenizer that wraps does so at one of these."""
 
 
-def check_of_values(tokenizer: ValueTokenizer) -> None:
-    """Check what is asked of a tokenizer of values alone: it holds the values 0 to `vocab_size - 2`."""
+def check_value_tokenizer(tokenizer: ValueTokenizer) -> None:
+    """Check the rules of tokenizers of values, which encode the values 0 to `vocab_size - 2`."""
     import numpy as np
 
     largest = tokenizer.vocab_size - 2
@@ -28,12 +28,14 @@ def check_of_values(tokenizer: ValueTokenizer) -> None:
     _check_arrays(tokenizer, largest)
     for outside in (-1, largest + 1, *(big + 1 for big in _BIG if big > largest), -(2**63)):
         _check_refused(tokenizer, outside, largest)
-    wrongs: tuple[Any, ...] = (1.0, True, "1", None)
-    for wrong in wrongs:
-        _must_refuse(lambda wrong=wrong: tokenizer.encode([0, wrong]), f"encode took {wrong!r} for a value")
+    others: tuple[Any, ...] = (1.0, True, "1", None)
+    for other in others:
+        _must_refuse(lambda other=other: tokenizer.encode([0, other]), f"encode accepted the value {other!r}")
     for dtype in (np.float32, np.float64, np.bool_):
         zeros = np.zeros(3, dtype)
-        _must_refuse(lambda zeros=zeros: tokenizer.encode_array(zeros), f"encode_array took {zeros.dtype}")
+        _must_refuse(
+            lambda zeros=zeros: tokenizer.encode_array(zeros), f"encode_array accepted {zeros.dtype}"
+        )
 
 
 def _check_values(tokenizer: ValueTokenizer, values: list[int]) -> None:
@@ -44,15 +46,15 @@ def _check_values(tokenizer: ValueTokenizer, values: list[int]) -> None:
     require(ids == tokenizer.encode(iter(values)), f"encoding {values!r} twice gave two results")
     back = tokenizer.decode(ids)
     require(back == values and type(back) is list, f"{values!r} came back as {back!r}")
-    require(all(type(value) is int for value in back), f"{values!r} came back as other things than int")
+    require(all(type(value) is int for value in back), f"{values!r} came back as values that are not int")
     marked = tokenizer.decode([EOT_ID, *ids, EOT_ID])
     require(marked == values, f"document marks around {values!r} decode to {marked!r}")
     encoded = tokenizer.encode_array(np.array(values, np.int64))
-    require(encoded.tolist() == ids, f"encode_array of {values!r} gives other ids than encode")
+    require(encoded.tolist() == ids, f"encode_array of {values!r} gives ids that differ from encode")
 
 
 def _check_arrays(tokenizer: ValueTokenizer, largest: int) -> None:
-    """Every integer dtype and several shapes, the values as far up as both dtype and tokenizer go."""
+    """Check every integer dtype and several shapes, up to the largest value of dtype and tokenizer."""
     import numpy as np
 
     for dtype in _DTYPES:
@@ -62,7 +64,7 @@ def _check_arrays(tokenizer: ValueTokenizer, largest: int) -> None:
             ids = tokenizer.encode_array(values)
             require(ids.dtype == np.int64, f"encode_array gives {ids.dtype}, not int64")
             require(ids.shape == values.shape, f"shape {values.shape} came back as {ids.shape}")
-            require(bool((values == before).all()), f"encode_array changed what it was given ({dtype})")
+            require(bool((values == before).all()), f"encode_array changed its argument ({dtype})")
             expected = tokenizer.encode(values.ravel().tolist())
             require(ids.ravel().tolist() == expected, f"encode_array wraps or differs on {dtype}: {ids}")
 
@@ -76,18 +78,18 @@ def _check_refused(tokenizer: ValueTokenizer, value: int, largest: int) -> None:
         array = np.array([0, value], dtype)
         attempts.append(("encode_array", lambda: tokenizer.encode_array(array)))
     for name, attempt in attempts:
-        said = _must_refuse(attempt, f"{name} took {value}, which is not from 0 to {largest}")
-        numbers = set(map(int, re.findall(r"-?\d+", said)))
+        message = _must_refuse(attempt, f"{name} accepted {value}, which is not from 0 to {largest}")
+        numbers = set(map(int, re.findall(r"-?\d+", message)))
         require(
             {value, 1, 0, largest} <= numbers,
-            f"{name} refused {value} at position 1 of 0 to {largest} without naming all of them: {said!r}",
+            f"{name} refused {value} at position 1 of 0 to {largest} without naming all of them: {message!r}",
         )
 
 
 def _must_refuse(attempt: Callable[[], Any], complaint: str) -> str:
-    """Return what the refusal says."""
+    """Return the message of the expected error."""
     try:
-        got = attempt()
+        result = attempt()
     except UsageError as error:
         return str(error)
-    raise AssertionError(f"{complaint} (it gave {got!r}) instead of raising UsageError")
+    raise AssertionError(f"{complaint} (it returned {result!r}) instead of raising UsageError")

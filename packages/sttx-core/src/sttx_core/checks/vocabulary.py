@@ -1,4 +1,4 @@
-"""What every tokenizer must keep, of text or of values: its size, its mark, one identity, no unknown id."""
+"""What every tokenizer must keep: its size, document mark and identity, and the refusal of unknown ids."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,28 +9,29 @@ from sttx_core.tokenizers.protocol import EOT_ID, AnyTokenizer, Tokenizer
 
 
 def check_vocabulary(tokenizer: AnyTokenizer, twin: AnyTokenizer, *, least: int) -> None:
-    """Check what both kinds share; the twin is of the same factory, `least` the smallest vocabulary."""
+    """Check the common rules; `twin` is from the same factory, `least` is the smallest allowed vocabulary."""
     size = tokenizer.vocab_size
     require(
         type(size) is int and size >= least, f"vocab_size is {size!r}: it must be a whole number from {least}"
     )
     require(tokenizer.eot_id == EOT_ID, f"eot_id is {tokenizer.eot_id!r}, not {EOT_ID}")
-    require(len(tokenizer.decode([EOT_ID])) == 0, "the document mark decodes to something; it must not")
+    require(len(tokenizer.decode([EOT_ID])) == 0, "the document mark must decode to nothing")
     _check_identity(tokenizer, twin)
     for unknown in (-1, size, size + 10**6):
-        for give in _decoders(tokenizer):
+        for decode in _decoders(tokenizer):
             try:
-                got = give(unknown)
+                result = decode(unknown)
             except UsageError:
                 continue
-            raise AssertionError(f"unknown id {unknown} gave {got!r} instead of raising UsageError")
+            raise AssertionError(f"unknown id {unknown} gave {result!r} instead of raising UsageError")
 
 
 def check_ids(tokenizer: AnyTokenizer, ids: list[int], given: object) -> None:
-    """Check that ids are a list of int, none of them the document mark or past the vocabulary."""
-    require(type(ids) is list and all(type(i) is int for i in ids), f"ids of {given!r} are no list of int")
+    """Check that ids are a list of int in the vocabulary, without the document mark."""
+    require(type(ids) is list and all(type(i) is int for i in ids), f"ids of {given!r} are not a list of int")
     require(
-        all(0 < i < tokenizer.vocab_size for i in ids), f"ids of {given!r} leave 1 to vocab_size - 1: {ids}"
+        all(0 < i < tokenizer.vocab_size for i in ids),
+        f"ids of {given!r} are not all in 1 to vocab_size - 1: {ids}",
     )
 
 

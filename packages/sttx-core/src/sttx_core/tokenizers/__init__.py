@@ -1,4 +1,4 @@
-"""Base tokenizers: bytes, a trie over RWKV vocabulary files, and whole numbers; each by its name."""
+"""Base tokenizers: bytes, RWKV vocabulary files, whole numbers and angles; and how to get one by its name."""
 
 import os
 from pathlib import Path
@@ -18,19 +18,22 @@ __all__ = [
     "TrieTokenizer",
     "ValueTokenizer",
     "create_vocab_file",
-    "tokenizer_from_spec",
     "require_text",
+    "tokenizer_from_spec",
 ]
 
 _KNOWN = "'bytes', 'integer:MAX', 'angle', 'trie:FILE', 'hf:FILE' or the path of an RWKV vocabulary file"
 
 
 def tokenizer_from_spec(spec: str | os.PathLike[str]) -> AnyTokenizer:
-    """Give the tokenizer that a spec names.
+    """Return the tokenizer that a spec names.
 
-    Specs are `bytes`, `integer:MAX` (values 0 to MAX), `angle`, `trie:FILE`, and a bare path, which is an
-    RWKV vocabulary file too. Hugging Face's `hf:FILE` takes `sttx_train.load_tokenizer`, which knows all.
-    Raises `UsageError` if it names nothing, `DataError` if the file is no vocabulary.
+    The specs are `bytes`, `integer:MAX` (values 0 to MAX), `angle`, and `trie:FILE` or a bare path for an
+    RWKV vocabulary file. `sttx_train.load_tokenizer` takes these and Hugging Face's `hf:FILE`.
+
+    Raises:
+        UsageError: The spec is unknown and not the path of a file.
+        DataError: The file is not a vocabulary.
 
     >>> tokenizer_from_spec("bytes").vocab_size
     257
@@ -57,10 +60,10 @@ def tokenizer_from_spec(spec: str | os.PathLike[str]) -> AnyTokenizer:
 def _of_file(path: Path) -> TrieTokenizer:
     if path.is_file():
         return TrieTokenizer(path)
-    raise UsageError(f"{str(path)!r} is no tokenizer and no file: give {_KNOWN}")
+    raise UsageError(f"{str(path)!r} is neither a tokenizer nor a file: give {_KNOWN}")
 
 
 def _max_value(spec: str, digits: str) -> int:
     if digits.isascii() and digits.isdecimal() and len(digits) < 20:
         return int(digits)
-    raise UsageError(f"{spec!r} does not say the largest value: give it as in 'integer:255'")
+    raise UsageError(f"{spec!r} does not name the largest value: write it as in 'integer:255'")

@@ -1,4 +1,4 @@
-"""The tokenizer with nothing to learn: each byte is an id."""
+"""The tokenizer without a vocabulary file: each byte is an id."""
 
 from collections.abc import Iterable
 
@@ -44,5 +44,5 @@ class ByteTokenizer:
             raise UsageError("an id is not in the vocabulary: bytes have the ids 1 to 256") from None
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Give the bytes that one id stands for; the document mark has none."""
+        """Return the bytes of one id; the document mark has none."""
         return self.decode_bytes((token_id,))

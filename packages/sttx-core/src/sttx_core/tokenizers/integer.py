@@ -1,4 +1,4 @@
-"""Tokenizers of values: whole numbers from 0 up, and angles in degrees. They know no text."""
+"""Tokenizers of values, not of text: whole numbers from 0, and angles in degrees."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     import numpy as np
 
 LARGEST_VALUE = 2**31 - 3
-"""The largest `max_value`: every id, and the number of ids, fits 32 bits with a sign."""
+"""The largest `max_value`: every id, and the number of ids, fits in a signed 32-bit integer."""
 
 
 class IntegerTokenizer:
     """Whole numbers as ids: value v is id v + 1, and 0 is the document mark.
 
-    Nothing wraps and nothing is clipped: a value that is not from 0 to `max_value` is refused. Raises
-    `UsageError` if `max_value` is no whole number from 0 to 2,147,483,645.
+    A value outside 0 to `max_value` is refused, never wrapped or clipped.
+
+    Raises:
+        UsageError: `max_value` is not a whole number from 0 to 2,147,483,645.
 
     >>> digits = IntegerTokenizer(9)
     >>> digits.encode([3, 1, 4])
@@ -48,7 +50,7 @@ class IntegerTokenizer:
 
     @property
     def spec(self) -> str:
-        """What `tokenizer_from_spec` makes this tokenizer of again."""
+        """The spec that `tokenizer_from_spec` takes for this tokenizer."""
         return f"integer:{self._max_value}"
 
     @property
@@ -58,13 +60,14 @@ class IntegerTokenizer:
 
     @property
     def sha256(self) -> str:
-        """Identity of the vocabulary: equal exactly if kind and size are."""
+        """Identity of the vocabulary: equal if and only if kind and size are."""
         return hashlib.sha256(b"values " + self.spec.encode()).hexdigest()
 
     def encode(self, values: Iterable[int]) -> list[int]:
-        """Encode values, of Python or of NumPy.
+        """Encode integers of Python or NumPy.
 
-        Raises `UsageError` for one that is no whole number or out of range, naming it and its position.
+        Raises:
+            UsageError: A value is not a whole number or out of range; the message names it and its position.
         """
         ids = []
         for position, value in enumerate(values):
@@ -82,16 +85,17 @@ class IntegerTokenizer:
     def encode_array(self, values: np.ndarray) -> np.ndarray:
         """Encode an array of any shape and any integer dtype at once, into int64 of the same shape.
 
-        Raises `UsageError` for another dtype (floats and booleans are not read as integers), and for a value
-        out of range, naming the first one and its position.
+        Raises:
+            UsageError: The dtype is not an integer one (floats and booleans are refused), or a value is out
+                of range; the message names the first one and its position.
         """
         import numpy as np
 
         array = np.asarray(values)
         if array.dtype.kind not in "iu":
             raise UsageError(
-                f"an array of {array.dtype} holds no integers: convert it, with astype(np.int64) for one, "
-                "if its values are whole numbers"
+                f"an array of {array.dtype} does not hold integers: convert it, for example with "
+                "astype(np.int64), if its values are whole numbers"
             )
         if array.size and (int(array.min()) < 0 or int(array.max()) > self._max_value):
             first = np.unravel_index(int(np.argmax((array < 0) | (array > self._max_value))), array.shape)
@@ -115,12 +119,12 @@ class IntegerTokenizer:
     def _outside(self, value: int, position: int | tuple[int, ...]) -> UsageError:
         return UsageError(
             f"value {value} at position {position} is not from 0 to {self._max_value}: "
-            "correct the data, or choose a tokenizer whose range holds it"
+            "correct the data, or choose a tokenizer with a larger range"
         )
 
 
 class AngleTokenizer(IntegerTokenizer):
-    """Whole degrees from 0 to 359 as ids: a is id a + 1. Another turn is refused, not wrapped.
+    """Whole degrees from 0 to 359 as ids: a is id a + 1. Angles of 360 and more are refused, not wrapped.
 
     >>> AngleTokenizer().encode([0, 90, 359])
     [1, 91, 360]
@@ -131,12 +135,12 @@ class AngleTokenizer(IntegerTokenizer):
 
     @property
     def spec(self) -> str:
-        """What `tokenizer_from_spec` makes this tokenizer of again."""
+        """The spec that `tokenizer_from_spec` takes for this tokenizer."""
         return "angle"
 
 
 def _whole(value: object) -> int | None:
-    """Give a whole number of Python or NumPy as an int; None for anything else, booleans too."""
+    """Return an integer of Python or NumPy as an int; None for anything else, booleans too."""
     if isinstance(value, bool):
         return None
     try:

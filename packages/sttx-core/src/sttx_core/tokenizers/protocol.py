@@ -1,4 +1,4 @@
-"""What every base tokenizer can do, of text or of values. Phrases are built on one, and not known here."""
+"""The protocols of base tokenizers, of text and of values. Knows no phrases."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EOT_ID = 0
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Turns text or any bytes into ids and back, exactly; `check_tokenizer` holds implementations to it.
+    """Turns text or any bytes into ids and back, exactly; `check_tokenizer` checks an implementation.
 
     `decode_bytes(encode_bytes(data)) == data` for all data. Encoding is pure and never gives `eot_id`.
     """
@@ -34,7 +34,7 @@ class Tokenizer(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Identity of the vocabulary: equal exactly if every id stands for the same bytes."""
+        """Identity of the vocabulary: equal if and only if every id stands for the same bytes."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -54,15 +54,15 @@ class Tokenizer(Protocol):
         ...
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Give the bytes that one id stands for. Raises `UsageError` for an unknown id."""
+        """Return the bytes of one id. Raises `UsageError` for an unknown id."""
         ...
 
 
 @runtime_checkable
 class ValueTokenizer(Protocol):
-    """Turns whole numbers into ids and back, exactly; `check_tokenizer` holds implementations to it.
+    """Turns whole numbers into ids and back, exactly; `check_tokenizer` checks an implementation.
 
-    `decode(encode(values)) == values` for all values of its range; another value is refused, never wrapped.
+    `decode(encode(values)) == values` for all values in its range; other values are refused, never wrapped.
     Encoding is pure and never gives `eot_id`.
     """
 
@@ -78,11 +78,11 @@ class ValueTokenizer(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Identity of the vocabulary: equal exactly if its kind and size are."""
+        """Identity of the vocabulary: equal if and only if kind and size are."""
         ...
 
     def encode(self, values: Iterable[int]) -> list[int]:
-        """Encode values. Raises `UsageError` for one it does not hold, naming it, its position, the range."""
+        """Encode values. Raises `UsageError` out of range, naming the value, its position and the range."""
         ...
 
     def encode_array(self, values: np.ndarray) -> np.ndarray:
@@ -95,29 +95,29 @@ class ValueTokenizer(Protocol):
 
 
 AnyTokenizer: TypeAlias = Tokenizer | ValueTokenizer
-"""Of text or of values: all that a model over ids needs to know is common to both."""
+"""A tokenizer of text or of values; what a model over ids needs is the same in both."""
 
 
 def require_text(tokenizer: AnyTokenizer, name: str = "the tokenizer") -> Tokenizer:
-    """Give the tokenizer back if it is one of text; whatever reads or writes text asks here.
+    """Return the tokenizer if it is one of text; for callers that read or write text.
 
     Args:
-        tokenizer: of either kind.
-        name: what the sentence calls it.
+        tokenizer: of text or of values.
+        name: what the error message calls it.
 
     Raises:
-        UsageError: it is one of values.
+        UsageError: it is a tokenizer of values.
     """
     if isinstance(tokenizer, Tokenizer):
         return tokenizer
     kind = getattr(tokenizer, "spec", type(tokenizer).__name__)
     raise UsageError(
-        f"{name} reads numbers ({kind}), and this needs text: choose a model or tokenizer of text"
+        f"{name} reads numbers ({kind}), but this needs text: choose a model or tokenizer of text"
     )
 
 
 def vocabulary_sha256(tokens: Mapping[int, bytes]) -> str:
-    """Hash a vocabulary, whatever file or order it came in."""
+    """Return the SHA-256 of a vocabulary; it does not depend on the order of the tokens."""
     digest = hashlib.sha256()
     for token_id, token in sorted(tokens.items()):
         digest.update(b"%d %d " % (token_id, len(token)) + token)

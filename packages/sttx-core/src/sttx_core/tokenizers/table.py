@@ -1,4 +1,4 @@
-"""A vocabulary as a table: what each id stands for, and so decoding. Does not know how text is cut."""
+"""A vocabulary as a table of the bytes of each id, and decoding with it. Does not know how text is split."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,10 @@ from sttx_core.tokenizers.protocol import EOT_ID, vocabulary_sha256
 
 
 class TokenTable(ABC):
-    """A text tokenizer whose every id stands for fixed bytes; a subclass cuts bytes into ids.
+    """A text tokenizer in which each id stands for fixed bytes; a subclass splits bytes into ids.
 
     Args:
-        tokens: what each id but the document mark's stands for.
+        tokens: the bytes of each id except the document mark.
     """
 
     eot_id: int = EOT_ID
@@ -26,13 +26,13 @@ class TokenTable(ABC):
     def vocab_size(self) -> int:
         """One more than the largest id.
 
-        A model may have more rows: World's largest id is 65529, its models have 65536 rows.
+        A model may have more rows: the largest id of World is 65529, and its models have 65536 rows.
         """
         return self._vocab_size
 
     @property
     def sha256(self) -> str:
-        """Identity of the vocabulary: the same for the same ids and bytes, however the file was written."""
+        """Identity of the vocabulary: equal if and only if every id stands for the same bytes."""
         return self._sha256
 
     @cached_property
@@ -61,5 +61,5 @@ class TokenTable(ABC):
             ) from None
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Give the bytes that one id stands for; the document mark has none."""
+        """Return the bytes of one id; the document mark has none."""
         return self.decode_bytes((token_id,))

@@ -1,13 +1,14 @@
 """Greedy longest match over an RWKV vocabulary file, for any bytes.
 
 A vocabulary file has a line `id 'repr' length` for each token: a Python literal of str or bytes, and its
-length in bytes. The World vocabulary reads unchanged, with either kind of line end.
+length in bytes. The World vocabulary loads unchanged, with either kind of line end.
 
-The matcher is one regular expression in the shape of a trie: alternatives share their prefixes, and a node
-that is itself a token makes the rest optional, so that the greedy match is the longest. The engine in C then
-does the walking: 5 to 8 MB/s with the World vocabulary on one core, and a second to compile it, which happens
-at the first encoding. (`pyrwkv-tokenizer` does 40 to 60 MB/s, but takes no bytes that are not UTF-8
-and panics on vocabulary files other than its own; an Aho-Corasick automaton in Rust, 8.7 where this did 6.5.)
+The matcher is one regular expression in the shape of a trie. Alternatives share their prefixes, and at a node
+that is itself a token the rest is optional, so the greedy match is the longest. The regex engine, in C,
+walks the trie: 5 to 8 MB/s with the World vocabulary on one core. It compiles in a second, at the first
+encoding.
+(`pyrwkv-tokenizer` reaches 40 to 60 MB/s, but refuses bytes that are not UTF-8 and panics on vocabulary files
+other than its own. An Aho-Corasick automaton in Rust reached 8.7 MB/s where this reached 6.5.)
 """
 
 import ast
@@ -25,14 +26,16 @@ from sttx_core.tokenizers.table import TokenTable
 
 _LINE = re.compile(r"(\d+) (.+) (\d+)", re.DOTALL)
 _DEEPEST_GROUP = 40
-"""How deep alternatives are nested before they are listed flat: Python's regex compiler recurses."""
+"""Alternatives are listed flat below this depth, because Python's regex compiler recurses."""
 
 
 class TrieTokenizer(TokenTable):
     """Greedy longest match, left to right, over the tokens of an RWKV vocabulary file.
 
-    Each of the 256 bytes is a token, so nothing is ever unknown. Id 0 is the document mark and has no bytes.
-    Raises `DataError`, naming the line and what to do, if the file is not such a vocabulary.
+    Each of the 256 bytes is a token, so nothing is unknown. Id 0 is the document mark and has no bytes.
+
+    Raises:
+        DataError: The file is not such a vocabulary; the message names the line and what to do.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -49,7 +52,7 @@ class TrieTokenizer(TokenTable):
         return list(map(self._ids.__getitem__, self._find_all(data)))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the vocabulary as a file that gives this tokenizer again."""
+        """Write the vocabulary to a file from which the same tokenizer loads."""
         _write(path, {token_id: token for token_id, token in self._tokens.items() if token_id != EOT_ID})
 
 
@@ -60,14 +63,13 @@ def create_vocab_file(
 
     Args:
         tokens: text, which stands for its UTF-8, or bytes.
-        path: the file; one that is there is replaced.
-        add_bytes: put the single bytes that the tokens lack after them, in order. A vocabulary needs all 256,
-            or something could not be encoded; False refuses a list that lacks one, for callers whose ids must
-            be exactly those of the list.
+        path: the file; an existing one is replaced.
+        add_bytes: append the missing single bytes, in order. A vocabulary needs all 256, or some text could
+            not be encoded. If False, a list that lacks one is refused, so the ids are exactly the list's.
 
     Raises:
-        UsageError: a token is empty, repeated, neither text nor bytes, or no Unicode; or a byte is missing
-            that is not to be added. Nothing is written.
+        UsageError: a token is empty, repeated, neither text nor bytes, or not valid Unicode; or a byte is
+            missing and `add_bytes` is False. Nothing is written.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile() as file:
@@ -90,15 +92,15 @@ def create_vocab_file(
 
 
 def _token_bytes(token: str | bytes, position: int) -> bytes:
-    """Give a listed token's bytes; the position, for messages, counts from 1."""
+    """Return a token's bytes; `position` counts from 1 and is for messages."""
     if not isinstance(token, str | bytes):
-        raise UsageError(f"token {position} is {token!r}, neither text nor bytes: give it as one of them")
+        raise UsageError(f"token {position} is {token!r}, neither text nor bytes: use one of them")
     if not token:
         raise UsageError(f"token {position} is empty: leave it out")
     try:
         return token.encode() if isinstance(token, str) else token
     except UnicodeEncodeError:
-        raise UsageError(f"token {position} is {token!r}, no Unicode text: give its bytes") from None
+        raise UsageError(f"token {position} is {token!r}, not valid Unicode: use its bytes") from None
 
 
 def _write(path: str | os.PathLike[str], tokens: Mapping[int, bytes]) -> None:
@@ -107,7 +109,7 @@ def _write(path: str | os.PathLike[str], tokens: Mapping[int, bytes]) -> None:
 
 
 def _literal(token: bytes) -> str:
-    """Write a token as RWKV's own files do: as text if it is text."""
+    """Write a token as RWKV's own files do: as text if it is UTF-8, otherwise as bytes."""
     try:
         return repr(token.decode())
     except UnicodeDecodeError:
@@ -148,10 +150,10 @@ def _read_vocabulary(path: Path) -> dict[int, bytes]:
 
 
 def _parse_line(line: str) -> tuple[int, bytes]:
-    """Read `id 'repr' length`; a `ValueError` says what is wrong and what to do."""
+    """Return the id and the token of a line; a `ValueError` says what is wrong and what to do."""
     fields = _LINE.fullmatch(line)
     if not fields:
-        raise ValueError(f"{line[:60]!r} is not `id 'token' length`: write it so")
+        raise ValueError(f"{line[:60]!r} is not of the form `id 'token' length`: correct it")
     token_id, literal, length = int(fields[1]), fields[2], int(fields[3])
     try:
         token = ast.literal_eval(literal)
@@ -172,7 +174,7 @@ def _parse_line(line: str) -> tuple[int, bytes]:
 
 
 def _missing_bytes(tokens: Iterable[bytes]) -> str:
-    """Say which of the 256 bytes have no token of their own; "" if all have."""
+    """Return a phrase that names the bytes without a token of their own; "" if there are none."""
     single = {token[0] for token in tokens if len(token) == 1}
     missing = [byte for byte in range(256) if byte not in single]
     if not missing:
@@ -182,9 +184,9 @@ def _missing_bytes(tokens: Iterable[bytes]) -> str:
 
 
 def _trie_pattern(tokens: list[bytes], at: int, depth: int = 0) -> bytes:
-    """Write the regular expression that matches the longest of the tokens, from byte `at` of each.
+    """Return the regular expression that matches the longest token, from byte `at` of each token.
 
-    The tokens are sorted and distinct, and share what is before `at`.
+    The tokens are sorted and distinct, and share the bytes before `at`.
     """
     shared = len(os.path.commonprefix([tokens[0][at:], tokens[-1][at:]])) + at
     head = _escape(tokens[0][at:shared])
@@ -200,7 +202,7 @@ def _trie_pattern(tokens: list[bytes], at: int, depth: int = 0) -> bytes:
 
 
 def _alternatives(tokens: list[bytes], at: int, depth: int) -> list[bytes]:
-    """Branch on byte `at`, the branch with most tokens first; bytes that nothing follows are one set."""
+    """Branch on byte `at`, the branch with most tokens first; bytes that end a branch form one set."""
     branches = [list(group) for _, group in groupby(tokens, key=lambda token: token[at])]
     branches.sort(key=len, reverse=True)
     ends = b"".join(_escape(branch[0][at:]) for branch in branches if _is_end(branch, at))
