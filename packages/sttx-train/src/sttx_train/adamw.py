@@ -19,7 +19,7 @@ class AdamW(torch.optim.AdamW):
     >>> optimizer = AdamW([weight], lr=0.5, weight_decay=0.0)
     >>> weight.grad = torch.ones(2)
     >>> optimizer.step()
-    >>> weight.tolist()
+    >>> [round(value, 3) for value in weight.tolist()]
     [0.5, 0.5]
     """
 
