@@ -14,7 +14,7 @@ def test_a_run_killed_three_times_equals_the_uninterrupted_run(benchmark, tiny_m
     options = ["--model", str(tiny_model), "--window", "64", "--steps", "24", "--checkpoint-every", "3"]
     options += ["--phrases", "on", "--replay-rows", "2", "--batch", "2", "--kernel", "chunked"]
     result = kill_resume.compare(FIXTURE, tmp_path, 3, 1, options, most=6)
-    assert result["kills"] == 3, "every kill met a running process"
+    assert result["kills"] == 3, "every kill hit a running process"
     assert result["steps"] == result["steps_after_kills"] == 24
     assert result["equal"], result
 

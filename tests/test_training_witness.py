@@ -22,7 +22,7 @@ STEPS, WINDOW = 8, 96
 
 
 def sttx(*arguments):
-    """Run the command; its standard output must be one JSON object."""
+    """Run the command and return the JSON object that it prints."""
     command = [sys.executable, "-m", "sttx_cli", *map(str, arguments), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -35,7 +35,7 @@ def digests(folder):
 
 @pytest.fixture(scope="module")
 def run(tiny_model, tmp_path_factory):
-    """Eight steps on the fixture: the report, the run's folder, and the model's files before and after."""
+    """Run eight steps; return the report, the run folder, and the hashes of the model's files before and after."""
     folder = tmp_path_factory.mktemp("witness") / "run"
     before = digests(tiny_model)
     options = ["--steps", STEPS, "--window", WINDOW, "--model", tiny_model, "--phrases", "on"]
@@ -50,7 +50,7 @@ def test_the_named_model_is_loaded_and_unchanged_on_disk(run, tiny_model):
     assert report["model"]["id"] == "tiny" and report["model"]["hidden_size"] == 64
 
 
-def test_eight_steps_were_made_and_paid_for(run):
+def test_eight_steps_are_paid_for(run):
     report, folder, _, _ = run
     rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1)) and report["ended"] == "steps"

@@ -252,16 +252,16 @@ def test_resuming_without_a_run(sttx, base, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--window", "32"], "has --window "),
-        (["--scope", "bias"], "has --scope ['state'] and"),
-        (["--phrases", "off"], "has --phrases 'on' and"),
+        (["--window", "32"], "was made with --window "),
+        (["--scope", "bias"], "was made with --scope ['state'], and"),
+        (["--phrases", "off"], "was made with --phrases 'on', and"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_a_run_is_resumed_with_the_same_options(sttx, base, finished, unchanged, options, message):
     with unchanged(finished):
         result = sttx(*base, "--phrases", "on", *options, "--checkpoint-dir", finished, "--resume")
-    assert (result.code, result.out) == (1, "")
+    assert (result.code, result.out) == (2, "")
     assert message in result.err and "start again in another folder" in result.err
 
 
@@ -269,8 +269,8 @@ def test_another_base_model_is_refused(sttx, base, finished, other_model, unchan
     with unchanged(finished):
         line = [*base, "--phrases", "on", "--model", other_model, "--checkpoint-dir", finished, "--resume"]
         result = sttx(*line)
-    assert (result.code, result.out) == (1, "")
-    assert "has a --model of SHA-256 " in result.err and "resume with what it was made with" in result.err
+    assert (result.code, result.out) == (2, "")
+    assert "was made with a --model of SHA-256 " in result.err and "give the same options" in result.err
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "stream.json", "latest"])

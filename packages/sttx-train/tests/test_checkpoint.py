@@ -438,7 +438,7 @@ def test_a_read_only_store_can_be_read(store):
 
 @pytest.mark.parametrize("pointer", [True, False])
 def test_expect_goes_by_file_names_alone(store, pointer):
-    with pytest.raises(CheckpointError, match="no checkpoint in .*: start without resuming"):
+    with pytest.raises(UsageError, match="no checkpoint in .*: start without resuming"):
         store.expect(run=True)
     store.expect(run=False)
     (save(store, 1) / "manifest.json").write_text("damaged")
@@ -452,8 +452,12 @@ def test_expect_goes_by_file_names_alone(store, pointer):
 def test_expect_refuses_a_file(tmp_path):
     (tmp_path / "file").touch()
     for run in (True, False):
-        with pytest.raises(CheckpointError, match="is a file: give a folder"):
+        with pytest.raises(UsageError, match="is a file: give a folder"):
             CheckpointStore(tmp_path / "file").expect(run=run)
+    with pytest.raises(
+        UsageError, match=r"cannot write to '.*run' \(a part of the path is a file\): give another"
+    ):
+        CheckpointStore(tmp_path / "file" / "run").expect(run=False)
 
 
 # --- kills, and order on the disk

@@ -5,6 +5,7 @@ import sys
 
 SCRIPT = """
 import importlib, pkgutil, sys
+import psutil  # has a part for each system; its Linux part uses `resource`
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
 import sttx_train

@@ -453,7 +453,7 @@ class TestPretrainer:
         Pretrainer(config(steps=2), tmp_path).fit(counting())
         with pytest.raises(UsageError, match="already holds a run"):
             Pretrainer(config(steps=2), tmp_path)
-        with pytest.raises(CheckpointError, match="no checkpoint"):
+        with pytest.raises(UsageError, match="no checkpoint"):
             Pretrainer(config(steps=2), tmp_path / "new", resume=True)
 
 

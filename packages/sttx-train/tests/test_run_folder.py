@@ -105,7 +105,7 @@ def test_equal_options_are_the_same_run(tmp_path):
     ("now", "message"),
     [
         ({"--lr": 0.2}, r"--lr 0\.1, and this run has 0\.2"),
-        ({}, r"--lr 0\.1, and this run has without that option"),
+        ({}, r"--lr 0\.1, and this run has no such option"),
         ({"--lr": 0.1, "--new": None}, "no --new, and this run has None"),
     ],
     ids=str,
@@ -191,7 +191,7 @@ def test_an_error_of_the_disk_is_a_sentence(folder, monkeypatch, number, message
         with pytest.raises(CheckpointError, match=f"^cannot write '.*metrics.jsonl' {message}, {way_on}$"):
             folder.append_metrics({"step": 41})
     with monkeypatch.context() as patch:
-        patch.setattr("sttx_train.checkpoint.folder.save_file", fail)
+        patch.setattr("safetensors.torch.save_file", fail)
         with pytest.raises(CheckpointError, match=f"^cannot write a checkpoint to '.*' {message}, {way_on}$"):
             save(folder, 41)
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".writing")]
@@ -210,14 +210,12 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_run(folder, monkeyp
         raise OSError(13, "Permission denied")
 
     monkeypatch.setattr("tempfile.mkdtemp", fail)
-    with pytest.raises(
-        CheckpointError, match=r"cannot write to '.*run' \(permission denied\): make it writable"
-    ):
+    with pytest.raises(UsageError, match=r"cannot write to '.*run' \(permission denied\): make it writable"):
         folder.expect(resume=False)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_found_before_the_run(folder):
     folder.path.mkdir(mode=0o555)
-    with pytest.raises(CheckpointError, match="permission denied"):
+    with pytest.raises(UsageError, match="permission denied"):
         folder.expect(resume=False)

@@ -262,7 +262,7 @@ class TestNotFinite:
             if progress.totals.steps == 4:
                 trainer.learner.s0.data.fill_(torch.nan)
 
-        with pytest.raises(ModelError, match="or learned at too high a rate"):
+        with pytest.raises(ModelError, match="or the learning rate is too high"):
             trainer.run(talk(40), ruin)
         assert make(resume=True).totals.steps == 3
 
@@ -394,7 +394,7 @@ class TestRefusals:
         run._identity = lambda: {**now(run), "learning": {**now(run)["learning"], "gone": 7}}
         run.folder.checkpoint = None
         run.save()
-        with pytest.raises(UsageError, match="was made with --gone 7, and this run is without that option"):
+        with pytest.raises(UsageError, match="was made with --gone 7, and this run has no such option"):
             make(resume=True)
 
     @pytest.mark.parametrize("change", [{"steps": 3}, {"checkpoint_every": 1}, {"keep": 1}], ids=str)

@@ -24,6 +24,7 @@ _REASONS = {
     errno.EACCES: ("permission denied", "make it writable or give another folder"),
     errno.EPERM: ("permission denied", "make it writable or give another folder"),
     errno.EROFS: ("the file system is read-only", "give another folder"),
+    errno.ENOTDIR: ("a part of the path is a file", "give another folder"),
 }
 
 

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from sttx_core.errors import CheckpointError
 from sttx_train.files import sha256_of, sync
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 1
 FOLDER_NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
@@ -66,6 +67,8 @@ def fill(
     fields: Mapping[str, Any],
 ) -> None:
     """Make a folder with a complete checkpoint and flush it to the disk, file names included."""
+    from safetensors.torch import save_file
+
     folder.mkdir()
     mode = folder.stat().st_mode & 0o666  # safetensors ignores the umask
     for stem, group in tensors.items():
@@ -88,6 +91,8 @@ def fill(
 
 def _plain(tensor: Tensor) -> Tensor:
     """Copy a tensor into a form that safetensors accepts: no view, no strides, no shared memory."""
+    import torch
+
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
@@ -97,6 +102,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     In the file they start at any multiple of 8 bytes. CPU kernels sum in an order that depends on the
     alignment, so a run that resumed on such memory would not continue bit for bit.
     """
+    import torch
+
     with safe_open(path, framework="pt", device="cpu") as file:
         return {
             name: file.get_tensor(name).clone(memory_format=torch.contiguous_format)
@@ -125,6 +132,12 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
         if sha256_of([folder / name]) != expected["sha256"]:
             raise Unfit(f"has a damaged {name!r}, whose SHA-256 is not the one in the manifest")
     return manifest
+
+
+def count_parameters(path: Path) -> int:
+    """Return how many numbers the tensors of a file hold, without reading them."""
+    with safe_open(path, framework="numpy") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

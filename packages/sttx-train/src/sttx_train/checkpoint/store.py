@@ -26,10 +26,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
-from torch import Tensor
 
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.checkpoint.folder import (
@@ -45,6 +44,9 @@ from sttx_train.checkpoint.folder import (
 )
 from sttx_train.checkpoint.lock import locked
 from sttx_train.files import sync, why_not_written
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["Checkpoint", "CheckpointStore"]
 
@@ -139,11 +141,12 @@ class CheckpointStore:
         It reads file names only and writes a temporary folder, so call it before a model is loaded.
 
         Raises:
-            UsageError: there is a run, and none is expected.
-            CheckpointError: there is no run to resume, or the folder cannot be written.
+            UsageError: there is a run and none is expected, or the reverse, or the folder cannot be written.
+            CheckpointError: the folder cannot be read.
         """
+        if self.directory.exists() and not self.directory.is_dir():
+            raise UsageError(self._not_a_folder())
         with _reading_errors(self.directory):
-            self._refuse_a_file()
             there = os.path.lexists(self.directory / _LATEST) or bool(self.folders())
         if there and not run:
             raise UsageError(
@@ -151,12 +154,15 @@ class CheckpointStore:
                 "folder"
             )
         if run and not there:
-            raise self._nothing()
-        with self._writing(f"cannot write to {str(self.directory)!r}"):
-            place = self.directory.absolute()
-            while not place.exists():
-                place = place.parent
+            raise UsageError(self._no_checkpoint())
+        place = self.directory.absolute()
+        while not place.exists():
+            place = place.parent
+        try:
             Path(tempfile.mkdtemp(prefix=_WRITING, dir=place)).rmdir()
+        except OSError as error:
+            reason, advice = why_not_written(error)
+            raise UsageError(f"cannot write to {str(self.directory)!r} ({reason}): {advice}") from error
 
     def latest(self) -> Path | None:
         """Return the folder to resume from, with every byte verified; None if nothing is saved yet.
@@ -170,8 +176,10 @@ class CheckpointStore:
                 self._verify(folder)
             return folder
 
-    def load(self, path: Path | None = None) -> Checkpoint:
+    def load(self, path: Path | None = None, *, tensors: bool = True) -> Checkpoint:
         """Read and verify the latest checkpoint, or the one in a given folder.
+
+        Without ``tensors`` it has none, and PyTorch is not imported; their files are verified all the same.
 
         Raises:
             CheckpointError: there is none, or it is damaged, foreign, or of a newer format; says what to do.
@@ -179,14 +187,15 @@ class CheckpointStore:
         with self._reading():
             folder = self._current() if path is None else Path(path)
             if folder is None:
-                raise self._nothing()
+                raise CheckpointError(self._no_checkpoint())
             folder = folder.resolve() if path is not None else folder
             manifest = self._verify(folder)
             files = [folder / name for name in manifest["files"]]
+            tensor_files = [file for file in files if tensors and file.suffix == ".safetensors"]
             return Checkpoint(
                 step=manifest["step"],
                 path=folder,
-                tensors={file.stem: read_tensors(file) for file in files if file.suffix == ".safetensors"},
+                tensors={file.stem: read_tensors(file) for file in tensor_files},
                 documents={
                     file.stem: json.loads(file.read_bytes()) for file in files if file.suffix == ".json"
                 },
@@ -197,16 +206,19 @@ class CheckpointStore:
         """Return the manifest of the checkpoint to resume from; the files that it names are not verified.
 
         Raises:
-            CheckpointError: There is none, or it is damaged.
+            CheckpointError: there is none, or it is damaged.
         """
         with self._reading():
             folder = self._current()
             if folder is None:
-                raise self._nothing()
+                raise CheckpointError(self._no_checkpoint())
             return self._verify(folder, read_manifest)
 
-    def _nothing(self) -> CheckpointError:
-        return CheckpointError(f"no checkpoint in {str(self.directory)!r}: start without resuming")
+    def _no_checkpoint(self) -> str:
+        return f"no checkpoint in {str(self.directory)!r}: start without resuming"
+
+    def _not_a_folder(self) -> str:
+        return f"{str(self.directory)!r} is a file: give a folder for checkpoints"
 
     def _current(self) -> Path | None:
         """Return the folder that `latest` names; without that file, the one with the highest step."""
@@ -282,7 +294,7 @@ class CheckpointStore:
 
     def _refuse_a_file(self) -> None:
         if self.directory.exists() and not self.directory.is_dir():
-            raise CheckpointError(f"{str(self.directory)!r} is a file: give a folder for checkpoints")
+            raise CheckpointError(self._not_a_folder())
 
     def _sweep(self) -> None:
         """Remove what killed runs left half written or half removed; the lock keeps other writers out."""
@@ -329,7 +341,7 @@ def _reading_errors(directory: Path) -> Iterator[None]:
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CheckpointError(
-            f"cannot read checkpoints in {str(directory)!r} ({reason}): make it readable, or give another folder"
+            f"cannot read checkpoints in {str(directory)!r} ({reason}): make it readable or give another"
         ) from error
 
 

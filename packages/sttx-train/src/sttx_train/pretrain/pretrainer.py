@@ -95,9 +95,9 @@ class Pretrainer:
         say: called with a sentence for the user.
 
     Raises:
-        UsageError: the folder holds another run, ``resume`` or ``log`` lacks a folder, or a package that
-            ``log`` needs is not installed.
-        CheckpointError: there is no run to resume, or the folder cannot be written.
+        UsageError: the folder holds another run or none to resume, or cannot be written; ``resume`` or
+            ``log`` lacks a folder; a package that ``log`` needs is not installed.
+        CheckpointError: the run to resume is damaged.
         ModelError: ``start`` is not a model.
 
     >>> sizes = {"hidden_size": 32, "layers": 1, "head_size": 16, "ctx": 16, "batch": 2}

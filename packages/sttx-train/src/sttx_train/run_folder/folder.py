@@ -55,8 +55,9 @@ class RunFolder:
         """Refuse, before anything is loaded, a folder that this run cannot use.
 
         Raises:
-            UsageError: a new run would overwrite the run in the folder.
-            CheckpointError: there is no run to resume, or the folder cannot be written.
+            UsageError: a new run would overwrite the run in the folder, there is no run to resume, or the
+                folder cannot be written.
+            CheckpointError: the folder cannot be read.
         """
         self.checkpoints.expect(run=resume)
 

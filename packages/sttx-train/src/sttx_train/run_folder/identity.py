@@ -1,7 +1,8 @@
 """What a run that resumes must share with the saved run, option by option.
 
-The rule of errors for a run folder: what the caller can mend with other options or another folder is a
-`UsageError`; what is missing or damaged on the disk is a `CheckpointError`.
+The rule of errors for a run folder: what other options or another folder can mend is a `UsageError`, namely
+options that differ from the saved run's, another run in the folder, no run to resume, or no permission to
+write. What is damaged, or fails while the run is working, is a `CheckpointError`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def require_same_run(checkpoint: Path, saved: Mapping[str, Any], now: Mapping[st
         if name in saved and name in wanted and saved[name] == wanted[name]:
             continue
         made_with = f"{name} {saved[name]!r}" if name in saved else f"no {name}"
-        instead = repr(wanted[name]) if name in wanted else "without that option"
+        instead = repr(wanted[name]) if name in wanted else "no such option"
         raise UsageError(
             f"the run in {str(checkpoint)!r} was made with {made_with}, and this run has {instead}: give the "
             "same options, or start again in another folder"
