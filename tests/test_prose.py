@@ -27,7 +27,7 @@ BANNED = {
     r"of (?:itself|themselves)": "about itself, its own, by itself",
     r"at hand": "available, given",
     r"comes? along|came along|brings? along": "is included",
-    r"(?:goes|go|went|going|gone) on (?:where|with|from|as|at)": "continues",
+    r"(?:goes|go|went|gone) on (?:where|with|from|as|at)": "continues",
     r"gives? back": "returns",
     r"tells? of": "reports, names",
     r"wherever|whence|thence|lest|of late": "say it in a sentence of today",
