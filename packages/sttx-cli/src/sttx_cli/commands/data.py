@@ -18,6 +18,7 @@ from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
+from sttx_core.tokenizers import AnyTokenizer
 
 
 @click.group("data", cls=SuggestingGroup)
@@ -88,15 +89,7 @@ def build(
         )
     report = {
         "out": [str(path) for path in sttx_train.data.pair_paths(out)],
-        "documents": len(opened.documents.lengths),
-        "ids": ids,
-        "dtype": sttx_train.data.ids_dtype(chosen.vocab_size).name,
-        "text_bytes": opened.text_bytes,
-        "bytes_per_token": None if opened.text_bytes is None else opened.text_bytes / ids,
-        "kinds": {str(path): kind for path, kind in opened.kinds.items()}
-        | dict.fromkeys(sessions, "sessions"),
-        "skipped": len(opened.skipped),
-        "damaged": opened.damaged,
+        **_counts(opened, chosen, sessions),
         "redacted": {} if texts is None else dict(texts.redacted),
         "seconds": time.monotonic() - started,
     }
@@ -151,6 +144,20 @@ def _rows(report: Mapping[str, Any]) -> dict[str, str]:
             rows["first text"] = "not decoded: give --tokenizer" if vocabulary["fits"] is None else "-"
     rows["bytes per token"] = number(report["bytes_per_token"])
     return rows
+
+
+def _counts(data: sttx_train.data.Data, tokenizer: AnyTokenizer, sessions: Sequence[str]) -> dict[str, Any]:
+    ids = int(data.documents.lengths.sum())
+    return {
+        "documents": len(data.documents.lengths),
+        "ids": ids,
+        "dtype": sttx_train.data.ids_dtype(tokenizer.vocab_size).name,
+        "text_bytes": data.text_bytes,
+        "bytes_per_token": None if data.text_bytes is None else data.text_bytes / ids,
+        "kinds": {str(path): kind for path, kind in data.kinds.items()} | dict.fromkeys(sessions, "sessions"),
+        "skipped": len(data.skipped),
+        "damaged": data.damaged,
+    }
 
 
 def _bytes_to_read(paths: Sequence[Path]) -> int:

@@ -101,11 +101,8 @@ def command(
     sttx_cli pretrain ...
     """
     require_data(data, from_sources)
-    config = build(PretrainConfig, options)
+    config = _config(options, start)
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
-    refuse_unused(config.without_effect(alone=not torchrun_launched()))
-    if start is not None:
-        refuse_unused(dict.fromkeys(_SIZES, "the sizes are those of --start-from"))
     paths, sessions = split_sessions(data)
     sessions += from_sources
     with progress_bar("loading PyTorch"):
@@ -119,9 +116,7 @@ def command(
     use_threads(choose_threads(threads, before=before), talk)
     if 0 < config.steps < config.warmup:
         talk(f"note: the run ends before the learning rate reaches its peak: --warmup {config.warmup}")
-    with progress_bar(
-        "loading the tokenizer and the model to start from" if start else "loading the tokenizer"
-    ):
+    with progress_bar("loading the tokenizer" if start is None else f"loading {start}"):
         pretrainer = Pretrainer(
             config,
             directory,
@@ -136,6 +131,15 @@ def command(
     report, ended = _train(pretrainer, opened, talk)
     if is_first_process():
         _finish(pretrainer, report, opened, out=out if ended == "done" else None, as_json=as_json)
+
+
+def _config(options: dict[str, Any], start: str | None) -> PretrainConfig:
+    """Make the config of the options, and refuse options without effect."""
+    config = build(PretrainConfig, options)
+    refuse_unused(config.without_effect(alone=not torchrun_launched()))
+    if start is not None:
+        refuse_unused(dict.fromkeys(_SIZES, "the sizes are those of --start-from"))
+    return config
 
 
 def _finish(

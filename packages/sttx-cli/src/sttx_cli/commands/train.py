@@ -120,12 +120,7 @@ def command(
     SOURCE is what to read; --from SOURCE means the same. Every window of a session is first paid for, in bits
     per byte, and then learned from. Ctrl-C finishes the step, saves and stops; --resume continues from there.
     """
-    phrases = build(PhraseConfig, options, prefix="phrase_")
-    stream = build(StreamConfig, options)
-    learning = build(LearnerConfig, options)
-    refuse_unused(learning.without_effect())
-    if learning.phrases == "off":
-        refuse_unused(dict.fromkeys(vars(phrases), "phrases are off"), prefix="phrase_")
+    learning, stream, phrases = _configs(options)
     named = named_sources(arguments, from_sources)
     check_model(model, EMBEDDED)
     check_log_dir()
@@ -138,9 +133,7 @@ def command(
     with progress_bar("looking for the source"):
         sources = sources_or_default(named)
         open_source(sources, **reading).close()
-    follows = follows_live(sources, follow)
-    if follows and (priority := lower_priority()):
-        say(f"priority: {priority} (the run follows live work, which comes first)")
+    follows = _yield_to_live_work(sources, follow)
     loaded = _load(model, device, dtype, kernel)
     before = threads_before(checkpoint_dir) if resume else None
     step = stream.window * stream.batch * loaded.model.config.hidden_size
@@ -154,12 +147,28 @@ def command(
     with open_source(sources, cursor=trainer.cursor, say=note, **reading) as source:
         say(f"source: {source.description}")
         report = _train(trainer, source, fresh=not resume, verbose=verbose)
-    counts = source.report.as_dict()
-    del counts["text_bytes"]  # the run's own `bytes` are the same
-    report["source"] = {"description": source.description, **counts}
     emit_text(run_summary(report), err=as_json)
     if as_json:
         emit_json(report)
+
+
+def _configs(options: dict[str, Any]) -> tuple[LearnerConfig, StreamConfig, PhraseConfig]:
+    """Make the configs of the options, and refuse options without effect."""
+    phrases = build(PhraseConfig, options, prefix="phrase_")
+    stream = build(StreamConfig, options)
+    learning = build(LearnerConfig, options)
+    refuse_unused(learning.without_effect())
+    if learning.phrases == "off":
+        refuse_unused(dict.fromkeys(vars(phrases), "phrases are off"), prefix="phrase_")
+    return learning, stream, phrases
+
+
+def _yield_to_live_work(sources: list[str], follow: bool | None) -> bool:
+    """Lower the priority of a run that follows live work; return whether it does."""
+    follows = follows_live(sources, follow)
+    if follows and (priority := lower_priority()):
+        say(f"priority: {priority} (the run follows live work, which comes first)")
+    return follows
 
 
 def _load(model: str | None, device: Device, dtype: DtypeName, kernel: Backend) -> "LoadedModel":
@@ -196,12 +205,15 @@ def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bo
         trainer.run(source, lambda progress: panel.show(progress.metrics), cursor=lambda: source.cursor)
     steps, wanted = trainer.totals.steps, trainer.config.steps
     ended = "interrupted" if interruptible.signalled else "end of stream"
+    counts = source.report.as_dict()
+    del counts["text_bytes"]  # the run's own `bytes` are the same
     return {
         **trainer.report(),
         "ended": "steps" if wanted and steps >= wanted else ended,
         "steps_wanted": wanted,
         "steps_this_run": steps - before.steps,
         "seconds": time.monotonic() - started,
+        "source": {"description": source.description, **counts},
     }
 
 

@@ -34,13 +34,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     are not UTF-8 text are skipped. The text is read twice, to learn the vocabulary and to measure its bytes
     per token. FILE is in RWKV's format; trie:FILE names it as a tokenizer.
     """
-    from sttx_train.data import (
-        SMALLEST,
-        bytes_per_token,
-        find_texts,
-        learn_tokens,
-        read_pieces,
-    )
+    from sttx_train.data import SMALLEST, bytes_per_token, find_texts, learn_tokens, read_pieces
     from sttx_train.files import replacing_file
 
     if size < SMALLEST:
@@ -55,8 +49,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     skipped = f"; skipped {count(len(corpus.skipped), 'file')} that are not text" if corpus.skipped else ""
     say(f"{count(len(corpus.files), 'text file')}, {corpus.size:,} bytes{skipped}")
     with progress_bar("reading", corpus.size, "bytes") as progress:
-        pieces = read_pieces(corpus, progress, say)
-        tokens = learn_tokens(pieces, size)
+        tokens = learn_tokens(read_pieces(corpus, progress, say), size)
     with replacing_file(out) as aside:
         create_vocab_file(tokens, aside, add_bytes=False)
     tokenizer = TrieTokenizer(out)
@@ -77,9 +70,8 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     if as_json:
         emit_json(report)
     else:
-        click.echo(
-            f"{out}: {tokenizer.vocab_size:,} ids, {rate:.3f} bytes per token on {corpus.size:,} bytes read"
-        )
+        ids = f"{tokenizer.vocab_size:,} ids"
+        click.echo(f"{out}: {ids}, {rate:.3f} bytes per token on {corpus.size:,} bytes read")
 
 
 def _refuse_other_files(out: Path) -> None:
