@@ -13,7 +13,7 @@ BANNED = {
     r"whoever|whatever comes|whosoever": "name who or what it is",
     r"anew": "again, or from the start",
     r"(?<!there )(?:is|are|was|were) no (?!longer\b|more\b|less\b)[a-z]+": "is not a",
-    r"held[ _]out": "validation",
+    r"held out|(?<![\"'])held_out": "validation (in quotes it is a key of older runs)",
     r"came[ _]to[ _]nothing|comes to nothing": "diverged, failed",
     r"led on there|stands? (?:before|behind|beside)": "follows, precedes, is next to",
     r"number types?": "dtype",
