@@ -47,7 +47,7 @@ def test_the_table_leaves_out_zeros_and_sorts_each_group(sttx, odd):
         ["bytes", "read", f"{odd.stat().st_size:,}"],
         ["bytes", "of", "text", "30"],
         *(["traces", "1", "assistant_message"], ["1", "user_message"]),
-        *(["malformed", "1", "cut", "off"], ["skipped", "1", "duplicate", "uuid"], ["1", "summary"]),
+        *(["malformed", "1", "cut", "short"], ["skipped", "1", "duplicate", "uuid"], ["1", "summary"]),
         ["format", "1", "claude-code"],
     ]
 
