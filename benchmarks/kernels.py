@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 
 from sttx_train.pretrain import PretrainConfig
-from sttx_train.pretrain.start import model_sizes
 from sttx_train.pretrain.optimizer import make_optimizer
+from sttx_train.pretrain.start import model_sizes
 from sttx_train.rwkv7 import RWKV7, initialize
 from sttx_train.wkv import wkv_chunked, wkv_recurrent
 

@@ -35,7 +35,7 @@ def digests(folder):
 
 @pytest.fixture(scope="module")
 def run(tiny_model, tmp_path_factory):
-    """Run eight steps; return the report, the run folder, and the hashes of the model's files before and after."""
+    """Run eight steps; return the report, the run folder, and the model's hashes before and after."""
     folder = tmp_path_factory.mktemp("witness") / "run"
     before = digests(tiny_model)
     options = ["--steps", STEPS, "--window", WINDOW, "--model", tiny_model, "--phrases", "on"]
