@@ -133,6 +133,9 @@ def clean_environment(monkeypatch, tmp_path) -> None:
     for name in ("STTX_LOG_DIR", "STTX_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(
+        "sttx_cli.progress.LINE_AFTER", 600.0
+    )  # a slow machine prints no more than a fast one
 
 
 def contents(folder: Path) -> dict[str, bytes]:

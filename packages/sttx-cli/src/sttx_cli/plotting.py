@@ -162,7 +162,8 @@ def _cut_outliers(axes: Axes, panel: Panel) -> None:
     if len(single) < _FEW:
         return
     bold = [y for curve in panel.curves if curve.style == "average" for y in curve.ys]
-    axes.set_ylim(0, max(float(np.percentile(single, _SHOWN_PERCENT)), *bold))
+    top = max(float(np.percentile(single, _SHOWN_PERCENT)), *bold)
+    axes.set_ylim(0, top or None)
 
 
 def _literal(text: str) -> str:

@@ -35,10 +35,12 @@ def chosen_tokenizer(spec: str | None) -> AnyTokenizer:
         UsageError: The spec does not name a tokenizer.
         DataError: Its file is not a vocabulary.
     """
-    from sttx_train import load_model, load_tokenizer
-
     if spec is not None:
+        from sttx_train import load_tokenizer
+
         return load_tokenizer(spec)
+    from sttx_train import load_model  # PyTorch comes with it
+
     loaded = load_model()
     say(f"tokenizer: that of {loaded.id}, none named")
     return loaded.tokenizer

@@ -126,8 +126,8 @@ def command(
     check_log_dir()
     with progress_bar("loading PyTorch"):
         from sttx_train import StreamTrainer
-    expect_run(checkpoint_dir, resume=resume)
     check_writable(checkpoint_dir, "--checkpoint-dir")
+    expect_run(checkpoint_dir, resume=resume)
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
     reading: dict[str, Any] = {"follow": follow, "since": since, "redact": redact}
     with progress_bar("looking for the source"):
