@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import CheckpointError, UsageError
-from sttx_train.checkpoint.folder import FOLDER_NAME
+from sttx_train.checkpoint.folder import FOLDER_NAME, count_parameters
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
-from sttx_train.inspect.model import inspect_model
 from sttx_train.run_folder import METRICS, current_metric, finite_numbers
 
 _POINTER = "latest"
@@ -30,6 +29,8 @@ def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if _is_checkpoint(Path(spec)):
         return inspect_checkpoint(spec)
+    from sttx_train.inspect.model import inspect_model  # loads PyTorch, which a checkpoint does not need
+
     return inspect_model(spec)
 
 
@@ -62,10 +63,10 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a pretraining run's sizes and metrics: the last value of each, and the best of validation."""
-    weights = checkpoint.tensors.get("model")
+    weights = checkpoint.path / "model.safetensors"
     facts: dict[str, Any] = {
         **{name: checkpoint.documents.get(name) for name in ("config", "model", "data", "progress")},
-        "parameters": sum(weight.numel() for weight in weights.values()) if weights else None,
+        "parameters": count_parameters(weights) if weights.is_file() else None,
         "seconds": checkpoint.manifest.get("seconds"),
         "figures": {},
         "validation": {},
@@ -126,17 +127,17 @@ def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict
 
 
 def load_checkpoint(spec: str | os.PathLike[str]) -> Checkpoint:
-    """Read and verify the latest checkpoint of a run's folder, or the one whose folder is given."""
+    """Read and verify the latest checkpoint of a run's folder, or the given one; without its tensors."""
     path = Path(spec)
     if not path.exists():
         raise UsageError(f"no checkpoint at {str(spec)!r}: give the folder of a run or of one checkpoint")
     if FOLDER_NAME.fullmatch(path.resolve().name):
-        return CheckpointStore(path.parent).load(path)
+        return CheckpointStore(path.parent).load(path, tensors=False)
     if not _is_checkpoint(path):
         raise CheckpointError(
             f"no checkpoint in {str(spec)!r}: give the folder of a run or of one checkpoint"
         )
-    return CheckpointStore(path).load()
+    return CheckpointStore(path).load(tensors=False)
 
 
 def _is_checkpoint(path: Path) -> bool:
