@@ -1,6 +1,8 @@
 """inspect and merge-stats report what a run reported, after verifying its files."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -36,6 +38,17 @@ def trainer(tiny, talk, tmp_path_factory):
 @pytest.fixture
 def folder(trainer):
     return trainer.folder.path
+
+
+def test_a_run_is_inspected_without_torch(folder):
+    code = f"""
+import sys
+from sttx_train.inspect import inspect_path, merge_stats
+assert inspect_path({str(folder)!r})["step"] == 6 and merge_stats({str(folder)!r})["steps"] == 6
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_run_is_reported_as_its_trainer_reports_it(trainer, folder):
