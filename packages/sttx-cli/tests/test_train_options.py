@@ -47,6 +47,7 @@ SEEN_ELSEWHERE = {
     "--steps",
     "--device",
     "--kernel",
+    "--threads",
     "--checkpoint-every",
     "--keep",
     "--replay-capacity",
