@@ -10,7 +10,7 @@ from sttx_core.errors import DataError, ModelError, UsageError
 from sttx_core.tokenizers import AngleTokenizer, ByteTokenizer, IntegerTokenizer, tokenizer_from_spec
 from sttx_train.formats import load_model, save_model, tokenizer_for
 from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer
-from sttx_train.inspect.run import inspect_model
+from sttx_train.inspect.model import inspect_model
 from sttx_train.stream.trainer import StreamTrainer
 
 FORMATS = ["sttx", "huggingface", "blinkdl"]
