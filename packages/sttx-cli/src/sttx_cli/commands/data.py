@@ -146,7 +146,7 @@ def _rows(report: Mapping[str, Any]) -> dict[str, str]:
     return rows
 
 
-def _counts(data: sttx_train.data.Data, tokenizer: AnyTokenizer, sessions: Sequence[str]) -> dict[str, Any]:
+def _counts(data: "sttx_train.data.Data", tokenizer: AnyTokenizer, sessions: Sequence[str]) -> dict[str, Any]:
     ids = int(data.documents.lengths.sum())
     return {
         "documents": len(data.documents.lengths),
