@@ -152,11 +152,8 @@ def main() -> None:
     offered = {"transcripts": size_of(sessions), "log": size_of(logs)}
     sessions, logs = only_new(sessions), only_new(logs)
     files += logs
-    validation = write_validation(
-        [row for row in files if in_validation(row)],
-        load(options.work / "transcripts.validation.jsonl"),
-        options.out,
-    )
+    apart = load(options.work / "transcripts.validation.jsonl")
+    validation = write_validation([row for row in files if in_validation(row)], apart, options.out)
     quoted = {(row["package"], path) for row in sessions for path in row["quotes"]}
     size = size_of(sessions) * options.raw_share / (1 - options.raw_share)
     documents = sessions + choose([row for row in files if not in_validation(row)], size, rng, quoted)
