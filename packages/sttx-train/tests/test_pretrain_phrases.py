@@ -1,4 +1,4 @@
-"""Pretraining over phrases: the online learner's prices, tables that are each stream's, runs that resume."""
+"""Pretraining over phrases: the online learner's prices, a table for each stream, runs that resume."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def trained(config, directory=None, validation=None, resume=False):
 
 
 def counting(documents=10, length=49):
-    """Documents that follow a rule: each counts up and starts again."""
+    """Return documents that follow a rule: each counts up and starts again."""
     rows = (np.arange(length) + np.arange(documents)[:, None]) % 12 + 1
     return Packed(np.concatenate([np.zeros((documents, 1), int), rows], axis=1).ravel())
 
@@ -64,7 +64,7 @@ def text(documents=10):
 
 
 def phrase_model(make_model, seed=3):
-    """A random model whose hypernetwork is not in its initial state."""
+    """Return a random model whose hypernetwork is not in its initial state."""
     model = make_model().double()
     hypernet = HyperNetwork(model.config.hidden_size).double()
     generator = torch.Generator().manual_seed(seed)
@@ -125,8 +125,8 @@ class TestPrices:
             assert paid == pytest.approx(float(expected), rel=1e-9)
         assert steps == sampler.total - 1
 
-    def test_what_came_before_the_mark_of_a_document_changes_nothing_after_it(self, make_model):
-        """Two rows of the same table, of differing lengths, that end with the same document."""
+    def test_a_document_does_not_depend_on_the_one_before_it(self, make_model):
+        """Two rows of different lengths, with equal tables, end with the same document."""
         model = phrase_model(make_model)
         _, _, grown = read(model, Packed(np.array([0, *([1, 2, 3, 4] * 20)])), merged=True, rows=1)
         streams = PhraseStreams(2, VOCAB)
@@ -142,14 +142,14 @@ class TestPrices:
         for field in (after.att_shift, after.wkv, after.ffn_shift):
             assert field.abs().max() > 0 and torch.allclose(field[:, 0], field[:, 1], atol=1e-12)
 
-    def test_no_phrase_reaches_over_the_mark_of_a_document(self, make_model):
+    def test_no_phrase_spans_two_documents(self, make_model):
         _, _, streams = read(
             phrase_model(make_model), Packed(np.array([0, 4, 5] * 60)), merged=True, context=30
         )
         for table in streams.tables:
             assert {phrase.tokens for phrase in table.live()} == {(4, 5)}
 
-    def test_a_stream_that_has_ended_costs_nothing(self, make_model):
+    def test_the_end_of_a_stream_costs_nothing(self, make_model):
         model = phrase_model(make_model)
         data = Packed(np.array([0, *range(1, 19)]))
         nats, steps, streams = read(model, data, merged=True, rows=7, context=2)
@@ -182,7 +182,7 @@ class TestDraws:
 
 class TestTraining:
     @pytest.mark.parametrize("options", [{}, {"bf16": True, "batch": 1, "accumulate": 2}], ids=str)
-    def test_interrupted_anywhere_it_is_the_uninterrupted_run(
+    def test_interrupted_anywhere_it_equals_the_uninterrupted_run(
         self, tmp_path, options, run, assert_same_tensors
     ):
         made = config(steps=0, tokens=32 * 18, **options)
@@ -202,7 +202,7 @@ class TestTraining:
         assert one.documents["progress"] == other.documents["progress"]
         assert one.documents["phrases"] == other.documents["phrases"] and len(one.documents["phrases"]) == 2
 
-    def test_passes_are_dealt_the_rows_of_one_batch(self, run):
+    def test_passes_get_the_rows_of_one_batch(self, run):
         whole, parts = (trained(config(**rows)) for rows in ({"batch": 4}, {"batch": 1, "accumulate": 4}))
         assert run(parts) == pytest.approx(run(whole), rel=1e-4)
 
@@ -217,7 +217,7 @@ class TestTraining:
         after = trainer.hypernet.state_dict()
         assert all(not torch.equal(after[name], before[name]) for name in before)
 
-    def test_without_phrases_there_is_no_hypernetwork_and_a_run_from_before_them_resumes(self, tmp_path, run):
+    def test_a_run_saved_before_phrases_existed_resumes(self, tmp_path, run):
         trainer = trained(config(phrase_prob=0.0, steps=4), tmp_path)
         run(trainer)
         saved = trainer.folder.checkpoints.load()
@@ -233,9 +233,7 @@ class TestTraining:
 
 
 class TestPretrainer:
-    def test_text_is_measured_both_ways_and_the_model_carries_its_hypernetwork(
-        self, tmp_path, assert_same_tensors
-    ):
+    def test_text_is_measured_both_ways_and_the_hypernetwork_is_saved(self, tmp_path, assert_same_tensors):
         made = config(vocab_size=0, validation=0.8, steps=30, ctx=64, eval_every=30)
         pretrainer = Pretrainer(made, tmp_path / "run", tokenizer=ByteTokenizer())
         report = pretrainer.fit(text())
@@ -262,7 +260,7 @@ class TestPretrainer:
         with pytest.raises(UsageError, match="'huggingface' cannot hold the hypernetwork"):
             pretrainer.save_model(tmp_path / "other", format="huggingface")
 
-    def test_it_goes_on_from_a_models_hypernetwork_or_says_that_it_does_not(self, tmp_path):
+    def test_a_models_hypernetwork_is_continued_or_left_out_with_a_note(self, tmp_path):
         made = config(vocab_size=0, steps=6)
         first = Pretrainer(made, tokenizer=ByteTokenizer())
         first.fit(text())

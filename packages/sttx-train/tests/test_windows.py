@@ -1,4 +1,4 @@
-"""Windows: every token once and in order, batches of different documents, bounded, exact to save."""
+"""Windows: every token once and in order, batches of different documents, bounded, saved exactly."""
 
 import json
 
@@ -19,7 +19,7 @@ LED = len("User: \n\n")  # what rendering adds to a message
 
 
 def said(session, length):
-    """A trace that renders to so many bytes."""
+    """Return a trace that renders to that many bytes."""
     return UserMessage(meta=Meta(session=session), text="x" * (length - LED))
 
 
@@ -28,7 +28,7 @@ def windows(**options):
 
 
 def drain(cut):
-    """Everything that is still to come: full windows, then what is left over."""
+    """Return all remaining windows: the full ones, then the rest."""
     batches = []
     while (batch := cut.take() or cut.flush()) is not None:
         batches.append(batch)
@@ -39,7 +39,7 @@ def shapes(batches):
     return [[(window.document, len(window.ids)) for window in batch] for batch in batches]
 
 
-def test_nothing_comes_until_a_window_is_full():
+def test_no_window_until_one_is_full():
     cut = windows(size=20)
     assert cut.take() is None and cut.flush() is None
     cut.add(said("a", 19))
@@ -60,20 +60,20 @@ def test_the_ids_are_those_of_the_rendered_text_in_order():
     assert BASE.decode(ids) == render(trace) == "User: Grüße an alle\n\n"
 
 
-def test_an_empty_trace_leaves_nothing():
+def test_an_empty_trace_adds_nothing():
     cut = windows()
     cut.add(Other(meta=Meta(session="a"), kind="summary", raw={}))
     assert cut.flush() is None and cut.state_dict() == {"buffers": []}
 
 
-def test_the_document_that_spoke_first_is_cut_first():
+def test_the_document_with_the_oldest_trace_comes_first():
     cut = windows(batch=1)
     for session in ("a", "b"):
         cut.add(said(session, 15))
     assert shapes(drain(cut)) == [[("a", 10)], [("b", 10)], [("a", 5)], [("b", 5)]]
 
 
-def test_a_batch_waits_for_as_many_documents():
+def test_a_batch_waits_for_that_many_documents():
     cut = windows(batch=2)
     cut.add(said("a", 15))
     assert cut.take() is None, "one document of two"
@@ -82,7 +82,7 @@ def test_a_batch_waits_for_as_many_documents():
     assert cut.take() is None
 
 
-def test_a_batch_does_not_wait_while_one_document_runs_ahead():
+def test_a_batch_does_not_wait_if_one_document_has_two_windows():
     cut = windows(batch=3)
     cut.add(said("a", 12))
     cut.add(said("b", 19))
@@ -93,7 +93,7 @@ def test_a_batch_does_not_wait_while_one_document_runs_ahead():
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
-def test_a_batch_never_holds_a_document_twice_and_never_too_many(batch):
+def test_a_batch_has_each_document_once_and_not_too_many(batch):
     cut = windows(batch=batch)
     for session in "aababcab":
         cut.add(said(session, 27))
@@ -102,7 +102,7 @@ def test_a_batch_never_holds_a_document_twice_and_never_too_many(batch):
         assert len({window.document for window in made}) == len(made)
 
 
-def test_the_least_recently_used_document_is_cut_short_where_there_are_too_many():
+def test_with_too_many_documents_the_least_recently_used_is_cut_short():
     cut = windows(documents=2)
     for session in "aba":
         cut.add(said(session, 9))
@@ -112,7 +112,7 @@ def test_the_least_recently_used_document_is_cut_short_where_there_are_too_many(
     assert [name for name, *_ in cut.state_dict()["buffers"]] == ["a", "c"]
 
 
-def test_what_waits_is_bounded_however_many_documents_come():
+def test_the_buffers_are_bounded():
     cut = windows(documents=3)
     for number in range(50):
         cut.add(said(f"s{number}", 9))
@@ -144,7 +144,7 @@ def test_only_completions_of_pairs_are_paid():
     assert BASE.decode(window.ids) == asked + answered
 
 
-def test_a_window_is_unpaid_partly_paid_or_wholly_paid():
+def test_a_window_is_paid_for_in_part_in_full_or_not():
     cut = windows(size=10)
     cut.add(Pair(meta=Meta(session="a"), prompt="x" * 7, completion="y" * 17))  # 25 unpaid, 20 paid
     flags = [window.paid for (window,) in drain(cut)]
@@ -152,7 +152,7 @@ def test_a_window_is_unpaid_partly_paid_or_wholly_paid():
 
 
 @pytest.mark.parametrize("options", [{"size": 0}, {"batch": 0}])
-def test_sizes_that_make_no_window_are_refused(options):
+def test_sizes_below_one_are_refused(options):
     with pytest.raises(UsageError, match="--window and --batch"):
         windows(**options)
 
@@ -163,7 +163,7 @@ def test_byte_lengths_are_those_of_the_tokens(tmp_path):
     assert list(token_byte_lengths(TrieTokenizer(tmp_path / "vocab.txt")))[-2:] == [1, 4]
 
 
-def test_byte_lengths_of_unused_ids_are_none(tmp_path):
+def test_byte_lengths_of_unused_ids_are_zero(tmp_path):
     lines = [f"{i + 1} {bytes([i])!r} 1" for i in range(256)] + ["300 b'the' 3"]
     (tmp_path / "vocab.txt").write_text("\n".join(lines) + "\n")
     lengths = token_byte_lengths(TrieTokenizer(tmp_path / "vocab.txt"))
@@ -203,7 +203,7 @@ def test_a_documents_windows_joined_are_its_encoding(spoken, size, batch, docume
 
 @settings(max_examples=60, deadline=None)
 @given(messages, st.integers(0, 30), st.integers(1, 40), st.integers(1, 3))
-def test_saved_anywhere_and_loaded_goes_on_as_if_nothing_had_been(spoken, at, size, batch):
+def test_saved_and_loaded_anywhere_the_windows_are_the_same(spoken, at, size, batch):
     options = {"size": size, "batch": batch, "documents": 2}
     straight, saved = windows(**options), windows(**options)
     for index, trace in enumerate(as_traces(spoken)):
