@@ -33,7 +33,7 @@ Every failure is one sentence on standard error: what, where, and what to do. A 
   the two ways. `--ccsniff-from` is the same as `--from`. In `sttx data build` and `sttx pretrain`, `--from`
   names sessions to read besides DATA.
 - **A run** is its folder. `sttx inspect`, `sttx merge-stats` and `sttx plot` also take
-  `--checkpoint RUN/latest`, as users of streamtts write it, and the folder of one checkpoint.
+  `--checkpoint RUN/latest`, and the folder of one checkpoint.
 
 <!-- Written by docs/commands.py: to change a help text, change it in the code. -->
 """

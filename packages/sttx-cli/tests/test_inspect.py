@@ -49,7 +49,7 @@ def test_the_table_has_the_same_numbers(sttx, finished, sessions):
 @pytest.mark.parametrize(
     "way", ["--checkpoint RUN", "--checkpoint RUN/latest", "RUN/latest", "RUN/step-00000008"]
 )
-def test_a_run_may_be_named_as_streamtts_users_do(sttx, finished, way):
+def test_a_run_may_be_named_by_an_option_and_by_its_pointer(sttx, finished, way):
     words = way.replace("RUN", str(finished)).split()
     assert sttx("inspect", *words, "--json").json == sttx("inspect", finished, "--json").json
 
@@ -87,6 +87,19 @@ def test_damage_is_found(sttx, finished, tmp_path, unchanged, name, form):
     assert (result.code, result.out) == (1, "")
     assert name in result.err and "start again in another folder" in result.err
     assert len(result.err.splitlines()) == 1
+
+
+def test_a_model_of_the_hub_is_downloaded(sttx, tiny_model, monkeypatch):
+    asked = []
+
+    def download(hub_id, **options):
+        asked.append(hub_id)
+        return str(tiny_model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    report = sttx("inspect", "somebody/some-model", "--json").json
+    assert asked == ["somebody/some-model"]
+    assert (report["kind"], report["model"]["id"]) == ("model", "somebody/some-model")
 
 
 @pytest.mark.parametrize("path", ["/no/such/thing", "nobody"])

@@ -49,7 +49,7 @@ def test_the_table_shows_every_phrase(sttx, finished, report):
 @pytest.mark.parametrize(
     "way", ["--checkpoint RUN", "--checkpoint RUN/latest", "RUN/latest", "RUN/step-00000008"]
 )
-def test_a_run_may_be_named_as_streamtts_users_do(sttx, finished, report, way):
+def test_a_run_may_be_named_by_an_option_and_by_its_pointer(sttx, finished, report, way):
     words = way.replace("RUN", str(finished)).split()
     assert sttx("merge-stats", *words, "--json").json == report
 

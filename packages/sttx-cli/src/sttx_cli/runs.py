@@ -1,6 +1,6 @@
 """How commands name runs and models, and what is wrong with a name, found before anything is loaded.
 
-A run is a path, or `--checkpoint PATH` as users of streamtts write it.
+A run is a path, given as an argument or as `--checkpoint PATH`.
 """
 
 import re
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from sttx_cli.options import Name
-from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.errors import UsageError
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -52,21 +52,13 @@ def without_pointer(path: str) -> str:
     return path
 
 
-def expect_run(folder: Path, *, resume: bool) -> None:
-    """Check that a folder holds a run to resume, or none that a new run would overwrite.
+def may_be_model(spec: str, embedded: str) -> bool:
+    """Whether a model may have this name: it is a path, an id of the hub, or the embedded model's name.
 
-    Raises:
-        UsageError: It does not.
-        CheckpointError: The folder cannot be read.
+    >>> may_be_model("RWKV/RWKV7-Goose-World3-1.5B-HF", "goose-mini"), may_be_model("nobody", "goose-mini")
+    (True, False)
     """
-    from sttx_train import CheckpointStore
-
-    try:
-        CheckpointStore(folder).expect(run=resume)
-    except CheckpointError as error:
-        if isinstance(error.__cause__, OSError):
-            raise
-        raise UsageError(str(error)) from error
+    return spec == embedded or Path(spec).exists() or _HUB_ID.fullmatch(spec) is not None
 
 
 def check_model(spec: str | None, embedded: str) -> None:
@@ -79,7 +71,7 @@ def check_model(spec: str | None, embedded: str) -> None:
     Raises:
         UsageError: It is not.
     """
-    if spec is None or spec == embedded or Path(spec).exists() or _HUB_ID.fullmatch(spec):
+    if spec is None or may_be_model(spec, embedded):
         return
     raise UsageError(
         f"no model at {spec!r}: give a folder, a .pth or .safetensors file, an id on the Hugging Face hub, "

@@ -1,7 +1,6 @@
 """`sttx inspect`: explains a run, a checkpoint or any model file."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, facts, number
 from sttx_cli.plain import plain
 from sttx_cli.progress import progress_bar
-from sttx_cli.runs import checkpoint_option, named_run
+from sttx_cli.runs import checkpoint_option, may_be_model, named_run
 from sttx_cli.summary import gain
 from sttx_core.errors import UsageError
 from sttx_train.formats import EMBEDDED
@@ -24,13 +23,16 @@ def command(path: str | None, checkpoint: str | None, as_json: bool) -> None:
     """Explain a run, a checkpoint or a model.
 
     PATH is the folder of a run or RUN/latest (its latest checkpoint is explained), the folder of one
-    checkpoint, or a model: a folder, a file, or goose-mini. --checkpoint PATH means the same. Every byte of a
+    checkpoint, or a model: a folder, a file, an id on the Hugging Face hub, or goose-mini. --checkpoint PATH means the same. Every byte of a
     checkpoint is verified. A model's weights are not loaded; older architectures, tuned states and damaged
     files are explained too, with what can be done about them.
     """
     path = named_run(path, checkpoint)
-    if path != EMBEDDED and not Path(path).exists():
-        raise UsageError(f"no run or model at {path!r}: give its folder, a model's file, or {EMBEDDED!r}")
+    if not may_be_model(path, EMBEDDED):
+        raise UsageError(
+            f"no run or model at {path!r}: give its folder, a model's file, an id on the Hugging Face hub, "
+            f"or {EMBEDDED!r}"
+        )
     with progress_bar("reading"):
         from sttx_train.inspect import inspect_path
 

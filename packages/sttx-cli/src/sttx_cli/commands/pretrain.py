@@ -16,7 +16,7 @@ from sttx_cli.output import count, emit_json, emit_text, number, say
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
-from sttx_cli.runs import check_model, expect_run
+from sttx_cli.runs import check_model
 from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
@@ -106,10 +106,11 @@ def command(
     paths, sessions = split_sessions(data)
     sessions += from_sources
     with progress_bar("loading PyTorch"):
+        from sttx_train import CheckpointStore
         from sttx_train.pretrain import Pretrainer
     check_model(start, EMBEDDED)
     _check_places(out, directory, paths)
-    expect_run(directory, resume=resume)
+    CheckpointStore(directory).expect(run=resume)
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
     talk = say if is_first_process() else _silent
     before = threads_before(directory) if resume else None

@@ -23,7 +23,7 @@ from sttx_cli.panel import StepPanel
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
-from sttx_cli.runs import check_model, expect_run
+from sttx_cli.runs import check_model
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SOURCES, check_records, from_option, named_sources, sources_or_default
 from sttx_cli.summary import run_summary
@@ -125,9 +125,9 @@ def command(
     check_model(model, EMBEDDED)
     check_log_dir()
     with progress_bar("loading PyTorch"):
-        from sttx_train import StreamTrainer
+        from sttx_train import CheckpointStore, StreamTrainer
     check_writable(checkpoint_dir, "--checkpoint-dir")
-    expect_run(checkpoint_dir, resume=resume)
+    CheckpointStore(checkpoint_dir).expect(run=resume)
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
     reading: dict[str, Any] = {"follow": follow, "since": since, "redact": redact}
     with progress_bar("looking for the source"):
