@@ -245,12 +245,23 @@ def test_help_loads_nothing_heavy():
     code = """
 import sys
 from sttx_cli.app import COMMANDS, run
-heavy = {"torch", "transformers", "safetensors", "tokenizers", "fla", "triton", "numpy", "matplotlib"}
+heavy = set("torch transformers safetensors tokenizers fla triton numpy matplotlib psutil".split())
 for name in COMMANDS:
     assert run([name, "--help"]) == 0, name
     assert not heavy & sys.modules.keys(), (name, heavy & sys.modules.keys())
 """
     assert loaded_by(code) == set()
+
+
+@pytest.mark.parametrize("model", ["a name", "a file"])
+def test_a_model_is_inspected_without_torch(model):
+    code = f"""
+import pathlib, sttx_train
+from sttx_cli.app import run
+file = pathlib.Path(sttx_train.__file__).parent / "models" / "goose-mini" / "model.safetensors"
+assert run(["inspect", "goose-mini" if {model == "a name"} else str(file), "--json"]) == 0
+"""
+    assert loaded_by(code) == {"safetensors"}
 
 
 def test_a_heavy_library_is_noticed():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sttx_core.errors import UsageError
 from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
+from sttx_train.rwkv7.config import parameter_shapes
 
 FIELDS = ("att_shift", "wkv", "ffn_shift")
 
@@ -44,6 +45,15 @@ class TestConfig:
     def test_heads_must_fill_the_width(self):
         with pytest.raises(UsageError, match="hidden_size 100 must be a multiple of head_size 64"):
             RWKV7Config(vocab_size=9, hidden_size=100, num_layers=1)
+
+    @pytest.mark.parametrize("layers", [1, 3])
+    def test_the_shapes_are_those_of_the_models_parameters(self, layers):
+        ranks = {"decay_rank": 3, "a_rank": 5, "v_rank": 7, "gate_rank": 11}
+        sizes = {"vocab_size": 9, "hidden_size": 8, "head_size": 4, "ffn_size": 13}
+        config = RWKV7Config(num_layers=layers, **sizes, **ranks)
+        state = RWKV7(config, initialize=False).state_dict()
+        shapes = [(name, tuple(tensor.shape)) for name, tensor in state.items()]
+        assert list(parameter_shapes(config).items()) == shapes
 
 
 class TestState:

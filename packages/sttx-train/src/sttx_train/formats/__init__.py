@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from sttx_train.formats.detect import detect_config, detect_version
     from sttx_train.formats.locate import EMBEDDED
     from sttx_train.formats.state import TunedState, load_state, save_state
-    from sttx_train.formats.store import Format, LoadedModel, check_destination, load_model, save_model
+    from sttx_train.formats.store import LoadedModel, check_destination, load_model, save_model
     from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer, load_tokenizer
     from sttx_train.formats.vocabulary import tokenizer_for
+    from sttx_train.formats.weights import Format
 
 __all__ = [
     "EMBEDDED",
@@ -35,8 +36,9 @@ __getattr__ = lazy_names(
         "detect": ["detect_config", "detect_version"],
         "locate": ["EMBEDDED"],
         "state": ["TunedState", "load_state", "save_state"],
-        "store": ["Format", "LoadedModel", "check_destination", "load_model", "save_model"],
+        "store": ["LoadedModel", "check_destination", "load_model", "save_model"],
         "tokenizer_json": ["HuggingFaceTokenizer", "load_tokenizer"],
         "vocabulary": ["tokenizer_for"],
+        "weights": ["Format"],
     },
 )

@@ -11,13 +11,14 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, cast
 
 from sttx_core.errors import ModelError
 from sttx_train.files import replacing_file
+from sttx_train.formats.tensorinfo import AnyTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VECTORS = frozenset(("x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "v0", "k_k", "k_a"))
 _SIGNATURES = (
@@ -27,7 +28,7 @@ _SIGNATURES = (
 _UNUSED = tuple(f"blocks.0.att.v{i}" for i in range(3))
 
 
-def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def canonical(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     """Turn a file's tensors into the model's."""
     return {
         name: _flat(tensor) if name.rsplit(".", 1)[-1] in VECTORS else tensor
@@ -53,6 +54,8 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: the file is unreadable, damaged, or not a flat dictionary of tensors.
     """
+    import torch
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about old pickle protocols
@@ -62,14 +65,16 @@ def read_pth(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle can raise anything
         raise ModelError(f"{str(path)!r} {_why_unread(path)}: download it again") from error
     if not isinstance(loaded, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in loaded.items()
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in loaded.items()
     ):
         raise ModelError(f"{str(path)!r} is not a dictionary of tensors, as RWKV's .pth files are")
-    return cast(dict[str, Tensor], loaded)
+    return cast("dict[str, Tensor]", loaded)
 
 
 def write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors as a ``.pth``, atomically."""
+    import torch
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with (
         replacing_file(path) as aside,
@@ -88,5 +93,5 @@ def _why_unread(path: Path) -> str:
     return f"is damaged or not a .pth: it starts with {start!r}"
 
 
-def _flat(tensor: Tensor) -> Tensor:
-    return tensor.reshape(-1) if tensor.shape[:-1] == (1, 1) else tensor
+def _flat(tensor: AnyTensor) -> AnyTensor:
+    return tensor.flatten() if tensor.shape[:-1] == (1, 1) else tensor

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import ModelError, UsageError
+from sttx_train.formats.tensorinfo import AnyTensor
 from sttx_train.rwkv7.config import RWKV7Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TOP = {
     "model.embeddings.weight": "emb.weight",
@@ -55,7 +57,7 @@ _TO_THEIRS = {ours: theirs for theirs, ours in _TO_OURS.items()}
 _TOP_TO_THEIRS = {ours: theirs for theirs, ours in _TOP.items()}
 
 
-def canonical(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def canonical(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     """Turn Hugging Face's tensors into the model's; unknown names are kept."""
     named = {}
     for theirs, tensor in tensors.items():
@@ -141,11 +143,11 @@ def config_dict(config: RWKV7Config, dtype: str) -> dict[str, Any]:
     }
 
 
-def _as_ours(theirs: str, tensor: Tensor) -> Tensor:
+def _as_ours(theirs: str, tensor: AnyTensor) -> AnyTensor:
     if theirs.endswith(("lora.0.weight", "lora.2.weight")):
         return tensor.t()
     if theirs.rsplit(".", 1)[-1].startswith("x_") and tensor.shape[:-1] == (1, 1):
-        return tensor.reshape(-1)
+        return tensor.flatten()
     return tensor
 
 

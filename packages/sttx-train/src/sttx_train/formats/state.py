@@ -12,9 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_train.files import replacing_file
@@ -27,6 +25,9 @@ from sttx_train.formats.tensorfiles import (
     write_tensors,
 )
 from sttx_train.rwkv7.config import RWKV7Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ENTRY = re.compile(r"blocks\.(\d+)\.att\.time_state")
 
@@ -57,6 +58,8 @@ def save_state(
     Raises:
         UsageError: the suffix or the shape is another one.
     """
+    import torch
+
     path = Path(path)
     if s0.ndim != 4 or s0.shape[-1] != s0.shape[-2]:
         raise UsageError(f"a tuned state is [layers, heads, N, N], not {list(s0.shape)}")
@@ -101,6 +104,8 @@ def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = Non
 
 
 def _read_safetensors(path: Path) -> TunedState:
+    import torch
+
     tensors = read_tensors(path)
     if set(tensors) != {"s0"}:
         raise ModelError(
@@ -110,6 +115,8 @@ def _read_safetensors(path: Path) -> TunedState:
 
 
 def _read_pth(path: Path) -> TunedState:
+    import torch
+
     tensors = read_pth(path)
     expected = [f"blocks.{i}.att.time_state" for i in range(len(tensors))]
     if foreign := [name for name in tensors if not _ENTRY.fullmatch(name)]:

@@ -8,31 +8,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from sttx_core.errors import ModelError, UsageError
+from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
-from sttx_train.formats.detect import detect_config, detect_naming, require_x070
 from sttx_train.formats.locate import locate_model
 from sttx_train.formats.tensorfiles import (
     SINGLE,
     is_safetensors,
     read_folder,
-    read_json,
     read_tensors,
     write_tensors,
 )
 from sttx_train.formats.vocabulary import FILES, tokenizer_files, tokenizer_for
+from sttx_train.formats.weights import Format, Weights, check_fit, interpret
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 from sttx_train.wkv import Backend, KernelChoice, choose_backend
-
-Format = Literal["sttx", "huggingface", "blinkdl"]
 
 _FOLDER_FILES = FILES | {"config.json", SINGLE, sttx.HYPERNET}
 
@@ -79,16 +76,6 @@ class LoadedModel:
         return require_text(self.vocabulary, f"model {self.id!r}")
 
 
-class Weights(NamedTuple):
-    """A model's tensors under the model's own names, in the dtype of the file."""
-
-    format: Format
-    files: tuple[Path, ...]
-    config: RWKV7Config
-    tensors: dict[str, Tensor]
-    hypernet: Path | None = None
-
-
 def load_model(
     spec: str | os.PathLike[str] | None = None,
     *,
@@ -115,7 +102,7 @@ def load_model(
     name, path = locate_model(spec)
     weights = _read(path)
     model = _build(weights, str(path), device, dtype, choice.backend)
-    hypernet = load_hypernet(weights, str(path))
+    hypernet = _load_hypernet(weights, str(path))
     return LoadedModel(
         model=model,
         id=name,
@@ -127,7 +114,7 @@ def load_model(
     )
 
 
-def load_hypernet(weights: Weights, source: str) -> HyperNetwork | None:
+def _load_hypernet(weights: Weights[Tensor], source: str) -> HyperNetwork | None:
     """Load the hypernetwork of a model on the CPU; None if none was trained with it.
 
     Args:
@@ -233,7 +220,7 @@ def _save_folder(
             write(folder / name)
 
 
-def _read(path: Path) -> Weights:
+def _read(path: Path) -> Weights[Tensor]:
     """Read the tensors of a folder or a file."""
     if path.is_dir():
         tensors, files = read_folder(path)
@@ -242,43 +229,15 @@ def _read(path: Path) -> Weights:
     return interpret(path, tensors, files)
 
 
-def interpret(path: Path, tensors: Mapping[str, Tensor], files: tuple[Path, ...]) -> Weights:
-    """Detect the format and the sizes of tensors, and rename them to the model's names.
-
-    Works on meta tensors too.
-
-    Raises:
-        ModelError: they are not an RWKV-7, are incomplete, or differ from the ``config.json``.
-    """
-    source = str(path)
-    require_x070({name: tensor.shape for name, tensor in tensors.items()}, source)
-    naming = detect_naming(tensors)
-    if naming is None:
-        raise ModelError(f"{source!r} has no embedding under any known name: the file is incomplete")
-    tensors = (huggingface if naming == "huggingface" else blinkdl).canonical(tensors)
-    config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
-    format: Format = naming
-    hypernet = None
-    if path.is_dir() and (path / "config.json").is_file():
-        saved = read_json(path / "config.json")
-        if saved.get("format") == sttx.FORMAT:
-            format, config = "sttx", sttx.read_config(saved, config, source)
-            hypernet = sttx.hypernet_file(saved, path)
-        elif naming == "huggingface":
-            huggingface.check_config(saved, config, source)
-    files += () if hypernet is None else (hypernet,)
-    return Weights(format, files, config, tensors, hypernet)
-
-
 def _read_file(path: Path) -> dict[str, Tensor]:
     return read_tensors(path) if is_safetensors(path) else blinkdl.read_pth(path)
 
 
 def _build(
-    weights: Weights, source: str, device: torch.device, dtype: torch.dtype, backend: Backend
+    weights: Weights[Tensor], source: str, device: torch.device, dtype: torch.dtype, backend: Backend
 ) -> RWKV7:
     """Return the model with converted copies of the tensors, so that no file stays mapped."""
-    model = skeleton(weights, source, backend)
+    model = _skeleton(weights, source, backend)
     copies = {
         name: torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
         for name, tensor in weights.tensors.items()
@@ -287,7 +246,7 @@ def _build(
     return model.eval().requires_grad_(False)
 
 
-def skeleton(weights: Weights, source: str, backend: Backend) -> RWKV7:
+def _skeleton(weights: Weights[Tensor], source: str, backend: Backend) -> RWKV7:
     """Return the model that the tensors belong to, itself on the device ``meta``.
 
     Raises:
@@ -295,25 +254,5 @@ def skeleton(weights: Weights, source: str, backend: Backend) -> RWKV7:
     """
     with torch.device("meta"):
         model = RWKV7(weights.config, backend=backend, initialize=False)
-    _check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
+    check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
     return model
-
-
-def _check_fit(expected: Mapping[str, torch.Size], tensors: Mapping[str, Tensor], source: str) -> None:
-    problems = []
-    if missing := sorted(expected.keys() - tensors.keys()):
-        problems.append(f"it lacks {_some(missing)}")
-    if unexpected := sorted(tensors.keys() - expected.keys()):
-        problems.append(f"it has {_some(unexpected)}, which RWKV-7 does not have")
-    problems += [
-        f"{name!r} is {list(tensors[name].shape)}, not {list(shape)}"
-        for name, shape in expected.items()
-        if name in tensors and tensors[name].shape != shape
-    ][:3]
-    if problems:
-        raise ModelError(f"{source!r} does not fit the RWKV-7 model: {'; '.join(problems)}")
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:4]))
-    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -6,15 +6,17 @@ the model's sizes, which are checked against the tensors on reading.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import ModelError, UsageError
-from sttx_core.hypernet import HyperNetwork
 from sttx_train.rwkv7.config import RWKV7Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from sttx_core.hypernet import HyperNetwork
 
 FORMAT = "sttx"
 VERSION = 1
@@ -55,20 +57,30 @@ def build_hypernet(tensors: Mapping[str, Tensor], width: int, source: str) -> Hy
     Raises:
         ModelError: they are not the hypernetwork of a model of this width.
     """
-    rank = tensors[_RANK].shape[0] if _RANK in tensors and tensors[_RANK].ndim else 0
-    hypernet = HyperNetwork(width, rank=rank)
-    expected, actual = (
-        {name: tuple(tensor.shape) for name, tensor in named.items()}
-        for named in (hypernet.state_dict(), tensors)
-    )
+    from sttx_core.hypernet import HyperNetwork
+
+    check_hypernet({name: tensor.shape for name, tensor in tensors.items()}, width, source)
+    hypernet = HyperNetwork(width, rank=tensors[_RANK].shape[0])
+    hypernet.load_state_dict(tensors)
+    return hypernet
+
+
+def check_hypernet(shapes: Mapping[str, Sequence[int]], width: int, source: str) -> None:
+    """Check that tensors of these shapes are the hypernetwork of a model of this width.
+
+    Raises:
+        ModelError: they are not.
+    """
+    rank = next(iter(shapes.get(_RANK, ())), 0) or max(16, width // 4)  # by default a quarter of the width
+    layers = {"0.weight": (rank, 2 * width), "2.weight": (width, rank)}
+    expected = {f"{side}.{name}": shape for side in ("input", "output") for name, shape in layers.items()}
+    actual = {name: tuple(shape) for name, shape in shapes.items()}
     if expected != actual:
         wrong = min(n for n in expected.keys() | actual.keys() if expected.get(n) != actual.get(n))
         raise ModelError(
             f"the hypernetwork of {source!r} has {wrong!r} of shape {actual.get(wrong)!r}, "
             f"not {expected.get(wrong)!r}: it belongs to another model"
         )
-    hypernet.load_state_dict(tensors)
-    return hypernet
 
 
 def read_config(saved: Mapping[str, Any], detected: RWKV7Config, source: str) -> RWKV7Config:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from sttx_core.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -53,8 +55,26 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: the file is unreadable or damaged.
     """
-    try:
+    from safetensors.torch import load_file
+
+    with _damage_named(path):
         return load_file(path)
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shape of each tensor of a safetensors file, but no values; as strict as `read_tensors`.
+
+    Raises:
+        ModelError: the file is unreadable or damaged.
+    """
+    with _damage_named(path), safe_open(path, framework="numpy") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
     except (SafetensorError, ValueError) as error:
@@ -65,12 +85,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata strings of a safetensors file."""
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="numpy") as file:
         return file.metadata() or {}
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write one safetensors file in place, not atomically: callers pass a temporary path."""
+    from safetensors.torch import save_file
+
     save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path, dict(metadata))
 
 

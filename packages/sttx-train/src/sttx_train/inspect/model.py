@@ -7,6 +7,7 @@ reported like a model. Only a file that says nothing about what it is raises an 
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import re
 import shlex
@@ -15,18 +16,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from sttx_core.errors import ModelError, SttxError, UsageError
-from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import require_text
 from sttx_train.files import sha256_of
 from sttx_train.formats.detect import Version, detect_naming, detect_version
 from sttx_train.formats.locate import EMBEDDED, locate_model
 from sttx_train.formats.state import read_sidecar
-from sttx_train.formats.store import Weights, interpret, load_hypernet, skeleton
+from sttx_train.formats.sttx import check_hypernet
+from sttx_train.formats.tensorfiles import read_shapes
+from sttx_train.formats.tensorinfo import TensorInfo
 from sttx_train.formats.vocabulary import tokenizer_for
+from sttx_train.formats.weights import Weights, check_fit, interpret
 from sttx_train.inspect.outline import Outline, read_outline
+from sttx_train.rwkv7.config import parameter_shapes
 
 ARCHITECTURES: dict[Version, str] = {
     "x040": "RWKV-4",
@@ -96,7 +98,7 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
 def _file_facts(path: Path, outline: Outline) -> dict[str, Any]:
     parameters = Counter[str]()
     for tensor in outline.tensors.values():
-        parameters[str(tensor.dtype).removeprefix("torch.")] += tensor.numel()
+        parameters[tensor.dtype] += tensor.numel()
     return {
         "path": str(path),
         "container": outline.container,
@@ -165,20 +167,23 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         "sizes": sizes,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "vocabulary": vocabulary,
-        "hypernetwork": None if hypernet is None else {"parameters": hypernet.parameter_count()},
+        "hypernetwork": None if hypernet is None else {"parameters": hypernet},
         "runs": weights is not None,
         "advice": None if version == "x070" else f"only RWKV-7 (x070) runs here: {_ELSEWHERE}, or {_OURS}",
     }
 
 
-def _runnable(path: Path, outline: Outline) -> tuple[Weights | None, HyperNetwork | None]:
-    """Return the tensors as the model that runs here; None, with a problem added, if they do not fit."""
+def _runnable(path: Path, outline: Outline) -> tuple[Weights[TensorInfo] | None, int | None]:
+    """Return the tensors as the model that runs here, and the number of its hypernetwork's parameters.
+
+    If they do not fit, a problem is added, and both are None.
+    """
     if outline.problems:
         return None, None
     try:
         weights = interpret(path, outline.tensors, tuple(outline.files))
-        skeleton(weights, str(path), "recurrent")
-        hypernet = load_hypernet(weights, str(path))
+        check_fit(parameter_shapes(weights.config), weights.tensors, str(path))
+        hypernet = _hypernet_parameters(weights, str(path))
     except ModelError as error:
         outline.problems.append(str(error))
         return None, None
@@ -186,6 +191,15 @@ def _runnable(path: Path, outline: Outline) -> tuple[Weights | None, HyperNetwor
         outline.problems.append("sttx reads only folders of .safetensors: convert it, or give one .pth file")
         return None, None
     return weights, hypernet
+
+
+def _hypernet_parameters(weights: Weights[TensorInfo], source: str) -> int | None:
+    """Check the file of the hypernetwork and return the number of its parameters; None if there is none."""
+    if weights.hypernet is None:
+        return None
+    shapes = read_shapes(weights.hypernet)
+    check_hypernet(shapes, weights.config.hidden_size, source)
+    return sum(map(math.prod, shapes.values()))
 
 
 def _vocabulary(path: Path, outline: Outline, rows: int) -> dict[str, Any] | None:
@@ -202,7 +216,7 @@ def _vocabulary(path: Path, outline: Outline, rows: int) -> dict[str, Any] | Non
     return report
 
 
-def _sizes(tensors: Mapping[str, Tensor], version: Version) -> dict[str, int | None]:
+def _sizes(tensors: Mapping[str, TensorInfo], version: Version) -> dict[str, int | None]:
     """Return the sizes of tensors of any version and naming; None for a size that no tensor shows."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     embedding = next((shapes[name] for name in _EMBEDDINGS if len(shapes.get(name, ())) == 2), None)
@@ -228,7 +242,7 @@ def _head_size(shapes: Mapping[str, tuple[int, ...]], version: Version, width: i
     return None
 
 
-def _is_state(tensors: Mapping[str, Tensor]) -> bool:
+def _is_state(tensors: Mapping[str, TensorInfo]) -> bool:
     return bool(tensors) and (set(tensors) == {"s0"} or all(name.endswith("time_state") for name in tensors))
 
 

@@ -1,12 +1,13 @@
 """Reads the names, shapes and dtypes of the tensors in a file or folder, but not their values.
 
-A damaged file is read as far as possible, and the damage is reported. Does not know what the tensors mean. A
-tensor here is on torch's device ``meta``: it has a shape and a dtype, but no values.
+A damaged file is read as far as possible, and the damage is reported. Does not know what the tensors mean.
+Only a ``.pth`` needs torch.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import pickletools
 import shlex
 import struct
@@ -16,43 +17,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-import torch
-from torch import Tensor
-
 from sttx_core.errors import ModelError
 from sttx_train.formats.blinkdl import read_pth
 from sttx_train.formats.tensorfiles import INDEX, SINGLE, is_safetensors, weight_map
+from sttx_train.formats.tensorinfo import TensorInfo
 
 Container = Literal["safetensors", "pth"]
 
 _PICKLED = "pytorch_model.bin"  # Hugging Face's folders before safetensors
 _PICKLED_INDEX = "pytorch_model.bin.index.json"
 _DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
 }
 _STORAGES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
 }
+_MOST_VALUES = 2**63 - 1
 _HEADER_LIMIT = 100_000_000  # bytes, the limit of the safetensors format
 _LEGACY_PICKLES = 5  # torch before 1.6 wrote five; the fourth has the tensors' names
 
@@ -64,14 +64,14 @@ class Outline:
     Attributes:
         container: the file format.
         files: every file and its size in bytes.
-        tensors: meta tensors by name.
+        tensors: shape and dtype of each tensor, by name.
         metadata: strings saved with the tensors.
         problems: a sentence for each damaged or missing part.
     """
 
     container: Container
     files: dict[Path, int] = field(default_factory=dict)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, TensorInfo] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -131,19 +131,11 @@ def _read_safetensors(path: Path) -> Outline:
         header = json.loads(raw)
         metadata = header.pop("__metadata__", {})
         tensors = {
-            name: torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]], device="meta")
+            name: TensorInfo(_checked(entry["shape"]), _DTYPES[entry["dtype"]])
             for name, entry in header.items()
         }
         end = 8 + length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (
-        ValueError,
-        RecursionError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RuntimeError,
-        OverflowError,
-    ) as error:
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ModelError(f"{str(path)!r} is damaged or not safetensors: download it again") from error
     outline = Outline(container="safetensors", files={path: size}, tensors=tensors)
     outline.metadata = {str(name): str(text) for name, text in dict(metadata or {}).items()}
@@ -154,10 +146,20 @@ def _read_safetensors(path: Path) -> Outline:
     return outline
 
 
+def _checked(shape: Any) -> tuple[int, ...]:
+    """Return a tensor's shape; raise a ValueError if torch, which counts in 64 bits, cannot have it."""
+    if not all(type(size) is int and size >= 0 for size in shape) or math.prod(shape) > _MOST_VALUES:
+        raise ValueError(f"shape {shape!r}")
+    return tuple(shape)
+
+
 def _read_pth(path: Path) -> Outline:
     outline = Outline(container="pth", files={path: path.stat().st_size})
     try:
-        outline.tensors = {name: tensor.to("meta") for name, tensor in read_pth(path).items()}
+        outline.tensors = {
+            name: TensorInfo(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+            for name, tensor in read_pth(path).items()
+        }
     except ModelError as error:
         outline.tensors = _tensors_named_in(path)
         if not outline.tensors:
@@ -166,14 +168,14 @@ def _read_pth(path: Path) -> Outline:
     return outline
 
 
-def _tensors_named_in(path: Path) -> dict[str, Tensor]:
+def _tensors_named_in(path: Path) -> dict[str, TensorInfo]:
     """Return the tensors that a damaged pickle names, as far as it can be read. None of its code is run."""
-    tensors: dict[str, Tensor] = {}
+    tensors: dict[str, TensorInfo] = {}
     try:
         with path.open("rb") as file:
             for opcodes in _pickles(file):
                 for name, shape, dtype in _tensor_records(opcodes):
-                    tensors[name] = torch.empty(shape, dtype=dtype, device="meta")
+                    tensors[name] = TensorInfo(_checked(shape), dtype)
     except Exception:  # noqa: BLE001  a damaged pickle can raise anything; keep what was read before
         return tensors
     return tensors
@@ -217,9 +219,9 @@ class _PickleStrings:
         return True
 
 
-def _tensor_records(opcodes: Iterable[tuple[Any, Any, Any]]) -> Iterator[tuple[str, list[int], torch.dtype]]:
+def _tensor_records(opcodes: Iterable[tuple[Any, Any, Any]]) -> Iterator[tuple[str, list[int], str]]:
     """Yield name, shape and dtype of each tensor; a pickle builds it from storage, offset and shape."""
-    strings, name, dtype = _PickleStrings(), "", torch.float32
+    strings, name, dtype = _PickleStrings(), "", "float32"
     numbers: list[int] | None = None  # after the storage: the offset, then the shape
     for opcode, argument, _ in opcodes:
         code = opcode.name

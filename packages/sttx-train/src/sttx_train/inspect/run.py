@@ -29,7 +29,7 @@ def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
     """
     if _is_checkpoint(Path(spec)):
         return inspect_checkpoint(spec)
-    from sttx_train.inspect.model import inspect_model  # loads PyTorch, which a checkpoint does not need
+    from sttx_train.inspect.model import inspect_model  # what a checkpoint does not need
 
     return inspect_model(spec)
 

@@ -79,3 +79,41 @@ class RWKV7Config:
     def to_dict(self) -> dict[str, int | float]:
         """Return the fields as a JSON-able dictionary; ``RWKV7Config(**d)`` restores it."""
         return asdict(self)
+
+
+def parameter_shapes(config: RWKV7Config) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each parameter of the model, in the model's order, by its published name.
+
+    >>> parameter_shapes(RWKV7Config(vocab_size=4096, hidden_size=256, num_layers=8))["head.weight"]
+    (4096, 256)
+    """
+    width, table = config.hidden_size, (config.vocab_size, config.hidden_size)
+    shapes: dict[str, tuple[int, ...]] = {"emb.weight": table}
+    for layer in range(config.num_layers):
+        norms = ["ln0", "ln1", "ln2"][layer > 0 :]  # the first block also normalises the embedding
+        for name in norms:
+            shapes |= _norm(f"blocks.{layer}.{name}", width)
+        for name, shape in _time_mix(config, layer).items():
+            shapes[f"blocks.{layer}.att.{name}"] = shape
+        shapes[f"blocks.{layer}.ffn.x_k"] = (width,)
+        shapes[f"blocks.{layer}.ffn.key.weight"] = (config.ffn_size, width)
+        shapes[f"blocks.{layer}.ffn.value.weight"] = (width, config.ffn_size)
+    return shapes | _norm("ln_out", width) | {"head.weight": table}
+
+
+def _norm(name: str, width: int) -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def _time_mix(config: RWKV7Config, layer: int) -> dict[str, tuple[int, ...]]:
+    width = config.hidden_size
+    shapes: dict[str, tuple[int, ...]] = {f"x_{name}": (width,) for name in "rwkvag"}
+    ranks = {"w": config.decay_rank, "a": config.a_rank, "v": config.v_rank}
+    if layer == 0:
+        del ranks["v"]  # layer 0 computes the value that the others mix in
+    for name, rank in ranks.items():
+        shapes |= {f"{name}0": (width,), f"{name}1": (width, rank), f"{name}2": (rank, width)}
+    shapes |= {"g1": (width, config.gate_rank), "g2": (config.gate_rank, width)}
+    shapes |= {"k_k": (width,), "k_a": (width,), "r_k": (config.num_heads, config.head_size)}
+    shapes |= {f"{name}.weight": (width, width) for name in ("receptance", "key", "value", "output")}
+    return shapes | _norm("ln_x", width)
