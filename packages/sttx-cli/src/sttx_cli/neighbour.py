@@ -20,7 +20,6 @@ NICE = 10  # of a run that follows live work; 0 is normal and 19 the lowest prio
 SMALL_STEP = 128 * 256  # tokens of a step times the model's width; up to here two threads are enough
 _MOST_THREADS = 1024
 _FOLLOWED = ("claude", "codex", "opencode", "live")  # sources that are followed by default
-_BELOW_NORMAL = 0x4000  # BELOW_NORMAL_PRIORITY_CLASS of Windows
 
 
 class ThreadChoice(NamedTuple):
@@ -172,11 +171,12 @@ def lower_priority() -> str | None:
         The new priority in words; None if it was as low already, or the system refuses.
     """
     if sys.platform == "win32":
-        import ctypes
+        import psutil
 
-        kernel = ctypes.windll.kernel32
-        kernel.GetCurrentProcess.restype = ctypes.c_void_p
-        done = kernel.SetPriorityClass(ctypes.c_void_p(kernel.GetCurrentProcess()), _BELOW_NORMAL)
-        return "below normal" if done else None
+        try:
+            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        except psutil.Error:
+            return None
+        return "below normal"
     now = os.nice(0)
     return f"nice {os.nice(NICE - now)}" if now < NICE else None
