@@ -2,11 +2,24 @@
 
 import io
 import json
+import warnings
 
 import pytest
 from rich.table import Table
 
-from sttx_cli.output import SCREEN, count, emit_json, emit_table, emit_text, facts, number, quoted, say
+from sttx_cli.output import (
+    SCREEN,
+    count,
+    emit_json,
+    emit_table,
+    emit_text,
+    facts,
+    number,
+    quoted,
+    say,
+    warnings_as_notes,
+)
+from sttx_core.errors import SttxWarning
 
 
 class Terminal(io.StringIO):
@@ -27,6 +40,19 @@ def test_messages_and_data_are_apart(capsys):
     say("message")
     emit_json({"a": 1})
     assert capsys.readouterr() == ('{"a": 1}\n', "message\n")
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_of_ours_is_one_note(capsys):
+    with warnings_as_notes():
+        warnings.warn("S0 cannot learn", SttxWarning, stacklevel=1)
+    assert capsys.readouterr() == ("", "note: S0 cannot learn\n")
+
+
+@pytest.mark.filterwarnings("default")
+def test_another_warning_is_left_to_python():
+    with pytest.warns(UserWarning, match="another library's"), warnings_as_notes():
+        warnings.warn("another library's", UserWarning, stacklevel=1)
 
 
 def test_json_is_strict(capsys):

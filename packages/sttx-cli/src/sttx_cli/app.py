@@ -17,6 +17,7 @@ import click
 from sttx_cli.environment import wait_passively
 from sttx_cli.failures import sentence
 from sttx_cli.options import SuggestingGroup
+from sttx_cli.output import warnings_as_notes
 from sttx_core.errors import SttxError
 
 COMMANDS = {
@@ -65,7 +66,8 @@ def cli() -> None:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; never exits."""
     try:
-        result = cli.main(arguments, prog_name="sttx", standalone_mode=False)
+        with warnings_as_notes():
+            result = cli.main(arguments, prog_name="sttx", standalone_mode=False)
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except click.ClickException as error:

@@ -7,7 +7,9 @@ above the display and never into it. Knows nothing of models, files or runs.
 import json
 import sys
 import textwrap
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -15,6 +17,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+from sttx_core.errors import SttxWarning
 
 _REFRESHES_PER_SECOND = 4
 
@@ -71,6 +75,22 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print something that a person should know, on standard error."""
     say(f"note: {text}")
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """Print each `SttxWarning` as a note; leave other warnings to Python."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_as_note(message: Any, category: Any, *place: Any, **more: Any) -> None:
+            if issubclass(category, SttxWarning):
+                note(str(message))
+            else:
+                show(message, category, *place, **more)
+
+        warnings.showwarning = show_as_note
+        yield
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
