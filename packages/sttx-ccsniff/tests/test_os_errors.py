@@ -6,6 +6,8 @@ import os
 import pytest
 
 import sttx_ccsniff.follow.feed
+import sttx_ccsniff.opencode.store
+import sttx_ccsniff.read.lines
 from sttx_ccsniff import open_source
 from sttx_ccsniff.os_errors import error_from, why_not_read, why_not_written
 from sttx_core.errors import SourceError
@@ -50,6 +52,23 @@ def test_a_file_that_cannot_be_read(session_file, record, monkeypatch, code, sen
         list(open_source(path))
     with open_source(path.parent, say=lambda message: None) as source:
         assert list(source) == [] and len(source.report.warnings) == 1
+
+
+def refuse_to_open(*args, **options):
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_standard_input_that_cannot_be_read(monkeypatch):
+    monkeypatch.setattr(sttx_ccsniff.read.lines, "standard_input", refuse_to_open)
+    with pytest.raises(SourceError, match="^cannot read standard input: the disk failed to read it"):
+        list(open_source("-"))
+
+
+def test_an_opencode_store_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "opencode.db").write_bytes(sttx_ccsniff.opencode.store.HEADER)
+    monkeypatch.setattr(sttx_ccsniff.opencode.store.sqlite3, "connect", refuse_to_open)
+    with pytest.raises(SourceError, match=r"^cannot read '.*opencode\.db': the disk failed to read it"):
+        list(open_source(tmp_path / "opencode.db"))
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root can read everything")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sttx_ccsniff.feeds import Delivery, Shared
+from sttx_ccsniff.os_errors import why_not_read
 from sttx_ccsniff.parse.records import decode_line
 from sttx_ccsniff.read.formats import AutoParser
 from sttx_ccsniff.read.open import (
@@ -232,7 +233,7 @@ class StreamFeed:
                     )
                 yield from _read(Lines(self.origin, shared, place=place), pieces, shared, final=True)
         except (OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"cannot read standard input: {error}") from error
+            raise SourceError(f"cannot read standard input: {why_not_read(error)}") from error
 
     def close(self) -> None:
         """Do nothing: reading polls `stop`, and nothing stays open."""
