@@ -48,7 +48,11 @@ PAGES = (
     ".ci/alone",
     ".ci/check_alone.py",
 )
-EXCEPT = ("tests/test_prose.py", "docs/glossary.md")
+EXCEPT = (
+    "tests/test_prose.py",
+    "docs/glossary.md",
+    "packages/sttx-train/recipes/goose_mini/phrases.toml",  # data: the sentences that goose-mini learned from
+)
 
 
 def texts() -> list[Path]:
