@@ -23,9 +23,9 @@ def command(path: str | None, checkpoint: str | None, as_json: bool) -> None:
     """Explain a run, a checkpoint or a model.
 
     PATH is the folder of a run or RUN/latest (its latest checkpoint is explained), the folder of one
-    checkpoint, or a model: a folder, a file, an id on the Hugging Face hub, or goose-mini. --checkpoint PATH means the same. Every byte of a
-    checkpoint is verified. A model's weights are not loaded; older architectures, tuned states and damaged
-    files are explained too, with what can be done about them.
+    checkpoint, or a model: a folder, a file, an id on the Hugging Face hub, or goose-mini. --checkpoint PATH
+    means the same. Every byte of a checkpoint is verified. A model's weights are not loaded; older
+    architectures, tuned states and damaged files are explained too, with what can be done about them.
     """
     path = named_run(path, checkpoint)
     if not may_be_model(path, EMBEDDED):
