@@ -157,7 +157,7 @@ def precision(paths: list[Path], *, show: bool) -> None:
 
 
 def show_hits(redactor: Redactor, text: str, session: str) -> None:
-    """Print the context of each hit, and enough of it to recognise what it is."""
+    """Print the context of each hit, and enough of it to recognize what it is."""
     for hit in redactor.find(text, session):
         before = text[max(0, hit.start - 40) : hit.start]
         shown = hit.secret if len(hit.secret) < 24 else f"{hit.secret[:12]}…{hit.secret[-4:]}"

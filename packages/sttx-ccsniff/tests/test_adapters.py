@@ -1,4 +1,4 @@
-"""Files of other agents through `open_source`: recognised by content, resumed; registered formats."""
+"""Files of other agents through `open_source`: recognized by content, resumed; registered formats."""
 
 import itertools
 import json
@@ -52,7 +52,7 @@ class Lower(PairParser):
     name = "upper"
 
 
-def test_a_rollout_is_recognised_by_its_content(session_file):
+def test_a_rollout_is_recognized_by_its_content(session_file):
     path = session_file("any.jsonl", *ROLLOUT)
     with open_source(path) as source:
         traces = list(source)

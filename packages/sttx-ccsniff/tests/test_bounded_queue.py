@@ -108,13 +108,13 @@ def test_take_times_out():
 def test_a_signal_handler_may_close_during_take():
     queue = BoundedQueue(64)
 
-    class Signalled(deque):
+    class Signaled(deque):
         def popleft(self):
             item = super().popleft()
             if len(self) == 6:
                 queue.close()
             return item
 
-    queue._items = Signalled(range(8))
+    queue._items = Signaled(range(8))
     assert queue.take() == [0, 1]
     assert queue.take(0) is None

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_ccsniff.claude_code.identity import identity_of
-from sttx_ccsniff.claude_code.parser import BOOK_KEEPING, SessionParser, recognises
+from sttx_ccsniff.claude_code.parser import BOOK_KEEPING, SessionParser, recognizes
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.render import render
@@ -463,8 +463,8 @@ def test_wrong_types_in_any_field_of_a_block_lose_no_tool_call(block, kind, role
     assert found.count("tool_result") == (kind == "tool_result")
 
 
-def test_rows_are_not_recognised_as_session_records():
-    assert recognises({"type": "user"})
-    assert recognises({"type": "brand-new"})
-    assert not recognises({"type": "text", "sid": "s", "role": "user"})
-    assert not recognises({"prompt": "a"})
+def test_rows_are_not_recognized_as_session_records():
+    assert recognizes({"type": "user"})
+    assert recognizes({"type": "brand-new"})
+    assert not recognizes({"type": "text", "sid": "s", "role": "user"})
+    assert not recognizes({"prompt": "a"})

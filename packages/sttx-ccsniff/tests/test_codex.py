@@ -8,7 +8,7 @@ import pytest
 
 from sttx_ccsniff import open_source
 from sttx_ccsniff.claude_code import parser as claude_code
-from sttx_ccsniff.codex.parser import RolloutParser, recognises
+from sttx_ccsniff.codex.parser import RolloutParser, recognizes
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import AssistantMessage, Other, Thinking, ToolResult, ToolUse, UserMessage
@@ -461,15 +461,15 @@ def test_damaged_lines_are_counted():
 def test_not_confused_with_claude_code(sessions):
     for record in [*NEW[:-1], *OLD]:
         if record["payload"]["type"] != "invented" if record.get("type") == "response_item" else True:
-            assert recognises(record), record
+            assert recognizes(record), record
     for path in sorted(sessions.rglob("*.jsonl")):
         for one in path.read_bytes().splitlines():
             try:
                 record = json.loads(one)
             except ValueError:
                 continue
-            assert not isinstance(record, dict) or not recognises(record)
-            assert not isinstance(record, dict) or "type" not in record or claude_code.recognises(record)
+            assert not isinstance(record, dict) or not recognizes(record)
+            assert not isinstance(record, dict) or "type" not in record or claude_code.recognizes(record)
 
 
 def test_no_place_contains_waiting_text(tmp_path):

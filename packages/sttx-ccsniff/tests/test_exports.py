@@ -146,7 +146,7 @@ def test_wrong_types_in_any_field_never_crash_and_are_counted(fields):
     ],
 )
 @pytest.mark.parametrize("before", [[], [b"", b"# tailing..."], [b"\xff", b"[]", b"{}"]])
-def test_a_format_is_recognised_by_its_first_record(report, line, name, before):
+def test_a_format_is_recognized_by_its_first_record(report, line, name, before):
     parser = AutoParser("x", report, Seen())
     for junk in before:
         assert parser.feed(junk) == [] and parser.name == "unknown"

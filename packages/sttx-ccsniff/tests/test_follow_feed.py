@@ -162,11 +162,11 @@ def test_deleted_files_are_forgotten(line, tmp_path):
         append(tmp_path / f"{number}.jsonl", line(str(number)))
     feed = FolderFeed([tmp_path], "x")
     assert len(list(feed.batches(shared))) == 3
-    assert len(shared.places) == len(shared.files) == len(shared.recognised) == 3
+    assert len(shared.places) == len(shared.files) == len(shared.recognized) == 3
     for number in range(2):
         (tmp_path / f"{number}.jsonl").unlink()
     assert [delivery.place for delivery in feed.batches(shared)] == [None, None]
-    assert list(shared.places) == list(shared.files.values()) == list(shared.recognised)
+    assert list(shared.places) == list(shared.files.values()) == list(shared.recognized)
     assert list(shared.places) == [str(tmp_path / "2.jsonl")]
 
 

@@ -92,7 +92,7 @@ CLAUDE, ROWS, PAIRS, TRACES, CODEX = 0, 11, 13, 14, 17
 
 
 def first_of(number):
-    """Return the line by which the format of a record is recognised."""
+    """Return the line by which the format of a record is recognized."""
     return LINES[max(start for start in (CLAUDE, ROWS, PAIRS, TRACES, CODEX) if start <= number)]
 
 

@@ -420,7 +420,7 @@ def test_a_path_with_special_characters(tmp_path):
     assert [brief(trace) for trace in read(store)[0]] == ["user: one"]
 
 
-def test_a_database_is_recognised_by_its_first_bytes(store, tmp_path):
+def test_a_database_is_recognized_by_its_first_bytes(store, tmp_path):
     assert is_database(store.path)
     (tmp_path / "x.db").write_bytes(b"SQLite format 2")
     assert not is_database(tmp_path / "x.db")

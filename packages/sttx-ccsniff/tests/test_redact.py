@@ -39,7 +39,7 @@ CONTEXTS = {
     "in JSON": lambda text: json.dumps({"out": text}),
     "in JSON in JSON": lambda text: json.dumps(json.dumps({"out": {"deep": text}})),
     "with every escape": lambda text: json.dumps(text).replace("/", "\\/").replace("-", "\\u002d"),
-    "after a colour": lambda text: f"\x1b[31m{text}\x1b[0m",
+    "after a color": lambda text: f"\x1b[31m{text}\x1b[0m",
 }
 
 

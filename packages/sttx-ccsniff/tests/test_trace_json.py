@@ -15,7 +15,7 @@ from sttx_ccsniff.parse.trace_json import (
     load_trace,
     meta_from_json,
     meta_to_json,
-    recognises_traces,
+    recognizes_traces,
 )
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -89,9 +89,9 @@ def test_any_trace_is_unchanged_by_writing_and_reading(trace):
 
 
 @given(traces)
-def test_any_trace_is_recognised_alone(trace):
+def test_any_trace_is_recognized_alone(trace):
     record = json.loads(dump_trace(trace))
-    assert recognises_traces(record)
+    assert recognizes_traces(record)
     report = SourceReport()
     [again] = TraceLinesParser("/a/x.jsonl", report, Seen()).feed(dump_trace(trace))
     assert again.meta == dataclasses.replace(trace.meta, origin="/a/x.jsonl")
@@ -230,10 +230,10 @@ def test_an_invalid_state_is_refused(parser, state):
         parser.load_state_dict(state)
 
 
-def test_other_formats_are_not_recognised():
-    assert not recognises_traces({"type": "user", "message": {}})
-    assert not recognises_traces({"prompt": "a", "completion": "b"})
-    assert not recognises_traces({"type": "thinking", "meta": 1})
+def test_other_formats_are_not_recognized():
+    assert not recognizes_traces({"type": "user", "message": {}})
+    assert not recognizes_traces({"prompt": "a", "completion": "b"})
+    assert not recognizes_traces({"type": "thinking", "meta": 1})
 
 
 @pytest.mark.parametrize("cut", [0, 1, 7])

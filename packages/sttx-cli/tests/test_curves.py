@@ -134,7 +134,7 @@ def test_several_runs_in_one_panel(written):
     assert [curve.label for curve in loss.curves] == ["one"] and loss.absent == [runs[1].path]
 
 
-def test_runs_of_the_same_name_are_labelled_by_path(written, tmp_path):
+def test_runs_of_the_same_name_are_labeled_by_path(written, tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     runs = [read_metrics(written(name, PRETRAIN)) for name in ("a/run", "b/run")]

@@ -1,4 +1,4 @@
-"""Sessions as documents: recognised by content, complete if possible, within bounds of memory."""
+"""Sessions as documents: recognized by content, complete if possible, within bounds of memory."""
 
 import gzip
 import json
@@ -80,7 +80,7 @@ class TestTexts:
 
 
 class TestSplitSessions:
-    def test_sessions_are_recognised_by_content(self, sessions, folder, tmp_path):
+    def test_sessions_are_recognized_by_content(self, sessions, folder, tmp_path):
         plain = tmp_path / "plain.jsonl"
         plain.write_text('{"text": "a"}\n')
         data = ["claude", str(plain), str(sessions), str(folder), "codex", str(tmp_path / "gone.jsonl")]

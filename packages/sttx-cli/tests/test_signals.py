@@ -23,9 +23,9 @@ def test_the_first_is_a_request(number):
 
     before = [signal.getsignal(one) for one in SIGNALS]
     with Interruptible(lambda: calls.append("stop"), release) as interruptible:
-        assert interruptible.signalled is None
+        assert interruptible.signaled is None
         os.kill(os.getpid(), number)
-        assert (calls, interruptible.signalled) == (["stop"], number)
+        assert (calls, interruptible.signaled) == (["stop"], number)
         assert [signal.getsignal(one) for one in SIGNALS] == [signal.SIG_DFL] * 2
     assert len(threads) == 1 and threads[0] is not threading.main_thread()
     assert [signal.getsignal(one) for one in SIGNALS] == before
@@ -35,7 +35,7 @@ def test_without_a_signal_nothing_is_called():
     before = [signal.getsignal(one) for one in SIGNALS]
     with Interruptible(pytest.fail, pytest.fail) as interruptible:
         assert [signal.getsignal(one) for one in SIGNALS] != before
-    assert interruptible.signalled is None
+    assert interruptible.signaled is None
     assert [signal.getsignal(one) for one in SIGNALS] == before
 
 

@@ -16,7 +16,7 @@ BASE = 30
 
 
 class Twin:
-    """The definition, without any optimisation: it keeps every pair and every use."""
+    """The definition, without any optimization: it keeps every pair and every use."""
 
     def __init__(self, config):
         self.config = config

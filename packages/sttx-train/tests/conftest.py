@@ -12,7 +12,7 @@ from sttx_train.formats import load_model, save_model
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 
-def randomise(model, seed=0):
+def randomize(model, seed=0):
     """Give every tensor values of its own, large enough that each path shows in the logits."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -29,7 +29,7 @@ def randomise(model, seed=0):
 
 @pytest.fixture(scope="session")
 def make_model():
-    """Return a function from sizes to a randomised model in evaluation mode."""
+    """Return a function from sizes to a randomized model in evaluation mode."""
 
     def make(seed=0, dtype=torch.float32, **sizes):
         defaults = {
@@ -40,7 +40,7 @@ def make_model():
             "v_rank": 8,
             "a_rank": 16,
         }
-        model = randomise(RWKV7(RWKV7Config(**(defaults | sizes)), initialize=False), seed)
+        model = randomize(RWKV7(RWKV7Config(**(defaults | sizes)), initialize=False), seed)
         return model.to(dtype).eval().requires_grad_(False)
 
     return make

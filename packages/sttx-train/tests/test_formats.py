@@ -224,7 +224,7 @@ class TestDetection:
     }
 
     @pytest.mark.parametrize("version", OLDER)
-    def test_older_architectures_are_recognised_and_refused(self, version, tmp_path):
+    def test_older_architectures_are_recognized_and_refused(self, version, tmp_path):
         shapes = {"emb.weight": (10, 8)} | self.OLDER[version]
         assert detect_version(shapes) == version
         torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "old.pth")
@@ -235,7 +235,7 @@ class TestDetection:
     def test_older_architectures_under_other_names(self, version):
         assert detect_version(self.IN_HUGGINGFACE_NAMES[version]) == version
 
-    def test_flas_sixth_version_is_recognised(self):
+    def test_flas_sixth_version_is_recognized(self):
         names = ["model.layers.0.attn.bonus", "model.layers.0.attn.x_proj.0.weight"]
         assert detect_version(dict.fromkeys(names, (8, 8))) == "x060"
 

@@ -1,4 +1,4 @@
-"""Phrases in the model: exact prices, a normalised distribution, and agreement with a slow twin."""
+"""Phrases in the model: exact prices, a normalized distribution, and agreement with a slow twin."""
 
 import math
 import random

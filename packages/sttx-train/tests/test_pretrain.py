@@ -148,7 +148,7 @@ class TestOptimizer:
         assert {"blocks.0.att.w1", "blocks.1.att.r_k", "ln_out.weight", "blocks.0.ln0.bias"} <= by_group[1]
         assert sum(map(len, by_group)) == len(names) == len(set.union(*by_group))
 
-    def test_it_begins_with_the_published_initialisation(self, assert_same_tensors):
+    def test_it_begins_with_the_published_initialization(self, assert_same_tensors):
         expected = initialize(RWKV7(model_sizes(config())), seed=5).state_dict()
         assert_same_tensors(dict(trained(config(seed=5)).model.state_dict()), expected)
 

@@ -163,7 +163,7 @@ def test_the_hash_depends_on_the_vocabulary(saved):
     assert len({*digests, ByteTokenizer().sha256}) == 4
 
 
-def normalised():
+def normalized():
     backend = byte_level()
     backend.normalizer = normalizers.NFC()
     return backend
@@ -189,7 +189,7 @@ def ambiguous():
 
 BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 REFUSED = {
-    "normalizer": (normalised, r"its normalizer \(NFC\) changes the text"),
+    "normalizer": (normalized, r"its normalizer \(NFC\) changes the text"),
     "prefix space": (
         lambda: before(pre_tokenizers.ByteLevel(add_prefix_space=True)),
         "puts a space before the text",

@@ -40,7 +40,7 @@ class Shared:
         stop: Set when reading must end.
         places: The place of each origin: from an earlier run at first, then kept up to date by the feeds.
         files: The origin of each file, by device and inode, so that no file is read through two paths.
-        recognised: Origins whose format is already counted.
+        recognized: Origins whose format is already counted.
         partly_taken: Keys of the traces that an earlier run took from deliveries that it did not finish.
         open: The last `Meta` of each document that had not ended when an earlier run did.
         since: Unix seconds; older traces are dropped.
@@ -51,7 +51,7 @@ class Shared:
     stop: threading.Event = field(default_factory=threading.Event)
     places: dict[str, Place] = field(default_factory=dict)
     files: dict[tuple[int, int], str] = field(default_factory=dict)
-    recognised: set[str] = field(default_factory=set)
+    recognized: set[str] = field(default_factory=set)
     partly_taken: set[str] = field(default_factory=set)
     open: list[Meta] = field(default_factory=list)
     since: float = 0.0

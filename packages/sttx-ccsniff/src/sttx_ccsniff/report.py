@@ -43,7 +43,7 @@ class SourceReport:
         malformed: What could not be read at all, by reason.
         skipped: Records and blocks that are deliberately not traces, by reason.
         noted: What was repaired or is unusual, without loss, by reason.
-        formats: Files and streams, by recognised format.
+        formats: Files and streams, by recognized format.
         already_delivered: Traces dropped because, by the cursor, an earlier run took them.
         redacted: Secrets and private names removed from traces, by rule.
         usage: Tokens billed, by model and kind, each message once.

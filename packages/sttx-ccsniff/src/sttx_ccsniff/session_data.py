@@ -37,4 +37,4 @@ def _is_record(value: dict[str, Any]) -> bool:
     does not count as its record.
     """
     is_data = isinstance(value.get("text"), str) or isinstance(value.get("values"), list)
-    return any(kind.recognises(value) for kind in FORMATS if not (is_data and kind.parser is SessionParser))
+    return any(kind.recognizes(value) for kind in FORMATS if not (is_data and kind.parser is SessionParser))

@@ -1,13 +1,13 @@
 r"""Makes untrusted text safe to show on a terminal, which then obeys no control sequence in it.
 
-A trace holds what programs printed and what strangers wrote. Colours and cursor movements are removed. Every
+A trace holds what programs printed and what strangers wrote. Colors and cursor movements are removed. Every
 other control character is shown as its escape, and so are the marks that change the direction of writing.
 """
 
 import re
 
 _SEQUENCE = re.compile(
-    r"\x1b\[[0-?]{0,64}[ -/]{0,16}[@-~]"  # colours, cursor
+    r"\x1b\[[0-?]{0,64}[ -/]{0,16}[@-~]"  # colors, cursor
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"  # titles, links, the clipboard
     r"|\x1b[ -/]{0,16}[0-~]"
 )

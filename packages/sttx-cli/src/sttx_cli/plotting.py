@@ -34,8 +34,8 @@ _UNITS = {
     "tokens": "tokens read",
     "steps": "steps",
 }
-_COLOURS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#787774")
-_MODEL_COLOURS = {"paid": "#0b6e99", "now": "#0b6e99", "frozen": "#8a8a8a", "now_frozen": "#8a8a8a"}
+_COLORS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#787774")
+_MODEL_COLORS = {"paid": "#0b6e99", "now": "#0b6e99", "frozen": "#8a8a8a", "now_frozen": "#8a8a8a"}
 _LINES = ("-", "--", ":", "-.")
 _SMALL_ROWS = 3
 _FEW = 60  # points of a curve that get markers, so that a single point is visible
@@ -126,8 +126,8 @@ def _compare(axes: Axes, averages: Sequence[Curve]) -> None:
     """Shade what lies between two averages of one run, and write where each of them ends."""
     first, second = averages[:2]
     if first.xs == second.xs:
-        colour = _colour(first, False)
-        axes.fill_between(first.xs, first.ys, second.ys, color=colour, alpha=_SHADE, linewidth=0)
+        color = _color(first, False)
+        axes.fill_between(first.xs, first.ys, second.ys, color=color, alpha=_SHADE, linewidth=0)
     for curve in averages:
         axes.annotate(
             f"{curve.ys[-1]:.2f}",
@@ -135,7 +135,7 @@ def _compare(axes: Axes, averages: Sequence[Curve]) -> None:
             (5, 0),
             textcoords="offset points",
             verticalalignment="center",
-            color=_colour(curve, False),
+            color=_color(curve, False),
             fontweight="bold",
         )
 
@@ -186,21 +186,21 @@ def _short(value: float) -> str:
 
 
 def _add(axes: Axes, curve: Curve, several_runs: bool, smooth: int | None) -> None:
-    colour = _colour(curve, several_runs)
+    color = _color(curve, several_runs)
     line = _LINES[curve.member % len(_LINES)] if several_runs else "-"
     label = _literal(curve.label)
     marker = "." if len(curve.ys) <= _FEW else ""
     if curve.style == "single":
-        axes.plot(curve.xs, curve.ys, color=colour, alpha=_FAINT, linewidth=0.6, marker=marker, label=label)
+        axes.plot(curve.xs, curve.ys, color=color, alpha=_FAINT, linewidth=0.6, marker=marker, label=label)
         return
     width = smooth if smooth is not None else max(len(curve.ys) // _SHARE, 1)
     means = curve.ys if curve.style == "average" else moving_mean(curve.ys, width)
     if means is not curve.ys and width > 1:
-        axes.plot(curve.xs, curve.ys, color=colour, alpha=_PALE, linewidth=0.6, label="_points")
+        axes.plot(curve.xs, curve.ys, color=color, alpha=_PALE, linewidth=0.6, label="_points")
     axes.plot(
         curve.xs,
         means,
-        color=colour,
+        color=color,
         linestyle=line,
         linewidth=2.2 if curve.style == "average" else 1.4,
         marker="" if curve.style == "average" and len(curve.ys) > 1 else marker,
@@ -208,8 +208,8 @@ def _add(axes: Axes, curve: Curve, several_runs: bool, smooth: int | None) -> No
     )
 
 
-def _colour(curve: Curve, several_runs: bool) -> str:
+def _color(curve: Curve, several_runs: bool) -> str:
     if several_runs:
-        return _COLOURS[curve.run % len(_COLOURS)]
+        return _COLORS[curve.run % len(_COLORS)]
     member = curve.column.rpartition(".")[2]
-    return _MODEL_COLOURS.get(member, _COLOURS[curve.member % len(_COLOURS)])
+    return _MODEL_COLORS.get(member, _COLORS[curve.member % len(_COLORS)])

@@ -16,14 +16,14 @@ class Interruptible:
         release: called in a thread of its own, since it may wait for locks that the interrupted code holds.
 
     Attributes:
-        signalled: the signal that came; None before one comes.
+        signaled: the signal that came; None before one comes.
     """
 
     def __init__(self, stop: Callable[[], None], release: Callable[[], None]) -> None:
         self._stop = stop
         self._releasing = threading.Thread(target=release, name="sttx-release", daemon=True)
         self._before: dict[signal.Signals, object] = {}
-        self.signalled: signal.Signals | None = None
+        self.signaled: signal.Signals | None = None
 
     def __enter__(self) -> "Interruptible":
         if threading.current_thread() is threading.main_thread():
@@ -42,6 +42,6 @@ class Interruptible:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         for again in _SIGNALS:
             signal.signal(again, signal.SIG_DFL)
-        self.signalled = signal.Signals(number)
+        self.signaled = signal.Signals(number)
         self._stop()
         self._releasing.start()

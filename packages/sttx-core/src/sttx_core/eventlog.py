@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
             return {encodable(str(key)): _plain(inner) for key, inner in value.items()}
         case list() | tuple():
             return [_plain(inner) for inner in value]
-        case _ if hasattr(value, "tolist"):  # a numpy value, recognised without importing numpy
+        case _ if hasattr(value, "tolist"):  # a numpy value, recognized without importing numpy
             return _plain(value.tolist())
         case _:
             return encodable(str(value))

@@ -23,7 +23,7 @@ class Choice(NamedTuple):
     Attributes:
         position: index of the phrase in the window.
         options: :data:`STOP`, then the phrase ids that continue the node.
-        log_prior: natural logarithm of each option's smoothed count, not normalised.
+        log_prior: natural logarithm of each option's smoothed count, not normalized.
         taken: index of the option that was taken.
     """
 
@@ -65,7 +65,7 @@ class ChoiceCounts:
                 counts[key] /= 2
 
     def log_prior(self, node: int, options: Sequence[int]) -> tuple[float, ...]:
-        """Return the natural logarithm of each option's smoothed count, not normalised."""
+        """Return the natural logarithm of each option's smoothed count, not normalized."""
         counts = self._nodes.get(node) or self._base.get(node) or {}
         return tuple(math.log(counts.get(option, 0.0) + SMOOTHING) for option in options)
 

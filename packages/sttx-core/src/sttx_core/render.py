@@ -72,10 +72,10 @@ def render_parts(trace: Trace) -> tuple[Part, ...]:
         case Thinking(text=text):
             return _turn("Assistant: <think>", text, "</think>")
         case ToolUse(name=name, input=value):
-            return (Part(_labelled("Tool call:", name, _compact_json(value), " ")),)
+            return (Part(_labeled("Tool call:", name, _compact_json(value), " ")),)
         case ToolResult(name=name, output=output, is_error=is_error):
             label = "Tool error:" if is_error else "Tool result:"
-            return (Part(_labelled(label, name, _fold(output), "\n")),)
+            return (Part(_labeled(label, name, _fold(output), "\n")),)
         case Pair(prompt=prompt, completion=completion):
             return _pair(_fold(prompt), _fold(completion))
         case SessionEnd() | Other():
@@ -96,7 +96,7 @@ def _pair(prompt: str, completion: str) -> tuple[Part, ...]:
     return (Part(question + "Assistant:", paid=False), Part(f" {completion}{_END}"))
 
 
-def _labelled(label: str, name: str, body: str, separator: str) -> str:
+def _labeled(label: str, name: str, body: str, separator: str) -> str:
     """Return a tool's turn; also if its body is empty, because an empty result is information."""
     words = " ".join(encodable(name).split())
     head = f"{label} {words}" if words else label

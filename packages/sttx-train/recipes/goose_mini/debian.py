@@ -1,6 +1,6 @@
-"""Reads Debian source packages: their files, and which licence each file has.
+"""Reads Debian source packages: their files, and which license each file has.
 
-A source package is a `.dsc` next to its tar archives. `debian/copyright` names the licence of each file in
+A source package is a `.dsc` next to its tar archives. `debian/copyright` names the license of each file in
 the machine-readable format (DEP-5); the last paragraph that matches a file counts.
 """
 
@@ -44,7 +44,7 @@ def source_members(
 
 
 def paragraphs_of(copyright_file: str) -> list[Paragraph]:
-    r"""Return the files and licences of a machine-readable `debian/copyright` in order, empty otherwise.
+    r"""Return the files and licenses of a machine-readable `debian/copyright` in order, empty otherwise.
 
     >>> text = "Format: x\n\nFiles: *\nLicense: Expat\n\nFiles: a/*\n b?.c\nLicense: GPL-2\n Text."
     >>> [licence_of(path, paragraphs_of(text)) for path in ("c", "a/d/e", "b1.c")]
@@ -64,5 +64,5 @@ def paragraphs_of(copyright_file: str) -> list[Paragraph]:
 
 
 def licence_of(path: str, paragraphs: Sequence[Paragraph]) -> str:
-    """Return the licence of a file, given its path in the source; "" if no paragraph names it."""
+    """Return the license of a file, given its path in the source; "" if no paragraph names it."""
     return next((licence for globs, licence in reversed(paragraphs) if globs.fullmatch(path)), "")

@@ -113,7 +113,7 @@ def _tar_members(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
 
 
 def declared_licence(members: dict[str, bytes]) -> str:
-    """Return the declared licence: from package.json, METADATA, PKG-INFO or Debian's copyright."""
+    """Return the declared license: from package.json, METADATA, PKG-INFO or Debian's copyright."""
     for name, data in members.items():
         text = data.decode("utf-8", "replace")
         if re.fullmatch(r"[^/]+/package\.json", name):
@@ -213,7 +213,7 @@ def gather_package(
 def permissive_part(
     members: dict[str, bytes], by_hand: str, accepted: Sequence[str]
 ) -> tuple[str, dict[str, bytes]]:
-    """Return a source package's main licence, and its files whose own licence is permissive.
+    """Return a source package's main license, and its files whose own license is permissive.
 
     A licence read by hand replaces the main one; a file with its own paragraph is judged by that.
     """

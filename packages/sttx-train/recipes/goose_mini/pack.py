@@ -126,7 +126,7 @@ def write_tokens(documents: Sequence[dict], encoder: TrieTokenizer, path: pathli
 
 
 def write_packages(packages: Sequence[dict], path: pathlib.Path) -> None:
-    """Write the packages that were used, with their licences, as comma-separated values."""
+    """Write the packages that were used, with their licenses, as comma-separated values."""
     with path.open("w", encoding="utf-8", newline="") as out:
         columns = ["package", "from", "version", "licence", "bytes"]
         table = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""Selects the files to learn from: by name, readability, licence and newness.
+"""Selects the files to learn from: by name, readability, license and newness.
 
 Knows nothing of packages or downloads.
 """
@@ -55,7 +55,7 @@ def kind_of(name: str) -> str | None:
 
 
 def without_licence_header(text: str) -> str:
-    r"""Return the text without a leading comment about copyright or licence, which thousands of files repeat.
+    r"""Return the text without a leading comment about copyright or license, which thousands of files repeat.
 
     >>> without_licence_header("// Copyright 2020 A.\n// MIT License.\n\npackage main\n")
     'package main\n'
@@ -79,7 +79,7 @@ def is_readable(text: str, kind: str) -> bool:
 
 
 def is_permissive(licence: str, accepted: Sequence[str]) -> bool:
-    """Return whether a licence is permissive: every "and" part has an "or" part that is.
+    """Return whether a license is permissive: every "and" part has an "or" part that is.
 
     >>> names = ["MIT", "Apache"]
     >>> [is_permissive(x, names) for x in ("MIT", "GPL-2 OR MIT", "MIT AND MPL-2.0", "", "LGPL-3")]

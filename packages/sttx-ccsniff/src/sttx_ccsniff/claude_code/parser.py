@@ -57,7 +57,7 @@ _MOST_SPEAKERS = 1000  # sub-agents whose segments are counted; the counts are s
 _TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # not a set, because a type may be unhashable
 
 
-def recognises(record: Record) -> bool:
+def recognizes(record: Record) -> bool:
     """Return whether a JSON object looks like one of Claude Code's records."""
     return isinstance(record.get("type"), str) and not {"sid", "role"} <= record.keys()
 

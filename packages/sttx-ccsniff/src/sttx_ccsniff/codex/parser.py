@@ -53,14 +53,14 @@ _SPOKEN_EVENTS = {"user_message": "message", "agent_message": "message", "agent_
 _MOST_WAITING = 64
 
 
-def recognises(record: Record) -> bool:
+def recognizes(record: Record) -> bool:
     """Return whether a JSON object looks like a line of a rollout.
 
-    >>> recognises({"timestamp": "2026-01-01T00:00:00Z", "type": "session_meta", "payload": {"id": "t"}})
+    >>> recognizes({"timestamp": "2026-01-01T00:00:00Z", "type": "session_meta", "payload": {"id": "t"}})
     True
-    >>> recognises({"id": "t", "timestamp": "2025-05-01T00:00:00Z", "instructions": None})
+    >>> recognizes({"id": "t", "timestamp": "2025-05-01T00:00:00Z", "instructions": None})
     True
-    >>> recognises({"type": "user", "uuid": "u", "message": {"role": "user", "content": "Hi"}})
+    >>> recognizes({"type": "user", "uuid": "u", "message": {"role": "user", "content": "Hi"}})
     False
     """
     kind = record.get("type")

@@ -1,7 +1,7 @@
 """Identifies the session and sub-agent of a Codex rollout, and the items that it copies from another thread.
 
 A thread is a session, a fork of one, or a sub-agent of one, as its first `session_meta` line tells. The file
-of a fork or sub-agent may start with copies of its parent's items, with new times. A copy is recognised by
+of a fork or sub-agent may start with copies of its parent's items, with new times. A copy is recognized by
 its content: the id of a call, or the text. Newer sub-agents give the line where their own history starts, and
 newer forks refer to their parent's file without copies. Copies are searched only at the start of a file, up
 to the first item that no ancestor has, so what a person repeats later is kept.

@@ -26,7 +26,7 @@ class LineParser:
     """
 
     def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
-        del seen  # without ids, repeated records cannot be recognised
+        del seen  # without ids, repeated records cannot be recognized
         self.origin = origin
         self.report = report
         self.stem = PurePath(origin).name.split(".")[0] or "-"

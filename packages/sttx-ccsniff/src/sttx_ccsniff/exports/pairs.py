@@ -5,7 +5,7 @@ from sttx_ccsniff.parse.content import text_of
 from sttx_core.traces import Meta, Pair, Trace
 
 
-def recognises_pairs(record: Row) -> bool:
+def recognizes_pairs(record: Row) -> bool:
     """Return whether a JSON object looks like a prompt and its completion."""
     return {"prompt", "completion"} <= record.keys()
 

@@ -35,7 +35,7 @@ LOSSY = (
 """The warning when such rows are read."""
 
 
-def recognises_rows(record: Row) -> bool:
+def recognizes_rows(record: Row) -> bool:
     """Return whether a JSON object looks like a row of `ccsniff --json`."""
     return {"sid", "role", "type", "text"} <= record.keys()
 

@@ -185,7 +185,7 @@ class FolderFeed:
             place = line_place(shared.places[origin])
             if inside and place and _is_deleted(origin):
                 del shared.places[origin]
-                shared.recognised.discard(origin)
+                shared.recognized.discard(origin)
                 if shared.files.get((place.device, place.inode)) == origin:
                     del shared.files[place.device, place.inode]
                 yield Delivery(origin, [], None)

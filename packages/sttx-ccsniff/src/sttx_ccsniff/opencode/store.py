@@ -140,8 +140,8 @@ class _Reader:
     def deliveries(self) -> Generator[Delivery, None, None]:
         try:
             self._check_columns()
-            if self._path not in self._shared.recognised:
-                self._shared.recognised.add(self._path)
+            if self._path not in self._shared.recognized:
+                self._shared.recognized.add(self._path)
                 self._report.formats["opencode"] += 1
             rows = self._rows("SELECT id, parent_id, directory FROM session ORDER BY time_created, id")
             for row in rows:

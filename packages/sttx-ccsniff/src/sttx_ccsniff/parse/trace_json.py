@@ -2,7 +2,7 @@ r"""Writes typed traces as JSON lines and reads them back: the format of `sttx t
 
 The first line is `{"sttx_traces": 1}`, the schema's version. Each further line is one trace: its `type` in
 snake case, its `meta`, and its own fields by name. A field with its default value is left out. Each trace can
-be recognised and read alone, so a stream may be split and joined at its line ends.
+be recognized and read alone, so a stream may be split and joined at its line ends.
 
 Traces of a later version are refused with one warning, because their meaning is not known here. A field that
 this version does not know is counted and dropped.
@@ -135,7 +135,7 @@ def meta_from_json(value: dict[str, Any]) -> Meta:
     return Meta(**_checked(value, _META))
 
 
-def recognises_traces(record: dict[str, Any]) -> bool:
+def recognizes_traces(record: dict[str, Any]) -> bool:
     """Return whether a JSON object is the header of such a stream or one of its traces."""
     if "sttx_traces" in record:
         return True

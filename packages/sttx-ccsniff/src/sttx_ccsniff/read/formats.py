@@ -1,6 +1,6 @@
 """Chooses the parser of a file or stream by its first record, never by its name.
 
-The format of another agent is one more entry of `FORMATS`: a function `recognises(record)` and a parser
+The format of another agent is one more entry of `FORMATS`: a function `recognizes(record)` and a parser
 class. `register` adds one from outside this package. `docs/adapters.md` explains what a parser must do.
 """
 
@@ -49,18 +49,18 @@ class Parser(Protocol):
 
 
 class Format(NamedTuple):
-    """One format: the function that recognises its records, and the parser that reads them."""
+    """One format: the function that recognizes its records, and the parser that reads them."""
 
-    recognises: Callable[[dict[str, Any]], bool]
+    recognizes: Callable[[dict[str, Any]], bool]
     parser: type[Parser]
 
 
 FORMATS = [
-    Format(trace_json.recognises_traces, trace_json.TraceLinesParser),
-    Format(pairs.recognises_pairs, pairs.PairParser),
-    Format(rows.recognises_rows, rows.RowParser),
-    Format(codex.recognises, codex.RolloutParser),
-    Format(claude_code.recognises, claude_code.SessionParser),
+    Format(trace_json.recognizes_traces, trace_json.TraceLinesParser),
+    Format(pairs.recognizes_pairs, pairs.PairParser),
+    Format(rows.recognizes_rows, rows.RowParser),
+    Format(codex.recognizes, codex.RolloutParser),
+    Format(claude_code.recognizes, claude_code.SessionParser),
 ]
 """Tried in this order. Claude Code's format comes last, because it accepts any record with a type."""
 
@@ -71,7 +71,7 @@ _MOST_WAITING = 2**20
 """Bytes of such lines after which the same happens; the lines are kept until then."""
 
 
-def register(recognises: Callable[[dict[str, Any]], bool], parser: type[Parser]) -> None:
+def register(recognizes: Callable[[dict[str, Any]], bool], parser: type[Parser]) -> None:
     """Add a format, which all sources opened later try before the known ones.
 
     Raises:
@@ -80,7 +80,7 @@ def register(recognises: Callable[[dict[str, Any]], bool], parser: type[Parser])
     taken = _parser_named(parser.name)
     if taken is not None and taken is not parser:
         raise UsageError(f"a format named {parser.name!r} exists already: give the parser another `name`")
-    FORMATS[:] = [Format(recognises, parser), *(kind for kind in FORMATS if kind.parser is not parser)]
+    FORMATS[:] = [Format(recognizes, parser), *(kind for kind in FORMATS if kind.parser is not parser)]
 
 
 def _parser_named(name: str) -> type[Parser] | None:
@@ -90,7 +90,7 @@ def _parser_named(name: str) -> type[Parser] | None:
 
 
 class AutoParser:
-    """Waits for the first record that a format recognises, then delegates to that format's parser.
+    """Waits for the first record that a format recognizes, then delegates to that format's parser.
 
     >>> parser = AutoParser("x.jsonl", SourceReport(), Seen())
     >>> [type(trace).__name__ for trace in parser.feed(b'{"prompt":"a","completion":"b"}')], parser.name
@@ -98,19 +98,19 @@ class AutoParser:
     """
 
     def __init__(
-        self, origin: str, report: SourceReport, seen: Seen, recognised: set[str] | None = None
+        self, origin: str, report: SourceReport, seen: Seen, recognized: set[str] | None = None
     ) -> None:
         self._origin = encodable(origin)  # a file's name may contain any bytes
         self._report = report
         self._seen = seen
-        self._recognised: set[str] = set() if recognised is None else recognised
+        self._recognized: set[str] = set() if recognized is None else recognized
         self._name = "unknown"
         self._parser: Parser | None = None
         self._waiting: list[bytes] = []
 
     @property
     def name(self) -> str:
-        """The recognised format; "unknown" if no record was recognised (yet)."""
+        """The recognized format; "unknown" if no record was recognized (yet)."""
         return self._name
 
     @property
@@ -150,9 +150,9 @@ class AutoParser:
         if self._parser is not None:
             return self._parser.feed(line)
         self._waiting.append(line)
-        recognised = self._recognise(line)
-        if recognised is not None:
-            return self._begin(recognised)
+        recognized = self._recognize(line)
+        if recognized is not None:
+            return self._begin(recognized)
         hopeless = len(self._waiting) >= _PATIENCE or sum(map(len, self._waiting)) > _MOST_WAITING
         return self._begin() if hopeless else []
 
@@ -166,24 +166,24 @@ class AutoParser:
         assert self._parser is not None
         return traces + self._parser.finish(b"")
 
-    def _recognise(self, line: bytes) -> type[Parser] | None:
+    def _recognize(self, line: bytes) -> type[Parser] | None:
         values, _ = decode_line(line, Counter())
         for value in values:
             if isinstance(value, dict):
                 for kind in FORMATS:
-                    if kind.recognises(value):
+                    if kind.recognizes(value):
                         return kind.parser
         return None
 
-    def _begin(self, recognised: type[Parser] | None = None) -> list[Trace]:
-        """Read the waiting lines; without a recognised format, Claude Code's parser counts the damage."""
-        parser = (recognised or claude_code.SessionParser)(self._origin, self._report, self._seen)
-        self._settle(parser, parser.name if recognised else "unknown")
+    def _begin(self, recognized: type[Parser] | None = None) -> list[Trace]:
+        """Read the waiting lines; without a recognized format, Claude Code's parser counts the damage."""
+        parser = (recognized or claude_code.SessionParser)(self._origin, self._report, self._seen)
+        self._settle(parser, parser.name if recognized else "unknown")
         waiting, self._waiting = self._waiting, []
         return [trace for line in waiting for trace in parser.feed(line)]
 
     def _settle(self, parser: Parser, name: str) -> None:
         self._parser, self._name = parser, name
-        if self._origin not in self._recognised:
-            self._recognised.add(self._origin)
+        if self._origin not in self._recognized:
+            self._recognized.add(self._origin)
             self._report.formats[name] += 1

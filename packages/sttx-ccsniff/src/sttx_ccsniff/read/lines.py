@@ -3,7 +3,7 @@
 A place is the byte offset (after decompression) of the end of the last whole line, with that line's CRC-32
 and the file's device and inode. Reading resumes at this offset if the preceding line still matches its CRC,
 as it does after the file grew, was renamed or copied. If the file was truncated or rewritten, it does not
-match, and reading starts from the top; records that were read before are recognised by their uuids. A last
+match, and reading starts from the top; records that were read before are recognized by their uuids. A last
 line without a line end is read if it is a whole JSON object, and otherwise left for a later run.
 """
 
@@ -81,7 +81,7 @@ class Lines:
         self, origin: str, shared: Shared, identity: tuple[int, int] = (0, 0), place: LinePlace | None = None
     ) -> None:
         self._origin, self._shared, self._identity = origin, shared, identity
-        self._parser = AutoParser(origin, shared.report, shared.seen, shared.recognised)
+        self._parser = AutoParser(origin, shared.report, shared.seen, shared.recognized)
         self._splitter = LineSplitter()
         self._offset = 0
         self._length, self._last = 0, b""

@@ -1,4 +1,4 @@
-r"""Rules for secrets without a vendor's prefix, which are recognised by the text around them.
+r"""Rules for secrets without a vendor's prefix, which are recognized by the text around them.
 
 The keywords of each rule are literal and rare, so they are searched first. All repetitions are bounded or
 possessive, so that every text takes linear time.
@@ -100,7 +100,7 @@ GENERIC_RULES: tuple[Rule, ...] = (
         keywords=("-us",),
         back=32,
         about="Mailchimp API keys",
-        form="32 hexadecimal + `-us` + data centre",
+        form="32 hexadecimal + `-us` + data center",
     ),
     Rule(
         name="azure-key",

@@ -25,7 +25,7 @@ _MIN_ENTROPY = 2.9  # bits per character: 20 random hexadecimal digits have 3.4 
 _CLASSES = (
     bytes(ord("x") if chr(byte).isalnum() or byte in b"-_" else ord(" ") for byte in range(128)) + b" " * 128
 )
-# A prefix must not start inside a word; the `m` that ends a colour escape is not part of a word.
+# A prefix must not start inside a word; the `m` that ends a color escape is not part of a word.
 _WORD_START = r"(?:(?<![A-Za-z0-9])|(?<=[0-9;]m))"
 
 

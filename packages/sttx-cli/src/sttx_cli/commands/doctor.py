@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 from sttx_ccsniff import claude_history, live_tools
-from sttx_cli.neighbour import choose_threads, load, waiting_way
+from sttx_cli.neighbor import choose_threads, load, waiting_way
 from sttx_cli.output import emit_json
 from sttx_cli.places import check_log_dir
 from sttx_cli.progress import progress_bar

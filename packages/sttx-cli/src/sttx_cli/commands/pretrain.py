@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sttx_ccsniff.redact import Redactor
-from sttx_cli.neighbour import choose_threads, threads_before, threads_option, use_threads
+from sttx_cli.neighbor import choose_threads, threads_before, threads_option, use_threads
 from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import count, emit_json, emit_text, number, say
 from sttx_cli.places import check_log_dir, check_writable
@@ -214,8 +214,8 @@ def _train(pretrainer: "Pretrainer", data: "Data", talk: Any) -> "tuple[Pretrain
     progress = _Progress(pretrainer, talk)
     saving = "saving; interrupt again to end at once"
     with Interruptible(lambda: None, lambda: talk(saving)) as interruptible:
-        report = pretrainer.fit(data, progress.show, stop=lambda: interruptible.signalled is not None)
-        ended = "done" if interruptible.signalled is None else "interrupted"
+        report = pretrainer.fit(data, progress.show, stop=lambda: interruptible.signaled is not None)
+        ended = "done" if interruptible.signaled is None else "interrupted"
     return report, ended
 
 

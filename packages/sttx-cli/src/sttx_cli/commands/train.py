@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from sttx_ccsniff import Source, open_source
-from sttx_cli.neighbour import (
+from sttx_cli.neighbor import (
     choose_threads,
     follows_live,
     lower_priority,
@@ -200,11 +200,11 @@ def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bo
     before, started = replace(trainer.totals), time.monotonic()
     panel = StepPanel(trainer.config.steps, before.steps, verbose=verbose)
     with Interruptible(trainer.stop, release) as interruptible, panel:
-        if fresh and not source.wait() and not interruptible.signalled:
+        if fresh and not source.wait() and not interruptible.signaled:
             raise SourceError(_no_trace(source))
         trainer.run(source, lambda progress: panel.show(progress.metrics), cursor=lambda: source.cursor)
     steps, wanted = trainer.totals.steps, trainer.config.steps
-    ended = "interrupted" if interruptible.signalled else "end of stream"
+    ended = "interrupted" if interruptible.signaled else "end of stream"
     counts = source.report.as_dict()
     del counts["text_bytes"]  # the run's own `bytes` are the same
     return {

@@ -25,7 +25,7 @@ _BYTES = range(256)
 _RUNS = re.compile("[\udc80-\udcff]+|[^\udc80-\udcff]+")
 """Runs of text, and runs of surrogates, which bytes that are not UTF-8 decode to."""
 _KEEPING = frozenset({"ByteLevel", "Digits", "FixedLength", "Punctuation", "Split", "UnicodeScripts"})
-"""Pre-tokenizers that only split text, unless their behaviour is to remove the separators."""
+"""Pre-tokenizers that only split text, unless their behavior is to remove the separators."""
 
 
 def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:

@@ -48,7 +48,7 @@ def model_to_train(config: PretrainConfig, start: RWKV7 | None) -> RWKV7:
 
     Args:
         config: gives the sizes and the seed of a new model.
-        start: a model to continue; None for a new one with the published initialisation.
+        start: a model to continue; None for a new one with the published initialization.
 
     Raises:
         UsageError: the sizes do not fit, or the model's vocabulary is smaller than the data's.

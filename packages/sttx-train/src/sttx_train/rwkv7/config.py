@@ -90,7 +90,7 @@ def parameter_shapes(config: RWKV7Config) -> dict[str, tuple[int, ...]]:
     width, table = config.hidden_size, (config.vocab_size, config.hidden_size)
     shapes: dict[str, tuple[int, ...]] = {"emb.weight": table}
     for layer in range(config.num_layers):
-        norms = ["ln0", "ln1", "ln2"][layer > 0 :]  # the first block also normalises the embedding
+        norms = ["ln0", "ln1", "ln2"][layer > 0 :]  # the first block also normalizes the embedding
         for name in norms:
             shapes |= _norm(f"blocks.{layer}.{name}", width)
         for name, shape in _time_mix(config, layer).items():

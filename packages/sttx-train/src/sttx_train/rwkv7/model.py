@@ -146,7 +146,7 @@ class ChannelMix(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-LayerNorm residual block; the first one also normalises the embedding (``ln0``)."""
+    """Pre-LayerNorm residual block; the first one also normalizes the embedding (``ln0``)."""
 
     def __init__(self, config: RWKV7Config, layer: int) -> None:
         super().__init__()

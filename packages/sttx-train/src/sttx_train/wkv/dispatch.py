@@ -29,8 +29,8 @@ def wkv(
         log_w: natural logarithm of the decay, in (-0.607, 0], same shape.
         k: key, same shape.
         v: value, same shape.
-        a: the negated normalised key, same shape.
-        b: the normalised key times the in-context learning rate, same shape.
+        a: the negated normalized key, same shape.
+        b: the normalized key times the in-context learning rate, same shape.
         state: ``[B, H, N, N]``, ``[value, key]``.
         starts: bool ``[B, T]``, true at the first step of a document: the state is zeroed before it.
         backend: which kernel; ``auto`` takes :func:`~sttx_train.wkv.backends.choose_backend`'s.

@@ -7,8 +7,8 @@ import sys
 import click
 import pytest
 
-from sttx_cli import environment, neighbour
-from sttx_cli.neighbour import (
+from sttx_cli import environment, neighbor
+from sttx_cli.neighbor import (
     SMALL_STEP,
     choose_threads,
     follows_live,
@@ -23,8 +23,8 @@ from sttx_core.errors import CheckpointError
 def four_cores(monkeypatch):
     """A machine of four cores, one of them busy, with nothing set in the environment."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(neighbour, "cores", lambda: 4)
-    monkeypatch.setattr(neighbour, "load", lambda: 1.2)
+    monkeypatch.setattr(neighbor, "cores", lambda: 4)
+    monkeypatch.setattr(neighbor, "load", lambda: 1.2)
 
 
 def test_a_large_step_takes_the_free_cores(four_cores):
@@ -35,7 +35,7 @@ def test_a_large_step_takes_the_free_cores(four_cores):
 def test_a_small_step_takes_two_threads_and_one_beside_live_work(four_cores, monkeypatch):
     assert choose_threads(most=most_useful(SMALL_STEP, follows=False)).threads == 2
     assert choose_threads(most=most_useful(SMALL_STEP, follows=True)).threads == 1
-    monkeypatch.setattr(neighbour, "load", lambda: 9.0)
+    monkeypatch.setattr(neighbor, "load", lambda: 9.0)
     assert choose_threads(most=2) == (1, "4 cores, all of them busy")
 
 
@@ -64,19 +64,19 @@ def test_there_is_always_a_thread_and_never_more_than_cores(cores, load, threads
 
 
 def test_this_machine_has_cores():
-    assert neighbour.cores() >= 1
-    assert (neighbour.load() or 0.0) >= 0.0
+    assert neighbor.cores() >= 1
+    assert (neighbor.load() or 0.0) >= 0.0
 
 
 @pytest.mark.parametrize(("value", "number"), [("auto", 0), ("0", 0), ("2", 2), (0, 0)])
 def test_a_number_of_threads_is_read(value, number):
-    assert neighbour.Threads().convert(value, None, None) == number
+    assert neighbor.Threads().convert(value, None, None) == number
 
 
 @pytest.mark.parametrize("value", ["-1", "two", "1.5", "", "100000"])
 def test_anything_else_is_refused(value):
     with pytest.raises(click.BadParameter, match="not auto or a whole number"):
-        neighbour.Threads().convert(value, None, None)
+        neighbor.Threads().convert(value, None, None)
 
 
 def test_the_threads_are_set_and_said(monkeypatch):
@@ -86,7 +86,7 @@ def test_the_threads_are_set_and_said(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     more = torch.get_num_threads() + 1
-    neighbour.use_threads(neighbour.ThreadChoice(more, "asked for"), said.append)
+    neighbor.use_threads(neighbor.ThreadChoice(more, "asked for"), said.append)
     assert taken == [more]
     assert said == [f"threads: {more} (asked for; idle ones sleep)"]
 
@@ -118,7 +118,7 @@ def python(code, **variables):
 def test_a_run_steps_aside_once():
     code = """
 import os
-from sttx_cli.neighbour import NICE, lower_priority
+from sttx_cli.neighbor import NICE, lower_priority
 before = os.nice(0)
 print(lower_priority() == (f"nice {NICE}" if before < NICE else None), lower_priority(), os.nice(0) >= NICE)
 """
@@ -146,7 +146,7 @@ finally:
 )
 def test_the_way_of_waiting_in_words(monkeypatch, policy, way):
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    assert neighbour.waiting_way() == way
+    assert neighbor.waiting_way() == way
     assert environment.wait_policy() == policy.lower()
 
 

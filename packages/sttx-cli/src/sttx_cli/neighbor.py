@@ -3,7 +3,7 @@
 Two things go wrong on a busy machine. Threads that spin while they wait take the core from the thread that
 they wait for, and from other programs; so they sleep instead (`sttx_cli.environment`). And with more threads
 than free cores, all wait for the slowest; so a command takes one thread for each core that is free when it
-starts. docs/log.md has the measurements, and `benchmarks/neighbour.py` repeats them.
+starts. docs/log.md has the measurements, and `benchmarks/neighbor.py` repeats them.
 """
 
 import os

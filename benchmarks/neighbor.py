@@ -1,6 +1,6 @@
 """How fast is sttx beside other programs, and what does it take from them?
 
-    python benchmarks/neighbour.py [--work online] [--busy N] [--steps N] [--rounds N] [--ways WAY;WAY]
+    python benchmarks/neighbor.py [--work online] [--busy N] [--steps N] [--rounds N] [--ways WAY;WAY]
 
 The same steps run with nothing added to the machine, and again beside N busy programs (by default one for
 each core): with PyTorch's own threads, which spin while they wait, and as the `sttx` command runs them, in
@@ -82,7 +82,7 @@ def environment(way: str) -> dict[str, str]:
 def run(work: str, way: str, steps: int) -> dict[str, float]:
     """Run the steps in this process and return what one costs, the median of all."""
     from sttx_cli.environment import wait_passively
-    from sttx_cli.neighbour import choose_threads, most_useful
+    from sttx_cli.neighbor import choose_threads, most_useful
 
     if way == "sttx":
         wait_passively()  # before PyTorch is loaded
