@@ -12,12 +12,11 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from sttx_train.adamw import AdamW
 from sttx_train.pretrain.config import PretrainConfig
 
 
-def make_optimizer(
-    model: nn.Module, config: PretrainConfig, hypernet: nn.Module | None = None
-) -> torch.optim.AdamW:
+def make_optimizer(model: nn.Module, config: PretrainConfig, hypernet: nn.Module | None = None) -> AdamW:
     """Return AdamW: weight decay on matrices only, the decay bias ``w0`` at twice the learning rate.
 
     The hypernetwork has its own group without weight decay, as in online learning.
@@ -37,7 +36,7 @@ def make_optimizer(
     ]
     if hypernet is not None:
         groups.append({"params": list(hypernet.parameters()), "weight_decay": 0.0, "lr_scale": 1.0})
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), eps=1e-18, fused=True)
+    return AdamW(groups, lr=config.lr, betas=(0.9, 0.99), eps=1e-18, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
@@ -52,7 +51,10 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Yield the parameters that the optimizer has: FSDP replaces them by others after a forward pass."""
+    """Yield the parameters as the optimizer knows them.
+
+    After a forward pass FSDP has replaced them, so reshard first.
+    """
     if isinstance(model, FSDPModule):
         model.reshard()
     return model.named_parameters()

@@ -46,6 +46,19 @@ _MAY_CHANGE = {
     *("batch", "accumulate", "parallel", "recompute", "compile", "spike"),  # how the work is done
 }
 
+_DATA, _ROWS = "data", "rows"
+_DIFFERENCES = {
+    _DATA: "read other data, of {saved[ids]:,} ids, not these of {now[ids]:,}: give the same data and --tokenizer",
+    _ROWS: "reads {saved} rows a step, not {now}: --batch x --accumulate x processes must stay {saved}",
+}
+"""What a message says of a difference that is not the value of one option."""
+
+_SIZES = {
+    **{name: option(name) for name in ("vocab_size", "hidden_size", "head_size")},
+    "num_layers": option("layers"),
+}
+"""The options that set a model's sizes."""
+
 
 @dataclass(frozen=True)
 class PretrainStep:
@@ -134,7 +147,7 @@ class Trainer:
             self._phrases = PhraseTraining(config, self.model, hypernet, self.workers, self._own_rows)
         saved = folder.load() if resume and folder is not None else None
         if saved is not None:
-            require_same_run(saved.path, self._saved_identity(saved), self._identity())
+            require_same_run(saved.path, self._saved_identity(saved), self._identity(), _DIFFERENCES)
             self.model.load_state_dict(saved.tensors["model"])
         module = self.model if self._phrases is None else self._phrases.module
         self._wrapped = self.workers.wrap(module, config.parallel)
@@ -171,7 +184,7 @@ class Trainer:
         """End the run: hold the whole model in this process again. Every process must call this."""
         if isinstance(self.model, FSDPModule):
             model_weights, moments = weights(self.model), optimizer_state(self.model, self.optimizer)
-            self.model = RWKV7(self.model.config).to(self.device)
+            self.model = RWKV7(self.model.config, initialize=False).to(self.device)
             self.model.load_state_dict(model_weights)
             self.optimizer = make_optimizer(self.model, self.config)
             load_optimizer_state(self.model, self.optimizer, moments)
@@ -303,8 +316,10 @@ class Trainer:
         }
         documents = {**self._documents(), "progress": progress}
         if self._phrases is not None:
-            tensors |= self._phrases.tensors(self.optimizer)
-            documents |= self._phrases.documents()
+            phrases = self._phrases.state_dict()
+            tensors |= phrases["tensors"]
+            tensors["hypernet_optimizer"] = optimizer_state(self._phrases.module.hypernet, self.optimizer)
+            documents |= phrases["documents"]
         manifest = self._manifest() | {"seconds": self.seconds}
         return self.workers.alone(
             lambda: folder.save(self.step, tensors=tensors, documents=documents, manifest=manifest)
@@ -358,7 +373,9 @@ class Trainer:
         )
         self._state = self.workers.own(state) if self.workers.count > 1 else state
         if self._phrases is not None:
-            self._phrases.load_state_dict(self.optimizer, saved.tensors, saved.documents)
+            self._phrases.load_state_dict({"tensors": saved.tensors, "documents": saved.documents})
+            moments = saved.tensors["hypernet_optimizer"]
+            load_optimizer_state(self._phrases.module.hypernet, self.optimizer, moments)
         progress = saved.documents["progress"]
         self.step, self.seconds = saved.step, float(saved.manifest["seconds"])
         self.tokens = int(progress["tokens"])
@@ -369,14 +386,15 @@ class Trainer:
 
 
 def _named_options(manifest: Mapping[str, Any], documents: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two runs must share, by the names that a message gives it."""
     config = {option(name): value for name, value in documents["config"].items() if name not in _MAY_CHANGE}
     return {
         "a --tokenizer of SHA-256": manifest["tokenizer_sha256"],
         "a --start-from of SHA-256": manifest["base_sha256"],
         **config,
-        "data of SHA-256": documents["data"]["sha256"],
-        "--batch x --accumulate x processes =": documents["data"]["rows"],
-        "a model of sizes": documents["model"],
+        _DATA: {name: documents["data"][name] for name in ("sha256", "ids")},
+        _ROWS: documents["data"]["rows"],
+        **{f"a model of {_SIZES.get(name, name)}": size for name, size in documents["model"].items()},
     }
 
 
