@@ -158,7 +158,7 @@ def test_an_unreadable_file_is_reported(tmp_path):
         assert list(source) == []
     assert source.report.malformed == {"unreadable file": 1}
     assert source.report.warnings == [
-        "cannot read '/p/a.jsonl': you may not read it: change its permissions, or leave it out"
+        "cannot read '/p/a.jsonl': permission denied: change its permissions"
     ]
 
 

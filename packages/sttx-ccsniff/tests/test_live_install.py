@@ -171,7 +171,7 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "file" / "cache"))
     with pytest.raises(
-        SourceError, match="a part of its path is a file.*, or set STTX_CACHE_DIR.*, or use `claude`"
+        SourceError, match="a part of the path is a file.*, or set STTX_CACHE_DIR.*, or use `claude`"
     ):
         shim_command(tmp_path, lambda message: None)
 
@@ -183,7 +183,7 @@ def test_a_cache_folder_that_cannot_be_made(tmp_path, monkeypatch):
             "ENOSPC",
             "the disk is full: free some space, or set STTX_CACHE_DIR to another folder, or use `claude`",
         ),
-        ("EACCES", "you may not write there: change its permissions, or set STTX_CACHE_DIR"),
+        ("EACCES", "permission denied: change its permissions, or set STTX_CACHE_DIR"),
     ],
 )
 def test_a_disk_problem_that_npm_reports(tmp_path, monkeypatch, code, sentence):
@@ -203,7 +203,7 @@ def test_a_disk_problem_that_npm_reports(tmp_path, monkeypatch, code, sentence):
     ("code", "sentence"),
     [
         (errno.ENOSPC, "the disk is full: free some space"),
-        (errno.EACCES, "you may not write there: change its permissions"),
+        (errno.EACCES, "permission denied: change its permissions"),
         (errno.EROFS, "the disk is read-only: make it writable"),
     ],
     ids=["full", "no permission", "read-only"],
@@ -231,6 +231,6 @@ def test_a_cache_folder_without_permission(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(
-        SourceError, match="you may not write there: change its permissions, or set STTX_CACHE_"
+        SourceError, match="permission denied: change its permissions, or set STTX_CACHE_"
     ):
         shim_command(tmp_path, lambda message: None)

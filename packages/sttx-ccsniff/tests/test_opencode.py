@@ -447,7 +447,7 @@ def problem(path: Path) -> str:
 
 def test_other_databases_are_refused_with_one_sentence(tmp_path):
     path = tmp_path / "x.db"
-    assert problem(path) == f"cannot read {str(path)!r}: it is gone: check the path"
+    assert problem(path) == f"cannot read {str(path)!r}: there is no such file or folder: check the path"
     path.write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
     assert "not a database" in problem(path)
     path.unlink()

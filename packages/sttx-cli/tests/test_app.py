@@ -100,12 +100,12 @@ def test_a_wrong_command_line_exits_with_2(sttx, line, message):
         (
             PermissionError(13, "Permission denied", "/x"),
             1,
-            "sttx: permission is denied ('/x'): change the permissions, or name another place\n",
+            "sttx: permission denied ('/x'): change its permissions, or name another place\n",
         ),
         (
             OSError(28, "No space left on device"),
             1,
-            "sttx: the disk is full: free some space, or name a place on another disk\n",
+            "sttx: the disk is full: free some space, or name another place\n",
         ),
         (KeyboardInterrupt(), 130, "sttx: interrupted before there was anything to save\n"),
         (click.Abort(), 130, "sttx: interrupted before there was anything to save\n"),

@@ -16,6 +16,7 @@ import orjson
 
 from sttx_core.environment import log_dir
 from sttx_core.errors import DataError, UsageError
+from sttx_core.os_errors import explain
 from sttx_core.text import encodable
 
 _SUBSYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -65,7 +66,7 @@ class EventLog:
         try:
             _append(path, _encoded(line) + b"\n")
         except OSError as error:
-            raise DataError(f"cannot write the event log {str(path)!r}: {error.strerror or error}") from error
+            raise DataError(f"cannot write the event log {str(path)!r}: {explain(error)}") from error
 
     def _path(self, now: datetime) -> Path | None:
         return self.directory / f"{self.subsystem}-{now:%Y-%m-%d}.jsonl" if self.directory else None

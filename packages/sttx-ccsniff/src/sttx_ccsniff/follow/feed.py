@@ -15,9 +15,9 @@ from sttx_ccsniff.follow.folders import in_time_order, is_session_file, session_
 from sttx_ccsniff.follow.session_end import EndDetector
 from sttx_ccsniff.follow.watch import ChangeWatcher
 from sttx_ccsniff.opencode.store import OpenCodeFeed, is_database, written
-from sttx_ccsniff.os_errors import why_not_read
 from sttx_ccsniff.read.lines import line_place, matches_checkpoint, read_file
 from sttx_core.errors import SourceError
+from sttx_core.os_errors import explain
 
 _Signature = tuple[int, int, int, int, int]
 
@@ -56,7 +56,7 @@ class FileFeed:
             else:
                 yield from read_file(self._path, self.origin, shared, final=final)
         except (OSError, EOFError, zlib.error) as error:
-            problem = f"cannot read {self.origin!r}: {why_not_read(error)}"
+            problem = f"cannot read {self.origin!r}: {explain(error)}"
             if not self._lenient:
                 raise SourceError(problem) from error
             if problem not in shared.report.warnings:

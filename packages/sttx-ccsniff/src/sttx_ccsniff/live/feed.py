@@ -25,9 +25,9 @@ from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.follow.session_end import EndDetector
 from sttx_ccsniff.live.frames import Frame, FrameReader, OffsetMismatch, places_line, read_frames
 from sttx_ccsniff.live.install import ALTERNATIVE, VERSION, kill_group, shim_command
-from sttx_ccsniff.os_errors import why_not_written
 from sttx_ccsniff.read.splitter import MAX_LINE
 from sttx_core.errors import SourceError
+from sttx_core.os_errors import explain
 
 _BEAT_SECONDS = 2.0
 _SILENCE_SECONDS = 20.0  # ten heartbeats
@@ -164,9 +164,7 @@ class _ShimProcess:
                 start_new_session=True,
             )
         except OSError as error:
-            raise SourceError(
-                f"cannot run {command[0]!r} ({error.strerror or error}); {ALTERNATIVE}"
-            ) from error
+            raise SourceError(f"cannot run {command[0]!r}: {explain(error)}; {ALTERNATIVE}") from error
         self._stopping = threading.Lock()
         self._writer = threading.Thread(target=self._write, args=(first_line,), name="sttx-live", daemon=True)
         self._writer.start()
@@ -231,7 +229,7 @@ def _temporary_file() -> IO[bytes]:
         return tempfile.TemporaryFile()
     except OSError as error:
         raise SourceError(
-            f"cannot make a temporary file for `live`: {why_not_written(error)}, or set TMPDIR to another "
+            f"cannot make a temporary file for `live`: {explain(error)}, or set TMPDIR to another "
             f"folder, {ALTERNATIVE}"
         ) from error
 

@@ -14,9 +14,9 @@ from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.follow.feed import file_identity
 from sttx_ccsniff.follow.folders import in_time_order, session_files
 from sttx_ccsniff.follow.session_end import EndDetector
-from sttx_ccsniff.os_errors import error_from, why_not_read
 from sttx_ccsniff.read.lines import Lines, line_place
 from sttx_core.errors import SourceError
+from sttx_core.os_errors import error_in_output, explain
 
 _HEADER = re.compile(rb"([A-Z]) (\d+) (\d+)\n")
 _MAX_HEADER = 64
@@ -114,8 +114,8 @@ class FrameReader:
                 pass
 
     def _unreadable(self, path: str, message: str) -> None:
-        error = error_from(message)
-        reason = message if error is None else why_not_read(error)
+        error = error_in_output(message)
+        reason = message if error is None else explain(error)
         self._shared.report.damaged("unreadable file")
         self._shared.report.warn(f"cannot read {path!r}: {reason}")
 

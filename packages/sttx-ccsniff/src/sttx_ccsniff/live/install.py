@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sttx_ccsniff.environment import cache_folder
-from sttx_ccsniff.os_errors import error_from, why_not_written
 from sttx_core.errors import SourceError
+from sttx_core.os_errors import error_in_output, explain, reason_and_advice
 
 VERSION = "1.1.38"
 """The one version of ccsniff whose private methods the shim overrides."""
@@ -108,7 +108,7 @@ def _program(name: str) -> _Program | None:
     except subprocess.TimeoutExpired:
         return _Program(path, False, f"`{name} --version` does not answer within {_ANSWER_SECONDS:g} s")
     except OSError as error:
-        return _Program(path, False, f"{path!r} cannot be run ({error.strerror or error})")
+        return _Program(path, False, f"{path!r} cannot be run ({reason_and_advice(error)[0]})")
     if done.returncode:
         return _Program(path, False, f"`{name} --version` failed with status {done.returncode}")
     return _Program(path, True, done.stdout.strip())
@@ -183,7 +183,7 @@ def _installed(say: Callable[[str], None], stop: threading.Event) -> Path:
             _install(npm, Path(temporary) / "ccsniff", folder, stop)
     except OSError as error:
         raise SourceError(
-            f"cannot install ccsniff {VERSION} into {str(folder)!r}: {why_not_written(error)}, or set "
+            f"cannot install ccsniff {VERSION} into {str(folder)!r}: {explain(error)}, or set "
             f"STTX_CACHE_DIR to another folder, {ALTERNATIVE}"
         ) from error
     return folder
@@ -231,10 +231,10 @@ def _npm_install(npm: str, folder: Path, stop: threading.Event) -> None:
         stderr.seek(0)
         printed = " ".join(stderr.read().decode(errors="replace").split())
     if process.returncode:
-        if (error := error_from(printed)) is not None:
+        if (error := error_in_output(printed)) is not None:
             raise SourceError(
                 f"npm could not install ccsniff {VERSION} into {str(folder.parent.parent)!r}: "
-                f"{why_not_written(error)}, or set STTX_CACHE_DIR to another folder, {ALTERNATIVE} "
+                f"{explain(error)}, or set STTX_CACHE_DIR to another folder, {ALTERNATIVE} "
                 f"(npm printed {printed[-500:]!r})"
             )
         raise SourceError(

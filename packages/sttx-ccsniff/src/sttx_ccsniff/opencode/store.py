@@ -21,11 +21,11 @@ from urllib.parse import quote
 
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.opencode.message import Json, Message, traces_of
-from sttx_ccsniff.os_errors import why_not_read
 from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
 from sttx_ccsniff.read.splitter import MAX_LINE
 from sttx_core.errors import SourceError
+from sttx_core.os_errors import explain
 from sttx_core.traces import Meta
 
 HEADER = b"SQLite format 3\0"
@@ -322,4 +322,4 @@ def _place(saved: Any) -> _Place | None:
 def _in_words(error: Exception) -> str:
     if isinstance(error, sqlite3.Error) and "locked" in str(error):
         return "another program keeps it locked; try again when that program is done"
-    return why_not_read(error)
+    return explain(error)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sttx_ccsniff.feeds import Delivery, Shared
-from sttx_ccsniff.os_errors import why_not_read
 from sttx_ccsniff.parse.records import decode_line
 from sttx_ccsniff.read.formats import AutoParser
 from sttx_ccsniff.read.open import (
@@ -30,6 +29,7 @@ from sttx_ccsniff.read.open import (
 )
 from sttx_ccsniff.read.splitter import LineSplitter
 from sttx_core.errors import SourceError
+from sttx_core.os_errors import explain
 from sttx_core.traces import Trace
 
 _CRC_BYTES = 1023  # at most so many bytes of a line, its last ones, go into its CRC
@@ -233,7 +233,7 @@ class StreamFeed:
                     )
                 yield from _read(Lines(self.origin, shared, place=place), pieces, shared, final=True)
         except (OSError, EOFError, zlib.error) as error:
-            raise SourceError(f"cannot read standard input: {why_not_read(error)}") from error
+            raise SourceError(f"cannot read standard input: {explain(error)}") from error
 
     def close(self) -> None:
         """Do nothing: reading polls `stop`, and nothing stays open."""

@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sttx_ccsniff.os_errors import why_not_read
 from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, FIELD, GENERIC_RULES
 from sttx_ccsniff.redact.privacy import PRIVACY_RULES
 from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.scanner import vendor_rules
 from sttx_core.errors import UsageError
+from sttx_core.os_errors import explain
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 
@@ -94,7 +94,7 @@ def read_config(path: str | Path) -> RedactionConfig:
     try:
         tables = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(f"cannot read redaction rules {str(path)!r}: {why_not_read(error)}") from error
+        raise UsageError(f"cannot read redaction rules {str(path)!r}: {explain(error)}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"redaction rules {str(path)!r} are not valid TOML: {error}") from error
     try:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sttx_ccsniff.environment import cache_folder
-from sttx_ccsniff.os_errors import why_not_written
+from sttx_core.os_errors import explain
 
 _BYTES = 32
 _DIGITS = 8
@@ -44,7 +44,7 @@ class Tagger:
         try:
             key = _read_or_create(path)
         except OSError as error:
-            problem = why_not_written(error)
+            problem = explain(error)
         else:
             if len(key) == _BYTES:
                 return key

@@ -21,6 +21,7 @@ from itertools import groupby
 from pathlib import Path
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.os_errors import explain
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_core.tokenizers.table import TokenTable
 
@@ -120,7 +121,7 @@ def _read_vocabulary(path: Path) -> dict[int, bytes]:
     try:
         text = path.read_bytes().decode()
     except OSError as error:
-        raise DataError(f"cannot read the vocabulary {str(path)!r}: {error.strerror}") from error
+        raise DataError(f"cannot read the vocabulary {str(path)!r}: {explain(error)}") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{str(path)!r} is not a vocabulary file: it is not UTF-8 ({error.reason})"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from sttx_core.errors import ModelError
+from sttx_core.os_errors import explain
 from sttx_train.files import replacing_file
 from sttx_train.formats.tensorinfo import AnyTensor
 
@@ -61,7 +62,7 @@ def read_pth(path: Path) -> dict[str, Tensor]:
             warnings.simplefilter("ignore", UserWarning)  # about old pickle protocols
             loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except OSError as error:
-        raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
     except Exception as error:  # a damaged pickle can raise anything
         raise ModelError(f"{str(path)!r} {_why_unread(path)}: download it again") from error
     if not isinstance(loaded, dict) or not all(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from sttx_core.errors import ModelError
+from sttx_core.os_errors import explain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:
-        raise ModelError(f"cannot read {str(path)!r}: {error.strerror}") from error
+        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
     except ValueError as error:
         raise ModelError(f"{str(path)!r} is not valid JSON ({error}): download it again") from error
     if not isinstance(value, dict):
@@ -46,7 +47,7 @@ def is_safetensors(path: Path) -> bool:
         with path.open("rb") as file:
             return file.read(9)[8:] == b"{"
     except OSError as error:
-        raise ModelError(f"cannot read {str(path)!r}: {error.strerror}") from error
+        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -76,7 +77,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ModelError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
     except (SafetensorError, ValueError) as error:
         raise ModelError(
             f"{str(path)!r} is damaged or not safetensors ({error}): download it again"

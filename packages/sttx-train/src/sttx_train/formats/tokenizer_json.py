@@ -18,6 +18,7 @@ from tokenizers import Tokenizer as Backend
 
 import sttx_core.tokenizers
 from sttx_core.errors import DataError, UsageError
+from sttx_core.os_errors import explain
 from sttx_core.tokenizers import AnyTokenizer
 from sttx_core.tokenizers.table import TokenTable
 
@@ -110,7 +111,7 @@ def _read(path: Path) -> Backend:
     try:
         text = path.read_bytes().decode()
     except OSError as error:
-        raise DataError(f"cannot read the tokenizer {str(path)!r}: {error.strerror}") from error
+        raise DataError(f"cannot read the tokenizer {str(path)!r}: {explain(error)}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{str(path)!r} is not a tokenizer.json: it is not UTF-8 ({error.reason})") from error
     try:

@@ -1,4 +1,4 @@
-"""The words for errors of the operating system, and files that cannot be read."""
+"""Files, folders, stores and streams that cannot be read."""
 
 import errno
 import os
@@ -9,34 +9,14 @@ import sttx_ccsniff.follow.feed
 import sttx_ccsniff.opencode.store
 import sttx_ccsniff.read.lines
 from sttx_ccsniff import open_source
-from sttx_ccsniff.os_errors import error_from, why_not_read, why_not_written
 from sttx_core.errors import SourceError
-
-CODES = (errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EMFILE, errno.EIO, errno.EISDIR, errno.ETIMEDOUT)
-
-
-@pytest.mark.parametrize("words", [why_not_read, why_not_written])
-@pytest.mark.parametrize("code", CODES, ids=[errno.errorcode[code] for code in CODES])
-def test_no_error_number_is_shown(words, code):
-    sentence = words(OSError(code, os.strerror(code), "/some/file"))
-    assert sentence and "Errno" not in sentence and "/some/file" not in sentence
-
-
-def test_an_unknown_error_keeps_the_systems_words():
-    assert why_not_read(OSError(errno.ETIMEDOUT, "Connection timed out")) == "Connection timed out"
-    assert why_not_read(EOFError("the file is cut short")) == "the file is cut short"
-
-
-@pytest.mark.parametrize("text", ["", "all is well", "EXAMPLE", "code E404", "getaddrinfo ENOTFOUND"])
-def test_a_text_that_names_no_disk_error(text):
-    assert error_from(text) is None
 
 
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
-        (errno.EACCES, "you may not read it: change its permissions, or leave it out"),
-        (errno.EIO, "the disk failed to read it: check the disk, or restore the file from a copy"),
+        (errno.EACCES, "permission denied: change its permissions"),
+        (errno.EIO, "the disk reports an error: check the disk"),
         (errno.EMFILE, r"too many files are open: raise the limit \(`ulimit -n`\)"),
     ],
     ids=["no permission", "damaged disk", "too many files"],
@@ -60,14 +40,14 @@ def refuse_to_open(*args, **options):
 
 def test_standard_input_that_cannot_be_read(monkeypatch):
     monkeypatch.setattr(sttx_ccsniff.read.lines, "standard_input", refuse_to_open)
-    with pytest.raises(SourceError, match="^cannot read standard input: the disk failed to read it"):
+    with pytest.raises(SourceError, match="^cannot read standard input: the disk reports an error"):
         list(open_source("-"))
 
 
 def test_an_opencode_store_that_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / "opencode.db").write_bytes(sttx_ccsniff.opencode.store.HEADER)
     monkeypatch.setattr(sttx_ccsniff.opencode.store.sqlite3, "connect", refuse_to_open)
-    with pytest.raises(SourceError, match=r"^cannot read '.*opencode\.db': the disk failed to read it"):
+    with pytest.raises(SourceError, match=r"^cannot read '.*opencode\.db': the disk reports an error"):
         list(open_source(tmp_path / "opencode.db"))
 
 
@@ -77,11 +57,11 @@ def test_files_and_folders_without_permission(session_file, record):
     session_file("plain.jsonl", record(content="two"))
     hidden.chmod(0)
     with pytest.raises(
-        SourceError, match=r"cannot read '.*hidden.jsonl': you may not read it: change its perm"
+        SourceError, match=r"cannot read '.*hidden.jsonl': permission denied: change its perm"
     ):
         list(open_source(hidden))
     with open_source(hidden.parent, redact=False, say=lambda message: None) as source:
         assert [trace.text for trace in source] == ["two"]
     assert source.report.malformed == {"unreadable file": 1}
     [warning] = source.report.warnings
-    assert warning.startswith(f"cannot read '{hidden}': you may not read it")
+    assert warning.startswith(f"cannot read '{hidden}': permission denied")
