@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.os_errors import explain
 from sttx_train.data.mmididx import NOTE
 
 PIECE = 1 << 20
@@ -77,7 +78,7 @@ def text_size(file: Path) -> int | None:
     except UnicodeDecodeError:
         return None
     except OSError as error:
-        raise DataError(f"cannot read {str(file)!r}: {error.strerror}") from error
+        raise DataError(f"cannot read {str(file)!r}: {explain(error)}") from error
     return size
 
 
