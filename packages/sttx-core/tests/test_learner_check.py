@@ -114,6 +114,19 @@ class LearnsManyTwice(CountLearner):
         super().learn_many([*windows, *windows])
 
 
+class LearnsManyInReverse(CountLearner):
+    """Learns one window as it should; the order shows only when there are several."""
+
+    def learn_many(self, windows):
+        super().learn_many(windows[::-1])
+
+
+class LearnsManyReturns(CountLearner):
+    def learn_many(self, windows):
+        super().learn_many(windows)
+        return len(windows)
+
+
 class LearnsNothing(CountLearner):
     def learn_one(self, window):
         pass
@@ -171,8 +184,10 @@ class KeepsEverything(CountLearner):
         (Infinite, "is inf bits, not finite"),
         (ManyIsAnotherPrice, "score_many and score_one differ on window 0"),
         (ManyDropsOne, "score_many gave 8 scores for 9"),
-        (LearningReturns, "it must return None"),
-        (LearnsManyTwice, "learn_many of one window is not learn_one"),
+        (LearningReturns, "learn_one returns .*: it must return None"),
+        (LearnsManyReturns, "learn_many returns 0: it must return None"),
+        (LearnsManyTwice, "learn_many is not a loop of learn_one, on windows\\[0:1\\]"),
+        (LearnsManyInReverse, "learn_many is not a loop of learn_one, on windows\\[1:3\\]"),
         (LearnsNothing, "before and after it was learned"),
         (UnseededDice, "two learners from one factory"),
         (ForgetsItsDice, "its state is different"),

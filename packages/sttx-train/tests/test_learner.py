@@ -129,20 +129,22 @@ def test_scoring_many_equals_scoring_each(dtype: torch.dtype, phrases: Any) -> N
         assert each.frozen_bits == pytest.approx(one.frozen_bits, rel=0, abs=TOLERANCE[dtype] * one.tokens)
 
 
-def test_learn_many_is_one_step_and_learn_one_for_one_window() -> None:
-    one, many, step = make_learner(phrases="on"), make_learner(phrases="on"), make_learner(phrases="on")
-    left, right = stream(3, document="l"), stream(3, seed=1, document="r")
-    for window in left:
-        one.learn_one(window)
-        many.learn_many([window])
-        assert_equal_states(one, many)
-    for pair in zip(left, right, strict=True):
-        step.step(list(pair))
-    pairs = make_learner(phrases="on")
-    for pair in zip(left, right, strict=True):
-        pairs.learn_many(pair)
-    assert_equal_states(pairs, step)
-    assert pairs.optimizer is not None and pairs.optimizer.state[pairs.s0]["step"] == 3
+@pytest.mark.parametrize("phrases", ["on", "auto", "off"])
+def test_learn_many_equals_the_loop(phrases: Any) -> None:
+    loop, many = make_learner(phrases=phrases), make_learner(phrases=phrases)
+    windows = [*stream(3, document="l"), *stream(3, seed=1, document="r")]
+    for window in windows:
+        loop.learn_one(window)
+    many.learn_many(windows)
+    assert_equal_states(many, loop)
+    assert many.optimizer is not None and many.optimizer.state[many.s0]["step"] == len(windows)
+
+
+def test_a_step_over_several_windows_is_one_optimizer_step() -> None:
+    learner = make_learner(phrases="on")
+    for pair in zip(stream(3, document="l"), stream(3, seed=1, document="r"), strict=True):
+        learner.step(pair)
+    assert learner.optimizer is not None and learner.optimizer.state[learner.s0]["step"] == 3
 
 
 def test_no_windows_change_nothing() -> None:
@@ -155,7 +157,7 @@ def test_no_windows_change_nothing() -> None:
 def test_two_windows_of_a_document_in_one_step_are_refused() -> None:
     learner = make_learner()
     with pytest.raises(UsageError, match="two windows of one step are of the same document"):
-        learner.learn_many(stream(2))
+        learner.step(stream(2))
     assert_equal_states(learner, make_learner())
 
 

@@ -23,7 +23,7 @@ from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
 from sttx_train.pretrain.start import StartingModel, TrainingData, model_sizes
 from sttx_train.pretrain.trainer import Trainer
 from sttx_train.run_folder import BEST, RunFolder
-from sttx_train.rwkv7 import RWKV7, initialize
+from sttx_train.rwkv7 import RWKV7, RWKV7Config, initialize
 
 TINY: dict[str, Any] = {
     "vocab_size": 13,
@@ -257,7 +257,10 @@ class TestResume:
             ({"lr": 1.0}, "--lr"),
             ({"seed": 1}, "--seed"),
             ({"schedule": "wsd"}, "--schedule"),
-            ({"batch": 4}, "--batch x --accumulate x processes = 2, and this run has 4"),
+            (
+                {"batch": 4},
+                r"reads 2 rows a step, not 4: --batch x --accumulate x processes must stay 2$",
+            ),
         ],
         ids=str,
     )
@@ -268,8 +271,19 @@ class TestResume:
 
     def test_a_run_of_other_data_is_refused(self, tmp_path):
         trained(config(), tmp_path).save()
-        with pytest.raises(UsageError, match="data of SHA-256 '[0-9a-f]{64}', and this run has"):
+        message = "read other data, of 2,000 ids, not these of 2,050: give the same data and --tokenizer$"
+        with pytest.raises(UsageError, match=f"^the run in '.*' {message}"):
             trained(config(), tmp_path, counting(41), resume=True)
+
+    @pytest.mark.parametrize(
+        ("size", "name"), [("num_layers", "--layers"), ("ffn_size", "ffn_size")], ids=lambda value: value
+    )
+    def test_a_model_of_another_size_is_refused_by_that_size(self, tmp_path, monkeypatch, size, name):
+        trained(config(), tmp_path).save()
+        sizes = RWKV7Config.to_dict
+        monkeypatch.setattr(RWKV7Config, "to_dict", lambda self: sizes(self) | {size: 7})
+        with pytest.raises(UsageError, match=rf"made with a model of {name} \d+, and this run has 7: give"):
+            trained(config(), tmp_path, resume=True)
 
     @pytest.mark.parametrize("name", ["--tokenizer", "--start-from"])
     def test_a_run_of_another_vocabulary_or_model_is_refused(self, tmp_path, name, run):

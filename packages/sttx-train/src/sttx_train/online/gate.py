@@ -1,9 +1,8 @@
 """Decides whether windows are read over phrases: only while phrases cost no bits. Knows prices, not windows.
 
-To price each window with phrases and without would not compare them fairly: the carried state adapts to the
-mode in use, so the other mode always looks about 10% more expensive. Instead the two modes take turns. The
-first steps of a turn are not counted, and prices are compared with those of the frozen model for the same
-windows.
+Pricing each window in both modes would not be a fair comparison: the carried state adapts to the mode in
+use, so the other mode always looks about 10% more expensive. Instead the two modes take turns. The first
+steps of a turn are not counted, and prices are compared with those of the frozen model for the same windows.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from sttx_core.errors import CheckpointError, UsageError
 PhraseMode = Literal["auto", "on", "off"]
 TURN = 16  # steps in one mode
 SETTLE = 4  # first steps of a turn, not counted: the carried state and S0 adapt to the mode
-FIRST = (False, False, True, True, False)  # modes of the first turns, ordered so that a trend favours neither
+FIRST = (False, False, True, True, False)  # modes of the first turns, ordered so that a trend favors neither
 UNMEASURED = 1  # first turns, not counted: any learner improves fast there
 AGAIN = 32  # from this turn on, turns whose number is a power of two try the rejected mode
 MEMORY = 0.998  # factor of a mode's running sums at each of its counted steps

@@ -1,4 +1,4 @@
-"""The online learner: predict, pay, learn, one window at a time.
+"""The online learner: predict, pay, learn, one step at a time.
 
 Every window of a document starts from ``carried.detach() + S0``. The gradient of its price reaches S0
 exactly, at every step, through the forward pass that also pays. Knows windows of token ids; neither traces,
@@ -25,7 +25,7 @@ from sttx_core.replay import Drawn, ReplayBuffer
 from sttx_train.online.carried import Carried, CarriedStates
 from sttx_train.online.config import PHRASES, LearnerConfig
 from sttx_train.online.gate import PhraseGate
-from sttx_train.online.optimizer import load_optimizer_tensors, make_optimizer, optimizer_tensors
+from sttx_train.online.optimizer import load_optimizer_tensors, online_optimizer, optimizer_tensors
 from sttx_train.online.phrase_head import Batch, PhraseHead, Row
 from sttx_train.online.scope import weights_in_scope
 from sttx_train.online.window import Score, StepReport, Window
@@ -88,7 +88,7 @@ class OnlineLearner:
             parameter.requires_grad_(False)
         for parameter in self.trainable().values():
             parameter.requires_grad_(True)
-        self.optimizer = make_optimizer(self.trainable(), config)
+        self.optimizer = online_optimizer(self.trainable(), config)
         self.skipped_steps = 0
         self.head = PhraseHead(model, self.hypernet, self.table)
         self.frozen_head = PhraseHead(self.frozen_model, self.hypernet, self.table)
@@ -121,26 +121,30 @@ class OnlineLearner:
         ]
 
     def learn_one(self, window: Window) -> None:
-        """Learn from one window; its document continues after it."""
-        self.learn_many([window])
-
-    def learn_many(self, windows: Sequence[Window]) -> None:
-        """Learn from windows of different documents at once; each document continues after its window.
-
-        This is one optimizer step on the mean loss of all paid tokens, whereas a loop of :meth:`learn_one`
-        takes one step for each window. With a single window both are the same, bit for bit.
+        """Learn from one window; its document continues after it.
 
         Raises:
-            UsageError: two windows are of the same document.
             ModelError: the loss is not finite; nothing is learned.
         """
-        if windows:
-            self.step(windows)
+        self.step([window])
+
+    def learn_many(self, windows: Sequence[Window]) -> None:
+        """Learn from windows one after the other, as a loop of :meth:`learn_one` does, bit for bit.
+
+        Two windows may be of the same document. To learn from windows of different documents in one optimizer
+        step, use :meth:`step`.
+
+        Raises:
+            ModelError: the loss is not finite; nothing is learned from that window and those after it.
+        """
+        for window in windows:
+            self.learn_one(window)
 
     def step(self, windows: Sequence[Window]) -> StepReport:
-        """Learn like :meth:`learn_many`, from at least one window, and report what it cost and what changed.
+        """Take one optimizer step over windows, at least one, and report what it cost and what changed.
 
-        One forward pass pays and one backward pass learns.
+        One forward pass pays, and one backward pass learns from the mean loss of all paid tokens. Each
+        document continues after its window.
 
         Raises:
             UsageError: two windows are of the same document.

@@ -16,7 +16,7 @@ BETAS = (0.9, 0.95)  # a stream changes, so the second moment forgets faster tha
 BETAS_STATE = (0.0, 0.95)  # for S0 and the hypernetwork, which overshoot with momentum
 
 
-def make_optimizer(parameters: Mapping[str, nn.Parameter], config: LearnerConfig) -> AdamW | None:
+def online_optimizer(parameters: Mapping[str, nn.Parameter], config: LearnerConfig) -> AdamW | None:
     """Return an optimizer with each parameter's own rate, betas and weight decay; None if there are none."""
     rates = {"s0": config.lr_state, "bias": config.lr_bias}
     groups = []

@@ -47,7 +47,8 @@ class StepReport:
 
     Attributes:
         score: the price of the step's windows before they were learned from.
-        loss: what was minimised: the new windows' nats a token, plus the weighted ones of the replayed.
+        loss: what was minimized: mean nats per token of the new windows, plus ``replay_weight`` times that of
+            the replayed ones.
         grad_norm: norm of the whole gradient before clipping.
         grad_s0: norm of the gradient of S0.
         norm_s0: norm of S0 after the step.

@@ -24,7 +24,7 @@ from sttx_train.data.sampling import IGNORED, WindowBatch
 from sttx_train.online.config import PHRASES
 from sttx_train.online.phrase_head import Batch, PhraseHead, Row
 from sttx_train.pretrain.config import PretrainConfig
-from sttx_train.pretrain.optimizer import load_optimizer_state, optimizer_state, weights
+from sttx_train.pretrain.optimizer import weights
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
@@ -178,23 +178,20 @@ class PhraseTraining:
         drawn = np.random.default_rng([self._config.seed, step, _DRAW]).random(rows * workers.count)
         return drawn[workers.rank * rows :][:rows] < self._config.phrase_prob
 
-    def tensors(self, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-        """Return the weights and the optimizer state of the hypernetwork, by file of a checkpoint."""
-        hypernet = self.module.hypernet
-        return {"hypernet": weights(hypernet), "hypernet_optimizer": optimizer_state(hypernet, optimizer)}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the hypernetwork's weights and the tables of all streams. Every process must call this.
 
-    def documents(self) -> dict[str, Any]:
-        """Return the tables of all streams, by file of a checkpoint. Every process must call this."""
-        return {"phrases": self._workers.collect(self.streams.state_dict())}
+        Returns:
+            ``tensors``, by file and name, and ``documents``, JSON-able, by file, as the online learner does.
+            The hypernetwork's optimizer state is not among them: its optimizer is the trainer's.
+        """
+        return {
+            "tensors": {"hypernet": weights(self.module.hypernet)},
+            "documents": {"phrases": self._workers.collect(self.streams.state_dict())},
+        }
 
-    def load_state_dict(
-        self,
-        optimizer: torch.optim.Optimizer,
-        tensors: Mapping[str, Mapping[str, Tensor]],
-        documents: Mapping[str, Any],
-    ) -> None:
-        """Continue from what `tensors` and `documents` returned."""
-        self.module.hypernet.load_state_dict(tensors["hypernet"])
-        load_optimizer_state(self.module.hypernet, optimizer, tensors["hypernet_optimizer"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state_dict` returned, with this process's share of the streams."""
+        self.module.hypernet.load_state_dict(state["tensors"]["hypernet"])
         start = self._workers.rank * self._rows
-        self.streams.load_state_dict(documents["phrases"][start : start + self._rows])
+        self.streams.load_state_dict(state["documents"]["phrases"][start : start + self._rows])

@@ -48,7 +48,8 @@ _MAY_CHANGE = {
 
 _DATA, _ROWS = "data", "rows"
 _DIFFERENCES = {
-    _DATA: "read other data, of {saved[ids]:,} ids, not these of {now[ids]:,}: give the same data and --tokenizer",
+    _DATA: "read other data, of {saved[ids]:,} ids, not these of {now[ids]:,}: "
+    "give the same data and --tokenizer",
     _ROWS: "reads {saved} rows a step, not {now}: --batch x --accumulate x processes must stay {saved}",
 }
 """What a message says of a difference that is not the value of one option."""

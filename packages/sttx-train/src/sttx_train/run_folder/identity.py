@@ -1,8 +1,8 @@
 """What a run that resumes must share with the saved run, option by option.
 
-The rule of errors for a run folder: what other options or another folder can mend is a `UsageError`, namely
-options that differ from the saved run's, another run in the folder, no run to resume, or no permission to
-write. What is damaged, or fails while the run is working, is a `CheckpointError`.
+A `UsageError` means that other options or another folder help: the options differ from the saved run's, the
+folder holds another run or none to resume, or it may not be written. A `CheckpointError` means that something
+is damaged, or failed while the run was working.
 """
 
 from __future__ import annotations
@@ -32,13 +32,20 @@ def current_names(group: str, saved: Mapping[str, Any]) -> dict[str, Any]:
     return {renamed.get(name, name): value for name, value in saved.items()}
 
 
-def require_same_run(checkpoint: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def require_same_run(
+    checkpoint: Path,
+    saved: Mapping[str, Any],
+    now: Mapping[str, Any],
+    differences: Mapping[str, str] | None = None,
+) -> None:
     """Refuse to resume a run with other options than it was made with.
 
     Args:
         checkpoint: the saved run's checkpoint, for the message.
         saved: the options of the saved run, by the name that a message gives them, such as ``--window``.
         now: the options of this run.
+        differences: for an entry, how the message goes on after "the run in '…'" if it differs; ``{saved}``
+            and ``{now}`` stand for both values. An entry that is not listed is reported as an option.
 
     Raises:
         UsageError: names the first option that differs, and both values.
@@ -47,6 +54,9 @@ def require_same_run(checkpoint: Path, saved: Mapping[str, Any], now: Mapping[st
     for name in dict.fromkeys([*saved, *wanted]):
         if name in saved and name in wanted and saved[name] == wanted[name]:
             continue
+        if differences and name in differences and name in saved and name in wanted:
+            difference = differences[name].format(saved=saved[name], now=wanted[name])
+            raise UsageError(f"the run in {str(checkpoint)!r} {difference}")
         made_with = f"{name} {saved[name]!r}" if name in saved else f"no {name}"
         instead = repr(wanted[name]) if name in wanted else "no such option"
         raise UsageError(

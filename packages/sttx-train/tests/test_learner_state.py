@@ -14,6 +14,8 @@ from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import ReplayBuffer
 from sttx_train.online import LearnerConfig, OnlineLearner, PhraseGate, Window
 from sttx_train.online.carried import CarriedStates
+from sttx_train.pretrain.phrases import PhraseStreams, PhraseTraining
+from sttx_train.pretrain.spike_guard import SpikeGuard
 
 OPTIONS = {
     "default": {},
@@ -92,7 +94,10 @@ def test_a_fresh_learner_is_saved_and_loaded(make):
 
 @pytest.mark.parametrize(
     "stateful",
-    [OnlineLearner, CarriedStates, PhraseGate, DynamicTokenizer, ChoiceCounts, ReplayBuffer, PairMaker],
+    [
+        *(OnlineLearner, CarriedStates, PhraseGate, DynamicTokenizer, ChoiceCounts, ReplayBuffer, PairMaker),
+        *(PhraseTraining, PhraseStreams, SpikeGuard),
+    ],
 )
 def test_every_stateful_part_has_the_same_two_methods(stateful):
     methods = {name for name in vars(stateful) if "state" in name or name in ("snapshot", "restore")}
