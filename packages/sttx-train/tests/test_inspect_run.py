@@ -96,14 +96,14 @@ def pretrained(folder, lines, *, kind="pretrain", **documents):
 
 
 def test_a_pretraining_run_is_reported(tmp_path):
-    figures = [
+    rows = [
         {"step": 1, "loss": 5.0, "tokens": 64},
         {"step": 2, "loss": 4.0, "validation_bpb": 3.0, "validation": {"loss": 2.0}},
         {"step": 3, "loss": None, "validation_bpb": 3.5, "tokens": 192},
         {"step": 5, "loss": 1.0, "validation_bpb": 1.0},
     ]
     lines = [
-        *map(json.dumps, figures),
+        *map(json.dumps, rows),
         '{"step": 4, "loss": NaN, "lr": 0.1}',
         "{oops",
         "[1]",
@@ -121,7 +121,7 @@ def test_a_pretraining_run_is_reported(tmp_path):
     )
     assert (report["config"], report["progress"], report["model"]) == (config, progress, None)
     last = {"step": 4, "loss": 4.0, "tokens": 192, "validation_bpb": 3.5, "validation.loss": 2.0, "lr": 0.1}
-    assert report["figures"] == last
+    assert report["metrics"] == last
     assert report["validation"] == {
         "validation_bpb": {"best": 3.0, "best_step": 2, "last": 3.5},
         "validation.loss": {"best": 2.0, "best_step": 2, "last": 2.0},
@@ -135,7 +135,13 @@ def test_a_pretraining_run_is_reported(tmp_path):
 def test_a_pretraining_run_with_little_information_is_reported(tmp_path, lines, kind):
     report = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
     assert (report["kind"], report["step"], report["config"]) == (kind, 4, None)
-    assert (report["figures"], report["validation"]) == ({"step": 4}, {})
+    assert (report["metrics"], report["validation"]) == ({"step": 4}, {})
+
+
+def test_options_of_an_older_run_have_their_names_of_today(tmp_path):
+    old = {"phrases": 0.5, "held_out": 0.2, "lr": 0.1}
+    report = inspect_path(pretrained(tmp_path / "run", None, config=old))
+    assert report["config"] == {"phrase_prob": 0.5, "validation": 0.2, "lr": 0.1}
 
 
 def test_the_best_checkpoint_is_reported(tmp_path):

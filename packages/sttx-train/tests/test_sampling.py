@@ -43,7 +43,11 @@ class TestDocuments:
         assert 0.2 <= held.lengths.sum() / documents.lengths.sum() < 0.3
         assert ids_of(split(documents, 0.2, seed=3)[1]) == ids_of(held) != ids_of(split(documents, 0.2)[1])
         assert len(split(documents, 0)[1].lengths) == 0
-        with pytest.raises(UsageError, match="leaves nothing to train on"):
+        with pytest.raises(UsageError, match="0.9 leaves none of the 2 documents to train on: give more"):
+            split(packed(5, 5), 0.9)
+        with pytest.raises(
+            UsageError, match="0.8 leaves nothing of the only document to train on: give more"
+        ):
             split(packed(5), 0.8)
         with pytest.raises(UsageError, match="from 0 to below 1"):
             split(documents, 1.0)

@@ -159,9 +159,9 @@ def _vocabulary(report: Mapping[str, Any]) -> str | None:
 
 def _pretraining(report: Mapping[str, Any]) -> dict[str, object]:
     """Lay out a run of pretraining; what its checkpoint and metrics lack has no row."""
-    config, figures = report.get("config") or {}, report.get("figures") or {}
+    config, metrics = report.get("config") or {}, report.get("metrics") or {}
     model, progress = report.get("model") or {}, report.get("progress") or {}
-    tokens, seconds = progress.get("tokens", figures.get("tokens")), report.get("seconds")
+    tokens, seconds = progress.get("tokens", metrics.get("tokens")), report.get("seconds")
     steps = [
         f"{report['step']:,}",
         f"{tokens:,.0f} tokens" if tokens is not None else "",
@@ -176,7 +176,7 @@ def _pretraining(report: Mapping[str, Any]) -> dict[str, object]:
         "checkpoint": report["checkpoint"],
         "saved": _saved(report),
         "steps": ", ".join(word for word in steps if word),
-        "loss": f"{number(figures['loss'])} nats per token" if "loss" in figures else None,
+        "loss": f"{number(metrics['loss'])} nats per token" if "loss" in metrics else None,
         "validation": _validation(report.get("validation") or {}),
         "model": ", ".join(word for word in sizes if word),
         "settings": ", ".join(f"{name} {value}" for name, value in config.items()),
@@ -187,9 +187,9 @@ def _pretraining(report: Mapping[str, Any]) -> dict[str, object]:
 def _validation(report: Mapping[str, Any]) -> str:
     """Write the validation results, one line for each; the number of tokens is left out."""
     lines = []
-    for name, figures in report.items():
+    for name, result in report.items():
         unit = _VALIDATION.get(name.removeprefix("validation").strip("_.") or "loss")
         if unit is not None:
-            best = f"best {number(figures['best'])} at step {figures['best_step']:,}"
-            lines.append(f"{number(figures['last'])} {unit}, {best}")
+            best = f"best {number(result['best'])} at step {result['best_step']:,}"
+            lines.append(f"{number(result['last'])} {unit}, {best}")
     return "\n".join(lines)

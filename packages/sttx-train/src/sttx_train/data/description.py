@@ -1,4 +1,4 @@
-"""Describes the data at a path as a JSON-able report: how much, how long, which vocabulary."""
+"""`describe`: describes the data at a path as a JSON-able report: how much, how long, which vocabulary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sttx_train.data.arrays import map_array, map_flat, require_rows, require_va
 from sttx_train.data.detect import detect_format
 from sttx_train.data.documents import Documents, Packed, pieces_of
 from sttx_train.data.encoding import ids_dtype, vocabulary_identity
-from sttx_train.data.mmididx import PairDocuments, check_vocabulary
+from sttx_train.data.mmididx import PairDocuments, check_pair_vocabulary
 from sttx_train.data.reader import open_data
 from sttx_train.data.scanning import bytes_of_ids, extremes
 
@@ -50,7 +50,7 @@ def describe(
         return {"kind": kind, **_of_array(path, tokenizer)}
     if kind == "pair":
         if tokenizer is not None:
-            check_vocabulary(path, vocabulary_identity(tokenizer))
+            check_pair_vocabulary(path, vocabulary_identity(tokenizer))
         documents: Documents = (pair := PairDocuments(path))
         return {"kind": kind, **_of_ids(documents, pair.ids, tokenizer)}
     if kind == "flat":

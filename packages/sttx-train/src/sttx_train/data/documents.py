@@ -175,9 +175,9 @@ def split(documents: Documents, share: float, seed: int = 0) -> tuple[Documents,
         cuts = np.maximum(documents.lengths - np.ceil(documents.lengths * share).astype(np.int64), 1)
         return Prefixes(documents, cuts), Suffixes(documents, cuts)
     if count >= len(order) > 0:
+        rest = "nothing of the only document" if len(order) == 1 else f"none of the {len(order)} documents"
         raise UsageError(
-            f"--validation {share!r} leaves nothing to train on: of {len(order)} documents; give more, or "
-            "--validation 0"
+            f"--validation {share!r} leaves {rest} to train on: give more documents, or a smaller share"
         )
     return Chosen(documents, np.sort(order[count:])), Chosen(documents, np.sort(order[:count]))
 

@@ -98,7 +98,7 @@ def pair_paths(prefix: Path) -> tuple[Path, Path]:
     return stem.with_name(stem.name + BIN), stem.with_name(stem.name + IDX)
 
 
-def check_vocabulary(prefix: Path, identity: str) -> None:
+def check_pair_vocabulary(prefix: Path, identity: str) -> None:
     """Check that a pair was encoded with a vocabulary. A pair without ``.sttx.json`` is accepted.
 
     Args:
@@ -155,7 +155,8 @@ def write_pair(
         documents: at least one.
         prefix: path of both files without suffix.
         vocab_size: decides between 16 and 32 bits, as in `ids_dtype`.
-        identity: of the vocabulary, saved in ``.sttx.json`` for `check_vocabulary`; None writes no such file.
+        identity: of the vocabulary, saved in ``.sttx.json`` for `check_pair_vocabulary`; None writes no
+            such file.
         progress: called with the number of ids just written.
 
     Raises:

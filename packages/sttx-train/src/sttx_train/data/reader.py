@@ -1,4 +1,4 @@
-"""Opens paths of any data format as documents of ids, in the order of the paths."""
+"""`open_data`: opens paths of any data format as documents of ids, in the order of the paths."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sttx_train.data.detect import DataFormat, detect_format
 from sttx_train.data.documents import Documents, Joined, Packed
 from sttx_train.data.encoding import IdFile, vocabulary_identity
 from sttx_train.data.json_lines import JsonEntries
-from sttx_train.data.mmididx import PairDocuments, check_vocabulary
+from sttx_train.data.mmididx import PairDocuments, check_pair_vocabulary
 from sttx_train.data.scanning import bytes_of_ids, require_ids
 from sttx_train.data.text_files import iter_texts, read_text
 
@@ -112,7 +112,7 @@ class _Opening:
                 self._close_file()
                 self._parts.append(open_array(path, self._tokenizer, self._say))
             case "pair":
-                check_vocabulary(path, vocabulary_identity(self._tokenizer))
+                check_pair_vocabulary(path, vocabulary_identity(self._tokenizer))
                 pair = PairDocuments(path)
                 self._add_ids(pair, pair.ids, path)
             case "flat":

@@ -14,7 +14,7 @@ from typing import Any
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.checkpoint.folder import FOLDER_NAME, count_parameters
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
-from sttx_train.run_folder import METRICS, current_metric, finite_numbers
+from sttx_train.run_folder import METRICS, current_metric, current_names, finite_numbers
 
 _POINTER = "latest"
 
@@ -51,7 +51,7 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
     if manifest.get("kind") == "stream":
         stream = checkpoint.documents["stream"]
         facts |= checkpoint.documents["report"] | {
-            "learning": manifest["learning"],
+            "learning": current_names("learning", manifest["learning"]),
             "stream": manifest["stream_config"],
             "taken": stream["taken"],
             "torch": manifest["torch"],
@@ -63,12 +63,13 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return a pretraining run's sizes and metrics: the last value of each, and the best of validation."""
-    weights = checkpoint.path / "model.safetensors"
+    weights, config = checkpoint.path / "model.safetensors", checkpoint.documents.get("config")
     facts: dict[str, Any] = {
-        **{name: checkpoint.documents.get(name) for name in ("config", "model", "data", "progress")},
+        "config": current_names("config", config) if config is not None else None,
+        **{name: checkpoint.documents.get(name) for name in ("model", "data", "progress")},
         "parameters": count_parameters(weights) if weights.is_file() else None,
         "seconds": checkpoint.manifest.get("seconds"),
-        "figures": {},
+        "metrics": {},
         "validation": {},
     }
     best = checkpoint.documents.get("validation", checkpoint.documents.get("held_out"))  # its old name
@@ -76,7 +77,7 @@ def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     for line in [*_metrics(checkpoint.path.parent / METRICS, checkpoint.step), measured]:
         for name, value in finite_numbers(line):
             name = current_metric(name)
-            facts["figures"][name] = value
+            facts["metrics"][name] = value
             if name.startswith("validation"):
                 result = facts["validation"].setdefault(name, {"best": value, "best_step": line["step"]})
                 if value < result["best"]:

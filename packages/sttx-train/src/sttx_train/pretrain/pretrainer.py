@@ -299,7 +299,9 @@ class Pretrainer:
             return
         with suppress(ModelError):  # a bare weights file has no vocabulary
             if start.vocabulary.sha256 != self.tokenizer.sha256:
-                self._say(f"{start.id} was made with another vocabulary: its rows are other tokens")
+                self._say(
+                    f"{start.id} was made with another vocabulary: its embedding rows belong to other tokens"
+                )
 
     def _choose_device(self, requested: Device) -> torch.device:
         """Choose a device and say why; under `torchrun`, the CUDA device of this process."""

@@ -285,7 +285,10 @@ class StreamTrainer:
         self.folder.resume_from(saved)
 
     def _identity(self) -> dict[str, Any]:
-        """Return what a checkpoint says of this run; a run that resumes must share most of it."""
+        """Return what a checkpoint records about this run.
+
+        `_as_options` names what a resumed run must share.
+        """
         stream = {name: value for name, value in asdict(self.config).items() if name in _SHAPING}
         return {
             "base_model": self.loaded.id,
