@@ -1,4 +1,4 @@
-"""One run folder: layout, saving and resuming. Knows neither models nor what a step is.
+"""One run folder: layout, saving and resuming. Knows neither models nor what a step is; loads no torch.
 
 ```
 DIR/
@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.os_errors import explain
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
-from sttx_train.files import why_not_written
 from sttx_train.run_folder.metrics import METRICS, MetricsFile
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BEST = "best"
 """Subfolder for the checkpoint with the lowest validation loss."""
@@ -57,9 +58,19 @@ class RunFolder:
         Raises:
             UsageError: a new run would overwrite the run in the folder, there is no run to resume, or the
                 folder cannot be written.
-            CheckpointError: the folder cannot be read.
+            CheckpointError: the folder cannot be read, or a new run finds a ``metrics.jsonl`` in it that is
+                not a run's.
         """
         self.checkpoints.expect(run=resume)
+        if resume:
+            return
+        try:
+            self.metrics.check()
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot read {str(self.metrics.path)!r}: {explain(error, 'fix the cause')}, or give another "
+                "folder for the run"
+            ) from error
 
     def load(self) -> Checkpoint:
         """Return the newest checkpoint.
@@ -134,7 +145,5 @@ class RunFolder:
             self._started = True
 
     def _not_written(self, error: OSError) -> CheckpointError:
-        reason, advice = why_not_written(error)
-        return CheckpointError(
-            f"cannot write {str(self.metrics.path)!r} ({reason}): {advice}, {self.checkpoints.way_on()}"
-        )
+        why = explain(error, "fix the cause")
+        return CheckpointError(f"cannot write {str(self.metrics.path)!r}: {why}, {self.checkpoints.way_on()}")

@@ -23,7 +23,7 @@ class MetricsFile:
     Every line is strict JSON: a number that is not finite is written as null.
 
     Args:
-        path: the file; it is made, with its folder, by `cut_back` or the first `append`.
+        path: the file; the first `append` makes it, with its folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,39 +52,58 @@ class MetricsFile:
 
         Args:
             step: the step of the checkpoint that the run resumes from; 0 for a new run.
-            size: size of the file when that checkpoint was saved; None if the checkpoint does not say.
+            size: size of the file when that checkpoint was saved, which makes reading it unnecessary; None if
+                the checkpoint does not say.
 
         Raises:
             CheckpointError: the file is shorter than that, or a line is not a run's metrics. The file is not
                 changed.
         """
-        content = self.path.read_bytes() if self.path.exists() else b""
-        end = self._end_of(step, content)
-        if size is not None and end < size:
+        length = self.path.stat().st_size if self.path.exists() else 0
+        if size is not None and length < size:
             raise CheckpointError(
                 f"{str(self.path)!r} is shorter than when the checkpoint was saved: restore it from a copy, "
                 "or start again in another folder"
             )
-        if end < len(content):
+        end = self._end_of(step) if size is None else size
+        if end < length:
             os.truncate(self.path, end)
-        if content[:end] and not content[:end].endswith(b"\n"):
-            with self.path.open("ab") as file:
-                file.write(b"\n")
+        if end and size is None:
+            self._end_last_line()
 
-    def _end_of(self, step: int, content: bytes) -> int:
-        """Return the offset after the last line of a step up to the given one."""
+    def check(self) -> None:
+        """Refuse a file that is not a run's metrics; a missing one is accepted.
+
+        Raises:
+            CheckpointError: names the first line that is not a step's metrics.
+            OSError: the file cannot be read.
+        """
+        self._end_of(0)
+
+    def _end_of(self, step: int) -> int:
+        """Return the offset after the last line of a step up to the given one; 0 if there is no file."""
+        if not self.path.exists():
+            return 0
         end, offset = None, 0
-        for number, line in enumerate(content.splitlines(keepends=True), 1):
-            found = _step_of(line)
-            if found is None and line.endswith(b"\n"):  # otherwise it is the last line, cut short
-                raise CheckpointError(
-                    f"line {number} of {str(self.path)!r} is not a JSON object with its step, as in metrics: "
-                    "move the file away, or give another folder for the run"
-                )
-            if end is None and (found is None or found > step):
-                end = offset
-            offset += len(line)
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                line_step = _step_of(line)
+                if line_step is None and line.endswith(b"\n"):  # otherwise it is the last line, cut short
+                    raise CheckpointError(
+                        f"line {number} of {str(self.path)!r} is not a JSON object with its step, as in "
+                        "metrics: move the file away, or give another folder for the run"
+                    )
+                if end is None and (line_step is None or line_step > step):
+                    end = offset
+                offset += len(line)
         return offset if end is None else end
+
+    def _end_last_line(self) -> None:
+        """Write the line end that a complete last line lacks."""
+        with self.path.open("rb+") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
 
 
 def finite_numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
