@@ -1,6 +1,7 @@
 """One rule for exit codes, as docs/cli.md has it: every kind of outcome, in every command that knows it."""
 
 import errno
+import os
 import shutil
 
 import pytest
@@ -39,6 +40,11 @@ OUTCOMES = {
     "missing rules": (2, "traces SESSIONS --redact-rules MISSING"),
     "missing session": (2, "traces show nobody SESSIONS"),
     "folder that cannot be made": (2, "train --from SESSIONS --model MODEL --checkpoint-dir TEXT/run"),
+    "source of pretrain that is a model's name": (2, "pretrain --from goose-mini --out NEW"),
+    "source of pretrain that is a model": (2, "pretrain TEXT --from MODEL --out NEW"),
+    "source of train that is a model": (2, "train MODEL --checkpoint-dir NEW"),
+    "missing source of pretrain": (2, "pretrain --from MISSING --out NEW"),
+    "old name of an option": (2, "pretrain TEXT --held-out 0.1 --out NEW"),
     "folder with a run": (2, "train --from SESSIONS --model MODEL --checkpoint-dir RUN"),
     "file that would be overwritten": (2, "vocab TEXT --out TEXT --size 300"),
     "nothing to resume": (2, "train --from SESSIONS --model MODEL --resume --checkpoint-dir NEW"),
@@ -100,7 +106,7 @@ def test_exit_codes(sttx, places, code, line):
             1,
             "the disk is full ('/x'): free some space",
         ),
-        (OSError(errno.EACCES, "Permission denied", "/x"), 1, "permission is denied ('/x'): change the perm"),
+        (OSError(errno.EACCES, "Permission denied", "/x"), 1, "permission denied ('/x'): change its perm"),
         (OSError(errno.ENOENT, "No such file", "/x"), 1, "there is no such file or folder ('/x')"),
     ],
 )
@@ -119,3 +125,57 @@ def test_an_unwritable_event_log_is_found_before_the_model_loads(sttx, places, m
     result = sttx("train", "--from", places["SESSIONS"], "--checkpoint-dir", places["NEW"])
     assert (result.code, len(result.err.splitlines())) == (2, 1)
     assert "the event log's folder (STTX_LOG_DIR)" in result.err and "cannot be written" in result.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            "pretrain --from goose-mini --out NEW",
+            "'goose-mini' is a model, not a source of sessions: use --start-from",
+        ),
+        ("pretrain TEXT --from MODEL --out NEW", "is a model, not a source of sessions: use --start-from"),
+        ("train --from MODEL --checkpoint-dir NEW", "is a model, not a source of sessions: use --model"),
+        ("pretrain --from MISSING --out NEW", "no such source: "),
+        ("train MISSING --checkpoint-dir NEW", "no such source: "),
+        ("train SESSIONS --resume --checkpoint-dir NEW", "no checkpoint in "),
+    ],
+)
+def test_mistakes_are_found_before_pytorch_is_loaded(sttx, places, line, message):
+    result = sttx(*[places.get(word, word) for word in line.split()])
+    assert (result.code, len(result.err.splitlines())) == (2, 1)
+    assert message in result.err
+
+
+@pytest.fixture
+def failing_writes(monkeypatch):
+    """Return a function that makes each temporary file fail with a system error."""
+
+    def install(number):
+        def fail(*_, dir, prefix, **__):
+            raise OSError(number, os.strerror(number), f"{dir}/{prefix}random")
+
+        monkeypatch.setattr("tempfile.NamedTemporaryFile", fail)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(errno.ENOSPC, 1), (errno.EDQUOT, 1), (errno.EACCES, 2), (errno.EROFS, 2)]
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train SESSIONS --checkpoint-dir NEW",
+        "pretrain TEXT --out NEW",
+        "pretrain TEXT --out NEW --checkpoint-dir NEW-RUN",
+        "data build TEXT --tokenizer bytes --out NEW",
+        "vocab TEXT --size 300 --out NEW",
+    ],
+)
+def test_one_exit_code_for_a_folder_that_cannot_be_written(sttx, places, failing_writes, line, number, code):
+    failing_writes(number)
+    result = sttx(*[places.get(word, word) for word in line.split()])
+    assert (result.code, len(result.err.splitlines())) == (code, 1)
+    assert "writable-" not in result.err and "random" not in result.err
+    assert "cannot be written" in result.err or "cannot write to " in result.err

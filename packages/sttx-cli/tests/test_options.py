@@ -7,7 +7,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from sttx_cli.options import CommaList, Grouped, attribute_docs, build, config_options, sentence
+from sttx_cli.options import CommaList, Grouped, attribute_docs, build, config_options, help_text
 from sttx_core.errors import UsageError
 
 
@@ -133,7 +133,7 @@ def test_a_field_without_docs_is_a_bug():
 
 
 def test_sentences():
-    assert (sentence("seed of ``w0``."), sentence("S0."), sentence("")) == ("Seed of w0.", "S0.", "")
+    assert (help_text("seed of ``w0``."), help_text("S0."), help_text("")) == ("Seed of w0.", "S0.", "")
 
 
 def test_a_grouped_command_lists_its_options_under_their_titles():
@@ -170,3 +170,19 @@ def test_an_empty_name_is_refused_and_not_read_as_the_current_folder(sttx, line,
     assert (result.code, result.out) == (2, "")
     assert "is empty; is a variable unset?" in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "new"),
+    [
+        ("pretrain", "--held-out", "--validation"),
+        ("pretrain", "--phrases", "--phrase-prob"),
+        ("train", "--sessions", "--max-documents"),
+        ("train", "--phrase-window", "--phrase-pair-window"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{} 3", "{}=3"])
+def test_an_old_option_names_the_new_one(sttx, command, old, new, form):
+    result = sttx(command, *form.format(old).split())
+    assert result.code == 2
+    assert result.err.splitlines()[-1] == f"Error: no option {old}: it is {new} now"

@@ -211,5 +211,5 @@ def test_skipped_lines_and_missing_columns_are_noted(sttx, metrics, tmp_path):
     other.write_text('{"step": 1, "loss": 2}\nnonsense\n{"step": 2, "loss": 1}\n')
     result = sttx("plot", metrics, other, "--out", tmp_path / "c.png")
     assert result.code == 0
-    assert f"{other}: skipped 1 line that are not JSON objects" in result.err
+    assert f"{other}: skipped 1 line: not a JSON object" in result.err
     assert f"{other}: it has no lr" in result.err and f"{other}: it has no validation_bpb" in result.err

@@ -76,7 +76,7 @@ def test_files_that_are_not_text_are_counted(sttx, line, tmp_path):
     (tmp_path / "binary" / "a.pyc").write_bytes(b"\0")
     result = sttx(*line, tmp_path / "binary", "--json")
     assert result.json["files_skipped"] == 1
-    assert f"skipped 1 file that are not text, such as '{tmp_path / 'binary' / 'a.pyc'}'" in result.err
+    assert f"skipped (not text): 1 file, such as '{tmp_path / 'binary' / 'a.pyc'}'" in result.err
 
 
 def test_its_run_can_be_inspected_and_has_no_phrases(sttx, line, tmp_path):
@@ -143,7 +143,7 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
         (["--checkpoint-dir", "{tmp}/out"], 2, "give two folders"),
         (["--out", "{corpus}/model"], 2, "is inside the data"),
         (["--checkpoint-dir", "{corpus}/run"], 2, "is inside the data"),
-        (["--out", "/dev/null/model"], 2, "cannot be written: a part of the path is not a folder"),
+        (["--out", "/dev/null/model"], 2, "cannot be written: a part of the path is a file"),
         (["--hidden-size", 100], 2, "must be a multiple of --head-size 64"),
         (["--validation", 1], 2, "--validation must be a share from 0 to below 1"),
         (["--start-from", "goose-mini"], 2, "no effect: the sizes are those of --start-from"),

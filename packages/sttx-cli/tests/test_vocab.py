@@ -29,7 +29,7 @@ def test_the_json_describes_the_vocabulary(sttx, texts, tmp_path):
     assert report["bytes_per_token"] == pytest.approx(report["bytes"] / tokens)
     assert report["out"] == str(tmp_path / "new" / "v.txt")
     assert "2 text files, " in result.err
-    assert "skipped 1 file that are not text" in result.err
+    assert "skipped (not text): 1 file, such as " in result.err
 
 
 def test_the_summary_has_size_and_rate(sttx, texts, tmp_path):

@@ -15,7 +15,7 @@ from importlib.metadata import version
 import click
 
 from sttx_cli.environment import wait_passively
-from sttx_cli.failures import sentence
+from sttx_cli.failures import error_sentence
 from sttx_cli.options import SuggestingGroup
 from sttx_cli.output import warnings_as_notes
 from sttx_core.errors import SttxError
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except SttxError as error:
-        return _failed(sentence(error), error.exit_code)
+        return _failed(error_sentence(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _failed("interrupted before there was anything to save", 130)
     except BrokenPipeError:  # the reader has closed the pipe; flushing the rest at exit would fail again
@@ -83,7 +83,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit:  # click exits so on a closed pipe, and for no other reason here
         return 0
     except OSError as error:
-        return _failed(sentence(error), 1)
+        return _failed(error_sentence(error), 1)
 
 
 def main() -> None:

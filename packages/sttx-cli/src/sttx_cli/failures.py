@@ -3,18 +3,9 @@
 import errno
 import re
 
-_ADVICE = {
-    errno.ENOSPC: ("the disk is full", "free some space, or name a place on another disk"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space, or name a place on another disk"),
-    errno.EACCES: ("permission is denied", "change the permissions, or name another place"),
-    errno.EPERM: ("the system does not permit it", "change the permissions, or name another place"),
-    errno.EROFS: ("the disk is read-only", "name a place that can be written"),
-    errno.ENOENT: ("there is no such file or folder", "check the path"),
-    errno.ENOTDIR: ("a part of the path is not a folder", "check the path"),
-    errno.EISDIR: ("it is a folder, not a file", "name a file"),
-    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n)"),
-    errno.EIO: ("the disk reports an error", "check the disk"),
-}
+from sttx_core.os_errors import reason_and_advice
+
+_OF_A_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 _RAW = re.compile(r"\[Errno (\d+)\] ")
 
 
@@ -22,14 +13,16 @@ def os_sentence(error: OSError) -> str:
     """Write a system's error in words, with the file and what to do.
 
     >>> os_sentence(OSError(28, "No space left on device", "/x/run"))
-    "the disk is full ('/x/run'): free some space, or name a place on another disk"
+    "the disk is full ('/x/run'): free some space, or name another place"
     """
-    reason, advice = _ADVICE.get(error.errno or 0, (error.strerror or str(error), ""))
+    reason, advice = reason_and_advice(error)
+    if error.errno in _OF_A_PLACE:
+        advice += ", or name another place"
     files = " and ".join(repr(str(name)) for name in (error.filename, error.filename2) if name is not None)
     return "".join([reason, f" ({files})" if files else "", f": {advice}" if advice else ""])
 
 
-def sentence(error: BaseException) -> str:
+def error_sentence(error: BaseException) -> str:
     """Write any error in words; if it quotes the system's error that caused it, put that into words too."""
     if isinstance(error, OSError):
         return os_sentence(error)

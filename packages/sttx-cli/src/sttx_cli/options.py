@@ -107,7 +107,24 @@ class Titled(click.Option):
 
 
 class Grouped(click.Command):
-    """A command whose help lists its options under their titles, those without one first."""
+    """A command whose help lists its options under their titles, those without one first.
+
+    Args:
+        renamed: old names of options with their present names; the error for an old one names the present.
+    """
+
+    def __init__(self, *args: Any, renamed: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._renamed = renamed or {}
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if (name := self._renamed.get(error.option_name)) is None:
+                raise
+            ctx.fail(f"no option {error.option_name}: it is {name} now")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each title."""
@@ -153,7 +170,7 @@ def config_options(
                 type=param_type,
                 default=_default(getattr(defaults, field.name, field.default)),
                 show_default=True,
-                help=sentence(helps[field.name]),
+                help=help_text(helps[field.name]),
             )(command)
         return command
 
@@ -206,10 +223,10 @@ def attribute_docs(config: type) -> dict[str, str]:
     return docs
 
 
-def sentence(text: str) -> str:
+def help_text(text: str) -> str:
     """Write a docstring entry as help text: a capital first, and no code marks.
 
-    >>> sentence("seed of ``w0``.")
+    >>> help_text("seed of ``w0``.")
     'Seed of w0.'
     """
     text = text.replace("`", "")

@@ -8,8 +8,9 @@ import json
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -151,6 +152,15 @@ def number(value: float | None) -> str:
     ('2.346', '-')
     """
     return "-" if value is None else f"{value:.3f}"
+
+
+def skipped_files(files: Sequence[Path]) -> str:
+    """Write how many files were skipped because they are not text, and name the first.
+
+    >>> skipped_files([Path("a.bin")])
+    "skipped (not text): 1 file, such as 'a.bin'"
+    """
+    return f"skipped (not text): {count(len(files), 'file')}, such as {str(files[0])!r}"
 
 
 def count(amount: int, noun: str) -> str:

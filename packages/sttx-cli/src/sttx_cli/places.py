@@ -1,12 +1,11 @@
 """Checks that folders can be written before anything slow starts."""
 
-import os
-import tempfile
 from pathlib import Path
 
 from sttx_cli.failures import is_full, os_sentence
 from sttx_core.environment import log_dir
 from sttx_core.errors import DataError, UsageError
+from sttx_train.files import probe_writable
 
 
 def check_writable(folder: Path, what: str) -> None:
@@ -20,13 +19,8 @@ def check_writable(folder: Path, what: str) -> None:
         UsageError: It cannot be written: another folder can be given.
         DataError: The disk is full.
     """
-    there = folder.absolute()
-    while not os.path.lexists(there):
-        there = there.parent
     try:
-        with tempfile.NamedTemporaryFile(dir=there, prefix=".sttx-writable-") as file:
-            file.write(b"\0" * 4096)
-            file.flush()
+        probe_writable(folder)
     except OSError as error:
         failure = DataError if is_full(error) else UsageError
         raise failure(f"{what} {str(folder)!r} cannot be written: {os_sentence(error)}") from error

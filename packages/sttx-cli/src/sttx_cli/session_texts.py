@@ -1,7 +1,7 @@
 """Coding agents' sessions as documents to pretrain on: rendered as in training, redacted, one at a time.
 
-The content of a file decides whether it holds sessions or plain data; JSON lines may be either. Knows no
-tokenizer.
+A file that is named like a session file (*.jsonl, *.ndjson, opencode*.db) holds sessions if its content does;
+JSON lines may be either. Knows no tokenizer.
 """
 
 import os

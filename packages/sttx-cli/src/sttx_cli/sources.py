@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sttx_ccsniff import Source, claude_projects, default_source, session_files
+from sttx_ccsniff import Source, claude_projects, default_source, open_source, session_files
 from sttx_cli.options import Name
 from sttx_cli.output import say
 from sttx_cli.progress import progress_bar
@@ -19,6 +19,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 AGENTS = ("claude", "codex", "opencode")
 """Names that mean an agent's own history."""
 
+_WEIGHTS = (".safetensors", ".pth")
 _COMPRESSED = (".gz", ".zst", ".db")
 
 SOURCES = "claude, codex, opencode, live, a file or folder, or - for standard input"
@@ -84,6 +85,32 @@ def sources_or_default(sources: list[str]) -> list[str]:
     chosen = default_source()
     say(f"source: {chosen.spec!r} ({chosen.reason})")
     return [chosen.spec]
+
+
+def check_sources(sources: Sequence[str], model_option: str, embedded: str, **reading: Any) -> None:
+    """Check that sources can be opened, before anything slow is loaded.
+
+    Args:
+        sources: As `open_source` takes them.
+        model_option: The option that names a model, for a model that is named as a source.
+        embedded: The name of the embedded model.
+        reading: Further arguments of `open_source`.
+
+    Raises:
+        UsageError: A source does not exist, or is a model.
+        SourceError: There is nothing to read.
+    """
+    for name in sources:
+        if _is_model(name, embedded):
+            raise UsageError(f"{name!r} is a model, not a source of sessions: use {model_option}")
+    open_source(list(sources), **reading).close()
+
+
+def _is_model(name: str, embedded: str) -> bool:
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return any(file.suffix in _WEIGHTS for file in path.iterdir())
+    return path.suffix in _WEIGHTS if path.exists() else name == embedded
 
 
 def reading_progress(source: Source, sources: Sequence[str]) -> AbstractContextManager[object]:

@@ -6,10 +6,10 @@ leaves either the old content or the new one, never half of either.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +18,6 @@ from sttx_core.errors import UsageError
 
 _BLOCK = 1 << 20
 _ON_WINDOWS = os.name == "nt"
-_REASONS = {
-    errno.ENOSPC: ("the disk is full", "free some space"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space"),
-    errno.EACCES: ("permission denied", "make it writable or give another folder"),
-    errno.EPERM: ("permission denied", "make it writable or give another folder"),
-    errno.EROFS: ("the file system is read-only", "give another folder"),
-    errno.ENOTDIR: ("a part of the path is a file", "give another folder"),
-}
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
@@ -49,15 +41,22 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def why_not_written(error: Exception) -> tuple[str, str]:
-    """Return why something cannot be written, and what to do about it.
+def probe_writable(folder: Path) -> None:
+    """Write and remove a small file in a folder, or in the nearest parent that exists.
 
-    >>> why_not_written(OSError(28, "No space left on device"))
-    ('the disk is full', 'free some space')
+    Raises:
+        OSError: it cannot be written; names the parent, unless it is ``folder`` itself.
     """
-    number = error.errno if isinstance(error, OSError) else None
-    reason = getattr(error, "strerror", None) or str(error)
-    return _REASONS.get(number or 0, (reason, "mend that or give another folder"))
+    nearest = folder.absolute()
+    while not os.path.lexists(nearest):
+        nearest = nearest.parent
+    try:
+        with tempfile.NamedTemporaryFile(dir=nearest, prefix=".sttx-writable-") as file:
+            file.write(b"\0" * 4096)
+            file.flush()
+    except OSError as error:
+        name = () if nearest == folder.absolute() else (str(nearest),)
+        raise OSError(error.errno, error.strerror, *name) from error
 
 
 @contextmanager

@@ -9,7 +9,17 @@ import click
 
 import sttx_train.data  # its names load NumPy when they are used, so that help does not
 from sttx_cli.options import Name, PathName, SuggestingGroup
-from sttx_cli.output import count, emit_json, emit_table, emit_text, facts, note, number, quoted
+from sttx_cli.output import (
+    count,
+    emit_json,
+    emit_table,
+    emit_text,
+    facts,
+    note,
+    number,
+    quoted,
+    skipped_files,
+)
 from sttx_cli.places import check_writable
 from sttx_cli.plain import plain
 from sttx_cli.progress import progress_bar
@@ -28,7 +38,8 @@ def command() -> None:
     Data are text files and folders of them (every file that is UTF-8 is one document), JSON lines ({"text":
     "..."}, or lists of whole numbers, bare or as {"values": [...]}), NumPy's .npy arrays of whole numbers
     [sequences, length], pairs of .bin and .idx files as RWKV's and Megatron's trainers read them, and flat
-    .bin files of 16-bit ids. The format is detected from the content.
+    .bin files of 16-bit ids. The content of a file decides its format, and its suffix where the content does
+    not. Coding agents' sessions must be named *.jsonl, *.ndjson or opencode*.db, and may be compressed.
     """
 
 
@@ -94,8 +105,7 @@ def build(
         "seconds": time.monotonic() - started,
     }
     if opened.skipped:
-        skipped = count(len(opened.skipped), "file")
-        note(f"skipped {skipped} that are not text, such as {str(opened.skipped[0])!r}")
+        note(skipped_files(opened.skipped))
     emit_text(_summary(report), err=as_json)
     if as_json:
         emit_json(report)
@@ -179,7 +189,7 @@ def _counted(texts: Iterable[str], progress: Callable[[int], None]) -> Iterator[
 
 def _summary(report: Mapping[str, Any]) -> str:
     rate = report["bytes_per_token"]
-    text = f"{count(report['documents'], 'document')}, {report['ids']:,} ids ({report['dtype']})"
+    text = f"{count(report['documents'], 'document')}, {count(report['ids'], 'id')} ({report['dtype']})"
     if rate is not None:
         text += f", {report['text_bytes']:,} bytes of text ({number(rate)} per token)"
     return f"{text}.\nWritten: {' and '.join(report['out'])}."

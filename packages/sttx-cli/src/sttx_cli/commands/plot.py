@@ -87,7 +87,7 @@ def command(
     panels = choose_panels(runs, axis, names)
     for run in runs:
         if run.skipped:
-            note(f"{run.path}: skipped {count(run.skipped, 'line')} that are not JSON objects")
+            note(f"{run.path}: skipped {count(run.skipped, 'line')}: not a JSON object")
     for panel in panels:
         for path in panel.absent:
             note(f"{path}: it has no {panel.name}")

@@ -12,14 +12,14 @@ import click
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.neighbor import choose_threads, threads_before, threads_option, use_threads
 from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
-from sttx_cli.output import count, emit_json, emit_text, number, say
+from sttx_cli.output import count, emit_json, emit_text, number, say, skipped_files
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.runs import check_model
 from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.signals import Interruptible
-from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
+from sttx_cli.sources import SESSIONS_HELP, check_sources, from_option, require_data
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
@@ -33,9 +33,10 @@ if TYPE_CHECKING:
 
 _LINE_SECONDS = 10.0
 _SIZES = ("hidden_size", "layers", "head_size")
+_RENAMED = {"--held-out": "--validation", "--phrases": "--phrase-prob"}
 
 
-@click.command("pretrain", cls=Grouped)
+@click.command("pretrain", cls=Grouped, renamed=_RENAMED)
 @click.argument("data", nargs=-1, type=Name(), metavar="[DATA]...")
 @from_option(SESSIONS_HELP)
 @click.option(
@@ -100,18 +101,22 @@ def command(
     Ctrl-C saves and stops; --resume continues. With several processes: torchrun --nproc-per-node N -m
     sttx_cli pretrain ...
     """
+    from sttx_train.run_folder import RunFolder  # not at the head of the file: help must not load safetensors
+
     require_data(data, from_sources)
     config = _config(options, start)
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
     paths, sessions = split_sessions(data)
     sessions += from_sources
-    with progress_bar("loading PyTorch"):
-        from sttx_train import CheckpointStore
-        from sttx_train.pretrain import Pretrainer
     check_model(start, EMBEDDED)
     _check_places(out, directory, paths)
-    CheckpointStore(directory).expect(run=resume)
+    RunFolder(directory, kind="pretrain", keep=1).expect(resume=resume)
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
+    if sessions:
+        with progress_bar("looking for the sessions"):
+            check_sources(sessions, "--start-from", EMBEDDED, follow=False, redact=redact)
+    with progress_bar("loading PyTorch"):
+        from sttx_train.pretrain import Pretrainer
     talk = say if is_first_process() else _silent
     before = threads_before(directory) if resume else None
     use_threads(choose_threads(threads, before=before), talk)
@@ -168,11 +173,11 @@ def _check_places(out: Path, directory: Path, data: Sequence[Path]) -> None:
     check_log_dir()
     if out.resolve() == directory.resolve():
         raise UsageError(f"--out and --checkpoint-dir are both {str(out)!r}: give two folders")
-    for option, folder in (("--out", out), ("--checkpoint-dir", directory)):
+    check_writable(out, "--out")
+    for folder in (out, directory):
         for path in data:
             if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
                 raise UsageError(f"{str(folder)!r} is inside the data in {str(path)!r}: write it elsewhere")
-        check_writable(folder, option)
 
 
 def _tokenizer(spec: str | None, start: str | None) -> AnyTokenizer | None:
@@ -202,10 +207,9 @@ def _opened(
         opened = open_data(paths, tokenizer, texts=texts)
     lengths = opened.documents.lengths
     per_id = f" ({opened.text_bytes / lengths.sum():.2f} bytes each)" if opened.text_bytes else ""
-    talk(f"data: {lengths.sum():,} ids{per_id} in {len(lengths):,} documents")
+    talk(f"data: {count(int(lengths.sum()), 'id')}{per_id} in {count(len(lengths), 'document')}")
     if opened.skipped:
-        skipped = count(len(opened.skipped), "file")
-        talk(f"skipped {skipped} that are not text, such as {str(opened.skipped[0])!r}")
+        talk(skipped_files(opened.skipped))
     return opened
 
 

@@ -18,14 +18,21 @@ from sttx_cli.neighbor import (
     use_threads,
 )
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_unused
-from sttx_cli.output import emit_json, emit_text, note, say
+from sttx_cli.output import count, emit_json, emit_text, note, say
 from sttx_cli.panel import StepPanel
-from sttx_cli.places import check_log_dir, check_writable
+from sttx_cli.places import check_log_dir
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.runs import check_model
 from sttx_cli.signals import Interruptible
-from sttx_cli.sources import SOURCES, check_records, from_option, named_sources, sources_or_default
+from sttx_cli.sources import (
+    SOURCES,
+    check_records,
+    check_sources,
+    from_option,
+    named_sources,
+    sources_or_default,
+)
 from sttx_cli.summary import run_summary
 from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
@@ -38,8 +45,10 @@ from sttx_train.wkv import BACKENDS, Backend
 if TYPE_CHECKING:
     from sttx_train import LoadedModel, StreamTrainer
 
+_RENAMED = {"--sessions": "--max-documents", "--phrase-window": "--phrase-pair-window"}
 
-@click.command("train", cls=Grouped)
+
+@click.command("train", cls=Grouped, renamed=_RENAMED)
 @click.argument("arguments", nargs=-1, type=Name(), metavar="[SOURCE]...")
 @from_option(
     f"What to read: {SOURCES}. May be repeated; --ccsniff-from is the same. By default your Claude Code "
@@ -120,19 +129,20 @@ def command(
     SOURCE is what to read; --from SOURCE means the same. Every window of a session is first paid for, in bits
     per byte, and then learned from. Ctrl-C finishes the step, saves and stops; --resume continues from there.
     """
+    from sttx_train.run_folder import RunFolder  # not at the head of the file: help must not load safetensors
+
     learning, stream, phrases = _configs(options)
     named = named_sources(arguments, from_sources)
     check_model(model, EMBEDDED)
     check_log_dir()
-    with progress_bar("loading PyTorch"):
-        from sttx_train import CheckpointStore, StreamTrainer
-    check_writable(checkpoint_dir, "--checkpoint-dir")
-    CheckpointStore(checkpoint_dir).expect(run=resume)
+    RunFolder(checkpoint_dir, kind="stream", keep=stream.keep).expect(resume=resume)
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
     reading: dict[str, Any] = {"follow": follow, "since": since, "redact": redact}
     with progress_bar("looking for the source"):
         sources = sources_or_default(named)
-        open_source(sources, **reading).close()
+        check_sources(sources, "--model", EMBEDDED, **reading)
+    with progress_bar("loading PyTorch"):
+        from sttx_train import StreamTrainer
     follows = _yield_to_live_work(sources, follow)
     loaded = _load(model, device, dtype, kernel)
     before = threads_before(checkpoint_dir) if resume else None
@@ -175,16 +185,16 @@ def _load(model: str | None, device: Device, dtype: DtypeName, kernel: Backend) 
     from sttx_train import load_model
 
     where = choose_device(device)
-    number = choose_dtype(where.device, dtype)
+    chosen = choose_dtype(where.device, dtype)
     with progress_bar(f"loading the model {model or EMBEDDED}"):
-        loaded = load_model(model, device=where.device, dtype=number.dtype, kernel=kernel)
+        loaded = load_model(model, device=where.device, dtype=chosen.dtype, kernel=kernel)
     sizes = loaded.model.config
     say(
         f"model: {loaded.id} ({'asked for' if model else 'none named: the one that comes with sttx'}; "
-        f"{sizes.num_layers} layers of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
+        f"{count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
     )
     say(f"device: {where.device} ({where.reason})")
-    say(f"dtype: {str(number.dtype).removeprefix('torch.')} ({number.reason})")
+    say(f"dtype: {str(chosen.dtype).removeprefix('torch.')} ({chosen.reason})")
     say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")
     return loaded
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sttx_cli.options import PathName
-from sttx_cli.output import count, emit_json, note, say
+from sttx_cli.output import count, emit_json, note, say, skipped_files
 from sttx_cli.places import check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.sources import require_path
@@ -46,7 +46,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     started = time.monotonic()
     with progress_bar("looking for text files"):
         corpus = find_texts(texts, leave_out=out)
-    skipped = f"; skipped {count(len(corpus.skipped), 'file')} that are not text" if corpus.skipped else ""
+    skipped = f"; {skipped_files(corpus.skipped)}" if corpus.skipped else ""
     say(f"{count(len(corpus.files), 'text file')}, {corpus.size:,} bytes{skipped}")
     with progress_bar("reading", corpus.size, "bytes") as progress:
         tokens = learn_tokens(read_pieces(corpus, progress, say), size)

@@ -17,11 +17,11 @@ names an existing folder. A damaged checkpoint is refused; an older one never ta
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.os_errors import explain
 from sttx_train.checkpoint.folder import (
     FOLDER_NAME,
     OWN_FIELDS,
@@ -43,7 +44,7 @@ from sttx_train.checkpoint.folder import (
     verified_manifest,
 )
 from sttx_train.checkpoint.lock import locked
-from sttx_train.files import sync, why_not_written
+from sttx_train.files import probe_writable, sync
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,15 +139,15 @@ class CheckpointStore:
     def expect(self, *, run: bool) -> None:
         """Refuse a folder with a run where none is expected, or without one, or that cannot be written.
 
-        It reads file names only and writes a temporary folder, so call it before a model is loaded.
+        It reads file names only and writes a temporary file, so call it before a model is loaded.
 
         Raises:
             UsageError: there is a run and none is expected, or the reverse, or the folder cannot be written.
-            CheckpointError: the folder cannot be read.
+            CheckpointError: the folder cannot be read, or the disk is full.
         """
-        if self.directory.exists() and not self.directory.is_dir():
-            raise UsageError(self._not_a_folder())
         with _reading_errors(self.directory):
+            if self.directory.exists() and not self.directory.is_dir():
+                raise UsageError(self._not_a_folder())
             there = os.path.lexists(self.directory / _LATEST) or bool(self.folders())
         if there and not run:
             raise UsageError(
@@ -155,14 +156,14 @@ class CheckpointStore:
             )
         if run and not there:
             raise UsageError(self._no_checkpoint())
-        place = self.directory.absolute()
-        while not place.exists():
-            place = place.parent
         try:
-            Path(tempfile.mkdtemp(prefix=_WRITING, dir=place)).rmdir()
+            probe_writable(self.directory)
         except OSError as error:
-            reason, advice = why_not_written(error)
-            raise UsageError(f"cannot write to {str(self.directory)!r} ({reason}): {advice}") from error
+            why = explain(error, "fix the cause")
+            failure = CheckpointError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
+            raise failure(
+                f"cannot write to {str(self.directory)!r}: {why}, or give another folder"
+            ) from error
 
     def latest(self) -> Path | None:
         """Return the folder to resume from, with every byte verified; None if nothing is saved yet.
@@ -271,8 +272,8 @@ class CheckpointStore:
         try:
             yield
         except (OSError, SafetensorError) as error:
-            reason, advice = why_not_written(error)
-            raise CheckpointError(f"{what} ({reason}): {advice}, {self.way_on()}") from error
+            why = explain(error, "fix the cause")
+            raise CheckpointError(f"{what}: {why}, {self.way_on()}") from error
 
     def way_on(self) -> str:
         """Return how a run continues after a failed write, as the last part of a message."""
@@ -338,10 +339,15 @@ class CheckpointStore:
 def _reading_errors(directory: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except SafetensorError as error:
         raise CheckpointError(
-            f"cannot read checkpoints in {str(directory)!r} ({reason}): make it readable or give another"
+            f"cannot read checkpoints in {str(directory)!r}: a tensor file is damaged ({error}); restore it "
+            "from a copy, or give the folder of another checkpoint"
+        ) from error
+    except OSError as error:
+        why = explain(error, "fix the cause")
+        raise CheckpointError(
+            f"cannot read checkpoints in {str(directory)!r}: {why}, or give another folder"
         ) from error
 
 
