@@ -157,9 +157,7 @@ def test_an_unreadable_file_is_reported(tmp_path):
     with Source([feed], say=ignore) as source:
         assert list(source) == []
     assert source.report.malformed == {"unreadable file": 1}
-    assert source.report.warnings == [
-        "cannot read '/p/a.jsonl': permission denied: change its permissions"
-    ]
+    assert source.report.warnings == ["cannot read '/p/a.jsonl': permission denied: change its permissions"]
 
 
 def test_following_continues_after_the_history_and_a_session_ends(tmp_path):

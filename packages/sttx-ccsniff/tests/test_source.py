@@ -157,7 +157,7 @@ def test_the_claude_source_reads_the_home_folder(record, session_file, tmp_path,
         ("-", {"capacity": 0}, "capacity must be at least 1, not 0"),
         (["live", "live"], {}, "given twice"),
         ("-", {"follow": True}, "cannot be followed"),
-        (["live", "claude"], {}, "'live' always follows"),
+        (["live", "claude"], {}, "'live' cannot be combined with another followed source"),
     ],
 )
 def test_usage_errors_are_raised_at_once(spec, options, message):

@@ -1,8 +1,8 @@
 """The bounded queue between the reading thread and the consumer.
 
 The producer blocks while the queue is full; no item is dropped. At most `capacity` items wait, counting those
-that the consumer took but has not used yet (2 if `capacity` is 1). The consumer takes several items at a
-time, so a fast consumer does not pay for a lock per item.
+that the consumer took but has not used yet. With capacity 1 two items may wait: one queued, one taken. The
+consumer takes several items at a time, so a fast consumer does not pay for a lock per item.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 Sub-agents are listed under the session that started them. In reading order a sub-agent's traces follow the
 call that started it. That call is known if a tool result names the sub-agent, or if a call's prompt is the
-sub-agent's first message; otherwise the sub-agent's first time decides. This file does not know how sessions
-are displayed.
+sub-agent's first message; otherwise the sub-agent is placed by its first timestamp. This file does not know
+how sessions are displayed.
 """
 
 from collections import Counter
@@ -111,7 +111,9 @@ def session_traces(traces: Iterable[Trace], name: str) -> list[Trace]:
 
 
 def in_reading_order(traces: Iterable[Trace]) -> Iterator[tuple[int, Trace]]:
-    """Yield a session's traces in reading order, each with its depth: sub-agents follow the call of them.
+    """Yield a session's traces in reading order, each with its depth.
+
+    A sub-agent's traces follow the call that started it.
 
     >>> from sttx_core.traces import Meta, UserMessage
     >>> times = [("", 1), ("", 9), ("a", 5)]

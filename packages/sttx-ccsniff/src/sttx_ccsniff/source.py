@@ -260,9 +260,9 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
         else:
             once.append(_read_once(spec))
     if watched and followed:
-        raise UsageError("'live' always follows: follow either it or 'claude', files and folders, not both")
+        raise UsageError("'live' cannot be combined with another followed source: name one of them")
     if follow and not watched and not followed:
-        raise UsageError("standard input ('-') and pipes cannot be followed: leave out the option")
+        raise UsageError("standard input ('-') and pipes cannot be followed: read them without following")
     if followed:
         ends = EndDetector(registry if "claude" in specs else None, session_idle)
         names = ", ".join(map(str, followed))

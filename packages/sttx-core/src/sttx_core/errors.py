@@ -13,7 +13,7 @@ Our own bugs are not in the tree: they are plain `assert`s and show a traceback.
 offending value with `!r` and says what to do about it. An error never ends the process: only the command line
 exits.
 
-`SttxWarning` is the category of all warnings: something works, but hardly as intended.
+`SttxWarning` is the category of all warnings: something works, but probably not as intended.
 """
 
 from typing import ClassVar
@@ -51,4 +51,4 @@ class ModelError(DataError):
 
 
 class SttxWarning(UserWarning):
-    """Something works, but hardly as intended; the message is one sentence for a person."""
+    """Something works, but probably not as intended; the message is one sentence for a person."""

@@ -87,7 +87,7 @@ class PairMaker:
 
 
 def to_pairs(traces: Iterable[Trace]) -> Iterator[Trace]:
-    """Turn a whole stream into pairs: one trace for each trace, with the same `meta`.
+    """Yield one trace for each input trace, with the same `meta`: a `Pair` for each completion.
 
     >>> from sttx_core.traces import Meta
     >>> meta = Meta(session="s")

@@ -80,7 +80,7 @@ class Phrase:
     children: dict[int, int] = field(default_factory=dict)
 
 
-class Pair(NamedTuple):
+class PhrasePair(NamedTuple):
     """A phrase and the base tokens of the next one; the generation distinguishes phrases in a reused slot."""
 
     node: int
@@ -113,8 +113,8 @@ class DynamicTokenizer:
         self._roots: dict[int, dict[int, int]] = {}  # base token -> {next token: phrase id}
         self._generations = [0] * self.config.capacity
         self._free = list(range(self.config.capacity - 1, -1, -1))
-        self._pairs: deque[Pair] = deque()
-        self._pair_counts: Counter[Pair] = Counter()
+        self._pairs: deque[PhrasePair] = deque()
+        self._pair_counts: Counter[PhrasePair] = Counter()
         self._previous: tuple[int, int] | None = None  # node and generation of the last phrase seen
         self._counts = ChoiceCounts()
 
@@ -233,12 +233,12 @@ class DynamicTokenizer:
         """Mark a gap: the next window does not continue the last one, so no pair spans them."""
         self._previous = None
 
-    def _slide(self, merged: Sequence[int]) -> list[Pair]:
+    def _slide(self, merged: Sequence[int]) -> list[PhrasePair]:
         """Slide the window of pairs over the phrases; return the pairs that became frequent, in order."""
         frequent = []
         for phrase in merged:
             if self._previous is not None:
-                pair = Pair(*self._previous, self.tokens(phrase))
+                pair = PhrasePair(*self._previous, self.tokens(phrase))
                 if len(self._pairs) == self.config.pair_window:
                     self._forget(self._pairs.popleft())
                 self._pairs.append(pair)
@@ -248,7 +248,7 @@ class DynamicTokenizer:
             self._previous = (phrase, self._generation(phrase))
         return frequent
 
-    def _forget(self, pair: Pair) -> None:
+    def _forget(self, pair: PhrasePair) -> None:
         self._pair_counts[pair] -= 1
         if not self._pair_counts[pair]:
             del self._pair_counts[pair]
@@ -351,7 +351,7 @@ class DynamicTokenizer:
         self._generations = list(state["generations"])
         self._free = list(state["free"])
         self._pairs = deque(
-            Pair(node, generation, tuple(tokens)) for node, generation, tokens in state["pairs"]
+            PhrasePair(node, generation, tuple(tokens)) for node, generation, tokens in state["pairs"]
         )
         self._pair_counts = Counter(self._pairs)
         self._previous = tuple(state["previous"]) if state["previous"] else None

@@ -88,7 +88,7 @@ class ToolUse(_Traced):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult(_Traced):
-    """What a tool gave back: `name` and `id` are those of the `ToolUse` that it answers.
+    """The result of a tool call: `name` and `id` are those of the `ToolUse` that it answers.
 
     Where the tool was a sub-agent, `subagent` is its identity, as the `meta` of its own traces has it.
     """

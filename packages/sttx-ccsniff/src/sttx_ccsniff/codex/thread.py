@@ -22,7 +22,7 @@ _FILE = re.compile(r"rollout-[0-9T-]{19}-([0-9a-fA-F-]{36})")
 
 
 class Thread:
-    """What the lines read so far tell about their thread.
+    """Facts about a thread from the lines read so far.
 
     Attributes:
         inherits: Whether the thread continues another thread.

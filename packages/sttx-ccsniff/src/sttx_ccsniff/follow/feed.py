@@ -1,4 +1,4 @@
-"""Reads files and folders of sessions: the history in time order, then what is written, as it is written.
+"""Reads files and folders of sessions: the history in time order, then new lines as they are written.
 
 No file stays open, and only its place is kept, so thousands of files cost a few hundred bytes each. A changed
 file is opened, read from its place, and closed.
@@ -69,7 +69,7 @@ class FileFeed:
 
 
 class FolderFeed:
-    """The session files under folders, oldest first; then, if asked, what is written to them.
+    """The session files under folders, oldest first; with `follow`, also new lines.
 
     Args:
         roots: Folders or files; with `follow`, they need not exist yet.

@@ -63,7 +63,7 @@ class EndDetector:
     def ended(self, now: float | None = None) -> list[SessionEnd]:
         """Return the documents that have ended since the last call."""
         now = time.time() if now is None else now
-        if self._checked <= now < self._checked + _CHECK_SECONDS:  # a clock that was set back does not wait
+        if self._checked <= now < self._checked + _CHECK_SECONDS:  # check at once if the clock was set back
             return []
         self._checked = now
         self._check_processes()

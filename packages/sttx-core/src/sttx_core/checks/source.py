@@ -68,11 +68,13 @@ def _check_cursor(factory: Callable[..., ClosableSource], traces: list[Trace]) -
         with factory(cursor=None) as source:
             first = list(islice(source, cut))
             cursor = json.loads(json.dumps(source.cursor))
-        require(first == traces[:cut], f"the first {cut} traces differ when no more are read")
+        require(
+            first == traces[:cut], f"reading only {cut} traces gives other traces than reading all"
+        )
         rest = _read(factory, cursor)
         require(
             rest == traces[cut:],
-            f"resumed after {cut} of {len(traces)} traces, the {len(rest)} that follow are not the rest",
+            f"resumed after {cut} of {len(traces)} traces, it gave {len(rest)} that are not the remaining ones",
         )
 
 

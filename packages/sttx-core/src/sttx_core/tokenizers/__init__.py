@@ -1,4 +1,4 @@
-"""Base tokenizers: bytes, RWKV vocabulary files, whole numbers and angles; and how to get one by its name."""
+"""Base tokenizers: bytes, RWKV vocabulary files, integers, angles; `tokenizer_from_spec` returns one by name."""
 
 import os
 from pathlib import Path

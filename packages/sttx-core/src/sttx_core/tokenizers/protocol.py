@@ -95,7 +95,7 @@ class ValueTokenizer(Protocol):
 
 
 AnyTokenizer: TypeAlias = Tokenizer | ValueTokenizer
-"""A tokenizer of text or of values; what a model over ids needs is the same in both."""
+"""A tokenizer of text or of values; a model over ids needs only what both have."""
 
 
 def require_text(tokenizer: AnyTokenizer, name: str = "the tokenizer") -> Tokenizer:

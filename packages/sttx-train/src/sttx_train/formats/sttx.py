@@ -91,7 +91,7 @@ def read_config(saved: Mapping[str, Any], detected: RWKV7Config, source: str) ->
     """
     if saved.get("version") != VERSION:
         raise ModelError(
-            f"{source!r} has format version {saved.get('version')!r}, this sttx reads {VERSION}: upgrade sttx"
+            f"{source!r} has format version {saved.get('version')!r}, this sttx reads {VERSION}: update sttx"
         )
     try:
         config = RWKV7Config(**saved["model"])

@@ -1,7 +1,7 @@
 """Reports what a model file or folder is and what sttx can do with it, without reading its weights.
 
 An architecture that does not run here, a tuned state, another program's file and a damaged download are
-reported like a model. Only a file that says nothing about what it is raises an error. Reports are JSON-able.
+reported like a model. Only a file that cannot be identified raises an error. Reports are JSON-able.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
 
     Raises:
         UsageError: there is nothing at the path.
-        ModelError: it is not a model, or says nothing about what it is.
+        ModelError: it is not a model, or cannot be identified.
     """
     name, path = locate_model(spec)
     if other := _file_of_another_program(path):

@@ -80,7 +80,7 @@ def read_outline(path: Path) -> Outline:
     """Read the outline of a tensor file, or of a folder of them.
 
     Raises:
-        ModelError: the file or folder says nothing about what it is.
+        ModelError: the file or folder cannot be identified.
     """
     if path.is_dir():
         return _read_folder(path)
