@@ -20,6 +20,8 @@ from sttx_cli.output import (
     warnings_as_notes,
 )
 from sttx_core.errors import SttxWarning
+from sttx_core.tokenizers import ByteTokenizer
+from sttx_train import RWKV7, RWKV7Config, initialize, save_model
 
 
 class Terminal(io.StringIO):
@@ -47,6 +49,17 @@ def test_a_warning_of_ours_is_one_note(capsys):
     with warnings_as_notes():
         warnings.warn("S0 cannot learn", SttxWarning, stacklevel=1)
     assert capsys.readouterr() == ("", "note: S0 cannot learn\n")
+
+
+@pytest.mark.filterwarnings("default::sttx_core.errors.SttxWarning")
+def test_a_command_prints_a_warning_as_a_note(sttx, sessions, tmp_path):
+    untrained = initialize(RWKV7(RWKV7Config(vocab_size=257, hidden_size=64, num_layers=1)), seed=1)
+    save_model(untrained, tmp_path / "model", tokenizer=ByteTokenizer())
+    options = ["--device", "cpu", "--steps", 1, "--checkpoint-dir", tmp_path / "run"]
+    result = sttx("train", sessions, "--model", tmp_path / "model", *options)
+    assert result.code == 0, result.err
+    [line] = [line for line in result.err.splitlines() if "S0 cannot learn" in line]
+    assert line.startswith("note: S0 cannot learn: ") and "SttxWarning" not in result.err
 
 
 @pytest.mark.filterwarnings("default")
