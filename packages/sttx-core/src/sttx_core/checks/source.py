@@ -68,13 +68,11 @@ def _check_cursor(factory: Callable[..., ClosableSource], traces: list[Trace]) -
         with factory(cursor=None) as source:
             first = list(islice(source, cut))
             cursor = json.loads(json.dumps(source.cursor))
-        require(
-            first == traces[:cut], f"reading only {cut} traces gives other traces than reading all"
-        )
+        require(first == traces[:cut], f"reading only {cut} traces gives other traces than reading all")
         rest = _read(factory, cursor)
         require(
             rest == traces[cut:],
-            f"resumed after {cut} of {len(traces)} traces, it gave {len(rest)} that are not the remaining ones",
+            f"resumed after {cut} of {len(traces)} traces, it gave {len(rest)}, but not the remaining ones",
         )
 
 
