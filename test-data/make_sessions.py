@@ -47,7 +47,7 @@ def everyday(folder: Path, work: Workspace) -> Session:
     """Write a long session: a queued prompt, commands, meta records, a compaction in the middle."""
     s = Session("everyday", STTX, "2026-02-02T09:00:00")
     s.raw({"type": "last-prompt", "lastPrompt": "why did a record disappear", "sessionId": s.id})
-    s.snapshot()
+    s.file_history()
     stories.damaged_lines(s, work)
     s.user(f"<local-command-caveat>{CAVEAT}</local-command-caveat>", isMeta=True)
     s.user(
@@ -178,7 +178,7 @@ def learning(folder: Path, work: Workspace) -> None:
         ("kernel", "2026-02-02T16:30:00", stories.kernel),
     ):
         s = Session(title, STTX, start)
-        s.snapshot()
+        s.file_history()
         story(s, work)
         s.write(folder)
 
@@ -196,7 +196,7 @@ def snapshots(folder: Path) -> None:
     """Write a session without any message."""
     s = Session("snapshots", ORCHARD, "2026-02-01T18:00:00")
     for name in ("", "/home/ada/orchard/src/basket.ts", "/home/ada/orchard/README.md"):
-        s.snapshot(name)
+        s.file_history(name)
     s.write(folder)
 
 

@@ -191,7 +191,7 @@ class Session:
         for id_, (name, given, output) in zip(ids, calls, strict=True):
             self.result(id_, output, is_error=output.startswith("Error"))
             if name == "Edit":
-                self.snapshot(given["file_path"])
+                self.file_history(given["file_path"])
 
     def result(self, call: str, content: Any, *, is_error: bool = False) -> None:
         """Write a tool's result, with the second copy that Claude Code keeps."""
@@ -202,7 +202,7 @@ class Session:
         message = {"role": "user", "content": [block]}
         self.record("user", message=message, toolUseResult=copy, seconds=0.4)
 
-    def snapshot(self, path: str = "") -> None:
+    def file_history(self, path: str = "") -> None:
         """Write a bookkeeping record: which files can be rolled back."""
         own = str(uuid.uuid5(NAMESPACE, f"{self.name}:snapshot:{len(self.lines)}"))
         backups = {path: {"backupFileName": "8f1c@v2", "version": 2}} if path else {}

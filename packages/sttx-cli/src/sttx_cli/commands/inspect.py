@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from sttx_cli.options import Name
-from sttx_cli.output import emit_json, emit_table, facts, number
+from sttx_cli.output import count, emit_json, emit_table, facts, number
 from sttx_cli.plain import plain
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import checkpoint_option, may_be_model, named_run
@@ -81,7 +81,7 @@ def _run(report: Mapping[str, Any]) -> dict[str, object]:
         "sessions carried": f"{report['sessions']['carried']:,}",
         "learned": f"{report['trainable_parameters']:,} parameters (scope {','.join(report['scope'])})",
         "|S0|": number(report["norm_s0"]),
-        "model": f"{model['id']}: {model['num_layers']} layers of {model['hidden_size']}, "
+        "model": f"{model['id']}: {count(model['num_layers'], 'layer')} of {model['hidden_size']}, "
         f"{model['vocab_size']:,} tokens, sha256 {model['sha256'][:16]}…",
         "device": f"{report['device']}, {report['dtype']}",
         "kernel": f"{report['kernel']} ({report['kernel_reason']})",
@@ -170,7 +170,7 @@ def _pretraining(report: Mapping[str, Any]) -> dict[str, object]:
     ]
     layers, width = config.get("layers"), config.get("hidden_size")
     layers, width = model.get("num_layers", layers), model.get("hidden_size", width)
-    sizes = [f"{layers} layers of {width}" if layers and width else ""]
+    sizes = [f"{count(layers, 'layer')} of {width}" if layers and width else ""]
     sizes += [f"{report['parameters']:,} parameters"] if report.get("parameters") else []
     rows = {
         "checkpoint": report["checkpoint"],
