@@ -2,7 +2,7 @@
 
 A place is the byte offset (after decompression) of the end of the last whole line, with that line's CRC-32
 and the file's device and inode. Reading resumes at this offset if the preceding line still matches its CRC,
-as it does after the file grew, was renamed or copied. If the file was truncated or rewritten, it does not
+as it does after the file grew, was renamed or copied. If the file was truncated or rewritten, the CRC does not
 match, and reading starts from the top; records that were read before are recognized by their uuids. A last
 line without a line end is read if it is a whole JSON object, and otherwise left for a later run.
 """
@@ -32,9 +32,9 @@ from sttx_core.errors import SourceError
 from sttx_core.os_errors import explain
 from sttx_core.traces import Trace
 
-_CRC_BYTES = 1023  # at most so many bytes of a line, its last ones, go into its CRC
-_ENOUGH_TRACES = 16  # a delivery with so many traces is not extended
-_ENOUGH_BYTES = 2**16  # nor one of so many bytes
+_CRC_BYTES = 1023  # the CRC of a line covers at most this many of its last bytes
+_ENOUGH_TRACES = 16  # a delivery with this many traces is not extended
+_ENOUGH_BYTES = 2**16  # nor one with this many bytes
 
 
 class LinePlace(NamedTuple):

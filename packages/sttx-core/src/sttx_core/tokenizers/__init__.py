@@ -1,4 +1,4 @@
-"""Base tokenizers: bytes, vocabulary files, integers and angles; `tokenizer_from_spec` returns one by name."""
+"""Base tokenizers: bytes, vocabulary files, integers, angles; `tokenizer_from_spec` returns one by name."""
 
 import os
 from pathlib import Path
