@@ -84,7 +84,7 @@ def append(path, data):
         file.write(data)
 
 
-def test_history_first_then_what_is_written(follow, line, tmp_path):
+def test_history_first_then_new_lines(follow, line, tmp_path):
     append(tmp_path / "a.jsonl", line("one") + line("two"))
     follower = follow()
     follower.wait("one", "two")
@@ -145,7 +145,7 @@ def test_replacement_by_rename(follow, line, tmp_path):
     follower.wait("one", "two", "three", "four")
 
 
-def test_deleted_and_made_again(follow, line, tmp_path):
+def test_a_file_deleted_and_created_again(follow, line, tmp_path):
     path = tmp_path / "a.jsonl"
     append(path, line("one"))
     follower = follow()
@@ -298,7 +298,7 @@ def test_new_files_projects_and_the_folder_itself(follow, line, tmp_path):
     follower.wait("one", "two", "three")
 
 
-def test_the_folder_replaced(follow, line, tmp_path):
+def test_a_replaced_folder(follow, line, tmp_path):
     folder = tmp_path / "projects"
     append(folder / "a.jsonl", line("one"))
     follower = follow(folder)

@@ -97,7 +97,7 @@ def _pair(prompt: str, completion: str) -> tuple[Part, ...]:
 
 
 def _labeled(label: str, name: str, body: str, separator: str) -> str:
-    """Return a tool's turn; also if its body is empty, because an empty result is information."""
+    """Return a tool's turn, even with an empty body: an empty result is information."""
     words = " ".join(encodable(name).split())
     head = f"{label} {words}" if words else label
     return f"{head}{separator}{body}{_END}" if body else head + _END

@@ -96,7 +96,7 @@ class FolderFeed:
         self.description = description
 
     def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
-        """Yield the history, then what is written."""
+        """Yield the history, then new lines."""
         if not self._follow:
             yield from self._history(shared)
             return

@@ -16,10 +16,10 @@ from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_core.traces import Meta, SessionEnd, Trace
 
 IDLE_SECONDS = 1800.0
-"""Silence after which a session counts as ended, where its process does not say so sooner."""
+"""Silence after which a session counts as ended, unless the end of its process shows it sooner."""
 
 _CHECK_SECONDS = 2.0
-_SETTLE_SECONDS = 1.0  # time to read what a process wrote last
+_SETTLE_SECONDS = 1.0  # time to read the last lines of a process
 
 
 class EndDetector:

@@ -40,7 +40,7 @@ _MAX_STDERR = 500  # characters quoted in a message
 
 
 class LiveFeed:
-    """Follows Claude Code's session files through ccsniff: the history first, then what is written.
+    """Follows Claude Code's session files through ccsniff: the history first, then new lines.
 
     Args:
         folder: The projects folder; Claude Code's own by default.
@@ -69,7 +69,7 @@ class LiveFeed:
         self.description = f"live: ccsniff {VERSION} watching {self._folder}"
 
     def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
-        """Yield what is read of each file, as it is seen."""
+        """Yield deliveries as the watcher reads the files."""
         if not self._folder.is_dir():
             shared.report.warn(f"{str(self._folder)!r} does not exist yet: waiting for it")
         self._ends.resume(shared.open, [self._folder])
@@ -93,7 +93,7 @@ class LiveFeed:
             child.stop()
 
     def _watch(self, command: list[str], shared: Shared) -> Generator[Delivery, None, None]:
-        """Yield what one process sees, until it fails or reading should stop."""
+        """Yield the deliveries of one process, until it fails or reading should stop."""
         options = {
             "limit": MAX_LINE,
             "since": shared.since,
@@ -114,7 +114,7 @@ class LiveFeed:
                 child.stop()
 
     def _read(self, child: "_ShimProcess", shared: Shared) -> Generator[Delivery, None, bool]:
-        """Yield what the process's frames hold; return whether reading is complete."""
+        """Yield the deliveries in the process's frames; return whether reading is complete."""
         reader = FrameReader(shared, self._ends, follow=self._follow)
         for letter, offset, payload in child.frames():
             if shared.stop.is_set() or (letter == b"I" and not self._follow):

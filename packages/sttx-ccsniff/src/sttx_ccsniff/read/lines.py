@@ -2,9 +2,9 @@
 
 A place is the byte offset (after decompression) of the end of the last whole line, with that line's CRC-32
 and the file's device and inode. Reading resumes at this offset if the preceding line still matches its CRC,
-as it does after the file grew, was renamed or copied. If the file was truncated or rewritten, the CRC does not
-match, and reading starts from the top; records that were read before are recognized by their uuids. A last
-line without a line end is read if it is a whole JSON object, and otherwise left for a later run.
+as it does after the file grew, was renamed or copied. If the file was truncated or rewritten, the CRC does
+not match, and reading starts from the top; records that were read before are recognized by their uuids. A
+last line without a line end is read if it is a whole JSON object, and otherwise left for a later run.
 """
 
 import io

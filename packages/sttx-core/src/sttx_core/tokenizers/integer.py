@@ -60,7 +60,7 @@ class IntegerTokenizer:
 
     @property
     def sha256(self) -> str:
-        """Identity of the vocabulary: equal if and only if kind and size are."""
+        """Identity of the vocabulary: equal if and only if kind and size are equal."""
         return hashlib.sha256(b"values " + self.spec.encode()).hexdigest()
 
     def encode(self, values: Iterable[int]) -> list[int]:

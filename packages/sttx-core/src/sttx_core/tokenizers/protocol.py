@@ -1,4 +1,4 @@
-"""The protocols of base tokenizers, of text and of values. Knows no phrases."""
+"""The protocols of base tokenizers, of text and of values. Does not know phrases."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class ValueTokenizer(Protocol):
 
     @property
     def sha256(self) -> str:
-        """Identity of the vocabulary: equal if and only if kind and size are."""
+        """Identity of the vocabulary: equal if and only if kind and size are equal."""
         ...
 
     def encode(self, values: Iterable[int]) -> list[int]:
@@ -99,7 +99,7 @@ AnyTokenizer: TypeAlias = Tokenizer | ValueTokenizer
 
 
 def require_text(tokenizer: AnyTokenizer, name: str = "the tokenizer") -> Tokenizer:
-    """Return the tokenizer if it is one of text; for callers that read or write text.
+    """Return the tokenizer if it is one of text, for callers that read or write text.
 
     Args:
         tokenizer: of text or of values.
