@@ -124,7 +124,7 @@ def child_of(source):
 # History and new lines
 
 
-def test_history_then_what_is_written(live, folder):
+def test_history_then_new_lines(live, folder):
     (folder / "a.jsonl").write_bytes(lines("one", "two"))
     with live() as source:
         assert texts(source, 2) == ["one", "two"]

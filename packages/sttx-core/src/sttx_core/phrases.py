@@ -121,14 +121,14 @@ class DynamicTokenizer:
     # -- merging and expanding: pure -------------------------------------------------------------------
 
     def merge(self, ids: Sequence[int]) -> list[int]:
-        """Replace base ids by live phrases, greedily, the longest match first from left to right. Pure.
+        """Replace base ids by live phrases: greedy longest match, from left to right. Pure.
 
         Raises:
             DataError: an id is not in the base vocabulary.
         """
         if len(ids) and not 0 <= min(ids) <= max(ids) < self.base_vocab:
             bad = next(one for one in ids if not 0 <= one < self.base_vocab)
-            raise DataError(f"{bad!r} is not an id of the base vocabulary, which has {self.base_vocab}")
+            raise DataError(f"{bad!r} is not an id of the base vocabulary, which has {self.base_vocab} ids")
         merged = []
         index, end = 0, len(ids)
         while index < end:

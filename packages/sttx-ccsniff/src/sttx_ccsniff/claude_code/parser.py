@@ -6,7 +6,7 @@ where a compaction starts a new segment, and which sub-agent a record belongs to
 come from.
 
 No tool call is lost: there are as many `ToolUse` and `ToolResult` traces as there are such blocks in the
-lines, where a record whose uuid was read before does not count again. Every record becomes one or more
+lines, not counting records whose uuid was read before. Every record becomes one or more
 traces, an `Other`, or a count with its reason. `toolUseResult` is a second copy of each result; only the id
 of the sub-agent is read from it. Branches of `parentUuid` stay in the order of the file.
 """
@@ -102,7 +102,7 @@ class SessionParser:
         return [trace for value in values for trace in self._record(value)]
 
     def finish(self, tail: bytes) -> list[Trace]:
-        """Read what follows the last line end, a whole or a cut record; return its traces."""
+        """Read what follows the last line end, a record that may be cut; return its traces."""
         return self.feed(tail)
 
     def state_dict(self) -> tuple[Any, ...]:
@@ -293,7 +293,7 @@ class SessionParser:
             if isinstance(block, dict) and block.get("type") in _TOOL_USES:
                 self._seen.remember_tool(text_of(block.get("id")), text_of(block.get("name")))
 
-    # Beside the talk
+    # Records that are not talk
 
     def _attachment(self, record: Record) -> list[Trace]:
         """Read attached context: only a queued command is talk, a prompt typed while the agent worked."""

@@ -1,7 +1,7 @@
 """Extracts the text of Codex's items: what the person typed, what a tool returned, what the model thought.
 
 Codex adds much in the user's role: the environment, AGENTS.md, notices of aborted turns and of sub-agents
-that ended. It says nothing about the person, so it is counted and dropped.
+that ended. These texts say nothing about the person, so they are counted and dropped.
 """
 
 import re

@@ -1,10 +1,10 @@
 """Identifies the session and sub-agent of a Codex rollout, and the items that it copies from another thread.
 
-A thread is a session, a fork of one, or a sub-agent of one; its first `session_meta` line says which. The file
-of a fork or sub-agent may start with copies of its parent's items, with new times. A copy is recognized by
-its content: the id of a call, or the text. Newer sub-agents give the line where their own history starts, and
-newer forks refer to their parent's file without copies. Copies are searched only at the start of a file, up
-to the first item that no ancestor has, so what a person repeats later is kept.
+A thread is a session, a fork of one, or a sub-agent of one; its first `session_meta` line says which. The
+file of a fork or sub-agent may start with copies of its parent's items, with new times. A copy is recognized
+by its content: the id of a call, or the text. Newer sub-agents give the line where their own history starts,
+and newer forks refer to their parent's file without copies. Copies are searched only at the start of a file,
+up to the first item that no ancestor has, so what a person repeats later is kept.
 """
 
 import hashlib
@@ -126,7 +126,7 @@ class Thread:
         self._copying = self.inherits = True
 
     def is_copying(self, ordinal: int | None) -> bool:
-        """Return whether a line with this ordinal belongs to the copied items, judged by the lines before it."""
+        """Return whether a line with this ordinal is a copy, judged by the lines before it."""
         return self._copying or (ordinal is not None and ordinal < self._own_from)
 
     def why_not_new(self, traces: list[Trace], number: int, ordinal: int | None) -> str:

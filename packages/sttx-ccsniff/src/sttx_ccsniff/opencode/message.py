@@ -170,7 +170,7 @@ def _reasoning(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
 
 
 def _tool(part: Json, meta: Meta, report: SourceReport) -> list[Trace]:
-    """Return a call and its result. In a finished message a call without its result has lost it."""
+    """Return a call and its result. A call without a result is returned alone and noted in the report."""
     name, call, state = text_of(part.get("tool")), text_of(part.get("callID")), part.get("state")
     if not isinstance(state, dict):
         state = {}

@@ -25,7 +25,7 @@ MOST_VALUES = 2**18
 LARGE = 2**20
 """Bytes above which a line's values are counted. The longest real line seen has 740,000 bytes."""
 
-_GAP = re.compile(r"[ \t\r\n\x00\ufeff]*")  # JSON white space, and what crashes and editors leave
+_GAP = re.compile(r"[ \t\r\n\x00\ufeff]*")  # JSON white space, NULs and byte order marks
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _RECORD_START = re.compile(r'\{"(?:parentUuid|type|uuid|sessionId|messageId|isSidechain)":')
 _RECORD_KEYS = ("uuid", "sessionId", "messageId", "leafUuid")
@@ -133,7 +133,7 @@ def _skip_gap(text: str, at: int) -> int:
 
 
 def _recover(text: str, at: int) -> list[Any]:
-    """Return the whole records that follow a cut object on the same line, up to the line's end."""
+    """Return the whole records after a cut object on the same line."""
     for tries, start in enumerate(_RECORD_START.finditer(text, at + 1)):
         if tries == _MOST_STARTS:
             break

@@ -15,12 +15,12 @@ from sttx_ccsniff.redact import assignments
 from sttx_ccsniff.redact.generic_rules import ASSIGNMENT
 from sttx_ccsniff.redact.rule import Rule
 
-_MIN_TEXT = 6  # characters: every secret, with the context that identifies it, is this long or longer
+_MIN_TEXT = 6  # shortest text that can hold a secret with the context that identifies it, in characters
 _RUN = 20  # every token with a prefix has this many letters, digits, hyphens and underscores in a row
-_BACK = 20  # and starts at most this many characters before them, such as `pat` + 14 + `.`
+_BACK = 20  # and starts at most this many characters before that run, such as `pat` + 14 + `.`
 _NEAR = 2**13  # characters tried first; only JSON web tokens are longer
 _MAX_NESTED = 4
-_SHARED = 3  # first letters of a keyword, searched before the keyword itself
+_SHARED = 3  # this many first letters of a keyword are searched before the keyword itself
 _MIN_ENTROPY = 2.9  # bits per character: 20 random hexadecimal digits have 3.4 ± 0.2
 _CLASSES = (
     bytes(ord("x") if chr(byte).isalnum() or byte in b"-_" else ord(" ") for byte in range(128)) + b" " * 128
