@@ -3,6 +3,8 @@
 import json
 import math
 import os
+import tracemalloc
+from pathlib import Path
 
 import pytest
 import torch
@@ -89,6 +91,26 @@ def test_metrics_that_are_shorter_than_when_they_were_saved_are_refused(metrics,
     assert content is None or metrics.path.read_bytes() == content
 
 
+def test_metrics_of_known_size_are_cut_without_being_read(metrics, monkeypatch):
+    for step in range(1, 4):
+        metrics.append({"step": step})
+    monkeypatch.setattr("sttx_train.run_folder.metrics._step_of", lambda line: pytest.fail("a line is read"))
+    metrics.cut_back(2, size=24)
+    assert metrics.path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    metrics.cut_back(2, size=24)
+    assert metrics.path.stat().st_size == 24
+
+
+def test_metrics_of_unknown_size_are_read_in_little_memory(metrics):
+    write(metrics, b"".join(b'{"step": %d, "note": "%s"}\n' % (step, b"x" * 1000) for step in range(1, 3001)))
+    tracemalloc.start()
+    metrics.cut_back(2000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 500_000, "the file has 3 MB"
+    assert len(metrics.path.read_bytes().splitlines()) == 2000
+
+
 def test_numbers_that_no_float_holds_are_skipped():
     fields = {"a": 1, "b": {"c": 2.5, "d": None, "e": {"f": 10**400}}, "g": math.inf, "h": math.nan, "i": "7"}
     assert list(finite_numbers(fields)) == [("a", 1), ("b.c", 2.5)]
@@ -170,10 +192,10 @@ def test_a_run_of_another_kind_is_refused(folder):
 @pytest.mark.parametrize(
     ("number", "message"),
     [
-        (28, r"\(the disk is full\): free some space"),
-        (13, r"\(permission denied\): make it writable or give another folder"),
-        (30, r"\(the file system is read-only\): give another folder"),
-        (5, r"\(Input/output error\): mend that or give another folder"),
+        (28, "the disk is full: free some space"),
+        (13, "permission denied: change its permissions"),
+        (30, "the disk is read-only: make it writable"),
+        (5, "the disk reports an error: check the disk"),
     ],
 )
 @pytest.mark.parametrize("saved", [True, False])
@@ -188,11 +210,13 @@ def test_an_error_of_the_disk_is_a_sentence(folder, monkeypatch, number, message
     way_on = "then continue from step 40 with --resume" if saved else "then start again: no step is saved yet"
     with monkeypatch.context() as patch:
         patch.setattr(MetricsFile, "append", fail)
-        with pytest.raises(CheckpointError, match=f"^cannot write '.*metrics.jsonl' {message}, {way_on}$"):
+        with pytest.raises(CheckpointError, match=f"^cannot write '.*metrics.jsonl': {message}, {way_on}$"):
             folder.append_metrics({"step": 41})
     with monkeypatch.context() as patch:
         patch.setattr("safetensors.torch.save_file", fail)
-        with pytest.raises(CheckpointError, match=f"^cannot write a checkpoint to '.*' {message}, {way_on}$"):
+        with pytest.raises(
+            CheckpointError, match=f"^cannot write a checkpoint to '.*': {message}, {way_on}$"
+        ):
             save(folder, 41)
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".writing")]
 
@@ -209,9 +233,35 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_run(folder, monkeyp
     def fail(**_):
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkdtemp", fail)
-    with pytest.raises(UsageError, match=r"cannot write to '.*run' \(permission denied\): make it writable"):
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", fail)
+    with pytest.raises(
+        UsageError,
+        match=r"cannot write to '.*run': permission denied: change its permissions, or give another",
+    ):
         folder.expect(resume=False)
+
+
+def test_foreign_metrics_are_found_before_the_run(folder):
+    write(folder.metrics, b"notes\n")
+    with pytest.raises(CheckpointError, match=r"line 1 of '.*metrics.jsonl' is not a JSON object .*: move"):
+        folder.expect(resume=False)
+    assert folder.metrics.path.read_bytes() == b"notes\n"
+
+
+def test_metrics_that_cannot_be_read_are_found_before_the_run(folder):
+    folder.metrics.path.mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"cannot read '.*metrics.jsonl': it is a folder: "):
+        folder.expect(resume=False)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_parent_that_may_not_be_entered_is_reported(folder, monkeypatch, resume):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(CheckpointError, match=r"in '.*run': permission denied: .*, or give another folder"):
+        folder.expect(resume=resume)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")

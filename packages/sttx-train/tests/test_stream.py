@@ -392,7 +392,7 @@ class TestRefusals:
     def test_an_option_that_no_longer_exists_is_refused(self, run, make):
         now = StreamTrainer._identity
         run._identity = lambda: {**now(run), "learning": {**now(run)["learning"], "gone": 7}}
-        run.folder.checkpoint = None
+        run._saved_step = None
         run.save()
         with pytest.raises(UsageError, match="was made with --gone 7, and this run has no such option"):
             make(resume=True)

@@ -1,21 +1,21 @@
 """The training loop: all weights of an RWKV-7 on documents of ids. Knows neither text nor traces.
 
 Each row of a batch is a stream of documents read in order. Its state is carried from window to window and
-starts again with each document, as in use. How the rows are divided among processes and passes changes only
-the order in which floats are added.
+starts again with each document, as when the model is used. How the rows are divided among processes and
+passes changes only the order in which floats are added.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 
 from sttx_core.errors import DataError
@@ -23,8 +23,9 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.data.documents import fingerprint
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
-from sttx_train.pretrain.config import PretrainConfig, option
+from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.evaluation import Evaluation, Validation, pay
+from sttx_train.pretrain.identity import require_same_pretraining
 from sttx_train.pretrain.optimizer import (
     load_optimizer_state,
     make_optimizer,
@@ -37,28 +38,9 @@ from sttx_train.pretrain.parallel import Workers, gradients
 from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
 from sttx_train.pretrain.start import StartingModel, TrainingData, model_to_train
-from sttx_train.run_folder import RunFolder, current_names, require_same_run
+from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 from sttx_train.wkv import choose_backend
-
-_MAY_CHANGE = {
-    *("epochs", "steps", "tokens", "minutes", "eval_every", "checkpoint_every"),  # when to stop and to save
-    *("batch", "accumulate", "parallel", "recompute", "compile", "spike"),  # how the work is done
-}
-
-_DATA, _ROWS = "data", "rows"
-_DIFFERENCES = {
-    _DATA: "read other data, of {saved[ids]:,} ids, not these of {now[ids]:,}: "
-    "give the same data and --tokenizer",
-    _ROWS: "reads {saved} rows a step, not {now}: --batch x --accumulate x processes must stay {saved}",
-}
-"""What a message says of a difference that is not the value of one option."""
-
-_SIZES = {
-    **{name: option(name) for name in ("vocab_size", "hidden_size", "head_size")},
-    "num_layers": option("layers"),
-}
-"""The options that set a model's sizes."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +108,7 @@ class Trainer:
         workers: Workers | None = None,
         say: Callable[[str], None] | None = None,
     ) -> None:
+        assert folder is not None or not resume, "only a run with a folder can be resumed"
         self.config, self.data, self.start, self.folder = config, data, start, folder
         self.workers = workers or Workers()
         self.device = self.workers.device
@@ -146,12 +129,11 @@ class Trainer:
         if config.phrase_prob:
             hypernet = start and start.hypernet
             self._phrases = PhraseTraining(config, self.model, hypernet, self.workers, self._own_rows)
-        saved = folder.load() if resume and folder is not None else None
+        saved = folder.load() if folder is not None and resume else None
         if saved is not None:
-            require_same_run(saved.path, self._saved_identity(saved), self._identity(), _DIFFERENCES)
+            require_same_pretraining(saved, self._manifest(), self._documents())
             self.model.load_state_dict(saved.tensors["model"])
-        module = self.model if self._phrases is None else self._phrases.module
-        self._wrapped = self.workers.wrap(module, config.parallel)
+        self._wrapped = self.workers.wrap(self._module, config.parallel)
         self._forward = torch.compile(self._wrapped) if config.compile else self._wrapped
         self.optimizer = make_optimizer(self.model, config, self.hypernet)
         if saved is not None:
@@ -189,7 +171,12 @@ class Trainer:
             self.model.load_state_dict(model_weights)
             self.optimizer = make_optimizer(self.model, self.config)
             load_optimizer_state(self.model, self.optimizer, moments)
-        self._wrapped = self._forward = self.model
+        self._wrapped = self._forward = self._module
+
+    @property
+    def _module(self) -> nn.Module:
+        """What a step calls and trains: the model, or the model and its hypernetwork."""
+        return self.model if self._phrases is None else self._phrases.module
 
     @property
     def hypernet(self) -> HyperNetwork | None:
@@ -239,13 +226,14 @@ class Trainer:
             if self._phrases is not None:
                 self._phrases.streams.reset()
         count = workers.sum(torch.tensor(float((window.targets != IGNORED).sum()), device=self.device))
+        # Processes average their gradients, so each scales its sum of nats by their number.
         nats, self._state = self._passes(window, workers.count / count)
         loss = float(workers.sum(nats) / count)
         norm = float(whole(torch.nn.utils.clip_grad_norm_(self._wrapped.parameters(), config.clip)))
         skipped = self._spike_guard.skips(loss, norm)
         if skipped:
             self._say(f"step {self.step + 1} is skipped: its loss is {loss:.4g}, its |grad| {norm:.4g}")
-            self._state = self._zeros(self._own_rows)
+            self._state = self._zeros(self._own_rows)  # they may not be finite
         else:
             self.optimizer.step()
             self.tokens += int(count)
@@ -294,6 +282,7 @@ class Trainer:
             )
 
     def _zeros(self, rows: int) -> RecurrentState:
+        """Return the states of rows at the start of a document."""
         return RecurrentState.zeros(self.model.config, rows, device=self.device)
 
     # -- saving and resuming -------------------------------------------------------------------------------
@@ -340,7 +329,10 @@ class Trainer:
         )
 
     def _manifest(self) -> dict[str, Any]:
-        """Return what a checkpoint was made of, and on what: another machine may change the last bits."""
+        """Return what the run depends on besides its options and data.
+
+        The device, the kernel, the processes, the threads and torch may change the last bits of a result.
+        """
         return {
             "tokenizer_sha256": self.data.tokenizer_sha256,
             "base_sha256": self.start and self.start.sha256,
@@ -352,21 +344,12 @@ class Trainer:
         }
 
     def _documents(self) -> dict[str, Any]:
+        """Return the options, the model's sizes and the data of the run, by file of a checkpoint."""
         data = {"sha256": self._fingerprint, "ids": self._sampler.total, "rows": self._all_rows}
         return {"config": asdict(self.config), "model": self.model.config.to_dict(), "data": data}
 
-    def _identity(self) -> dict[str, Any]:
-        """Return what a run that resumes must share with this one, by the names that a message uses."""
-        return _named_options(self._manifest(), self._documents())
-
-    def _saved_identity(self, saved: Checkpoint) -> dict[str, Any]:
-        """Return the same of a saved run; an option that it does not have yet had its default."""
-        documents, defaults = saved.documents, asdict(PretrainConfig())
-        config = defaults | current_names("config", documents["config"])
-        known = {name: config[name] for name in defaults}
-        return _named_options(self._manifest() | saved.manifest, documents | {"config": known})
-
     def _restore(self, saved: Checkpoint) -> None:
+        """Continue from a checkpoint, whose weights are loaded already, and cut the metrics back to it."""
         assert self.folder is not None
         load_optimizer_state(self.model, self.optimizer, saved.tensors["optimizer"])
         state = RecurrentState(
@@ -386,20 +369,8 @@ class Trainer:
             self.folder.resume_from(saved)
 
 
-def _named_options(manifest: Mapping[str, Any], documents: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what two runs must share, by the names that a message gives it."""
-    config = {option(name): value for name, value in documents["config"].items() if name not in _MAY_CHANGE}
-    return {
-        "a --tokenizer of SHA-256": manifest["tokenizer_sha256"],
-        "a --start-from of SHA-256": manifest["base_sha256"],
-        **config,
-        _DATA: {name: documents["data"][name] for name in ("sha256", "ids")},
-        _ROWS: documents["data"]["rows"],
-        **{f"a model of {_SIZES.get(name, name)}": size for name, size in documents["model"].items()},
-    }
-
-
 def _evaluation(config: PretrainConfig, data: TrainingData, workers: Workers) -> Evaluation | None:
+    """Return what measures the validation loss; None if there are no validation documents."""
     if data.validation is None or not len(data.validation.lengths):
         return None
     return Evaluation(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,7 @@ class StreamTrainer:
         self.totals = Totals()
         self.log = EventLog("train")
         self._stopping = False
+        self._saved_step: int | None = None
         if resume:
             self._resume()
         elif self.folder is not None:
@@ -178,8 +179,11 @@ class StreamTrainer:
         """Make :meth:`run` end after the current step; safe to call from a signal handler."""
         self._stopping = True
 
-    def _batches(self, traces: Iterable[Trace]) -> Iterable[list[Window]]:
-        """Yield batches of windows; when the stream ends by itself, also what is left over."""
+    def _batches(self, traces: Iterable[Trace]) -> Iterator[list[Window]]:
+        """Yield batches of windows: first those that a resumed run had cut already, at the end the rest.
+
+        The rest is yielded only if the stream ends by itself, not if :meth:`stop` ends the run.
+        """
         if self._is_done():
             return
         while (windows := self.windows.take()) is not None:
@@ -244,7 +248,7 @@ class StreamTrainer:
     def save(self) -> Path | None:
         """Write a checkpoint of everything that decides what comes next; return None without a folder."""
         steps = self.totals.steps
-        if self.folder is None or (self.checkpoint and self.checkpoint.name == f"step-{steps:08d}"):
+        if self.folder is None or self._saved_step == steps:
             return self.checkpoint
         if self._read_cursor is not None:
             self.cursor = self._read_cursor()
@@ -266,6 +270,7 @@ class StreamTrainer:
             },
             manifest=self._identity(),
         )
+        self._saved_step = steps
         self.log.write("saved", step=steps, checkpoint=str(self.checkpoint))
         return self.checkpoint
 
@@ -283,6 +288,7 @@ class StreamTrainer:
         self.taken = dict(stream["taken"])
         self.cursor = saved.documents["source"]["cursor"]
         self.folder.resume_from(saved)
+        self._saved_step = saved.step
 
     def _identity(self) -> dict[str, Any]:
         """Return what a checkpoint records about this run.
