@@ -3,11 +3,14 @@
 import json
 import math
 import os
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.run_folder import METRICS, MetricsFile, RunFolder, finite_numbers, require_same_run
@@ -252,6 +255,28 @@ def test_metrics_that_cannot_be_read_are_found_before_the_run(folder):
     folder.metrics.path.mkdir(parents=True)
     with pytest.raises(CheckpointError, match=r"cannot read '.*metrics.jsonl': it is a folder: "):
         folder.expect(resume=False)
+
+
+def test_a_damaged_tensor_file_is_not_reported_as_a_folder_without_permission(folder, monkeypatch):
+    def fail(path):
+        raise SafetensorError("header too large")
+
+    save(folder, 1)
+    monkeypatch.setattr("sttx_train.checkpoint.store.read_tensors", fail)
+    with pytest.raises(CheckpointError, match=r"a tensor file is damaged \(header too large\); restore it"):
+        folder.load()
+
+
+def test_a_folder_is_checked_without_torch(tmp_path):
+    code = f"""
+import sys
+from pathlib import Path
+from sttx_train.run_folder import RunFolder
+RunFolder(Path({str(tmp_path)!r}), kind="stream", keep=1).expect(resume=False)
+print("torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize("resume", [True, False])
