@@ -1,4 +1,4 @@
-"""Tensors by shape and dtype alone, so that files are explained without their values. Loads no torch."""
+"""Tensors by shape and dtype alone, to describe files without reading their values. Loads no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, Self, TypeVar
 
 
 class TensorLike(Protocol):
-    """What renaming needs of a tensor: `torch.Tensor` has it, and so has `TensorInfo`."""
+    """What renaming needs of a tensor; `torch.Tensor` and `TensorInfo` have it."""
 
     @property
     def shape(self) -> tuple[int, ...]:

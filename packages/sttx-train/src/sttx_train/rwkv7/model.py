@@ -32,7 +32,7 @@ def _shifted(x_BTD: Tensor, last_BD: Tensor, starts_BT: Tensor | None) -> Tensor
 
 
 def _last_valid(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
-    """Return the last step of each row that is not padding."""
+    """Return each row's last step that is not padding."""
     if lengths_B is None:
         return x_BTD[:, -1]
     return x_BTD[torch.arange(x_BTD.shape[0], device=x_BTD.device), lengths_B - 1]
