@@ -218,6 +218,16 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(sttx, base, finished, unchan
     assert "already holds a run; continue it with --resume" in line
 
 
+def test_metrics_of_something_else_are_found_before_a_model_is_loaded(sttx, base, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("notes\n")
+    result = sttx(*base, "--checkpoint-dir", tmp_path / "run")
+    assert result.code == 1
+    (line,) = result.err.splitlines()  # nothing was loaded first
+    assert "is not a JSON object with its step" in line
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == "notes\n"
+
+
 def test_a_checkpoint_folder_that_is_a_file(sttx, base, tmp_path):
     (tmp_path / "run").write_text("mine")
     result = sttx(*base, "--checkpoint-dir", tmp_path / "run")
