@@ -455,7 +455,8 @@ def test_expect_refuses_a_file(tmp_path):
         with pytest.raises(UsageError, match="is a file: give a folder"):
             CheckpointStore(tmp_path / "file").expect(run=run)
     with pytest.raises(
-        UsageError, match=r"cannot write to '.*run' \(a part of the path is a file\): give another"
+        UsageError,
+        match=r"cannot write to '.*run': a part of the path is a file: check the path, or give another",
     ):
         CheckpointStore(tmp_path / "file" / "run").expect(run=False)
 
