@@ -57,6 +57,9 @@ OUTCOMES = {
     "empty source of train": (1, "train --from EMPTY --model MODEL --checkpoint-dir NEW"),
     "empty source of traces": (1, "traces EMPTY"),
     "empty source of validate-data": (1, "validate-data EMPTY"),
+    "empty source of pretrain": (1, "pretrain --from EMPTY --tokenizer bytes --out NEW"),
+    "empty source of data build": (1, "data build --from EMPTY --tokenizer bytes --out NEW"),
+    "empty file that is not a model": (1, "inspect EMPTY"),
     "damaged source": (1, "traces DAMAGED"),
     "no history of an agent": (1, "validate-data claude"),
     "damaged checkpoint": (1, "inspect DAMAGED-RUN"),
@@ -179,3 +182,18 @@ def test_one_exit_code_for_a_folder_that_cannot_be_written(sttx, places, failing
     assert (result.code, len(result.err.splitlines())) == (code, 1)
     assert "writable-" not in result.err and "random" not in result.err
     assert "cannot be written" in result.err or "cannot write to " in result.err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("pretrain --from EMPTY --tokenizer bytes --out NEW", "no record in file {EMPTY}: it is empty"),
+        ("data build --from EMPTY --tokenizer bytes --out NEW", "no record in file {EMPTY}: it is empty"),
+        ("train EMPTY --model MODEL --checkpoint-dir NEW", "no record in file {EMPTY}: it is empty"),
+        ("inspect EMPTY", "'{EMPTY}' is empty"),
+    ],
+)
+def test_an_empty_file_is_called_empty(sttx, places, line, message):
+    result = sttx(*[places.get(word, word) for word in line.split()])
+    assert result.code == 1
+    assert message.format(**places) in result.err.splitlines()[-1]

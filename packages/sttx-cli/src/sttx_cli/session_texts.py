@@ -12,7 +12,7 @@ from pathlib import Path
 from sttx_ccsniff import holds_sessions, open_source, session_files
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.output import note
-from sttx_cli.sources import AGENTS
+from sttx_cli.sources import AGENTS, check_records
 from sttx_core.render import render
 from sttx_core.traces import SessionEnd, Trace
 
@@ -39,11 +39,16 @@ class SessionTexts:
         self.redacted: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[str]:
-        """Read the sources to their end."""
+        """Read the sources to their end.
+
+        Raises:
+            SourceError: there is no record in any of them.
+        """
         with open_source(self._sources, follow=False, redact=self._redact, say=self._say) as source:
             self._say(f"sessions: {source.description}")
             self.redacted = source.report.redacted
             yield from document_texts(source)
+            check_records(source)
 
 
 def document_texts(

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from sttx_cli.output import count
+
 
 def run_summary(report: Mapping[str, Any]) -> str:
     """Write a run's report as a few lines for a person."""
@@ -37,7 +39,7 @@ def gain(paid: float | None, frozen: float | None) -> str:
 
 
 def _length(report: Mapping[str, Any]) -> str:
-    text = f"{report['steps']:,} steps over {report['bytes']:,} bytes ({report['tokens']:,} tokens)"
+    text = f"{count(report['steps'], 'step')} over {report['bytes']:,} bytes ({report['tokens']:,} tokens)"
     if not report["steps_this_run"] and report["ended"] != "interrupted":
         if not report["steps"]:
             return "Nothing to learn from: no trace that was read has any text."

@@ -271,7 +271,7 @@ def _silent(_: str) -> None:
 
 
 def _summary(report: dict[str, Any]) -> str:
-    text = f"{report['steps']:,} steps, {report['tokens']:,} tokens in {report['seconds']:.1f} s; "
+    text = f"{count(report['steps'], 'step')}, {report['tokens']:,} tokens in {report['seconds']:.1f} s; "
     text += f"training loss {number(report['loss']['train'])} nats per token"
     if report["out"] is None:
         return f"Interrupted. {text}.\nContinue with the same command and --resume."

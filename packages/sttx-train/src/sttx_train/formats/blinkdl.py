@@ -87,6 +87,8 @@ def write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
 def _why_unread(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(8)
+    if not start:
+        return "is empty"
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         return "is damaged: its end is missing, as after an interrupted download"
     if start.startswith(_SIGNATURES):
