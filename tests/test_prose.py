@@ -38,7 +38,7 @@ BANNED = {
     r"mend(?:s|ed|ing)?": "fix, repair",
     r"gave back": "returned",
     r"stands_in": "matches_checkpoint, or name what it compares",
-    r"figures": "metrics, numbers",
+    r"(?<![\"'`])figures": "metrics, numbers",
     r"def (?:snapshot|restore)": "state_dict, load_state_dict",
 }
 PATTERN = re.compile("|".join(rf"\b(?:{phrase})\b" for phrase in BANNED), re.IGNORECASE)

@@ -101,16 +101,13 @@ def command(
     Ctrl-C saves and stops; --resume continues. With several processes: torchrun --nproc-per-node N -m
     sttx_cli pretrain ...
     """
-    from sttx_train.run_folder import RunFolder  # not at the head of the file: help must not load safetensors
-
     require_data(data, from_sources)
     config = _config(options, start)
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
     paths, sessions = split_sessions(data)
     sessions += from_sources
     check_model(start, EMBEDDED)
-    _check_places(out, directory, paths)
-    RunFolder(directory, kind="pretrain", keep=1).expect(resume=resume)
+    _check_places(out, directory, paths, resume=resume)
     redact = redaction_of_sessions(sessions, no_redact, redact_rules)
     if sessions:
         with progress_bar("looking for the sessions"):
@@ -165,9 +162,10 @@ def _finish(
         emit_json(result)
 
 
-def _check_places(out: Path, directory: Path, data: Sequence[Path]) -> None:
+def _check_places(out: Path, directory: Path, data: Sequence[Path], *, resume: bool) -> None:
     """Check, before any work, that the model and the run can be written and lie outside their own data."""
     from sttx_train.formats import check_destination
+    from sttx_train.run_folder import RunFolder  # not at the head of the file: help must not load safetensors
 
     check_destination(out)
     check_log_dir()
@@ -178,6 +176,7 @@ def _check_places(out: Path, directory: Path, data: Sequence[Path]) -> None:
         for path in data:
             if path.is_dir() and folder.resolve().is_relative_to(path.resolve()):
                 raise UsageError(f"{str(folder)!r} is inside the data in {str(path)!r}: write it elsewhere")
+    RunFolder(directory, kind="pretrain", keep=1).expect(resume=resume)
 
 
 def _tokenizer(spec: str | None, start: str | None) -> AnyTokenizer | None:
