@@ -1,26 +1,43 @@
-"""Ends a run cleanly on SIGINT or SIGTERM: the first is a request, the second kills."""
+"""Ends a run cleanly on SIGINT or SIGTERM: the first is a request, a later one kills.
 
+One request may arrive twice: a supervisor such as `uv run` forwards the signal that the whole process group
+got. So a signal that comes right after the first is not a second request.
+"""
+
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT = 1.5  # seconds after the first signal in which another one is the same request
 
 
 class Interruptible:
-    """Inside the block, the first SIGINT or SIGTERM calls ``stop`` and ``release``, and a second one kills.
+    """Inside the block, the first SIGINT or SIGTERM calls ``stop`` and ``release``, and a later one kills.
+
+    A signal within :data:`REPEAT` seconds of the first is ignored.
 
     Args:
         stop: called in the signal handler; may only set flags.
         release: called in a thread of its own, since it may wait for locks that the interrupted code holds.
+        clock: returns the time in seconds; never goes back.
 
     Attributes:
         signaled: the signal that came; None before one comes.
     """
 
-    def __init__(self, stop: Callable[[], None], release: Callable[[], None]) -> None:
-        self._stop = stop
+    def __init__(
+        self,
+        stop: Callable[[], None],
+        release: Callable[[], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stop, self._clock = stop, clock
+        self._kills_from = math.inf  # on the clock
         self._releasing = threading.Thread(target=release, name="sttx-release", daemon=True)
         self._before: dict[signal.Signals, object] = {}
         self.signaled: signal.Signals | None = None
@@ -40,8 +57,12 @@ class Interruptible:
             self._releasing.join()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        for again in _SIGNALS:
-            signal.signal(again, signal.SIG_DFL)
-        self.signaled = signal.Signals(number)
-        self._stop()
-        self._releasing.start()
+        received = signal.Signals(number)
+        if self.signaled is None:  # set at once, since another signal may interrupt this handler
+            self.signaled = received
+            self._kills_from = self._clock() + REPEAT
+            self._stop()
+            self._releasing.start()
+        elif self._clock() >= self._kills_from:
+            signal.signal(received, signal.SIG_DFL)
+            signal.raise_signal(received)
