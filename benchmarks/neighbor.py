@@ -82,7 +82,7 @@ def environment(way: str) -> dict[str, str]:
 def run(work: str, way: str, steps: int) -> dict[str, float]:
     """Run the steps in this process and return what one costs, the median of all."""
     from sttx_cli.environment import wait_passively
-    from sttx_cli.neighbor import choose_threads, most_useful
+    from sttx_cli.threads import choose_threads, useful_threads
 
     if way == "sttx":
         wait_passively()  # before PyTorch is loaded
@@ -90,7 +90,7 @@ def run(work: str, way: str, steps: int) -> dict[str, float]:
     import torch
 
     if way == "sttx":
-        torch.set_num_threads(choose_threads(most=most_useful(SIZES[work], follows=False)).threads)
+        torch.set_num_threads(choose_threads(most=useful_threads(SIZES[work], follows=False)).threads)
     elif way != "torch":
         torch.set_num_threads(int(way.split()[0]))
     clock = Clock()

@@ -56,6 +56,20 @@ def test_unknown_numbers_are_dashes(capsys):
     assert "bpb - " in line and "frozen - " in line
 
 
+@pytest.mark.parametrize(
+    ("used", "trial", "text"),
+    [
+        (True, True, "phrases 12 (trial) "),
+        (True, False, "phrases 12 ·"),
+        (False, True, "phrases 12 found, not used"),
+    ],
+)
+def test_phrases_that_are_tried_are_called_a_trial(capsys, used, trial, text):
+    with StepPanel(1) as view:
+        view.show(metrics(1, phrases_on=used), trial=trial)
+    assert text in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("found", "text"), [(160, "phrases 160 found, not used "), (0, "phrases none ")])
 def test_phrases_that_are_not_used(capsys, found, text):
     assert text in lines(capsys, 1, 0, 1, phrases=found, phrases_on=False)[0]

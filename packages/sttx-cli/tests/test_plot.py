@@ -1,5 +1,6 @@
 """`sttx plot`: curves as a picture. Tests read the data back from the figure, not from its pixels."""
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -180,6 +181,31 @@ def test_without_matplotlib_it_says_what_to_install(sttx, metrics, tmp_path, mon
     assert (result.code, result.out) == (2, "")
     assert result.err == "sttx: drawing needs matplotlib: install it with pip install 'sttx-cli[plot]'\n"
     assert not (tmp_path / "c.png").exists()
+
+
+def test_a_wrong_path_is_found_before_matplotlib_is_loaded(tmp_path):
+    line = ["plot", str(tmp_path / "nowhere")]
+    code = (
+        f"import sys; from sttx_cli import run; code = run({line!r}); "
+        "sys.exit('matplotlib loaded' if 'matplotlib' in sys.modules else code)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2 and "no metrics at" in result.stderr
+
+
+def test_loading_matplotlib_shows_progress(sttx, metrics, tmp_path, monkeypatch):
+    titles: list[str] = []
+
+    @contextlib.contextmanager
+    def progress(title: str):
+        assert "sttx_cli.plotting" not in sys.modules
+        titles.append(title)
+        yield
+
+    monkeypatch.delitem(sys.modules, "sttx_cli.plotting")
+    monkeypatch.setattr("sttx_cli.commands.plot.progress_bar", progress)
+    assert sttx("plot", metrics, "--out", tmp_path / "c.png").code == 0
+    assert titles == ["drawing"]
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,8 @@ def test_a_run_reports_what_it_redacted(sttx, leaky, tiny_model, tmp_path):
     result = sttx(*what, "--checkpoint-dir", tmp_path / "a", "--json")
     assert result.code == 0, result.err
     assert result.json["source"]["redacted"] == {"npm-token": 40}
-    assert "Redacted: 40 (npm-token 40)." in result.err
+    assert "Redacted in this run: 40 (npm-token 40)." in result.err
     result = sttx(*what, "--checkpoint-dir", tmp_path / "b", "--json", "--no-redact")
     assert result.code == 0, result.err
     assert result.json["source"]["redacted"] == {}
-    assert "redaction is off" in result.err and "Redacted:" not in result.err
+    assert "redaction is off" in result.err and "Redacted in" not in result.err

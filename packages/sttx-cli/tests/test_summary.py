@@ -41,7 +41,8 @@ def test_a_whole_run():
         "50 steps over 35,131 bytes (12,800 tokens) in 61.2 s.",
         "Paid 1.600 bits per byte, each window before it was learned from; the frozen model would have paid "
         "2.000: 20.0% gained by learning.",
-        "Phrases: 1,489 found, 256 live; they saved 25.0% of the model's steps (3,200 of 12,800).",
+        "Phrases: 1,489 found, 256 live; with them the model read 3,200 fewer positions than there were "
+        "tokens (25.0%).",
         "229,376 parameters learned (scope state,bias); model goose-mini on cpu, kernel chunked.",
         "Checkpoint: ckpt/step-00000050",
         "See `sttx inspect ckpt` and `sttx merge-stats ckpt`; continue with the same command and --resume, "
@@ -56,7 +57,15 @@ def test_a_whole_run():
         ({"ended": "end of stream", "steps_wanted": 80}, "The stream ended before step 80. 50 steps over"),
         ({"ended": "end of stream"}, "--resume, once there are more sessions."),
         ({"ended": "interrupted"}, "continue with the same command and --resume."),
-        ({"steps_this_run": 0}, "Nothing new to learn from: still 50 steps over"),
+        ({"steps_this_run": 0}, "Already at step 50 of --steps 50: give more --steps.\n"),
+        (
+            {"steps_this_run": 0, "steps_wanted": 80, "ended": "end of stream"},
+            "Nothing new to learn from: still 50 steps over",
+        ),
+        (
+            {"steps_this_run": 0, "steps": 0, "ended": "end of stream"},
+            "Nothing to learn from: no trace that was read has any text.",
+        ),
         ({"steps_this_run": 0, "ended": "interrupted"}, "Interrupted. 50 steps over"),
         ({"steps_this_run": 20}, "tokens), 20 of them now in 61.2 s."),
         ({"bpb": {"paid": None, "frozen": None}}, "Nothing was paid for yet: no window was full."),
@@ -84,7 +93,18 @@ def test_without_steps_the_end_of_the_stream_is_not_early():
 
 def test_a_run_without_tokens_or_checkpoint():
     text = run_summary(report(tokens=0, steps=0, steps_this_run=0, checkpoint=None))
-    assert "they saved 0.0%" in text and "Checkpoint" not in text
+    assert "(0.0%)" in text and "Checkpoint" not in text
+
+
+def test_phrases_that_are_not_decided_and_saved_nothing_are_not_mentioned():
+    undecided = PHRASES | {"decided": False, "on": False}
+    assert "Phrases:" in run_summary(report(phrases=undecided))
+    assert "hrases" not in run_summary(report(phrases=undecided | {"steps_saved": 0}))
+
+
+def test_redacted_counts_are_of_this_run():
+    text = run_summary(report(source={"redacted": {"email": 1, "npm-token": 2}}))
+    assert "\nRedacted in this run: 3 (npm-token 2, email 1).\n" in text
 
 
 def test_gains():

@@ -6,7 +6,7 @@ import re
 from sttx_core.os_errors import reason_and_advice
 
 _OF_A_PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
-_RAW = re.compile(r"\[Errno (\d+)\] ")
+_ERRNO = re.compile(r"\[Errno (\d+)\] ")
 
 
 def os_sentence(error: OSError) -> str:
@@ -27,12 +27,12 @@ def error_sentence(error: BaseException) -> str:
     if isinstance(error, OSError):
         return os_sentence(error)
     text, cause = str(error), error.__cause__ or error.__context__
-    if isinstance(cause, OSError) and _RAW.search(text):
+    if isinstance(cause, OSError) and _ERRNO.search(text):
         text = text.replace(str(cause), os_sentence(cause))
-    return _RAW.sub("", text)
+    return _ERRNO.sub("", text)
 
 
-def is_full(error: BaseException | None) -> bool:
+def disk_is_full(error: BaseException | None) -> bool:
     """Return whether a full disk is the reason of an error."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -31,7 +31,7 @@ class StepPanel:
     def __init__(self, steps: int, done: int = 0, *, verbose: bool = False) -> None:
         self._steps, self._first, self._verbose = steps, done + 1, verbose
         self._preparing = contextlib.ExitStack()
-        self._closed = False
+        self._closed, self._trial = False, False
         self._lock = threading.Lock()  # a signal's thread may close the panel while a step is shown
         self._last_line = time.monotonic()
         self._rates = {"tokens_per_second": 0.0, "bytes_per_second": 0.0}
@@ -52,11 +52,12 @@ class StepPanel:
             self._preparing.close()
             SCREEN.clear()
 
-    def show(self, metrics: Mapping[str, Any]) -> None:
-        """Show one step's metrics."""
+    def show(self, metrics: Mapping[str, Any], *, trial: bool = False) -> None:
+        """Show one step's metrics; ``trial`` says that phrases, where on, are only tried."""
         with self._lock:
             if not self._closed:
                 self._preparing.close()
+                self._trial = trial
                 self._show(metrics)
 
     def _show(self, metrics: Mapping[str, Any]) -> None:
@@ -101,7 +102,7 @@ class StepPanel:
             "frozen": number(bpb["frozen"]),
             "tokens/s": f"{self._rates['tokens_per_second']:,.0f}",
             "bytes/s": f"{self._rates['bytes_per_second']:,.0f}",
-            "phrases": _phrases(metrics["phrases"], used=metrics["phrases_on"]),
+            "phrases": _phrases(metrics["phrases"], used=metrics["phrases_on"], trial=self._trial),
             "memory": f"{metrics['memory_mb']:,.0f} MB",
         }
         if self._verbose:
@@ -109,7 +110,9 @@ class StepPanel:
         return cells
 
 
-def _phrases(found: int, *, used: bool) -> str:
+def _phrases(found: int, *, used: bool, trial: bool) -> str:
     if not found:
         return "none"
-    return str(found) if used else f"{found} found, not used"
+    if not used:
+        return f"{found} found, not used"
+    return f"{found} (trial)" if trial else str(found)

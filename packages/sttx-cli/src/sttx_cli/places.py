@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sttx_cli.failures import is_full, os_sentence
+from sttx_cli.failures import disk_is_full, os_sentence
 from sttx_core.environment import log_dir
 from sttx_core.errors import DataError, UsageError
 from sttx_train.files import probe_writable
@@ -22,7 +22,7 @@ def check_writable(folder: Path, what: str) -> None:
     try:
         probe_writable(folder)
     except OSError as error:
-        failure = DataError if is_full(error) else UsageError
+        failure = DataError if disk_is_full(error) else UsageError
         raise failure(f"{what} {str(folder)!r} cannot be written: {os_sentence(error)}") from error
 
 

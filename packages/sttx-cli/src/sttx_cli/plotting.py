@@ -10,10 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sttx_cli.curves import Axis, Curve, Panel, moving_mean
-from sttx_core.errors import UsageError
 from sttx_train.files import replacing_file
-
-ENDINGS = (".png", ".svg")
 
 _UNITS = {
     "bpb": "bits per byte",
@@ -43,18 +40,6 @@ _SHARE = 100  # by default the moving mean is over this part of the curve
 _PALE, _FAINT, _SHADE = 0.25, 0.16, 0.1
 _INK = "0.25"
 _SHOWN_PERCENT = 97.0  # of the single windows that the vertical axis covers
-
-
-def check_ending(path: Path) -> None:
-    """Check the name of a picture before anything is read.
-
-    Raises:
-        UsageError: it does not end in .png or .svg, or its folder does not exist.
-    """
-    if path.suffix.lower() not in ENDINGS:
-        raise UsageError(f"{str(path)!r} must end in '.png' or '.svg', the two formats there are")
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {str(path.parent)!r} for {path.name!r}: make it first")
 
 
 def draw(panels: Sequence[Panel], axis: Axis, *, smooth: int | None = None, title: str = "") -> Figure:

@@ -20,7 +20,7 @@ AGENTS = ("claude", "codex", "opencode")
 """Names that mean an agent's own history."""
 
 _WEIGHTS = (".safetensors", ".pth")
-_COMPRESSED = (".gz", ".zst", ".db")
+_SIZE_UNKNOWN = (".gz", ".zst", ".db")
 
 SOURCES = "claude, codex, opencode, live, a file or folder, or - for standard input"
 SESSIONS_HELP = (
@@ -59,7 +59,7 @@ def require_data(data: Sequence[str], from_sources: Sequence[str]) -> None:
     """Check that a command which takes both data and sessions was given any, and that the data exists.
 
     Raises:
-        UsageError: It was not, or it does not.
+        UsageError: Nothing was named, or what was named does not exist.
     """
     if not data and not from_sources:
         raise UsageError("no data is named: give DATA, or --from SOURCE for an agent's sessions")
@@ -126,7 +126,7 @@ def _size(sources: Sequence[str]) -> int | None:
         if not path.exists():
             return None
         for file in session_files(path):
-            if file.suffix in _COMPRESSED or not file.is_file():
+            if file.suffix in _SIZE_UNKNOWN or not file.is_file():
                 return None
             total += file.stat().st_size
     return total

@@ -15,15 +15,16 @@ def run_summary(report: Mapping[str, Any]) -> str:
 
 
 def redacted_line(counts: Mapping[str, int]) -> str:
-    """Write in one line what was redacted, the most frequent rule first.
+    """Write in one line what was redacted since the command started, the most frequent rule first.
 
     >>> redacted_line({"email": 1, "npm-token": 2})
-    'Redacted: 3 (npm-token 2, email 1).'
+    'Redacted in this run: 3 (npm-token 2, email 1).'
     """
     if not counts:
         return ""
     most = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    return f"Redacted: {sum(counts.values()):,} ({', '.join(f'{name} {count:,}' for name, count in most)})."
+    by_rule = ", ".join(f"{name} {number:,}" for name, number in most)
+    return f"Redacted in this run: {sum(counts.values()):,} ({by_rule})."
 
 
 def gain(paid: float | None, frozen: float | None) -> str:
@@ -43,6 +44,10 @@ def _length(report: Mapping[str, Any]) -> str:
     if not report["steps_this_run"] and report["ended"] != "interrupted":
         if not report["steps"]:
             return "Nothing to learn from: no trace that was read has any text."
+        if report["ended"] == "steps":
+            return (
+                f"Already at step {report['steps']:,} of --steps {report['steps_wanted']}: give more --steps."
+            )
         return f"Nothing new to learn from: still {text}."
     if report["steps_this_run"] != report["steps"]:
         text += f", {report['steps_this_run']:,} of them now"
@@ -68,10 +73,12 @@ def _phrases(report: Mapping[str, Any]) -> str:
     phrases = report["phrases"]
     if phrases["mode"] == "off":
         return "Phrases were off."
+    if not phrases["decided"] and not phrases["steps_saved"]:
+        return ""
     share = 100 * phrases["steps_saved"] / report["tokens"] if report["tokens"] else 0.0
     text = (
-        f"Phrases: {phrases['promotions']:,} found, {phrases['live']:,} live; they saved {share:.1f}% of the "
-        f"model's steps ({phrases['steps_saved']:,} of {report['tokens']:,})."
+        f"Phrases: {phrases['promotions']:,} found, {phrases['live']:,} live; with them the model read "
+        f"{phrases['steps_saved']:,} fewer positions than there were tokens ({share:.1f}%)."
     )
     if not phrases["decided"]:
         return f"{text} Too few steps to tell whether phrases help."

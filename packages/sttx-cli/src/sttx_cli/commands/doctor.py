@@ -11,10 +11,10 @@ from typing import Literal
 import click
 
 from sttx_ccsniff import claude_history, live_tools
-from sttx_cli.neighbor import choose_threads, load, waiting_way
 from sttx_cli.output import emit_json
 from sttx_cli.places import check_log_dir
 from sttx_cli.progress import progress_bar
+from sttx_cli.threads import choose_threads, load, wait_mode
 from sttx_core.environment import log_dir
 from sttx_core.errors import SttxError
 
@@ -82,7 +82,7 @@ def _torch() -> Iterator[Finding]:
 def _threads() -> Finding:
     choice = choose_threads()
     busy = "unknown" if (now := load()) is None else f"{now:.1f}"
-    detail = f"{choice.threads} ({choice.reason}); idle ones {waiting_way()}; load {busy}"
+    detail = f"{choice.threads} ({choice.reason}); idle ones {wait_mode()}; load {busy}"
     return Finding(name="threads", status="ok", detail=detail)
 
 

@@ -1,10 +1,11 @@
 """`sttx plot`: the curves of runs as a picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from sttx_cli.curves import AXES, Axis, choose_panels, read_metrics, title_of
+from sttx_cli.curves import AXES, Axis, Panel, choose_panels, read_metrics, title_of
 from sttx_cli.options import Name, PathName
 from sttx_cli.output import count, note
 from sttx_cli.progress import progress_bar
@@ -12,6 +13,7 @@ from sttx_cli.runs import without_pointer
 from sttx_core.errors import UsageError
 
 _NAME = "curves.png"
+_ENDINGS = (".png", ".svg")
 
 
 @click.command("plot")
@@ -74,14 +76,8 @@ def command(
     paths = [Path(without_pointer(name)) for name in (*metrics, *checkpoints)]
     if not paths:
         raise UsageError("no run is named: give the folder of a run, or --checkpoint RUN/latest")
-    try:
-        from sttx_cli.plotting import check_ending, draw, write
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "matplotlib":
-            raise
-        raise UsageError("drawing needs matplotlib: install it with pip install 'sttx-cli[plot]'") from error
     if out is not None:
-        check_ending(out)
+        _check_ending(out)
     runs = [read_metrics(path) for path in paths]
     out = out or runs[0].path.parent / _NAME
     panels = choose_panels(runs, axis, names)
@@ -92,5 +88,32 @@ def command(
         for path in panel.absent:
             note(f"{path}: it has no {panel.name}")
     with progress_bar("drawing"):
-        write(draw(panels, axis, smooth=smooth, title=title_of(runs) if title is None else title), out)
+        _draw(panels, axis, out, smooth=smooth, title=title_of(runs) if title is None else title)
     click.echo(str(out.absolute()))
+
+
+def _check_ending(path: Path) -> None:
+    """Check the name of a picture before anything is read.
+
+    Raises:
+        UsageError: It does not end in .png or .svg, or its folder does not exist.
+    """
+    if path.suffix.lower() not in _ENDINGS:
+        raise UsageError(f"{str(path)!r} must end in '.png' or '.svg', the two formats there are")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {str(path.parent)!r} for {path.name!r}: make it first")
+
+
+def _draw(panels: Sequence[Panel], axis: Axis, out: Path, *, smooth: int | None, title: str) -> None:
+    """Draw and write the picture. Only this imports matplotlib, which takes seconds.
+
+    Raises:
+        UsageError: Matplotlib is not installed.
+    """
+    try:
+        from sttx_cli.plotting import draw, write
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise UsageError("drawing needs matplotlib: install it with pip install 'sttx-cli[plot]'") from error
+    write(draw(panels, axis, smooth=smooth, title=title), out)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sttx_ccsniff.redact import Redactor
-from sttx_cli.neighbor import choose_threads, threads_before, threads_option, use_threads
 from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import count, emit_json, emit_text, number, say, skipped_files
 from sttx_cli.places import check_log_dir, check_writable
@@ -20,6 +19,7 @@ from sttx_cli.runs import check_model
 from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SESSIONS_HELP, check_sources, from_option, require_data
+from sttx_cli.threads import choose_threads, threads_before, threads_option, use_threads
 from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
@@ -116,7 +116,7 @@ def command(
         from sttx_train.pretrain import Pretrainer
     talk = say if is_first_process() else _silent
     before = threads_before(directory) if resume else None
-    use_threads(choose_threads(threads, before=before), talk)
+    use_threads(choose_threads(threads, before=before), talk, before=before)
     if 0 < config.steps < config.warmup:
         talk(f"note: the run ends before the learning rate reaches its peak: --warmup {config.warmup}")
     with progress_bar("loading the tokenizer" if start is None else f"loading {start}"):

@@ -8,15 +8,6 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from sttx_ccsniff import Source, open_source
-from sttx_cli.neighbor import (
-    choose_threads,
-    follows_live,
-    lower_priority,
-    most_useful,
-    threads_before,
-    threads_option,
-    use_threads,
-)
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import count, emit_json, emit_text, note, say
 from sttx_cli.panel import StepPanel
@@ -34,6 +25,15 @@ from sttx_cli.sources import (
     sources_or_default,
 )
 from sttx_cli.summary import run_summary
+from sttx_cli.threads import (
+    choose_threads,
+    follows_live,
+    lower_priority,
+    threads_before,
+    threads_option,
+    use_threads,
+    useful_threads,
+)
 from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
 from sttx_train.devices import Device, DtypeName, choose_device, choose_dtype
@@ -43,7 +43,7 @@ from sttx_train.stream import StreamConfig
 from sttx_train.wkv import BACKENDS, Backend
 
 if TYPE_CHECKING:
-    from sttx_train import LoadedModel, StreamTrainer
+    from sttx_train import LoadedModel, Progress, StreamTrainer
 
 _RENAMED = {"--sessions": "--max-documents", "--phrase-window": "--phrase-pair-window"}
 
@@ -147,7 +147,8 @@ def command(
     loaded = _load(model, device, dtype, kernel)
     before = threads_before(checkpoint_dir) if resume else None
     step = stream.window * stream.batch * loaded.model.config.hidden_size
-    use_threads(choose_threads(threads, before=before, most=most_useful(step, follows=follows)), say)
+    choice = choose_threads(threads, before=before, most=useful_threads(step, follows=follows))
+    use_threads(choice, say, before=before)
     with progress_bar("preparing the learner"):
         trainer = StreamTrainer(
             loaded, learning, stream, directory=checkpoint_dir, phrase_config=phrases, resume=resume
@@ -184,17 +185,17 @@ def _yield_to_live_work(sources: list[str], follow: bool | None) -> bool:
 def _load(model: str | None, device: Device, dtype: DtypeName, kernel: Backend) -> "LoadedModel":
     from sttx_train import load_model
 
-    where = choose_device(device)
-    chosen = choose_dtype(where.device, dtype)
+    device_choice = choose_device(device)
+    dtype_choice = choose_dtype(device_choice.device, dtype)
     with progress_bar(f"loading the model {model or EMBEDDED}"):
-        loaded = load_model(model, device=where.device, dtype=chosen.dtype, kernel=kernel)
+        loaded = load_model(model, device=device_choice.device, dtype=dtype_choice.dtype, kernel=kernel)
     sizes = loaded.model.config
     say(
-        f"model: {loaded.id} ({'asked for' if model else 'none named: the one that comes with sttx'}; "
-        f"{count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
+        f"model: {loaded.id}, {'as asked' if model else 'which comes with sttx'} "
+        f"({count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
     )
-    say(f"device: {where.device} ({where.reason})")
-    say(f"dtype: {str(chosen.dtype).removeprefix('torch.')} ({chosen.reason})")
+    say(f"device: {device_choice.device} ({device_choice.reason})")
+    say(f"dtype: {str(dtype_choice.dtype).removeprefix('torch.')} ({dtype_choice.reason})")
     say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")
     return loaded
 
@@ -207,12 +208,16 @@ def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bo
         say("finishing this step, then saving; interrupt again to end at once")
         source.close()
 
+    def show(progress: "Progress") -> None:
+        gate = trainer.learner.gate
+        panel.show(progress.metrics, trial=not (gate.decided and gate.kept))
+
     before, started = replace(trainer.totals), time.monotonic()
     panel = StepPanel(trainer.config.steps, before.steps, verbose=verbose)
     with Interruptible(trainer.stop, release) as interruptible, panel:
         if fresh and not source.wait() and not interruptible.signaled:
             raise SourceError(_no_trace(source))
-        trainer.run(source, lambda progress: panel.show(progress.metrics), cursor=lambda: source.cursor)
+        trainer.run(source, show, cursor=lambda: source.cursor)
     steps, wanted = trainer.totals.steps, trainer.config.steps
     ended = "interrupted" if interruptible.signaled else "end of stream"
     counts = source.report.as_dict()

@@ -7,14 +7,14 @@ import sys
 import click
 import pytest
 
-from sttx_cli import environment, neighbor
-from sttx_cli.neighbor import (
+from sttx_cli import environment, threads
+from sttx_cli.threads import (
     SMALL_STEP,
     choose_threads,
     follows_live,
     free_cores,
-    most_useful,
     threads_before,
+    useful_threads,
 )
 from sttx_core.errors import CheckpointError
 
@@ -23,19 +23,19 @@ from sttx_core.errors import CheckpointError
 def four_cores(monkeypatch):
     """A machine of four cores, one of them busy, with nothing set in the environment."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(neighbor, "cores", lambda: 4)
-    monkeypatch.setattr(neighbor, "load", lambda: 1.2)
+    monkeypatch.setattr(threads, "cores", lambda: 4)
+    monkeypatch.setattr(threads, "load", lambda: 1.2)
 
 
 def test_a_large_step_takes_the_free_cores(four_cores):
     assert choose_threads() == (3, "4 cores, 1 of them busy")
-    assert choose_threads(most=most_useful(SMALL_STEP + 1, follows=True)).threads == 3
+    assert choose_threads(most=useful_threads(SMALL_STEP + 1, follows=True)).threads == 3
 
 
 def test_a_small_step_takes_two_threads_and_one_beside_live_work(four_cores, monkeypatch):
-    assert choose_threads(most=most_useful(SMALL_STEP, follows=False)).threads == 2
-    assert choose_threads(most=most_useful(SMALL_STEP, follows=True)).threads == 1
-    monkeypatch.setattr(neighbor, "load", lambda: 9.0)
+    assert choose_threads(most=useful_threads(SMALL_STEP, follows=False)).threads == 2
+    assert choose_threads(most=useful_threads(SMALL_STEP, follows=True)).threads == 1
+    monkeypatch.setattr(threads, "load", lambda: 9.0)
     assert choose_threads(most=2) == (1, "4 cores, all of them busy")
 
 
@@ -64,19 +64,19 @@ def test_there_is_always_a_thread_and_never_more_than_cores(cores, load, threads
 
 
 def test_this_machine_has_cores():
-    assert neighbor.cores() >= 1
-    assert (neighbor.load() or 0.0) >= 0.0
+    assert threads.cores() >= 1
+    assert (threads.load() or 0.0) >= 0.0
 
 
 @pytest.mark.parametrize(("value", "number"), [("auto", 0), ("0", 0), ("2", 2), (0, 0)])
 def test_a_number_of_threads_is_read(value, number):
-    assert neighbor.Threads().convert(value, None, None) == number
+    assert threads.Threads().convert(value, None, None) == number
 
 
 @pytest.mark.parametrize("value", ["-1", "two", "1.5", "", "100000"])
 def test_anything_else_is_refused(value):
     with pytest.raises(click.BadParameter, match="not auto or a whole number"):
-        neighbor.Threads().convert(value, None, None)
+        threads.Threads().convert(value, None, None)
 
 
 def test_the_threads_are_set_and_said(monkeypatch):
@@ -86,9 +86,22 @@ def test_the_threads_are_set_and_said(monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", taken.append)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     more = torch.get_num_threads() + 1
-    neighbor.use_threads(neighbor.ThreadChoice(more, "asked for"), said.append)
+    threads.use_threads(threads.ThreadChoice(more, "asked for"), said.append)
     assert taken == [more]
     assert said == [f"threads: {more} (asked for; idle ones sleep)"]
+
+
+@pytest.mark.parametrize(
+    ("before", "notes"),
+    [(None, []), (2, []), (1, ["the saved run used 1 thread; with 2 the last bits may differ"])],
+)
+def test_resuming_with_another_number_of_threads_is_said(monkeypatch, before, notes):
+    import torch
+
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    said = []
+    threads.use_threads(threads.ThreadChoice(2, "asked for"), said.append, before=before)
+    assert said[0].startswith("threads: 2 (asked for") and said[1:] == notes
 
 
 @pytest.mark.parametrize(
@@ -118,7 +131,7 @@ def python(code, **variables):
 def test_a_run_steps_aside_once():
     code = """
 import os
-from sttx_cli.neighbor import NICE, lower_priority
+from sttx_cli.threads import NICE, lower_priority
 before = os.nice(0)
 print(lower_priority() == (f"nice {NICE}" if before < NICE else None), lower_priority(), os.nice(0) >= NICE)
 """
@@ -146,7 +159,7 @@ finally:
 )
 def test_the_way_of_waiting_in_words(monkeypatch, policy, way):
     monkeypatch.setenv("OMP_WAIT_POLICY", policy)
-    assert neighbor.waiting_way() == way
+    assert threads.wait_mode() == way
     assert environment.wait_policy() == policy.lower()
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 
 from sttx_cli.environment import threads_are_set, wait_policy
+from sttx_cli.output import count
 
 NICE = 10  # of a run that follows live work; 0 is normal and 19 the lowest priority
 SMALL_STEP = 128 * 256  # tokens of a step times the model's width; up to here two threads are enough
@@ -83,7 +84,7 @@ def choose_threads(requested: int = 0, *, before: int | None = None, most: int |
     return free
 
 
-def most_useful(step: int, *, follows: bool) -> int | None:
+def useful_threads(step: int, *, follows: bool) -> int | None:
     """Return how many threads are useful for a step; None if there is no limit.
 
     Args:
@@ -129,17 +130,19 @@ def load() -> float | None:
         return None
 
 
-def use_threads(choice: ThreadChoice, say: Callable[[str], None]) -> None:
-    """Compute with this many threads from now on, and say so."""
+def use_threads(choice: ThreadChoice, say: Callable[[str], None], *, before: int | None = None) -> None:
+    """Compute with this many threads from now on, and say so; also if the resumed run used another number."""
     import torch
 
     if choice.threads != torch.get_num_threads():
         torch.set_num_threads(choice.threads)
-    waiting = f"; idle ones {waiting_way()}" if choice.threads > 1 else ""
+    waiting = f"; idle ones {wait_mode()}" if choice.threads > 1 else ""
     say(f"threads: {choice.threads} ({choice.reason}{waiting})")
+    if before is not None and before != choice.threads:
+        say(f"the saved run used {count(before, 'thread')}; with {choice.threads} the last bits may differ")
 
 
-def waiting_way() -> str:
+def wait_mode() -> str:
     """Return what a thread does while it waits for another."""
     policy = wait_policy()
     return {"passive": "sleep", "active": "spin", "": "spin for a while"}.get(policy, f"wait by {policy!r}")
