@@ -167,7 +167,9 @@ def test_usage_errors_are_raised_at_once(spec, options, message):
 
 def test_missing_input_is_an_error_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("CLAUDE_CONFIG_DIR", str(tmp_path / "none"))
-    with pytest.raises(SourceError, match="no history of 'claude'"):
+    with pytest.raises(
+        SourceError, match="no history of 'claude': .* try codex or opencode, or name a folder"
+    ):
         open_source("claude", follow=False)
     with pytest.raises(SourceError, match="no session files"):
         open_source(tmp_path)

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from sttx_cli.commands.inspect import _phrases
 from sttx_train import CheckpointStore, save_state
 
 
@@ -42,8 +43,28 @@ def test_the_table_has_the_same_numbers(sttx, finished, sessions):
     assert rows["of the frozen model"].startswith(f"{report['bpb']['frozen']:.3f}  ")
     assert rows["replay"] == "8 windows, drawn 7 times"
     assert rows["learned"].endswith("(scope state)")
+    phrases = report["phrases"]
+    assert rows["phrases"].startswith(f"{phrases['live']} live ({phrases['promotions']} found so far, ")
+    assert rows["phrases"].endswith("removed again); always used, as asked")
+    assert rows["positions saved"].startswith(f"{phrases['steps_saved']} (")
+    assert rows["norm of S0"] == f"{report['norm_s0']:.3f}"
+    assert rows["documents carried"] == f"{report['sessions']['carried']}"
     assert rows["model"].startswith("tiny: 2 layers of 64, 257 tokens, sha256 ")
     assert f"of {sessions}" in result.out.replace("\n", "").replace(" " * 21, "")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({}, "2 live (3 found so far, 1 removed again); used, because they do not raise the bits per byte"),
+        ({"on": False}, "not used, because they raise the bits per byte"),
+        ({"decided": False}, "too few steps to tell whether they help"),
+        ({"mode": "off"}, "off"),
+    ],
+)
+def test_phrases_in_words(changes, text):
+    phrases = {"mode": "auto", "on": True, "decided": True, "live": 2, "promotions": 3, "evictions": 1}
+    assert _phrases(phrases | changes).endswith(text)
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,9 @@ def test_the_table_shows_every_phrase(sttx, finished, report):
     totals = report["totals"]
     assert lines[0] == (
         f"{report['checkpoint']}: {totals['live']:,} phrases live, {totals['promotions']:,} found, "
-        f"{totals['evictions']:,} evicted; {totals['steps_saved']:,} of 512 steps saved"
+        f"{totals['evictions']:,} evicted; {totals['steps_saved']:,} of 512 positions saved"
     )
-    assert lines[1].split() == ["steps", "saved", "uses", "length", "phrase"]
+    assert lines[1].split() == ["positions", "saved", "uses", "length", "phrase"]
     assert len(lines) == 2 + len(report["phrases"])
     best = report["phrases"][0]
     numbers, text = lines[2].split(maxsplit=3)[:3], lines[2].split(maxsplit=3)[3]

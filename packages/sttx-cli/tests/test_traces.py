@@ -43,13 +43,31 @@ def test_sessions_are_listed_with_their_sub_agents_and_tokens_the_newest_last(st
     result = sttx("traces", family)
     assert result.code == 0
     title, heads, *rows = [line.split() for line in result.out.splitlines()]
+    names = ["session", "project", "start", "length", "traces", "tools", "tokens", "in", "cached", "out"]
     assert title[:3] == ["2", "sessions", "in"]
-    assert heads == ["session", "project", "start", "length", "traces", "tools", "in", "cached", "out"]
-    alpha, beta, agent, total = rows
+    assert heads == names
+    alpha, beta, agent, total, model = rows
     assert alpha[:2] == ["alpha-1", "orchard"] and beta[:2] == ["beta-1", "orchard"] and agent[0] == "a1"
     assert beta[4:] == ["6m", "00s", "4", "Task", "1", "7", "0", "5"]
-    assert total == ["(total)", "wise", "7", "0", "5"]
+    assert total == ["(total)", "7", "0", "5"]
+    assert " ".join(model) == "wise: 7 tokens in, 0 cached, 5 out"
     assert "source: folder" in result.err
+
+
+@pytest.mark.parametrize("extra", [(), ("--json",)])
+def test_a_file_without_sessions_is_refused_in_one_sentence(sttx, tmp_path, extra):
+    path = tmp_path / "README.md"
+    path.write_text("# Title\n\nNot a session.\n")
+    result = sttx("traces", path, *extra)
+    assert result.code == 1 and (extra or not result.out)
+    assert result.err.splitlines()[1:] == [
+        f"sttx: no session in {str(path)!r}: none of its lines is a record of a known agent"
+    ]
+
+
+def test_without_a_history_it_says_what_to_do(sttx):
+    result = sttx("traces", "claude")
+    assert result.code == 1 and "try codex or opencode, or name a folder" in result.err
 
 
 def test_a_session_is_shown_with_its_sub_agent_where_it_was_started(sttx, family):
@@ -129,7 +147,7 @@ def test_a_source_without_records_exits_with_1(sttx, tmp_path):
     notes = tmp_path / "notes.jsonl"
     notes.write_text("nothing of the kind\n")
     result = sttx("traces", notes)
-    assert result.code == 1 and "nothing in it could be read" in result.err
+    assert result.code == 1 and "none of its lines is a record of a known agent" in result.err
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -3,7 +3,15 @@ from collections import Counter
 import pytest
 
 from sttx_ccsniff import SessionSummary
-from sttx_cli.transcript import clock, length, sessions_table, short_names, token_columns, transcript
+from sttx_cli.transcript import (
+    clock,
+    length,
+    model_lines,
+    sessions_table,
+    short_names,
+    token_columns,
+    transcript,
+)
 from sttx_core.traces import (
     AssistantMessage,
     Meta,
@@ -99,7 +107,8 @@ def test_the_table_has_a_row_for_each_session_and_subagent():
         session="session-one", project="p", start=50.0, end=3700.0, traces=1234, tools=tools, children=[child]
     )
     by_speaker = {("session-one", "a1"): Counter(output_tokens=5)}
-    table = sessions_table([summary], by_speaker, {"wise": Counter(input_tokens=2000, output_tokens=5)})
+    by_model = {"wise": Counter(input_tokens=1500), "old": Counter(input_tokens=500, output_tokens=5)}
+    table = sessions_table([summary], by_speaker, by_model)
     rows = [
         [cell.plain for cell in column.cells]  # type: ignore[union-attr]
         for column in table.columns
@@ -107,8 +116,15 @@ def test_the_table_has_a_row_for_each_session_and_subagent():
     names, projects, _, lengths, traces, used, *tokens = rows
     assert names == ["session-", "  a1", "(total)"] and projects == ["p", "", ""]
     assert lengths == ["1h 00m", "10s", ""] and traces == ["1,234", "2", ""]
-    assert used == ["tool0 9, tool1 8, tool2 7, tool3 6, tool4 5, 2 more", "", "wise"]
+    assert used == ["tool0 9, tool1 8, tool2 7, tool3 6, tool4 5, 2 more", "", ""]
     assert tokens == [["", "0", "2.0k"], ["", "0", "0"], ["", "5", "5"]]
+
+
+def test_the_tokens_of_each_model_have_a_line():
+    by_model = {"wise": Counter(input_tokens=1500), EVIL: Counter(output_tokens=5), "none": Counter()}
+    evil, wise = sorted(model_lines(by_model), key=lambda line: line.startswith("wise"))
+    assert wise == "wise: 1.5k tokens in, 0 cached, 0 out"
+    assert evil.endswith(": 0 tokens in, 0 cached, 5 out") and "\x1b" not in evil and "\n" not in evil
 
 
 def test_short_names_are_enough_to_find_a_session():

@@ -279,8 +279,9 @@ def _read_once(spec: Spec) -> Feed:
     if isinstance(spec, str) and spec in _AGENTS:
         path = _AGENTS[spec]()
         if not path.exists():
+            others = " or ".join(agent for agent in _AGENTS if agent != spec)
             raise SourceError(
-                f"no history of {spec!r}: {str(path)!r} does not exist; name a file or folder instead"
+                f"no history of {spec!r}: {str(path)!r} does not exist; try {others}, or name a folder"
             )
         return _folder(path, f"{spec}: history in") if path.is_dir() else FileFeed(path)
     path = _existing(spec)

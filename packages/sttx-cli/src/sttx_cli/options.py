@@ -122,9 +122,16 @@ class Grouped(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            if (name := self._renamed.get(error.option_name)) is None:
+            if (name := self._renamed.get(error.option_name)) is not None:
+                ctx.fail(f"no option {error.option_name}: it is {name} now")
+            if not (longer := self._longer_names(ctx, error.option_name)):
                 raise
-            ctx.fail(f"no option {error.option_name}: it is {name} now")
+            ctx.fail(f"no option {error.option_name}: did you mean {', '.join(longer)}?")
+
+    def _longer_names(self, ctx: click.Context, start: str) -> list[str]:
+        """Return the options whose names continue a name with another word, in the order of the help."""
+        names = [name for param in self.get_params(ctx) for name in param.opts]
+        return [name for name in names if name.startswith(f"{start}-")]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each title."""

@@ -30,8 +30,13 @@ def checkpoint_option(command: Decorated) -> Decorated:
     )(command)
 
 
-def named_run(argument: str | None, checkpoint: str | None) -> str:
+def named_run(argument: str | None, checkpoint: str | None, *, models: bool = False) -> str:
     """Return the one path that was named, either way; RUN/latest is RUN.
+
+    Args:
+        argument: The path as an argument.
+        checkpoint: The path as `--checkpoint`.
+        models: Whether a model may be named too; for the message.
 
     Raises:
         UsageError: None or two were named.
@@ -40,7 +45,8 @@ def named_run(argument: str | None, checkpoint: str | None) -> str:
         raise UsageError(f"two paths are named, {argument!r} and --checkpoint {checkpoint!r}: give one")
     path = argument if checkpoint is None else checkpoint
     if path is None:
-        raise UsageError("no path is named: give the folder of a run, or --checkpoint RUN/latest")
+        more = ", or a model: its folder, its file, or an id on the Hugging Face hub" if models else ""
+        raise UsageError(f"no path is named: give the folder of a run, or --checkpoint RUN/latest{more}")
     return without_pointer(path)
 
 

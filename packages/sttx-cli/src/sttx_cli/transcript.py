@@ -29,7 +29,8 @@ from sttx_core.traces import (
 UsageBySpeaker = Mapping[tuple[str, str], Counter[str]]
 Line = tuple[str, str]
 
-_COLUMNS = ("session", "project", "start", "length", "traces", "tools", "in", "cached", "out")
+_TOKENS = ("tokens in", "cached", "out")
+_COLUMNS = ("session", "project", "start", "length", "traces", "tools", *_TOKENS)
 _MOST_TOOLS = 5
 _SHORT_VALUE = 160
 _SHORT_LINES = 12
@@ -40,7 +41,7 @@ _SHORTEST_NAME = 8
 def sessions_table(
     sessions: Sequence[SessionSummary], by_speaker: UsageBySpeaker, by_model: Mapping[str, Counter[str]]
 ) -> Table:
-    """Lay out sessions, the newest last, with their sub-agents indented and each model's tokens in total.
+    """Lay out sessions, the newest last, with their sub-agents indented, and the tokens in total.
 
     Args:
         sessions: The sessions to list.
@@ -49,7 +50,7 @@ def sessions_table(
     """
     table = Table(box=None, pad_edge=False)
     for name in _COLUMNS:
-        right = name in ("length", "traces", "in", "cached", "out")
+        right = name in ("length", "traces", *_TOKENS)
         table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=right)
     short = short_names([summary.session for summary in _all(sessions)])
     for summary in sessions:
@@ -65,10 +66,22 @@ def sessions_table(
                 *token_columns(by_speaker.get((each.session, each.subagent), Counter())),
             ]
             table.add_row(*map(Text, cells))
-    for model, tokens in sorted(by_model.items()):
-        empty = [""] * 4
-        table.add_row(*map(Text, ["(total)", *empty, one_line(model, 80), *token_columns(tokens)]))
+    if by_model:
+        total = sum(by_model.values(), Counter())
+        table.add_row(*map(Text, ["(total)", *[""] * 5, *token_columns(total)]))
     return table
+
+
+def model_lines(by_model: Mapping[str, Counter[str]]) -> Iterator[str]:
+    """Write the tokens billed in total, one line for each model.
+
+    >>> list(model_lines({"wise": Counter(input_tokens=900, output_tokens=42)}))
+    ['wise: 900 tokens in, 0 cached, 42 out']
+    """
+    for model, tokens in sorted(by_model.items()):
+        if tokens:
+            new, cached, out = token_columns(tokens)
+            yield f"{one_line(model, 80) or 'unnamed model'}: {new} tokens in, {cached} cached, {out} out"
 
 
 def transcript(ordered: Iterable[tuple[int, Trace]], *, full: bool = False) -> Iterator[Text]:

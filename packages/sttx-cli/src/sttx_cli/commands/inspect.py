@@ -27,7 +27,7 @@ def command(path: str | None, checkpoint: str | None, as_json: bool) -> None:
     means the same. Every byte of a checkpoint is verified. A model's weights are not loaded; older
     architectures, tuned states and damaged files are explained too, with what can be done about them.
     """
-    path = named_run(path, checkpoint)
+    path = named_run(path, checkpoint, models=True)
     if not may_be_model(path, EMBEDDED):
         raise UsageError(
             f"no run or model at {path!r}: give its folder, a model's file, an id on the Hugging Face hub, "
@@ -73,20 +73,34 @@ def _run(report: Mapping[str, Any]) -> dict[str, object]:
         "steps": f"{report['steps']:,} ({report['tokens']:,} tokens, {report['bytes']:,} bytes)",
         "bits per byte paid": number(bpb["paid"]),
         "of the frozen model": f"{number(bpb['frozen'])}  {gain(bpb['paid'], bpb['frozen'])}".rstrip(),
-        "phrases": f"{phrases['live']:,} live, {'used' if phrases['on'] else 'not used'} ({phrases['mode']}"
-        f"{'' if phrases['decided'] else ', not decided yet'}); "
-        f"{phrases['promotions']:,} found, {phrases['evictions']:,} evicted",
-        "steps saved": f"{phrases['steps_saved']:,} ({saved:.1f}%)",
+        "phrases": _phrases(phrases),
+        "positions saved": f"{phrases['steps_saved']:,} ({saved:.1f}%)",
         "replay": f"{replay['size']:,} windows, drawn {replay['draws']:,} times",
-        "sessions carried": f"{report['sessions']['carried']:,}",
+        "documents carried": f"{report['sessions']['carried']:,}",
         "learned": f"{report['trainable_parameters']:,} parameters (scope {','.join(report['scope'])})",
-        "|S0|": number(report["norm_s0"]),
+        "norm of S0": number(report["norm_s0"]),
         "model": f"{model['id']}: {count(model['num_layers'], 'layer')} of {model['hidden_size']}, "
         f"{model['vocab_size']:,} tokens, sha256 {model['sha256'][:16]}…",
         "device": f"{report['device']}, {report['dtype']}",
         "kernel": f"{report['kernel']} ({report['kernel_reason']})",
         "traces read": _origins(report["taken"]),
     }
+
+
+def _phrases(phrases: Mapping[str, Any]) -> str:
+    """Write how many phrases there are, and whether the model reads them."""
+    if phrases["mode"] == "off":
+        return "off"
+    if phrases["mode"] == "on":
+        use = "always used, as asked"
+    elif not phrases["decided"]:
+        use = "too few steps to tell whether they help"
+    elif phrases["on"]:
+        use = "used, because they do not raise the bits per byte"
+    else:
+        use = "not used, because they raise the bits per byte"
+    found, removed = phrases["promotions"], phrases["evictions"]
+    return f"{phrases['live']:,} live ({found:,} found so far, {removed:,} removed again); {use}"
 
 
 def _saved(report: Mapping[str, Any]) -> str:

@@ -17,9 +17,9 @@ from sttx_cli.runs import checkpoint_option, named_run
 def command(path: str | None, checkpoint: str | None, top: int | None, as_json: bool) -> None:
     """Show the phrases that a run has found.
 
-    PATH is the folder of a run or of one checkpoint, or RUN/latest; --checkpoint PATH means the same. A
-    phrase saves its uses times (its length - 1) steps. The totals count only the steps at which the model
-    used phrases.
+    PATH is the folder of a run or of one checkpoint, or RUN/latest; --checkpoint PATH means the same. The
+    model reads a phrase at one position: a phrase of n tokens saves n - 1 positions each time it is used. The
+    totals count only the steps at which the model used phrases.
     """
     from sttx_train.inspect import merge_stats
 
@@ -30,10 +30,10 @@ def command(path: str | None, checkpoint: str | None, top: int | None, as_json: 
     totals = report["totals"]
     title = (
         f"{report['checkpoint']}: {totals['live']:,} phrases live, {totals['promotions']:,} found, "
-        f"{totals['evictions']:,} evicted; {totals['steps_saved']:,} of {report['tokens']:,} steps saved"
+        f"{totals['evictions']:,} evicted; {totals['steps_saved']:,} of {report['tokens']:,} positions saved"
     )
     table = Table(box=None, pad_edge=False)
-    for name in ("steps saved", "uses", "length"):
+    for name in ("positions saved", "uses", "length"):
         table.add_column(name, justify="right")
     table.add_column("phrase", overflow="fold")
     for row in report["phrases"]:

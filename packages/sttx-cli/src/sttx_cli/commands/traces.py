@@ -32,9 +32,12 @@ from sttx_cli.sources import (
     reading_progress,
     sources_or_default,
 )
-from sttx_cli.transcript import sessions_table, transcript
-from sttx_core.errors import UsageError
+from sttx_cli.transcript import model_lines, sessions_table, transcript
+from sttx_core.errors import SourceError, UsageError
 from sttx_core.traces import Trace
+
+_NOT_RECORDS = {"not JSON", "not an object"}
+"""Why a line of a text that is no session is malformed."""
 
 
 @click.command("traces")
@@ -67,9 +70,10 @@ def command(
         raise UsageError("--full would have no effect: it goes with show, without --json; leave it out")
     sources = sources_or_default(named_sources(arguments, from_sources))
     redact = chosen_redaction(no_redact, redact_rules)
+    notes: list[str] = []  # of a source that is read whole; shown unless an error says the same
     with (
         _reader_may_leave(),
-        open_source(sources, follow=False, redact=redact, say=note) as source,
+        open_source(sources, follow=False, redact=redact, say=note if session else notes.append) as source,
     ):
         say(f"source: {source.description}")
         if as_json:
@@ -79,12 +83,35 @@ def command(
         elif session is None:
             with reading_progress(source, sources):
                 sessions = list_sessions(source)
+            _check_known(source, sources)
+            _show_notes(notes)
             _list(source, sessions)
         else:
             with reading_progress(source, sources):
                 traces = session_traces(source, session)
             _show(in_reading_order(traces), full)
+        _check_known(source, sources)
+        _show_notes(notes)
         check_records(source)
+
+
+def _show_notes(notes: list[str]) -> None:
+    """Print the notes and forget them."""
+    for text in notes:
+        note(text)
+    notes.clear()
+
+
+def _check_known(source: Source, sources: Sequence[str]) -> None:
+    """Check that the lines of a source, read to its end, are of a known agent.
+
+    Raises:
+        SourceError: None is.
+    """
+    report = source.report
+    if not report.records and report.malformed and set(report.malformed) <= _NOT_RECORDS:
+        names = " and ".join(map(repr, sources))
+        raise SourceError(f"no session in {names}: none of its lines is a record of a known agent")
 
 
 def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -124,6 +151,8 @@ def _list(source: Source, sessions: Sequence[SessionSummary]) -> None:
         return
     report = source.report
     emit_table(title, sessions_table(sessions, report.usage_by_speaker, report.usage))
+    for line in model_lines(report.usage):
+        click.echo(line)
 
 
 def _show(ordered: Iterable[tuple[int, Trace]], full: bool) -> None:
