@@ -149,7 +149,7 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
         (["--start-from", "goose-mini"], 2, "no effect: the sizes are those of --start-from"),
         (["--no-redact"], 2, "--no-redact would have no effect: there are no sessions in the data"),
         (["--tokenizer", "integer:5"], 2, "holds text, but the tokenizer is one of numbers"),
-        (["--resume"], 2, "start without resuming"),
+        (["--resume"], 2, "leave out --resume to start there"),
         (["--tokenizer", "trie:/no/such/vocabulary"], 2, "/no/such/vocabulary"),
         (["/no/such/text"], 2, "'/no/such/text' does not exist"),
     ],

@@ -256,7 +256,7 @@ def test_resuming_a_finished_run_changes_nothing(sttx, base, finished, unchanged
 def test_resuming_without_a_run(sttx, base, tmp_path):
     result = sttx(*base, "--checkpoint-dir", tmp_path / "run", "--resume")
     assert (result.code, result.out) == (2, "")
-    assert "start without resuming" in result.err
+    assert "leave out --resume to start there" in result.err
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_an_older_vocabulary_is_replaced_and_not_learned_from(sttx, texts):
 
 @pytest.mark.parametrize(
     ("size", "message"),
-    [(256, "--size 256 is too small: the 256 bytes and the document mark need 257"), (-5, "too small")],
+    [(256, "--size 256 is too small: the 256 bytes and the end-of-text id need 257"), (-5, "too small")],
 )
 def test_an_impossible_size(sttx, texts, tmp_path, size, message):
     result = sttx("vocab", texts, "--out", tmp_path / "v.txt", "--size", size)

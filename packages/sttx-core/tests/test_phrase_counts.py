@@ -50,9 +50,9 @@ def test_a_new_branch_takes_over_the_stops_that_led_to_it():
     counts = ChoiceCounts()
     for _ in range(5):
         counts.add(1, STOP)
-    counts.grow(1, 9, 3.0)
+    counts.add_branch(1, 9, 3.0)
     assert shares(counts, 1, STOP, 9) == pytest.approx([2 + SMOOTHING, 3 + SMOOTHING])
-    counts.grow(1, 10, 3.0)
+    counts.add_branch(1, 10, 3.0)
     assert shares(counts, 1, STOP, 9, 10) == pytest.approx([SMOOTHING, 3 + SMOOTHING, 3 + SMOOTHING])
 
 

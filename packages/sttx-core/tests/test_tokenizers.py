@@ -275,7 +275,7 @@ def test_ids_may_have_gaps(vocabulary):
         ("9001 '\\d' 2", "is not a Python literal"),
         ("9001 '\\ud800' 3", "is not a Python literal"),
         ("9001 '' 0", "the token is empty: remove the line"),
-        ("0 'word' 4", "id 0 is the document mark: number the tokens from 1"),
+        ("0 'word' 4", "id 0 is the end-of-text id: number the tokens from 1"),
     ],
 )
 def test_errors_of_a_line_are_named(vocabulary, line, complaint):

@@ -90,7 +90,7 @@ class GivesTheMark(Broken):
         return [0, *super().encode(values)]
 
 
-class KeepsTheMark(Broken):
+class KeepsEndOfText(Broken):
     def decode(self, ids):
         return [token_id - 1 for token_id in ids]
 
@@ -143,7 +143,7 @@ class OneShort(Broken):
         (Flattens, "came back as"),
         (InPlace, "changed its argument"),
         (GivesTheMark, "are not all in 1 to vocab_size - 1"),
-        (KeepsTheMark, "the document mark must decode to nothing"),
+        (KeepsEndOfText, "the end-of-text id must decode to nothing"),
         (DropsUnknown, "unknown id -1 gave"),
         (GivesNumpy, "are not a list of int"),
         (SaysLittle, "without naming all of them"),

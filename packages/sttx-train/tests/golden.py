@@ -91,7 +91,7 @@ def documents(count: int) -> Packed:
 
 
 def pretraining() -> list[dict[str, Any]]:
-    """Return what each step cost, half of the rows read over phrases, with some validation text."""
+    """Return what each step cost, half of the rows read in phrases, with some validation text."""
     train, validation = documents(12), documents(2)
     config = PretrainConfig(
         vocab_size=VOCAB,

@@ -19,14 +19,14 @@ def carried(mark):
 
 
 def test_an_unknown_document_is_fresh_and_asking_changes_nothing():
-    states = CarriedStates(2, start_id=7)
+    states = CarriedStates(2, eot_id=7)
     entry = states.get("a")
     assert (entry.state, entry.context, entry.frozen) == (None, (7,), None)
     assert len(states) == 0 and states.evictions == 0
 
 
 def test_get_returns_what_was_put():
-    states = CarriedStates(2, start_id=0)
+    states = CarriedStates(2, eot_id=0)
     entry = carried(5)
     states.put("a", entry)
     assert states.get("a") is entry
@@ -35,7 +35,7 @@ def test_get_returns_what_was_put():
 
 
 def test_the_least_recently_put_document_is_evicted_and_counted():
-    states = CarriedStates(2, start_id=0)
+    states = CarriedStates(2, eot_id=0)
     for mark, name in enumerate("abac"):
         states.put(name, carried(mark))
     assert list(states.entries) == ["a", "c"] and states.evictions == 1
@@ -44,7 +44,7 @@ def test_the_least_recently_put_document_is_evicted_and_counted():
 
 @pytest.mark.parametrize("capacity", [1, 3])
 def test_memory_is_bounded_by_the_capacity(capacity):
-    states = CarriedStates(capacity, start_id=0)
+    states = CarriedStates(capacity, eot_id=0)
     for number in range(40):
         states.put(str(number), carried(number))
     assert len(states) == capacity and states.evictions == 40 - capacity
@@ -53,7 +53,7 @@ def test_memory_is_bounded_by_the_capacity(capacity):
 
 @given(st.lists(st.sampled_from("abcdef"), max_size=40), st.integers(1, 4))
 def test_it_agrees_with_the_definition_of_an_lru(names, capacity):
-    states, plain, evicted = CarriedStates(capacity, start_id=0), OrderedDict(), 0
+    states, plain, evicted = CarriedStates(capacity, eot_id=0), OrderedDict(), 0
     for mark, name in enumerate(names):
         states.put(name, Carried(None, (mark,)))
         plain.pop(name, None)
@@ -66,7 +66,7 @@ def test_it_agrees_with_the_definition_of_an_lru(names, capacity):
 
 
 def test_another_document_does_not_change_a_carried_state():
-    states = CarriedStates(2, start_id=0)
+    states = CarriedStates(2, eot_id=0)
     states.put("a", carried(1))
     before = states.get("a").state.clone()
     states.put("b", carried(2))
@@ -74,11 +74,11 @@ def test_another_document_does_not_change_a_carried_state():
 
 
 def test_loaded_it_continues_exactly_and_shares_nothing():
-    states = CarriedStates(3, start_id=0)
+    states = CarriedStates(3, eot_id=0)
     for mark, name in enumerate("abcda"):
         states.put(name, Carried(carried(mark).state, (mark, 1), carried(mark).state if mark % 2 else None))
     states.put("fresh", Carried(None, (9,)))
-    loaded = CarriedStates(3, start_id=0)
+    loaded = CarriedStates(3, eot_id=0)
     loaded.put("other", carried(5))
     loaded.load_state_dict(states.state_dict())
     assert list(loaded.entries) == list(states.entries) and loaded.evictions == states.evictions == 3

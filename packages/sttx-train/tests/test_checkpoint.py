@@ -138,7 +138,7 @@ def test_files_have_the_mode_that_the_umask_gives(store, tmp_path):
 
 def test_without_a_checkpoint_latest_is_none_and_load_fails(store):
     assert store.latest() is None
-    with pytest.raises(CheckpointError, match="no checkpoint in .*ckpt.*start without resuming"):
+    with pytest.raises(CheckpointError, match="no checkpoint in .*ckpt.*leave out --resume to start there"):
         store.load()
     store.directory.mkdir()
     assert store.latest() is None
@@ -438,7 +438,7 @@ def test_a_read_only_store_can_be_read(store):
 
 @pytest.mark.parametrize("pointer", [True, False])
 def test_expect_goes_by_file_names_alone(store, pointer):
-    with pytest.raises(UsageError, match="no checkpoint in .*: start without resuming"):
+    with pytest.raises(UsageError, match="no checkpoint in .*: leave out --resume to start there"):
         store.expect(run=True)
     store.expect(run=False)
     (save(store, 1) / "manifest.json").write_text("damaged")

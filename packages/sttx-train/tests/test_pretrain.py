@@ -298,7 +298,7 @@ class TestResume:
         )
         with pytest.raises(UsageError, match="holds a run of 'sttx train', not of 'sttx pretrain'"):
             trained(config(), tmp_path / "a", resume=True)
-        with pytest.raises(CheckpointError, match="start without resuming"):
+        with pytest.raises(CheckpointError, match="leave out --resume to start there"):
             trained(config(), tmp_path / "b", resume=True)
 
 

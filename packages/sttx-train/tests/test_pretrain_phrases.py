@@ -1,4 +1,4 @@
-"""Pretraining over phrases: the online learner's prices, a table for each stream, runs that resume."""
+"""Pretraining in phrases: the online learner's prices, a table for each stream, runs that resume."""
 
 import json
 import math
@@ -81,7 +81,7 @@ def read(model, data, *, merged, rows=2, context=16, streams=None):
     state = RecurrentState.zeros(model.model.config, rows, dtype=torch.float64)
     nats, steps = [], 0
     with torch.no_grad():
-        for step in range(sampler.windows):
+        for step in range(sampler.windows_per_epoch):
             paid, state, took = model(streams, 0, sampler.window(step), [merged] * rows, state)
             nats.append(float(paid))
             steps += took

@@ -65,7 +65,7 @@ class TestSampler:
     def test_an_epoch_predicts_every_id_once_and_in_order(self, rows, context):
         documents = packed(9, 0, 30, 2, 14)
         sampler = Sampler(documents, rows=rows, context=context, seed=1)
-        windows = [sampler.window(step) for step in range(sampler.windows)]
+        windows = [sampler.window(step) for step in range(sampler.windows_per_epoch)]
         inputs = np.concatenate([window.inputs for window in windows], axis=1)
         targets = np.concatenate([window.targets for window in windows], axis=1)
         valid = targets != IGNORED
@@ -80,7 +80,7 @@ class TestSampler:
 
     def test_some_rows_of_a_window(self):
         sampler = Sampler(packed(40, 3, 20), rows=6, context=4)
-        for step in (0, 1, sampler.windows + 1):
+        for step in (0, 1, sampler.windows_per_epoch + 1):
             whole = sampler.window(step)
             for first in (0, 2, 4):
                 part = sampler.window(step, first, 2)
@@ -90,7 +90,8 @@ class TestSampler:
     def test_the_seed_draws_another_order_for_each_epoch(self):
         def epoch(number, seed=0):
             sampler = Sampler(packed(*[3] * 20), rows=1, context=80, seed=seed)
-            assert sampler.windows == 1 and sampler.epoch(number) == number and sampler.begins_epoch(number)
+            assert sampler.windows_per_epoch == 1
+            assert sampler.epoch(number) == number and sampler.begins_epoch(number)
             inputs, targets = sampler.window(number)
             return [*inputs[targets != IGNORED].tolist(), int(targets[targets != IGNORED][-1])]
 

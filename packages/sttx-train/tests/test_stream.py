@@ -404,7 +404,7 @@ class TestRefusals:
     def test_resuming_needs_a_folder_and_a_checkpoint(self, make):
         with pytest.raises(UsageError, match="--checkpoint-dir"):
             make(None, resume=True)
-        with pytest.raises(CheckpointError, match="start without resuming"):
+        with pytest.raises(CheckpointError, match="leave out --resume to start there"):
             make("nothing here", resume=True)
 
     def test_metrics_that_are_shorter_than_saved_are_refused(self, run, make):

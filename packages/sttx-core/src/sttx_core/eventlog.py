@@ -20,7 +20,7 @@ from sttx_core.os_errors import explain
 from sttx_core.text import encodable
 
 _SUBSYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_OURS = frozenset({"time", "subsystem", "event"})
+_RESERVED_FIELDS = frozenset({"time", "subsystem", "event"})
 
 
 class EventLog:
@@ -59,7 +59,7 @@ class EventLog:
         path = self._path(now)
         if path is None:
             return
-        if clash := _OURS & fields.keys():
+        if clash := _RESERVED_FIELDS & fields.keys():
             raise UsageError(f"field {min(clash)!r} is on every line already: choose another name")
         stamp = now.isoformat(timespec="microseconds").replace("+00:00", "Z")
         line = {"time": stamp, "subsystem": self.subsystem, "event": event, **fields}

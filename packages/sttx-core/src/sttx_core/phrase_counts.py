@@ -1,7 +1,8 @@
-"""How often phrases stopped or continued at each trie node: the prior of the model's output factor.
+"""Counts how often a phrase ended or continued at each trie node.
 
-The price of a phrase is that of its first token plus one choice at each trie node on its path: *stop* or
-*continue with t*. This file knows nodes by number only; neither how phrases are found nor their tokens.
+Output probabilities start from these counts. The price of a phrase is that of its first token plus one choice
+at each trie node on its path: *stop* or *continue with t*. This file knows nodes by number only; neither how
+phrases are found nor their tokens.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-SMOOTHING = (
-    0.4  # added to each count; close to the 1/2 of Krichevsky and Trofimov, as most nodes branch little
-)
+# Added to each count. Close to the 1/2 of Krichevsky and Trofimov, because most nodes have few branches.
+SMOOTHING = 0.4
 COUNT_LIMIT = 255.0  # a node's counts are halved when their sum exceeds this, so that old data fades
 STOP = -1  # the option that ends the phrase
 
@@ -46,7 +46,8 @@ class ChoiceCounts:
 
     def __init__(self) -> None:
         self._nodes: dict[int, dict[int, float]] = {}
-        self._base: dict[int, dict[int, float]] = {}  # the counts under a draft, which it only reads
+        # The parent's counts; a draft reads them and never writes them.
+        self._base: dict[int, dict[int, float]] = {}
 
     def draft(self) -> ChoiceCounts:
         """Return counts that start from these and never change them. Cheap: only changed nodes are copied."""
@@ -69,8 +70,8 @@ class ChoiceCounts:
         counts = self._nodes.get(node) or self._base.get(node) or {}
         return tuple(math.log(counts.get(option, 0.0) + SMOOTHING) for option in options)
 
-    def grow(self, parent: int, phrase: int, seen: float) -> None:
-        """Add a branch that was seen ``seen`` times: that many stops at the parent count as continuations."""
+    def add_branch(self, parent: int, phrase: int, seen: float) -> None:
+        """Add a branch seen ``seen`` times; move that many of the parent's stops to the new branch."""
         counts = self._nodes.setdefault(parent, {})
         stops = counts.get(STOP, 0.0)
         counts[STOP] = stops - min(stops, seen)

@@ -288,7 +288,7 @@ class DynamicTokenizer:
             self._roots.setdefault(parent, {})[token] = node
         else:
             self._phrases[parent].children[token] = node
-        self._counts.grow(parent, node, float(self.config.threshold))
+        self._counts.add_branch(parent, node, float(self.config.threshold))
         self.stats.promotions += 1
         return node
 

@@ -24,7 +24,7 @@ from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
     required=True,
     type=int,
     metavar="N",
-    help="Number of ids, including the document mark; 257 is the bytes alone.",
+    help="Number of ids, including the end-of-text id; 257 is the bytes alone.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> None:
@@ -38,7 +38,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     from sttx_train.files import replacing_file
 
     if size < SMALLEST:
-        raise UsageError(f"--size {size} is too small: the 256 bytes and the document mark need {SMALLEST}")
+        raise UsageError(f"--size {size} is too small: the 256 bytes and the end-of-text id need {SMALLEST}")
     for text in texts:
         require_path(text)
     _refuse_other_files(out)

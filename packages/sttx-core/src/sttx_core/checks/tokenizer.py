@@ -34,7 +34,7 @@ def check_tokenizer(factory: Callable[[], AnyTokenizer]) -> None:
 
 
 def _check_text_tokenizer(tokenizer: Tokenizer) -> None:
-    require(tokenizer.token_bytes(EOT_ID) == b"", "the document mark has bytes, but must not")
+    require(tokenizer.token_bytes(EOT_ID) == b"", "the end-of-text id has bytes, but must not")
     for text in _TEXTS:
         _check_text(tokenizer, text)
     for data in _byte_strings():
@@ -63,8 +63,8 @@ def _check_bytes(tokenizer: Tokenizer, data: bytes) -> None:
     require(tokenizer.decode_bytes(ids) == data, f"{data!r} came back as {tokenizer.decode_bytes(ids)!r}")
     pieces = b"".join(map(tokenizer.token_bytes, ids))
     require(pieces == data, f"token_bytes of the ids of {data!r} join to {pieces!r}")
-    marked = tokenizer.decode_bytes([EOT_ID, *ids, EOT_ID])
-    require(marked == data, f"document marks around {data!r} decode to {marked!r}")
+    decoded = tokenizer.decode_bytes([EOT_ID, *ids, EOT_ID])
+    require(decoded == data, f"end-of-text ids around {data!r} decode to {decoded!r}")
     text = tokenizer.decode(ids)
     require(text == data.decode("utf-8", "replace"), f"{data!r} decodes to {text!r}")
 

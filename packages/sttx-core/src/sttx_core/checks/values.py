@@ -47,8 +47,8 @@ def _check_values(tokenizer: ValueTokenizer, values: list[int]) -> None:
     back = tokenizer.decode(ids)
     require(back == values and type(back) is list, f"{values!r} came back as {back!r}")
     require(all(type(value) is int for value in back), f"{values!r} came back as values that are not int")
-    marked = tokenizer.decode([EOT_ID, *ids, EOT_ID])
-    require(marked == values, f"document marks around {values!r} decode to {marked!r}")
+    decoded = tokenizer.decode([EOT_ID, *ids, EOT_ID])
+    require(decoded == values, f"end-of-text ids around {values!r} decode to {decoded!r}")
     encoded = tokenizer.encode_array(np.array(values, np.int64))
     require(encoded.tolist() == ids, f"encode_array of {values!r} gives ids that differ from encode")
 

@@ -1,4 +1,4 @@
-"""What every tokenizer must keep: its size, document mark and identity, and the refusal of unknown ids."""
+"""What every tokenizer must keep: its size, end-of-text id and identity, and the refusal of unknown ids."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def check_vocabulary(tokenizer: AnyTokenizer, twin: AnyTokenizer, *, least: int)
         type(size) is int and size >= least, f"vocab_size is {size!r}: it must be a whole number from {least}"
     )
     require(tokenizer.eot_id == EOT_ID, f"eot_id is {tokenizer.eot_id!r}, not {EOT_ID}")
-    require(len(tokenizer.decode([EOT_ID])) == 0, "the document mark must decode to nothing")
+    require(len(tokenizer.decode([EOT_ID])) == 0, "the end-of-text id must decode to nothing")
     _check_identity(tokenizer, twin)
     for unknown in (-1, size, size + 10**6):
         for decode in _decoders(tokenizer):
@@ -27,7 +27,7 @@ def check_vocabulary(tokenizer: AnyTokenizer, twin: AnyTokenizer, *, least: int)
 
 
 def check_ids(tokenizer: AnyTokenizer, ids: list[int], given: object) -> None:
-    """Check that ids are a list of int in the vocabulary, without the document mark."""
+    """Check that ids are a list of int in the vocabulary, without the end-of-text id."""
     require(type(ids) is list and all(type(i) is int for i in ids), f"ids of {given!r} are not a list of int")
     require(
         all(0 < i < tokenizer.vocab_size for i in ids),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers.bytes import ByteTokenizer
-from sttx_core.tokenizers.integer import AngleTokenizer, IntegerTokenizer
 from sttx_core.tokenizers.protocol import AnyTokenizer, Tokenizer, ValueTokenizer, require_text
 from sttx_core.tokenizers.trie import TrieTokenizer, create_vocab_file
+from sttx_core.tokenizers.values import AngleTokenizer, IntegerTokenizer
 
 __all__ = [
     "AngleTokenizer",

@@ -8,7 +8,7 @@ from sttx_core.tokenizers.protocol import EOT_ID, vocabulary_sha256
 
 
 class ByteTokenizer:
-    """Bytes as ids: byte b is id b + 1, and 0 is the document mark.
+    """Bytes as ids: byte b is id b + 1, and 0 is the end-of-text id.
 
     >>> ByteTokenizer().encode("hi")
     [105, 106]
@@ -44,5 +44,5 @@ class ByteTokenizer:
             raise UsageError("an id is not in the vocabulary: bytes have the ids 1 to 256") from None
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes of one id; the document mark has none."""
+        """Return the bytes of one id; the end-of-text id has none."""
         return self.decode_bytes((token_id,))

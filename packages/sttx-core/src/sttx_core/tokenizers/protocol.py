@@ -90,7 +90,7 @@ class ValueTokenizer(Protocol):
         ...
 
     def decode(self, ids: Iterable[int]) -> list[int]:
-        """Decode to values, document marks left out. Raises `UsageError` for an unknown id."""
+        """Decode to values, end-of-text ids left out. Raises `UsageError` for an unknown id."""
         ...
 
 

@@ -13,7 +13,7 @@ class TokenTable(ABC):
     """A text tokenizer in which each id stands for fixed bytes; a subclass splits bytes into ids.
 
     Args:
-        tokens: the bytes of each id except the document mark.
+        tokens: the bytes of each id except the end-of-text id.
     """
 
     eot_id: int = EOT_ID
@@ -61,5 +61,5 @@ class TokenTable(ABC):
             ) from None
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes of one id; the document mark has none."""
+        """Return the bytes of one id; the end-of-text id has none."""
         return self.decode_bytes((token_id,))

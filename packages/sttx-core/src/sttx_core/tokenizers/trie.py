@@ -33,7 +33,7 @@ _DEEPEST_GROUP = 40
 class TrieTokenizer(TokenTable):
     """Greedy longest match, left to right, over the tokens of an RWKV vocabulary file.
 
-    Each of the 256 bytes is a token, so nothing is unknown. Id 0 is the document mark and has no bytes.
+    Each of the 256 bytes is a token, so nothing is unknown. Id 0 is the end-of-text id and has no bytes.
 
     Raises:
         DataError: The file is not such a vocabulary; the message names the line and what to do.
@@ -164,7 +164,7 @@ def _parse_line(line: str) -> tuple[int, bytes]:
     if not isinstance(token, bytes):
         raise ValueError(f"{literal[:60]!r} is not a Python literal of str or bytes: write it as repr() does")
     if token_id == EOT_ID:
-        raise ValueError(f"id {EOT_ID} is the document mark: number the tokens from 1")
+        raise ValueError(f"id {EOT_ID} is the end-of-text id: number the tokens from 1")
     if not token:
         raise ValueError("the token is empty: remove the line")
     if len(token) != length:

@@ -216,7 +216,7 @@ class CheckpointStore:
             return self._verify(folder, read_manifest)
 
     def _no_checkpoint(self) -> str:
-        return f"no checkpoint in {str(self.directory)!r}: start without resuming"
+        return f"no checkpoint in {str(self.directory)!r}: leave out --resume to start there"
 
     def _not_a_folder(self) -> str:
         return f"{str(self.directory)!r} is a file: give a folder for checkpoints"

@@ -21,7 +21,7 @@ from sttx_train.data.text_files import not_text, read_text, text_size
 from sttx_train.formats.tokenizer_json import byte_alphabet
 
 SMALLEST = 257
-"""The 256 bytes and the document mark."""
+"""The 256 bytes and the end-of-text id."""
 LONGEST_TOKEN = 39
 """Bytes of the longest token; longer ones are rules and banners, which rarely repeat."""
 WORDS = (
@@ -136,7 +136,7 @@ def learn_tokens(
 
     Args:
         texts: the training texts; each is read once.
-        size: ids of the vocabulary, including the document mark; a small text gives fewer.
+        size: ids of the vocabulary, including the end-of-text id; a small text gives fewer.
         pattern: matches the pieces that a token may not extend beyond, in Oniguruma's syntax.
         longest: bytes of the longest token.
 

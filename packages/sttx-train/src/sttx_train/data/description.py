@@ -36,8 +36,8 @@ def describe(
         say: called with a sentence about what was left out.
 
     Returns:
-        ``kind`` (the data format), ``documents``, ``ids`` (document marks included), ``dtype`` (as stored, or
-        as it would be stored), ``shortest``, ``median`` and ``longest`` document in ids, ``vocabulary``
+        ``kind`` (the data format), ``documents``, ``ids`` (end-of-text ids included), ``dtype`` (as stored,
+        or as it would be stored), ``shortest``, ``median`` and ``longest`` document in ids, ``vocabulary``
         (``needed`` by the largest id, ``size`` of the tokenizer's, whether it ``fits``), ``first`` (``ids``
         and what they ``decoded`` to), ``text_bytes`` and ``bytes_per_token`` (None if it is not text).
 

@@ -15,7 +15,7 @@ from sttx_core.errors import DataError
 from sttx_train.data.documents import Documents
 
 IGNORED = -100
-"""Target of a step without one: ``torch.nn.functional.cross_entropy`` ignores it."""
+"""Target where no next id exists; ``torch.nn.functional.cross_entropy`` ignores it."""
 
 
 class WindowBatch(NamedTuple):
@@ -31,12 +31,12 @@ class Sampler:
     Args:
         documents: the training data.
         rows: number of parallel streams.
-        context: ids of a window.
+        context: number of ids in a window.
         seed: draws the order of the documents, another one for each epoch.
 
     Attributes:
-        total: ids of an epoch. Each except the first is a target once.
-        windows: windows of an epoch; the last may be shorter.
+        total: number of ids in an epoch. Each except the first is a target once.
+        windows_per_epoch: number of windows in an epoch; the last may be shorter.
     """
 
     def __init__(self, documents: Documents, *, rows: int, context: int, seed: int = 0) -> None:
@@ -45,17 +45,17 @@ class Sampler:
         if self.total < 2:
             raise DataError(f"{self.total} ids are too few to learn from: give more data")
         self._stride = -(-(self.total - 1) // rows)  # counts the ids that have a next one
-        self.windows = -(-self._stride // context)
+        self.windows_per_epoch = -(-self._stride // context)
         self._epoch = -1
         self._order = self._ends = np.zeros(0, np.int64)
 
     def epoch(self, step: int) -> int:
         """Return the epoch of a step, from 0."""
-        return step // self.windows
+        return step // self.windows_per_epoch
 
     def begins_epoch(self, step: int) -> bool:
         """Return whether the step starts an epoch: no stream continues from the step before."""
-        return step % self.windows == 0
+        return step % self.windows_per_epoch == 0
 
     def window(self, step: int, first: int = 0, rows: int | None = None) -> WindowBatch:
         """Return the window of a step: all rows, or ``rows`` of them from ``first`` on."""
@@ -63,7 +63,7 @@ class Sampler:
         count = self._rows if rows is None else rows
         inputs = np.zeros((count, self._context), np.int64)
         targets = np.full((count, self._context), IGNORED, np.int64)
-        offset = step % self.windows * self._context
+        offset = step % self.windows_per_epoch * self._context
         for row in range(count):
             start = (first + row) * self._stride + offset
             end = min(start + self._context, (first + row + 1) * self._stride, self.total - 1)
@@ -82,12 +82,12 @@ class Sampler:
     def _read(self, start: int, stop: int) -> np.ndarray:
         """Return a piece of the epoch's concatenated documents."""
         pieces = []
-        at = int(np.searchsorted(self._ends, start, side="right"))
-        while start < stop:
-            end = int(self._ends[at])
-            document = int(self._order[at])
-            begin = end - int(self._documents.lengths[document])
-            upto = min(stop, end)
-            pieces.append(self._documents.read(document, start - begin, upto - begin))
-            start, at = upto, at + 1
+        index = int(np.searchsorted(self._ends, start, side="right"))  # of the document in the epoch's order
+        first = start
+        while first < stop:
+            document, document_end = int(self._order[index]), int(self._ends[index])
+            document_start = document_end - int(self._documents.lengths[document])
+            end = min(stop, document_end)
+            pieces.append(self._documents.read(document, first - document_start, end - document_start))
+            first, index = end, index + 1
         return np.concatenate(pieces)

@@ -22,14 +22,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VECTORS = frozenset(("x_r", "x_w", "x_k", "x_v", "x_a", "x_g", "w0", "a0", "v0", "k_k", "k_a"))
-_SIGNATURES = (
-    b"PK",
-    b"\x80",
-)  # of a zip archive, as torch writes today, and of a pickle, as it wrote before 1.6
+# A zip archive, as torch writes today, and a pickle, as it wrote before 1.6.
+_SIGNATURES = (b"PK", b"\x80")
 _UNUSED = tuple(f"blocks.0.att.v{i}" for i in range(3))
 
 
-def canonical(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
+def to_model(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     """Turn a file's tensors into the model's."""
     return {
         name: _flat(tensor) if name.rsplit(".", 1)[-1] in VECTORS else tensor
@@ -38,8 +36,8 @@ def canonical(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     }
 
 
-def published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the model's tensors into a file's: the inverse of :func:`canonical`."""
+def to_pth(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the model's tensors into a file's: the inverse of :func:`to_model`."""
     named = {
         name: tensor.view(1, 1, -1) if name.rsplit(".", 1)[-1] in VECTORS else tensor
         for name, tensor in tensors.items()
@@ -77,10 +75,8 @@ def write_pth(tensors: Mapping[str, Tensor], path: Path) -> None:
     import torch
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with (
-        replacing_file(path) as aside,
-        aside.open("wb") as file,
-    ):  # not a path: torch would write its name into the file
+    # Pass torch an open file: given a path, it would write the file's name into the file.
+    with replacing_file(path) as aside, aside.open("wb") as file:
         torch.save(plain, file)
 
 

@@ -57,7 +57,7 @@ _TO_THEIRS = {ours: theirs for theirs, ours in _TO_OURS.items()}
 _TOP_TO_THEIRS = {ours: theirs for theirs, ours in _TOP.items()}
 
 
-def canonical(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
+def to_model(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     """Turn Hugging Face's tensors into the model's; unknown names are kept."""
     named = {}
     for theirs, tensor in tensors.items():
@@ -69,8 +69,8 @@ def canonical(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     return named
 
 
-def published(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Turn the model's tensors into Hugging Face's: the inverse of :func:`canonical`."""
+def to_huggingface(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Turn the model's tensors into Hugging Face's: the inverse of :func:`to_model`."""
     named = {}
     for ours, tensor in tensors.items():
         if layer := _OURS.fullmatch(ours):

@@ -178,7 +178,7 @@ def save_model(
     elif format == "huggingface":
         saved_dtype = str(dtype or model.dtype).removeprefix("torch.")
         config = huggingface.config_dict(model.config, saved_dtype)
-        _save_folder(path, config, huggingface.published(tensors), tokenizer)
+        _save_folder(path, config, huggingface.to_huggingface(tensors), tokenizer)
     else:
         raise UsageError(f"unknown model format {format!r}: choose 'sttx', 'huggingface' or 'blinkdl'")
 
@@ -194,7 +194,7 @@ def _save_blinkdl(
         raise UsageError(f"{str(path)!r} is a folder, but 'blinkdl' is a file: give a name ending in '.pth'")
     own = f"{path.stem}."
     files = tokenizer_files(tokenizer, own) if tokenizer is not None else {}
-    blinkdl.write_pth(blinkdl.published(tensors), path)
+    blinkdl.write_pth(blinkdl.to_pth(tensors), path)
     for name, write in files.items():
         with replacing_file(path.with_name(name)) as aside:
             write(aside)

@@ -49,7 +49,7 @@ def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
 
 
 class HuggingFaceTokenizer(TokenTable):
-    """The vocabulary of a `tokenizer.json`: its id i is id i + 1 here, and 0 is the document mark.
+    """The vocabulary of a `tokenizer.json`: its id i is id i + 1 here, and 0 is the end-of-text id.
 
     Special tokens in a text are plain text, none are added, and nothing is truncated or padded. Each byte
     that is not UTF-8 becomes the token of that byte; the text between such bytes is split by itself. A

@@ -40,7 +40,7 @@ def interpret(path: Path, tensors: Mapping[str, AnyTensor], files: tuple[Path, .
     naming = detect_naming(tensors)
     if naming is None:
         raise ModelError(f"{source!r} has no embedding under any known name: the file is incomplete")
-    tensors = (huggingface if naming == "huggingface" else blinkdl).canonical(tensors)
+    tensors = (huggingface if naming == "huggingface" else blinkdl).to_model(tensors)
     config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
     format: Format = naming
     hypernet = None

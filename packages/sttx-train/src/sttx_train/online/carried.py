@@ -34,21 +34,21 @@ class CarriedStates:
 
     Args:
         capacity: maximum number of documents.
-        start_id: the end-of-text id, which opens every document.
+        eot_id: the end-of-text id, which opens every document.
 
     Attributes:
         entries: the carried states by document, least recently used first.
         evictions: how many documents were evicted so far.
     """
 
-    def __init__(self, capacity: int, start_id: int) -> None:
-        self.capacity, self.start_id = capacity, start_id
+    def __init__(self, capacity: int, eot_id: int) -> None:
+        self.capacity, self.eot_id = capacity, eot_id
         self.evictions = 0
         self.entries: OrderedDict[str, Carried] = OrderedDict()
 
     def get(self, document: str) -> Carried:
         """Return the carried state of a document, a fresh one if the document is unknown. Pure."""
-        return self.entries.get(document) or Carried(None, (self.start_id,))
+        return self.entries.get(document) or Carried(None, (self.eot_id,))
 
     def put(self, document: str, carried: Carried) -> None:
         """Store the carried state of a document; evict the least recently used one beyond the capacity."""

@@ -1,4 +1,4 @@
-"""Decides whether windows are read over phrases: only while phrases cost no bits. Knows prices, not windows.
+"""Decides whether windows are read in phrases: only while phrases cost no bits. Knows prices, not windows.
 
 Pricing each window in both modes would not be a fair comparison: the carried state adapts to the mode in
 use, so the other mode always looks about 10% more expensive. Instead the two modes take turns. The first
@@ -15,7 +15,8 @@ from sttx_core.errors import CheckpointError, UsageError
 PhraseMode = Literal["auto", "on", "off"]
 TURN = 16  # steps in one mode
 SETTLE = 4  # first steps of a turn, not counted: the carried state and S0 adapt to the mode
-FIRST = (False, False, True, True, False)  # modes of the first turns, ordered so that a trend favors neither
+# Modes of the first turns, ordered so that a slow improvement helps neither mode.
+FIRST = (False, False, True, True, False)
 UNMEASURED = 1  # first turns, not counted: any learner improves fast there
 AGAIN = 32  # from this turn on, turns whose number is a power of two try the rejected mode
 MEMORY = 0.998  # factor of a mode's running sums at each of its counted steps
@@ -28,7 +29,7 @@ class PhraseGate:
         mode: ``on`` and ``off`` never change; ``auto`` tries both and keeps the cheaper one.
 
     Attributes:
-        on: whether the next windows are read over phrases.
+        on: whether the next windows are read in phrases.
 
     >>> gate = PhraseGate("auto")
     >>> for _ in range(len(FIRST) * TURN):

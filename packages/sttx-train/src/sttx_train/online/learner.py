@@ -47,7 +47,7 @@ class OnlineLearner:
         byte_lengths: ``[vocab_size]`` UTF-8 bytes of each base token.
         config: how to learn.
         phrase_config: how phrases are found; :data:`PHRASES` when None.
-        start_id: the end-of-text id, which opens every document.
+        eot_id: the end-of-text id, which opens every document.
         hypernet: the model's hypernetwork; a copy of it learns. A new one when None.
 
     Attributes:
@@ -64,7 +64,7 @@ class OnlineLearner:
         config: LearnerConfig | None = None,
         *,
         phrase_config: PhraseConfig | None = None,
-        start_id: int = 0,
+        eot_id: int = 0,
         hypernet: HyperNetwork | None = None,
     ) -> None:
         self.config = config = config or LearnerConfig()
@@ -81,7 +81,7 @@ class OnlineLearner:
         self.table = DynamicTokenizer(sizes.vocab_size, phrase_config or PHRASES)
         self.replay = ReplayBuffer(config.replay_capacity, seed=config.seed)
         self.gate = PhraseGate(config.phrases)
-        self.carried = CarriedStates(config.max_documents, start_id)
+        self.carried = CarriedStates(config.max_documents, eot_id)
         self.weights = weights_in_scope(model, config.scope)
         self.frozen_model = copy.deepcopy(model) if self.weights and config.frozen else model
         for parameter in (self.s0, self.bias, *self.hypernet.parameters()):
@@ -170,6 +170,7 @@ class OnlineLearner:
         # With nothing paid the gradient is zero, but the optimizer would still apply its weight decay.
         norms = self._update(loss if paid or replayed else loss.detach())
         self._carry(windows, batch, state.detach(), frozen)
+        self._learn_phrases(windows)
         self._refresh(drawn, replayed_nats.detach().tolist())
         self._remember(windows, before, new_nats.detach().tolist())
         steps = batch.steps[: len(windows)]
@@ -334,7 +335,7 @@ class OnlineLearner:
         state: RecurrentState,
         frozen: tuple[Tensor, RecurrentState] | None,
     ) -> None:
-        """Store each document's state after its window, and let the phrase table learn from the windows."""
+        """Store the state of each document after its window."""
         for index, window in enumerate(windows):
             last = batch.merged[index][-1]
             self.carried.put(
@@ -345,6 +346,9 @@ class OnlineLearner:
                     frozen=frozen[1].select([index]) if frozen else None,
                 ),
             )
+
+    def _learn_phrases(self, windows: Sequence[Window]) -> None:
+        """Count the pairs of neighboring phrases in the windows; frequent pairs become phrases."""
         if self.config.phrases != "off":
             for window in windows:
                 self.table.cut()

@@ -1,4 +1,4 @@
-"""Phrases in the model: their input rows, and the exact price of a window that is read over phrases.
+"""Phrases in the model: their input rows, and the exact price of a window that is read in phrases.
 
 A window of base tokens is merged with the live phrases. A phrase is one step of the model. Its probability
 is that of its first token (base softmax) times one stop-or-continue choice at each trie node on its path.

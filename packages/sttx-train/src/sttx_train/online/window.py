@@ -30,7 +30,7 @@ class Score:
         bytes: UTF-8 bytes of the tokens that are paid for.
         tokens: base tokens, paid for or not.
         model_steps: recurrent steps of the model; fewer than ``tokens`` where phrases were merged.
-        phrases_on: whether the windows were read over phrases.
+        phrases_on: whether the windows were read in phrases.
     """
 
     bits: float

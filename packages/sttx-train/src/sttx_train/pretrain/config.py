@@ -57,7 +57,7 @@ class PretrainConfig:
         bf16: run matrix products in bfloat16 (weights stay float32).
         recompute: compute activations again in the backward pass instead of keeping them; saves memory.
         compile: compile the model with torch.compile (needs a C++ compiler).
-        phrase_prob: probability that a row's window is read over phrases found in the preceding text, as
+        phrase_prob: probability that a row's window is read in phrases found in the preceding text, as
             `sttx train` does, so that the model and a hypernetwork learn them (0: never, no hypernetwork).
         validation: share of the data that is only measured: whole documents drawn by the seed, or the ends of
             all documents if there are very few.

@@ -41,9 +41,9 @@ class Validation:
         bpb: bits per byte of text; None if the documents are not text.
         tokens: number of tokens paid for.
         steps_per_byte: steps of the model per byte of text; None if the documents are not text.
-        phrases_loss: nats per base token, read over phrases.
-        phrases_bpb: bits per byte, read over phrases.
-        phrases_steps_per_byte: steps of the model per byte, read over phrases.
+        phrases_loss: nats per base token, read in phrases.
+        phrases_bpb: bits per byte, read in phrases.
+        phrases_steps_per_byte: steps of the model per byte, read in phrases.
     """
 
     loss: float
@@ -86,7 +86,7 @@ class Evaluation:
         device: torch.device,
         phrases: PhraseModel | None = None,
     ) -> Validation:
-        """Measure, also over phrases if the model knows them. Every process must call this."""
+        """Measure, also in phrases if the model knows them. Every process must call this."""
 
         def over_tokens(_: int, window: WindowBatch, state: RecurrentState) -> Priced:
             return *pay(model, window, state, device), int((window.targets != IGNORED).sum())
@@ -129,7 +129,7 @@ class Evaluation:
             for first in range(0, self._own, self._rows):
                 rows = min(self._rows, self._own - first)
                 state = RecurrentState.zeros(config, rows, device=device)
-                for step in range(self._sampler.windows):
+                for step in range(self._sampler.windows_per_epoch):
                     window = self._sampler.window(step, self._workers.rank * self._own + first, rows)
                     nats, state, count = price(first, window, state)
                     sums += torch.stack([nats.double(), sums.new_tensor(count)])

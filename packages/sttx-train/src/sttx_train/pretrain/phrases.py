@@ -1,8 +1,8 @@
-"""Pretraining over phrases: each stream has a phrase table that grows on the stream's own text.
+"""Pretraining in phrases: each stream has a phrase table that grows on the stream's own text.
 
 The online learner's code decides what a phrase is, how it enters the model and what it costs. A table lives
 as long as its stream: it outlives documents and is emptied at the start of an epoch. No phrase spans two
-documents. The price of a window is that of its base tokens, whether it is read over phrases or not.
+documents. The price of a window is that of its base tokens, whether it is read in phrases or not.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class PhraseModel(nn.Module):
             streams: all streams.
             first: number of the stream in the window's first row.
             window: base ids and the target of each.
-            merged: which rows are read over phrases.
+            merged: which rows are read in phrases.
             state: the states that the rows start from.
 
         Returns:
@@ -173,7 +173,7 @@ class PhraseTraining:
         self.streams = PhraseStreams(rows, model.config.vocab_size)
 
     def merged(self, step: int) -> np.ndarray:
-        """Return which of this process's rows are read over phrases at a step, drawn by seed and step."""
+        """Return which of this process's rows are read in phrases at a step, drawn by seed and step."""
         workers, rows = self._workers, self._rows
         drawn = np.random.default_rng([self._config.seed, step, _DRAW]).random(rows * workers.count)
         return drawn[workers.rank * rows :][:rows] < self._config.phrase_prob

@@ -56,7 +56,7 @@ class PretrainReport:
         tokens: tokens trained on.
         parameters: number of the model's parameters.
         loss: nats per token: ``train``, the mean of this process's last hundred steps; ``validation``, the
-            lowest that was measured; ``validation_phrases``, of the same model over phrases. None if not
+            lowest that was measured; ``validation_phrases``, of the same model in phrases. None if not
             measured.
         bpb: bits per byte of ``validation`` and ``validation_phrases``; None if the data is not text.
         steps_per_byte: steps of the model per byte of the same; None if there is no bpb.

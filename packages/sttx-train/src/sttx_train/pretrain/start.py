@@ -16,8 +16,8 @@ class TrainingData:
     """The documents of a run.
 
     Attributes:
-        train: what is trained on.
-        validation: what is only measured; None or no documents for none.
+        train: documents that are trained on.
+        validation: documents that are only measured; None for no validation.
         text_bytes: UTF-8 bytes of the validation documents; None if they are not text.
         tokenizer_sha256: hash of the vocabulary; None if it is not known.
     """

@@ -190,7 +190,7 @@ class Trainer:
     @property
     def epochs(self) -> float:
         """How often the data was read."""
-        return self.step / self._sampler.windows
+        return self.step / self._sampler.windows_per_epoch
 
     @property
     def parameters(self) -> int:

@@ -113,7 +113,7 @@ class StreamTrainer:
             self.windows.byte_lengths,
             self.learning,
             phrase_config=phrase_config,
-            start_id=tokenizer.eot_id,
+            eot_id=tokenizer.eot_id,
             hypernet=loaded.hypernet,
         )
         self.folder = RunFolder(directory, kind="stream", keep=self.config.keep) if directory else None
@@ -145,6 +145,8 @@ class StreamTrainer:
         cursor: Callable[[], Any] | None = None,
     ) -> Totals:
         """Run until the stream ends, the steps are done or :meth:`stop` is called; then save.
+
+        ``learner.step`` predicts the windows, pays for them and learns from them, in this order.
 
         Args:
             traces: the stream; a resumed run gets the traces after those that it took before.

@@ -18,7 +18,7 @@ LARGEST_VALUE = 2**31 - 3
 
 
 class IntegerTokenizer:
-    """Whole numbers as ids: value v is id v + 1, and 0 is the document mark.
+    """Whole numbers as ids: value v is id v + 1, and 0 is the end-of-text id.
 
     A value outside 0 to `max_value` is refused, never wrapped or clipped.
 
@@ -55,12 +55,12 @@ class IntegerTokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """One more than the largest id: the values from 0 to `max_value`, and the document mark."""
+        """One more than the largest id: the values from 0 to `max_value`, and the end-of-text id."""
         return self._max_value + 2
 
     @property
     def sha256(self) -> str:
-        """Identity of the vocabulary: equal if and only if kind and size are equal."""
+        """Hash of the vocabulary. Two vocabularies have the same hash only if kind and size agree."""
         return hashlib.sha256(b"values " + self.spec.encode()).hexdigest()
 
     def encode(self, values: Iterable[int]) -> list[int]:
@@ -78,7 +78,7 @@ class IntegerTokenizer:
                     "not a whole number: give integers"
                 )
             if not 0 <= number <= self._max_value:
-                raise self._outside(number, position)
+                raise self._range_error(number, position)
             ids.append(number + 1)
         return ids
 
@@ -100,11 +100,11 @@ class IntegerTokenizer:
         if array.size and (int(array.min()) < 0 or int(array.max()) > self._max_value):
             first = np.unravel_index(int(np.argmax((array < 0) | (array > self._max_value))), array.shape)
             position = tuple(map(int, first))
-            raise self._outside(int(array[first]), position[0] if len(position) == 1 else position)
+            raise self._range_error(int(array[first]), position[0] if len(position) == 1 else position)
         return array.astype(np.int64) + 1
 
     def decode(self, ids: Iterable[int]) -> list[int]:
-        """Decode to the values, document marks left out. Raises `UsageError` for an unknown id."""
+        """Decode to the values, end-of-text ids left out. Raises `UsageError` for an unknown id."""
         values = []
         for given in ids:
             token_id = _whole(given)
@@ -116,7 +116,7 @@ class IntegerTokenizer:
                 values.append(token_id - 1)
         return values
 
-    def _outside(self, value: int, position: int | tuple[int, ...]) -> UsageError:
+    def _range_error(self, value: int, position: int | tuple[int, ...]) -> UsageError:
         return UsageError(
             f"value {value} at position {position} is not from 0 to {self._max_value}: "
             "correct the data, or choose a tokenizer with a larger range"
