@@ -103,8 +103,8 @@ def test_one_warning_says_what_rows_lack(report, said):
     rows(report, row("user", "text", "a"))
     rows(report, row("user", "text", "b"))
     assert said == [LOSSY] == report.warnings
-    for loss in ("tool calls", "line break", "thinking", "ids", "sub-agents"):
-        assert loss in LOSSY
+    for part in ("tool calls", "line breaks", "thinking", "session files"):
+        assert part in LOSSY
 
 
 def test_pairs(report):

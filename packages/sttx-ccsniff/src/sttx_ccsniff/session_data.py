@@ -33,8 +33,10 @@ def holds_sessions(path: Path) -> bool:
 def _is_record(value: dict[str, Any]) -> bool:
     """Return whether a JSON object is a record, not plain data.
 
-    Claude Code's format accepts any object with a type, so an object that also has a text or a list of values
-    does not count as its record.
+    Claude Code's format accepts any object with a type. So an object with `text` or a list `values` is plain
+    data, unless another format recognizes it.
     """
     is_data = isinstance(value.get("text"), str) or isinstance(value.get("values"), list)
-    return any(kind.recognizes(value) for kind in FORMATS if not (is_data and kind.parser is SessionParser))
+    return any(
+        format.recognizes(value) for format in FORMATS if not (is_data and format.parser is SessionParser)
+    )

@@ -53,7 +53,7 @@ class ItemReader:
         if kind == "message":
             return self.message(item, meta)
         if kind == "agent_message":
-            return self.task(item, meta)
+            return self.mail(item, meta)
         if kind == "reasoning":
             return self.thinking(reasoning_text(item), item, meta)
         if kind.endswith("_output"):
@@ -83,12 +83,12 @@ class ItemReader:
         if role == "user":
             return [UserMessage(meta=meta, text=text)]
         mail = mail_in(text)
-        return self.task(mail, meta) if mail else [AssistantMessage(meta=meta, text=text)]
+        return self.mail(mail, meta) if mail else [AssistantMessage(meta=meta, text=text)]
 
-    def task(self, mail: Item, meta: Meta) -> list[Trace]:
+    def mail(self, item: Item, meta: Meta) -> list[Trace]:
         """Read a message between a session and its sub-agents: from parent to sub-agent it is a prompt."""
-        text, author = mail_text(mail.get("content")), text_of(mail.get("author"))
-        from_above = not author or text_of(mail.get("recipient")).startswith(f"{author}/")
+        text, author = mail_text(item.get("content")), text_of(item.get("author"))
+        from_above = not author or text_of(item.get("recipient")).startswith(f"{author}/")
         if text and from_above and meta.subagent:
             return [UserMessage(meta=meta, text=text)]
         self._report.skip("message between agents" if text else "encrypted message between agents")

@@ -1,9 +1,12 @@
 """Turns the lines of Codex CLI's rollouts, `sessions/YYYY/MM/DD/rollout-*.jsonl`, into traces.
 
-A line is `{"timestamp", "type", "payload"}`. The first is `session_meta`; most others are `response_item`,
-the input and output of the model, which is the talk. The first versions (2025) wrote bare items after one
-line `{"id", "timestamp", "instructions", "git"}`. Based on codex-rs of 2026, its crates `history` and
-`protocol`.
+A rollout is the file of one *thread*: a session, a fork of one, or a sub-agent of one. An *item* is one piece
+of the model's input or output: a message, reasoning, a tool call or its output. The *talk* is all items of
+the thread. *Mail* is a message between a session and its sub-agents.
+
+A line is `{"timestamp", "type", "payload"}`. The first is `session_meta`; most others are `response_item` and
+hold an item. The first versions (2025) wrote bare items after one line `{"id", "timestamp", "instructions",
+"git"}`. Based on codex-rs of 2026, its crates `history` and `protocol`.
 
 No tool call is lost: there are as many `ToolUse` and `ToolResult` traces as there are such items. `event_msg`
 lines repeat the items for the screen. They are counted, and read only if a file has no items. `items.py`
@@ -99,9 +102,9 @@ class RolloutParser:
         self._model = ""
         self._segment = 0
         self._just_cut = False
-        self._records = 0
-        self._ordinal: int | None = None
-        self._number = 0
+        self._record_count = 0  # records read so far
+        self._line_ordinal: int | None = None  # the `ordinal` of this line; older versions write none
+        self._line_number = 0  # of this line, for its uid: its ordinal, or else the count
         self._by_events: bool | None = None  # None until there is an item or a second prompt
         self._waiting: tuple[WaitingEvent, ...] = ()
         # Tokens since the last state, as (model, tokens, speaker).
@@ -126,7 +129,7 @@ class RolloutParser:
         return (
             self._thread.state_dict(),
             self._tokens.state_dict(),
-            (self._model, self._segment, self._just_cut, self._records),
+            (self._model, self._segment, self._just_cut, self._record_count),
             self._by_events,
             self._waiting,
         )
@@ -148,7 +151,12 @@ class RolloutParser:
                 self._thread.load_state_dict(thread)
                 self._tokens.load_state_dict(totals)
                 self._waiting = tuple(_waiting_event(event) for event in waiting)
-                self._model, self._segment, self._just_cut, self._records = model, segment, just_cut, records
+                self._model, self._segment, self._just_cut, self._record_count = (
+                    model,
+                    segment,
+                    just_cut,
+                    records,
+                )
                 self._by_events = by_events
             case _:
                 raise ValueError("not a state of a parser of Codex rollouts")
@@ -183,10 +191,10 @@ class RolloutParser:
             report.damaged("not an object")
             return []
         report.records += 1
-        self._records += 1
+        self._record_count += 1
         ordinal = record.get("ordinal")
-        self._ordinal = ordinal if type(ordinal) is int and ordinal >= 0 else None
-        self._number = self._records if self._ordinal is None else self._ordinal
+        self._line_ordinal = ordinal if type(ordinal) is int and ordinal >= 0 else None
+        self._line_number = self._record_count if self._line_ordinal is None else self._line_ordinal
         kind, payload = record.get("type"), record.get("payload")
         if not isinstance(kind, str):
             return self._untyped(record)
@@ -209,7 +217,7 @@ class RolloutParser:
         return self._session_meta(record, record) if "id" in record else self._other(record, "untyped")
 
     def _other(self, record: Record, kind: str) -> list[Trace]:
-        return self._new([Other(meta=self._meta(record), kind=kind, raw=shallow(record))], self._number)
+        return self._new([Other(meta=self._meta(record), kind=kind, raw=shallow(record))], self._line_number)
 
     # The context of the talk
 
@@ -248,16 +256,16 @@ class RolloutParser:
         self._drop_events()
         if text_of(item.get("type")) in COMPACTIONS:
             return self._compacted(record, item)
-        return self._new(self._items.traces(item, self._meta(record)), self._number)
+        return self._new(self._items.traces(item, self._meta(record)), self._line_number)
 
     def _mail(self, record: Record, mail: Record) -> list[Trace]:
-        return self._new(self._items.task(mail, self._meta(record)), self._number)
+        return self._new(self._items.mail(mail, self._meta(record)), self._line_number)
 
     def _new(self, traces: list[Trace], number: int) -> list[Trace]:
         """Return the traces of an item, or none if it was delivered before, from this file or another."""
         if not traces:
             return traces
-        reason = self._thread.why_not_new(traces, number, self._ordinal)
+        reason = self._thread.why_not_new(traces, number, self._line_ordinal)
         if reason:
             self._report.skip(reason)
             return []
@@ -271,8 +279,8 @@ class RolloutParser:
         if kind in _SPOKEN_EVENTS and self._by_events is not False:
             return self._spoken_event(record, event, kind)
         if kind == "token_count":
-            used = self._tokens.grew(event.get("info"), inherits=self._thread.inherits)
-            if used and not self._thread.is_copying(self._ordinal):
+            used = self._tokens.used(event.get("info"), inherits=self._thread.inherits)
+            if used and not self._thread.is_copying(self._line_ordinal):
                 self._uncounted.append((self._model, used, self._thread.speaker))
         elif kind == "context_compacted":
             self._cut()
@@ -284,7 +292,7 @@ class RolloutParser:
     def _spoken_event(self, record: Record, event: Record, kind: str) -> list[Trace]:
         """Keep an event until an item, a second prompt or the end decides whether events are read."""
         stamp, text = record.get("timestamp"), text_of(event.get(_SPOKEN_EVENTS[kind]))
-        waiting = (kind, text, self._number, stamp if isinstance(stamp, str) else None)
+        waiting = (kind, text, self._line_number, stamp if isinstance(stamp, str) else None)
         if self._by_events:
             return self._event_traces(waiting)
         if len(self._waiting) < _MOST_WAITING and not (kind == "user_message" and self._waiting):
@@ -315,7 +323,7 @@ class RolloutParser:
     # Where a trace came from
 
     def _meta(self, record: Record) -> Meta:
-        return self._thread.meta(self._number, self._time(record.get("timestamp")), self._segment)
+        return self._thread.meta(self._line_number, self._time(record.get("timestamp")), self._segment)
 
     def _time(self, stamp: Any) -> float:
         if stamp is None:

@@ -15,9 +15,9 @@ class TokenTotals:
     """The token totals of one thread.
 
     >>> totals = TokenTotals()
-    >>> totals.grew({"total_token_usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}})
+    >>> totals.used({"total_token_usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}})
     {'input_tokens': 5, 'output_tokens': 2, 'cache_creation_input_tokens': 0, 'cache_read_input_tokens': 4}
-    >>> totals.grew({"total_token_usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}})
+    >>> totals.used({"total_token_usage": {"input_tokens": 9, "cached_input_tokens": 4, "output_tokens": 2}})
     {}
     """
 
@@ -40,7 +40,7 @@ class TokenTotals:
             raise ValueError("not a state of token totals")
         self._totals = tuple(state)
 
-    def grew(self, info: Any, *, inherits: bool = False) -> dict[str, int]:
+    def used(self, info: Any, *, inherits: bool = False) -> dict[str, int]:
         """Return the tokens used since the previous event, by kind; empty if none.
 
         Args:

@@ -13,10 +13,10 @@ Row = dict[str, Any]
 
 
 class LineParser:
-    """Reads lines of JSON and passes each object to `record`, which a subclass defines.
+    """Reads lines of JSON and passes each object to `read`, which a subclass defines.
 
-    Lines that start with `#` are comments. Records have no ids, so a trace's uid is the file's name and the
-    number of its record.
+    Lines that start with `#` are comments. Records have no ids, so a trace's uid is `stem:count`: the
+    file's name and the number of its record.
 
     Attributes:
         origin: The file or stream.
@@ -45,7 +45,7 @@ class LineParser:
             if isinstance(value, dict):
                 self.report.records += 1
                 self.count += 1
-                traces += self.record(value)
+                traces += self.read(value)
             else:
                 self.report.damaged("not an object")
         return traces
@@ -70,6 +70,6 @@ class LineParser:
             case _:
                 raise ValueError("not a state of a parser of rows or pairs")
 
-    def record(self, record: Row) -> list[Trace]:
-        """Return the traces of one record."""
+    def read(self, row: Row) -> list[Trace]:
+        """Return the traces of one row; its uid is made of `stem` and `count`."""
         raise NotImplementedError

@@ -22,13 +22,13 @@ class PairParser(LineParser):
 
     name = "pairs"
 
-    def record(self, record: Row) -> list[Trace]:
-        """Return the trace of one pair."""
-        prompt, completion = record.get("prompt"), record.get("completion")
+    def read(self, row: Row) -> list[Trace]:
+        """Return the trace of one pair; its uid is `stem:count`."""
+        prompt, completion = row.get("prompt"), row.get("completion")
         if not isinstance(prompt, str) or not isinstance(completion, str):
             self.report.damaged("pair whose prompt or completion is not a string")
             return []
         uid = f"{self.stem}:{self.count}"
-        session = text_of(record.get("session")) or self.stem
+        session = text_of(row.get("session")) or self.stem
         meta = Meta(session=session, uid=uid, origin=self.origin)
         return [Pair(meta=meta, prompt=prompt, completion=completion)]

@@ -28,11 +28,10 @@ from sttx_core.traces import (
 )
 
 LOSSY = (
-    "`ccsniff --json` rows lack most tool calls (about two in three: the later lines of each message), every "
-    "line break, the text of thinking, the ids that join results to calls, and the names of sub-agents; for "
-    "everything, read the session files themselves (a folder, `claude` or `live`)"
+    "`ccsniff --json` rows lack most tool calls, line breaks and thinking: "
+    "read the session files for everything"
 )
-"""The warning when such rows are read."""
+"""The warning when such rows are read. docs/traces.md lists all that they lack."""
 
 
 def recognizes_rows(record: Row) -> bool:
@@ -65,17 +64,17 @@ class RowParser(LineParser):
             ("tool_result", "tool_result"): _result,
         }
 
-    def record(self, record: Row) -> list[Trace]:
-        """Return the traces of one row."""
-        role, kind = text_of(record.get("role")), text_of(record.get("type"))
+    def read(self, row: Row) -> list[Trace]:
+        """Return the traces of one row; its uid is `stem:count`."""
+        role, kind = text_of(row.get("role")), text_of(row.get("type"))
         if role in ("system", "result") or kind == "redacted_thinking":
             self.report.skip(f"row: {role} {kind}")
             return []
-        meta = self._meta(record)
-        read = self._kinds.get((role, kind))
-        if read is None:
-            return [Other(meta=meta, kind=f"row {role} {kind}", raw=shallow(record))]
-        trace = read(meta, record, text_of(record.get("text")))
+        meta = self._meta(row)
+        reader = self._kinds.get((role, kind))
+        if reader is None:
+            return [Other(meta=meta, kind=f"row {role} {kind}", raw=shallow(row))]
+        trace = reader(meta, row, text_of(row.get("text")))
         return [] if trace is None else [trace]
 
     def _user(self, meta: Meta, row: Row, text: str) -> Trace | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.follow.folders import in_time_order, is_session_file, session_files
 from sttx_ccsniff.follow.session_end import EndDetector
-from sttx_ccsniff.follow.watch import ChangeWatcher
+from sttx_ccsniff.follow.watch import FULL_SCAN, ChangeWatcher
 from sttx_ccsniff.opencode.store import OpenCodeFeed, is_database, written
 from sttx_ccsniff.read.lines import line_place, matches_checkpoint, read_file
 from sttx_core.errors import SourceError
@@ -128,12 +128,12 @@ class FolderFeed:
     def _next(self, shared: Shared, changes: ChangeWatcher) -> Generator[Delivery, None, None]:
         """Wait for changes and read them; scan everything when a scan is due or a folder changed."""
         changed = changes.wait()
-        full_scan = changed is None or any(path.is_dir() for path in changed)
+        full_scan = changed is FULL_SCAN or any(path.is_dir() for path in changed or ())
         if full_scan:
             started = time.thread_time()
             files = self._files()
             fresh = [path for path in files if self._signature(path) != self._known.get(path)]
-            changes.scanned(time.thread_time() - started)
+            changes.note_scan(time.thread_time() - started)
             candidates = in_time_order(fresh)
         else:
             # SQLite writes into the journal beside the database first.
@@ -143,7 +143,7 @@ class FolderFeed:
             signature = self._signature(path)
             if signature is not None and signature != self._known.get(path):
                 self._known[path] = signature
-                changes.grew(path)
+                changes.note_growth(path)
                 yield from self._read(path, signature, shared)
             if shared.stop.is_set():
                 return

@@ -1,8 +1,8 @@
 """Reports which files may have changed, from the operating system's notifications or else by polling.
 
-`ChangeWatcher.wait` returns the paths to look at, or None for a full scan. A full scan also runs from time to
-time when notifications work, because some get lost (links to other places, network folders, full queues). It
-is spaced so that scanning takes less than 0.25 percent of one core.
+`ChangeWatcher.wait` returns the paths to look at, or `FULL_SCAN`. A full scan also runs from time to time
+when notifications work, because some get lost (links to other places, network folders, full queues). It is
+spaced so that scanning takes less than 0.25 percent of one core.
 """
 
 import os
@@ -19,8 +19,11 @@ _TICK_SECONDS = 0.5
 _POLL_SECONDS = 0.04
 _SCAN_SHARE = 400  # a full scan may take 1/400 of the time
 _MIN_SCAN_SECONDS = 1.0  # between two full scans
-_HOT_SECONDS = 600.0
-_MAX_HOT = 64
+_RECENT_SECONDS = 600.0  # while polling, a file is recent for this long after it grew
+_MAX_RECENT = 64
+
+FULL_SCAN = None
+"""What `ChangeWatcher.wait` returns when all files must be looked at."""
 
 
 class ChangeWatcher:
@@ -47,32 +50,32 @@ class ChangeWatcher:
         self._polling = polling
         self._watcher: Generator[set[tuple[watchfiles.Change, str]], None, None] | None = None
         self._watched: list[tuple[str, int, int]] = []
-        self._hot: dict[Path, float] = {}
+        self._recent: dict[Path, float] = {}  # when each file grew; only these are polled between full scans
         self._scan_due = 0.0
 
     def wait(self) -> set[Path] | None:
         """Wait a short time for changes.
 
         Returns:
-            Paths of files and folders that changed, possibly none; None when a full scan is due.
+            Paths of files and folders that changed, possibly none; `FULL_SCAN` when a full scan is due.
         """
         if not self._polling:
             self._watch()
         if not self._scan_due:
-            return None
+            return FULL_SCAN
         changed = self._poll() if self._watcher is None else self._notified()
-        return None if time.monotonic() >= self._scan_due else changed
+        return FULL_SCAN if time.monotonic() >= self._scan_due else changed
 
-    def scanned(self, seconds: float) -> None:
+    def note_scan(self, seconds: float) -> None:
         """Record that a full scan is done and how much CPU time it took; schedule the next one."""
         self._scan_due = time.monotonic() + max(_MIN_SCAN_SECONDS, seconds * _SCAN_SHARE)
 
-    def grew(self, path: Path) -> None:
-        """Record that a file has grown: while polling, it is checked often from now on."""
-        self._hot.pop(path, None)
-        self._hot[path] = time.monotonic()
-        if len(self._hot) > _MAX_HOT:
-            del self._hot[next(iter(self._hot))]
+    def note_growth(self, path: Path) -> None:
+        """Record that a file has grown: while polling, it is recent and checked often from now on."""
+        self._recent.pop(path, None)
+        self._recent[path] = time.monotonic()
+        if len(self._recent) > _MAX_RECENT:
+            del self._recent[next(iter(self._recent))]
 
     def close(self) -> None:
         """Stop watching."""
@@ -117,7 +120,7 @@ class ChangeWatcher:
                 f"files are polled for changes, because the system refused notifications ({error}): "
                 "raise its limit on watched files to get them sooner"
             )
-            return None
+            return FULL_SCAN
         if changes is None:  # stopped
             self._watcher = None
             return set()
@@ -126,5 +129,5 @@ class ChangeWatcher:
     def _poll(self) -> set[Path]:
         self._stop.wait(_POLL_SECONDS)
         now = time.monotonic()
-        self._hot = {path: grown for path, grown in self._hot.items() if now - grown < _HOT_SECONDS}
-        return {path for path in self._hot if os.path.exists(path)}
+        self._recent = {path: grown for path, grown in self._recent.items() if now - grown < _RECENT_SECONDS}
+        return {path for path in self._recent if os.path.exists(path)}
