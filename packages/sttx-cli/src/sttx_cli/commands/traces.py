@@ -37,7 +37,7 @@ from sttx_core.errors import SourceError, UsageError
 from sttx_core.traces import Trace
 
 _NOT_RECORDS = {"not JSON", "not an object"}
-"""Why a line of a text that is no session is malformed."""
+"""Why the lines of a text without sessions are malformed."""
 
 
 @click.command("traces")
