@@ -72,7 +72,7 @@ def _hypernet_of(size: int):
 def test_every_automatic_choice_is_printed_with_its_reason_on_standard_error(sttx, base, tmp_path):
     result = sttx(*base, "--checkpoint-dir", tmp_path / "run")
     for line in (
-        "model: tiny (asked for;",
+        "model: tiny, as asked (",
         "device: cpu (asked for)",
         "dtype: float32 (exact",
         "source: file ",
