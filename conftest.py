@@ -10,5 +10,5 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; child processes
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return what `-n auto` means: one process more than cores, since many tests wait for files and processes."""
+    """Return what `-n auto` means: one more than cores, since many tests wait for files and processes."""
     return (os.cpu_count() or 1) + 1
