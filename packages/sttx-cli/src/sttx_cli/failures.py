@@ -30,12 +30,3 @@ def error_sentence(error: BaseException) -> str:
     if isinstance(cause, OSError) and _ERRNO.search(text):
         text = text.replace(str(cause), os_sentence(cause))
     return _ERRNO.sub("", text)
-
-
-def disk_is_full(error: BaseException | None) -> bool:
-    """Return whether a full disk is the reason of an error."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__
-    return False

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from sttx_cli.failures import disk_is_full, os_sentence
+from sttx_cli.failures import os_sentence
 from sttx_core.environment import log_dir
 from sttx_core.errors import DataError, UsageError
+from sttx_core.os_errors import disk_is_full
 from sttx_train.files import probe_writable
 
 

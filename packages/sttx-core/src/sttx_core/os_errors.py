@@ -19,7 +19,8 @@ _KNOWN = {
     errno.EMFILE: ("too many files are open", "raise the limit (`ulimit -n`)"),
     errno.ENFILE: ("too many files are open on this machine", "close some programs"),
 }
-_IN_OUTPUT = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_IN_OUTPUT = {*_FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.EMFILE}
 
 
 def reason_and_advice(error: Exception) -> tuple[str, str]:
@@ -47,6 +48,15 @@ def explain(error: Exception, otherwise: str = "") -> str:
     reason, advice = reason_and_advice(error)
     advice = advice or otherwise
     return f"{reason}: {advice}" if advice else reason
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Return whether a full disk, or a used-up quota, is the reason of an error.
+
+    >>> disk_is_full(OSError(28, "No space left on device"))
+    True
+    """
+    return error.errno in _FULL
 
 
 def error_in_output(text: str) -> OSError | None:

@@ -17,7 +17,6 @@ names an existing folder. A damaged checkpoint is refused; an older one never ta
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import re
@@ -31,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from sttx_core.errors import CheckpointError, UsageError
-from sttx_core.os_errors import explain
+from sttx_core.os_errors import disk_is_full, explain
 from sttx_train.checkpoint.folder import (
     FOLDER_NAME,
     OWN_FIELDS,
@@ -160,7 +159,7 @@ class CheckpointStore:
             probe_writable(self.directory)
         except OSError as error:
             why = explain(error, "fix the cause")
-            failure = CheckpointError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
+            failure = CheckpointError if disk_is_full(error) else UsageError
             raise failure(
                 f"cannot write to {str(self.directory)!r}: {why}, or give another folder"
             ) from error
