@@ -1,4 +1,4 @@
-"""The first signal is a request, a later one kills; afterwards the old handlers are back."""
+"""The first signal is a request, a later one kills; without one, the old handlers are back afterwards."""
 
 import os
 import signal
@@ -11,7 +11,16 @@ import pytest
 
 from sttx_cli.signals import REPEAT, Interruptible
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Put the handlers back after each test."""
+    before = [signal.getsignal(one) for one in SIGNALS]
+    yield before
+    for number, handler in zip(SIGNALS, before, strict=True):
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -22,32 +31,36 @@ def test_the_first_is_a_request(number):
     def release() -> None:
         threads.append(threading.current_thread())
 
-    before = [signal.getsignal(one) for one in SIGNALS]
     with Interruptible(lambda: calls.append("stop"), release) as interruptible:
         assert interruptible.signaled is None
         os.kill(os.getpid(), number)
         assert (calls, interruptible.signaled) == (["stop"], number)
     assert len(threads) == 1 and threads[0] is not threading.main_thread()
-    assert [signal.getsignal(one) for one in SIGNALS] == before
+    os.kill(os.getpid(), number)  # a repetition while the command reports
+    assert calls == ["stop"]
 
 
-def test_without_a_signal_nothing_is_called():
-    before = [signal.getsignal(one) for one in SIGNALS]
+def test_without_a_signal_nothing_is_called(handlers):
     with Interruptible(pytest.fail, pytest.fail) as interruptible:
-        assert [signal.getsignal(one) for one in SIGNALS] != before
+        assert not set(handlers) & {signal.getsignal(one) for one in SIGNALS}
     assert interruptible.signaled is None
-    assert [signal.getsignal(one) for one in SIGNALS] == before
+    assert [signal.getsignal(one) for one in SIGNALS] == handlers
 
 
-def test_an_error_restores_the_handlers():
-    before = [signal.getsignal(one) for one in SIGNALS]
+def test_an_error_restores_the_handlers(handlers):
     with pytest.raises(ValueError, match="x"), Interruptible(lambda: None, lambda: None):
         raise ValueError("x")
-    assert [signal.getsignal(one) for one in SIGNALS] == before
+    assert [signal.getsignal(one) for one in SIGNALS] == handlers
 
 
-def test_another_thread_changes_no_handlers():
-    before = [signal.getsignal(one) for one in SIGNALS]
+def test_a_hangup_that_is_ignored_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with Interruptible(pytest.fail, pytest.fail) as interruptible:
+        os.kill(os.getpid(), signal.SIGHUP)
+    assert interruptible.signaled is None
+
+
+def test_another_thread_changes_no_handlers(handlers):
     seen = []
 
     def work() -> None:
@@ -57,7 +70,7 @@ def test_another_thread_changes_no_handlers():
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert seen == before
+    assert seen == handlers
 
 
 class Killed(Exception):
@@ -135,7 +148,7 @@ def test_a_later_signal_kills(first, second):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT), (signal.SIGTERM, signal.SIGTERM)],
+    [(signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGTERM), (signal.SIGHUP, signal.SIGHUP)],
 )
 def test_signals_of_a_process_group_in_quick_succession_are_one_request(first, second):
     """As under `uv run`, where one signal to the group comes twice: from the group, and forwarded by uv."""

@@ -1,7 +1,8 @@
-"""Ends a run cleanly on SIGINT or SIGTERM: the first is a request, a later one kills.
+"""Ends a run cleanly on SIGINT, SIGTERM or SIGHUP: the first is a request, a later one kills.
 
 One request may arrive twice: a supervisor such as `uv run` forwards the signal that the whole process group
-got. So a signal that comes right after the first is not a second request.
+got, and a shell repeats that of its terminal. So a signal that comes right after the first is not a second
+request.
 """
 
 import math
@@ -11,14 +12,17 @@ import time
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if _HANGUP is None else [_HANGUP]))
 REPEAT = 1.5  # seconds after the first signal in which another one is the same request
 
 
 class Interruptible:
-    """Inside the block, the first SIGINT or SIGTERM calls ``stop`` and ``release``, and a later one kills.
+    """Inside the block, the first of the signals calls ``stop`` and ``release``, and a later one kills.
 
-    A signal within :data:`REPEAT` seconds of the first is ignored.
+    A signal within :data:`REPEAT` seconds of the first is ignored, after the block too: the process reports
+    and ends, and a repetition must not hit that. Without a signal, the block restores the old handlers.
+    SIGHUP stays ignored where it is, as under `nohup`.
 
     Args:
         stop: called in the signal handler; may only set flags.
@@ -45,14 +49,17 @@ class Interruptible:
     def __enter__(self) -> "Interruptible":
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
+                if number is _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)  # type: ignore[arg-type]
+        if self.signaled is None:
+            for number, before in self._before.items():
+                signal.signal(number, before)  # type: ignore[arg-type]
         if self._releasing.ident is not None:
             self._releasing.join()
 

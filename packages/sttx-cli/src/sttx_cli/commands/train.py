@@ -204,9 +204,11 @@ def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bo
     """Run until the steps are done, the stream ends or a signal comes; return the report."""
 
     def release() -> None:
-        panel.close()
-        say("finishing this step, then saving; interrupt again to end at once")
-        source.close()
+        try:
+            panel.close()
+            say("finishing this step, then saving; interrupt again to end at once")
+        finally:
+            source.close()
 
     def show(progress: "Progress") -> None:
         gate = trainer.learner.gate
