@@ -103,7 +103,7 @@ class TestRefusals:
         assert not (tmp_path / "ran").exists()
 
     def test_a_nested_checkpoint_is_refused(self, tmp_path):
-        torch.save({"model": {"emb.weight": torch.zeros(2, 2)}, "step": 3}, tmp_path / "x.pth")
+        torch.save({"weights": {"emb.weight": torch.zeros(2, 2)}, "step": 3}, tmp_path / "x.pth")
         with pytest.raises(ModelError, match="not a dictionary of tensors"):
             load_model(tmp_path / "x.pth")
 

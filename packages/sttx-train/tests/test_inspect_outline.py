@@ -70,7 +70,7 @@ def test_parameters_are_tensors_too(tmp_path):
 
 
 def test_a_nested_pth_is_reported_with_its_problem(tmp_path):
-    torch.save({"model": {"emb.weight": torch.zeros(2, 3)}, "step": 3}, tmp_path / "x.pth")
+    torch.save({"weights": {"emb.weight": torch.zeros(2, 3)}, "step": 3}, tmp_path / "x.pth")
     outline = read_outline(tmp_path / "x.pth")
     assert described(outline.tensors) == {"emb.weight": ((2, 3), "float32")}
     assert "not a dictionary of tensors" in outline.problems[0]

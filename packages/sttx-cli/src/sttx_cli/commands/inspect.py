@@ -7,7 +7,6 @@ import click
 
 from sttx_cli.options import Name
 from sttx_cli.output import count, emit_json, emit_table, facts, number
-from sttx_cli.plain import plain
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import checkpoint_option, may_be_model, named_run
 from sttx_cli.summary import gain
@@ -108,11 +107,11 @@ def _saved(report: Mapping[str, Any]) -> str:
     return f"{report['created']}, {sum(sizes):,} bytes in {len(sizes)} files"
 
 
-def _origins(taken: Mapping[str, int]) -> str:
+def _origins(taken: Mapping[str, int]) -> list[str]:
     shown = [f"{count:,} of {origin}" for origin, count in list(taken.items())[:_MOST_ORIGINS]]
     if len(taken) > _MOST_ORIGINS:
         shown.append(f"and of {len(taken) - _MOST_ORIGINS:,} more")
-    return "\n".join(shown) or "none"
+    return shown or ["none"]
 
 
 def _model(report: Mapping[str, Any]) -> dict[str, object]:
@@ -132,13 +131,12 @@ def _model(report: Mapping[str, Any]) -> dict[str, object]:
         "vocabulary": _vocabulary(report),
         "hypernetwork": _hypernetwork(report),
         "sha256": report.get("model", {}).get("sha256"),
-        "metadata": "\n".join(f"{name}: {text}" for name, text in report.get("metadata", {}).items()),
-        "problem": "\n".join(report["problems"]),
-        "what sttx can do": "\n".join(report["uses"])
-        or ("nothing with it" if report["kind"] != "state" else None),
+        "metadata": [f"{name}: {text}" for name, text in report.get("metadata", {}).items()],
+        "problem": report["problems"],
+        "what sttx can do": report["uses"] or ("nothing with it" if report["kind"] != "state" else None),
         "advice": report["advice"],
     }
-    return {name: plain(str(value)) for name, value in rows.items() if value}
+    return {name: value for name, value in rows.items() if value}
 
 
 def _hypernetwork(report: Mapping[str, Any]) -> str | None:
@@ -198,7 +196,7 @@ def _pretraining(report: Mapping[str, Any]) -> dict[str, object]:
     return {name: value for name, value in rows.items() if value}
 
 
-def _validation(report: Mapping[str, Any]) -> str:
+def _validation(report: Mapping[str, Any]) -> list[str]:
     """Write the validation results, one line for each; the number of tokens is left out."""
     lines = []
     for name, result in report.items():
@@ -206,4 +204,4 @@ def _validation(report: Mapping[str, Any]) -> str:
         if unit is not None:
             best = f"best {number(result['best'])} at step {result['best_step']:,}"
             lines.append(f"{number(result['last'])} {unit}, {best}")
-    return "\n".join(lines)
+    return lines

@@ -194,6 +194,8 @@ def _load(model: str | None, device: Device, dtype: DtypeName, kernel: Backend) 
         f"model: {loaded.id}, {'as asked' if model else 'which comes with sttx'} "
         f"({count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
     )
+    for note in loaded.notes:
+        say(f"model: {note}")
     say(f"device: {device_choice.device} ({device_choice.reason})")
     say(f"dtype: {str(dtype_choice.dtype).removeprefix('torch.')} ({dtype_choice.reason})")
     say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")

@@ -21,10 +21,13 @@ from itertools import groupby
 from pathlib import Path
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.foreign_files import read_at_most
 from sttx_core.os_errors import explain
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_core.tokenizers.table import TokenTable
 
+_MOST_BYTES = 1 << 24
+"""Of a vocabulary file; World's has 1.3 MB."""
 _LINE = re.compile(r"(\d+) (.+) (\d+)", re.DOTALL)
 _DEEPEST_GROUP = 40
 """Alternatives are listed flat below this depth, because Python's regex compiler recurses."""
@@ -119,7 +122,7 @@ def _literal(token: bytes) -> str:
 
 def _read_vocabulary(path: Path) -> dict[int, bytes]:
     try:
-        text = path.read_bytes().decode()
+        text = read_at_most(path, _MOST_BYTES).decode()
     except OSError as error:
         raise DataError(f"cannot read the vocabulary {str(path)!r}: {explain(error)}") from error
     except UnicodeDecodeError as error:

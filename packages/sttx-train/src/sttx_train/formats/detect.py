@@ -5,14 +5,22 @@ Names are those of the published ``.pth`` files. Hugging Face's are recognized h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
+from itertools import count
 from typing import Literal
 
-from sttx_core.errors import ModelError
+from sttx_core.errors import ModelError, UsageError
+from sttx_core.foreign_files import shown
 from sttx_train.rwkv7.config import RWKV7Config
 
 Version = Literal["x040", "x050", "x051", "x052", "x060", "x070"]
 Naming = Literal["blinkdl", "huggingface"]
+
+
+MOST_LAYERS = 1000
+"""A bound on what a forged file can ask for; the largest published RWKV-7 model has 61."""
+_LAYER = re.compile(r"blocks\.([0-9]{1,9})\.")
 
 
 def detect_version(shapes: Mapping[str, Sequence[int]]) -> Version | None:
@@ -44,7 +52,7 @@ def detect_naming(names: Collection[str]) -> Naming | None:
     """
     if "emb.weight" in names:
         return "blinkdl"
-    if "model.embeddings.weight" in names:
+    if "model.embeddings.weight" in names or "lm_head.weight" in names:  # one of them may stand for both
         return "huggingface"
     return None
 
@@ -68,7 +76,7 @@ def require_x070(shapes: Mapping[str, Sequence[int]], source: str) -> None:
     if all(name.endswith("time_state") for name in shapes) or set(shapes) == {"s0"}:
         raise ModelError(f"{source!r} is a tuned state, not a model: {advice}")
     raise ModelError(
-        f"{source!r} is not an RWKV model (its first tensor is {next(iter(shapes))!r}): {advice}"
+        f"{source!r} is not an RWKV model (its first tensor is {shown(next(iter(shapes)))}): {advice}"
     )
 
 
@@ -82,28 +90,33 @@ def detect_config(shapes: Mapping[str, Sequence[int]], source: str = "model") ->
         ModelError: it is another architecture, or a tensor that gives a size is missing.
     """
     require_x070(shapes, source)
-    layers = {int(parts[1]) for name in shapes if (parts := name.split("."))[0] == "blocks"}
-    missing = sorted(set(range(max(layers, default=0) + 1)) - layers)
-    if missing:
-        raise ModelError(f"{source!r} has no tensors of layer {missing[0]}: the file is incomplete")
+    layers = {int(match[1]) for name in shapes if (match := _LAYER.match(name))}
+    missing = next(layer for layer in count() if layer not in layers)
+    if missing < len(layers) or not layers:
+        raise ModelError(f"{source!r} has no tensors of layer {missing}: the file is incomplete")
+    if len(layers) > MOST_LAYERS:
+        raise ModelError(f"{source!r} has {len(layers):,} layers; sttx loads at most {MOST_LAYERS:,}")
 
     def size(name: str, dimension: int) -> int:
         shape = shapes.get(name, ())
         if len(shape) != 2:
             raise ModelError(
-                f"{source!r} is incomplete: it has no matrix {name!r} (its shape: {list(shape)})"
+                f"{source!r} is incomplete: it has no matrix {name!r} (its shape: {shown(list(shape))})"
             )
         return shape[dimension]
 
-    vocab_size, hidden_size = size("emb.weight", 0), size("emb.weight", 1)
-    return RWKV7Config(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        num_layers=len(layers),
-        head_size=size("blocks.0.att.r_k", 1),
-        ffn_size=size("blocks.0.ffn.key.weight", 0),
-        decay_rank=size("blocks.0.att.w1", 1),
-        a_rank=size("blocks.0.att.a1", 1),
-        v_rank=size("blocks.1.att.v1", 1) if len(layers) > 1 else 0,
-        gate_rank=size("blocks.0.att.g1", 1),
-    )
+    sizes = {
+        "vocab_size": size("emb.weight", 0),
+        "hidden_size": size("emb.weight", 1),
+        "num_layers": len(layers),
+        "head_size": size("blocks.0.att.r_k", 1),
+        "ffn_size": size("blocks.0.ffn.key.weight", 0),
+        "decay_rank": size("blocks.0.att.w1", 1),
+        "a_rank": size("blocks.0.att.a1", 1),
+        "v_rank": size("blocks.1.att.v1", 1) if len(layers) > 1 else 0,
+        "gate_rank": size("blocks.0.att.g1", 1),
+    }
+    try:
+        return RWKV7Config(**sizes)
+    except UsageError as error:
+        raise ModelError(f"the tensors of {source!r} have impossible sizes: {error}") from error

@@ -1,8 +1,8 @@
 """Names and config of RWKV-7 in Hugging Face's and flash-linear-attention's format. Knows no files.
 
 Names map one to one. Their low-rank matrices are the transposes of ours, because they are ``nn.Linear``.
-Their vectors are flat, except the time mix's ``x_*``, which are ``[1, 1, D]`` (``[D]`` in older
-repositories).
+Their vectors are flat, except the time mix's ``x_*``, which are ``[1, 1, D]``; in older repositories ``[D]``,
+or all six packed into one ``x_x`` of ``[6, 1, 1, D]`` or ``[6, D]``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import ModelError, UsageError
+from sttx_core.foreign_files import shown
 from sttx_train.formats.tensorinfo import AnyTensor
 from sttx_train.rwkv7.config import RWKV7Config
 
@@ -37,9 +38,12 @@ _INNER = {
     "ffn.value": "ffn.value",
 }
 _PLAIN = ("k_k", "k_a", "r_k", *(f"x_{c}" for c in "rwkvag"))
+_PACKED = "attn.x_x"
 _LORA = {"0.weight": "1", "2.weight": "2", "2.bias": "0"}
 _THEIRS = re.compile(r"model\.layers\.(\d+)\.(.+)")
 _OURS = re.compile(r"blocks\.(\d+)\.(.+)")
+_WEIGHT = re.compile(r"(?:blocks\.[0-9]+\.ln[012]|ln_out)\.weight")
+_BIAS = re.compile(r"(?:blocks\.[0-9]+\.ln[012]|ln_out)\.bias")
 
 
 def _layer_names() -> dict[str, str]:
@@ -62,11 +66,23 @@ def to_model(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     named = {}
     for theirs, tensor in tensors.items():
         layer = _THEIRS.fullmatch(theirs)
-        if layer and layer[2] in _TO_OURS:
+        if layer and layer[2] == _PACKED and _is_packed(theirs, tensors):
+            named |= {
+                f"blocks.{layer[1]}.att.x_{c}": part
+                for c, part in zip("rwkvag", tensor.unbind(), strict=True)
+            }
+        elif layer and layer[2] in _TO_OURS:
             named[f"blocks.{layer[1]}.{_TO_OURS[layer[2]]}"] = _as_ours(layer[2], tensor)
         else:
             named[_TOP.get(theirs, theirs)] = tensor
     return named
+
+
+def _is_packed(theirs: str, tensors: Mapping[str, AnyTensor]) -> bool:
+    """Return whether a layer's ``x_x`` stands for the six vectors, which are not there themselves."""
+    unpacked = (theirs.removesuffix("x") + c for c in "rwkvag")
+    packed = tuple(tensors[theirs].shape[:-1]) in ((6,), (6, 1, 1))
+    return packed and not any(name in tensors for name in unpacked)
 
 
 def to_huggingface(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -97,12 +113,46 @@ def check_config(config: Mapping[str, Any], detected: RWKV7Config, source: str) 
         "num_hidden_layers": detected.num_layers,
         "head_dim": detected.head_size,
         "intermediate_size": detected.ffn_size,
+        "attn": None,  # layers of another kind between those of RWKV-7
     }
     for key, value in expected.items():
         if config.get(key) not in (None, value):
             raise ModelError(
-                f"config.json of {source!r} says {key} = {config[key]!r}, but its tensors need {value!r}"
+                f"config.json of {source!r} says {key} = {shown(config[key])}, but its tensors need {value!r}"
             )
+
+
+def completed(
+    tensors: Mapping[str, AnyTensor], config: Mapping[str, Any], source: str
+) -> tuple[dict[str, AnyTensor], tuple[str, ...]]:
+    """Add the tensors that a ``config.json`` says are not in the file, under the model's names; say which.
+
+    A head that is tied to the embedding is the same tensor. A LayerNorm without a bias computes the same as
+    one whose bias is zero.
+
+    Args:
+        tensors: the file's, under the model's names.
+        config: the ``config.json``, empty if there is none.
+        source: the model's path, for messages.
+
+    Raises:
+        ModelError: the config says ``norm_bias = false``, but the file has such biases.
+    """
+    added, notes = dict(tensors), []
+    for missing, other in (("head.weight", "emb.weight"), ("emb.weight", "head.weight")):
+        if config.get("tie_word_embeddings") is True and missing not in added and other in added:
+            added[missing] = added[other]
+            notes.append(f"the embedding and the head are one ({missing!r} is a copy of {other!r})")
+    if config.get("norm_bias") is False:
+        if biased := [name for name in added if _BIAS.fullmatch(name)]:
+            raise ModelError(
+                f"config.json of {source!r} says norm_bias = False, but its tensors have {biased[0]!r}"
+            )
+        weights = {name: tensor for name, tensor in tensors.items() if _WEIGHT.fullmatch(name)}
+        for name, weight in weights.items():
+            added[name.removesuffix("weight") + "bias"] = weight.new_zeros(tuple(weight.shape))
+        notes.append("its LayerNorms have no bias (norm_bias): zeros stand for them")
+    return added, tuple(notes)
 
 
 def config_dict(config: RWKV7Config, dtype: str) -> dict[str, Any]:
@@ -146,8 +196,6 @@ def config_dict(config: RWKV7Config, dtype: str) -> dict[str, Any]:
 def _as_ours(theirs: str, tensor: AnyTensor) -> AnyTensor:
     if theirs.endswith(("lora.0.weight", "lora.2.weight")):
         return tensor.t()
-    if theirs.rsplit(".", 1)[-1].startswith("x_") and tensor.shape[:-1] == (1, 1):
-        return tensor.flatten()
     return tensor
 
 

@@ -19,7 +19,7 @@ def locate_model(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
     """Return a model's name and its folder or file; an id of Hugging Face's hub is downloaded first.
 
     Raises:
-        UsageError: there is no such path, and it is not an id of the hub.
+        UsageError: there is no such path, and it is not an id of the hub; or a pipe or a device is there.
         ModelError: the download failed, or the embedded model is not installed.
     """
     if spec is None or spec == EMBEDDED:
@@ -30,6 +30,8 @@ def locate_model(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
         return EMBEDDED, _EMBEDDED_FOLDER
     path = Path(spec)
     if path.exists():
+        if not path.is_dir() and not path.is_file():
+            raise UsageError(f"{str(path)!r} is a pipe, a device or a socket: give a model's folder or file")
         name = path.resolve().name
         return name if path.is_dir() else path.stem, path
     if isinstance(spec, str) and _HUB_ID.fullmatch(spec):

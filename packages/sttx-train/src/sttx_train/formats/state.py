@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sttx_core.errors import ModelError, UsageError
+from sttx_core.foreign_files import shown
 from sttx_train.files import replacing_file
-from sttx_train.formats.blinkdl import read_pth, write_pth
+from sttx_train.formats.pth import read_pth, read_pth_infos, write_pth
 from sttx_train.formats.tensorfiles import (
+    has_file,
     is_safetensors,
+    read_infos,
     read_json,
     read_metadata,
     read_tensors,
     write_tensors,
 )
+from sttx_train.formats.weights import check_numbers
 from sttx_train.rwkv7.config import RWKV7Config
 
 if TYPE_CHECKING:
@@ -106,10 +110,11 @@ def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = Non
 def _read_safetensors(path: Path) -> TunedState:
     import torch
 
+    check_numbers(read_infos(path), str(path))
     tensors = read_tensors(path)
     if set(tensors) != {"s0"}:
         raise ModelError(
-            f"{str(path)!r} is not a tuned state of sttx: it holds {sorted(tensors)[:3]}, not 's0'"
+            f"{str(path)!r} is not a tuned state of sttx: it holds {shown(sorted(tensors)[:3])}, not 's0'"
         )
     return TunedState(s0=tensors["s0"].to(torch.float32, copy=True), metadata=read_metadata(path))
 
@@ -117,11 +122,12 @@ def _read_safetensors(path: Path) -> TunedState:
 def _read_pth(path: Path) -> TunedState:
     import torch
 
-    tensors = read_pth(path)
+    check_numbers(read_pth_infos(path).tensors, str(path))
+    tensors = read_pth(path).tensors
     expected = [f"blocks.{i}.att.time_state" for i in range(len(tensors))]
     if foreign := [name for name in tensors if not _ENTRY.fullmatch(name)]:
         raise ModelError(
-            f"{str(path)!r} is not a tuned state: it has an entry {foreign[0]!r} (is it a model?)"
+            f"{str(path)!r} is not a tuned state: it has an entry {shown(foreign[0])} (is it a model?)"
         )
     if not tensors or set(tensors) != set(expected):
         raise ModelError(
@@ -141,7 +147,7 @@ def read_sidecar(path: Path) -> dict[str, str]:
         ModelError: the file is damaged.
     """
     beside = _sidecar(path)
-    return {str(k): str(v) for k, v in read_json(beside).items()} if beside.is_file() else {}
+    return {str(k): str(v) for k, v in read_json(beside).items()} if has_file(beside) else {}
 
 
 def _sidecar(path: Path) -> Path:

@@ -19,15 +19,18 @@ from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.locate import locate_model
+from sttx_train.formats.pth import read_pth, read_pth_infos, write_pth
 from sttx_train.formats.tensorfiles import (
     SINGLE,
     is_safetensors,
     read_folder,
+    read_folder_infos,
+    read_infos,
     read_tensors,
     write_tensors,
 )
 from sttx_train.formats.vocabulary import FILES, tokenizer_files, tokenizer_for
-from sttx_train.formats.weights import Format, Weights, check_fit, interpret
+from sttx_train.formats.weights import Format, Weights, check_fit, check_runs, interpret
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
@@ -46,6 +49,7 @@ class LoadedModel:
         format: format of the files.
         kernel: which wkv kernel it runs, and why.
         hypernet: the hypernetwork that was trained with it, in float32; None if there is none.
+        notes: what was taken off or added to read its files, each a clause for a person.
     """
 
     model: RWKV7
@@ -55,6 +59,7 @@ class LoadedModel:
     format: Format
     kernel: KernelChoice
     hypernet: HyperNetwork | None = None
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def vocabulary(self) -> AnyTokenizer:
@@ -111,6 +116,7 @@ def load_model(
         format=weights.format,
         kernel=choice,
         hypernet=None if hypernet is None else hypernet.to(device),
+        notes=weights.notes,
     )
 
 
@@ -194,7 +200,7 @@ def _save_blinkdl(
         raise UsageError(f"{str(path)!r} is a folder, but 'blinkdl' is a file: give a name ending in '.pth'")
     own = f"{path.stem}."
     files = tokenizer_files(tokenizer, own) if tokenizer is not None else {}
-    blinkdl.write_pth(blinkdl.to_pth(tensors), path)
+    write_pth(blinkdl.to_pth(tensors), path)
     for name, write in files.items():
         with replacing_file(path.with_name(name)) as aside:
             write(aside)
@@ -221,16 +227,16 @@ def _save_folder(
 
 
 def _read(path: Path) -> Weights[Tensor]:
-    """Read the tensors of a folder or a file."""
+    """Read the tensors of a folder or a file, once their names and shapes are known to be a model's."""
     if path.is_dir():
-        tensors, files = read_folder(path)
-    else:
-        tensors, files = _read_file(path), (path,)
-    return interpret(path, tensors, files)
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    return read_tensors(path) if is_safetensors(path) else blinkdl.read_pth(path)
+        check_runs(path, *read_folder_infos(path))
+        return interpret(path, *read_folder(path))
+    if is_safetensors(path):
+        check_runs(path, read_infos(path), (path,))
+        return interpret(path, read_tensors(path), (path,))
+    check_runs(path, read_pth_infos(path).tensors, (path,))
+    tensors, notes = read_pth(path)
+    return interpret(path, tensors, (path,), notes)
 
 
 def _build(

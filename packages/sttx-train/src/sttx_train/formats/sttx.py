@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import ModelError, UsageError
+from sttx_core.foreign_files import shown
+from sttx_train.formats.tensorfiles import has_file
 from sttx_train.rwkv7.config import RWKV7Config
 
 if TYPE_CHECKING:
@@ -40,8 +42,10 @@ def hypernet_file(saved: Mapping[str, Any], folder: Path) -> Path | None:
     """
     named, path = saved.get("hypernet"), folder / HYPERNET
     if named not in (None, HYPERNET):
-        raise ModelError(f"config.json of {str(folder)!r} names the hypernetwork {named!r}, not {HYPERNET!r}")
-    if path.is_file() != (named is not None):
+        raise ModelError(
+            f"config.json of {str(folder)!r} names the hypernetwork {shown(named)}, not {HYPERNET!r}"
+        )
+    if has_file(path) != (named is not None):
         problem = (
             f"lacks {HYPERNET!r}, which its config.json names"
             if named
@@ -78,7 +82,7 @@ def check_hypernet(shapes: Mapping[str, Sequence[int]], width: int, source: str)
     if expected != actual:
         wrong = min(n for n in expected.keys() | actual.keys() if expected.get(n) != actual.get(n))
         raise ModelError(
-            f"the hypernetwork of {source!r} has {wrong!r} of shape {actual.get(wrong)!r}, "
+            f"the hypernetwork of {source!r} has {shown(wrong)} of shape {shown(actual.get(wrong))}, "
             f"not {expected.get(wrong)!r}: it belongs to another model"
         )
 
@@ -89,19 +93,26 @@ def read_config(saved: Mapping[str, Any], detected: RWKV7Config, source: str) ->
     Raises:
         ModelError: the file has another version, is damaged, or belongs to another model.
     """
-    if saved.get("version") != VERSION:
+    version = saved.get("version")
+    if version != VERSION:
         raise ModelError(
-            f"{source!r} has format version {saved.get('version')!r}, this sttx reads {VERSION}: update sttx"
+            f"{source!r} has format version {shown(version)}, this sttx reads {VERSION}: update sttx"
         )
+    sizes, given = detected.to_dict(), saved.get("model")
+    damaged = f"config.json of {source!r} is damaged"
+    if not isinstance(given, dict):
+        raise ModelError(f"{damaged}, its 'model' is {shown(given)}: download it again")
+    if unknown := sorted(given.keys() - sizes.keys()):
+        raise ModelError(f"{damaged}, its 'model' has an unknown {shown(unknown[0])}: download it again")
     try:
-        config = RWKV7Config(**saved["model"])
-    except (KeyError, TypeError, UsageError) as error:
-        raise ModelError(f"config.json of {source!r} is damaged ({error}): download it again") from error
-    saved_sizes, sizes = config.to_dict(), detected.to_dict()
+        config = RWKV7Config(**given)
+    except (TypeError, UsageError) as error:  # a TypeError names what is missing
+        raise ModelError(f"{damaged} ({error}): download it again") from error
+    saved_sizes = config.to_dict()
     for name in saved_sizes.keys() - {"layer_norm_eps", *(["v_rank"] if config.num_layers == 1 else [])}:
         if saved_sizes[name] != sizes[name]:
             raise ModelError(
-                f"config.json of {source!r} says {name} = {saved_sizes[name]!r}, "
+                f"config.json of {source!r} says {name} = {shown(saved_sizes[name])}, "
                 f"but the tensors have {sizes[name]!r}"
             )
     return config

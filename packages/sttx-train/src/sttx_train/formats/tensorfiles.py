@@ -1,23 +1,72 @@
-"""Safetensors on disk: one file, or several with an index. Does not know what the tensors mean."""
+"""Safetensors on disk: one file, or several with an index. Does not know what the tensors mean.
+
+A header is checked before the library reads the file: its size, and that its tensors fill the file exactly.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from sttx_core.errors import ModelError
+from sttx_core.foreign_files import is_regular, open_regular, parse_json, read_at_most, shown
 from sttx_core.os_errors import explain
+from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo, checked_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+
+_MOST_JSON = 1 << 23  # bytes of a JSON file or a header; a model of 60 layers needs 0.3 MB
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+    "F8_E8M0": "float8_e8m0fnu",
+    "C64": "complex64",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+_NAME = re.compile(r"[^\0/\\]{1,255}")
+
+
+class Header(NamedTuple):
+    """What the header of a safetensors file says.
+
+    Attributes:
+        tensors: shape and dtype of each tensor.
+        metadata: strings saved with them.
+        size: bytes of the file.
+        end: bytes that the file should have.
+        gapless: whether the tensors have the bytes that their shapes need, one after the other.
+    """
+
+    tensors: dict[str, TensorInfo]
+    metadata: dict[str, str]
+    size: int
+    end: int
+    gapless: bool
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -27,7 +76,7 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: the file is unreadable, damaged, or not a JSON object.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(read_at_most(path, _MOST_JSON))
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
     except ValueError as error:
@@ -44,10 +93,70 @@ def is_safetensors(path: Path) -> bool:
         ModelError: the file is unreadable.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(9)[8:] == b"{"
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
+
+
+def read_header(path: Path) -> Header:
+    """Read the header of a safetensors file, whose data may be damaged.
+
+    Raises:
+        ModelError: the file is unreadable, or has no such header.
+    """
+    try:
+        with open_regular(path) as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            length = int.from_bytes(file.read(8), "little")
+            raw = file.read(length) if length <= min(size, _MOST_JSON) else b""
+        header = parse_json(raw)
+        metadata = header.pop("__metadata__", None) or {}
+        places = sorted(tuple(map(int, entry["data_offsets"])) for entry in header.values())
+        tensors = {
+            name: TensorInfo(checked_shape(entry["shape"]), _DTYPES[entry["dtype"]])
+            for name, entry in header.items()
+        }
+        sizes = [tensor.nbytes() for tensor in tensors.values()]
+        lengths = [end - start for start, end in (entry["data_offsets"] for entry in header.values())]
+        gapless = sizes == lengths and all(end == start for (_, end), (start, _) in _pairs(places))
+        strings = {str(name): str(text) for name, text in dict(metadata).items()}
+        return Header(tensors, strings, size, 8 + length + places[-1][1] if places else 8 + length, gapless)
+    except OSError as error:
+        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ModelError(f"{str(path)!r} is damaged or not safetensors: download it again") from error
+
+
+def _pairs(places: list[tuple[int, ...]]) -> Iterable[tuple[tuple[int, ...], tuple[int, ...]]]:
+    return zip([(0, 0), *places], places, strict=False)
+
+
+def read_infos(path: Path) -> dict[str, TensorInfo]:
+    """Read shape and dtype of each tensor of a safetensors file, but no values; as strict as `read_tensors`.
+
+    Raises:
+        ModelError: the file is unreadable or damaged.
+    """
+    header = read_header(path)
+    if header.size != header.end:
+        raise ModelError(wrong_size(path, header))
+    if not header.gapless:
+        raise ModelError(gaps(path))
+    return header.tensors
+
+
+def gaps(path: Path) -> str:
+    """Return the message about a file whose tensors overlap, or do not have the bytes of their shapes."""
+    return f"{path.name!r} is damaged: its tensors do not follow one another in the file: download it again"
+
+
+def wrong_size(path: Path, header: Header) -> str:
+    """Return the message about a file that is longer or shorter than its header says."""
+    return (
+        f"{path.name!r} is damaged: it has {header.size:,} bytes instead of {header.end:,}: download it again"
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -58,18 +167,9 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     from safetensors.torch import load_file
 
+    read_infos(path)
     with _damage_named(path):
         return load_file(path)
-
-
-def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Read the shape of each tensor of a safetensors file, but no values; as strict as `read_tensors`.
-
-    Raises:
-        ModelError: the file is unreadable or damaged.
-    """
-    with _damage_named(path), safe_open(path, framework="numpy") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 @contextmanager
@@ -86,8 +186,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 def read_metadata(path: Path) -> dict[str, str]:
     """Read the metadata strings of a safetensors file."""
-    with safe_open(path, framework="numpy") as file:
-        return file.metadata() or {}
+    return read_header(path).metadata
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
@@ -101,17 +200,46 @@ def folder_files(folder: Path) -> tuple[Path, ...]:
     """Return the sorted weight files of a model folder: those of the index, or the single file.
 
     Raises:
-        ModelError: there are none, or the index names a file that does not exist.
+        ModelError: there are none, the index names a file that does not exist, or one is elsewhere.
     """
-    if (folder / INDEX).is_file():
+    if has_file(folder / INDEX):
         names = sorted(set(weight_map(folder / INDEX).values()))
         for name in names:
-            if not (folder / name).is_file():
-                raise ModelError(f"{str(folder)!r} lacks {name!r}, which its index names: download it again")
+            if not has_file(folder / name):
+                raise ModelError(
+                    f"{str(folder)!r} lacks {shown(name)}, which its index names: download it again"
+                )
+            check_inside(folder, name)
         return tuple(folder / name for name in names)
-    if (folder / SINGLE).is_file():
+    if has_file(folder / SINGLE):
         return (folder / SINGLE,)
     raise ModelError(f"{str(folder)!r} is not a model folder: it has neither {SINGLE!r} nor {INDEX!r}")
+
+
+def has_file(path: Path) -> bool:
+    """Return whether there is a file at a path.
+
+    Raises:
+        ModelError: something else is there, such as a pipe.
+    """
+    try:
+        return is_regular(path)
+    except OSError as error:
+        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
+
+
+def check_inside(folder: Path, name: str) -> None:
+    """Check that a file that an index names is in its folder, or where Hugging Face's cache keeps content.
+
+    Raises:
+        ModelError: it is a link to somewhere else.
+    """
+    real, inside = (folder / name).resolve(), folder.resolve()
+    cached = inside.parent.name == "snapshots" and real.is_relative_to(inside.parent.parent / "blobs")
+    if not cached and not real.is_relative_to(inside):
+        raise ModelError(
+            f"{shown(name)} of {str(folder)!r} is a link to a file outside the folder: replace it by a copy"
+        )
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...]]:
@@ -120,14 +248,27 @@ def read_folder(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...]]:
     Raises:
         ModelError: a file is missing or damaged, or the files hold other tensors than the index lists.
     """
+    return _join(folder, read_tensors)
+
+
+def read_folder_infos(folder: Path) -> tuple[dict[str, TensorInfo], tuple[Path, ...]]:
+    """Return shape and dtype of a folder's tensors, and the files they are in; as strict as `read_folder`."""
+    return _join(folder, read_infos)
+
+
+def _join(
+    folder: Path, read: Callable[[Path], dict[str, AnyTensor]]
+) -> tuple[dict[str, AnyTensor], tuple[Path, ...]]:
     files = folder_files(folder)
-    tensors: dict[str, Tensor] = {}
-    for path in files:
-        tensors |= read_tensors(path)
-    if (folder / INDEX).is_file() and (differing := weight_map(folder / INDEX).keys() ^ tensors.keys()):
-        raise ModelError(
-            f"the index of {str(folder)!r} and its files differ in {min(differing)!r}: download them again"
-        )
+    parts = {path.name: read(path) for path in files}
+    tensors = {name: tensor for part in parts.values() for name, tensor in part.items()}
+    if has_file(folder / INDEX):
+        found = {(name, file) for file, part in parts.items() for name in part}
+        if differing := found ^ set(weight_map(folder / INDEX).items()):
+            raise ModelError(
+                f"the index of {str(folder)!r} and its files differ in {shown(min(differing)[0])}: "
+                "download them again"
+            )
     return tensors, files
 
 
@@ -139,7 +280,7 @@ def weight_map(index: Path) -> dict[str, str]:
     """
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not all(
-        isinstance(name, str) and Path(name).name == name for name in names.values()
+        isinstance(name, str) and _NAME.fullmatch(name) and Path(name).name == name for name in names.values()
     ):
         raise ModelError(f"{str(index)!r} has no 'weight_map' from tensors to files in its folder")
     return names

@@ -10,49 +10,98 @@ from pathlib import Path
 from typing import Generic, Literal, NamedTuple
 
 from sttx_core.errors import ModelError
+from sttx_core.foreign_files import shown
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.detect import detect_config, detect_naming, require_x070
-from sttx_train.formats.tensorfiles import read_json
-from sttx_train.formats.tensorinfo import AnyTensor
-from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.formats.tensorfiles import has_file, read_json
+from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo
+from sttx_train.formats.unwrap import unwrap_names
+from sttx_train.rwkv7.config import RWKV7Config, parameter_shapes
 
 Format = Literal["sttx", "huggingface", "blinkdl"]
 
+_FLOATS = ("float32", "bfloat16", "float16", "float64")
+
 
 class Weights(NamedTuple, Generic[AnyTensor]):
-    """A model's tensors under the model's own names, in the dtype of the file."""
+    """A model's tensors under the model's own names, in the dtype of the file.
+
+    `notes` says what was taken off or added to get at them.
+    """
 
     format: Format
     files: tuple[Path, ...]
     config: RWKV7Config
     tensors: dict[str, AnyTensor]
     hypernet: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
-def interpret(path: Path, tensors: Mapping[str, AnyTensor], files: tuple[Path, ...]) -> Weights[AnyTensor]:
+def interpret(
+    path: Path, tensors: Mapping[str, AnyTensor], files: tuple[Path, ...], notes: tuple[str, ...] = ()
+) -> Weights[AnyTensor]:
     """Detect the format and the sizes of tensors, and rename them to the model's names.
+
+    Args:
+        path: the model's folder or file.
+        tensors: those of its files.
+        files: its weight files.
+        notes: what was left out of the files to get at the tensors.
 
     Raises:
         ModelError: they are not an RWKV-7, are incomplete, or differ from the ``config.json``.
     """
     source = str(path)
     require_x070({name: tensor.shape for name, tensor in tensors.items()}, source)
+    tensors, taken_off = unwrap_names(tensors, source)
     naming = detect_naming(tensors)
     if naming is None:
         raise ModelError(f"{source!r} has no embedding under any known name: the file is incomplete")
-    tensors = (huggingface if naming == "huggingface" else blinkdl).to_model(tensors)
+    saved = read_json(path / "config.json") if path.is_dir() and has_file(path / "config.json") else {}
+    ours = saved.get("format") == sttx.FORMAT
+    added: tuple[str, ...] = ()
+    if naming == "huggingface":
+        tensors = huggingface.to_model(tensors)
+        tensors, added = huggingface.completed(tensors, {} if ours else saved, source)
+    tensors = blinkdl.to_model(tensors)
     config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
     format: Format = naming
     hypernet = None
-    if path.is_dir() and (path / "config.json").is_file():
-        saved = read_json(path / "config.json")
-        if saved.get("format") == sttx.FORMAT:
-            format, config = "sttx", sttx.read_config(saved, config, source)
-            hypernet = sttx.hypernet_file(saved, path)
-        elif naming == "huggingface":
-            huggingface.check_config(saved, config, source)
+    if ours:
+        format, config = "sttx", sttx.read_config(saved, config, source)
+        hypernet = sttx.hypernet_file(saved, path)
+    elif naming == "huggingface":
+        huggingface.check_config(saved, config, source)
     files += () if hypernet is None else (hypernet,)
-    return Weights(format, files, config, tensors, hypernet)
+    return Weights(format, files, config, tensors, hypernet, notes + taken_off + added)
+
+
+def check_runs(
+    path: Path, tensors: Mapping[str, TensorInfo], files: tuple[Path, ...], notes: tuple[str, ...] = ()
+) -> Weights[TensorInfo]:
+    """Return the model that tensors of these names and shapes are; nothing of their size is allocated.
+
+    Raises:
+        ModelError: it does not run here: as `interpret`, `check_numbers` and `check_fit`.
+    """
+    weights = interpret(path, tensors, files, notes)
+    check_numbers(weights.tensors, str(path))
+    check_fit(parameter_shapes(weights.config), weights.tensors, str(path))
+    return weights
+
+
+def check_numbers(tensors: Mapping[str, TensorInfo], source: str) -> None:
+    """Check that every tensor holds floating-point numbers, not those of a quantized model.
+
+    Raises:
+        ModelError: one does not; the message names it.
+    """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _FLOATS:
+            raise ModelError(
+                f"{source!r} holds {shown(name)} in {tensor.dtype}, but a model is read from "
+                f"{', '.join(_FLOATS)}: convert it"
+            )
 
 
 def check_fit(expected: Mapping[str, Sequence[int]], tensors: Mapping[str, AnyTensor], source: str) -> None:
@@ -67,7 +116,7 @@ def check_fit(expected: Mapping[str, Sequence[int]], tensors: Mapping[str, AnyTe
     if unexpected := sorted(tensors.keys() - expected.keys()):
         problems.append(f"it has {_some(unexpected)}, which RWKV-7 does not have")
     problems += [
-        f"{name!r} is {list(tensors[name].shape)}, not {list(shape)}"
+        f"{shown(name)} is {shown(list(tensors[name].shape))}, not {list(shape)}"
         for name, shape in expected.items()
         if name in tensors and tuple(tensors[name].shape) != tuple(shape)
     ][:3]
@@ -76,5 +125,4 @@ def check_fit(expected: Mapping[str, Sequence[int]], tensors: Mapping[str, AnyTe
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:4]))
-    return shown + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return ", ".join(map(shown, names[:4])) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -17,18 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import ModelError, SttxError, UsageError
+from sttx_core.foreign_files import open_regular, shown
 from sttx_core.tokenizers import require_text
 from sttx_train.files import sha256_of
 from sttx_train.formats.detect import Version, detect_naming, detect_version
 from sttx_train.formats.locate import EMBEDDED, locate_model
 from sttx_train.formats.state import read_sidecar
 from sttx_train.formats.sttx import check_hypernet
-from sttx_train.formats.tensorfiles import read_shapes
+from sttx_train.formats.tensorfiles import read_infos
 from sttx_train.formats.tensorinfo import TensorInfo
 from sttx_train.formats.vocabulary import tokenizer_for
-from sttx_train.formats.weights import Weights, check_fit, interpret
+from sttx_train.formats.weights import Weights, check_runs
 from sttx_train.inspect.outline import Outline, read_outline
-from sttx_train.rwkv7.config import parameter_shapes
 
 ARCHITECTURES: dict[Version, str] = {
     "x040": "RWKV-4",
@@ -42,7 +42,7 @@ ARCHITECTURES: dict[Version, str] = {
 _EMBEDDINGS = ("emb.weight", "model.embeddings.weight", "rwkv.embeddings.weight")
 _BY_HEAD = ("time_faaaa", "r_k", "bonus")  # [H, N] in every version that has one
 _HEAD = 1 << 12  # bytes that show whether a file is text
-_LAYER = re.compile(r"(?:^|\.)(?:blocks|layers)\.(\d+)\.")
+_LAYER = re.compile(r"(?:^|\.)(?:blocks|layers)\.([0-9]{1,9})\.")
 _WIDE = re.compile(r"\.(?:ffn|feed_forward)\.key\.weight$")
 _SIGNATURES = {
     b"GGUF": "a GGUF file, made for llama.cpp and similar programs",
@@ -53,6 +53,7 @@ _ELSEWHERE = "run it with the Python package `rwkv`"
 _EMPTY: dict[str, Any] = {
     **dict.fromkeys(("version", "architecture", "sizes", "vocabulary", "hypernetwork", "advice")),
     "uses": [],
+    "notes": [],
 }
 _OURS = "give an RWKV-7 (x070) model, such as RWKV/RWKV7-Goose-World3-1.5B-HF"
 
@@ -67,8 +68,9 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
         ``kind``: ``model``, ``state`` (a tuned one) or ``other``; ``what`` it is in words; ``path``,
         ``files``, ``bytes``; ``version``, ``architecture``, ``sizes`` (None if no tensor shows them),
         ``parameters``, ``dtypes`` (parameters by dtype), ``vocabulary``; ``hypernetwork`` (its
-        ``parameters``, None if there is none); ``problems``, each a sentence that says what to do; ``uses``,
-        what sttx can do with the model as it is; ``advice`` if it is not for sttx.
+        ``parameters``, None if there is none); ``problems``, each a sentence that says what to do; ``notes``,
+        what was taken off or added to read the files; ``uses``, what sttx can do with the model as it is;
+        ``advice`` if it is not for sttx.
 
     Raises:
         UsageError: there is nothing at the path.
@@ -89,7 +91,9 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     else:
         first = next(iter(outline.tensors), None)
         what = (
-            "a file without tensors" if first is None else f"not an RWKV model: its first tensor is {first!r}"
+            "a file without tensors"
+            if first is None
+            else f"not an RWKV model: its first tensor is {shown(first)}"
         )
         report = {"kind": "other", "what": what, "advice": _OURS}
     return _EMPTY | report | _file_facts(path, outline) | {"problems": outline.problems}
@@ -113,7 +117,7 @@ def _file_of_another_program(path: Path) -> dict[str, Any] | None:
     """Return a report on a file of another program, detected by its signature; None if it is unknown."""
     if not path.is_file():
         return None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         start = file.read(max(map(len, _SIGNATURES)))
     for signature, what in _SIGNATURES.items():
         if start.startswith(signature):
@@ -136,7 +140,7 @@ def _check_not_text(path: Path) -> None:
     """Raise a ModelError if a path is a text file, which may hold sessions."""
     if not path.is_file():
         return
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD)
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
@@ -152,23 +156,26 @@ def _check_not_text(path: Path) -> None:
 
 def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[str, Any]:
     weights, hypernet = _runnable(path, outline) if version == "x070" else (None, None)
+    whole = weights is not None or not outline.problems
     sizes = _sizes(outline.tensors, version) if weights is None else weights.config.to_dict()
     tensors = outline.tensors if weights is None else weights.tensors
     vocabulary = None if weights is None else _vocabulary(path, outline, weights.config.vocab_size)
     files = tuple(outline.files) if weights is None else weights.files
-    shown = ("hidden_size", "num_layers", "vocab_size")
+    summary = ("hidden_size", "num_layers", "vocab_size")
     return {
         "kind": "model",
         "what": f"a model of architecture {ARCHITECTURES[version]} ({version})",
         "version": version,
         "architecture": f"{ARCHITECTURES[version]} ({version})",
         "format": detect_naming(outline.tensors) if weights is None else weights.format,
-        "model": {"id": name, "sha256": sha256_of(files)} | {key: sizes[key] for key in shown},
+        "model": {"id": name, "sha256": sha256_of(files) if whole else None}
+        | {key: sizes[key] for key in summary},
         "sizes": sizes,
         "parameters": sum(tensor.numel() for tensor in tensors.values()),
         "vocabulary": vocabulary,
         "hypernetwork": None if hypernet is None else {"parameters": hypernet},
         "runs": weights is not None,
+        "notes": list(outline.notes if weights is None else weights.notes),
         "advice": None if version == "x070" else f"only RWKV-7 (x070) runs here: {_ELSEWHERE}, or {_OURS}",
     }
 
@@ -181,8 +188,7 @@ def _runnable(path: Path, outline: Outline) -> tuple[Weights[TensorInfo] | None,
     if outline.problems:
         return None, None
     try:
-        weights = interpret(path, outline.tensors, tuple(outline.files))
-        check_fit(parameter_shapes(weights.config), weights.tensors, str(path))
+        weights = check_runs(path, outline.tensors, tuple(outline.files), outline.notes)
         hypernet = _hypernet_parameters(weights, str(path))
     except ModelError as error:
         outline.problems.append(str(error))
@@ -197,7 +203,7 @@ def _hypernet_parameters(weights: Weights[TensorInfo], source: str) -> int | Non
     """Check the file of the hypernetwork and return the number of its parameters; None if there is none."""
     if weights.hypernet is None:
         return None
-    shapes = read_shapes(weights.hypernet)
+    shapes = {name: tensor.shape for name, tensor in read_infos(weights.hypernet).items()}
     check_hypernet(shapes, weights.config.hidden_size, source)
     return sum(map(math.prod, shapes.values()))
 
@@ -226,7 +232,7 @@ def _sizes(tensors: Mapping[str, TensorInfo], version: Version) -> dict[str, int
     return {
         "vocab_size": embedding[0] if embedding else None,
         "hidden_size": width,
-        "num_layers": max(layers) + 1 if layers else None,
+        "num_layers": len(layers) or None,
         "head_size": _head_size(shapes, version, width),
         "ffn_size": wide,
     }

@@ -38,6 +38,7 @@ from sttx_train.pretrain.start import StartingModel, TrainingData
 from sttx_train.pretrain.trainer import PretrainStep, Trainer
 from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
 from sttx_train.rwkv7 import RWKV7
+from sttx_train.saved_tensors import check_tensors
 from sttx_train.wkv import choose_backend
 
 Array = np.ndarray | Sequence[Sequence[int]]
@@ -212,11 +213,13 @@ class Pretrainer:
             )
         model, hypernet = trainer.model, trainer.hypernet
         if self.folder is not None and trainer.best is not None:
-            best = self.folder.best.load().tensors
+            best = self.folder.load_best().tensors
             model = RWKV7(model.config, initialize=False)
+            check_tensors("model.safetensors", best["model"], model.state_dict())
             model.load_state_dict(best["model"])
             if hypernet is not None:
                 hypernet = HyperNetwork(model.config.hidden_size)
+                check_tensors("hypernet.safetensors", best.get("hypernet", {}), hypernet.state_dict())
                 hypernet.load_state_dict(best["hypernet"])
         save_model(model, out, tokenizer=self.tokenizer, hypernet=hypernet, **options)
 
@@ -266,6 +269,8 @@ class Pretrainer:
             config = replace(config, vocab_size=self._vocab_size(documents))
         start = self._start
         if start is not None:
+            for note in start.notes:
+                self._say(f"model: {note}")
             sizes = start.model.config
             config = replace(
                 config,

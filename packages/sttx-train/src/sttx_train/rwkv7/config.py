@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from sttx_core.errors import UsageError
+from sttx_core.foreign_files import shown
 
 
 def _rank(factor: float, hidden_size: int) -> int:
@@ -48,9 +49,15 @@ class RWKV7Config:
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "hidden_size", "num_layers", "head_size"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        for name, value in asdict(self).items():
+            least = int(name in ("vocab_size", "hidden_size", "num_layers", "head_size"))
+            if name == "layer_norm_eps":
+                if not isinstance(value, int | float) or not 0 < value < 1:  # not NaN either
+                    raise UsageError(f"{name} must be a number above 0 and below 1, not {shown(value)}")
+            elif isinstance(value, bool) or not isinstance(value, int):
+                raise UsageError(f"{name} must be a whole number, not {shown(value)}")
+            elif value < least:
+                raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
         if self.hidden_size % self.head_size:
             raise UsageError(
                 f"hidden_size {self.hidden_size!r} must be a multiple of head_size {self.head_size!r}"
