@@ -1,10 +1,13 @@
 """Several processes equal one with as many rows: the same losses, and any number of them can resume."""
 
 import hashlib
+import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
@@ -58,21 +61,87 @@ def work(directory, options):
         Path(options["out"]).write_text(json.dumps({"losses": losses, "validation": validation}))
 
 
-def launched(directory, processes, **options):
-    """Run a worker in that many processes; return the first one's result."""
-    out = directory.with_suffix(".json")
-    arguments = json.dumps({"config": CONFIG | options, "resume": directory.exists(), "out": str(out)})
+def options_of(directory, **options):
+    return {"config": CONFIG | options, "resume": directory.exists(), "out": f"{directory}.json"}
+
+
+def result_of(directory):
+    return json.loads(directory.with_suffix(".json").read_text())
+
+
+def serve():
+    """Start the processes of each run that a line on standard input asks for, as `torchrun` would.
+
+    They are forks of this process, which has imported torch once: an import takes longer than a run.
+    """
+    for name in ("torch._dynamo", "torch.distributed.fsdp"):  # imported where a model is first shared
+        importlib.import_module(name)
+    for line in sys.stdin:
+        directory, count, options = json.loads(line)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        children = []
+        for rank in range(count):
+            child = os.fork()
+            if not child:
+                os.environ.update(shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                work_and_leave(directory, options)
+            children.append(child)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        sys.stdout.write(json.dumps(codes) + "\n")
+        sys.stdout.flush()
+
+
+def work_and_leave(directory, options):
+    """Work and end, but not through the interpreter.
+
+    Torch keeps the FSDP mesh and its threads, which abort there about once in a hundred times.
+    """
+    try:
+        work(directory, options)
+    except BaseException:  # noqa: BLE001
+        traceback.print_exc()
+        os._exit(1)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"}  # a crash shows where it was
+PYTHON = [sys.executable, "-W", "ignore"]
+
+
+@pytest.fixture(scope="module")
+def launched():
+    """Return a function that runs a worker in several processes and returns the first one's result."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*PYTHON, str(WORKER)], env=ENVIRONMENT, **pipes) as server:
+
+        def launch(directory, processes, **options):
+            server.stdin.write(
+                json.dumps([str(directory), processes, options_of(directory, **options)]) + "\n"
+            )
+            server.stdin.flush()
+            assert json.loads(server.stdout.readline()) == [0] * processes
+            return result_of(directory)
+
+        yield launch
+        server.stdin.close()
+
+
+def launched_by_torchrun(directory, processes, **options):
+    """Run a worker in several processes as a user does; return the first one's result."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", *launch, str(WORKER), str(directory), arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONFAULTHANDLER": "1"},  # a crash shows where it was
+        [*PYTHON, *launch, str(WORKER), str(directory), json.dumps(options_of(directory, **options))],
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-9000:]
-    return json.loads(out.read_text())
+    return result_of(directory)
 
 
 def alone(directory, **options):
@@ -82,7 +151,7 @@ def alone(directory, **options):
     return {"losses": losses, "validation": trainer.trainer.best.loss}
 
 
-def test_two_processes_equal_one_with_twice_the_batch_and_resume_its_run(tmp_path):
+def test_two_processes_equal_one_with_twice_the_batch_and_resume_its_run(tmp_path, launched):
     """Two processes with a part of the weights each, then one alone, then two with all weights."""
     whole = alone(tmp_path / "whole", batch=4)
     two = launched(tmp_path / "run", 2, batch=2, steps=4, parallel="fsdp")
@@ -97,7 +166,7 @@ def test_two_processes_equal_one_with_twice_the_batch_and_resume_its_run(tmp_pat
     assert again["validation"] == pytest.approx(whole["validation"], rel=1e-4)
 
 
-def test_phrases_resume_with_another_number_of_processes(tmp_path):
+def test_phrases_resume_with_another_number_of_processes(tmp_path, launched):
     options = {"phrase_prob": 0.5}
     whole = alone(tmp_path / "whole", batch=4, **options)
     assert alone(tmp_path / "run", batch=4, steps=3, **options)["losses"] == whole["losses"][:3]
@@ -109,13 +178,12 @@ def test_phrases_resume_with_another_number_of_processes(tmp_path):
 
 def test_two_processes_share_one_clock(tmp_path):
     """The learning rate falls with time, and both processes still have the same weights."""
-    launched(tmp_path / "run", 2, steps=0, minutes=0.02, schedule="cosine", warmup=0)
+    launched_by_torchrun(tmp_path / "run", 2, steps=0, minutes=0.02, schedule="cosine", warmup=0)
     assert len({(tmp_path / f"run.json.{rank}").read_text() for rank in range(2)}) == 1
 
 
 if __name__ == "__main__":
-    work(sys.argv[1], json.loads(sys.argv[2]))
-    # Do not end through the interpreter: torch keeps the FSDP mesh and its threads, which abort there about
-    # once in a hundred times.
-    sys.stderr.flush()
-    os._exit(0)
+    if len(sys.argv) == 1:
+        serve()
+    else:
+        work_and_leave(sys.argv[1], json.loads(sys.argv[2]))

@@ -2,7 +2,7 @@
 
 Every process runs the same program on its own rows. With ``ddp`` each process holds all weights, with
 ``fsdp`` (FSDP2) a part of each weight. Torch averages the gradients, so a loss is scaled by the number of
-processes.
+processes. FSDP takes seconds to import, so it is imported only where several processes run.
 """
 
 from __future__ import annotations
@@ -10,18 +10,20 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 from sttx_core.errors import UsageError
 from sttx_train.environment import torchrun_launched
 from sttx_train.pretrain.config import Parallel
 from sttx_train.rwkv7 import RWKV7, RecurrentState
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
 
 
 @contextmanager
@@ -78,6 +80,8 @@ class Workers:
         if parallel == "ddp":
             return DistributedDataParallel(model)
         assert isinstance(model, RWKV7)
+        from torch.distributed.fsdp import fully_shard
+
         for block in model.blocks:
             fully_shard(block)
         fully_shard(model)
@@ -139,14 +143,22 @@ class Workers:
 @contextmanager
 def gradients(model: nn.Module, *, shared: bool) -> Iterator[None]:
     """Run a backward pass; share the gradients at its end, or only accumulate them in this process."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(shared)
-        yield
-    elif isinstance(model, DistributedDataParallel):
+    if isinstance(model, DistributedDataParallel):
         with nullcontext() if shared else model.no_sync():
             yield
-    else:
-        yield
+        return
+    if (split := split_by_fsdp(model)) is not None:
+        split.set_requires_gradient_sync(shared)
+    yield
+
+
+def split_by_fsdp(model: nn.Module) -> FSDPModule | None:
+    """Return the model as FSDP's module if it is one, so that each process holds a part of the weights."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return None
+    from torch.distributed.fsdp import FSDPModule
+
+    return model if isinstance(model, FSDPModule) else None
 
 
 def _device_of_group() -> torch.device:
