@@ -19,6 +19,7 @@ from safetensors import safe_open
 
 from sttx_core.errors import CheckpointError
 from sttx_train.files import sha256_of, sync
+from sttx_train.formats.tensorfiles import write_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,12 +68,11 @@ def fill(
     fields: Mapping[str, Any],
 ) -> None:
     """Make a folder with a complete checkpoint and flush it to the disk, file names included."""
-    from safetensors.torch import save_file
-
     folder.mkdir()
     mode = folder.stat().st_mode & 0o666  # safetensors ignores the umask
     for stem, group in tensors.items():
-        save_file({name: _plain(tensor) for name, tensor in group.items()}, folder / f"{stem}.safetensors")
+        plain = {name: _plain(tensor) for name, tensor in group.items()}
+        write_tensors(plain, folder / f"{stem}.safetensors", {})
     for stem, document in documents.items():
         (folder / f"{stem}.json").write_bytes(as_json(document))
     files = {}

@@ -87,12 +87,16 @@ class CheckpointStore:
     tensor([1., 1.])
     """
 
-    def __init__(self, directory: Path, *, keep: int = 3) -> None:
-        """Use a folder, which need not exist yet, and keep that many checkpoints in it."""
+    def __init__(self, directory: Path, *, keep: int = 3, run: CheckpointStore | None = None) -> None:
+        """Use a folder, which need not exist yet, and keep that many checkpoints in it.
+
+        After a failed write, a run continues from the store ``run``; from this one when None.
+        """
         if keep < 1:
             raise UsageError(f"{keep!r} checkpoints cannot be kept: keep at least 1")
         self.directory = Path(directory)
         self.keep = keep
+        self._run = run or self
 
     def save(
         self,
@@ -270,14 +274,14 @@ class CheckpointStore:
         """Turn an error of the system into a sentence: what failed, why, and how the run can continue."""
         try:
             yield
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             why = explain(error, "fix the cause")
             raise CheckpointError(f"{what}: {why}, {self.way_on()}") from error
 
     def way_on(self) -> str:
         """Return how a run continues after a failed write, as the last part of a message."""
         with suppress(OSError):
-            step = self.last_step()
+            step = self._run.last_step()
             if step is None:
                 return "then start again: no step is saved yet"
             return f"then continue from step {step} with --resume"

@@ -5,6 +5,7 @@ A header is checked before the library reads the file: its size, and that its te
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # in what a library in Rust says
 _MOST_JSON = 1 << 23  # bytes of a JSON file or a header; a model of 60 layers needs 0.3 MB
 _DTYPES = {
     "F64": "float64",
@@ -190,10 +192,21 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """Write one safetensors file in place, not atomically: callers pass a temporary path."""
+    """Write one safetensors file in place, not atomically: callers pass a temporary path.
+
+    Raises:
+        OSError: it cannot be written; with the system's number, which the library only puts into words.
+    """
     from safetensors.torch import save_file
 
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, path, dict(metadata))
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, path, dict(metadata) or None)
+    except SafetensorError as error:
+        if (named := _SYSTEM_ERROR.search(str(error))) is None:
+            raise
+        number = int(named[1])
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def folder_files(folder: Path) -> tuple[Path, ...]:

@@ -47,7 +47,7 @@ class RunFolder:
     def __init__(self, path: Path, *, kind: str, keep: int) -> None:
         self.path, self.kind = Path(path), kind
         self.checkpoints = CheckpointStore(self.path, keep=keep)
-        self.best = CheckpointStore(self.path / BEST, keep=1)
+        self.best = CheckpointStore(self.path / BEST, keep=1, run=self.checkpoints)
         self.metrics = MetricsFile(self.path / METRICS)
         self.checkpoint: Path | None = None
         self._started = False
