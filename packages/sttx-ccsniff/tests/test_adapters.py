@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.environment import codex_sessions, opencode_store
+from sttx_ccsniff.environment import codex_sessions, opencode_stores
 from sttx_ccsniff.exports.pairs import PairParser
 from sttx_ccsniff.read import formats
 from sttx_ccsniff.read.formats import AutoParser, register
@@ -128,15 +128,23 @@ def test_a_state_of_an_unknown_format_is_refused():
 
 
 def test_the_stores_of_other_agents(monkeypatch, tmp_path):
-    for name in ("CODEX_HOME", "XDG_DATA_HOME"):
+    for name in ("CODEX_HOME", "XDG_DATA_HOME", "OPENCODE_DB"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path)
     assert codex_sessions() == tmp_path / ".codex" / "sessions"
-    assert opencode_store() == tmp_path / ".local" / "share" / "opencode" / "opencode.db"
+    folder = tmp_path / ".local" / "share" / "opencode"
+    assert opencode_stores() == [folder / "opencode.db"]
+    folder.mkdir(parents=True)
+    for name in ("opencode-dev.db", "opencode.db", "opencode.db-wal", "notes.db"):
+        (folder / name).touch()
+    assert opencode_stores() == [folder / "opencode.db", folder / "opencode-dev.db"]
+    monkeypatch.setenv("OPENCODE_DB", "mine.db")
+    assert opencode_stores()[-1] == folder / "mine.db"
+    monkeypatch.delenv("OPENCODE_DB")
     monkeypatch.setenv("CODEX_HOME", "/c")
     monkeypatch.setenv("XDG_DATA_HOME", "/d")
     assert codex_sessions().as_posix() == "/c/sessions"
-    assert opencode_store().as_posix() == "/d/opencode/opencode.db"
+    assert [path.as_posix() for path in opencode_stores()] == ["/d/opencode/opencode.db"]
 
 
 def test_a_typed_prompt_is_a_user_message(session_file):

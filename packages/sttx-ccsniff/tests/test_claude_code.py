@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_ccsniff.claude_code.identity import identity_of
-from sttx_ccsniff.claude_code.parser import BOOK_KEEPING, SessionParser, recognizes
+from sttx_ccsniff.claude_code.kinds import BOOK_KEEPING, recognizes
+from sttx_ccsniff.claude_code.parser import SessionParser
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.render import render
@@ -78,7 +79,10 @@ def test_projects_of_unusual_folders(read, record, cwd, project):
         ("yesterday, about noon", 0.0),
         ("2026-99-99T00:00:00Z", 0.0),
         ("", 0.0),
-        (1770022800, 0.0),
+        (1770022800, 1770022800.0),
+        (1770022800250, 1770022800.25),
+        (-5, 0.0),
+        (True, 0.0),
         ([], 0.0),
     ],
 )
@@ -464,7 +468,8 @@ def test_wrong_types_in_any_field_of_a_block_lose_no_tool_call(block, kind, role
 
 
 def test_rows_are_not_recognized_as_session_records():
-    assert recognizes({"type": "user"})
-    assert recognizes({"type": "brand-new"})
+    assert recognizes({"type": "user", "uuid": "u"})
+    assert recognizes({"type": "brand-new", "sessionId": "s"})
+    assert not recognizes({"type": "brand-new"})
     assert not recognizes({"type": "text", "sid": "s", "role": "user"})
     assert not recognizes({"prompt": "a"})

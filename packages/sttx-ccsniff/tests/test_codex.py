@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.claude_code import parser as claude_code
+from sttx_ccsniff.claude_code import kinds
 from sttx_ccsniff.codex.parser import RolloutParser, recognizes
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -469,7 +469,7 @@ def test_not_confused_with_claude_code(sessions):
             except ValueError:
                 continue
             assert not isinstance(record, dict) or not recognizes(record)
-            assert not isinstance(record, dict) or "type" not in record or claude_code.recognizes(record)
+            assert not isinstance(record, dict) or "type" not in record or kinds.recognizes(record)
 
 
 def test_no_place_contains_waiting_text(tmp_path):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sttx_ccsniff import Source, SourceReport
+from sttx_ccsniff import Source, SourceReport, open_source
 from sttx_ccsniff.feeds import Shared
 from sttx_ccsniff.opencode.message import Message
 from sttx_ccsniff.opencode.store import OpenCodeFeed, is_database, written
@@ -566,3 +566,28 @@ def test_the_fingerprint_of_copies_is_the_same():
     )
     assert one != Message("a", info, [tool("c2"), {"type": "text", "text": "x"}]).fingerprint()
     assert one != Message("a", {**info, "time": {"created": 2}}, [tool("c1")]).fingerprint()
+
+
+def test_messages_without_parts_are_counted(store):
+    session = store.session()
+    store.user(session)
+    store.agent(session, tokens=TOKENS)
+    store.agent(session, error={"name": "MessageAbortedError"})
+    store.user(session, "Hi")
+    traces, report, _ = read(store)
+    assert [brief(trace) for trace in traces] == ["user: Hi"]
+    assert report.skipped == {"message without parts": 2, "interruption": 1}
+    assert report.usage["some-model"]["output_tokens"] == 3
+
+
+def test_the_databases_of_all_channels_are_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("OPENCODE_DB", raising=False)
+    (tmp_path / "opencode").mkdir()
+    for name in ("opencode.db", "opencode-dev.db"):
+        made = Store(tmp_path / "opencode" / name)
+        made.user(made.session(), name)
+        made.open.close()
+    with open_source("opencode", follow=False) as source:
+        assert {trace.text for trace in source} == {"opencode.db", "opencode-dev.db"}
+    assert source.report.formats == {"opencode": 2}

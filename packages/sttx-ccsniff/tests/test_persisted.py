@@ -111,3 +111,72 @@ def test_a_stub_that_is_quoted_in_an_output_is_only_text(slug, record):
     block = {"type": "tool_result", "tool_use_id": "t", "content": f"see:\n{stub('/x/b3f1.txt')}"}
     output, noted = read(slug / "s.jsonl", json.dumps(record(content=[block])).encode())
     assert output.startswith("see:") and "persisted output read" not in noted
+
+
+def notice(path, kind="JSON array with schema: [{type: string, text: string}]"):
+    return (
+        "Error: result (140,990 characters) exceeds maximum allowed tokens. Output has been saved to "
+        f"{path}.\nFormat: {kind}\nUse offset and limit parameters to read specific portions of the file."
+    )
+
+
+BLOCKS = [{"type": "text", "text": "first"}, {"type": "image"}, {"type": "text", "text": "last"}]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize(
+    ("reference", "name"),
+    [(stub, "t1.json"), (notice, "mcp-mail-get-1.txt"), (notice, "mcp-mail-get-1.json")],
+)
+def test_the_text_of_stored_blocks_is_read(slug, record, reference, name, indent):
+    (slug / "s" / "tool-results" / name).write_text(json.dumps(BLOCKS, indent=indent))
+    for content in (reference(f"/x/{name}"), [{"type": "text", "text": reference(f"/x/{name}")}]):
+        block = {"type": "tool_result", "tool_use_id": "t", "content": content}
+        assert (
+            read(slug / "s.jsonl", json.dumps(record(content=[block])).encode())[0] == "first\n[image]\nlast"
+        )
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "[]", '{"a": 1}', '[{"type": "te', "plain", '["a"]'])
+def test_other_json_is_read_as_it_is(slug, text):
+    (slug / "s" / "tool-results" / "a.json").write_text(text)
+    for reference in (stub("/x/a.json"), notice("/x/a.json", "Plain text")):
+        assert persisted_output(reference, slug / "s") == (text, 0)
+
+
+def test_the_output_of_a_command_that_prints_blocks_is_read_as_it_is(slug):
+    (slug / "s" / "tool-results" / "a.txt").write_text(json.dumps(BLOCKS))
+    assert persisted_output(stub("/x/a.txt"), slug / "s") == (json.dumps(BLOCKS), 0)
+
+
+def test_only_part_of_very_long_blocks_is_read(slug):
+    long = [{"type": "text", "text": "x" * MOST_BYTES}, {"type": "text", "text": "end"}]
+    (slug / "s" / "tool-results" / "a.json").write_text(json.dumps(long))
+    assert persisted_output(stub("/x/a.json"), slug / "s") == ("x" * MOST_BYTES, 4)
+
+
+def test_a_message_that_only_speaks_of_a_notice_is_text(slug, record):
+    block = {"type": "tool_result", "tool_use_id": "t", "content": "x" * 700 + notice("/x/b3f1.txt")}
+    assert read(slug / "s.jsonl", json.dumps(record(content=[block])).encode())[0].startswith("xxx")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+@pytest.mark.parametrize("reference", [stub, notice])
+@pytest.mark.parametrize("linked", ["s", "s/tool-results", "s/tool-results/b3f1.txt"])
+def test_no_link_leads_out_of_the_sessions_folder(slug, record, tmp_path, linked, reference):
+    (slug / linked).rename(tmp_path / "elsewhere")
+    (slug / linked).symlink_to(tmp_path / "elsewhere")
+    for origin, fields in [
+        ("s.jsonl", {}),
+        ("agent-a1.jsonl", {"agentId": "a1"}),
+        ("s/subagents/agent-a1.jsonl", {"agentId": "a1"}),
+    ]:
+        block = {"type": "tool_result", "tool_use_id": "t", "content": reference("/x/b3f1.txt")}
+        raw = json.dumps(record(content=[block], **fields)).encode()
+        assert read(slug / origin, raw)[1]["persisted output absent"] == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_a_link_to_the_project_is_followed(slug, record, tmp_path):
+    (tmp_path / "link").symlink_to(slug)
+    assert read(tmp_path / "link" / "s.jsonl", line(record, "/x/b3f1.txt"))[0] == "the whole output\n"

@@ -61,6 +61,11 @@ class Seen:
         self._journal.uuids.append(key)
         return True
 
+    def knows(self, uuid: str) -> bool:
+        """Return whether a uuid is remembered, without remembering it."""
+        key = _key(uuid)
+        return key in self._old or key in self._young
+
     def remember_tool(self, call: str, name: str) -> None:
         """Remember the tool of the call with this id."""
         self._add_tool(call, name)

@@ -8,14 +8,16 @@ from sttx_ccsniff.claude_code.parser import SessionParser
 from sttx_ccsniff.follow.folders import is_session_file
 from sttx_ccsniff.opencode.store import is_database
 from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.read.foreign import ForeignParser
 from sttx_ccsniff.read.formats import FORMATS
 from sttx_ccsniff.read.open import first_bytes
 
 _PREFIX_BYTES = 2**20
+_HEAD_BYTES = 2**12
 
 
 def holds_sessions(path: Path) -> bool:
-    """Return whether a file holds sessions: a database, or lines whose first JSON object is a record.
+    """Return whether a file holds sessions: a database, an export, or lines whose first object is a record.
 
     The file must have the name of a session file (`is_session_file`), and at most its first 1 MiB is read.
     """
@@ -23,7 +25,10 @@ def holds_sessions(path: Path) -> bool:
         return False
     if is_database(path):
         return True
-    for line in first_bytes(path, _PREFIX_BYTES).splitlines():
+    head = first_bytes(path, _PREFIX_BYTES)
+    if any(format.begins(head[:_HEAD_BYTES]) for format in FORMATS):
+        return True
+    for line in head.splitlines():
         for value in decode_line(line, Counter())[0]:
             if isinstance(value, dict):
                 return _is_record(value)
@@ -33,10 +38,12 @@ def holds_sessions(path: Path) -> bool:
 def _is_record(value: dict[str, Any]) -> bool:
     """Return whether a JSON object is a record, not plain data.
 
-    Claude Code's format accepts any object with a type. So an object with `text` or a list `values` is plain
-    data, unless another format recognizes it.
+    Claude Code's format accepts most objects with a type, and objects of agents without an adapter are only
+    guessed. So an object with `text` or a list `values` is plain data, unless another format recognizes it.
     """
     is_data = isinstance(value.get("text"), str) or isinstance(value.get("values"), list)
     return any(
-        format.recognizes(value) for format in FORMATS if not (is_data and format.parser is SessionParser)
+        format.recognizes(value)
+        for format in FORMATS
+        if not (is_data and format.parser in (SessionParser, ForeignParser))
     )

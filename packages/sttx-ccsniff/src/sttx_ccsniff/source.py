@@ -21,7 +21,7 @@ from typing import Any
 
 from sttx_ccsniff.bounded_queue import BoundedQueue, Closed
 from sttx_ccsniff.cursor import Advance, Ledger, key_of
-from sttx_ccsniff.environment import claude_projects, codex_sessions, opencode_store
+from sttx_ccsniff.environment import claude_projects, codex_sessions, opencode_stores
 from sttx_ccsniff.feeds import Delivery, Feed, Shared
 from sttx_ccsniff.follow.feed import FileFeed, FolderFeed
 from sttx_ccsniff.follow.folders import session_files
@@ -35,7 +35,11 @@ from sttx_core.traces import Trace
 
 Spec = str | Path
 _Item = tuple[Trace | None, Advance | None]
-_AGENTS = {"claude": claude_projects, "codex": codex_sessions, "opencode": opencode_store}
+_AGENTS: dict[str, Callable[[], list[Path]]] = {
+    "claude": lambda: [claude_projects()],
+    "codex": lambda: [codex_sessions()],
+    "opencode": opencode_stores,
+}
 _JOIN_SECONDS = 10.0
 
 
@@ -256,7 +260,8 @@ def _feeds(specs: Sequence[Spec], follow: bool | None, session_idle: float) -> l
         elif spec not in _AGENTS and _is_pipe(path := Path(spec).expanduser()):
             once.append(FileFeed(path))
         elif follow or (follow is None and spec in _AGENTS):
-            followed.append(_AGENTS[spec]() if isinstance(spec, str) and spec in _AGENTS else _existing(spec))
+            own = isinstance(spec, str) and spec in _AGENTS
+            followed += _AGENTS[str(spec)]() if own else [_existing(spec)]
         else:
             once.append(_read_once(spec))
     if watched and followed:
@@ -277,12 +282,15 @@ def _is_pipe(path: Path) -> bool:
 
 def _read_once(spec: Spec) -> Feed:
     if isinstance(spec, str) and spec in _AGENTS:
-        path = _AGENTS[spec]()
+        paths = _AGENTS[spec]()
+        path = paths[0]
         if not path.exists():
             others = " or ".join(agent for agent in _AGENTS if agent != spec)
             raise SourceError(
                 f"no history of {spec!r}: {str(path)!r} does not exist; try {others}, or name a folder"
             )
+        if len(paths) > 1:
+            return FolderFeed(paths, f"{spec}: " + ", ".join(map(str, paths)))
         return _folder(path, f"{spec}: history in") if path.is_dir() else FileFeed(path)
     path = _existing(spec)
     return _folder(path, "folder") if path.is_dir() else FileFeed(path)
@@ -292,7 +300,8 @@ def _folder(folder: Path, what: str) -> Feed:
     count = len(session_files(folder))
     if not count:
         raise SourceError(
-            f"no session files (*.jsonl or *.ndjson, also .gz or .zst; opencode.db) in {str(folder)!r}"
+            f"no session files (*.jsonl or *.ndjson, also .gz or .zst; opencode*.db; exports of OpenCode) in "
+            f"{str(folder)!r}"
         )
     return FolderFeed([folder], f"{what} {folder}: {count} session file{'s' if count > 1 else ''}")
 

@@ -52,7 +52,8 @@ class Sidechains:
 
     Such records have `isSidechain`. A sub-agent's first record has no parent record, and each later record
     has one of the sub-agent's own as its parent. So the chain of parents identifies the sub-agent, even if
-    several run at once.
+    several run at once. A sub-agent whose records name the call that started it (`parentToolUseId`) is named
+    by that call.
 
     >>> chains = Sidechains()
     >>> records = [("a", None), ("b", None), ("c", "a"), ("d", "b"), ("e", "c")]
@@ -77,6 +78,16 @@ class Sidechains:
         subagent = subagent or f"sidechain-{uuid[:8]}"
         self._recent = ((uuid, subagent), *self._recent[: _MOST_RECENT - 1])
         return subagent
+
+    def started_by(self, call: str) -> str:
+        """Return the sub-agent that a call started."""
+        if not self.has_started(call):
+            self._recent = ((call, call), *self._recent[: _MOST_RECENT - 1])
+        return call
+
+    def has_started(self, call: str) -> bool:
+        """Return whether a call started one of the latest sub-agents."""
+        return (call, call) in self._recent
 
     def state_dict(self) -> tuple[tuple[str, str], ...]:
         """Return the latest records as (uuid, sub-agent), newest first, JSON-able."""

@@ -12,15 +12,18 @@ of the sub-agent is read from it. Branches of `parentUuid` stay in the order of 
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from sttx_ccsniff.claude_code.identity import Sidechains, identity_of, session_folder
-from sttx_ccsniff.claude_code.persisted import STUB, persisted_output
+from sttx_ccsniff.claude_code.kinds import BOOK_KEEPING
+from sttx_ccsniff.claude_code.persisted import is_reference, persisted_output
+from sttx_ccsniff.claude_code.repeats import PromptQueue, is_replay
+from sttx_ccsniff.claude_code.spelling import in_one_spelling
 from sttx_ccsniff.claude_code.user_text import typed_text
 from sttx_ccsniff.parse.content import placeholder, result_text, shallow, text_of
 from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.parse.times import unix_seconds
 from sttx_ccsniff.parse.usage import UsageCounter
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -28,38 +31,8 @@ from sttx_core.traces import AssistantMessage, Meta, Other, Thinking, ToolResult
 
 Record = dict[str, Any]
 
-BOOK_KEEPING = frozenset(
-    (
-        "agent-color",
-        "agent-name",
-        "agent-setting",
-        "ai-title",
-        "attribution-snapshot",
-        "content-replacement",
-        "custom-title",
-        "file-history-snapshot",
-        "last-prompt",
-        "mode",
-        "permission-mode",
-        "pr-link",
-        "progress",
-        "queue-operation",
-        "result",
-        "speculation-accept",
-        "summary",
-        "tag",
-        "worktree-state",
-    )
-)
-"""Types of records that are known to contain no talk."""
-
 _MOST_SPEAKERS = 1000  # sub-agents whose segments are counted; the counts are saved in every place
 _TOOL_USES = ("tool_use", "server_tool_use", "mcp_tool_use")  # not a set, because a type may be unhashable
-
-
-def recognizes(record: Record) -> bool:
-    """Return whether a JSON object looks like one of Claude Code's records."""
-    return isinstance(record.get("type"), str) and not {"sid", "role"} <= record.keys()
 
 
 class SessionParser:
@@ -85,12 +58,19 @@ class SessionParser:
         self._records = 0
         self._sidechains = Sidechains()
         self._usage = UsageCounter(report, seen)
+        self._queue = PromptQueue(report)
         self._handlers: dict[Any, Callable[[Record], list[Trace]]] = {
             "user": self._talk,
             "assistant": self._talk,
             "attachment": self._attachment,
+            "queue-operation": self._queued,
             "system": self._system,
         }
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a queued prompt waits for a later record to decide if it is read."""
+        return self._queue.holds
 
     def feed(self, line: bytes) -> list[Trace]:
         """Read one line, without its line end; return its traces."""
@@ -103,7 +83,7 @@ class SessionParser:
 
     def finish(self, tail: bytes) -> list[Trace]:
         """Read what follows the last line end, a record that may be cut; return its traces."""
-        return self.feed(tail)
+        return self.feed(tail) + self._removed_prompts()
 
     def state_dict(self) -> tuple[Any, ...]:
         """Return everything needed to continue from here in another process, JSON-able.
@@ -117,6 +97,7 @@ class SessionParser:
             self._segments,
             self._sidechains.state_dict(),
             self._usage.state_dict(),
+            self._queue.state_dict(),
         )
 
     def load_state_dict(self, state: Any) -> None:
@@ -126,16 +107,24 @@ class SessionParser:
             ValueError: The state is invalid.
         """
         match state:
-            case [int(records), bool(just_cut), str(project), dict(segments), [*recent], [*counted]] if (
-                type(records) is int and records >= 0 and _are_counts(segments)
-            ):
+            case [
+                int(records),
+                bool(just_cut),
+                str(project),
+                dict(segments),
+                [*recent],
+                [*counted],
+                *more,
+            ] if type(records) is int and records >= 0 and _are_counts(segments) and len(more) < 2:
                 sidechains, usage = Sidechains(), UsageCounter(self._report, self._seen)
                 sidechains.load_state_dict(recent)
                 usage.load_state_dict(counted)
+                queue = PromptQueue(self._report)
+                queue.load_state_dict(more[0] if more else ((), ()))  # earlier versions saved no queue
             case _:
                 raise ValueError("not a state of a parser of Claude Code's records")
         self._records, self._just_cut, self._project, self._segments = records, just_cut, project, segments
-        self._sidechains, self._usage = sidechains, usage
+        self._sidechains, self._usage, self._queue = sidechains, usage, queue
 
     def _record(self, record: Any) -> list[Trace]:
         report = self._report
@@ -144,6 +133,7 @@ class SessionParser:
             return []
         report.records += 1
         self._records += 1
+        record, raw = in_one_spelling(record), record
         uuid = record.get("uuid")
         if isinstance(uuid, str) and uuid and not self._seen.first_time(uuid):
             self._subagent_of(record)
@@ -159,7 +149,7 @@ class SessionParser:
         if kind in BOOK_KEEPING:
             report.skip(kind)
             return []
-        return [Other(meta=self._meta(record), kind=kind, raw=shallow(record))]
+        return [Other(meta=self._meta(record), kind=kind, raw=shallow(raw))]
 
     # The talk
 
@@ -172,6 +162,15 @@ class SessionParser:
         if "usage" in message:
             self._usage.count(message, record, self._speaker_of)
         content = message.get("content")
+        if is_replay(record, content, self._session_of(record), self._seen):
+            self._remember_tools(record)
+            self._report.skip("replay")
+            return []
+        if record["type"] == "assistant":
+            return self._removed_prompts() + self._message(record, message, content)
+        return [] if self._queue.repeats(content) else self._message(record, message, content)
+
+    def _message(self, record: Record, message: Record, content: Any) -> list[Trace]:
         if not isinstance(content, list):
             content = [{"type": "text", "text": text_of(content)}]
         unsaid = self._not_spoken(record, message)
@@ -260,10 +259,12 @@ class SessionParser:
         if name is None:
             self._report.note("tool result without its tool use")
         output = result_text(block.get("content"))
-        if output.startswith(STUB):
+        if is_reference(output):
             output = self._persisted(output, meta)
         details = record.get("toolUseResult")
-        subagent = details.get("agentId") if isinstance(details, dict) else None
+        subagent = in_one_spelling(details).get("agentId") if isinstance(details, dict) else None
+        if self._sidechains.has_started(call):
+            subagent = call
         return ToolResult(
             meta=meta,
             name=name or "",
@@ -310,14 +311,31 @@ class SessionParser:
             self._report.skip(mode.replace("-", " "))
             return []
         prompt = attachment.get("prompt")
-        prompt_record = {**record, "type": "user", "message": {"content": prompt}}
-        return self._talk(prompt_record)
+        return self._talk({**record, "type": "user", "message": {"content": prompt}})
+
+    def _queued(self, record: Record) -> list[Trace]:
+        self._queue.read(record, f"{self._session_of(record)}:{self._records}")
+        return []
+
+    def _removed_prompts(self) -> list[Trace]:
+        """Return the prompts that the running turn took in and that no other record repeated."""
+        traces: list[Trace] = []
+        for prompt in self._queue.take() if self._queue.holds else ():
+            if self._seen.first_time(
+                f"queued {text_of([prompt.get('timestamp') or prompt['uuid'], prompt['content']])}"
+            ):
+                traces += self._message(prompt, prompt["message"], prompt["content"])
+            else:
+                self._report.skip("duplicate queued prompt")
+        return traces
 
     def _system(self, record: Record) -> list[Trace]:
         subtype = record.get("subtype")
         if subtype == "compact_boundary":
             self._cut(record)
             self._just_cut = True
+        elif subtype == "init" and isinstance(record.get("cwd"), str):  # its later records name no folder
+            self._project = project_of(record["cwd"], self._origin)
         self._report.skip(f"system: {text_of(subtype)}")
         return []
 
@@ -358,7 +376,10 @@ class SessionParser:
         return session if isinstance(session, str) and session else self._session
 
     def _subagent_of(self, record: Record) -> str:
-        """Return the sub-agent of a record; early versions wrote no id, see `Sidechains`."""
+        """Return the sub-agent of a record; some writers give it no id, see `Sidechains`."""
+        call = record.get("parentToolUseId")
+        if isinstance(call, str) and call:
+            return self._sidechains.started_by(call)
         subagent = record.get("agentId")
         if isinstance(subagent, str) and subagent:
             return subagent
@@ -370,7 +391,7 @@ class SessionParser:
         if stamp is None:
             return 0.0
         try:
-            return _seconds(stamp)
+            return unix_seconds(stamp)
         except (TypeError, ValueError, OverflowError):
             self._report.note("unparsable timestamp")
             return 0.0
@@ -378,9 +399,3 @@ class SessionParser:
 
 def _are_counts(value: dict[Any, Any]) -> bool:
     return all(isinstance(key, str) and type(count) is int and count >= 0 for key, count in value.items())
-
-
-def _seconds(stamp: Any) -> float:
-    """Return the Unix seconds of an ISO 8601 time; without a time zone it is UTC."""
-    time = datetime.fromisoformat(stamp)
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

@@ -9,20 +9,25 @@ hold an item. The first versions (2025) wrote bare items after one line `{"id", 
 "git"}`. Based on codex-rs of 2026, its crates `history` and `protocol`.
 
 No tool call is lost: there are as many `ToolUse` and `ToolResult` traces as there are such items. `event_msg`
-lines repeat the items for the screen. They are counted, and read only if a file has no items. `items.py`
-reads the items; `thread.py` identifies the session and sub-agent, and the items copied from another thread.
+lines repeat the items for the screen. They are counted, and read only if a file has no items. Newer versions
+repeat the talk as `item_completed` events, which include the tools; if a file has those, they are read and
+the other events are not. `items.py` and `thread_items.py` read the items; `thread.py` identifies the session
+and sub-agent, and the items copied from another thread.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
+
+import orjson
 
 from sttx_ccsniff.codex.items import COMPACTIONS, ItemReader
 from sttx_ccsniff.codex.thread import Thread
+from sttx_ccsniff.codex.thread_items import ThreadItemReader, in_snake_case, numbered
 from sttx_ccsniff.codex.tokens import TokenTotals
 from sttx_ccsniff.parse.content import shallow, text_of
 from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.parse.times import unix_seconds
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import Meta, Other, Trace
@@ -52,7 +57,12 @@ _TALK = (
     "inter_agent_communication",
 )
 _LINES = BOOK_KEEPING.union(_TALK)
-_SPOKEN_EVENTS = {"user_message": "message", "agent_message": "message", "agent_reasoning": "text"}
+_SPOKEN_EVENTS = {
+    "user_message": "message",
+    "agent_message": "message",
+    "agent_reasoning": "text",
+    "item_completed": "item",
+}
 _MOST_WAITING = 64
 
 
@@ -97,6 +107,7 @@ class RolloutParser:
     def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
         self._report = report
         self._items = ItemReader(report, seen)
+        self._complete_items = ThreadItemReader(report, seen)
         self._thread = Thread(origin, seen)
         self._tokens = TokenTotals()
         self._model = ""
@@ -105,7 +116,8 @@ class RolloutParser:
         self._record_count = 0  # records read so far
         self._line_ordinal: int | None = None  # the `ordinal` of this line; older versions write none
         self._line_number = 0  # of this line, for its uid: its ordinal, or else the count
-        self._by_events: bool | None = None  # None until there is an item or a second prompt
+        # Whether events are read, all or only completed items; None until an item or a second prompt.
+        self._by_events: bool | Literal["completed"] | None = None
         self._waiting: tuple[WaitingEvent, ...] = ()
         # Tokens since the last state, as (model, tokens, speaker).
         self._uncounted: list[tuple[str, dict[str, int], tuple[str, str]]] = []
@@ -145,7 +157,7 @@ class RolloutParser:
                 thread,
                 totals,
                 [str(model), int(segment), bool(just_cut), int(records)],
-                True | False | None as by_events,
+                True | False | None | "completed" as by_events,
                 [*waiting],
             ]:
                 self._thread.load_state_dict(thread)
@@ -171,7 +183,7 @@ class RolloutParser:
     def finish(self, tail: bytes) -> list[Trace]:
         """Read what follows the last line end; without items, answered events become the traces."""
         traces = self.feed(tail)
-        if any(kind == "agent_message" for kind, *_ in self._waiting):
+        if any(kind == "agent_message" or _is_answer(kind, text) for kind, text, *_ in self._waiting):
             traces += self._settle_on_events()
         self._count_tokens()
         return traces
@@ -256,16 +268,18 @@ class RolloutParser:
         self._drop_events()
         if text_of(item.get("type")) in COMPACTIONS:
             return self._compacted(record, item)
-        return self._new(self._items.traces(item, self._meta(record)), self._line_number)
+        return self._new(
+            self._items.traces(item, self._meta(record)), self._line_number, text_of(item.get("id"))
+        )
 
     def _mail(self, record: Record, mail: Record) -> list[Trace]:
         return self._new(self._items.mail(mail, self._meta(record)), self._line_number)
 
-    def _new(self, traces: list[Trace], number: int) -> list[Trace]:
+    def _new(self, traces: list[Trace], number: int, name: str = "") -> list[Trace]:
         """Return the traces of an item, or none if it was delivered before, from this file or another."""
         if not traces:
             return traces
-        reason = self._thread.why_not_new(traces, number, self._line_ordinal)
+        reason = self._thread.why_not_new(traces, number, self._line_ordinal, name)
         if reason:
             self._report.skip(reason)
             return []
@@ -292,23 +306,37 @@ class RolloutParser:
     def _spoken_event(self, record: Record, event: Record, kind: str) -> list[Trace]:
         """Keep an event until an item, a second prompt or the end decides whether events are read."""
         stamp, text = record.get("timestamp"), text_of(event.get(_SPOKEN_EVENTS[kind]))
-        waiting = (kind, text, self._line_number, stamp if isinstance(stamp, str) else None)
+        is_stamp = isinstance(stamp, str) or type(stamp) in (int, float)
+        waiting = (kind, text, self._line_number, stamp if is_stamp else None)
         if self._by_events:
             return self._event_traces(waiting)
-        if len(self._waiting) < _MOST_WAITING and not (kind == "user_message" and self._waiting):
+        again = _is_prompt(kind, text) and any(
+            kind == before and _is_prompt(before, said) for before, said, *_ in self._waiting
+        )
+        if len(self._waiting) < _MOST_WAITING and not again:
             self._waiting = (*self._waiting, waiting)
             return []
         return self._settle_on_events() + self._event_traces(waiting)
 
     def _settle_on_events(self) -> list[Trace]:
-        self._by_events = True
-        self._report.note("rollout of events alone")
         waiting, self._waiting = self._waiting, ()
+        self._by_events = "completed" if any(kind == "item_completed" for kind, *_ in waiting) else True
+        what = "completed items" if self._by_events == "completed" else "events"
+        self._report.note(f"rollout of {what} alone")
         return [trace for event in waiting for trace in self._event_traces(event)]
 
     def _event_traces(self, event: WaitingEvent) -> list[Trace]:
         kind, text, number, stamp = event
+        if (kind == "item_completed") != (self._by_events == "completed"):
+            self._report.skip(f"event: {kind}")
+            return []
         meta = self._thread.meta(number, self._time(stamp), self._segment)
+        if kind == "item_completed":
+            item = _item_in(text)
+            if item["type"] == "context_compaction":
+                return self._compacted(item, item)
+            name = text_of(item.get("id"))
+            return self._new(numbered(self._complete_items.traces(item, meta, name)), number, name)
         if kind == "agent_reasoning":
             return self._new(self._items.thinking(text, {}, meta), number)
         role = "user" if kind == "user_message" else "assistant"
@@ -329,8 +357,7 @@ class RolloutParser:
         if stamp is None:
             return 0.0
         try:
-            time = datetime.fromisoformat(stamp)
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+            return unix_seconds(stamp)
         except (TypeError, ValueError, OverflowError):
             self._report.note("unparsable timestamp")
             return 0.0
@@ -338,7 +365,26 @@ class RolloutParser:
 
 def _waiting_event(value: Any) -> WaitingEvent:
     match value:
-        case [str(kind), str(text), int(number), str() | None as stamp] if kind in _SPOKEN_EVENTS:
+        case [str(kind), str(text), int(number), str() | int() | float() | None as stamp] if (
+            kind in _SPOKEN_EVENTS
+        ):
             return kind, text, number, stamp
         case _:
             raise ValueError("not a state of a parser of Codex rollouts")
+
+
+def _item_in(text: str) -> Record:
+    """Return the completed item in an event's text; without one, an item of no type."""
+    try:
+        item = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        item = None
+    return in_snake_case(item if isinstance(item, dict) else {})
+
+
+def _is_prompt(kind: str, text: str) -> bool:
+    return kind == "user_message" or kind == "item_completed" and _item_in(text)["type"] == "user_message"
+
+
+def _is_answer(kind: str, text: str) -> bool:
+    return kind == "item_completed" and not _is_prompt(kind, text)

@@ -129,8 +129,15 @@ class Thread:
         """Return whether a line with this ordinal is a copy, judged by the lines before it."""
         return self._copying or (ordinal is not None and ordinal < self._own_from)
 
-    def why_not_new(self, traces: list[Trace], number: int, ordinal: int | None) -> str:
-        """Remember an item; return why its traces were delivered before, or "" if they were not."""
+    def why_not_new(self, traces: list[Trace], number: int, ordinal: int | None, name: str = "") -> str:
+        """Remember an item; return why its traces were delivered before, or "" if they were not.
+
+        Args:
+            traces: The traces of the item.
+            number: The item's number.
+            ordinal: The ordinal of its line, if it has one.
+            name: The item's own id, if it has one: a long thread may repeat the item on another line.
+        """
         if ordinal is not None and ordinal < self._own_from:
             return "copied record"
         content = _fingerprint(traces)
@@ -139,7 +146,13 @@ class Thread:
                 return "copied record"
             self._copying = False
         self._seen.first_time(f"codex {self._id} {content}")
-        return "" if self._seen.first_time(f"codex {self._id} {number} {content}") else "duplicate record"
+        key = f"codex {self._id} {number} {content}"
+        is_named = name or isinstance(traces[0], (ToolUse, ToolResult)) and traces[0].id
+        if ordinal is not None and is_named:  # only versions that write ordinals repeat items
+            if self._seen.knows(key):  # the key of every item in earlier versions
+                return "duplicate record"
+            key = f"codex {self._id} {name} {content} {_digest_of_all(traces)}"
+        return "" if self._seen.first_time(key) else "duplicate record"
 
     def meta(self, number: int, time: float = 0.0, segment: int = 0) -> Meta:
         """Return the `Meta` of the item with this number."""
@@ -176,3 +189,12 @@ def _fingerprint(traces: list[Trace]) -> str:
                 words = text_of(getattr(trace, "raw", ""))
         digest.update(f"{type(trace).__name__}\0{words}".encode("utf-8", "replace"))
     return digest.hexdigest()
+
+
+def _digest_of_all(traces: list[Trace]) -> str:
+    """Return a digest of everything that an item says."""
+    said = [
+        [getattr(trace, key) for key in ("text", "id", "input", "output", "raw") if hasattr(trace, key)]
+        for trace in traces
+    ]
+    return hashlib.blake2b(text_of(said).encode("utf-8", "replace"), digest_size=8).hexdigest()

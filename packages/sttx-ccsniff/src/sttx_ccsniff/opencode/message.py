@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from sttx_ccsniff.parse.content import shallow, text_of, url_placeholder
 from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
 from sttx_core.traces import AssistantMessage, Meta, Other, Thinking, ToolResult, ToolUse, Trace, UserMessage
 
 Json = dict[str, Any]
@@ -53,6 +54,11 @@ class Message(NamedTuple):
         """Whether a compaction replaces the talk before it by a summary."""
         return any(part.get("type") == "compaction" for part in self.parts)
 
+    @property
+    def created(self) -> float:
+        """Unix seconds of its creation; 0 if unknown."""
+        return _time(self.info, "created")
+
     def fingerprint(self) -> str:
         """Return a digest that the message shares with its copies in forked sessions, which have new ids."""
         times = self.info.get("time")
@@ -79,6 +85,16 @@ class Message(NamedTuple):
             "cache_read_input_tokens": _count(cache.get("read")),
         }
 
+    def new_traces(self, meta: Meta, report: SourceReport, seen: Seen) -> list[Trace]:
+        """Return its traces and count its tokens; nothing if it is a copy, as forked sessions have them."""
+        if self.parts and not seen.first_time(f"opencode {self.fingerprint()}"):
+            report.skip("copied message")
+            return []
+        model, tokens = self.tokens()
+        if any(tokens.values()):
+            report.used(model, tokens, (meta.session, meta.subagent))
+        return traces_of(self, meta, report)
+
 
 def traces_of(message: Message, meta: Meta, report: SourceReport) -> list[Trace]:
     """Return the traces of a message, and count everything else in it.
@@ -90,6 +106,8 @@ def traces_of(message: Message, meta: Meta, report: SourceReport) -> list[Trace]
     if error := message.info.get("error"):
         name = text_of(error.get("name")) if isinstance(error, dict) else text_of(error)
         report.skip("interruption" if name == "MessageAbortedError" else f"error: {name}")
+    elif not message.parts:
+        report.skip("message without parts")
     if message.is_user:
         return _prompt(message, meta, report)
     traces: list[Trace] = []

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from sttx_ccsniff.feeds import Delivery, Shared
-from sttx_ccsniff.opencode.message import Json, Message, traces_of
+from sttx_ccsniff.opencode.message import Json, Message
 from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
 from sttx_ccsniff.read.splitter import MAX_LINE
@@ -172,20 +172,11 @@ class _Reader:
                 return
             after = (created, name)
             segment += message.cuts
-            traces = self._traces(message, _message_meta(meta, message, created, segment))
+            message_meta = _message_meta(meta, message, created, segment)
+            traces = message.new_traces(message_meta, self._report, self._shared.seen)
             place = _Place(created if type(created) is int else 0, name, segment)
             self._shared.places[origin] = place
             yield Delivery(origin, traces, place)
-
-    def _traces(self, message: Message, meta: Meta) -> list[Any]:
-        """Return the traces of a message, or none if it is a copy in a forked session."""
-        if message.parts and not self._shared.seen.first_time(f"opencode {message.fingerprint()}"):
-            self._report.skip("copied message")
-            return []
-        model, tokens = message.tokens()
-        if any(tokens.values()):
-            self._report.used(model, tokens, (meta.session, meta.subagent))
-        return traces_of(message, meta, self._report)
 
     def _is_final(self, session: str, message: Message, after: tuple[Any, str], touched: float) -> bool:
         untouched = self._now - touched

@@ -8,11 +8,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from sttx_ccsniff.claude_code import kinds
 from sttx_ccsniff.claude_code import parser as claude_code
+from sttx_ccsniff.codex import exec_events
 from sttx_ccsniff.codex import parser as codex
 from sttx_ccsniff.exports import pairs, rows
+from sttx_ccsniff.opencode import export
 from sttx_ccsniff.parse import trace_json
 from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.read import foreign
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.errors import UsageError
@@ -49,10 +53,14 @@ class Parser(Protocol):
 
 
 class Format(NamedTuple):
-    """One format: the function that recognizes its records, and the parser that reads them."""
+    """One format: the function that recognizes its records, and the parser that reads them.
+
+    Where a record spans lines, `begins` recognizes the first lines of a file, joined by line ends.
+    """
 
     recognizes: Callable[[dict[str, Any]], bool]
     parser: type[Parser]
+    begins: Callable[[bytes], bool] = lambda head: False
 
 
 FORMATS = [
@@ -60,12 +68,18 @@ FORMATS = [
     Format(pairs.recognizes_pairs, pairs.PairParser),
     Format(rows.recognizes_rows, rows.RowParser),
     Format(codex.recognizes, codex.RolloutParser),
-    Format(claude_code.recognizes, claude_code.SessionParser),
+    Format(exec_events.recognizes, exec_events.ExecParser),
+    Format(export.recognizes, export.ExportParser, export.begins),
+    Format(foreign.recognizes, foreign.ForeignParser),
+    Format(kinds.recognizes, claude_code.SessionParser),
 ]
-"""Tried in this order. Claude Code's format comes last, because it accepts any record with a type."""
+"""Tried in this order. Claude Code's format comes last, because it accepts the most."""
 
 _PATIENCE = 100
-"""Lines without a known record after which a file is read as Claude Code's and its damage is counted."""
+"""Lines without a known record after which they are counted as unknown; later ones are still tried."""
+
+_HEAD_LINES = 8
+"""Lines that show how a document begins whose records span lines."""
 
 _MOST_WAITING = 2**20
 """Bytes of such lines after which the same happens; the lines are kept until then."""
@@ -84,8 +98,6 @@ def register(recognizes: Callable[[dict[str, Any]], bool], parser: type[Parser])
 
 
 def _parser_named(name: str) -> type[Parser] | None:
-    if name == "unknown":
-        return claude_code.SessionParser
     return next((kind.parser for kind in FORMATS if kind.parser.name == name), None)
 
 
@@ -138,6 +150,8 @@ class AutoParser:
             ValueError: The state is invalid.
         """
         match state:
+            case ["unknown", _]:
+                self._begin(foreign.UnknownParser)
             case [str(name), inner] if parser_class := _parser_named(name):
                 parser = parser_class(self._origin, self._report, self._seen)
                 parser.load_state_dict(inner)
@@ -147,24 +161,28 @@ class AutoParser:
 
     def feed(self, line: bytes) -> list[Trace]:
         """Read one line, without its line end; return its traces."""
-        if self._parser is not None:
+        if self._parser is not None and not isinstance(self._parser, foreign.UnknownParser):
             return self._parser.feed(line)
         self._waiting.append(line)
         recognized = self._recognize(line)
         if recognized is not None:
             return self._begin(recognized)
-        hopeless = len(self._waiting) >= _PATIENCE or sum(map(len, self._waiting)) > _MOST_WAITING
-        return self._begin() if hopeless else []
+        if self._parser is not None or self._is_hopeless():
+            return self._begin(foreign.UnknownParser)
+        return []
 
     def finish(self, tail: bytes) -> list[Trace]:
         """Read what follows the last line end, which may be empty; return its traces."""
         traces = self.feed(tail)
-        if self._parser is None:
-            if any(line.strip() for line in self._waiting):
+        if self._name == "unknown":
+            if self._parser is not None or any(line.strip() for line in self._waiting):
                 self._report.warn(f"{self._origin!r} has no record of a known kind")
-            traces += self._begin()
+            traces += self._begin(foreign.UnknownParser)
         assert self._parser is not None
         return traces + self._parser.finish(b"")
+
+    def _is_hopeless(self) -> bool:
+        return len(self._waiting) >= _PATIENCE or sum(map(len, self._waiting)) > _MOST_WAITING
 
     def _recognize(self, line: bytes) -> type[Parser] | None:
         values, _ = decode_line(line, Counter())
@@ -173,17 +191,22 @@ class AutoParser:
                 for kind in FORMATS:
                     if kind.recognizes(value):
                         return kind.parser
-        return None
+        head = b"\n".join(self._waiting[-_HEAD_LINES:])
+        return next((kind.parser for kind in FORMATS if kind.begins(head)), None)
 
-    def _begin(self, recognized: type[Parser] | None = None) -> list[Trace]:
-        """Read the waiting lines; without a recognized format, Claude Code's parser counts the damage."""
-        parser = (recognized or claude_code.SessionParser)(self._origin, self._report, self._seen)
-        self._settle(parser, parser.name if recognized else "unknown")
+    def _begin(self, recognized: type[Parser]) -> list[Trace]:
+        """Read the waiting lines with the parser of a format."""
+        parser = recognized(self._origin, self._report, self._seen)
+        self._settle(parser, parser.name)
         waiting, self._waiting = self._waiting, []
         return [trace for line in waiting for trace in parser.feed(line)]
 
     def _settle(self, parser: Parser, name: str) -> None:
-        self._parser, self._name = parser, name
+        before, self._parser, self._name = self._name, parser, name
         if self._origin not in self._recognized:
             self._recognized.add(self._origin)
             self._report.formats[name] += 1
+        elif before == "unknown" != name:  # what was recognized only late
+            self._report.formats[name] += 1
+            self._report.formats.subtract(["unknown"])
+            self._report.formats += Counter()  # removes what is 0

@@ -19,8 +19,7 @@ from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.parse.records import decode_line
 from sttx_ccsniff.read.formats import AutoParser
 from sttx_ccsniff.read.open import (
-    GZIP,
-    ZSTD,
+    is_encoded,
     open_buffered,
     pieces_from_top,
     pieces_of,
@@ -265,7 +264,7 @@ def _from_place(
         return pieces_of(opened)
     if not place.length and place.offset and identity != (place.device, place.inode):
         return None  # the line before the place was too long, so it has no CRC
-    if opened.peek(4)[:4].startswith((GZIP, ZSTD)) or not opened.seekable():
+    if is_encoded(opened.peek(4)[:4]) or not opened.seekable():
         return _skipped(pieces_of(opened), place)
     if opened.seek(0, os.SEEK_END) < place.offset:
         return None

@@ -1,5 +1,10 @@
-"""Opens files and standard input, and yields their decompressed bytes in pieces."""
+"""Opens files and standard input, and yields their content in pieces: decompressed, and as UTF-8.
 
+Windows PowerShell writes UTF-16 (`>`, `Out-File`), usually after a byte order mark. Such content becomes
+UTF-8 here; nothing later knows about it.
+"""
+
+import codecs
 import gzip
 import io
 import os
@@ -9,6 +14,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,7 @@ from sttx_core.errors import SourceError, UsageError
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """The first bytes of compressed files."""
 
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 _PIECE = 2**20
 _ZSTD_PIECE = 2**8  # compressed bytes: one piece can expand up to 32,768 times, so to 8 MiB at most
 _ZSTD_WINDOW = 2**27  # bytes a frame may ask for: the default limit of the `zstd` program
@@ -80,11 +87,48 @@ def open_buffered(raw: io.FileIO, stop: threading.Event) -> io.BufferedReader:
 
 
 def pieces_of(opened: io.BufferedReader) -> Iterator[bytes]:
-    """Yield the content as it arrives, decompressed."""
+    """Yield the content as it arrives, decompressed and as UTF-8."""
     head = opened.peek(4)[:4]
     if head == ZSTD:
-        return _zstd_pieces(opened)
-    return plain_pieces(gzip.GzipFile(fileobj=opened) if head.startswith(GZIP) else opened)
+        return _as_utf8(_zstd_pieces(opened))
+    return _as_utf8(plain_pieces(gzip.GzipFile(fileobj=opened) if head.startswith(GZIP) else opened))
+
+
+def is_encoded(head: bytes) -> bool:
+    """Return whether content that begins so is compressed or UTF-16: offsets in it are not the file's.
+
+    >>> is_encoded(b'{"a"'), is_encoded('{"a"'.encode("utf-16-be")), is_encoded(GZIP)
+    (False, True, True)
+    """
+    return head.startswith((GZIP, ZSTD)) or _encoding(head) is not None
+
+
+def _encoding(head: bytes) -> str | None:
+    """Return the encoding of content, by its first bytes: a byte order mark or `{` and another character."""
+    head = head[:4]
+    if head[:2] in _UTF16:
+        return _UTF16[head[:2]]
+    if len(head) < 4 or head.count(0) != 2:
+        return None
+    return {b"{\0": "utf-16-le", b"\0{": "utf-16-be"}.get(head[:2]) if head[2:4] != b"\0\0" else None
+
+
+def _as_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    head = b""
+    for piece in pieces:
+        head += piece
+        if len(head) >= 4:
+            break
+    encoding = _encoding(head)
+    if encoding is None:
+        return chain([head] if head else [], pieces)
+    return _recoded(chain([head], pieces), codecs.getincrementaldecoder(encoding)("replace"))
+
+
+def _recoded(pieces: Iterator[bytes], decoder: codecs.IncrementalDecoder) -> Iterator[bytes]:
+    for piece in pieces:
+        if text := decoder.decode(piece).removeprefix("\ufeff"):
+            yield text.encode("utf-8", "replace")
 
 
 def plain_pieces(reader: io.BufferedReader | gzip.GzipFile) -> Iterator[bytes]:

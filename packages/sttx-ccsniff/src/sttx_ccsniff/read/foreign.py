@@ -1,0 +1,180 @@
+"""Recognizes JSON lines that look like an agent's records but are not read, and names them.
+
+They are sessions of agents without an adapter, and files of known agents that hold no session: lists of
+prompts, indexes and journals. Their records are counted; none becomes a trace.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
+from sttx_core.traces import Trace
+
+Record = dict[str, Any]
+_IDENTITIES = ("uuid", "sessionId", "session_id")
+
+
+def _kind(record: Record) -> str:
+    kind = record.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _is_nameless(record: Record) -> bool:
+    return not any(key in record for key in _IDENTITIES)
+
+
+def _is_pi(record: Record) -> bool:
+    header = _kind(record) == "session" and {"id", "cwd"} <= record.keys()
+    return header or _is_wrapped_message(record) and "parentId" in record
+
+
+def _is_wrapped_message(record: Record) -> bool:
+    return _kind(record) == "message" and isinstance(record.get("message"), dict) and _is_nameless(record)
+
+
+def _is_qwen(record: Record) -> bool:
+    message = record.get("message")
+    return isinstance(message, dict) and isinstance(message.get("parts"), list) and "content" not in message
+
+
+def _is_cursor(record: Record) -> bool:
+    if _kind(record) == "system":
+        return record.get("subtype") == "init" and "apiKeySource" in record and "uuid" not in record
+    if _kind(record) == "tool_call":
+        return isinstance(record.get("tool_call"), dict)
+    return "type" not in record and "role" in record and isinstance(record.get("message"), dict)
+
+
+def _is_transcript(record: Record) -> bool:
+    talk = _kind(record) in ("user", "assistant", "tool_use", "tool_result", "thinking")
+    return talk and "timestamp" in record and "message" not in record and _is_nameless(record)
+
+
+def _is_journal(record: Record) -> bool:
+    return bool(_kind(record)) and {"key", "agentId"} <= record.keys() and _is_nameless(record)
+
+
+_AGENTS: dict[str, Callable[[Record], bool]] = {
+    "Factory Droid": lambda record: _kind(record) == "session_start" and "id" in record,
+    "pi": _is_pi,
+    "Gemini CLI": lambda record: "projectHash" in record or _kind(record) == "gemini",
+    "Qwen Code": _is_qwen,
+    "Cursor": _is_cursor,
+    "Copilot CLI": lambda record: "." in _kind(record) and isinstance(record.get("data"), dict),
+    "Goose": lambda record: {"working_dir", "message_count"} <= record.keys(),
+    "Aider": lambda record: {"event", "properties", "user_id"} <= record.keys(),
+}
+"""Agents whose sessions are not read, and what a record of theirs looks like."""
+
+_NO_SESSIONS: dict[str, Callable[[Record], bool]] = {
+    "history.jsonl: typed prompts": lambda record: {"display", "timestamp"} <= record.keys(),
+    "history.jsonl: prompts of Codex": lambda record: {"session_id", "ts", "text"} == record.keys(),
+    "session_index.jsonl: names": lambda record: {"id", "thread_name", "updated_at"} <= record.keys(),
+    "prompt-history.jsonl: prompts of OpenCode": lambda record: (
+        {"input", "parts"} <= record.keys() and not _kind(record)
+    ),
+    "journal.jsonl: steps of a workflow": _is_journal,
+    "transcripts: talk without sessions": _is_transcript,
+}
+"""What other files of known agents hold, by the name that such a file usually has."""
+
+
+def foreign_name(record: Record) -> tuple[str, bool]:
+    """Return what a record belongs to ("" if it is nothing known), and whether that is a session.
+
+    >>> foreign_name({"type": "session", "id": "a", "cwd": "/"}), foreign_name({"projectHash": "a"})
+    (('pi', True), ('Gemini CLI', True))
+    """
+    for table in (_AGENTS, _NO_SESSIONS):
+        for name, recognizes in table.items():
+            if recognizes(record):
+                return name, table is _AGENTS
+    return "", False
+
+
+def recognizes(record: Record) -> bool:
+    """Return whether a JSON object is a record of one of these."""
+    return bool(foreign_name(record)[0])
+
+
+class _Counter:
+    """Counts the records of a file that is not read."""
+
+    name = ""
+
+    def __init__(self, origin: str, report: SourceReport, seen: Seen) -> None:
+        del seen
+        self._origin, self._report = origin, report
+        self._reason = ""
+
+    def feed(self, line: bytes) -> list[Trace]:
+        """Count the records on one line; there are no traces."""
+        values, problem = decode_line(line, self._report.noted)
+        if problem:
+            self._report.damaged(problem)
+        for value in values:
+            if isinstance(value, dict):
+                self._report.records += 1
+                self._report.skip(self._reason_of(value))
+            else:
+                self._report.damaged("not an object")
+        return []
+
+    def finish(self, tail: bytes) -> list[Trace]:
+        """Count what follows the last line end."""
+        return self.feed(tail)
+
+    def state_dict(self) -> tuple[str]:
+        """Return the reason with which records are counted, JSON-able."""
+        return (self._reason,)
+
+    def load_state_dict(self, state: Any) -> None:
+        """Continue from the state of another parser of the same file.
+
+        Raises:
+            ValueError: The state is invalid.
+        """
+        match state:
+            case [str(reason)]:
+                self._reason = reason
+            case _:
+                raise ValueError("not a state of a parser that counts")
+
+    def _reason_of(self, record: Record) -> str:
+        raise NotImplementedError
+
+
+class ForeignParser(_Counter):
+    """Counts the records of a file that belongs to another agent or holds no session.
+
+    >>> report = SourceReport(say=print)
+    >>> ForeignParser("a.jsonl", report, Seen()).feed(b'{"type":"session","id":"a","cwd":"/"}')
+    'a.jsonl' holds a session of pi, and sttx has no adapter for it: it is not read
+    []
+    >>> dict(report.skipped)
+    {'session of pi': 1}
+    """
+
+    name = "not-read"
+
+    def _reason_of(self, record: Record) -> str:
+        if not self._reason:
+            name, is_session = foreign_name(record)
+            self._reason = f"session of {name}" if is_session else name or "record of an unknown kind"
+            if is_session and not any(f" {self._reason}, " in said for said in self._report.warnings):
+                self._report.warn(
+                    f"{self._origin!r} holds a {self._reason}, and sttx has no adapter for it: it is not read"
+                )
+        return self._reason
+
+
+class UnknownParser(_Counter):
+    """Counts the records of a file in which no format was recognized."""
+
+    name = "unknown"
+
+    def _reason_of(self, record: Record) -> str:
+        del record
+        return "record of an unknown kind"
