@@ -125,7 +125,7 @@ class Grows(DynamicTokenizer):
         return {**super().state_dict(), "seen": list(self.seen)}
 
     def load_state_dict(self, state):
-        super().load_state_dict(state)
+        super().load_state_dict({name: value for name, value in state.items() if name != "seen"})
         self.seen = list(state["seen"])
 
 

@@ -19,7 +19,6 @@ from sttx_core.errors import (
 )
 from sttx_core.eventlog import EventLog
 from sttx_core.lazy import lazy_names
-from sttx_core.pairs import PairMaker, to_pairs
 from sttx_core.phrases import Choice, DynamicTokenizer, Phrase, PhraseConfig, PhraseStats
 from sttx_core.render import Part, render, render_parts
 from sttx_core.tokenizers import (
@@ -50,6 +49,7 @@ from sttx_core.traces import (
 
 if TYPE_CHECKING:
     from sttx_core.hypernet import HyperNetwork as HyperNetwork
+    from sttx_core.pairs import PairMaker, to_pairs
     from sttx_core.replay import Drawn, ReplayBuffer
 
 __all__ = [
@@ -97,4 +97,11 @@ __all__ = [
     "trace_type",
 ]
 
-__getattr__ = lazy_names(__name__, {"hypernet": ["HyperNetwork"], "replay": ["Drawn", "ReplayBuffer"]})
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "hypernet": ["HyperNetwork"],
+        "pairs": ["PairMaker", "to_pairs"],
+        "replay": ["Drawn", "ReplayBuffer"],
+    },
+)

@@ -17,6 +17,7 @@ import orjson
 from sttx_core.environment import log_dir
 from sttx_core.errors import DataError, UsageError
 from sttx_core.os_errors import explain
+from sttx_core.own_files import make_private, make_private_folder, open_own
 from sttx_core.text import encodable
 
 _SUBSYSTEM = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -75,11 +76,12 @@ class EventLog:
 def _append(path: Path, line: bytes) -> None:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = open_own(path, flags)
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o600)
+        make_private_folder(path.parent)
+        descriptor = open_own(path, flags)
     try:
+        make_private(descriptor)
         written = os.write(descriptor, line)
     finally:
         os.close(descriptor)

@@ -12,6 +12,7 @@ from typing import Any
 
 from sttx_core.errors import UsageError
 from sttx_core.render import render
+from sttx_core.saved_state import State, checked, damaged
 from sttx_core.traces import (
     AssistantMessage,
     Other,
@@ -25,6 +26,12 @@ from sttx_core.traces import (
 )
 
 _ASSISTANT = "Assistant: "
+
+
+class _Saved(State):
+    """What `PairMaker.state_dict` returns."""
+
+    prompts: list[tuple[str, str]]
 
 
 class PairMaker:
@@ -82,8 +89,17 @@ class PairMaker:
         return {"prompts": list(self._prompts.items())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly from what `state_dict` returned."""
-        self._prompts = OrderedDict((document, prompt) for document, prompt in state["prompts"])
+        """Continue exactly from what `state_dict` returned.
+
+        Raises:
+            CheckpointError: the state is damaged, or of a maker with higher limits; nothing is changed.
+        """
+        prompts = OrderedDict(saved := checked(_Saved, state, "prompts").prompts)
+        if len(prompts) != len(saved) or len(prompts) > self._documents:
+            raise damaged("prompts", f"a document has two prompts, or there are more than {self._documents}")
+        if max(map(len, prompts.values()), default=0) > self._longest:
+            raise damaged("prompts", f"a prompt has more than {self._longest} characters")
+        self._prompts = prompts
 
 
 def to_pairs(traces: Iterable[Trace]) -> Iterator[Trace]:

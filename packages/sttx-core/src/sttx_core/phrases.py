@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -340,41 +340,41 @@ class DynamicTokenizer:
 
         Raises:
             DataError: the state belongs to another vocabulary.
+            CheckpointError: the state is damaged; the table is unchanged.
         """
-        if state["base_vocab"] != self.base_vocab:
+        from sttx_core.phrase_state import checked_table  # not at the head: help must not load msgspec
+
+        saved, config = checked_table(state)
+        if saved.base_vocab != self.base_vocab:
             raise DataError(
-                f"these phrases are over {state['base_vocab']} base tokens, not {self.base_vocab}; "
+                f"these phrases are over {saved.base_vocab} base tokens, not {self.base_vocab}; "
                 "use the model and tokenizer they were made with"
             )
-        self.config = _saved_config(state["config"])
-        self.stats = PhraseStats(**state["stats"])
-        self._generations = list(state["generations"])
-        self._free = list(state["free"])
-        self._pairs = deque(
-            PhrasePair(node, generation, tuple(tokens)) for node, generation, tokens in state["pairs"]
-        )
+        self.config = config
+        stats = saved.stats
+        self.stats = PhraseStats(stats.merges, stats.promotions, stats.evictions, stats.steps_saved)
+        self._generations, self._free = saved.generations, saved.free
+        self._pairs = deque(PhrasePair(node, generation, tuple(ids)) for node, generation, ids in saved.pairs)
         self._pair_counts = Counter(self._pairs)
-        self._previous = tuple(state["previous"]) if state["previous"] else None
+        self._previous = saved.previous
         self._counts = ChoiceCounts()
-        self._counts.load_state_dict(state["counts"])
-        rows = {self.base_vocab + row[0]: row for row in state["phrases"]}
+        self._counts.load_state_dict(saved.counts)
+        rows = {self.base_vocab + row[0]: row for row in saved.phrases}
 
         def path(node: int) -> tuple[int, ...]:
-            return (node,) if node < self.base_vocab else (*path(rows[node][2]), node)
+            nodes = [node]
+            while nodes[-1] >= self.base_vocab:
+                nodes.append(rows[nodes[-1]][2])
+            return tuple(reversed(nodes))
 
         self._phrases, self._roots = OrderedDict(), {}
         for node, (slot, generation, parent, token, uses) in rows.items():
             nodes = path(node)
             tokens = (nodes[0], *(rows[one][3] for one in nodes[1:]))
             self._phrases[node] = Phrase(slot, generation, parent, token, tokens, nodes, uses)
-        for parent, nodes in state["children"]:
+        for parent, nodes in saved.children:
             children = {rows[node][3]: node for node in nodes}
             if parent < self.base_vocab:
                 self._roots[parent] = children
             else:
                 self._phrases[parent].children = children
-
-
-def _saved_config(saved: Mapping[str, int]) -> PhraseConfig:
-    """Read a saved configuration; earlier versions saved `pair_window` as `window`."""
-    return PhraseConfig(**{"pair_window" if name == "window" else name: saved[name] for name in saved})

@@ -7,14 +7,55 @@ the random state. This file does not know what a window is for or how surprise i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from msgspec import Meta, structs
 
-from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.errors import UsageError
+from sttx_core.saved_state import Count, Positive, State, checked, damaged
 
 _LARGEST = 1e300
 """Sums of surprises must stay finite."""
+
+_WHAT = "replay buffer"
+_ARRAYS = {
+    "tokens": np.int32,
+    "offsets": np.int64,
+    "surprise": np.float64,
+    "generation": np.int64,
+    "order": np.int64,
+}
+_Digits = Annotated[str, Meta(pattern=r"\A[0-9]{1,39}\Z")]
+_Bits32 = Annotated[int, Meta(ge=0, lt=2**32)]
+
+
+class _Random128(State):
+    state: _Digits
+    inc: _Digits
+
+
+class _SavedRandom(State):
+    """The state of numpy's generator, its numbers of 128 bits as text."""
+
+    bit_generator: Literal["PCG64"]
+    state: _Random128
+    has_uint32: _Bits32
+    uinteger: _Bits32
+
+    def state_of_numpy(self) -> dict[str, Any]:
+        """Return the state as numpy takes it."""
+        inner = {"state": int(self.state.state), "inc": int(self.state.inc)}
+        return structs.asdict(self) | {"state": inner}
+
+
+class _Saved(State):
+    """What `ReplayBuffer.state_dict` returns, without its arrays."""
+
+    capacity: Positive
+    draws: Count
+    adds: Count
+    random: _SavedRandom
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,19 +174,18 @@ class ReplayBuffer:
         Raises:
             CheckpointError: The state is damaged, or belongs to a buffer with another capacity.
         """
+        meta = checked(_Saved, state.get("meta"), _WHAT)
         try:
-            arrays, meta = state["arrays"], state["meta"]
-            if meta["capacity"] != self.capacity:
-                raise ValueError(f"it has capacity {meta['capacity']!r}, this buffer {self.capacity}")
-            items, surprises, generations, orders = _checked_arrays(arrays, self.capacity)
-            random_state = _random_from_json(meta["random"])
-            draws, adds = int(meta["draws"]), int(meta["adds"])
-            self._random.bit_generator.state = random_state
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)
-            raise CheckpointError(f"the saved replay buffer does not fit: {reason}") from error
+            if meta.capacity != self.capacity:
+                raise ValueError(f"it has capacity {meta.capacity!r}, this buffer {self.capacity}")
+            items, surprises, generations, orders = _checked_arrays(
+                state.get("arrays", {}), self.capacity, meta.adds
+            )
+            self._random.bit_generator.state = meta.random.state_of_numpy()
+        except (ValueError, OverflowError) as error:
+            raise damaged(_WHAT, str(error)) from error
         self._clear()
-        self.draws, self._adds = draws, adds
+        self.draws, self._adds = meta.draws, meta.adds
         self._items = items
         self._generations[: len(items)] = generations
         self._orders[: len(items)] = orders
@@ -209,17 +249,24 @@ def _checked_surprise(surprise: float) -> float:
 
 
 def _checked_arrays(
-    arrays: Mapping[str, np.ndarray], capacity: int
+    arrays: Mapping[str, np.ndarray], capacity: int, adds: int
 ) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
     """Return items, surprises, generations and orders of saved arrays; `ValueError` if they are damaged."""
-    offsets = np.asarray(arrays["offsets"], np.int64)
-    tokens, surprises = np.asarray(arrays["tokens"]), np.asarray(arrays["surprise"], np.float64)
-    generations, orders = np.asarray(arrays["generation"], np.int64), np.asarray(arrays["order"], np.int64)
+    for name, dtype in _ARRAYS.items():
+        found = arrays.get(name)
+        if found is None or found.dtype != dtype or found.ndim != 1:
+            raise ValueError(f"its {name} are not one row of {dtype.__name__}")
+    offsets, tokens, surprises = arrays["offsets"], arrays["tokens"], arrays["surprise"]
+    generations, orders = arrays["generation"], arrays["order"]
     size = len(surprises)
     if size > capacity or {len(offsets) - 1, len(generations), len(orders)} != {size}:
         raise ValueError(f"its arrays disagree about the number of items, or hold more than {capacity}")
-    if offsets[0] != 0 or offsets[-1] != len(tokens):
-        raise ValueError("its offsets do not span its tokens")
+    if offsets[0] != 0 or offsets[-1] != len(tokens) or bool((np.diff(offsets) <= 0).any()):
+        raise ValueError("its offsets do not rise from the first of its tokens to the last")
+    if size and not (orders.min() >= 0 and orders.max() < adds and len(np.unique(orders)) == size):
+        raise ValueError("its items were not added one after the other")
+    if size and generations.min() < 0:
+        raise ValueError("an item has a generation below 0")
     for surprise in surprises.tolist():
         _checked_surprise(surprise)
     items = [_checked_item(tokens[start:end]) for start, end in zip(offsets, offsets[1:], strict=False)]
@@ -230,7 +277,3 @@ def _random_to_json(state: Mapping[str, Any]) -> dict[str, Any]:
     """Write the 128-bit numbers as text, because not every JSON library can hold them."""
     inner = {name: str(value) for name, value in state["state"].items()}
     return {**state, "state": inner}
-
-
-def _random_from_json(state: Mapping[str, Any]) -> dict[str, Any]:
-    return {**state, "state": {name: int(value) for name, value in state["state"].items()}}
