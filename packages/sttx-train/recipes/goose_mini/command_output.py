@@ -44,16 +44,25 @@ _ENVIRONMENT = {
     "CARGO_NET_OFFLINE": "true",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+COLORS = {
+    "TERM": "xterm-256color",
+    "FORCE_COLOR": "1",
+    "CLICOLOR_FORCE": "1",
+    "PY_COLORS": "1",
+    "COLUMNS": "100",
+}
+COLORED = 16
 _TOP = re.compile(
     r"^(\./)?(package/|usr/(share|include|lib)/(gocode/src/[^/]+/[^/]+/[^/]+/|cargo/registry/[^/]+/)?"
     r"|[\w.-]+-\d[\w.]*/)"
 )
 
 
-def produce(cache: pathlib.Path, trees: pathlib.Path, seed: int = 5) -> Iterator[dict]:
+def produce(cache: pathlib.Path, trees: pathlib.Path, every: int = 1, seed: int = 5) -> Iterator[dict]:
     """Documents of eight commands each: the commands (`runs`), and as a terminal shows them (`text`)."""
     toolbox = _toolbox(cache, trees)
-    for tree in COMMANDS["trees"]:
+    yield from demonstrate(trees, toolbox)
+    for tree in COMMANDS["trees"][::every]:
         manager, _, package = tree.partition("/")
         archive = downloaded(manager, folder_of(manager, package, cache))
         folder = _unpack(package, archive, trees / re.sub(r"\W+", "-", package).strip("-"))
@@ -65,41 +74,72 @@ def produce(cache: pathlib.Path, trees: pathlib.Path, seed: int = 5) -> Iterator
         ending = places["ext"][0]
         templates = COMMANDS["everywhere"] + COMMANDS["by_extension"].get(ALIKE.get(ending, ending), [])
         runs = [run for template in templates for run in _run_filled(rng, template, places, folder, toolbox)]
-        for start in range(0, len(runs), 8):
-            some = runs[start : start + 8]
-            text = "\n".join(f"$ {run['command']}\n{run['output']}" for run in some)
-            yield {
-                "package": package,
-                "path": f"terminal/{start}.log",
-                "kind": "log",
-                "text": text,
-                "runs": some,
-            }
+        yield from _documents(package, "terminal", "log", runs)
+        templates = COMMANDS["colored"] + COMMANDS["colored_by_extension"].get(ALIKE.get(ending, ending), [])
+        some = rng.sample(templates, min(COLORED, len(templates)))
+        runs = [
+            run
+            for line in some
+            for run in _run_filled(rng, line, places, folder, toolbox, times=1, color=True)
+        ]
+        yield from _documents(package, "colors", "colors", runs)
+
+
+def demonstrate(trees: pathlib.Path, toolbox: str) -> Iterator[dict]:
+    """Documents of programs that show progress, tables and the like on a terminal."""
+    (trees / "demo").mkdir(parents=True, exist_ok=True)
+    for number, command in enumerate(COMMANDS["demonstrations"]):
+        output, code = _run(command, trees / "demo", toolbox, color=True)
+        if output:
+            runs = [{"command": command, "output": output, "code": code}]
+            yield from _documents(f"demonstration {number}", "colors", "colors", runs)
+
+
+def _documents(package: str, folder: str, kind: str, runs: list[dict]) -> Iterator[dict]:
+    for start in range(0, len(runs), 8):
+        some = runs[start : start + 8]
+        text = "\n".join(f"$ {run['command']}\n{run['output']}" for run in some)
+        yield {"package": package, "path": f"{folder}/{start}.log", "kind": kind, "text": text, "runs": some}
 
 
 def _run_filled(
-    rng: random.Random, template: str, places: dict[str, list[str]], folder: pathlib.Path, toolbox: str
+    rng: random.Random,
+    template: str,
+    places: dict[str, list[str]],
+    folder: pathlib.Path,
+    toolbox: str,
+    *,
+    times: int = TIMES,
+    color: bool = False,
 ) -> list[dict]:
     """A command with some different fillings, where it has slots; silent successes are left out."""
 
     def draw(slot: str) -> str | None:
         return Literal(rng.choice(places[slot])) if slot in places else Literal("{" + slot + "}")
 
-    commands = dict.fromkeys(fill(template, draw) for _ in range(TIMES))
-    runs = [(command, *_run(command, folder, toolbox)) for command in commands]
+    commands = dict.fromkeys(fill(template, draw) for _ in range(times))
+    runs = [(command, *_run(command, folder, toolbox, color=color)) for command in commands]
     return [{"command": command, "output": out, "code": code} for command, out, code in runs if out or code]
 
 
-def _run(command: str, folder: pathlib.Path, toolbox: str) -> tuple[str, int]:
-    """A command's output, both streams, with the folder's real place hidden; and its exit code."""
+def _run(command: str, folder: pathlib.Path, toolbox: str, *, color: bool = False) -> tuple[str, int]:
+    """A command's output, both streams, with the folder's real place hidden; and its exit code.
+
+    With color it runs on a pseudo-terminal, so that it colors, moves the cursor and shows progress.
+    """
     environment = {
         **_ENVIRONMENT,
         "PATH": f"{toolbox}:{os.environ['PATH']}",
         "HOME": str(folder.parent / "home"),
     }
+    line = ["bash", "-c", command]
+    if color:
+        environment |= COLORS
+        del environment["NO_COLOR"], environment["CI"]
+        line = ["script", "--quiet", "--return", "--echo", "never", "--command", command, "/dev/null"]
     try:
         done = subprocess.run(
-            ["bash", "-c", command],
+            line,
             cwd=folder,
             env=environment,
             timeout=PATIENCE,
@@ -111,6 +151,7 @@ def _run(command: str, folder: pathlib.Path, toolbox: str) -> tuple[str, int]:
     except subprocess.TimeoutExpired:
         return "", 0
     output = done.stdout.decode("utf-8", "replace").replace(str(folder.parent), "/home/dev").rstrip()
+    output = output.replace("\r\n", "\n").replace("\r\r\n", "\n")
     output = output.replace(f"{pathlib.Path.home()}/", "/home/dev/")
     return output[:LONGEST] + "\n... [output truncated] ..." * (len(output) > LONGEST), done.returncode
 
@@ -205,10 +246,13 @@ def main() -> None:
     """Writes `<work>/terminal.jsonl` from the downloads that `gather` left in `<work>/cache`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True)
-    work = parser.parse_args().work
+    parser.add_argument("--every", type=int, default=1, help="take only every so many trees")
+    options = parser.parse_args()
+    work = options.work
     with (work / "terminal.jsonl").open("w", encoding="utf-8") as out:
-        for item in produce(work / "cache", work / "trees"):
+        for item in produce(work / "cache", work / "trees", options.every):
             out.write(json.dumps(item) + "\n")
+            out.flush()
 
 
 if __name__ == "__main__":

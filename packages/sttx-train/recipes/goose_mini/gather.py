@@ -23,7 +23,15 @@ from collections.abc import Iterator, Sequence
 
 from debian import COPYRIGHT, is_source, licence_of, paragraphs_of, source_members
 from near_duplicates import NearDuplicates, signature
-from selection import Collector, is_permissive, is_readable, kind_of, without_licence_header
+from selection import (
+    Collector,
+    has_own_copyleft,
+    is_permissive,
+    is_readable,
+    kind_of,
+    kind_of_text,
+    without_licence_header,
+)
 
 HERE = pathlib.Path(__file__).parent
 LARGEST_FILE = 2_000_000
@@ -134,6 +142,8 @@ def declared_licence(members: dict[str, bytes]) -> str:
 def text_of(name: str, data: bytes, kind: str) -> str | None:
     """Return a file as text with Unix line ends, manual pages as in a terminal; None if it is not UTF-8."""
     try:
+        if kind == "notebook":
+            return notebook_text(data.decode("utf-8"))
         if kind != "man":
             return without_licence_header(data.decode("utf-8").replace("\r\n", "\n"))
         page = gzip.decompress(data) if name.endswith(".gz") else data
@@ -149,6 +159,16 @@ def text_of(name: str, data: bytes, kind: str) -> str | None:
     return re.sub(r"\n{3,}", "\n\n", shown.stdout.decode("utf-8", "replace")).strip() + "\n"
 
 
+def notebook_text(data: str) -> str | None:
+    """Return a notebook as JSON with its pictures cut short; None if it is not JSON."""
+    try:
+        book = json.loads(data)
+    except json.JSONDecodeError:
+        return None
+    shown = json.dumps(book, indent=1, ensure_ascii=False)
+    return re.sub(r'("image/[\w+]+": "[^"]{60})[^"]*"', r'\1..."', shown) + "\n"
+
+
 def inner_path(member: str) -> str:
     """Return a file's path in the corpus from its path in the archive.
 
@@ -159,7 +179,7 @@ def inner_path(member: str) -> str:
 
 
 def documents_of(
-    name: str, members: dict[str, bytes], cap: int, collector: Collector
+    name: str, members: dict[str, bytes], cap: int, collector: Collector, accepted: Sequence[str] = (".",)
 ) -> list[dict[str, str]]:
     """Yield the accepted texts of a package in a fixed arbitrary order, until `cap` bytes."""
     kept: list[dict[str, str]] = []
@@ -169,7 +189,10 @@ def documents_of(
         if kind is None or size > cap or (kind == "man" and manual > MANUAL_SHARE):
             continue
         text = text_of(member, members[member], kind)
-        if text is None or not is_readable(text, kind):
+        if text is None or has_own_copyleft(members[member][:2000].decode("utf-8", "replace"), accepted):
+            continue
+        kind = kind_of_text(text, kind)
+        if not is_readable(text, kind):
             continue
         if len(text) > LONGEST_TEXT:
             text = text[: text.rfind("\n", 0, LONGEST_TEXT) + 1]
@@ -199,7 +222,7 @@ def gather_package(
         return entry | {"outcome": "refused for its licence"}, []
     plain = re.sub(r"(?<=.)@.*", "", name)
     cap = plan["caps"].get(plain, plan["caps"]["each"])
-    kept = documents_of(name, members, cap, collector)
+    kept = documents_of(name, members, cap, collector, plan["accepted"])
     sizes: dict[str, int] = {}
     for item in kept:
         sizes[item["kind"]] = sizes.get(item["kind"], 0) + len(item["text"].encode())

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 
 from scene import Scene
+from servers import call_server
+from tools import other_tool
 
 PURPOSES = {
     "ls": "List files",
@@ -155,4 +157,6 @@ LOOKS: dict[Callable[[Scene], None], float] = {
     send_agent: 0.7,
     fetch_page: 0.3,
     show_status: 1,
+    call_server: 3,
+    other_tool: 3,
 }

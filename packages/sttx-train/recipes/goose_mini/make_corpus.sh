@@ -7,6 +7,7 @@ out=$2
 vocabulary=$here/vocab.txt
 python "$here/gather.py" --work "$work"
 python "$here/command_output.py" --work "$work"
+python "$here/made_up.py" --work "$work"
 python "$here/transcripts.py" --work "$work"
 if [ "${3:-}" = fresh ]; then
   python "$here/vocabulary.py" --work "$work"

@@ -26,6 +26,14 @@ VALIDATION_KINDS = {
     "go": ["go"],
     "prose": ["prose", "man"],
     "json": ["json", "yaml"],
+    "contracts": ["contracts"],
+    "languages": ["languages"],
+    "colors": ["colors"],
+    "terminal": ["log"],
+    "data": ["notebook", "snapshot", "markup", "schema", "sql"],
+    "front": ["web", "mobile", "javascript"],
+    "identifiers": ["identifiers"],
+    "answers": ["answers", "pages"],
 }
 VALIDATION_BYTES = 300_000
 SHARES = {
@@ -44,9 +52,27 @@ SHARES = {
     "shell": 1.5,
     "ruby": 1,
     "csharp": 1,
-    "web": 0.5,
+    "web": 4,
+    "contracts": 3,
+    "sql": 2,
+    "mobile": 2,
+    "scripts": 2,
+    "schema": 1,
+    "markup": 1.5,
+    "notebook": 1.5,
+    "latex": 0.5,
+    "snapshot": 1.5,
+    "languages": 9,
+    "colors": 4,
+    "identifiers": 3,
+    "answers": 4,
 }
 """Percent of the plain files' bytes; of a kind with less than its share everything is used."""
+
+
+def is_for_training(row: dict) -> bool:
+    """Return whether a file can be learned from: it is made up, or in no validation folder."""
+    return row["package"] == "made-up" or not in_validation(row)
 
 
 def load(path: pathlib.Path) -> list[dict]:
@@ -151,12 +177,17 @@ def main() -> None:
     sessions = load(options.work / "transcripts.train.jsonl")
     offered = {"transcripts": size_of(sessions), "log": size_of(logs)}
     sessions, logs = only_new(sessions), only_new(logs)
-    files += logs
+    files += logs + load(options.work / "made_up.train.jsonl")
+    made_up = load(options.work / "made_up.validation.jsonl")
     apart = load(options.work / "transcripts.validation.jsonl")
-    validation = write_validation([row for row in files if in_validation(row)], apart, options.out)
+    validation = write_validation(
+        [row for row in files if in_validation(row) and row["package"] != "made-up"] + made_up,
+        apart,
+        options.out,
+    )
     quoted = {(row["package"], path) for row in sessions for path in row["quotes"]}
     size = size_of(sessions) * options.raw_share / (1 - options.raw_share)
-    documents = sessions + choose([row for row in files if not in_validation(row)], size, rng, quoted)
+    documents = sessions + choose([row for row in files if is_for_training(row)], size, rng, quoted)
     rng.shuffle(documents)
     shutil.copy(options.vocab, options.out / "vocab.txt")
     encoder = TrieTokenizer(options.out / "vocab.txt")

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 
 from grammar import Literal, fill
+from tongues import sentences_by_tongue
 
 PHRASES: dict[str, list[str]] = tomllib.loads(
     (pathlib.Path(__file__).parent / "phrases.toml").read_text("utf-8")
@@ -29,6 +30,8 @@ class Phrasebook:
     """The grammar with its bank of real sentences, change-log lines and pages."""
 
     def __init__(self, prose: Iterable[Mapping[str, str]]) -> None:
+        prose = list(prose)
+        self.foreign = sentences_by_tongue(item["text"] for item in prose if item["kind"] == "languages")
         sentences: dict[str, None] = {}
         changes: dict[str, None] = {}
         self.pages: list[str] = []
@@ -36,6 +39,8 @@ class Phrasebook:
             if item["kind"] == "prose":
                 for paragraph in item["text"].split("\n\n"):
                     sentences.update(dict.fromkeys(_sentences(" ".join(paragraph.split()))))
+            if item["kind"] == "languages":
+                continue
             changes.update(dict.fromkeys(line.rstrip(" .") for line in _CHANGE_LINE.findall(item["text"])))
             if len(item["text"]) > 1500:
                 self.pages.append(item["text"])

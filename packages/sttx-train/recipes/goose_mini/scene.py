@@ -7,6 +7,13 @@ from collections.abc import Mapping, Sequence
 from changes import names_in
 from phrasebook import Phrasebook
 from session import Session
+from tongues import draw_tongue
+
+REDACTED = 0.8
+"""Share of the sessions in which the name of the user is hidden, as sttx hides it."""
+
+FOREIGN = 0.15
+"""Share of the sessions in another language than English."""
 
 
 class Scene:
@@ -22,11 +29,14 @@ class Scene:
     ) -> None:
         self.rng, self.book, self.runs = rng, book, runs
         self.user, self.project = book.say(rng, "user", {}), project_name(package)
+        if rng.random() < REDACTED:
+            self.user = "[user]"
         self.kinds = {strip_top(item["path"]): item["kind"] for item in files}
         root = f"{book.say(rng, 'home', {'user': self.user})}/{self.project}"
         self.session = Session(rng, root, {strip_top(item["path"]): item["text"] for item in files})
         topical = [f"feature/{book.slug(rng)}", f"fix/{book.slug(rng, 2)}"]
         self.branch = rng.choice(["main", "main", "master", "develop", *topical])
+        self.tongue = draw_tongue(rng, book.foreign, FOREIGN)
         self.facts: dict[str, str] = {}
         self.code = ""
 
@@ -66,11 +76,16 @@ class Scene:
         }
 
     def phrase(self, part: str, **facts: str) -> str:
-        """Return a phrase of a part of the grammar."""
+        """Return a phrase of a part of the grammar, in the session's language."""
+        foreign = self.tongue and self.tongue.say(self.rng, part)
+        if foreign:
+            return self.fill(foreign, **facts)
         return self.book.say(self.rng, part, self.facts | facts, self.code)
 
     def fill(self, template: str, **facts: str) -> str:
         """Return a template with its slots filled."""
+        if self.tongue:
+            facts["foreign"] = self.rng.choice(self.tongue.sentences)
         return self.book.fill(self.rng, template, self.facts | facts, self.code)
 
     def say(self, part: str, **facts: str) -> None:

@@ -24,7 +24,17 @@ EXTENSIONS = {
     "json": ".json .jsonc",
     "yaml": ".yaml .yml .toml .cfg .ini",
     "prose": ".md .mdx .rst .txt",
-    "web": ".css .html .scss",
+    "web": ".css .html .scss .less",
+    "contracts": ".sol .vy .cairo .move",
+    "sql": ".sql",
+    "mobile": ".swift .dart .m .mm",
+    "scripts": ".php .lua .ex .exs .scala .nim .clj .hs .erl .jl .r .R .pl .pm .ps1 .psm1 .bat .cmd .vim .el",
+    "schema": ".tf .tfvars .hcl .proto .graphql .gql .prisma .thrift",
+    "markup": ".xml .plist .csproj .svg .xsd .wsdl .resx",
+    "notebook": ".ipynb",
+    "latex": ".tex .sty .bib",
+    "snapshot": ".snap .stderr .stdout .out .ambr",
+    "languages": ".po .xlf",
 }
 VALIDATION_OF_256 = 5
 NEVER_VALIDATION = frozenset({"ruff", "uv", "pydantic-core"})
@@ -32,8 +42,21 @@ NEVER_VALIDATION = frozenset({"ruff", "uv", "pydantic-core"})
 _BY_NAME = {"Makefile": "shell", "Dockerfile": "shell", "CMakeLists.txt": "shell", "Rakefile": "ruby"}
 _KIND_OF = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions.split()}
 _NOT_TEXT = re.compile(r"min\.(js|css)$|-lock\.|\.(map|lock)$|LICEN[CS]E|COPYING|NOTICE|top_level|RECORD")
+_TRANSLATION = re.compile(
+    r"[._-](?!en\b)(?:zh|ja|ko|es|fr|de|pt|ru|it|pl|tr|uk)(?:[-_]?(?:[A-Z]{2}|[a-z]{2}|Hans|Hant|419))?"
+    r"\.(?:md|mdx|rst|txt|properties|json|xml|yml|yaml)$"
+    r"|\.(?:xml|txt|md)\.(?!en\b)[a-z]{2}(?:[-_][A-Za-z]{2})?(?:\.utf-?8)?$"
+    r"|(?:^|/)(?:locales?|i18n|lang|languages?|translations?|l10n)/(?:.*/)?(?!en\b)[a-z]{2}"
+    r"(?:[-_][A-Za-z]{2,4})?"
+    r"(?:/.*)?\.(?:json|js|ts|mjs|ya?ml|php|properties|md|txt)$"
+)
+_OWN_LICENCE = re.compile(r"SPDX-License-Identifier:\s*([^\n*]+)")
+TEXT_FOR_PEOPLE = frozenset({"prose", "json", "man", "web", "yaml", "markup", "latex"})
+FOREIGN = 0.08
+LONGEST_MEAN = {"prose": 400, "languages": 400, "latex": 400, "notebook": 400, "snapshot": 200}
+"""Most characters of a line, on average, of a kind; the others have 110: longer lines are minified code."""
 _LEADING_COMMENT = re.compile(r"(?:(?:#|//)[^\n]*\n)+|\s*/\*.*?\*/\n?", re.S)
-_COPYLEFT = re.compile(r"GPL|MPL|EPL|CDDL|SSPL|Commons Clause|-NC|Commercial|UNLICENSED|SEE LICENSE", re.I)
+_COPYLEFT = re.compile(r"GPL|MPL|EPL|CDDL|SSPL|Commons.Clause|-NC|Commercial|UNLICENSED|SEE LICENSE", re.I)
 
 
 def kind_of(name: str) -> str | None:
@@ -49,6 +72,8 @@ def kind_of(name: str) -> str | None:
         return None
     if base in _BY_NAME:
         return _BY_NAME[base]
+    if _TRANSLATION.search(name):
+        return "languages"
     stem, dot, suffix = base.rpartition(".")
     kind = _KIND_OF.get(f".{suffix}") if dot and stem else None
     return kind or ("prose" if re.match(r"README|CHANGE|HISTORY|NEWS|CONTRIBUTING", base) else None)
@@ -68,14 +93,47 @@ def without_licence_header(text: str) -> str:
     )
 
 
+def kind_of_text(text: str, kind: str) -> str:
+    """Return the kind of a file by what it says: text for people in another language has a kind of its own.
+
+    >>> [kind_of_text(text, "prose") for text in ("Schöne Grüße", "Kind regards")], kind_of_text("Grüß", "go")
+    (['languages', 'prose'], 'go')
+    """
+    return "languages" if kind in TEXT_FOR_PEOPLE and _foreign(text) > FOREIGN / 2 else kind
+
+
+def _foreign(text: str) -> float:
+    """Return the share of letters outside of ASCII among all characters."""
+    if text.isascii():
+        return 0.0
+    return sum(letter > "\x7f" and letter.isalpha() for letter in text) / len(text)
+
+
 def is_readable(text: str, kind: str) -> bool:
-    """Return whether a text is neither tiny, nor minified, nor mostly non-ASCII."""
+    """Return whether a text is neither tiny, nor minified, nor a table of symbols outside of ASCII."""
     if len(text) < 200:
         return False
-    longest_mean = 400 if kind == "prose" else 110
-    return len(text) / (text.count("\n") + 1) <= longest_mean and len(text.encode()) - len(text) < 0.08 * len(
-        text
+    longest_mean = {"prose": 400, "languages": 400, "latex": 400, "notebook": 400, "snapshot": 200}.get(
+        kind, 110
     )
+    if len(text) / (text.count("\n") + 1) > longest_mean:
+        return False
+    letters, others = 0, 0
+    for letter in () if text.isascii() else text:
+        if letter > "\x7f":
+            letters += letter.isalpha()
+            others += not letter.isalpha()
+    return others < 2 * FOREIGN / 3 * len(text) + letters
+
+
+def has_own_copyleft(text: str, accepted: Sequence[str]) -> bool:
+    r"""Return whether a file names a license of its own that is not permissive.
+
+    >>> has_own_copyleft("// SPDX-License-Identifier: BUSL-1.1\n", ["MIT"])
+    True
+    """
+    found = _OWN_LICENCE.search(text[:2000])
+    return found is not None and not is_permissive(found.group(1).strip().strip("()"), accepted)
 
 
 def is_permissive(licence: str, accepted: Sequence[str]) -> bool:

@@ -9,6 +9,8 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
+from clients import draw_client
+
 from sttx_core.render import render
 from sttx_core.traces import AssistantMessage, Meta, Thinking, ToolResult, ToolUse, Trace, UserMessage
 
@@ -28,6 +30,16 @@ REMINDERS = (
 SNIPPET = "Here's the result of running `cat -n` on a snippet of the edited file:\n"
 
 
+def windows_root(rng: random.Random, root: str) -> str:
+    """Return the project's folder on a Windows machine, for some sessions; "" for the others."""
+    if rng.random() < 0.9:
+        return ""
+    home = rng.choice(
+        ["C:\\Users\\[user]\\", "C:\\Users\\[user]\\source\\repos\\", "D:\\", "C:\\dev\\", "E:\\projects\\"]
+    )
+    return home + root.rsplit("/", 1)[-1]
+
+
 class Session:
     """Files by full path, the habits of this session's client, and the traces so far."""
 
@@ -41,6 +53,8 @@ class Session:
         self.mark = rng.choice("→→→\t\t")
         self.short_edits = rng.random() < 0.4
         self.thinks = rng.random() < 0.35
+        self.client = draw_client(random.Random(rng.getrandbits(32)), root)
+        self.windows = windows_root(random.Random(rng.getrandbits(32)), root)
 
     def text(self) -> str:
         """Return the session as the model sees it."""
@@ -70,8 +84,22 @@ class Session:
     def use(self, name: str, arguments: dict, output: str, *, error: bool = False) -> None:
         """Add a tool call and its result."""
         number = f"toolu_{len(self.traces)}"
-        self._append(ToolUse(meta=META, name=name, input=arguments, id=number))
-        self._append(ToolResult(meta=META, name=name, output=output, is_error=error, id=number))
+        shown, given, answer = self.client.call(name, arguments, output)
+        self._append(ToolUse(meta=META, name=shown, input=self._placed(given), id=number))
+        self._append(
+            ToolResult(meta=META, name=shown, output=str(self._placed(answer)), is_error=error, id=number)
+        )
+
+    def _placed(self, value: object) -> object:
+        """Return a value with the paths of the project as this session's machine has them."""
+        if not self.windows:
+            return value
+        if isinstance(value, str):
+            here = re.compile(rf"{re.escape(self.root)}((?:/[\w.@+-]+)*)")
+            return here.sub(lambda found: self.windows + found[1].replace("/", "\\"), value)
+        if isinstance(value, dict):
+            return {key: self._placed(item) for key, item in value.items()}
+        return [self._placed(item) for item in value] if isinstance(value, list) else value
 
     def numbered(self, lines: Sequence[str], first: int) -> str:
         """Return lines as the Read tool shows them."""

@@ -30,7 +30,17 @@ LIKING = {
     "shell": 1.0,
     "java": 0.6,
     "ruby": 0.5,
-    "web": 0.3,
+    "web": 0.7,
+    "contracts": 1.0,
+    "sql": 0.8,
+    "mobile": 0.8,
+    "scripts": 0.6,
+    "schema": 0.8,
+    "markup": 0.4,
+    "notebook": 0.5,
+    "latex": 0.4,
+    "snapshot": 0.5,
+    "languages": 0.5,
 }
 """Share of the file groups that get a session, by kind: real sessions see more TypeScript and Go."""
 DECLARATIONS = 0.25
@@ -68,7 +78,7 @@ def generate(files: Sequence[dict], total: int, seed: int, book: Phrasebook) -> 
     Each has its `text`, its `package`, and as `quotes` the paths of the files that tools were called with.
     """
     rng = random.Random(seed)
-    runs = [run for item in files if item["kind"] == "log" for run in item["runs"]]
+    runs = [run for item in files if "runs" in item for run in item["runs"]]
     groups, made = windows(rng, [item for item in files if item["kind"] in LIKING]), 0
     if not groups:
         raise ValueError("too few files: no package has three neighbouring files of 6 kB together")
@@ -103,7 +113,7 @@ def main() -> None:
             files += [json.loads(line) for line in lines]
     train = [item for item in files if not in_validation(item)]
     validation = [item for item in files if in_validation(item)]
-    book = Phrasebook(item for item in train if item["kind"] in {"prose", "man"})
+    book = Phrasebook(item for item in train if item["kind"] in {"prose", "man", "languages"})
     for name, part, size in (
         ("validation", validation, VALIDATION_BYTES),
         ("train", train, options.bytes),
