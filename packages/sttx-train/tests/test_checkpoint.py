@@ -127,10 +127,17 @@ def test_the_manifest_names_every_file(store):
         assert printed.stdout.split()[0] == entry["sha256"]
 
 
-def test_files_have_the_mode_that_the_umask_gives(store, tmp_path):
-    (tmp_path / "plain").touch()
-    wanted = (tmp_path / "plain").stat().st_mode
-    assert {path.stat().st_mode for path in save(store, 1).iterdir()} == {wanted}
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+def test_nobody_but_the_owner_reads_a_checkpoint_whatever_the_umask(store, umask):
+    before = os.umask(umask)
+    try:
+        folder = save(store, 1)
+    finally:
+        os.umask(before)
+    everything = [store.directory, *store.directory.rglob("*")]
+    assert folder in everything and store.directory / ".lock" in everything
+    assert {path.stat().st_mode & 0o777 for path in everything if path.is_dir()} == {0o700}
+    assert {path.stat().st_mode & 0o777 for path in everything if path.is_file()} == {0o600}
 
 
 # --- which one is the latest, and which are kept

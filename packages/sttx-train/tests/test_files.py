@@ -101,11 +101,12 @@ class TestFolder:
             self.write(tmp_path / "m", a="2")
         assert (tmp_path / "m" / "a").read_text() == "1" and names(tmp_path) == ["m"]
 
-    def test_the_rest_of_a_killed_process_is_replaced(self, tmp_path):
-        (tmp_path / f".m.new-{os.getpid()}").mkdir()
-        (tmp_path / f".m.new-{os.getpid()}" / "junk").touch()
-        self.write(tmp_path / "m", a="1")
-        assert names(tmp_path / "m") == ["a"] and names(tmp_path) == ["m"]
+    def test_a_link_in_place_of_the_folder_is_refused(self, tmp_path):
+        (tmp_path / "real").mkdir()
+        (tmp_path / "m").symlink_to(tmp_path / "real")
+        with pytest.raises(UsageError, match="m' is a link: give the folder that it points to"):
+            self.write(tmp_path / "m", a="1")
+        assert names(tmp_path) == ["m", "real"] and not names(tmp_path / "real")
 
     def test_a_folder_of_anything_else_is_refused(self, tmp_path):
         (tmp_path / "m").mkdir()
@@ -119,6 +120,29 @@ class TestFolder:
         (tmp_path / "m").touch()
         with pytest.raises(UsageError, match="is a file, not a folder"):
             self.write(tmp_path / "m", a="1")
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_is_neither_followed_nor_replaced(tmp_path, exists):
+    path, target = tmp_path / "f", tmp_path / "elsewhere"
+    if exists:
+        target.write_text("kept")
+    path.symlink_to(target)
+    with (
+        pytest.raises(UsageError, match="f' is a link: give the path that it points to"),
+        replacing_file(path),
+    ):
+        pass
+    assert path.is_symlink() and target.exists() is exists and (not exists or target.read_text() == "kept")
+
+
+def test_nothing_is_written_through_a_link_that_was_planted_beside_the_target(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
+    (tmp_path / "elsewhere").write_text("kept")
+    (tmp_path / ".f.new-guessed").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(FileExistsError), replacing_file(tmp_path / "f") as aside:
+        aside.write_text("new")
+    assert (tmp_path / "elsewhere").read_text() == "kept" and not (tmp_path / "f").exists()
 
 
 def test_a_pipe_is_not_replaced(tmp_path):

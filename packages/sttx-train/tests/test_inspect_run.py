@@ -85,11 +85,38 @@ def test_a_model_is_reported(tiny):
     assert report == inspect_model(loaded.path)
 
 
-def pretrained(folder, lines, *, kind="pretrain", **documents):
+CONFIG = {"layers": 2, "hidden_size": 16}
+PROGRESS = {
+    "tokens": 256,
+    "epochs": 0.5,
+    "guard": {"mean": 2.0, "seen": 4, "skipped": 0, "in_a_row": 0},
+    "best": None,
+}
+VALIDATION = dict.fromkeys(("steps_per_byte", "phrases_loss", "phrases_bpb", "phrases_steps_per_byte"))
+
+
+def pretrained(folder, lines, *, kind="pretrain", fields=None, **documents):
     """Write a checkpoint of step 4 as pretraining does, and its metrics."""
-    tensors = {"model": {"w": torch.zeros(3, 2), "b": torch.zeros(2)}, "optimizer": {"m": torch.zeros(9)}}
+    best = kind == "pretrain-best"
+    tensors = {"model": {"w": torch.zeros(3, 2), "b": torch.zeros(2)}}
+    manifest = {
+        "kind": kind,
+        "tokenizer_sha256": None,
+        "base_sha256": None,
+        "device": "cpu",
+        "kernel": "chunked",
+        "processes": 1,
+        "torch": "2.9",
+    }
+    given = {"config": CONFIG, "model": {"num_layers": 2}, "data": {"sha256": "0" * 64, "ids": 9, "rows": 2}}
+    if best:
+        given |= {"validation": None}
+    else:
+        given |= {"progress": PROGRESS}
+        tensors |= {"optimizer": {"m": torch.zeros(9)}, "state": {"s": torch.zeros(1)}}
+        manifest |= {"seconds": 2.5}
     store = CheckpointStore(folder)
-    store.save(4, tensors=tensors, documents=documents, manifest={"kind": kind, "seconds": 2.5})
+    store.save(4, tensors=tensors, documents=given | documents, manifest=manifest | (fields or {}))
     if lines is not None:
         (folder / "metrics.jsonl").write_text("".join(line + "\n" for line in lines))
     return folder
@@ -110,8 +137,7 @@ def test_a_pretraining_run_is_reported(tmp_path):
         '{"loss": 2}',
         '{"st',
     ]
-    config, progress = {"layers": 2, "hidden_size": 16}, {"tokens": 256, "epochs": 0.5}
-    report = inspect_path(pretrained(tmp_path / "run", lines, config=config, progress=progress))
+    report = inspect_path(pretrained(tmp_path / "run", lines))
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert (report["kind"], report["step"], report["seconds"], report["parameters"]) == (
         "pretrain",
@@ -119,7 +145,11 @@ def test_a_pretraining_run_is_reported(tmp_path):
         2.5,
         8,
     )
-    assert (report["config"], report["progress"], report["model"]) == (config, progress, None)
+    assert (report["config"], report["progress"], report["model"]) == (
+        CONFIG,
+        PROGRESS,
+        {"num_layers": 2},
+    )
     last = {"step": 4, "loss": 4.0, "tokens": 192, "validation_bpb": 3.5, "validation.loss": 2.0, "lr": 0.1}
     assert report["metrics"] == last
     assert report["validation"] == {
@@ -134,8 +164,34 @@ def test_a_pretraining_run_is_reported(tmp_path):
 @pytest.mark.parametrize("lines", [None, []])
 def test_a_pretraining_run_with_little_information_is_reported(tmp_path, lines, kind):
     report = inspect_path(pretrained(tmp_path / "run", lines, kind=kind))
-    assert (report["kind"], report["step"], report["config"]) == (kind, 4, None)
+    assert (report["kind"], report["step"], report["config"]) == (kind, 4, CONFIG)
     assert (report["metrics"], report["validation"]) == ({"step": 4}, {})
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ({"fields": {"seconds": -1.0}}, r"damaged 'manifest.json' \(expected `float` >= 0.0 at `\$.seconds`"),
+        ({"fields": {"processes": "1"}}, "expected `int`, got `str`"),
+        ({"fields": {"more": 1}}, "unknown field `more`"),
+        ({"fields": {"kind": "other"}}, "damaged 'manifest.json' .`kind` is 'other', which this sttx"),
+        ({"fields": {"kind": ["stream"]}}, "`kind` is .'stream'., which"),
+        ({"progress": PROGRESS | {"tokens": -1}}, "damaged 'progress.json' .expected `int` >= 0"),
+        ({"progress": PROGRESS | {"more": {}}}, "damaged 'progress.json' .object contains unknown field"),
+        ({"progress": [PROGRESS]}, "expected `object`, got `array`"),
+        ({"config": {"lr": {}}}, "damaged 'config.json'"),
+        ({"config": {"lr": 1e301}}, "damaged 'config.json'"),
+        ({"config": {"x" * 5000: 1}}, "damaged 'config.json'"),
+        ({"model": {"num_layers": 0}}, "damaged 'model.json'"),
+        ({"data": {"sha256": "0" * 63, "ids": 9, "rows": 2}}, "damaged 'data.json'"),
+        ({"unknown": {}}, "damaged 'unknown.json' .this sttx does not know it"),
+        ({"kind": "pretrain-best", "validation": {"loss": 1.0}}, "damaged 'validation.json' .object missing"),
+    ],
+    ids=str,
+)
+def test_a_forged_document_is_refused(tmp_path, documents, message):
+    with pytest.raises(CheckpointError, match=f"{message}.*: restore it from a copy, or give the folder of"):
+        inspect_path(pretrained(tmp_path / "run", None, **documents))
 
 
 def test_options_of_an_older_run_have_their_names_of_today(tmp_path):
@@ -145,7 +201,7 @@ def test_options_of_an_older_run_have_their_names_of_today(tmp_path):
 
 
 def test_the_best_checkpoint_is_reported(tmp_path):
-    best = {"loss": 1.5, "bpb": None, "tokens": 300}
+    best = {"loss": 1.5, "bpb": None, "tokens": 300, **VALIDATION}
     report = inspect_path(pretrained(tmp_path / "best", None, kind="pretrain-best", validation=best))
     assert report["validation"]["validation.loss"] == {"best": 1.5, "best_step": 4, "last": 1.5}
     assert "validation.bpb" not in report["validation"]

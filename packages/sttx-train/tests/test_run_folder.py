@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.run_folder import METRICS, MetricsFile, RunFolder, finite_numbers, require_same_run
+from sttx_train.run_folder.folder import MARKER
 
 
 def refuse(word):
@@ -94,10 +95,10 @@ def test_metrics_that_are_shorter_than_when_they_were_saved_are_refused(metrics,
     assert content is None or metrics.path.read_bytes() == content
 
 
-def test_metrics_of_known_size_are_cut_without_being_read(metrics, monkeypatch):
+def test_metrics_of_known_size_are_cut_without_reading_more_than_their_end(metrics, monkeypatch):
     for step in range(1, 4):
         metrics.append({"step": step})
-    monkeypatch.setattr("sttx_train.run_folder.metrics._step_of", lambda line: pytest.fail("a line is read"))
+    monkeypatch.setattr(MetricsFile, "_end_of", lambda *_: pytest.fail("all lines are read"))
     metrics.cut_back(2, size=24)
     assert metrics.path.read_text() == '{"step": 1}\n{"step": 2}\n'
     metrics.cut_back(2, size=24)
@@ -162,7 +163,7 @@ def test_a_run_continues_after_its_last_checkpoint(folder):
         if step == 3:
             save(folder, step)
     again = RunFolder(folder.path, kind="stream", keep=2)
-    again.resume_from(again.load())
+    again.resume_from(again.checkpoints.load())
     assert steps_of(again) == [1, 2, 3] and again.checkpoint == folder.checkpoint
     again.append_metrics({"step": 4})
     assert steps_of(again) == [1, 2, 3, 4]
@@ -246,6 +247,9 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_run(folder, monkeyp
 
 def test_foreign_metrics_are_found_before_the_run(folder):
     write(folder.metrics, b"notes\n")
+    with pytest.raises(UsageError, match=r"holds 'metrics\.jsonl' and no run of sttx: give a new or empty"):
+        folder.expect(resume=False)
+    (folder.path / MARKER).write_text('{"sttx_run": 1, "kind": "stream"}')
     with pytest.raises(CheckpointError, match=r"line 1 of '.*metrics.jsonl' is not a JSON object .*: move"):
         folder.expect(resume=False)
     assert folder.metrics.path.read_bytes() == b"notes\n"
@@ -253,17 +257,17 @@ def test_foreign_metrics_are_found_before_the_run(folder):
 
 def test_metrics_that_cannot_be_read_are_found_before_the_run(folder):
     folder.metrics.path.mkdir(parents=True)
-    with pytest.raises(CheckpointError, match=r"cannot read '.*metrics.jsonl': it is a folder: "):
+    with pytest.raises(UsageError, match=r"metrics.jsonl' is a folder, not a file: remove it"):
         folder.expect(resume=False)
 
 
 def test_a_damaged_tensor_file_is_not_reported_as_a_folder_without_permission(folder, monkeypatch):
-    def fail(path):
+    def fail(path, **_):
         raise SafetensorError("header too large")
 
     save(folder, 1)
-    monkeypatch.setattr("sttx_train.checkpoint.store.read_tensors", fail)
-    with pytest.raises(CheckpointError, match=r"a tensor file is damaged \(header too large\); restore it"):
+    monkeypatch.setattr("sttx_train.checkpoint.folder.safe_open", fail)
+    with pytest.raises(CheckpointError, match=r"has a damaged 'one\.safetensors' \('header too large'\): no"):
         folder.load()
 
 

@@ -1,13 +1,16 @@
 """Files that are replaced as a whole. Knows nothing of what is in them.
 
-A file is written beside its target, flushed to the disk and renamed, so that a crash or a kill at any moment
-leaves either the old content or the new one, never half of either.
+A file is written beside its target under a name that no file had, flushed to the disk and renamed, so that a
+crash or a kill at any moment leaves either the old content or the new one, never half of either. Links are
+refused: nothing is written or removed but what is at the path itself. `sttx_core.own_files` opens files that
+are written in place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -15,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sttx_core.errors import UsageError
+from sttx_core.own_files import PRIVATE_FILE
 
 _BLOCK = 1 << 20
 _ON_WINDOWS = os.name == "nt"
@@ -60,17 +64,20 @@ def probe_writable(folder: Path) -> None:
 
 
 @contextmanager
-def replacing_file(path: Path) -> Iterator[Path]:
+def replacing_file(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield an empty file to fill; on success it replaces ``path``, on an error it is removed.
 
+    Args:
+        path: the file to replace or make.
+        private: let nobody but the owner read it; otherwise the umask decides.
+
     Raises:
-        UsageError: ``path`` is a folder, a device or a pipe, which a rename would remove.
+        UsageError: ``path`` is a link, a folder, a device or a pipe, which a rename would remove.
     """
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{str(path)!r} is not a regular file and cannot be replaced: give another path")
+    refuse_to_replace(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = _aside(path)
-    aside.touch()
+    aside.touch(PRIVATE_FILE if private else 0o666, exist_ok=False)
     mode = aside.stat().st_mode  # some writers replace the file and ignore the user's umask
     try:
         yield aside
@@ -96,7 +103,6 @@ def replacing_folder(path: Path, *, ours: Collection[str]) -> Iterator[Path]:
     refuse_foreign(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside, old = _aside(path), _aside(path, "old")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     mode = aside.stat().st_mode & 0o666
     try:
@@ -116,7 +122,6 @@ def _swap(path: Path, new: Path, old: Path) -> None:
     if not path.exists():
         new.rename(path)
         return
-    shutil.rmtree(old, ignore_errors=True)
     path.rename(old)
     try:
         new.rename(path)
@@ -127,11 +132,21 @@ def _swap(path: Path, new: Path, old: Path) -> None:
 
 
 def _aside(path: Path, word: str = "new") -> Path:
-    return path.with_name(f".{path.name}.{word}-{os.getpid()}")
+    return path.with_name(f".{path.name}.{word}-{secrets.token_hex(4)}")
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Raise UsageError unless :func:`replacing_file` may replace what is at ``path``, if anything."""
+    if path.is_symlink():
+        raise UsageError(f"{str(path)!r} is a link: give the path that it points to, or remove it")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{str(path)!r} is not a regular file and cannot be replaced: give another path")
 
 
 def refuse_foreign(path: Path, ours: Collection[str]) -> None:
     """Raise UsageError unless :func:`replacing_folder` may replace what is at ``path``, if anything."""
+    if path.is_symlink():
+        raise UsageError(f"{str(path)!r} is a link: give the folder that it points to, or remove it")
     if not path.exists():
         return
     if not path.is_dir():

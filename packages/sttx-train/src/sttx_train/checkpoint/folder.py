@@ -10,14 +10,20 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from safetensors import safe_open
+import msgspec
+from msgspec import Meta
+from safetensors import SafetensorError, safe_open
 
 from sttx_core.errors import CheckpointError
+from sttx_core.foreign_files import parse_json, read_at_most, shown
+from sttx_core.own_files import PRIVATE_FILE, PRIVATE_FOLDER
+from sttx_core.saved_state import Count, Sha256, expectation
 from sttx_train.files import sha256_of, sync
 from sttx_train.formats.tensorfiles import write_tensors
 
@@ -25,9 +31,25 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
-FOLDER_NAME = re.compile(r"step-(\d{8,})(?:\.(\d+))?")
+FOLDER_NAME = re.compile(r"step-([0-9]{8,})(?:\.([0-9]+))?")
 OWN_FIELDS = frozenset({"format", "step", "created", "files", "sha256"})
 _MANIFEST = "manifest.json"
+_LARGEST_MANIFEST = 1 << 24  # bytes
+_LARGEST_DOCUMENT = 1 << 30
+_FileName = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,99}\.(?:json|safetensors)\Z")]
+
+
+class _FileEntry(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    sha256: Sha256
+    bytes: Count
+
+
+class _Manifest(msgspec.Struct, frozen=True):
+    """The fields of every manifest; the caller's are beside them."""
+
+    step: Count
+    created: Annotated[str, Meta(max_length=64)]
+    files: dict[_FileName, _FileEntry]
 
 
 class Unfit(CheckpointError):
@@ -47,11 +69,19 @@ def as_json(value: object) -> bytes:
 
 
 def parsed(path: Path) -> Any:
-    """Return the value in a JSON file, None if it is not JSON."""
+    """Return the value in a small JSON file, None if it is not JSON."""
     try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        return parse_json(read_at_most(path, _LARGEST_MANIFEST))
+    except ValueError:
         return None
+
+
+def read_document(path: Path) -> Any:
+    """Return the value in a document of a checkpoint."""
+    try:
+        return parse_json(read_at_most(path, _LARGEST_DOCUMENT))
+    except ValueError as error:
+        raise Unfit(f"has a damaged {path.name!r} ({error})") from error
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -67,9 +97,12 @@ def fill(
     documents: Mapping[str, Any],
     fields: Mapping[str, Any],
 ) -> None:
-    """Make a folder with a complete checkpoint and flush it to the disk, file names included."""
-    folder.mkdir()
-    mode = folder.stat().st_mode & 0o666  # safetensors ignores the umask
+    """Make a folder with a complete checkpoint and flush it to the disk, file names included.
+
+    It holds text and state of a person, so only its owner may read it, whatever the umask is.
+    """
+    folder.mkdir(mode=PRIVATE_FOLDER)
+    folder.chmod(PRIVATE_FOLDER)
     for stem, group in tensors.items():
         plain = {name: _plain(tensor) for name, tensor in group.items()}
         write_tensors(plain, folder / f"{stem}.safetensors", {})
@@ -77,7 +110,7 @@ def fill(
         (folder / f"{stem}.json").write_bytes(as_json(document))
     files = {}
     for path in sorted(folder.iterdir()):
-        path.chmod(mode)
+        path.chmod(PRIVATE_FILE)
         sync(path)
         files[path.name] = {"sha256": sha256_of([path]), "bytes": path.stat().st_size}
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -85,6 +118,7 @@ def fill(
     manifest = json.loads(as_json(manifest))
     manifest["sha256"] = _digest(manifest)
     (folder / _MANIFEST).write_bytes(json.dumps(manifest, indent=2).encode())
+    (folder / _MANIFEST).chmod(PRIVATE_FILE)
     sync(folder / _MANIFEST)
     sync(folder)
 
@@ -104,11 +138,19 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     import torch
 
-    with safe_open(path, framework="pt", device="cpu") as file:
+    with _damage_of(path), safe_open(path, framework="pt", device="cpu") as file:
         return {
             name: file.get_tensor(name).clone(memory_format=torch.contiguous_format)
             for name in file.keys()  # noqa: SIM118
         }
+
+
+@contextmanager
+def _damage_of(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError) as error:  # an unknown dtype
+        raise Unfit(f"has a damaged {path.name!r} ({shown(str(error))})") from error
 
 
 def verified_manifest(folder: Path) -> dict[str, Any]:
@@ -120,7 +162,9 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
     manifest = read_manifest(folder)
     entries = {entry.name: entry for entry in os.scandir(folder)}
     if foreign := sorted(entries.keys() - manifest["files"].keys() - {_MANIFEST}):
-        raise Unfit(f"has a file {foreign[0]!r}, which its manifest does not list", "move that file away")
+        raise Unfit(
+            f"has a file {shown(foreign[0])}, which its manifest does not list", "move that file away"
+        )
     for name, expected in manifest["files"].items():
         if name not in entries:
             raise Unfit(f"has no {name!r}")
@@ -136,7 +180,7 @@ def verified_manifest(folder: Path) -> dict[str, Any]:
 
 def count_parameters(path: Path) -> int:
     """Return how many numbers the tensors of a file hold, without reading them."""
-    with safe_open(path, framework="numpy") as file:
+    with _damage_of(path), safe_open(path, framework="numpy") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
@@ -148,9 +192,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     manifest = parsed(path)
     version = manifest.get("format") if isinstance(manifest, dict) else None
     if type(version) is int and version > FORMAT:
-        raise Unfit(f"has format {version}, and this sttx reads format {FORMAT}", "update sttx")
-    if version != FORMAT or manifest.get("sha256") != _digest(manifest):
-        raise Unfit(f"has a damaged {_MANIFEST}")
+        raise Unfit(f"has format {shown(version)}, and this sttx reads format {FORMAT}", "update sttx")
+    try:
+        if type(version) is not int or version != FORMAT or manifest.get("sha256") != _digest(manifest):
+            raise Unfit(f"has a damaged {_MANIFEST}")
+        msgspec.convert(manifest, _Manifest)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise Unfit(f"has a damaged {_MANIFEST} ({expectation(error)})") from error
     named = FOLDER_NAME.fullmatch(folder.name)
     if named and int(named[1]) != manifest["step"]:
         raise Unfit(f"was saved at step {manifest['step']}", "give the folder its old name")

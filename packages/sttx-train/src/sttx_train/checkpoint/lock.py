@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sttx_core.own_files import open_own
+
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
-_NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _PAUSE = 0.05  # seconds between two tries on Windows
 
 
@@ -27,9 +28,9 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
 
     Raises:
         FileNotFoundError: the file is missing and the lock is shared.
+        UsageError: it is a link, a pipe or a device, which would be written elsewhere or wait forever.
     """
-    flags = os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT
-    handle = os.open(path, flags | _NO_LINKS, 0o666)
+    handle = open_own(path, os.O_RDONLY if shared else os.O_RDWR | os.O_CREAT)
     try:
         if fcntl is None:
             with _locked_on_windows(handle):

@@ -17,7 +17,6 @@ names an existing folder. A damaged checkpoint is refused; an older one never ta
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -27,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_core.os_errors import disk_is_full, explain
+from sttx_core.own_files import PRIVATE_FILE, make_private_folder
 from sttx_train.checkpoint.folder import (
     FOLDER_NAME,
     OWN_FIELDS,
@@ -38,6 +36,7 @@ from sttx_train.checkpoint.folder import (
     as_json,
     fill,
     parsed,
+    read_document,
     read_manifest,
     read_tensors,
     verified_manifest,
@@ -124,7 +123,7 @@ class CheckpointStore:
         assert not OWN_FIELDS & manifest.keys(), OWN_FIELDS & manifest.keys()
         with self._writing(f"cannot write a checkpoint to {str(self.directory)!r}"):
             self._refuse_a_file()
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self.directory)
             with locked(self.directory / _LOCK):
                 self._sweep()
                 aside = self.directory / (_WRITING + self._make_room(step))
@@ -196,15 +195,15 @@ class CheckpointStore:
             manifest = self._verify(folder)
             files = [folder / name for name in manifest["files"]]
             tensor_files = [file for file in files if tensors and file.suffix == ".safetensors"]
-            return Checkpoint(
-                step=manifest["step"],
-                path=folder,
-                tensors={file.stem: read_tensors(file) for file in tensor_files},
-                documents={
-                    file.stem: json.loads(file.read_bytes()) for file in files if file.suffix == ".json"
-                },
-                manifest=manifest,
-            )
+            documents = [file for file in files if file.suffix == ".json"]
+            with self._completing(folder):
+                return Checkpoint(
+                    step=manifest["step"],
+                    path=folder,
+                    tensors={file.stem: read_tensors(file) for file in tensor_files},
+                    documents={file.stem: read_document(file) for file in documents},
+                    manifest=manifest,
+                )
 
     def manifest(self) -> dict[str, Any]:
         """Return the manifest of the checkpoint to resume from; the files that it names are not verified.
@@ -244,8 +243,14 @@ class CheckpointStore:
     def _verify(
         self, folder: Path, read: Callable[[Path], dict[str, Any]] = verified_manifest
     ) -> dict[str, Any]:
-        try:
+        with self._completing(folder):
             return read(folder)
+
+    @contextmanager
+    def _completing(self, folder: Path) -> Iterator[None]:
+        """Turn why a checkpoint is unfit into a sentence that says what to do."""
+        try:
+            yield
         except Unfit as unfit:
             advice = unfit.advice or self._way_out(folder)
             raise CheckpointError(f"checkpoint {str(folder)!r} {unfit.reason}: {advice}") from unfit
@@ -320,6 +325,7 @@ class CheckpointStore:
 
     def _point_to(self, folder: Path) -> None:
         aside = self.directory / f"{_WRITING}{_LATEST}"
+        aside.touch(PRIVATE_FILE, exist_ok=False)  # the sweep has removed any link of that name
         aside.write_bytes(as_json({"folder": folder.name}))
         sync(aside)
         aside.replace(self.directory / _LATEST)
@@ -342,11 +348,6 @@ class CheckpointStore:
 def _reading_errors(directory: Path) -> Iterator[None]:
     try:
         yield
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"cannot read checkpoints in {str(directory)!r}: a tensor file is damaged ({error}); restore it "
-            "from a copy, or give the folder of another checkpoint"
-        ) from error
     except OSError as error:
         why = explain(error, "fix the cause")
         raise CheckpointError(

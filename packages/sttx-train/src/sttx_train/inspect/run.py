@@ -5,7 +5,6 @@ Reports are JSON-able. Trains nothing.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,14 @@ from typing import Any
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.checkpoint.folder import FOLDER_NAME, count_parameters
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
-from sttx_train.run_folder import METRICS, current_metric, current_names, finite_numbers
+from sttx_train.run_folder import (
+    METRICS,
+    check_checkpoint,
+    current_metric,
+    current_names,
+    finite_numbers,
+    metric_lines,
+)
 
 _POINTER = "latest"
 
@@ -90,14 +96,9 @@ def _metrics(path: Path, step: int) -> Iterator[dict[str, Any]]:
     """Yield the lines of a run's metrics up to a step; damaged lines are skipped, as is a missing file."""
     if not path.is_file():
         return
-    with path.open("rb") as file:
-        for raw in file:
-            try:
-                line = json.loads(raw)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(line, dict) and isinstance(line.get("step"), int) and line["step"] <= step:
-                yield line
+    for line, _ in metric_lines(path):
+        if line is not None and type(line.get("step")) is int and 0 <= line["step"] <= step:
+            yield line
 
 
 def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict[str, Any]:
@@ -133,12 +134,15 @@ def load_checkpoint(spec: str | os.PathLike[str]) -> Checkpoint:
     if not path.exists():
         raise UsageError(f"no checkpoint at {str(spec)!r}: give the folder of a run or of one checkpoint")
     if FOLDER_NAME.fullmatch(path.resolve().name):
-        return CheckpointStore(path.parent).load(path, tensors=False)
-    if not _is_checkpoint(path):
+        checkpoint = CheckpointStore(path.parent).load(path, tensors=False)
+    elif _is_checkpoint(path):
+        checkpoint = CheckpointStore(path).load(tensors=False)
+    else:
         raise CheckpointError(
             f"no checkpoint in {str(spec)!r}: give the folder of a run or of one checkpoint"
         )
-    return CheckpointStore(path).load(tensors=False)
+    check_checkpoint(checkpoint)
+    return checkpoint
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from sttx_core.saved_state import checked
+from sttx_train.online.saved import CarriedState
 from sttx_train.rwkv7 import RecurrentState
 
 _FIELDS = ("att_shift", "wkv", "ffn_shift")
@@ -80,10 +82,14 @@ class CarriedStates:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue exactly from what :meth:`state_dict` returned; the tensors are copied where they are."""
-        tensors, meta = state["tensors"], state["meta"]
+        """Continue exactly from what :meth:`state_dict` returned; the tensors are copied where they are.
+
+        Raises:
+            CheckpointError: the state is damaged. The learner checks it against its model.
+        """
+        tensors, meta = state["tensors"], checked(CarriedState, state["meta"], "sessions")
         states, frozen = _unstacked("state", tensors), _unstacked("frozen", tensors)
-        self.evictions = meta["evictions"]
+        self.evictions = meta.evictions
         self.entries = OrderedDict(
             (
                 document,
@@ -93,7 +99,7 @@ class CarriedStates:
                     frozen=next(frozen) if has_frozen else None,
                 ),
             )
-            for document, context, has_state, has_frozen in meta["sessions"]
+            for document, context, has_state, has_frozen in meta.sessions
         )
 
 

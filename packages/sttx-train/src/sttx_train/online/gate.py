@@ -86,11 +86,18 @@ class PhraseGate:
         """Continue exactly from what :meth:`state_dict` returned.
 
         Raises:
-            CheckpointError: the state is from an earlier version of sttx, which learned differently.
+            CheckpointError: the state is damaged, or from an earlier version of sttx, which learned
+                differently.
         """
         if "steps" not in state:
             raise CheckpointError(
                 "an earlier sttx made the checkpoint and learned differently: start again in another folder"
             )
-        self.on, self.steps = bool(state["on"]), int(state["steps"])
-        self.with_phrases, self.without = list(state["with_phrases"]), list(state["without"])
+        from sttx_core.saved_state import checked, damaged  # not at the head: help must not load torch
+        from sttx_train.online.saved import GateState
+
+        saved = checked(GateState, state, "choice of phrases")
+        if self.mode != "auto" and saved.on != (self.mode == "on"):
+            raise damaged("choice of phrases", f"they are {self.mode} in this run")
+        self.on, self.steps = saved.on, saved.steps
+        self.with_phrases, self.without = saved.with_phrases, saved.without

@@ -22,11 +22,13 @@ from sttx_core.errors import CheckpointError, ModelError, SttxWarning, UsageErro
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import Drawn, ReplayBuffer
+from sttx_core.saved_state import damaged
 from sttx_train.online.carried import Carried, CarriedStates
 from sttx_train.online.config import PHRASES, LearnerConfig
 from sttx_train.online.gate import PhraseGate
 from sttx_train.online.optimizer import load_optimizer_tensors, online_optimizer, optimizer_tensors
 from sttx_train.online.phrase_head import Batch, PhraseHead, Row
+from sttx_train.online.saved import checked_learner
 from sttx_train.online.scope import weights_in_scope
 from sttx_train.online.window import Score, StepReport, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState
@@ -223,26 +225,31 @@ class OnlineLearner:
         Nothing is shared with ``state`` afterwards.
 
         Raises:
-            CheckpointError: the state has other learned tensors than this learner's scope, or was saved by an
-                earlier version that learned differently.
+            CheckpointError: the state is damaged, has other learned tensors than this learner's scope, or was
+                saved by an earlier version that learned differently.
         """
-        tensors, meta = state["tensors"], state["documents"]["learner"]
-        trainable, device = self.trainable(), self.s0.device
+        tensors, device = state["tensors"], self.s0.device
+        trainable = self.trainable()
         if different := sorted(set(trainable) ^ set(tensors["learned"])):
             raise CheckpointError(
-                f"the checkpoint was made with another --scope: tensor {different[0]!r} differs"
+                f"the checkpoint was made with another --scope: tensor {different[0][:100]!r} differs"
             )
-        self.gate.load_state_dict(meta["gate"])
+        sizes, phrases = self.model.config, self.table.config
+        meta = checked_learner(state, trainable, sizes, self.model.dtype, self.config, phrases)
+        self.gate.load_state_dict(meta.gate)
         with torch.no_grad():
             for name, parameter in trainable.items():
                 parameter.copy_(tensors["learned"][name])
         load_optimizer_tensors(self.optimizer, trainable, tensors["optimizer"])
         self.table.load_state_dict(state["documents"]["phrases"])
-        self.skipped_steps = meta["skipped_steps"]
+        if self.table.config != phrases:
+            raise damaged("phrase table", f"it has {self.table.config}, and this learner {phrases}")
+        self.skipped_steps = meta.skipped_steps
         arrays = {name: tensor.numpy() for name, tensor in tensors["replay"].items()}
-        self.replay.load_state_dict({"arrays": arrays, "meta": meta["replay"]})
+        self.replay.load_state_dict({"arrays": arrays, "meta": meta.replay})
         states = {name: tensor.to(device) for name, tensor in tensors["sessions"].items()}
-        self.carried.load_state_dict({"tensors": states, "meta": meta})
+        carried = {"evictions": meta.evictions, "sessions": meta.sessions}
+        self.carried.load_state_dict({"tensors": states, "meta": carried})
 
     # -- paying --------------------------------------------------------------------------------------------
 

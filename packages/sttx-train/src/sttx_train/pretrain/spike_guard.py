@@ -8,11 +8,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sttx_core.saved_state import Count, Number, State, checked
+
 _FADING = 0.98
 _KNOWN_AFTER = 20  # steps after which the mean is reliable
 _HARMLESS = 1.0  # nats above the mean that are not a spike even if the mean is small: easy data varies
 PATIENCE = 5
 """Number of skipped steps in a row after which a run ends."""
+
+
+class _Saved(State):
+    """What `SpikeGuard.state_dict` returns."""
+
+    mean: Number
+    seen: Count
+    skipped: Count
+    in_a_row: Count
 
 
 class SpikeGuard:
@@ -64,6 +75,11 @@ class SpikeGuard:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`."""
-        self._mean, self._seen = float(state["mean"]), int(state["seen"])
-        self.skipped, self.in_a_row = int(state["skipped"]), int(state["in_a_row"])
+        """Continue from a `state_dict`.
+
+        Raises:
+            CheckpointError: it is damaged.
+        """
+        saved = checked(_Saved, state, "counts of skipped steps")
+        self._mean, self._seen = saved.mean, saved.seen
+        self.skipped, self.in_a_row = saved.skipped, saved.in_a_row

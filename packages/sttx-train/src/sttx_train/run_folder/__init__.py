@@ -7,7 +7,14 @@ from sttx_core.lazy import lazy_names
 if TYPE_CHECKING:
     from sttx_train.run_folder.folder import BEST, RunFolder
     from sttx_train.run_folder.identity import current_names, require_same_run
-    from sttx_train.run_folder.metrics import METRICS, MetricsFile, current_metric, finite_numbers
+    from sttx_train.run_folder.metrics import (
+        METRICS,
+        MetricsFile,
+        current_metric,
+        finite_numbers,
+        metric_lines,
+    )
+    from sttx_train.run_folder.saved import check_checkpoint
     from sttx_train.run_folder.writers import ExtraWriter, Writer, open_writers, require_installed
 
 __all__ = [
@@ -17,9 +24,11 @@ __all__ = [
     "MetricsFile",
     "RunFolder",
     "Writer",
+    "check_checkpoint",
     "current_metric",
     "current_names",
     "finite_numbers",
+    "metric_lines",
     "open_writers",
     "require_installed",
     "require_same_run",
@@ -30,7 +39,8 @@ __getattr__ = lazy_names(
     {
         "folder": ["BEST", "RunFolder"],
         "identity": ["current_names", "require_same_run"],
-        "metrics": ["METRICS", "MetricsFile", "current_metric", "finite_numbers"],
+        "metrics": ["METRICS", "MetricsFile", "current_metric", "finite_numbers", "metric_lines"],
+        "saved": ["check_checkpoint"],
         "writers": ["ExtraWriter", "Writer", "open_writers", "require_installed"],
     },
 )

@@ -2,23 +2,32 @@
 
 ```
 DIR/
+├── sttx-run.json           says that the folder is a run, and of which command
 ├── step-…/, latest, .lock  the checkpoints, as `checkpoint.store` writes them
 ├── metrics.jsonl           one JSON object a step
 ├── best/                   the checkpoint with the lowest validation loss (pretraining)
 └── tensorboard/, wandb/    what `--log` asks for
 ```
+
+Nothing is written into a folder that holds anything else, nor through a link. Earlier versions wrote no
+`sttx-run.json`; their runs are recognized by their checkpoints.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.foreign_files import shown
 from sttx_core.os_errors import explain
+from sttx_core.own_files import make_private_folder, refuse_unless_folder, refuse_unless_own
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
+from sttx_train.files import replacing_file
 from sttx_train.run_folder.metrics import METRICS, MetricsFile
+from sttx_train.run_folder.saved import check_checkpoint, read_marker
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +35,12 @@ if TYPE_CHECKING:
 BEST = "best"
 """Subfolder for the checkpoint with the lowest validation loss."""
 
+MARKER = "sttx-run.json"
+"""The file by which a folder is known to be a run's."""
+
+_UNFINISHED = (f".{MARKER}.", ".sttx-writable-")  # names of what a killed run leaves before it is marked
 _COMMANDS = {"stream": "sttx train", "pretrain": "sttx pretrain"}
+_FILES, _FOLDERS = (MARKER, METRICS, "latest", ".lock"), (BEST, "tensorboard", "wandb")
 
 
 class RunFolder:
@@ -56,11 +70,18 @@ class RunFolder:
         """Refuse, before anything is loaded, a folder that this run cannot use.
 
         Raises:
-            UsageError: a new run would overwrite the run in the folder, there is no run to resume, or the
-                folder cannot be written.
-            CheckpointError: the folder cannot be read, or a new run finds a ``metrics.jsonl`` in it that is
-                not a run's.
+            UsageError: the folder holds something else than a run, or a run of another kind; a new run would
+                overwrite the run in it; there is no run to resume; the folder cannot be written, or one of
+                its files is a link.
+            CheckpointError: the folder cannot be read, or its ``metrics.jsonl`` is not a run's.
         """
+        try:
+            self._require_own()
+        except OSError as error:
+            why = explain(error, "fix the cause")
+            raise CheckpointError(
+                f"cannot read files in {str(self.path)!r}: {why}, or give another folder for the run"
+            ) from error
         self.checkpoints.expect(run=resume)
         if resume:
             return
@@ -72,6 +93,25 @@ class RunFolder:
                 "folder for the run"
             ) from error
 
+    def _require_own(self) -> None:
+        """Refuse a folder that is not empty and not a run's, and links in the place of what a run writes."""
+        if not self.path.is_dir():
+            return
+        for name in _FILES:
+            refuse_unless_own(self.path / name)
+        for name in _FOLDERS:
+            refuse_unless_folder(self.path / name)
+        marker = self.path / MARKER
+        if marker.exists():
+            kind = read_marker(marker)
+            if kind != self.kind:
+                raise self._of_another_kind(kind)
+        elif not self.checkpoints.folders():
+            names = sorted(path.name for path in self.path.iterdir() if not path.name.startswith(_UNFINISHED))
+            if names:
+                there = f"{str(self.path)!r} holds {shown(names[0])}"
+                raise UsageError(f"{there} and no run of sttx: give a new or empty folder")
+
     def load(self) -> Checkpoint:
         """Return the newest checkpoint.
 
@@ -82,11 +122,27 @@ class RunFolder:
         saved = self.checkpoints.load()
         kind = saved.manifest.get("kind")
         if kind != self.kind:
-            raise UsageError(
-                f"{str(self.path)!r} holds a run of {_COMMANDS.get(str(kind), repr(kind))!r}, not of "
-                f"{_COMMANDS[self.kind]!r}: give another --checkpoint-dir"
-            )
+            raise self._of_another_kind(kind)
+        check_checkpoint(saved)
         return saved
+
+    def load_best(self) -> Checkpoint:
+        """Return the best checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+        """
+        refuse_unless_folder(self.best.directory)
+        saved = self.best.load()
+        check_checkpoint(saved)
+        return saved
+
+    def _of_another_kind(self, kind: object) -> UsageError:
+        command = _COMMANDS.get(kind) if isinstance(kind, str) else None
+        held = f"a run of {command!r}" if command else "a run of another program"
+        return UsageError(
+            f"{str(self.path)!r} holds {held}, not of {_COMMANDS[self.kind]!r}: give another --checkpoint-dir"
+        )
 
     def resume_from(self, saved: Checkpoint) -> None:
         """Cut the metrics back to a checkpoint.
@@ -94,8 +150,10 @@ class RunFolder:
         Raises:
             CheckpointError: the metrics are shorter than when it was saved, or not a run's.
         """
+        self._require_own()
         old = saved.documents.get("stream", {}).get("metrics_bytes")  # where `sttx train` kept it before
         self.metrics.cut_back(saved.step, size=saved.manifest.get("metrics_bytes", old))
+        self._mark()
         self.checkpoint, self._started = saved.path, True
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -139,10 +197,19 @@ class RunFolder:
     def _start(self) -> None:
         """Make the folder of a new run; remove the metrics of a run that died before its first checkpoint."""
         if not self._started:
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._require_own()
+            make_private_folder(self.path)
+            self._mark()
             self.metrics.cut_back(0)
-            self.metrics.path.touch()
+            self.metrics.touch()
             self._started = True
+
+    def _mark(self) -> None:
+        """Write the file that makes the folder a run's, unless it is there."""
+        marker = self.path / MARKER
+        if not marker.exists():
+            with replacing_file(marker, private=True) as aside:
+                aside.write_text(json.dumps({"sttx_run": 1, "kind": self.kind}) + "\n")
 
     def _not_written(self, error: OSError) -> CheckpointError:
         why = explain(error, "fix the cause")

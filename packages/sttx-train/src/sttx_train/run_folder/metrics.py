@@ -7,20 +7,27 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sttx_core.errors import CheckpointError
+from sttx_core.foreign_files import open_regular, parse_json
+from sttx_core.own_files import make_private, make_private_folder, open_own
 from sttx_train.files import sync
 
 METRICS = "metrics.jsonl"
 """Name of the file in a run folder."""
 
+LONGEST_LINE = 1 << 20
+"""Bytes; a longer line was not written by a run."""
+
 
 class MetricsFile:
     """A file of metrics that a run appends to.
 
-    Every line is strict JSON: a number that is not finite is written as null.
+    Every line is strict JSON: a number that is not finite is written as null. The file is opened only if it
+    is a regular file with this name alone, and only its owner may read it.
 
     Args:
         path: the file; the first `append` makes it, with its folder.
@@ -33,12 +40,17 @@ class MetricsFile:
         """Write the line of one step.
 
         Raises:
+            UsageError: the file is a link.
             OSError: the file cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.path.parent)
         line = json.dumps(_with_nulls(row), allow_nan=False)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        with self._opened(os.O_WRONLY | os.O_APPEND | os.O_CREAT, "a") as file:
+            file.write(line.encode() + b"\n")
+
+    def touch(self) -> None:
+        """Make an empty file if there is none."""
+        self._opened(os.O_WRONLY | os.O_CREAT, "a").close()
 
     def sync(self) -> int:
         """Flush the file to the disk and return its size in bytes; 0 if there is none."""
@@ -52,58 +64,102 @@ class MetricsFile:
 
         Args:
             step: the step of the checkpoint that the run resumes from; 0 for a new run.
-            size: size of the file when that checkpoint was saved, which makes reading it unnecessary; None if
-                the checkpoint does not say.
+            size: size of the file when that checkpoint was saved, which makes reading all of it unnecessary;
+                None if the checkpoint does not say.
 
         Raises:
-            CheckpointError: the file is shorter than that, or a line is not a run's metrics. The file is not
-                changed.
+            CheckpointError: the file is shorter than that, a line is not a run's metrics, or the last line up
+                to the size is of another step. The file is not changed.
+            UsageError: the file is a link.
         """
-        length = self.path.stat().st_size if self.path.exists() else 0
-        if size is not None and length < size:
-            raise CheckpointError(
-                f"{str(self.path)!r} is shorter than when the checkpoint was saved: restore it from a copy, "
-                "or start again in another folder"
-            )
-        end = self._end_of(step) if size is None else size
-        if end < length:
-            os.truncate(self.path, end)
-        if end and size is None:
-            self._end_last_line()
+        try:
+            opened = self._opened(os.O_RDWR, "r+")
+        except FileNotFoundError:
+            if size:
+                raise self._shorter() from None
+            return
+        with opened as file:
+            length = os.fstat(file.fileno()).st_size
+            if size is not None and length < size:
+                raise self._shorter()
+            end = self._end_of(file, step) if size is None else size
+            if size:
+                self._require_step(file, size, step)
+            if end < length:
+                os.ftruncate(file.fileno(), end)
+            if end and size is None:
+                _end_last_line(file)
 
     def check(self) -> None:
         """Refuse a file that is not a run's metrics; a missing one is accepted.
 
         Raises:
             CheckpointError: names the first line that is not a step's metrics.
+            UsageError: the file is a link.
             OSError: the file cannot be read.
         """
-        self._end_of(0)
+        with suppress(FileNotFoundError), self._opened(os.O_RDWR, "r+") as file:
+            self._end_of(file, 0)
 
-    def _end_of(self, step: int) -> int:
-        """Return the offset after the last line of a step up to the given one; 0 if there is no file."""
-        if not self.path.exists():
-            return 0
-        end, offset = None, 0
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                line_step = _step_of(line)
-                if line_step is None and line.endswith(b"\n"):  # otherwise it is the last line, cut short
-                    raise CheckpointError(
-                        f"line {number} of {str(self.path)!r} is not a JSON object with its step, as in "
-                        "metrics: move the file away, or give another folder for the run"
-                    )
-                if end is None and (line_step is None or line_step > step):
-                    end = offset
-                offset += len(line)
+    def _opened(self, flags: int, mode: str) -> IO[bytes]:
+        handle = open_own(self.path, flags)
+        make_private(handle)
+        return os.fdopen(handle, f"{mode}b")
+
+    def _end_of(self, file: IO[bytes], step: int) -> int:
+        """Return the offset after the last line of a step up to the given one."""
+        end, offset, number = None, 0, 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            line_step = _step_of(line)
+            # Otherwise it is the last line, cut short.
+            if line_step is None and (line.endswith(b"\n") or len(line) == LONGEST_LINE):
+                raise CheckpointError(
+                    f"line {number} of {str(self.path)!r} is not a JSON object with its step, as in "
+                    "metrics: move the file away, or give another folder for the run"
+                )
+            if end is None and (line_step is None or line_step > step):
+                end = offset
+            offset += len(line)
         return offset if end is None else end
 
-    def _end_last_line(self) -> None:
-        """Write the line end that a complete last line lacks."""
-        with self.path.open("rb+") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
+    def _require_step(self, file: IO[bytes], size: int, step: int) -> None:
+        """Refuse to cut the file inside a line, or where it ends with another step than the checkpoint's."""
+        start = max(0, size - LONGEST_LINE)
+        file.seek(start)
+        line = file.read(size - start)
+        if not line.endswith(b"\n") or _step_of(line[line.rfind(b"\n", 0, -1) + 1 :]) != step:
+            raise CheckpointError(
+                f"{str(self.path)!r} does not end with step {step} where the checkpoint says: restore it "
+                "from a copy, or start again in another folder"
+            )
+
+    def _shorter(self) -> CheckpointError:
+        return CheckpointError(
+            f"{str(self.path)!r} is shorter than when the checkpoint was saved: restore it from a copy, "
+            "or start again in another folder"
+        )
+
+
+def metric_lines(path: Path) -> Iterator[tuple[dict[str, Any] | None, bool]]:
+    """Yield the object of each line of a file of metrics, None if it is not JSON; and whether the line ended.
+
+    A line that is longer than any of a run is yielded in pieces, each of them None.
+
+    Raises:
+        OSError: the file cannot be read, or is not a regular file.
+    """
+    with open_regular(path) as file:
+        while raw := file.readline(LONGEST_LINE):
+            if raw.strip():
+                yield _object_of(raw), raw.endswith(b"\n")
+
+
+def _end_last_line(file: IO[bytes]) -> None:
+    """Write the line end that a complete last line lacks."""
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        file.write(b"\n")
 
 
 def finite_numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
@@ -128,13 +184,18 @@ def current_metric(name: str) -> str:
     return "validation" + name.removeprefix("held_out") if name.startswith("held_out") else name
 
 
+def _object_of(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a line, None if it is none."""
+    try:
+        row = parse_json(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
 def _step_of(line: bytes) -> int | None:
     """Return the step of a line, None if it has none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    step = row.get("step") if isinstance(row, dict) else None
+    step = (_object_of(line) or {}).get("step")
     return step if type(step) is int else None
 
 

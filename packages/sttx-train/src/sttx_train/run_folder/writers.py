@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sttx_core.errors import UsageError
+from sttx_core.own_files import make_private_folder, refuse_unless_folder
 
 ExtraWriter = Literal["tensorboard", "wandb"]
 
@@ -48,7 +49,6 @@ class WeightsAndBiases:
     """A run of Weights & Biases, which reads its own settings: login, host, proxy."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         wandb = importlib.import_module("wandb")
         self._run = wandb.init(project="sttx-pretrain", dir=str(folder), config=dict(config))
 
@@ -74,6 +74,8 @@ def open_writers(
     """
     writers: list[Writer] = []
     for name in names:
+        refuse_unless_folder(folder / name)
+        make_private_folder(folder / name)
         match name:
             case "tensorboard":
                 writers.append(TensorBoard(folder / name, step))

@@ -20,7 +20,9 @@ from sttx_core.errors import UsageError
 from sttx_core.eventlog import EventLog
 from sttx_core.pairs import PairMaker
 from sttx_core.phrases import PhraseConfig
+from sttx_core.saved_state import damaged
 from sttx_core.traces import Trace
+from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.formats import LoadedModel
 from sttx_train.online import LearnerConfig, OnlineLearner, StepReport, Window
 from sttx_train.run_folder import RunFolder, current_names, require_same_run
@@ -281,8 +283,9 @@ class StreamTrainer:
             raise UsageError("--resume needs the --checkpoint-dir of the run to continue")
         saved = self.folder.load()
         require_same_run(saved.path, _as_options(saved.manifest), _as_options(self._identity()))
-        self.learner.load_state_dict({"tensors": saved.tensors, "documents": saved.documents})
         stream = saved.documents["stream"]
+        self._require_consistent(saved)
+        self.learner.load_state_dict({"tensors": saved.tensors, "documents": saved.documents})
         self.windows.load_state_dict(stream["windows"])
         if self.pairs is not None:
             self.pairs.load_state_dict(stream["pairs"])
@@ -291,6 +294,14 @@ class StreamTrainer:
         self.cursor = saved.documents["source"]["cursor"]
         self.folder.resume_from(saved)
         self._saved_step = saved.step
+
+    def _require_consistent(self, saved: Checkpoint) -> None:
+        """Refuse a checkpoint whose parts are of different steps or window sizes."""
+        stream, offsets = saved.documents["stream"], saved.tensors["replay"].get("offsets")
+        if stream["totals"]["steps"] != saved.step or (stream["pairs"] is None) != (self.pairs is None):
+            raise damaged("stream", f"it is of another step than {saved.step}, or of a run with other pairs")
+        if offsets is not None and offsets.numel() > 1 and int(offsets.diff().max()) > self.config.window + 1:
+            raise damaged("replay buffer", f"an item is longer than a window of {self.config.window}")
 
     def _identity(self) -> dict[str, Any]:
         """Return what a checkpoint records about this run.

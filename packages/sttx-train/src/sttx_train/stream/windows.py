@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from sttx_core.errors import UsageError
 from sttx_core.render import render_parts
+from sttx_core.saved_state import Count, State, checked, damaged
 from sttx_core.tokenizers import Tokenizer
 from sttx_core.traces import SessionEnd, Trace
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.online import Window
+
+_WHAT = "unfinished windows"
+
+
+class _Saved(State):
+    """What `TraceWindows.state_dict` returns: of each document its name, ids, flags and whether it ended."""
+
+    buffers: list[tuple[str, Annotated[list[Count], Meta(min_length=1)], list[Literal[0, 1]], bool]]
 
 
 @dataclass
@@ -95,8 +106,18 @@ class TraceWindows:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
+        """Restore what :meth:`state_dict` returned.
+
+        Raises:
+            CheckpointError: the state is damaged.
+        """
+        saved = checked(_Saved, state, _WHAT).buffers
+        for name, ids, paid, _ in saved:
+            if len(ids) != len(paid) or max(ids) >= self.tokenizer.vocab_size:
+                raise damaged(_WHAT, f"document {name[:100]!r} has other ids than the vocabulary, or flags")
         self._buffers = OrderedDict(
             (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid), ended))
-            for name, ids, paid, ended in state["buffers"]
+            for name, ids, paid, ended in saved
         )
+        if len(self._buffers) != len(saved):
+            raise damaged(_WHAT, "a document is there twice")

@@ -1,0 +1,111 @@
+"""The saved state of the learner: the schema of its document, and what its tensors must be. Loads nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import torch
+from msgspec import Meta
+from torch import Tensor, nn
+
+from sttx_core.phrases import PhraseConfig
+from sttx_core.saved_state import Amount, Count, State, checked, damaged
+from sttx_train.online.config import LearnerConfig
+from sttx_train.rwkv7 import RecurrentState, RWKV7Config
+from sttx_train.saved_tensors import check_moments, check_tensors
+
+Sums = Annotated[list[Amount], Meta(min_length=2, max_length=2)]
+Context = Annotated[list[Count], Meta(min_length=1)]
+
+
+class GateState(State):
+    """What `PhraseGate.state_dict` returns."""
+
+    on: bool
+    steps: Count
+    with_phrases: Sums
+    without: Sums
+
+
+class CarriedState(State):
+    """What `CarriedStates.state_dict` returns beside its tensors.
+
+    A session is the name of a document, its context, and whether it has a state and a frozen state.
+    """
+
+    evictions: Count
+    sessions: list[tuple[str, Context, bool, bool]]
+
+
+class LearnerState(State):
+    """The learner's document; the gate and the replay buffer check their own parts."""
+
+    gate: dict[str, Any]
+    replay: dict[str, Any]
+    skipped_steps: Count
+    evictions: Count
+    sessions: list[tuple[str, Context, bool, bool]]
+
+
+def checked_learner(
+    state: Mapping[str, Any],
+    trainable: Mapping[str, nn.Parameter],
+    sizes: RWKV7Config,
+    dtype: torch.dtype,
+    config: LearnerConfig,
+    phrases: PhraseConfig,
+) -> LearnerState:
+    """Return the learner's document, if it and the tensors fit a learner.
+
+    Args:
+        state: what `OnlineLearner.state_dict` returned.
+        trainable: what learns.
+        sizes: of the model.
+        dtype: of the model's weights.
+        config: of the learner.
+        phrases: of its phrase table.
+
+    Raises:
+        CheckpointError: says what does not fit.
+    """
+    meta, tensors = checked(LearnerState, state["documents"]["learner"], "learner"), state["tensors"]
+    check_tensors("learned.safetensors", tensors["learned"], trainable)
+    check_moments("optimizer.safetensors", tensors["optimizer"], trainable)
+    _check_replayed(tensors["replay"], sizes.vocab_size)
+    _check_carried(meta, config.max_documents, sizes.vocab_size, phrases.max_length)
+    _check_carried_tensors(meta, tensors["sessions"], sizes, dtype)
+    return meta
+
+
+def _check_carried(meta: LearnerState, capacity: int, vocab_size: int, longest: int) -> None:
+    """Refuse too many carried documents, one that is there twice, and a context that is no phrase."""
+    names = [name for name, *_ in meta.sessions]
+    if len(names) > capacity or len(set(names)) != len(names):
+        raise damaged("sessions", f"a document is there twice, or there are more than {capacity}")
+    for _, context, _, _ in meta.sessions:
+        if len(context) > longest or max(context) >= vocab_size:
+            raise damaged("sessions", f"a context is no phrase of at most {longest} ids below {vocab_size}")
+
+
+def _check_carried_tensors(
+    meta: LearnerState, tensors: Mapping[str, Tensor], sizes: RWKV7Config, dtype: torch.dtype
+) -> None:
+    """Check the states of the carried documents: as many rows as documents, in the model's sizes."""
+    expected: dict[str, Tensor] = {}
+    for index, which in ((2, "state"), (3, "frozen")):
+        if rows := [session[index] for session in meta.sessions].count(True):
+            like = RecurrentState.zeros(sizes, rows, device="meta", dtype=dtype)
+            expected |= {f"{which}.{field}": tensor for field, tensor in vars(like).items()}
+    check_tensors("sessions.safetensors", tensors, expected)
+
+
+def _check_replayed(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
+    """Check what only the learner knows of the replayed windows; the buffer checks the rest."""
+    tokens, offsets = tensors.get("tokens"), tensors.get("offsets")
+    if tokens is None or offsets is None or not tokens.dtype == torch.int32 or offsets.dtype != torch.int64:
+        raise damaged("file 'replay.safetensors'", "it lacks whole numbers in 'tokens' or 'offsets'")
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
+        raise damaged("file 'replay.safetensors'", f"it holds an id that is not below {vocab_size}")
+    if offsets.numel() > 1 and int(offsets.diff().min()) < 2:
+        raise damaged("file 'replay.safetensors'", "a window in it has no id after its context")
