@@ -1,8 +1,9 @@
 """The examples run unchanged, on the model that ships with sttx and on another one."""
 
 import re
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,14 +26,18 @@ def tiny_model(tmp_path_factory) -> Path:
     return folder
 
 
-def example(name: str, *options: str | Path) -> str:
-    """Run an example in its own process; return what it printed."""
-    command = [sys.executable, str(EXAMPLES / name), *map(str, options)]
-    result = subprocess.run(
-        command, capture_output=True, text=True, timeout=280, check=False, stdin=subprocess.DEVNULL
-    )
-    assert (result.returncode, result.stderr) == (0, ""), result.stderr
-    return result.stdout
+@pytest.fixture
+def example(monkeypatch, capfd) -> Callable[..., str]:
+    """Return a function that runs an example as a program, in this process, and returns what it printed."""
+
+    def run(name: str, *options: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", [str(EXAMPLES / name), *map(str, options)])
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+        printed = capfd.readouterr()
+        assert printed.err == ""
+        return printed.out
+
+    return run
 
 
 def value(printed: str, name: str) -> str:
@@ -48,14 +53,14 @@ def test_every_example_is_tested():
     assert examples == set(re.findall(r'example\("(\w+\.py)"', Path(__file__).read_text()))
 
 
-def test_load_the_embedded_model():
+def test_load_the_embedded_model(example):
     printed = example("smoke_load.py")
     assert value(printed, "model") == "goose-mini"
     assert value(printed, "vocabulary") == str(load_model().model.config.vocab_size)
     assert len(set(logits(printed))) == 5
 
 
-def test_load_prints_the_logits_of_a_named_model(tiny_model):
+def test_load_prints_the_logits_of_a_named_model(example, tiny_model):
     printed = example("smoke_load.py", "--model", tiny_model, "--text", "ab")
     assert (value(printed, "model"), value(printed, "vocabulary")) == ("tiny", "257")
     with torch.no_grad():
@@ -63,7 +68,7 @@ def test_load_prints_the_logits_of_a_named_model(tiny_model):
     assert logits(printed) == pytest.approx(expected[0, -1].topk(5).values.tolist(), abs=1e-3)
 
 
-def test_train_for_five_steps(tiny_model, tmp_path):
+def test_train_for_five_steps(example, tiny_model, tmp_path):
     folder = tmp_path / "run"
     printed = example("smoke_train.py", "--model", tiny_model, "--checkpoint-dir", folder)
     losses = [float(loss) for loss in value(printed, "losses").split()]
@@ -75,7 +80,7 @@ def test_train_for_five_steps(tiny_model, tmp_path):
     assert saved.documents["report"]["phrases"]["merges"] == int(value(printed, "merges"))
 
 
-def test_train_the_embedded_model_in_a_temporary_folder():
+def test_train_the_embedded_model_in_a_temporary_folder(example):
     printed = example("smoke_train.py")
     losses = [float(loss) for loss in value(printed, "losses").split()]
     assert value(printed, "steps") == "5" and losses[-1] < 0.8 * losses[0]

@@ -212,8 +212,9 @@ def test_a_planted_rule_is_learned_within_a_minute():
 
 
 class TestResume:
-    @pytest.mark.parametrize("died_after", [[3], [2, 5], [1, 3, 4]], ids=str)
-    @pytest.mark.parametrize("bf16", [False, True])
+    @pytest.mark.parametrize(
+        ("died_after", "bf16"), [([3], False), ([2, 5], False), ([1, 3, 4], False), ([2, 5], True)], ids=str
+    )
     def test_interrupted_anywhere_it_equals_the_uninterrupted_run(
         self, tmp_path, died_after, bf16, run, assert_same_tensors
     ):
