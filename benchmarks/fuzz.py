@@ -1,14 +1,15 @@
-"""Checks that damaged session files do not crash, hang or bloat the reader.
+"""Checks that damaged files do not crash, hang or bloat what reads them: sessions, checkpoints and models.
 
-    python benchmarks/fuzz.py FOLDER [--files N] [--seed S] [--first K] [--limit-mb M] [--seconds T]
+    python benchmarks/fuzz.py FOLDER... [--files N] [--seed S] [--first K] [--limit-mb M] [--seconds T]
 
-Takes slices of the real session files under FOLDER, damages each one (bytes changed, removed, joined,
-repeated, mixed with junk; fields with values of other types; compressed and damaged again) and reads it: most
-through the parser in random pieces, every twentieth through the whole `open_source` with redaction. Every
-trace must be encodable, renderable and not too deep, and every record must become a trace or a count. Prints
-the counts. At the first failure it prints the options that make the same file again (`--first K --files 1`)
-and exits with 1. A file that takes more than T seconds, or a process that grows by more than M megabytes, is
-a failure.
+Takes slices of the real session files under each FOLDER, damages each one (bytes changed, removed, joined,
+repeated, mixed with junk; fields with values of other types; in UTF-16; compressed and damaged again) and
+reads it: most through the parser in random pieces, every twentieth through the whole `open_source` with
+redaction. Every trace must be encodable, renderable and not too deep, and every record must become a trace or
+a count. Prints the counts. At the first failure it prints the options that make the same file again
+(`--first K --files 1`) and exits with 1. A file that takes more than T seconds, or a process that grows by
+more than M megabytes, is a failure. Then it runs `fuzz_checkpoints.py` and `fuzz_models.py`, which forge
+theirs; `--first` leaves them out.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import math
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,6 +46,8 @@ from sttx_core.traces import Trace
 SLICE = 48 * 2**10
 DEEPEST = 70
 THROUGH_ALL = 20
+SESSION_FILES = {".jsonl", ".ndjson", ".json"}
+OTHERS = ("fuzz_checkpoints.py", "fuzz_models.py")
 JUNK = (
     b"\n", b"\r\n", b"\n\n", b"\0" * 16, b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"{", b"}", b'"',
     b"\\", b"\\ud800", b"\\udc00\\ud800", b"\xed\xa0\x80", b"\xf0\x9f", b"[" * 3000, b'{"a":' * 3000,
@@ -59,7 +63,9 @@ ODD = (
 
 
 def slice_of(content: bytes, dice: random.Random) -> bytes:
-    """Return consecutive lines of a file; the last one is cut at a random length."""
+    """Return consecutive lines of a file, half of the time its first; the last is cut at a random length."""
+    if dice.random() < 0.5:
+        return content[: dice.randrange(200, SLICE)]
     start = content.rfind(b"\n", 0, dice.randrange(len(content)) + 1) + 1
     return content[start : start + dice.randrange(200, SLICE)]
 
@@ -133,6 +139,8 @@ def made(contents: list[bytes], dice: random.Random) -> bytes:
     kind = dice.randrange(4)
     if kind != 0:
         data = damaged_records(data, dice)
+    if dice.random() < 0.02:
+        data = data.decode("utf-8", "replace").encode(dice.choice(("utf-16", "utf-16-le", "utf-16-be")))
     if kind != 1:
         data = damaged_bytes(data, dice)
     return data
@@ -171,8 +179,10 @@ def read_in_pieces(data: bytes, dice: random.Random) -> SourceReport:
     traces += parser.finish(splitter.finish())
     for trace in traces:
         check_trace(trace)
-    counts = report.skipped.total() + report.malformed.total()
-    assert report.records <= len(traces) + counts, "a record became neither a trace nor a count"
+    results = len(traces) + report.skipped.total() + report.malformed.total()
+    if "opencode-export" in report.formats:
+        results *= 2  # a message is a record beside its parts
+    assert report.records <= results, "a record became neither a trace nor a count"
     report.traces["all"] = len(traces)
     return report
 
@@ -223,24 +233,18 @@ def attempt(work: Callable[[], SourceReport], seconds: int, total: Counter[str])
         return traceback.format_exc()
     finally:
         signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
     total.update(records=report.records, traces=report.traces.total(), damages=report.malformed.total())
     total.update(skipped=report.skipped.total(), repaired=report.noted.total())
     return ""
 
 
-def main() -> int:
-    """Damage and read files, and print the counts."""
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("folder", type=Path)
-    arguments.add_argument("--files", type=int, default=10_000)
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--first", type=int, default=0, help="number of the first file")
-    arguments.add_argument("--limit-mb", type=int, default=300)
-    arguments.add_argument("--seconds", type=int, default=20)
-    options = arguments.parse_args()
-    contents = [content for path in sorted(options.folder.rglob("*.jsonl")) if (content := path.read_bytes())]
+def sessions(options: argparse.Namespace) -> int:
+    """Damage and read session files, and print the counts; return the exit code."""
+    paths = [path for folder in options.folders for path in sorted(folder.rglob("*"))]
+    contents = [content for path in paths if path.suffix in SESSION_FILES and (content := path.read_bytes())]
     if not contents:
-        print(f"no *.jsonl in {str(options.folder)!r}")
+        print(f"no session files in {', '.join(map(str, options.folders))}")
         return 1
     total: Counter[str] = Counter()
     slowest, began, base = (0.0, 0), time.monotonic(), peak_mb()
@@ -261,11 +265,31 @@ def main() -> int:
                 print(f"FAILED at file {number}: --seed {options.seed} --first {number} --files 1\n{problem}")
                 return 1
             total.update(files=1, bytes=len(data))
-    faulthandler.cancel_dump_traceback_later()
     print(", ".join(f"{name} {count:,}" for name, count in total.items()))
     print(f"{time.monotonic() - began:.0f} s; slowest {slowest[0]:.2f} s (file {slowest[1]}); ", end="")
-    print(f"memory grew by {peak_mb() - base:.0f} MB; no failure")
+    print(f"memory grew by {peak_mb() - base:.0f} MB; no failure", flush=True)
     return 0
+
+
+def main() -> int:
+    """Damage session files, then let the other scripts forge checkpoints and models; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
+    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first session file")
+    parser.add_argument("--limit-mb", type=int, default=300)
+    parser.add_argument("--seconds", type=int, default=20)
+    options = parser.parse_args()
+    code = sessions(options)
+    for name in OTHERS if not options.first else ():
+        script = Path(__file__).with_name(name)
+        if script.exists():
+            print(f"{name}:", flush=True)
+            code |= subprocess.run(
+                [sys.executable, script, "--seed", str(options.seed)], check=False
+            ).returncode
+    return code
 
 
 if __name__ == "__main__":
