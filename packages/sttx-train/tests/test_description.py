@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
 from sttx_train.data.description import describe
 from sttx_train.data.documents import Packed
@@ -82,9 +82,20 @@ def test_an_array(tmp_path, tokenizer, size, fits):
     }
 
 
-def test_an_array_of_values_below_0_fits_nothing(tmp_path):
-    np.save(tmp_path / "x.npy", np.array([[3, -1]]))
-    assert describe(tmp_path / "x.npy", TEN)["vocabulary"]["fits"] is False
+@pytest.mark.parametrize("tokenizer", [None, TEN, TEXT])
+def test_numbers_below_0_are_refused(tmp_path, tokenizer):
+    np.save(tmp_path / "x.npy", np.array([[3, 1], [0, -1]]))
+    with pytest.raises(DataError, match=r"x.npy' holds the number -1 \(position 1, 1\)"):
+        describe(tmp_path / "x.npy", tokenizer)
+    write_pair(Packed(np.array([0, 5, 0, 7])), tmp_path / "pair", vocab_size=70_000)
+    stored = np.memmap(tmp_path / "pair.bin", "<i4", mode="r+")
+    stored[2] = -7
+    with pytest.raises(DataError, match=r"pair' holds the id -7 \(position 2\)"):
+        describe(tmp_path / "pair", tokenizer)
+
+
+def test_an_array_is_not_text_in_bytes(tmp_path):
+    np.save(tmp_path / "x.npy", np.array([[3, 1]]))
     with pytest.raises(UsageError, match="is one of text"):
         describe(tmp_path / "x.npy", TEXT)
 

@@ -81,10 +81,22 @@ def test_a_model_may_be_moved_with_its_files(model, tmp_path, hugging_face):
     assert load_model(tmp_path / "other.pth").vocabulary.sha256 == hugging_face.sha256
 
 
-def test_an_unnamed_tokenizer_json_is_not_a_vocabulary(tmp_path, hugging_face):
+def test_a_published_tokenizer_json_is_a_vocabulary_with_its_own_ids(tmp_path, hugging_face):
     hugging_face.save(tmp_path / "tokenizer.json")
-    with pytest.raises(ModelError, match="without a vocabulary"):
-        tokenizer_for(tmp_path)
+    of_file = Backend.from_file(str(tmp_path / "tokenizer.json")).encode("the hat").ids
+    assert tokenizer_for(tmp_path, rows=hugging_face.vocab_size).encode("the hat") == of_file
+    with pytest.raises(ModelError, match="but the model has 280 rows"):
+        tokenizer_for(tmp_path, rows=280)
+
+
+def test_a_model_that_was_saved_with_ids_from_1_keeps_them(tmp_path, hugging_face):
+    earlier = hugging_face.shifted()
+    assert earlier.encode("the") == [token_id + 1 for token_id in hugging_face.encode("the")]
+    hugging_face.save(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer.sttx.json").write_text(naming("hf", earlier.sha256))
+    loaded = tokenizer_for(tmp_path)
+    assert (loaded.sha256, loaded.eot_id) == (earlier.sha256, 0)
+    assert loaded.encode("the hat") == earlier.encode("the hat")
 
 
 def test_a_vocabulary_that_is_too_large_is_refused(model, tmp_path):

@@ -95,14 +95,14 @@ def test_conformance(kind, saved):
     check_tokenizer(lambda: HuggingFaceTokenizer(path))
 
 
-def test_ids_are_the_files_plus_one(saved):
+def test_ids_are_the_files_own(saved):
     backend = byte_level()
     tokenizer = HuggingFaceTokenizer(saved(backend))
     ids = tokenizer.encode("return the cat")
-    assert ids == [token_id + 1 for token_id in backend.encode("return the cat").ids]
+    assert ids == backend.encode("return the cat").ids
     assert len(ids) < len("return the cat") / 2
-    assert tokenizer.vocab_size == backend.get_vocab_size() + 1
-    assert tokenizer.token_bytes(backend.token_to_id("Ġthe") + 1) == b" the"
+    assert tokenizer.vocab_size == backend.get_vocab_size()
+    assert tokenizer.token_bytes(backend.token_to_id("Ġthe")) == b" the"
     with pytest.raises(UsageError, match=f"id {tokenizer.vocab_size} is not in the vocabulary"):
         tokenizer.decode([tokenizer.vocab_size])
 
@@ -110,9 +110,9 @@ def test_ids_are_the_files_plus_one(saved):
 def test_special_tokens_in_a_text_are_text(saved):
     tokenizer = HuggingFaceTokenizer(saved(with_extras()))
     ids = tokenizer.encode(f"{END}{END} a")
-    assert 1 not in ids
+    assert tokenizer.eot_id == 0 not in ids
     assert tokenizer.decode(ids) == f"{END}{END} a"
-    assert tokenizer.token_bytes(1) == END.encode()
+    assert tokenizer.token_bytes(0) == b""
 
 
 def test_bytes_that_are_not_text_are_single_tokens(saved):
@@ -267,6 +267,7 @@ def test_a_file_that_cannot_be_read(tmp_path):
 def test_every_tokenizer_has_a_spec(saved, tmp_path):
     path = saved(byte_level())
     assert isinstance(load_tokenizer(f"hf:{path}"), HuggingFaceTokenizer)
+    assert load_tokenizer(f"hf+1:{path}").sha256 == HuggingFaceTokenizer(path, shifted=True).sha256
     create_vocab_file(["the"], tmp_path / "v.txt")
     for spec in (f"trie:{tmp_path / 'v.txt'}", tmp_path / "v.txt"):
         assert isinstance(load_tokenizer(spec), TrieTokenizer)

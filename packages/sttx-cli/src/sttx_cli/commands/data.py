@@ -36,9 +36,10 @@ def command() -> None:
     """Pack data to pretrain on, or show what it holds.
 
     Data are text files and folders of them (every file that is UTF-8 is one document), JSON lines ({"text":
-    "..."}, or lists of whole numbers, bare or as {"values": [...]}), NumPy's .npy arrays of whole numbers
-    [sequences, length], pairs of .bin and .idx files as RWKV's and Megatron's trainers read them, and flat
-    .bin files of 16-bit ids. The content of a file decides its format, and its suffix where the content does
+    "..."}, or lists of whole numbers, bare or as {"values": [...]}) and JSON arrays of the same, NumPy's .npy
+    arrays of whole numbers [sequences, length], pairs of .bin and .idx files as RWKV's and Megatron's
+    trainers read them, and flat .bin files of ids. Numbers are values for a tokenizer of values, and ids for
+    the vocabulary of a file. The content of a file decides its format, and its suffix where the content does
     not. Coding agents' sessions must be named *.jsonl, *.ndjson or opencode*.db, and may be compressed.
     """
 
@@ -84,7 +85,7 @@ def build(
     check_writable(out.parent, "the folder of --out,")
     started = time.monotonic()
     with progress_bar("loading the tokenizer"):
-        chosen = chosen_tokenizer(tokenizer)
+        chosen = chosen_tokenizer(tokenizer, paths)
     texts = SessionTexts(sessions, redact=redact, say=note) if sessions else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar("reading", to_read, "bytes") as progress:
@@ -96,7 +97,12 @@ def build(
     with progress_bar("writing", ids, "ids") as progress:
         size, identity = chosen.vocab_size, sttx_train.data.vocabulary_identity(chosen)
         sttx_train.data.write_pair(
-            opened.documents, out, vocab_size=size, identity=identity, progress=progress
+            opened.documents,
+            out,
+            vocab_size=size,
+            identity=identity,
+            eot_id=chosen.eot_id,
+            progress=progress,
         )
     report = {
         "out": [str(path) for path in sttx_train.data.pair_paths(out)],
@@ -127,7 +133,8 @@ def show(path: str, tokenizer: str | None, as_json: bool) -> None:
     file = Path(path)
     without = tokenizer is None and sttx_train.data.detect_format(file) not in sttx_train.data.ENCODED
     with progress_bar("reading"):
-        report = sttx_train.data.describe(file, None if without else chosen_tokenizer(tokenizer), say=note)
+        chosen = None if without else chosen_tokenizer(tokenizer, [file])
+        report = sttx_train.data.describe(file, chosen, say=note)
     if as_json:
         emit_json(report)
     else:

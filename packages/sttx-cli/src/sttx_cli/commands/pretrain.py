@@ -20,7 +20,7 @@ from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SESSIONS_HELP, check_sources, from_option, require_data
 from sttx_cli.threads import choose_threads, threads_before, threads_option, use_threads
-from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
+from sttx_cli.tokenizer import chosen_tokenizer, say_numbering, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.environment import is_first_process, torchrun_launched
@@ -94,7 +94,7 @@ def command(
     """Train a base model on text, numbers or sessions.
 
     DATA is what `sttx data` reads: text files and folders, JSON lines, .npy arrays of whole numbers, pairs of
-    .bin and .idx, flat .bin files of 16-bit ids, and coding agents' sessions (also named with --from), which
+    .bin and .idx, flat .bin files of ids, and coding agents' sessions (also named with --from), which
     are redacted. A part of the data is kept for validation; --out gets the model with the lowest validation
     loss.
 
@@ -123,13 +123,15 @@ def command(
         pretrainer = Pretrainer(
             config,
             directory,
-            tokenizer=_tokenizer(tokenizer, start),
+            tokenizer=_tokenizer(tokenizer, start, paths, directory if resume else None),
             start=start,
             device=device,
             resume=resume,
             log=log,
             say=lambda text: talk(f"note: {text}"),
         )
+    if start is not None and tokenizer is None and pretrainer.tokenizer is not None and is_first_process():
+        say_numbering(pretrainer.tokenizer)
     opened = _opened(paths, sessions, redact, pretrainer.tokenizer, talk)
     report, ended = _train(pretrainer, opened, talk)
     if is_first_process():
@@ -179,9 +181,19 @@ def _check_places(out: Path, directory: Path, data: Sequence[Path], *, resume: b
     RunFolder(directory, kind="pretrain", keep=1).expect(resume=resume)
 
 
-def _tokenizer(spec: str | None, start: str | None) -> AnyTokenizer | None:
-    """Return the tokenizer; None if the model to start from brings its own."""
-    return None if spec is None and start is not None else chosen_tokenizer(spec)
+def _tokenizer(
+    spec: str | None, start: str | None, data: Sequence[Path], resumed: Path | None
+) -> AnyTokenizer | None:
+    """Return the tokenizer, numbered as in the run to resume; None if the model to start from has its own."""
+    if spec is None and start is not None:
+        return None
+    tokenizer = chosen_tokenizer(spec, data)
+    if resumed is not None:
+        from sttx_train import CheckpointStore
+        from sttx_train.formats import numbered_as
+
+        return numbered_as(CheckpointStore(resumed).manifest().get("tokenizer_sha256"), tokenizer)
+    return tokenizer
 
 
 def _opened(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from sttx_core.checks.require import require
 from sttx_core.checks.values import check_value_tokenizer
 from sttx_core.checks.vocabulary import check_ids, check_vocabulary
-from sttx_core.tokenizers.protocol import EOT_ID, AnyTokenizer, Tokenizer, ValueTokenizer
+from sttx_core.tokenizers.protocol import AnyTokenizer, Tokenizer, ValueTokenizer
 
 _TEXTS = (
     "",
@@ -34,7 +34,7 @@ def check_tokenizer(factory: Callable[[], AnyTokenizer]) -> None:
 
 
 def _check_text_tokenizer(tokenizer: Tokenizer) -> None:
-    require(tokenizer.token_bytes(EOT_ID) == b"", "the end-of-text id has bytes, but must not")
+    require(tokenizer.token_bytes(tokenizer.eot_id) == b"", "the end-of-text id has bytes, but must not")
     for text in _TEXTS:
         _check_text(tokenizer, text)
     for data in _byte_strings():
@@ -63,7 +63,7 @@ def _check_bytes(tokenizer: Tokenizer, data: bytes) -> None:
     require(tokenizer.decode_bytes(ids) == data, f"{data!r} came back as {tokenizer.decode_bytes(ids)!r}")
     pieces = b"".join(map(tokenizer.token_bytes, ids))
     require(pieces == data, f"token_bytes of the ids of {data!r} join to {pieces!r}")
-    decoded = tokenizer.decode_bytes([EOT_ID, *ids, EOT_ID])
+    decoded = tokenizer.decode_bytes([tokenizer.eot_id, *ids, tokenizer.eot_id])
     require(decoded == data, f"end-of-text ids around {data!r} decode to {decoded!r}")
     text = tokenizer.decode(ids)
     require(text == data.decode("utf-8", "replace"), f"{data!r} decodes to {text!r}")

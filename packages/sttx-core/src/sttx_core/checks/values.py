@@ -8,7 +8,7 @@ from typing import Any
 from sttx_core.checks.require import require
 from sttx_core.checks.vocabulary import check_ids
 from sttx_core.errors import UsageError
-from sttx_core.tokenizers.protocol import EOT_ID, ValueTokenizer
+from sttx_core.tokenizers.protocol import ValueTokenizer
 
 _DTYPES = ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 _BIG = (2**15, 2**16 - 1, 2**16, 2**16 + 1, 2**31, 2**32, 2**63, 2**64)
@@ -47,7 +47,7 @@ def _check_values(tokenizer: ValueTokenizer, values: list[int]) -> None:
     back = tokenizer.decode(ids)
     require(back == values and type(back) is list, f"{values!r} came back as {back!r}")
     require(all(type(value) is int for value in back), f"{values!r} came back as values that are not int")
-    decoded = tokenizer.decode([EOT_ID, *ids, EOT_ID])
+    decoded = tokenizer.decode([tokenizer.eot_id, *ids, tokenizer.eot_id])
     require(decoded == values, f"end-of-text ids around {values!r} decode to {decoded!r}")
     encoded = tokenizer.encode_array(np.array(values, np.int64))
     require(encoded.tolist() == ids, f"encode_array of {values!r} gives ids that differ from encode")

@@ -5,7 +5,7 @@ from typing import Any
 
 from sttx_core.checks.require import require
 from sttx_core.errors import UsageError
-from sttx_core.tokenizers.protocol import EOT_ID, AnyTokenizer, Tokenizer
+from sttx_core.tokenizers.protocol import AnyTokenizer, Tokenizer
 
 
 def check_vocabulary(tokenizer: AnyTokenizer, twin: AnyTokenizer, *, least: int) -> None:
@@ -14,8 +14,9 @@ def check_vocabulary(tokenizer: AnyTokenizer, twin: AnyTokenizer, *, least: int)
     require(
         type(size) is int and size >= least, f"vocab_size is {size!r}: it must be a whole number from {least}"
     )
-    require(tokenizer.eot_id == EOT_ID, f"eot_id is {tokenizer.eot_id!r}, not {EOT_ID}")
-    require(len(tokenizer.decode([EOT_ID])) == 0, "the end-of-text id must decode to nothing")
+    eot_id = tokenizer.eot_id
+    require(type(eot_id) is int and 0 <= eot_id < size, f"eot_id is {eot_id!r}, not from 0 to {size - 1}")
+    require(len(tokenizer.decode([eot_id])) == 0, "the end-of-text id must decode to nothing")
     _check_identity(tokenizer, twin)
     for unknown in (-1, size, size + 10**6):
         for decode in _decoders(tokenizer):
@@ -29,9 +30,10 @@ def check_vocabulary(tokenizer: AnyTokenizer, twin: AnyTokenizer, *, least: int)
 def check_ids(tokenizer: AnyTokenizer, ids: list[int], given: object) -> None:
     """Check that ids are a list of int in the vocabulary, without the end-of-text id."""
     require(type(ids) is list and all(type(i) is int for i in ids), f"ids of {given!r} are not a list of int")
+    least = 0 if tokenizer.eot_id else 1
     require(
-        all(0 < i < tokenizer.vocab_size for i in ids),
-        f"ids of {given!r} are not all in 1 to vocab_size - 1: {ids}",
+        all(least <= i < tokenizer.vocab_size and i != tokenizer.eot_id for i in ids),
+        f"ids of {given!r} are not all in {least} to vocab_size - 1 without the end-of-text id: {ids}",
     )
 
 

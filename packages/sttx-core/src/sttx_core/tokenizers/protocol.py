@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 EOT_ID = 0
-"""The id that opens and closes a document, in every vocabulary; it has no bytes."""
+"""The end-of-text id of every vocabulary of ours. A vocabulary that others made keeps its own."""
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Tokenizer(Protocol):
 
     @property
     def eot_id(self) -> int:
-        """The id that opens and closes a document (0); it has no bytes."""
+        """The id that opens and closes a document; it has no bytes. 0 in vocabularies of ours."""
         ...
 
     @property
@@ -73,7 +73,7 @@ class ValueTokenizer(Protocol):
 
     @property
     def eot_id(self) -> int:
-        """The id that opens and closes a document (0); it stands for no value."""
+        """The id that opens and closes a document; it stands for no value. 0 in vocabularies of ours."""
         ...
 
     @property

@@ -14,12 +14,12 @@ class TokenTable(ABC):
 
     Args:
         tokens: the bytes of each id except the end-of-text id.
+        eot_id: the end-of-text id.
     """
 
-    eot_id: int = EOT_ID
-
-    def __init__(self, tokens: Mapping[int, bytes]):
-        self._tokens = {EOT_ID: b"", **tokens}
+    def __init__(self, tokens: Mapping[int, bytes], eot_id: int = EOT_ID):
+        self.eot_id = eot_id
+        self._tokens = {**tokens, eot_id: b""}
         self._vocab_size = max(self._tokens) + 1
 
     @property

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sttx_train.data.arrays import ArrayDocuments
     from sttx_train.data.bpe import SMALLEST, bytes_per_token, find_texts, learn_tokens, read_pieces
     from sttx_train.data.description import describe
-    from sttx_train.data.detect import ENCODED, DataFormat, detect_format
+    from sttx_train.data.detect import ENCODED, DataFormat, detect_format, holds_numbers
     from sttx_train.data.documents import Documents
     from sttx_train.data.encoding import ids_dtype, vocabulary_identity
     from sttx_train.data.mmididx import PairDocuments, check_pair, pair_paths, write_pair
@@ -27,6 +27,7 @@ __all__ = [
     "describe",
     "detect_format",
     "find_texts",
+    "holds_numbers",
     "ids_dtype",
     "learn_tokens",
     "open_data",
@@ -42,7 +43,7 @@ __getattr__ = lazy_names(
         "arrays": ["ArrayDocuments"],
         "bpe": ["SMALLEST", "bytes_per_token", "find_texts", "learn_tokens", "read_pieces"],
         "description": ["describe"],
-        "detect": ["DataFormat", "ENCODED", "detect_format"],
+        "detect": ["DataFormat", "ENCODED", "detect_format", "holds_numbers"],
         "documents": ["Documents"],
         "encoding": ["ids_dtype", "vocabulary_identity"],
         "mmididx": ["PairDocuments", "check_pair", "pair_paths", "write_pair"],

@@ -1,7 +1,4 @@
-"""Ids and values in flat files: ``.npy`` arrays of integers, each row a document, and flat ``.bin`` files.
-
-Knows no text.
-"""
+"""Values in ``.npy`` arrays of integers, each row a document. Knows no text."""
 
 from __future__ import annotations
 
@@ -12,7 +9,6 @@ import numpy as np
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, ValueTokenizer
-from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.scanning import extremes, pieces
 
 _TYPES = "save it with an integer dtype, such as int64, if its values are whole numbers"
@@ -48,15 +44,16 @@ class ArrayDocuments:
         self._tokenizer = require_values(tokenizer, name)
         _require_range(self._rows, self._tokenizer, name)
         self.lengths = np.full(len(self._rows), self._rows.shape[1] + 1, np.int64)
+        self.eot_id = tokenizer.eot_id
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
         """Return a piece of a document."""
         ids = self._tokenizer.encode_array(self._rows[document, max(start - 1, 0) : max(stop - 1, 0)])
-        return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+        return np.concatenate([[self.eot_id], ids]) if start == 0 < stop else ids
 
     def read_many(self, first: int, stop: int) -> np.ndarray:
         """Return whole documents."""
-        ids = np.full((stop - first, self._rows.shape[1] + 1), EOT_ID, np.int64)
+        ids = np.full((stop - first, self._rows.shape[1] + 1), self.eot_id, np.int64)
         ids[:, 1:] = self._tokenizer.encode_array(self._rows[first:stop])
         return ids.ravel()
 
@@ -133,25 +130,3 @@ def _require_range(rows: np.ndarray, tokenizer: ValueTokenizer, name: str) -> No
                 except UsageError as error:
                     raise UsageError(f"row {row} of {name}: {error}") from None
             raise
-
-
-def map_flat(path: Path) -> np.ndarray:
-    """Map a flat ``.bin`` file of 16-bit ids into memory.
-
-    Raises:
-        DataError: the file is empty, has an odd number of bytes, or does not start with a document.
-    """
-    size = path.stat().st_size
-    if not size:
-        raise DataError(f"{str(path)!r} is empty: it holds no ids")
-    if size % 2:
-        raise DataError(
-            f"{str(path)!r} has {size} bytes, an odd number: it is not a file of 16-bit ids, or is cut off"
-        )
-    tokens = np.memmap(path, dtype="<u2", mode="r")
-    if tokens[0]:
-        raise DataError(
-            f"{str(path)!r} starts with the id {tokens[0]}, not with 0, which starts every document; if it "
-            f"is half of a pair of .bin and .idx, put {path.with_suffix('.idx').name!r} beside it"
-        )
-    return tokens

@@ -15,8 +15,7 @@ from tokenizers import Tokenizer as Backend
 from sttx_core.errors import DataError, UsageError
 from sttx_core.text import encodable
 from sttx_core.tokenizers import Tokenizer
-from sttx_train.data.detect import detect_format
-from sttx_train.data.json_lines import JsonEntries
+from sttx_train.data.detect import detect_format, open_entries
 from sttx_train.data.text_files import not_text, read_text, text_size
 from sttx_train.formats.tokenizer_json import byte_alphabet
 
@@ -40,7 +39,7 @@ class TextFiles:
 
     Attributes:
         files: UTF-8, without NUL bytes, none empty.
-        lines: those of them that are JSON lines with a text on each line.
+        lines: those of them that are JSON lines or JSON documents with several texts.
         size: total bytes.
         skipped: files in folders that are not text.
     """
@@ -54,7 +53,8 @@ class TextFiles:
 def find_texts(paths: Sequence[Path], *, leave_out: Path | None = None) -> TextFiles:
     """List text files, and those in folders. Each file is read once to check that it is text.
 
-    A file in ``paths`` may be JSON lines, detected by content. Files in folders are read as plain text.
+    A file in ``paths`` may be JSON lines or JSON, detected by content. Files in folders are read as plain
+    text.
 
     Args:
         paths: files and folders.
@@ -99,7 +99,7 @@ def read_pieces(
     Args:
         texts: the result of `find_texts`; in plain files every line end becomes a newline.
         progress: called with the bytes of each piece or JSON line.
-        say: called with a sentence about JSON lines that were left out.
+        say: called with a sentence about JSON lines or entries that were left out.
 
     Raises:
         DataError: JSON lines hold numbers, or no line can be read.
@@ -118,11 +118,11 @@ def _pieces(path: Path, progress: Callable[[int], None] | None) -> Iterator[str]
 def _entries(
     path: Path, progress: Callable[[int], None] | None, say: Callable[[str], None] | None
 ) -> Iterator[str]:
-    lines = JsonEntries(path, progress)
+    lines = open_entries(path, progress)
     for number, entry in lines:
         if not isinstance(entry, str):
             raise DataError(
-                f"line {number} of {str(path)!r} holds numbers: a vocabulary is learned from text"
+                f"{lines.unit} {number} of {str(path)!r} holds numbers: a vocabulary is learned from text"
             )
         yield entry
     if say is not None and (complaint := lines.complaint()):
@@ -189,11 +189,11 @@ def _some(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _holds_lines(path: Path) -> bool:
-    """Return whether a file is JSON lines rather than plain text; raise a DataError for other data."""
+    """Return whether a file is JSON rather than plain text; raise a DataError for other data."""
     data_format = detect_format(path)
-    if data_format not in ("json lines", "text"):
+    if data_format not in ("json", "json lines", "text"):
         raise DataError(f"{str(path)!r} is not text but data in the format {data_format!r}: name text files")
-    return data_format == "json lines"
+    return data_format != "text"
 
 
 def _required_size(path: Path) -> int:

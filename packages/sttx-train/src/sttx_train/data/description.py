@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.byte_lengths import token_byte_lengths
-from sttx_train.data.arrays import map_array, map_flat, require_rows, require_values
+from sttx_train.data.arrays import map_array, require_rows, require_values
 from sttx_train.data.detect import detect_format
-from sttx_train.data.documents import Documents, Packed, pieces_of
-from sttx_train.data.encoding import ids_dtype, vocabulary_identity
-from sttx_train.data.mmididx import PairDocuments, check_pair_vocabulary
-from sttx_train.data.reader import open_data
-from sttx_train.data.scanning import bytes_of_ids, extremes
+from sttx_train.data.documents import Documents, pieces_of
+from sttx_train.data.encoding import ids_dtype
+from sttx_train.data.id_files import documents_of_rows, open_flat
+from sttx_train.data.mmididx import PairDocuments
+from sttx_train.data.reader import check_pair_tokenizer, open_data, reads_ids
+from sttx_train.data.scanning import bytes_of_ids, extremes, require_not_negative
 
 FIRST = 32
 """How many ids of the first document are shown."""
@@ -43,49 +44,57 @@ def describe(
 
     Raises:
         UsageError: the path does not exist, or the data needs a tokenizer or another one.
-        DataError: the data is damaged or empty.
+        DataError: the data is damaged or empty, or holds a number below 0.
     """
-    kind = detect_format(path)
+    kind, name = detect_format(path), repr(str(path))
+    eot_id, size = (EOT_ID, None) if tokenizer is None else (tokenizer.eot_id, tokenizer.vocab_size)
     if kind == "array":
-        return {"kind": kind, **_of_array(path, tokenizer)}
+        rows = require_rows(map_array(path), name)
+        require_not_negative(rows, name, "number")
+        if tokenizer is None or not reads_ids(tokenizer):
+            return {"kind": kind, **_of_values(rows, tokenizer, name)}
+        return {"kind": kind, **_of_ids(*documents_of_rows(rows, eot_id), tokenizer, name)}
     if kind == "pair":
         if tokenizer is not None:
-            check_pair_vocabulary(path, vocabulary_identity(tokenizer))
-        documents: Documents = (pair := PairDocuments(path))
-        return {"kind": kind, **_of_ids(documents, pair.ids, tokenizer)}
+            check_pair_tokenizer(path, tokenizer)
+        pair = PairDocuments(path, eot_id)
+        return {"kind": kind, **_of_ids(pair, pair.ids, tokenizer, name)}
     if kind == "flat":
-        ids = map_flat(path)
-        return {"kind": kind, **_of_ids(Packed(ids), ids, tokenizer)}
+        return {
+            "kind": kind,
+            **_of_ids(*open_flat(path, eot_id=eot_id, vocab_size=size, say=say), tokenizer, name),
+        }
     if tokenizer is None:
         raise UsageError(f"{str(path)!r} holds no ids yet ({kind}): name the tokenizer that encodes it")
     data = open_data([path], tokenizer, say=say)
     largest = max(int(piece.max()) for piece in pieces_of(data.documents))
     counted = _lengths(data.documents.lengths, ids_dtype(tokenizer.vocab_size))
     first = data.documents.read(0, 0, min(int(data.documents.lengths[0]), FIRST))
-    return {"kind": kind, **counted, **_fit(1, largest, tokenizer, first), **_bytes(data.text_bytes, counted)}
+    return {"kind": kind, **counted, **_fit(largest, tokenizer, first), **_bytes(data.text_bytes, counted)}
 
 
-def _of_ids(documents: Documents, ids: np.ndarray, tokenizer: AnyTokenizer | None) -> dict[str, Any]:
-    low, high = extremes(ids)
+def _of_ids(
+    documents: Documents, ids: np.ndarray, tokenizer: AnyTokenizer | None, name: str
+) -> dict[str, Any]:
+    require_not_negative(ids, name)
+    if not len(documents.lengths):
+        raise DataError(f"there is nothing to read in {name}: it holds end-of-text ids only")
     counted = _lengths(documents.lengths, ids.dtype)
     first = documents.read(0, 0, min(int(documents.lengths[0]), FIRST))
-    fit = _fit(low, high, tokenizer, first)
+    fit = _fit(extremes(ids)[1], tokenizer, first)
     text_bytes = None
     if isinstance(tokenizer, Tokenizer) and fit["vocabulary"]["fits"]:
         text_bytes = bytes_of_ids(ids, token_byte_lengths(tokenizer))
     return {**counted, **fit, **_bytes(text_bytes, counted)}
 
 
-def _of_array(path: Path, tokenizer: AnyTokenizer | None) -> dict[str, Any]:
+def _of_values(rows: np.ndarray, tokenizer: AnyTokenizer | None, name: str) -> dict[str, Any]:
     """Describe values as ids: the id of a value is one more, and a row starts with the mark 0."""
-    name = repr(str(path))
-    rows = require_rows(map_array(path), name)
-    low, high = extremes(rows)
     if tokenizer is not None:
         require_values(tokenizer, name)
     lengths = np.full(len(rows), rows.shape[1] + 1, np.int64)
     values = [int(value) for value in rows[0, : FIRST - 1]]
-    fit = _fit(low, high + 1, tokenizer, np.array([EOT_ID, *(value + 1 for value in values)], object))
+    fit = _fit(extremes(rows)[1] + 1, tokenizer, np.array([EOT_ID, *(value + 1 for value in values)], object))
     fit["first"]["decoded"] = values
     return {**_lengths(lengths, rows.dtype), **fit, **_bytes(None, {})}
 
@@ -101,9 +110,9 @@ def _lengths(lengths: np.ndarray, dtype: np.dtype) -> dict[str, Any]:
     }
 
 
-def _fit(low: int, high: int, tokenizer: AnyTokenizer | None, first: np.ndarray) -> dict[str, Any]:
+def _fit(high: int, tokenizer: AnyTokenizer | None, first: np.ndarray) -> dict[str, Any]:
     """Compare the range of the ids with a vocabulary; decode the first ids if all fit."""
-    fits = None if tokenizer is None else low >= 0 and high < tokenizer.vocab_size
+    fits = None if tokenizer is None else high < tokenizer.vocab_size
     ids = [int(token) for token in first]
     return {
         "vocabulary": {

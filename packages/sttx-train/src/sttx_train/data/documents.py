@@ -1,6 +1,6 @@
 """Documents of token ids: in memory, in a mapped file, or in several. Knows no model.
 
-A document starts with the end-of-text id 0, so a reader of several documents in a row knows where each
+A document starts with the end-of-text id, so a reader of several documents in a row knows where each
 starts. The readers of files return these; `sampling` cuts them into windows.
 """
 
@@ -24,9 +24,11 @@ class Documents(Protocol):
 
     Attributes:
         lengths: int64 ``[documents]``: ids of each document, its leading end-of-text id included; at least 1.
+        eot_id: the end-of-text id.
     """
 
     lengths: np.ndarray
+    eot_id: int
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
         """Return the ids from ``start`` to ``stop`` of a document as int64 ``[stop - start]``."""
@@ -49,15 +51,15 @@ class Packed:
             the end-of-text id.
     """
 
-    def __init__(self, tokens: np.ndarray) -> None:
+    def __init__(self, tokens: np.ndarray, eot_id: int = EOT_ID) -> None:
         if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
             raise DataError(
                 f"packed ids are one row of integers, not {tokens.dtype} of shape {list(tokens.shape)}"
             )
-        if not len(tokens) or tokens[0] != EOT_ID:
-            raise DataError(f"packed ids must start with the end-of-text id {EOT_ID}, as every document does")
-        self._tokens = tokens
-        starts = _positions(tokens)
+        if not len(tokens) or tokens[0] != eot_id:
+            raise DataError(f"packed ids must start with the end-of-text id {eot_id}, as every document does")
+        self._tokens, self.eot_id = tokens, eot_id
+        starts = _positions(tokens, eot_id)
         self._bounds = np.append(starts, len(tokens))
         self.lengths = np.diff(self._bounds)
 
@@ -71,11 +73,65 @@ class Packed:
         return self._tokens[self._bounds[first] : self._bounds[stop]].astype(np.int64)
 
 
+class Marked:
+    """Documents in one array of ids that marks them elsewhere than at their start, or not at all.
+
+    Args:
+        ids: all ids.
+        starts: int64 ``[documents]``: position of the first id of each document that is not its mark.
+        stops: the position after its last one. Only end-of-text ids are between two documents.
+        eot_id: the end-of-text id, which is read as the first id of each document.
+    """
+
+    def __init__(self, ids: np.ndarray, starts: np.ndarray, stops: np.ndarray, eot_id: int) -> None:
+        self._ids, self._starts, self._stops, self.eot_id = ids, starts, stops, eot_id
+        self.lengths = stops - starts + 1
+
+    def read(self, document: int, start: int, stop: int) -> np.ndarray:
+        """Return a piece of a document."""
+        begin = int(self._starts[document])
+        ids = self._ids[begin + max(start - 1, 0) : begin + max(stop - 1, 0)].astype(np.int64)
+        return np.concatenate([[self.eot_id], ids]) if start == 0 < stop else ids
+
+    def read_many(self, first: int, stop: int) -> np.ndarray:
+        """Return whole documents."""
+        if stop <= first:
+            return np.zeros(0, np.int64)
+        stored, lengths = self._ids[self._starts[first] : self._stops[stop - 1]], self.lengths[first:stop]
+        ids = np.full(int(lengths.sum()), self.eot_id, np.int64)
+        inside = np.ones(len(ids), bool)
+        inside[np.cumsum(lengths) - lengths] = False
+        ids[inside] = stored[stored != self.eot_id]
+        return ids
+
+
+def cut_at_marks(ids: np.ndarray, eot_id: int, ends: np.ndarray | Sequence[int] = ()) -> Marked:
+    """Return the documents between end-of-text ids, wherever these are; empty ones are left out.
+
+    Args:
+        ids: all ids ``[ids]``.
+        eot_id: the end-of-text id.
+        ends: further positions where a document ends.
+
+    >>> cut_at_marks(np.array([9, 1, 2, 9, 3, 9]), 9).lengths.tolist()
+    [3, 2]
+    >>> cut_at_marks(np.array([1, 2, 3]), 9, [1]).lengths.tolist()
+    [2, 3]
+    """
+    marks = _positions(ids, eot_id)
+    starts = np.unique(np.concatenate([[0], marks + 1, np.asarray(ends, np.int64)]))
+    stops = np.unique(np.concatenate([marks, np.asarray(ends, np.int64), [len(ids)]]))
+    starts = starts[starts < len(ids)]
+    starts = starts[ids[starts] != eot_id]
+    return Marked(ids, starts, stops[np.searchsorted(stops, starts, side="right")], eot_id)
+
+
 class Joined:
-    """Several collections of documents, one after the other."""
+    """Several collections of documents, one after the other; all have the same end-of-text id."""
 
     def __init__(self, parts: Sequence[Documents]) -> None:
         self._parts = list(parts)
+        self.eot_id = parts[0].eot_id if parts else EOT_ID
         self.lengths = np.concatenate([part.lengths for part in parts]) if parts else np.zeros(0, np.int64)
         self._ends = np.cumsum([len(part.lengths) for part in parts])
 
@@ -99,7 +155,7 @@ class Chosen:
     """A selection of documents, by their numbers."""
 
     def __init__(self, documents: Documents, numbers: np.ndarray) -> None:
-        self._documents, self._numbers = documents, numbers
+        self._documents, self._numbers, self.eot_id = documents, numbers, documents.eot_id
         self.lengths = documents.lengths[numbers]
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
@@ -119,7 +175,7 @@ class Prefixes:
     """The first part of each document, up to a cut."""
 
     def __init__(self, documents: Documents, cuts: np.ndarray) -> None:
-        self._documents = documents
+        self._documents, self.eot_id = documents, documents.eot_id
         self.lengths = cuts
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
@@ -135,14 +191,14 @@ class Suffixes:
     """The last part of each document, from a cut on, as a document of its own."""
 
     def __init__(self, documents: Documents, cuts: np.ndarray) -> None:
-        self._documents, self._cuts = documents, cuts
+        self._documents, self._cuts, self.eot_id = documents, cuts, documents.eot_id
         self.lengths = documents.lengths - cuts + 1  # each gets a leading mark
 
     def read(self, document: int, start: int, stop: int) -> np.ndarray:
         """Return a piece of a document."""
         skipped = int(self._cuts[document]) - 1
         ids = self._documents.read(document, skipped + max(start, 1), skipped + max(stop, 1))
-        return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
+        return np.concatenate([[self.eot_id], ids]) if start == 0 < stop else ids
 
     def read_many(self, first: int, stop: int) -> np.ndarray:
         """Return whole documents."""
@@ -221,7 +277,7 @@ def _concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _positions(tokens: np.ndarray) -> np.ndarray:
+def _positions(tokens: np.ndarray, eot_id: int) -> np.ndarray:
     """Return the positions of the end-of-text ids without copying a mapped file; reject negative ids."""
     positions = []
     for at in range(0, len(tokens), _SCANNED_AT_ONCE):
@@ -231,5 +287,5 @@ def _positions(tokens: np.ndarray) -> np.ndarray:
             raise DataError(
                 f"packed ids hold {int(piece[place])} at position {at + place}: ids are not negative"
             )
-        positions.append(np.flatnonzero(piece == EOT_ID) + at)
-    return np.concatenate(positions)
+        positions.append(np.flatnonzero(piece == eot_id) + at)
+    return np.concatenate(positions) if positions else np.zeros(0, np.int64)

@@ -48,6 +48,7 @@ class IdFile:
     Args:
         vocab_size: every id is below it.
         folder: where the file goes; by default the system's folder for temporary files.
+        eot_id: the end-of-text id.
 
     >>> with IdFile(300) as file:
     ...     file.add([7, 8])
@@ -57,7 +58,8 @@ class IdFile:
     ([0, 7, 8, 0, 9], dtype('uint16'))
     """
 
-    def __init__(self, vocab_size: int, folder: Path | None = None) -> None:
+    def __init__(self, vocab_size: int, folder: Path | None = None, eot_id: int = EOT_ID) -> None:
+        self._eot_id = eot_id
         self._vocab_size, self._dtype = vocab_size, ids_dtype(vocab_size)
         self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by __exit__
         self._empty = True
@@ -82,7 +84,7 @@ class IdFile:
         """Write one document from its pieces, with one in memory at a time; without pieces write nothing."""
         marks = 1  # the first piece gets the end-of-text id
         for ids in pieces:
-            written = np.full(marks + len(ids), EOT_ID, np.int64)
+            written = np.full(marks + len(ids), self._eot_id, np.int64)
             written[marks:] = ids
             self._write(written)
             marks = 0
@@ -123,7 +125,7 @@ def encode_documents(
         folder: where the temporary file goes; by default the system's folder.
         progress: called after each text with its length in characters.
     """
-    with IdFile(tokenizer.vocab_size, folder) as file:
+    with IdFile(tokenizer.vocab_size, folder, tokenizer.eot_id) as file:
         for text in documents:
             if text:
                 file.add(tokenizer.encode(text))

@@ -4,9 +4,9 @@ r"""Reads and writes pairs of ``.bin`` and ``.idx`` files, the format of Megatro
 .idx   b"MMIDIDX\0\0"      9 bytes                 .bin   ids, one sequence after the other
        version            uint64, 1
        dtype of ids       uint8, a code
-       sequences          uint64                  In RWKV's files a document is one sequence that ends with
-       document marks     uint64                  the id 0. In memory a document starts with 0: the mark
-       sizes              int32 [sequences]       between two documents is read as the start of the second.
+       sequences          uint64                  A document ends with the end-of-text id of its vocabulary
+       document marks     uint64                  (RWKV's: 0). In memory it starts with it: the mark between
+       sizes              int32 [sequences]       two documents is read as the start of the second.
        offsets in bytes   int64 [sequences]
        document marks     int64 [marks]           the first sequence of each document, and the end
 ```
@@ -27,7 +27,7 @@ import numpy as np
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers.protocol import EOT_ID
-from sttx_train.data.documents import Documents
+from sttx_train.data.documents import Documents, Marked
 from sttx_train.data.encoding import ids_dtype
 from sttx_train.data.scanning import pieces
 from sttx_train.files import replacing_file
@@ -45,14 +45,15 @@ _LARGEST_SIZE = 2**31 - 1
 _AT_ONCE = 1 << 20
 
 
-class PairDocuments:
+class PairDocuments(Marked):
     """The documents of a pair; their ids stay in the file.
 
-    A document ends with the id 0, or where the index says so. Megatron's documents, of several sequences and
-    without 0, can be read too. A sequence with 0 between several documents is split there.
+    A document ends with the end-of-text id, or where the index says so. Megatron's documents, of several
+    sequences and without that id, can be read too. A sequence with it between several documents is split.
 
     Args:
         prefix: path of both files without suffix, or with either suffix.
+        eot_id: the end-of-text id of the vocabulary.
 
     Attributes:
         ids: all ids of the ``.bin``, mapped into memory.
@@ -61,31 +62,16 @@ class PairDocuments:
         DataError: a file does not exist or is damaged, or the two files do not match.
     """
 
-    def __init__(self, prefix: Path) -> None:
+    def __init__(self, prefix: Path, eot_id: int = EOT_ID) -> None:
         bin_path, idx_path = pair_paths(prefix)
         code, sizes, marks = _read_index(idx_path)
         self.ids = _map_ids(bin_path, idx_path, np.dtype(_DTYPES[code]), int(sizes.sum(dtype=np.int64)))
         ends_of_sequences = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-        zeros = [np.flatnonzero(piece == EOT_ID) + (at + 1) for at, piece in pieces(self.ids)]
+        zeros = [np.flatnonzero(piece == eot_id) + (at + 1) for at, piece in pieces(self.ids)]
         ends = np.unique(np.concatenate([ends_of_sequences[marks], [len(self.ids)], *zeros]))
         ends = ends[ends > 0]
-        self._bounds = np.concatenate([[0], ends])
-        self.lengths = np.diff(self._bounds) + (self.ids[ends - 1] != EOT_ID)
-
-    def read(self, document: int, start: int, stop: int) -> np.ndarray:
-        """Return a piece of a document."""
-        begin = int(self._bounds[document])
-        ids = self.ids[begin + max(start - 1, 0) : begin + max(stop - 1, 0)].astype(np.int64)
-        return np.concatenate([[EOT_ID], ids]) if start == 0 < stop else ids
-
-    def read_many(self, first: int, stop: int) -> np.ndarray:
-        """Return whole documents: the mark at the end of each is moved to its start."""
-        stored, lengths = self.ids[self._bounds[first] : self._bounds[stop]], self.lengths[first:stop]
-        ids = np.zeros(int(lengths.sum()), np.int64)
-        inside = np.ones(len(ids), bool)
-        inside[np.cumsum(lengths) - lengths] = False
-        ids[inside] = stored[stored != EOT_ID]
-        return ids
+        starts = np.concatenate([[0], ends[:-1]])
+        super().__init__(self.ids, starts, ends - (self.ids[ends - 1] == eot_id), eot_id)
 
 
 def pair_paths(prefix: Path) -> tuple[Path, Path]:
@@ -109,17 +95,23 @@ def check_pair_vocabulary(prefix: Path, identity: str) -> None:
         UsageError: the pair was encoded with another vocabulary.
         DataError: its ``.sttx.json`` is damaged.
     """
-    bin_path, path = pair_paths(prefix)[0], _note_path(prefix)
-    if not path.is_file() or not bin_path.is_file():
-        return
-    note = _read_note(path)
-    if note is None:
-        raise DataError(f"{str(path)!r} is damaged: build the pair again, or remove this file")
-    if note["bin_bytes"] == bin_path.stat().st_size and note["vocabulary"] != identity:
+    note = _note_of(prefix)
+    if note is not None and note["vocabulary"] != identity:
+        bin_path, path = pair_paths(prefix)[0], _note_path(prefix)
         raise UsageError(
             f"{str(bin_path)!r} was encoded with another vocabulary, as {path.name!r} says (of "
             f"{note['entries']:,} ids, {note['vocabulary'][:20]}): give that one as --tokenizer"
         )
+
+
+def noted_vocabulary(prefix: Path) -> str | None:
+    """Return the identity of the vocabulary that a pair was encoded with; None if it does not say.
+
+    Raises:
+        DataError: its ``.sttx.json`` is damaged.
+    """
+    note = _note_of(prefix)
+    return None if note is None else note["vocabulary"]
 
 
 def check_pair(prefix: Path) -> None:
@@ -145,9 +137,10 @@ def write_pair(
     *,
     vocab_size: int,
     identity: str | None = None,
+    eot_id: int = EOT_ID,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Write documents as RWKV's trainers read them, each ending with 0.
+    """Write documents as RWKV's and Megatron's trainers read them, each ending with the end-of-text id.
 
     The ``.bin`` is renamed into place last, so a kill at any moment leaves a complete pair or none.
 
@@ -157,6 +150,7 @@ def write_pair(
         vocab_size: decides between 16 and 32 bits, as in `ids_dtype`.
         identity: of the vocabulary, saved in ``.sttx.json`` for `check_pair_vocabulary`; None writes no
             such file.
+        eot_id: the end-of-text id.
         progress: called with the number of ids just written.
 
     Raises:
@@ -174,7 +168,8 @@ def write_pair(
     code = _CODES[ids_dtype(vocab_size).itemsize]
     bin_path, idx_path = pair_paths(prefix)
     with replacing_file(bin_path) as bin_aside, replacing_file(idx_path) as idx_aside:
-        _write_ids(documents, bin_aside, np.dtype(_DTYPES[code]), vocab_size, progress)
+        mark = np.full(1, eot_id, np.dtype(_DTYPES[code]))
+        _write_ids(documents, bin_aside, mark, vocab_size, progress)
         _write_index(documents.lengths, idx_aside, code)
         _note_path(prefix).unlink(missing_ok=True)
         if identity is not None:
@@ -186,6 +181,17 @@ def write_pair(
 
 def _note_path(prefix: Path) -> Path:
     return pair_paths(prefix)[0].with_suffix(NOTE)
+
+
+def _note_of(prefix: Path) -> dict[str, Any] | None:
+    """Return the content of a pair's ``.sttx.json``; None if it has none of its own."""
+    bin_path, path = pair_paths(prefix)[0], _note_path(prefix)
+    if not path.is_file() or not bin_path.is_file():
+        return None
+    note = _read_note(path)
+    if note is None:
+        raise DataError(f"{str(path)!r} is damaged: build the pair again, or remove this file")
+    return note if note["bin_bytes"] == bin_path.stat().st_size else None
 
 
 def _read_note(path: Path) -> dict[str, Any] | None:
@@ -203,21 +209,21 @@ def _read_note(path: Path) -> dict[str, Any] | None:
 def _write_ids(
     documents: Documents,
     path: Path,
-    dtype: np.dtype,
+    mark: np.ndarray,
     vocab_size: int,
     progress: Callable[[int], None] | None,
 ) -> None:
-    mark = np.full(1, EOT_ID, dtype).tobytes()
+    """Write the ids of documents in the dtype of the mark, which ends each."""
     with path.open("wb") as file:
         for document, length in enumerate(documents.lengths.tolist()):
             for start in range(1, length, _AT_ONCE):
                 ids = documents.read(document, start, min(start + _AT_ONCE, length))
                 if int(ids.min()) < 0 or int(ids.max()) >= vocab_size:
                     raise DataError(f"document {document} holds an id outside the vocabulary of {vocab_size}")
-                file.write(ids.astype(dtype).tobytes())
+                file.write(ids.astype(mark.dtype).tobytes())
                 if progress is not None:
                     progress(len(ids))
-            file.write(mark)
+            file.write(mark.tobytes())
             if progress is not None:
                 progress(1)
 

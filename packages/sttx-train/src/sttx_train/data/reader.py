@@ -1,4 +1,7 @@
-"""`open_data`: opens paths of any data format as documents of ids, in the order of the paths."""
+"""`open_data`: opens paths of any data format as documents of ids, in the order of the paths.
+
+Numbers are values for a tokenizer of values, and ids for the vocabulary of a file, which others use too.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,18 @@ import numpy as np
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
+from sttx_core.tokenizers.table import TokenTable
 from sttx_train.byte_lengths import token_byte_lengths
-from sttx_train.data.arrays import map_flat, open_array, require_values
-from sttx_train.data.detect import DataFormat, detect_format
-from sttx_train.data.documents import Documents, Joined, Packed
+from sttx_train.data.arrays import map_array, open_array, require_rows, require_values
+from sttx_train.data.detect import DataFormat, detect_format, is_json_as_text, open_entries
+from sttx_train.data.documents import Documents, Joined, Packed, cut_at_marks
 from sttx_train.data.encoding import IdFile, vocabulary_identity
+from sttx_train.data.id_files import documents_of_rows, open_flat
 from sttx_train.data.json_lines import JsonEntries
-from sttx_train.data.mmididx import PairDocuments, check_pair_vocabulary
+from sttx_train.data.mmididx import PairDocuments, check_pair_vocabulary, noted_vocabulary
 from sttx_train.data.scanning import bytes_of_ids, require_ids
 from sttx_train.data.text_files import iter_texts, read_text
+from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer
 
 Say = Callable[[str], None]
 
@@ -52,7 +58,7 @@ def open_data(
     progress: Callable[[int], None] | None = None,
     folder: Path | None = None,
 ) -> Data:
-    """Open text files, folders, JSON lines, ``.npy`` arrays, pairs of ``.bin`` and ``.idx``, flat ``.bin``.
+    """Open text files, folders, JSON, ``.npy`` arrays, pairs of ``.bin`` and ``.idx``, flat ``.bin``.
 
     Files of ids and arrays are mapped into memory and scanned once. Everything else is encoded into a
     temporary file: a text file in pieces of a million characters that end at a line end, a JSON line at once.
@@ -60,7 +66,8 @@ def open_data(
 
     Args:
         paths: files and folders; a pair may be named by the common prefix of its files.
-        tokenizer: encodes texts or values; ids must be inside its vocabulary.
+        tokenizer: encodes texts or values; ids must be inside its vocabulary. If it is the vocabulary of a
+            file, numbers are its ids.
         texts: more documents, added after those of the paths.
         say: called with a sentence about what was left out, or was ambiguous.
         progress: called with the number of bytes just read for encoding, approximately.
@@ -92,6 +99,7 @@ class _Opening:
         self._bytes = self._damaged = 0
         self._skipped: list[Path] = []
         self._kinds: dict[Path, DataFormat] = {}
+        self._of_ids: set[Path] = set()
 
     def __enter__(self) -> _Opening:
         return self
@@ -106,18 +114,21 @@ class _Opening:
         match data_format:
             case "text":
                 self._encode_files(path)
-            case "json lines":
-                self._encode_lines(path)
+            case "json" | "json lines":
+                self._encode_entries(open_entries(path, self._progress), path)
             case "array":
-                self._close_file()
-                self._parts.append(open_array(path, self._tokenizer, self._say))
+                if reads_ids(self._tokenizer):
+                    self._add_rows(path)
+                else:
+                    self._close_file()
+                    self._parts.append(open_array(path, self._tokenizer, self._say))
             case "pair":
-                check_pair_vocabulary(path, vocabulary_identity(self._tokenizer))
-                pair = PairDocuments(path)
+                check_pair_tokenizer(path, self._tokenizer)
+                pair = PairDocuments(path, self._tokenizer.eot_id)
                 self._add_ids(pair, pair.ids, path)
             case "flat":
-                ids = map_flat(path)
-                self._add_ids(Packed(ids), ids, path)
+                size, eot_id = self._tokenizer.vocab_size, self._tokenizer.eot_id
+                self._add_ids(*open_flat(path, eot_id=eot_id, vocab_size=size, say=self._say), path)
             case _:
                 assert_never(data_format)
 
@@ -144,6 +155,11 @@ class _Opening:
 
     def _encode_files(self, path: Path) -> None:
         tokenizer = self._of_text(repr(str(path)))
+        if path.is_file() and is_json_as_text(path):
+            self._say(
+                f"{str(path)!r} is read as one plain text: it is JSON, but holds no list of texts or of ids "
+                "that is known"
+            )
         for file in iter_texts([path], self._skipped):
             self._write_pieces(tokenizer.encode(piece) for piece in self._pieces(file))
 
@@ -152,27 +168,60 @@ class _Opening:
             self._progress(len(piece.encode()))
             yield piece
 
-    def _encode_lines(self, path: Path) -> None:
-        lines = JsonEntries(path, self._progress)
-        for number, entry in lines:
-            where = f"line {number} of {str(path)!r}"
+    def _encode_entries(self, entries: JsonEntries, path: Path) -> None:
+        for number, entry in entries:
+            where = f"{entries.unit} {number} of {str(path)!r}"
             if not entry:
                 continue
             if isinstance(entry, str):
                 self._write(self._of_text(where).encode(entry))
-                continue
-            tokenizer = require_values(self._tokenizer, where)
-            try:
-                ids = tokenizer.encode(entry)
-            except UsageError as error:
-                raise UsageError(f"{where}: {error}") from None
-            self._write(ids)
-        self._damaged += lines.damaged
-        if complaint := lines.complaint():
+            elif reads_ids(self._tokenizer):
+                self._say_ids(path)
+                self._write_ids(entry, where)
+            else:
+                self._write_values(entry, where)
+        self._damaged += entries.damaged
+        if complaint := entries.complaint():
             self._say(complaint)
+
+    def _write_values(self, values: list[int], where: str) -> None:
+        tokenizer = require_values(self._tokenizer, where)
+        try:
+            ids = tokenizer.encode(values)
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}") from None
+        self._write(ids)
+
+    def _write_ids(self, entry: list[int], where: str) -> None:
+        """Write the documents in one list of ids; end-of-text ids are between them."""
+        try:
+            ids = np.array(entry, np.int64)
+        except OverflowError:
+            wrong = max(entry, key=abs)
+            raise DataError(f"{where} holds the id {wrong}, which no vocabulary has") from None
+        require_ids(ids, where, self._tokenizer.vocab_size)
+        documents = cut_at_marks(ids, self._tokenizer.eot_id)
+        for document, length in enumerate(documents.lengths.tolist()):
+            self._write(documents.read(document, 1, length))
+
+    def _add_rows(self, path: Path) -> None:
+        """Add an array of ids."""
+        rows = require_rows(map_array(path), repr(str(path)))
+        self._say_ids(path)
+        self._add_ids(*documents_of_rows(rows, self._tokenizer.eot_id), path)
+
+    def _say_ids(self, path: Path) -> None:
+        if path not in self._of_ids:
+            self._of_ids.add(path)
+            self._say(
+                f"{str(path)!r} holds numbers: they are read as ids of the vocabulary; for values, give "
+                "--tokenizer integer:MAX"
+            )
 
     def _add_ids(self, documents: Documents, ids: np.ndarray, path: Path) -> None:
         require_ids(ids, repr(str(path)), self._tokenizer.vocab_size)
+        if not len(documents.lengths):
+            return
         self._close_file()
         self._parts.append(documents)
         if self._lengths is not None:
@@ -185,13 +234,13 @@ class _Opening:
             f"{name} holds text, but the tokenizer is one of numbers: give bytes, trie:FILE or hf:FILE"
         )
 
-    def _write(self, ids: Sequence[int]) -> None:
+    def _write(self, ids: Sequence[int] | np.ndarray) -> None:
         self._write_pieces([ids])
 
-    def _write_pieces(self, pieces: Iterable[Sequence[int]]) -> None:
+    def _write_pieces(self, pieces: Iterable[Sequence[int] | np.ndarray]) -> None:
         """Write one document; without pieces there is none."""
         if self._file is None:
-            self._file = IdFile(self._tokenizer.vocab_size, self._folder)
+            self._file = IdFile(self._tokenizer.vocab_size, self._folder, self._tokenizer.eot_id)
         self._file.add_pieces(pieces)
 
     def _close_file(self) -> None:
@@ -203,9 +252,34 @@ class _Opening:
         self._file = None
         if not len(ids):
             return
-        self._parts.append(Packed(ids))
+        self._parts.append(Packed(ids, self._tokenizer.eot_id))
         if self._lengths is not None:
             self._bytes += bytes_of_ids(ids, self._lengths)
+
+
+def check_pair_tokenizer(path: Path, tokenizer: AnyTokenizer) -> None:
+    """Check that a pair was encoded with a tokenizer, as `check_pair_vocabulary` does.
+
+    Raises:
+        UsageError: it was not; says so if only the ids are numbered differently.
+    """
+    noted, earlier = noted_vocabulary(path), None
+    if isinstance(tokenizer, HuggingFaceTokenizer) and noted not in (None, tokenizer.sha256):
+        earlier = tokenizer.shifted().sha256
+    if noted is not None and noted == earlier:
+        raise UsageError(
+            f"{str(path)!r} was built by an earlier version, which added 1 to the ids of a tokenizer.json: "
+            "build it again, or give --tokenizer hf+1:FILE"
+        )
+    check_pair_vocabulary(path, vocabulary_identity(tokenizer))
+
+
+def reads_ids(tokenizer: AnyTokenizer) -> bool:
+    """Return whether numbers are ids of a tokenizer: of a vocabulary file, which other programs use too.
+
+    The ids of other tokenizers are known to sttx alone.
+    """
+    return isinstance(tokenizer, TokenTable)
 
 
 def _silent(_: str) -> None:

@@ -48,16 +48,32 @@ def require_ids(tokens: np.ndarray, name: str, vocab_size: int) -> None:
     Raises:
         DataError: an id is negative or too large.
     """
-    low, high = extremes(tokens) if len(tokens) else (0, 0)
-    if low < 0:
-        raise DataError(
-            f"{name} holds the id {low}: ids are not negative; the file is damaged or is other data"
-        )
+    high = extremes(tokens)[1] if tokens.size else 0
+    require_not_negative(tokens, name)
     if high >= vocab_size:
         raise DataError(
-            f"{name} holds the id {high}, but the vocabulary has {vocab_size}: "
-            "give the tokenizer that it was built with"
+            f"{name} holds the id {high}, but the vocabulary has {vocab_size} (position "
+            f"{_position(tokens, high)}): give the tokenizer that it was built with"
         )
+
+
+def require_not_negative(numbers: np.ndarray, name: str, what: str = "id") -> None:
+    """Raise a DataError that names the smallest number and its position if it is negative."""
+    low = extremes(numbers)[0] if numbers.size else 0
+    if low < 0:
+        raise DataError(
+            f"{name} holds the {what} {low} (position {_position(numbers, low)}): {what}s are not negative; "
+            "the file is damaged or is other data"
+        )
+
+
+def _position(array: np.ndarray, number: int) -> str:
+    """Return where an array first holds a number: one index, or one for each dimension."""
+    for at, piece in pieces(array):
+        found = np.unravel_index(int(np.argmax(piece == number)), piece.shape)
+        if piece[found] == number:
+            return ", ".join(str(int(index)) for index in (found[0] + at, *found[1:]))
+    raise AssertionError(f"{number} is not in the array")
 
 
 def bytes_of_ids(tokens: np.ndarray, byte_lengths: np.ndarray) -> int:

@@ -17,6 +17,14 @@ PIECE = 1 << 20
 """Characters of a piece, before the rest of its last line: at most as many again."""
 
 _BLOCK = 1 << 20
+_TELLING = 8
+"""Bytes from which the place of NULs tells an encoding."""
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def iter_texts(paths: Iterable[Path], skipped: list[Path] | None = None) -> Iterator[Path]:
@@ -84,4 +92,29 @@ def text_size(file: Path) -> int | None:
 
 def not_text(file: Path) -> DataError:
     """Return the error for a file that is not text."""
+    with file.open("rb") as data:
+        head = data.read(_BLOCK)
+    if name := _wide_encoding(head):
+        return DataError(
+            f"{str(file)!r} is not text in UTF-8 but in {name}: convert it, for example with "
+            f"`iconv -f {name} -t UTF-8`"
+        )
     return DataError(f"{str(file)!r} is not text: it is not UTF-8, or holds NUL bytes")
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """Return the name of a Unicode encoding other than UTF-8 that a file seems to have.
+
+    It is told by the byte order mark, or by text whose every second character is a NUL.
+
+    >>> _wide_encoding("hello".encode("utf-16")), _wide_encoding("hello".encode("utf-16-be"))
+    ('UTF-16', 'UTF-16BE')
+    """
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
+    pairs = len(head) // 2 if len(head) >= _TELLING else 0
+    low, high = head[0 : 2 * pairs : 2].count(0), head[1 : 2 * pairs : 2].count(0)
+    if pairs and max(low, high) > 0.7 * pairs and min(low, high) == 0:
+        return "UTF-16LE" if high else "UTF-16BE"
+    return None

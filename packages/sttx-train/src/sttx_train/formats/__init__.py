@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sttx_train.formats.state import TunedState, load_state, save_state
     from sttx_train.formats.store import LoadedModel, check_destination, load_model, save_model
     from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer, load_tokenizer
-    from sttx_train.formats.vocabulary import tokenizer_for
+    from sttx_train.formats.vocabulary import numbered_as, tokenizer_for
     from sttx_train.formats.weights import Format
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "load_model",
     "load_state",
     "load_tokenizer",
+    "numbered_as",
     "save_model",
     "save_state",
     "tokenizer_for",
@@ -38,7 +39,7 @@ __getattr__ = lazy_names(
         "state": ["TunedState", "load_state", "save_state"],
         "store": ["LoadedModel", "check_destination", "load_model", "save_model"],
         "tokenizer_json": ["HuggingFaceTokenizer", "load_tokenizer"],
-        "vocabulary": ["tokenizer_for"],
+        "vocabulary": ["numbered_as", "tokenizer_for"],
         "weights": ["Format"],
     },
 )

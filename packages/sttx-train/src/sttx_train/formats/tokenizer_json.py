@@ -18,11 +18,16 @@ from tokenizers import Tokenizer as Backend
 
 import sttx_core.tokenizers
 from sttx_core.errors import DataError, UsageError
+from sttx_core.foreign_files import read_at_most
 from sttx_core.os_errors import explain
 from sttx_core.tokenizers import AnyTokenizer
+from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_core.tokenizers.table import TokenTable
+from sttx_train.formats.numbering import end_of_text
 
 _BYTES = range(256)
+_LONGEST_REASON = 200
+_MOST_BYTES = 40_000_000  # of the file; the largest published ones have 35 MB
 _RUNS = re.compile("[\udc80-\udcff]+|[^\udc80-\udcff]+")
 """Runs of text, and runs of surrogates, which bytes that are not UTF-8 decode to."""
 _KEEPING = frozenset({"ByteLevel", "Digits", "FixedLength", "Punctuation", "Split", "UnicodeScripts"})
@@ -33,45 +38,57 @@ def load_tokenizer(spec: str | os.PathLike[str]) -> AnyTokenizer:
     """Return the tokenizer that a spec names: all of `sttx_core.tokenizer_from_spec`, and `hf:FILE`.
 
     Args:
-        spec: `bytes`, `integer:MAX`, `angle`, `trie:FILE`, `hf:FILE` (Hugging Face's `tokenizer.json`), or
-            the path of an RWKV vocabulary file.
+        spec: `bytes`, `integer:MAX`, `angle`, `trie:FILE`, `hf:FILE` (Hugging Face's `tokenizer.json`),
+            `hf+1:FILE` (the same with ids that are one more, as earlier versions numbered them), or the path
+            of an RWKV vocabulary file.
 
     Raises:
         UsageError: the spec names no tokenizer.
         DataError: the file is damaged, or its tokenizer loses some byte strings.
     """
-    if not (isinstance(spec, str) and spec.startswith("hf:")):
+    kind, colon, rest = str(spec).partition(":")
+    if not (isinstance(spec, str) and colon and kind in ("hf", "hf+1")):
         return sttx_core.tokenizers.tokenizer_from_spec(spec)
-    path = Path(spec.removeprefix("hf:"))
+    path = Path(rest)
     if not path.is_file():
-        raise UsageError(f"{str(path)!r} is not a file: give the path of a tokenizer.json after 'hf:'")
-    return HuggingFaceTokenizer(path)
+        raise UsageError(f"{str(path)!r} is not a file: give the path of a tokenizer.json after '{kind}:'")
+    return HuggingFaceTokenizer(path, shifted=kind == "hf+1")
 
 
 class HuggingFaceTokenizer(TokenTable):
-    """The vocabulary of a `tokenizer.json`: its id i is id i + 1 here, and 0 is the end-of-text id.
+    """The vocabulary of a `tokenizer.json`, with its own ids; `numbering` says which one ends a text.
 
     Special tokens in a text are plain text, none are added, and nothing is truncated or padded. Each byte
     that is not UTF-8 becomes the token of that byte; the text between such bytes is split by itself. A
-    special token's bytes are those of its name.
+    special token's bytes are those of its name, except for the end-of-text token, which has none.
+
+    Args:
+        path: the file.
+        shifted: add 1 to each id, and let 0 be the end-of-text id, as earlier versions of sttx did.
+
+    Attributes:
+        end_name: name of the file's end-of-text token; None if it has none, or if the ids are shifted.
 
     Raises:
         DataError: the file is not a tokenizer, or its tokenizer loses some byte strings; the message says
             why.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
-        self._backend = _read(Path(path))
-        content = json.loads(self._backend.to_str())
+    def __init__(self, path: str | os.PathLike[str], *, shifted: bool = False):
+        self._set_up(_read(Path(path)), f"tokenizer {str(path)!r}", shifted=shifted)
+
+    def _set_up(self, backend: Backend, name: str, *, shifted: bool) -> None:
+        self._backend = backend
+        content = json.loads(backend.to_str())
         try:
             tokens = _token_bytes(content)
             singles = _single_bytes(content, tokens)
         except ValueError as error:
-            raise DataError(
-                f"tokenizer {str(path)!r} loses some byte strings: {error}; give another one"
-            ) from None
-        super().__init__({token_id + 1: token for token_id, token in tokens.items()})
-        self._singles = [token_id + 1 for token_id in singles]
+            raise DataError(f"{name} loses some byte strings: {error}; give another one") from None
+        self._shift = int(shifted)
+        eot_id, self.end_name = (EOT_ID, None) if shifted else end_of_text(content)
+        super().__init__({token_id + self._shift: token for token_id, token in tokens.items()}, eot_id)
+        self._singles = [token_id + self._shift for token_id in singles]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -84,12 +101,27 @@ class HuggingFaceTokenizer(TokenTable):
             if "\udc80" <= run[0] <= "\udcff":
                 ids += [self._singles[ord(char) - 0xDC00] for char in run]
             else:
-                ids += [token_id + 1 for token_id in self._backend.encode(run, add_special_tokens=False).ids]
+                of_file = self._backend.encode(run, add_special_tokens=False).ids
+                ids += [token_id + self._shift for token_id in of_file] if self._shift else of_file
         assert self.decode_bytes(ids) == data, "a tokenizer.json that loses bytes was accepted"
         return ids
 
+    @property
+    def numbering(self) -> str:
+        """A sentence about which id stands for what."""
+        if self._shift:
+            return "ids are one more than those of the tokenizer.json, and 0 ends a text"
+        end = "which no token of the tokenizer.json has" if self.end_name is None else repr(self.end_name)
+        return f"ids are those of the tokenizer.json, and {self.eot_id} ends a text ({end})"
+
+    def shifted(self) -> HuggingFaceTokenizer:
+        """Return the same vocabulary with ids that are one more, as earlier versions numbered them."""
+        other = HuggingFaceTokenizer.__new__(HuggingFaceTokenizer)
+        other._set_up(self._backend, "the tokenizer", shifted=True)
+        return other
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a `tokenizer.json` that loads as this tokenizer; ids in the file start at 0."""
+        """Write a `tokenizer.json` that loads as this tokenizer, `shifted` or not."""
         Path(path).write_text(self._backend.to_str(), encoding="utf-8")
 
 
@@ -109,15 +141,17 @@ def byte_alphabet() -> dict[str, int]:
 
 def _read(path: Path) -> Backend:
     try:
-        text = path.read_bytes().decode()
+        text = read_at_most(path, _MOST_BYTES).decode()
     except OSError as error:
         raise DataError(f"cannot read the tokenizer {str(path)!r}: {explain(error)}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{str(path)!r} is not a tokenizer.json: it is not UTF-8 ({error.reason})") from error
     try:
         backend = Backend.from_str(text)
-    except Exception as error:  # the library raises nothing narrower
-        reason = str(error).split("\n")[0]
+    except BaseException as error:  # the library raises nothing narrower; its panics are no exceptions
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = str(error).split("\n")[0][:_LONGEST_REASON]
         raise DataError(f"{str(path)!r} is not a tokenizer.json of Hugging Face's: {reason}") from error
     backend.no_truncation()
     backend.no_padding()
@@ -145,6 +179,8 @@ def _token_bytes(content: Mapping[str, Any]) -> dict[int, bytes]:
 def _check_no_changes(content: Mapping[str, Any]) -> None:
     """Raise a `ValueError` if a step changes the text before or while it is split."""
     model = content["model"]
+    if model["type"] != "BPE":
+        raise ValueError(f"its model is {model['type']}, but only BPE is known to keep all bytes")
     if content["normalizer"] is not None:
         raise ValueError(f"its normalizer ({content['normalizer']['type']}) changes the text")
     for step in _pre_tokenizers(content):
@@ -152,8 +188,6 @@ def _check_no_changes(content: Mapping[str, Any]) -> None:
             raise ValueError("it puts a space before the text (add_prefix_space)")
         if step["type"] not in _KEEPING or step.get("behavior") == "Removed":
             raise ValueError(f"its pre-tokenizer ({step['type']}) does not keep every character")
-    if model["type"] != "BPE":
-        raise ValueError(f"its model is {model['type']}, but only BPE is known to keep all bytes")
     if model["dropout"]:
         raise ValueError("it skips merges at random (dropout)")
     for mark in ("continuing_subword_prefix", "end_of_word_suffix"):
@@ -163,11 +197,11 @@ def _check_no_changes(content: Mapping[str, Any]) -> None:
 
 def _pre_tokenizers(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the steps before the model in order."""
-    waiting = [content["pre_tokenizer"]] if content["pre_tokenizer"] is not None else []
+    waiting = [content["pre_tokenizer"]] if content["pre_tokenizer"] is not None else []  # the next one last
     while waiting:
-        step = waiting.pop(0)
+        step = waiting.pop()
         if step["type"] == "Sequence":
-            waiting = [*step["pretokenizers"], *waiting]
+            waiting += reversed(step["pretokenizers"])
         else:
             yield step
 

@@ -1,19 +1,22 @@
 """The vocabulary of a model on disk: files in its folder, or next to its file.
 
 A vocabulary of text or bytes is saved as an RWKV vocabulary file. Tokenizers of numbers and Hugging Face's
-are named in a small JSON file with their hash. Nothing is guessed: a model without a vocabulary has no
-tokenizer, and a ``tokenizer.json`` counts only if that JSON file names it.
+are named in a small JSON file with their hash, which also tells how the ids of a ``tokenizer.json`` are
+numbered. A model that others published may have a ``tokenizer.json`` alone; its ids are that file's own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import DataError, ModelError, UsageError
+from sttx_core.foreign_files import parse_json, read_at_most, shown
+from sttx_core.os_errors import explain
 from sttx_core.tokenizers import (
     AngleTokenizer,
     AnyTokenizer,
@@ -33,14 +36,16 @@ HUGGING_FACE = "tokenizer.json"
 FILES = frozenset({VOCABULARY, NAMED, HUGGING_FACE})
 """Files that a vocabulary of ours may have in a model folder."""
 _WORLD_ROWS = 65536
+_MOST_BYTES = 1 << 16  # of the file that names a tokenizer
+_INTEGERS = re.compile(r"integer:[0-9]{1,18}")
 
 
 def tokenizer_for(path: str | os.PathLike[str], *, rows: int | None = None) -> AnyTokenizer:
     """Load the vocabulary of a model folder or model file.
 
     In a folder it is ``tokenizer.sttx.json``, ``vocab.txt`` or ``rwkv_vocab_v20230424.txt`` (the World
-    vocabulary's own name). Next to a file ``X.pth`` it is ``X.tokenizer.sttx.json`` or ``X.vocab.txt``, then
-    the last two names above.
+    vocabulary's own name), or at last a ``tokenizer.json``. Next to a file ``X.pth`` it is
+    ``X.tokenizer.sttx.json`` or ``X.vocab.txt``, then the last three names above.
 
     Args:
         path: the model's folder or file.
@@ -58,6 +63,8 @@ def tokenizer_for(path: str | os.PathLike[str], *, rows: int | None = None) -> A
     for name in (f"{own}{VOCABULARY}", VOCABULARY, WORLD):
         if (folder / name).is_file():
             return _fitting(TrieTokenizer(folder / name), folder / name, rows)
+    if (folder / HUGGING_FACE).is_file():
+        return _fitting(HuggingFaceTokenizer(folder / HUGGING_FACE), folder / HUGGING_FACE, rows)
     needed = WORLD if rows == _WORLD_ROWS else f"{own}{VOCABULARY}"
     missing = "the World vocabulary" if rows == _WORLD_ROWS else "its vocabulary (lines `id 'token' length`)"
     raise ModelError(f"{str(model)!r} comes without a vocabulary: put {missing} at {str(folder / needed)!r}")
@@ -88,6 +95,17 @@ def tokenizer_files(tokenizer: AnyTokenizer, own: str = "") -> dict[str, Callabl
     )
 
 
+def numbered_as(sha256: object, tokenizer: AnyTokenizer) -> AnyTokenizer:
+    """Return a tokenizer whose ids are numbered as those of a hash, if it has both numberings.
+
+    Earlier versions added 1 to the ids of a ``tokenizer.json``; what they saved has the hash of these ids.
+    """
+    if isinstance(tokenizer, HuggingFaceTokenizer) and tokenizer.sha256 != sha256:
+        earlier = tokenizer.shifted()
+        return earlier if earlier.sha256 == sha256 else tokenizer
+    return tokenizer
+
+
 def _naming(spec: str, tokenizer: AnyTokenizer) -> Callable[[Path], None]:
     content = {"tokenizer": spec, "sha256": tokenizer.sha256}
     return lambda path: _write(path, json.dumps(content, indent=2) + "\n")
@@ -100,7 +118,9 @@ def _write(path: Path, text: str) -> None:
 def _named(path: Path) -> AnyTokenizer:
     """Load the tokenizer that a ``tokenizer.sttx.json`` names; Hugging Face's own file is next to it."""
     try:
-        content: Any = json.loads(path.read_bytes())
+        content: Any = parse_json(read_at_most(path, _MOST_BYTES))
+    except OSError as error:
+        raise DataError(f"cannot read {str(path)!r}: {explain(error)}") from error
     except ValueError as error:
         raise DataError(f"{str(path)!r} is damaged: {error}; save the model again") from error
     spec = content.get("tokenizer") if isinstance(content, dict) else None
@@ -108,13 +128,14 @@ def _named(path: Path) -> AnyTokenizer:
         raise DataError(f"{str(path)!r} names no tokenizer: save the model again")
     if spec == "hf":
         tokenizer: AnyTokenizer = HuggingFaceTokenizer(path.with_name(path.name.replace(NAMED, HUGGING_FACE)))
-    elif spec == "angle" or spec.startswith("integer:"):
+    elif spec == "angle" or _INTEGERS.fullmatch(spec):
         try:
             tokenizer = tokenizer_from_spec(spec)
         except UsageError as error:
             raise DataError(f"{str(path)!r} is damaged: {error}") from error
     else:
-        raise DataError(f"{str(path)!r} names the unknown tokenizer {spec!r}: save the model again")
+        raise DataError(f"{str(path)!r} names the unknown tokenizer {shown(spec)}: save the model again")
+    tokenizer = numbered_as(content["sha256"], tokenizer)
     if tokenizer.sha256 != content["sha256"]:
         raise ModelError(
             f"{str(path)!r} names {spec!r}, but that tokenizer was changed after saving: restore its files"

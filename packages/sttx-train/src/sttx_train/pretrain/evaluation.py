@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.documents import Documents
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
 from sttx_train.pretrain.parallel import Workers
@@ -78,6 +77,7 @@ class Evaluation:
         self._own = -(-STREAMS // workers.count)
         self._sampler = Sampler(documents, rows=self._own * workers.count, context=context)
         self._rows, self._workers, self._text_bytes = rows, workers, text_bytes
+        self._eot_id = documents.eot_id
 
     def __call__(
         self,
@@ -89,13 +89,13 @@ class Evaluation:
         """Measure, also in phrases if the model knows them. Every process must call this."""
 
         def over_tokens(_: int, window: WindowBatch, state: RecurrentState) -> Priced:
-            return *pay(model, window, state, device), int((window.targets != IGNORED).sum())
+            return *pay(model, window, state, device, self._eot_id), int((window.targets != IGNORED).sum())
 
         total, tokens = self._sums(over_tokens, config, device)
         result = Validation(total / tokens, self._bits(total), int(tokens), self._per_byte(tokens))
         if phrases is None:
             return result
-        streams = PhraseStreams(self._own, config.vocab_size)
+        streams = PhraseStreams(self._own, config.vocab_size, self._eot_id)
 
         def over_phrases(first: int, window: WindowBatch, state: RecurrentState) -> Priced:
             return phrases(streams, first, window, [True] * len(window.inputs), state)
@@ -142,10 +142,14 @@ def pay(
     window: WindowBatch,
     state: RecurrentState,
     device: torch.device,
+    eot_id: int,
 ) -> tuple[Tensor, RecurrentState]:
-    """Return the sum of nats that a model pays for a window, and the states after it."""
+    """Return the sum of nats that a model pays for a window, and the states after it.
+
+    The state starts again at each end-of-text id.
+    """
     inputs, targets = (torch.from_numpy(ids).to(device) for ids in window)
-    logits, state = model(inputs, state, None, inputs == EOT_ID)
+    logits, state = model(inputs, state, None, inputs == eot_id)
     summed = F.cross_entropy(
         logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -157,11 +161,11 @@ def validation_bits(model: nn.Module, ids: np.ndarray, *, ctx: int = 512) -> flo
 
     The state is carried from window to window, so ``ctx`` changes only the last bits.
     """
-    bits, state = 0.0, None
+    bits, state, eot_id = 0.0, None, int(ids[0])
     stream = torch.from_numpy(ids.astype(np.int64))[None]
     with torch.no_grad():
         for start in range(0, stream.shape[1] - 1, ctx):
             piece = stream[:, start : start + ctx + 1]
-            logits, state = model(piece[:, :-1], state, None, piece[:, :-1] == EOT_ID)
+            logits, state = model(piece[:, :-1], state, None, piece[:, :-1] == eot_id)
             bits += float(F.cross_entropy(logits[0].float(), piece[0, 1:], reduction="sum")) / math.log(2)
     return bits

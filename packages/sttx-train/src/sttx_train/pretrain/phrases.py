@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer
+from sttx_core.saved_state import Count, State, checked, damaged
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.sampling import IGNORED, WindowBatch
 from sttx_train.online.config import PHRASES
@@ -27,8 +28,16 @@ from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.optimizer import weights
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.saved_tensors import check_tensors
 
 _DRAW = 1  # makes these draws differ from the sampler's, which use the same seed
+
+
+class _Stream(State):
+    """What `PhraseStreams.state_dict` returns for a stream."""
+
+    table: dict[str, Any]
+    context: list[Count]
 
 
 class PhraseStreams:
@@ -37,14 +46,15 @@ class PhraseStreams:
     Args:
         rows: streams side by side.
         vocab_size: rows of the model's embedding.
+        eot_id: the end-of-text id.
 
     Attributes:
         tables: the phrase table of each stream.
         contexts: each stream's base tokens that its state has not read yet; empty before its first window.
     """
 
-    def __init__(self, rows: int, vocab_size: int) -> None:
-        self._rows, self._vocab_size = rows, vocab_size
+    def __init__(self, rows: int, vocab_size: int, eot_id: int = EOT_ID) -> None:
+        self._rows, self._vocab_size, self.eot_id = rows, vocab_size, eot_id
         self.tables: list[DynamicTokenizer] = []
         self.contexts: list[tuple[int, ...]] = []
         self.reset()
@@ -58,13 +68,15 @@ class PhraseStreams:
         """Return a stream's window as a row; after the end of its text, one token that is not paid for."""
         context = self.contexts[index] or (int(inputs[0]),)
         ids = tuple(targets[targets != IGNORED].tolist())
-        return Row(context=context, ids=ids) if ids else Row(context=context, ids=(EOT_ID,), paid=(False,))
+        if not ids:
+            return Row(context=context, ids=(self.eot_id,), paid=(False,))
+        return Row(context=context, ids=ids)
 
     def advance(self, index: int, ids: Sequence[int], last: int) -> None:
         """Let a stream's table learn from a window's ids; its last phrase becomes the context."""
         table = self.tables[index]
         self.contexts[index] = table.tokens(last)
-        for is_mark, document in groupby(ids, EOT_ID.__eq__):
+        for is_mark, document in groupby(ids, self.eot_id.__eq__):
             if not is_mark:
                 table.cut()
                 table.observe(table.merge(tuple(document)))
@@ -77,10 +89,20 @@ class PhraseStreams:
         ]
 
     def load_state_dict(self, saved: Sequence[Mapping[str, Any]]) -> None:
-        """Continue from a `state_dict`."""
-        for table, stream in zip(self.tables, saved, strict=True):
-            table.load_state_dict(dict(stream["table"]))
-        self.contexts = [tuple(stream["context"]) for stream in saved]
+        """Continue from a `state_dict`.
+
+        Raises:
+            CheckpointError: it is damaged, or has another number of streams.
+        """
+        streams = checked(list[_Stream], saved, "phrases")
+        if len(streams) != self._rows:
+            raise damaged("phrases", f"there are {len(streams)} streams, and this run has {self._rows}")
+        for table, stream in zip(self.tables, streams, strict=True):
+            table.load_state_dict(stream.table)
+            longest = table.config.max_length
+            if len(stream.context) > longest or max(stream.context, default=0) >= self._vocab_size:
+                raise damaged("phrases", f"a context is no phrase of at most {longest} ids")
+        self.contexts = [tuple(stream.context) for stream in streams]
 
 
 class PhraseModel(nn.Module):
@@ -123,7 +145,7 @@ class PhraseModel(nn.Module):
             if row.paid is None:
                 streams.advance(first + index, row.ids, batch.merged[0][-1])
                 steps += batch.steps[0]
-        hidden, state = self._read(inputs, batches, state)
+        hidden, state = self._read(inputs, batches, state, streams.eot_id)
         nats = torch.stack(
             [
                 head.price(hidden[index : index + 1], batch, rows_out).sum()
@@ -135,10 +157,10 @@ class PhraseModel(nn.Module):
         return nats + 0.0 * unused, state, steps
 
     def _read(
-        self, inputs: Sequence[Tensor], batches: Sequence[Batch], state: RecurrentState
+        self, inputs: Sequence[Tensor], batches: Sequence[Batch], state: RecurrentState, eot_id: int
     ) -> tuple[Tensor, RecurrentState]:
         lengths = [len(row) for row in inputs]
-        starts = pad_sequence([batch.inputs_BT[0] == EOT_ID for batch in batches], batch_first=True)
+        starts = pad_sequence([batch.inputs_BT[0] == eot_id for batch in batches], batch_first=True)
         lengths_B = None if len(set(lengths)) == 1 else torch.tensor(lengths, device=starts.device)
         return self.model.hidden(pad_sequence(list(inputs), batch_first=True), state, lengths_B, starts)
 
@@ -152,6 +174,7 @@ class PhraseTraining:
         hypernet: the hypernetwork to continue; a new one when None.
         workers: the processes of the run.
         rows: number of this process's streams.
+        eot_id: the end-of-text id.
 
     Raises:
         UsageError: the model is split over several processes.
@@ -164,13 +187,14 @@ class PhraseTraining:
         hypernet: HyperNetwork | None,
         workers: Workers,
         rows: int,
+        eot_id: int = EOT_ID,
     ) -> None:
         if workers.count > 1 and config.parallel == "fsdp":
             raise UsageError("--phrase-prob above 0 cannot be used with --parallel fsdp: use --parallel ddp")
         hypernet = hypernet or HyperNetwork(model.config.hidden_size, seed=config.seed)
         self.module = PhraseModel(model, hypernet.to(model.device).float().train().requires_grad_(True))
         self._config, self._workers, self._rows = config, workers, rows
-        self.streams = PhraseStreams(rows, model.config.vocab_size)
+        self.streams = PhraseStreams(rows, model.config.vocab_size, eot_id)
 
     def merged(self, step: int) -> np.ndarray:
         """Return which of this process's rows are read in phrases at a step, drawn by seed and step."""
@@ -192,6 +216,8 @@ class PhraseTraining:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state_dict` returned, with this process's share of the streams."""
-        self.module.hypernet.load_state_dict(state["tensors"]["hypernet"])
+        hypernet = state["tensors"]["hypernet"]
+        check_tensors("hypernet.safetensors", hypernet, self.module.hypernet.state_dict())
+        self.module.hypernet.load_state_dict(hypernet)
         start = self._workers.rank * self._rows
         self.streams.load_state_dict(state["documents"]["phrases"][start : start + self._rows])

@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
 
 from sttx_core.errors import DataError
 from sttx_core.hypernet import HyperNetwork
+from sttx_core.saved_state import damaged
 from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.data.documents import fingerprint
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
@@ -34,12 +34,13 @@ from sttx_train.pretrain.optimizer import (
     weights,
     whole,
 )
-from sttx_train.pretrain.parallel import Workers, gradients
+from sttx_train.pretrain.parallel import Workers, gradients, split_by_fsdp
 from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
 from sttx_train.pretrain.start import StartingModel, TrainingData, model_to_train
 from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.saved_tensors import check_tensors
 from sttx_train.wkv import choose_backend
 
 
@@ -127,11 +128,13 @@ class Trainer:
         self._state = self._zeros(self._own_rows)
         self._phrases: PhraseTraining | None = None
         if config.phrase_prob:
-            hypernet = start and start.hypernet
-            self._phrases = PhraseTraining(config, self.model, hypernet, self.workers, self._own_rows)
+            self._phrases = PhraseTraining(
+                config, self.model, start and start.hypernet, self.workers, self._own_rows, data.train.eot_id
+            )
         saved = folder.load() if folder is not None and resume else None
         if saved is not None:
             require_same_pretraining(saved, self._manifest(), self._documents())
+            check_tensors("model.safetensors", saved.tensors["model"], self.model.state_dict())
             self.model.load_state_dict(saved.tensors["model"])
         self._wrapped = self.workers.wrap(self._module, config.parallel)
         self._forward = torch.compile(self._wrapped) if config.compile else self._wrapped
@@ -165,7 +168,7 @@ class Trainer:
 
     def gather(self) -> None:
         """End the run: hold the whole model in this process again. Every process must call this."""
-        if isinstance(self.model, FSDPModule):
+        if split_by_fsdp(self.model) is not None:
             model_weights, moments = weights(self.model), optimizer_state(self.model, self.optimizer)
             self.model = RWKV7(self.model.config, initialize=False).to(self.device)
             self.model.load_state_dict(model_weights)
@@ -262,7 +265,7 @@ class Trainer:
             merged = self._phrases.merged(self.step)[first:]
             nats, after, _ = self._forward(self._phrases.streams, first, window, merged, state)
             return nats, after
-        return pay(self._forward, window, state, self.device)
+        return pay(self._forward, window, state, self.device, self.data.train.eot_id)
 
     def _check_ids(self, window: WindowBatch) -> None:
         least, largest = int(window.inputs.min()), int(max(window.inputs.max(), window.targets.max()))
@@ -348,14 +351,26 @@ class Trainer:
         data = {"sha256": self._fingerprint, "ids": self._sampler.total, "rows": self._all_rows}
         return {"config": asdict(self.config), "model": self.model.config.to_dict(), "data": data}
 
+    def _require_phrases(self, saved: Checkpoint) -> None:
+        """Refuse a checkpoint that lacks what phrases need, or has it although the run has no phrases."""
+        needed = {"hypernet", "hypernet_optimizer"} if self._phrases is not None else set()
+        given = {*saved.tensors, *(f"{name}.json" for name in saved.documents)}
+        if (given & {"hypernet", "hypernet_optimizer"}) != needed or ("phrases.json" in given) != bool(
+            needed
+        ):
+            raise damaged("phrases", "some of its files are missing, or too many")
+
     def _restore(self, saved: Checkpoint) -> None:
         """Continue from a checkpoint, whose weights are loaded already, and cut the metrics back to it."""
         assert self.folder is not None
         load_optimizer_state(self.model, self.optimizer, saved.tensors["optimizer"])
+        like = RecurrentState.zeros(self.model.config, self._all_rows, device="meta")
+        check_tensors("state.safetensors", saved.tensors["state"], vars(like))
         state = RecurrentState(
             **{name: value.to(self.device) for name, value in saved.tensors["state"].items()}
         )
         self._state = self.workers.own(state) if self.workers.count > 1 else state
+        self._require_phrases(saved)
         if self._phrases is not None:
             self._phrases.load_state_dict({"tensors": saved.tensors, "documents": saved.documents})
             moments = saved.tensors["hypernet_optimizer"]
