@@ -16,6 +16,7 @@ from sttx_core.tokenizers import ByteTokenizer, TrieTokenizer, create_vocab_file
 from sttx_train.formats import (
     detect_config,
     detect_version,
+    huggingface,
     load_model,
     save_model,
     tokenizer_for,
@@ -401,6 +402,12 @@ def test_a_huggingface_folder_fits_flas_own_class(saved):
         fla = pytest.importorskip("fla.models.rwkv7", reason="fla is not on this platform")
         config = fla.RWKV7Config(**json.loads((folder / "config.json").read_text()))
         with torch.device("meta"):
-            theirs = fla.RWKV7ForCausalLM(config).state_dict()
+            model = fla.RWKV7ForCausalLM(config)
+        theirs = model.state_dict()
+        packed = {"model.layers.0.attn.x_x": torch.arange(6.0).view(6, 1, 1, 1)}
+        model.model.load_state_dict(packed, strict=False)  # adds the unpacked ones to what it is given
     ours = load_file(folder / "model.safetensors")
     assert {name: t.shape for name, t in ours.items()} == {name: t.shape for name, t in theirs.items()}
+    unpacked = huggingface.to_model({"model.layers.0.attn.x_x": torch.arange(6.0).view(6, 1)})
+    assert [int(packed[f"model.layers.0.attn.x_{c}"]) for c in "rwkvag"] == [0, 1, 2, 3, 4, 5]
+    assert [int(unpacked[f"blocks.0.att.x_{c}"]) for c in "rwkvag"] == [0, 1, 2, 3, 4, 5]

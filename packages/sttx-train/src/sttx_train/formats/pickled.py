@@ -16,7 +16,7 @@ from sttx_train.formats.tensorinfo import ITEM_BYTES, TensorInfo, checked_shape
 FOREIGN: Any = type("Foreign", (), {"__repr__": lambda self: "FOREIGN"})()
 """Stands for any object that is not one of those known here."""
 
-_MOST_STEPS = 1_000_000  # a model of 60 layers takes 80,000
+_MOST_STEPS = 500_000  # a model of 60 layers takes 80,000
 _MOST_ARGUMENTS = 8
 _STORAGES = {
     "DoubleStorage": "float64",
@@ -29,6 +29,8 @@ _STORAGES = {
     "CharStorage": "int8",
     "ByteStorage": "uint8",
     "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
     "UntypedStorage": "uint8",
 }
 _REBUILD = {f"torch._utils _rebuild_tensor{version}" for version in ("", "_v2", "_v3")}

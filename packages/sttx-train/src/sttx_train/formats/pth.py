@@ -159,7 +159,7 @@ def _read_zip(file: BinaryIO, source: str) -> tuple[object, dict[str, _Span]]:
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
             raise ModelError(
-                f"{source!r} is compressed, and sttx unpacks nothing: load it with torch, and save it again"
+                f"{source!r} is compressed, but sttx unpacks nothing: save it with torch.save, as it is"
             )
         if entry.filename in spans:
             raise ValueError(f"two entries are named {entry.filename!r}")
