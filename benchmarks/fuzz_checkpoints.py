@@ -5,11 +5,11 @@
 
 Makes a run of `sttx train` and one of `sttx pretrain` with a tiny model and forges each copy: values, keys,
 lists and bytes of any document or metric; names, shapes, dtypes and numbers of tensors; pipes, folders and
-links in place of files. It writes all hashes again, and gives the copy to `inspect`, `merge-stats`, `plot` and
-`--resume`, in this process. Whatever is not an answer must be an `SttxError` of one line, and no file outside
-of the run may change. Prints the counts. At the first failure it prints the options that make the same run
-again (`--first K --checkpoints 1`) and exits with 1; with `--all` it goes on. A run that takes more than T
-seconds of the processor, or a process that grows by more than M megabytes, is a failure.
+links in place of files. It writes all hashes again, and gives the copy to `inspect`, `merge-stats`, `plot`
+and `--resume`, in this process. Whatever is not an answer must be an `SttxError` of one line, and no file
+outside of the run may change. Prints the counts. At the first failure it prints the options that make the
+same run again (`--first K --checkpoints 1`) and exits with 1; with `--all` it goes on. A run that takes more
+than T seconds of the processor, or a process that grows by more than M megabytes, is a failure.
 """
 
 import argparse
@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from fuzz import ODD, damaged_bytes, nested, peak_mb, places, set_alarm
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sttx_ccsniff import open_source
@@ -283,7 +284,7 @@ def forge(folder: Path, elsewhere: Path, dice: random.Random) -> None:
             forge_file(dice.choice(files), elsewhere, dice)
         elif files:
             path = dice.choice(files)
-            with contextlib.suppress(ValueError, OSError, RecursionError):
+            with contextlib.suppress(ValueError, OSError, RecursionError, SafetensorError):
                 (forge_json if path.suffix == ".json" else forge_tensors)(path, dice)
     for one in {checkpoint, best}:
         with contextlib.suppress(ValueError, OSError, AttributeError, TypeError, RecursionError, KeyError):

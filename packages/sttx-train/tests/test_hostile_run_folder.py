@@ -1,4 +1,4 @@
-"""A run writes into folders of runs only and never through a link; nobody but its owner reads what it keeps."""
+"""A run writes into folders of runs only, never through a link, and nobody else may read what it keeps."""
 
 import json
 import os

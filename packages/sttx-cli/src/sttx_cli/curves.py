@@ -4,18 +4,17 @@ It accepts any fields: a line is flattened (`{"bpb": {"paid": 2.1}}` becomes `bp
 number is kept. A column may be on some lines only.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sttx_cli.plain import one_line
 from sttx_core.errors import DataError, UsageError
-from sttx_train.run_folder import METRICS, current_metric, finite_numbers
+from sttx_train.run_folder import METRICS, current_metric, finite_numbers, metric_lines
 
 Axis = Literal["steps", "tokens", "bytes", "seconds"]
 AXES: dict[Axis, str] = {"steps": "step", "tokens": "tokens", "bytes": "bytes", "seconds": "seconds"}
@@ -143,13 +142,11 @@ def read_metrics(spec: Path) -> Metrics:
         where = f"no {METRICS!r} in {str(spec)!r}" if spec.is_dir() else f"no metrics at {str(spec)!r}"
         raise UsageError(f"{where}: give the folder of a run, or its {METRICS}")
     lines, skipped = [], 0
-    with path.open("rb") as file:
-        for raw in file:
-            numbers = _numbers(raw)
-            if numbers:
-                lines.append(numbers)
-            elif numbers is None and raw.strip() and raw.endswith(b"\n"):
-                skipped += 1
+    for row, ended in metric_lines(path):
+        if row is None:
+            skipped += ended
+        elif numbers := _numbers(row):
+            lines.append(numbers)
     if not lines:
         raise DataError(f"{str(path)!r} has no line with numbers: metrics are JSON objects, one a line")
     return Metrics(path=path, lines=lines, skipped=skipped)
@@ -227,14 +224,8 @@ def _all_columns(runs: Sequence[Metrics]) -> str:
     return ", ".join(dict.fromkeys(column for run in runs for column in run.columns))
 
 
-def _numbers(raw: bytes) -> dict[str, float] | None:
-    """Return the numbers of one line, flattened; None if it is not a JSON object."""
-    try:
-        line = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(line, dict):
-        return None
+def _numbers(line: dict[str, Any]) -> dict[str, float]:
+    """Return the numbers of one line, flattened."""
     return {_readable(current_metric(name)): float(value) for name, value in finite_numbers(line)}
 
 

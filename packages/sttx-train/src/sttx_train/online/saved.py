@@ -19,6 +19,9 @@ Sums = Annotated[list[Amount], Meta(min_length=2, max_length=2)]
 Context = Annotated[list[Count], Meta(min_length=1)]
 
 
+_OF_NUMPY = (torch.int32, torch.int64, torch.float64)  # dtypes of the arrays of replay
+
+
 class GateState(State):
     """What `PhraseGate.state_dict` returns."""
 
@@ -102,6 +105,9 @@ def _check_carried_tensors(
 
 def _check_replayed(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
     """Check what only the learner knows of the replayed windows; the buffer checks the rest."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _OF_NUMPY:
+            raise damaged("file 'replay.safetensors'", f"{name[:100]!r} has the dtype {tensor.dtype}")
     tokens, offsets = tensors.get("tokens"), tensors.get("offsets")
     if tokens is None or offsets is None or not tokens.dtype == torch.int32 or offsets.dtype != torch.int64:
         raise damaged("file 'replay.safetensors'", "it lacks whole numbers in 'tokens' or 'offsets'")

@@ -194,6 +194,26 @@ class RunFolder:
         )
         return self.checkpoint
 
+    def save_best(
+        self,
+        step: int,
+        *,
+        tensors: Mapping[str, Mapping[str, Tensor]],
+        documents: Mapping[str, Any],
+        manifest: Mapping[str, Any],
+    ) -> None:
+        """Write the best checkpoint so far in place of the last one.
+
+        Raises:
+            CheckpointError: it cannot be written; the last one stays.
+        """
+        try:
+            self._start()
+        except OSError as error:
+            raise self._not_written(error) from error
+        fields = {"kind": f"{self.kind}-best", **manifest}
+        self.best.save(step, tensors=tensors, documents=documents, manifest=fields)
+
     def _start(self) -> None:
         """Make the folder of a new run; remove the metrics of a run that died before its first checkpoint."""
         if not self._started:

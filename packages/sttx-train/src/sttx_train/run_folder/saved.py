@@ -116,7 +116,7 @@ class _Report(State):
     sessions: _Carried
     skipped_steps: Count
     scope: list[Line]
-    norm_s0: Amount
+    norm_s0: Amount | None
     trainable_parameters: Count
     model: _ModelSizes
     device: Line

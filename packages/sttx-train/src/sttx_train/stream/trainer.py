@@ -145,6 +145,7 @@ class StreamTrainer:
         on_step: Callable[[Progress], None] | None = None,
         *,
         cursor: Callable[[], Any] | None = None,
+        save_empty: bool = True,
     ) -> Totals:
         """Run until the stream ends, the steps are done or :meth:`stop` is called; then save.
 
@@ -154,6 +155,7 @@ class StreamTrainer:
             traces: the stream; a resumed run gets the traces after those that it took before.
             on_step: called after every step.
             cursor: returns, JSON-able, how far the source was read; saved with each checkpoint.
+            save_empty: save also a run whose stream ended before any text came.
 
         Raises:
             ModelError: the loss is not finite; earlier checkpoints stay.
@@ -175,7 +177,8 @@ class StreamTrainer:
             every = self.config.checkpoint_every
             if every and self.totals.steps % every == 0:
                 self.save()
-        self.save()
+        if save_empty or self.totals.steps or self._stopping:
+            self.save()
         self.log.write("ended", **self.report())
         return self.totals
 
@@ -350,7 +353,7 @@ class StreamTrainer:
             "sessions": {"carried": len(learner.carried), "evictions": learner.carried.evictions},
             "skipped_steps": learner.skipped_steps,
             "scope": list(self.learning.scope),
-            "norm_s0": float(learner.s0.detach().norm()),
+            "norm_s0": _finite(float(learner.s0.detach().norm())),
             "trainable_parameters": sum(p.numel() for p in learner.trainable().values()),
             "model": {
                 "id": self.loaded.id,
