@@ -6,19 +6,21 @@ Exit codes: 0 done, 1 something failed, 2 the command line must change, 130 inte
 anything to save; docs/cli.md has the rule. Expected failures are one sentence. A traceback is a bug in sttx.
 """
 
-import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 import click
 
 from sttx_cli.environment import wait_passively
 from sttx_cli.failures import error_sentence
 from sttx_cli.options import SuggestingGroup
-from sttx_cli.output import warnings_as_notes
-from sttx_core.errors import SttxError
+from sttx_cli.output import guarded_output, say, warnings_as_notes
+from sttx_cli.streams import ReaderLeft, open_closed_streams
+from sttx_core.errors import SourceError, SttxError
 
 COMMANDS = {
     "train": "Learn from a stream of traces, and keep what was learned.",
@@ -48,6 +50,17 @@ class _Commands(SuggestingGroup):
             return None
         return import_module(f"sttx_cli.commands.{cmd_name.replace('-', '_')}").command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; for a pipe that breaks, click would end without a word.
+
+        Raises:
+            SourceError: A pipe broke that is not standard output: nobody needs to read that.
+        """
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise SourceError("a program that sttx started has closed its pipe") from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing any."""
         with formatter.section("Commands"):
@@ -64,12 +77,40 @@ def cli() -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code; never exits."""
+    """Run a command line and return its exit code; never exits.
+
+    A reader who leaves, such as `head`, changes no exit code.
+    """
+    with guarded_output() as out:
+        code = _outcome(arguments)
+        try:
+            out.flush()
+        except OSError as error:
+            return _failed(error_sentence(error), 1)
+        return code
+
+
+def main() -> None:
+    """Run the command line of this process and exit."""
+    open_closed_streams()
+    wait_passively()  # before any command loads PyTorch
+    try:
+        code = run()
+    except Exception:  # noqa: BLE001  a bug in sttx; Python itself would print the error's text raw
+        with guarded_output():
+            traceback.print_exc()
+        code = 1
+    sys.exit(code)
+
+
+def _outcome(arguments: Sequence[str] | None) -> int:
+    """Run a command line; put every expected failure into one sentence."""
     try:
         with warnings_as_notes():
             result = cli.main(arguments, prog_name="sttx", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
+    except ReaderLeft:
+        return 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -77,21 +118,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _failed(error_sentence(error), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         return _failed("interrupted before there was anything to save", 130)
-    except BrokenPipeError:  # the reader has closed the pipe; flushing the rest at exit would fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except SystemExit:  # click exits so on a closed pipe, and for no other reason here
-        return 0
+    except SystemExit as ended:  # a shell asked for completions
+        return int(ended.code or 0)
     except OSError as error:
         return _failed(error_sentence(error), 1)
 
 
-def main() -> None:
-    """Run the command line of this process and exit."""
-    wait_passively()  # before any command loads PyTorch
-    sys.exit(run())
-
-
 def _failed(message: str, code: int) -> int:
-    click.echo(f"sttx: {message}", err=True)
+    say(f"sttx: {message}")
     return code

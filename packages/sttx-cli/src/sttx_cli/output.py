@@ -1,27 +1,47 @@
 """Data goes to standard output; messages, progress and the live panel go to standard error.
 
-One object, `SCREEN`, owns standard error. It knows whether a live display is on, so that a message is printed
-above the display and never into it. Knows nothing of models, files or runs.
+The one place that writes to either: every text, cell and label is made visible here.
+`SCREEN` owns standard error. It knows whether a live display is on, so that a message is printed above the
+display and never into it. Knows nothing of models, files or runs.
 """
 
 import json
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-import click
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from sttx_cli.plain import visible, visible_json, visible_line
+from sttx_cli.streams import ReaderLeft, Stream, guarded_streams, unguarded
 from sttx_core.errors import SttxWarning
 
 _REFRESHES_PER_SECOND = 4
+
+
+class _Console(Console):
+    """Writes styles and cursor movements of its own, and makes visible those in what it renders."""
+
+    def __init__(self, stream: TextIO, **options: Any) -> None:
+        plain_text: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
+        super().__init__(file=unguarded(stream), **plain_text, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make a string visible before it is measured and wrapped."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Make visible what is rendered; only rich's own control segments stay."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
 class Screen:
@@ -29,18 +49,27 @@ class Screen:
 
     def __init__(self) -> None:
         self._live: Live | None = None
+        self._unfinished = ""
 
     @property
     def is_terminal(self) -> bool:
         """Whether standard error is a terminal, where a display can be redrawn."""
-        return Console(stderr=True).is_terminal
+        return _Console(sys.stderr).is_terminal
 
     def say(self, text: str) -> None:
-        """Print a message; above the live display, if there is one."""
+        """Print a message on one line; above the live display, if there is one."""
+        self.put(f"{visible_line(text)}\n")
+
+    def put(self, text: str) -> None:
+        """Write text that was made safe; above the live display, as soon as its line is complete."""
         if self._live is None:
-            click.echo(text, err=True)
-        else:
-            self._live.console.print(Text(text), soft_wrap=True)
+            stream = unguarded(sys.stderr)
+            stream.write(text)
+            stream.flush()
+            return
+        *lines, self._unfinished = (self._unfinished + text).split("\n")
+        for line in lines:
+            self._live.console.print(line, soft_wrap=True)
 
     def show(self, display: RenderableType) -> None:
         """Show a live display, or replace the one that is shown. Only on a terminal."""
@@ -49,10 +78,11 @@ class Screen:
             return
         live = Live(
             display,
-            console=Console(stderr=True, highlight=False),
+            console=_Console(sys.stderr),
             refresh_per_second=_REFRESHES_PER_SECOND,
             transient=True,
             redirect_stdout=False,  # standard output carries data, which must not end up in the display
+            redirect_stderr=False,  # while a command runs, its guard puts what others write above the display
         )
         live.start(refresh=True)
         self._live = live
@@ -62,6 +92,9 @@ class Screen:
         live, self._live = self._live, None
         if live is not None:
             live.stop()
+        unfinished, self._unfinished = self._unfinished, ""
+        if unfinished:
+            self.put(unfinished)
 
 
 SCREEN = Screen()
@@ -76,6 +109,11 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print something that a person should know, on standard error."""
     say(f"note: {text}")
+
+
+def guarded_output() -> AbstractContextManager[Stream]:
+    """Guard both standard streams inside the block, so that what others write is made visible too."""
+    return guarded_streams(SCREEN.put)
 
 
 @contextmanager
@@ -94,9 +132,47 @@ def warnings_as_notes() -> Iterator[None]:
         yield
 
 
+def out_is_terminal() -> bool:
+    """Return whether standard output is a terminal."""
+    return unguarded(sys.stdout).isatty()
+
+
 def emit_json(value: Mapping[str, Any]) -> None:
-    """Print the one object of `--json`, strict JSON, on standard output."""
-    click.echo(json.dumps(value, allow_nan=False))
+    """Print the one object of `--json`, strict JSON in ASCII, on standard output."""
+    _write(f"{json.dumps(value, allow_nan=False)}\n")
+
+
+def emit_json_lines(lines: Iterable[bytes]) -> None:
+    """Print JSON lines in UTF-8, as they are; on a terminal, with what it would obey as JSON's escapes.
+
+    Raises:
+        ReaderLeft: Nobody reads them any more.
+    """
+    terminal = out_is_terminal()
+    stream = unguarded(sys.stdout)
+    for line in lines:
+        if isinstance(stream, Stream) and not terminal:
+            stream.write_bytes(line + b"\n")
+        else:
+            _write(f"{visible_json(line.decode())}\n")
+        _check_reader()
+
+
+def emit_styled(lines: Iterable[Text]) -> None:
+    """Print lines of styled text, unwrapped.
+
+    Raises:
+        ReaderLeft: Nobody reads them any more.
+    """
+    console = _Console(sys.stdout)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+        _check_reader()
+
+
+def emit_line(text: str) -> None:
+    """Print one line on standard output."""
+    _write(f"{visible_line(text)}\n")
 
 
 def emit_text(text: str, *, err: bool = False) -> None:
@@ -106,33 +182,48 @@ def emit_text(text: str, *, err: bool = False) -> None:
         text: The lines.
         err: Whether to print on standard error instead.
     """
-    if not (sys.stderr if err else sys.stdout).isatty():
-        click.echo(text, err=err)
-        return
-    width = Console(stderr=err).width
-    for line in text.splitlines():
-        wrapped = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
-        click.echo("\n".join(wrapped), err=err)
+    stream = sys.stderr if err else sys.stdout
+    width = _Console(stream).width if unguarded(stream).isatty() else None
+    for line in visible(text).split("\n"):
+        wrapped = [line] if width is None else _wrapped(line, width)
+        _write("".join(f"{part}\n" for part in wrapped), err=err)
 
 
 def emit_table(title: str, table: Table) -> None:
     """Print a table on standard output, as wide as the terminal; 120 columns where there is none."""
-    click.echo(title)
-    width = None if sys.stdout.isatty() else 120
-    console = Console(file=sys.stdout, width=width, highlight=False, markup=False)
+    emit_line(title)
+    console = _Console(sys.stdout, width=None if out_is_terminal() else 120)
     with console.capture() as captured:
         console.print(table)
-    for line in captured.get().splitlines():
-        click.echo(line.rstrip())
+    _write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _write(text: str, *, err: bool = False) -> None:
+    if err:
+        SCREEN.put(text)
+        return
+    stream = unguarded(sys.stdout)
+    stream.write(text)
+    stream.flush()
+
+
+def _check_reader() -> None:
+    if getattr(unguarded(sys.stdout), "left", False):
+        raise ReaderLeft
 
 
 def facts(rows: Mapping[str, object]) -> Table:
-    """Lay out names and values as a table of two columns."""
+    """Lay out names and values as a table of two columns; a list of values has a line for each."""
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        lines = value if isinstance(value, list) else [value]
+        table.add_row(visible_line(name), "\n".join(visible_line(str(line)) for line in lines))
     return table
 
 

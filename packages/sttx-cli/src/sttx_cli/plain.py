@@ -1,27 +1,62 @@
-r"""Makes untrusted text safe to show on a terminal, which then obeys no control sequence in it.
+r"""Makes untrusted text safe to show: no terminal obeys it, and nothing in it is invisible.
 
-A trace holds what programs printed and what strangers wrote. Colors and cursor movements are removed. Every
-other control character is shown as its escape, and so are the marks that change the direction of writing.
+Names, messages and traces hold what programs printed and what strangers wrote. Control characters, invisible
+characters, marks that change the direction of writing, and bytes that are not text become escapes.
 """
 
 import re
 
-_SEQUENCE = re.compile(
-    r"\x1b\[[0-?]{0,64}[ -/]{0,16}[@-~]"  # colors, cursor
-    r"|\x1b[\]PX^_][^\x07\x1b\x9c]{0,4096}(?:\x07|\x1b\\|\x9c)"  # titles, links, the clipboard
-    r"|\x1b[ -/]{0,16}[0-~]"
+_INVISIBLE = (  # Default_Ignorable_Code_Point of Unicode, less the joiners and the selectors U+FE00 to U+FE0F
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_ESCAPED = (
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # C0 and C1 controls, except tabs and line ends
+    f"\u2028\u2029\ufff9-\ufffb{_INVISIBLE}"  # line separators, annotations
+    "\ud800-\udfff"  # bytes of file names that are not text
+)
+_JOINERS = "\u200c\u200d"
+_BESIDE_JOINER = re.compile(f"[^\x00-\x7f{_ESCAPED}{_JOINERS}]")
+"""Letters and emoji that a joiner may stand between, as in Persian words and emoji of families."""
+
+_UNSAFE = re.compile(f"[{_ESCAPED}{_JOINERS}]")
+_COLOR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
+
+
+def visible(text: str) -> str:
+    r"""Return a text with an escape for each character that a terminal would obey or hide; lines stay lines.
+
+    >>> print(visible("a\x1b]52;c;aGk=\x07b\u202e"))
+    a\x1b]52;c;aGk=\x07b\u202e
+    """
+    return _UNSAFE.sub(_escape, text)
+
+
+def visible_line(text: str) -> str:
+    r"""Return the same on one line: a line end is an escape too, so that no text can forge another line.
+
+    >>> print(visible_line("done\nsaved"))
+    done\nsaved
+    """
+    return visible(text).replace("\n", "\\n")
+
+
+def visible_json(line: str) -> str:
+    r"""Return equal JSON in which each such character is written as JSON's own escape.
+
+    >>> print(visible_json('["\x7f\u009b\U000e0041"]'))
+    ["\u007f\u009b\udb40\udc41"]
+    """
+    return _UNSAFE.sub(_json_escape, line)
 
 
 def plain(text: str) -> str:
-    r"""Return a text in which the only control characters are line ends and tabs.
+    r"""Return what a program printed as lines to read: colors are removed, the rest is visible.
 
     >>> plain("\x1b[31mred\x1b[0m\r\nbell\x07")
     'red\nbell\\x07'
     """
-    text = _SEQUENCE.sub("", text.replace("\r\n", "\n"))
-    return _CONTROL.sub(_escape, text.replace("\r", "\n"))
+    return visible(_COLOR.sub("", text).replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def one_line(text: str, most: int) -> str:
@@ -38,4 +73,18 @@ def one_line(text: str, most: int) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
+    return match[0] if _joins(match) else match[0].encode("unicode_escape").decode("ascii")
+
+
+def _json_escape(match: re.Match[str]) -> str:
+    if _joins(match):
+        return match[0]
+    units = match[0].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def _joins(match: re.Match[str]) -> bool:
+    """Return whether this is a joiner that stands where its script needs it."""
+    text, at = match.string, match.start()
+    beside = (text[at - 1 : at], text[at + 1 : at + 2])
+    return match[0] in _JOINERS and all(map(_BESIDE_JOINER.match, beside))

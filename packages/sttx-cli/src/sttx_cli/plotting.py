@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sttx_cli.curves import Axis, Curve, Panel, moving_mean
+from sttx_cli.plain import visible_line
 from sttx_train.files import replacing_file
 
 _UNITS = {
@@ -157,7 +158,7 @@ def _literal(text: str) -> str:
     >>> print(_literal("a$b$"), _literal("_run"))
     a\$b\$  _run
     """
-    text = text.replace("$", r"\$")
+    text = visible_line(text).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 

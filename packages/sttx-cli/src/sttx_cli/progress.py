@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rich.console import RenderableType
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
 from sttx_cli.output import SCREEN, say
+from sttx_cli.plain import visible_line
 
 LINE_AFTER = 2.0  # seconds until the first line, where standard error is not a terminal
 LINE_EVERY = 10.0  # seconds between lines
@@ -103,11 +105,11 @@ def _draw(meter: _Meter, done: threading.Event) -> None:
 
 def _row(meter: _Meter, spinner: Spinner) -> Table:
     row = Table.grid(padding=(0, 1))
-    cells = [spinner, Text(meter.title)]
+    cells: list[RenderableType] = [spinner, visible_line(meter.title)]
     if meter.total:
         cells.append(ProgressBar(total=meter.total, completed=min(meter.done, meter.total), width=_BAR_WIDTH))
     if amount := meter.amount():
-        cells.append(Text(amount))
+        cells.append(amount)
     minutes, seconds = divmod(int(meter.seconds), 60)
     cells.append(Text(f"{minutes}:{seconds:02}", style="dim"))
     row.add_row(*cells)

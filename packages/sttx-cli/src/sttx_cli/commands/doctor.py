@@ -11,7 +11,7 @@ from typing import Literal
 import click
 
 from sttx_ccsniff import claude_history, live_tools
-from sttx_cli.output import emit_json
+from sttx_cli.output import emit_json, emit_line
 from sttx_cli.places import check_log_dir
 from sttx_cli.progress import progress_bar
 from sttx_cli.threads import choose_threads, load, wait_mode
@@ -45,7 +45,7 @@ def command(as_json: bool) -> int:
     else:
         width = max(len(finding.name) for finding in findings)
         for finding in findings:
-            click.echo(f"{finding.status:6}  {finding.name:{width}}  {finding.detail}")
+            emit_line(f"{finding.status:6}  {finding.name:{width}}  {finding.detail}")
     return int(broken)
 
 

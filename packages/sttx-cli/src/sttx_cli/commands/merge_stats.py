@@ -2,7 +2,6 @@
 
 import click
 from rich.table import Table
-from rich.text import Text
 
 from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_table, quoted
@@ -37,6 +36,6 @@ def command(path: str | None, checkpoint: str | None, top: int | None, as_json: 
         table.add_column(name, justify="right")
     table.add_column("phrase", overflow="fold")
     for row in report["phrases"]:
-        text = Text(quoted(row["text"]))
-        table.add_row(f"{row['steps_saved']:,}", f"{row['uses']:,}", str(row["length"]), text)
+        numbers = (f"{row['steps_saved']:,}", f"{row['uses']:,}", str(row["length"]))
+        table.add_row(*numbers, quoted(row["text"]))
     emit_table(title, table)

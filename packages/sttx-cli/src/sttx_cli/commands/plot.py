@@ -7,7 +7,7 @@ import click
 
 from sttx_cli.curves import AXES, Axis, Panel, choose_panels, read_metrics, title_of
 from sttx_cli.options import Name, PathName
-from sttx_cli.output import count, note
+from sttx_cli.output import count, emit_line, note
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import without_pointer
 from sttx_core.errors import UsageError
@@ -89,7 +89,7 @@ def command(
             note(f"{path}: it has no {panel.name}")
     with progress_bar("drawing"):
         _draw(panels, axis, out, smooth=smooth, title=title_of(runs) if title is None else title)
-    click.echo(str(out.absolute()))
+    emit_line(str(out.absolute()))
 
 
 def _check_ending(path: Path) -> None:

@@ -2,14 +2,10 @@
 
 import contextlib
 import itertools
-import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from sttx_ccsniff import (
     TRACES_HEADER,
@@ -21,7 +17,16 @@ from sttx_ccsniff import (
     open_source,
     session_traces,
 )
-from sttx_cli.output import count, emit_table, note, say
+from sttx_cli.output import (
+    count,
+    emit_json_lines,
+    emit_line,
+    emit_styled,
+    emit_table,
+    note,
+    out_is_terminal,
+    say,
+)
 from sttx_cli.plain import one_line
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.sources import (
@@ -34,7 +39,6 @@ from sttx_cli.sources import (
 )
 from sttx_cli.transcript import model_lines, sessions_table, transcript
 from sttx_core.errors import SourceError, UsageError
-from sttx_core.traces import Trace
 
 _NOT_RECORDS = {"not JSON", "not an object"}
 """Why the lines of a text without sessions are malformed."""
@@ -71,15 +75,14 @@ def command(
     sources = sources_or_default(named_sources(arguments, from_sources))
     redact = chosen_redaction(no_redact, redact_rules)
     notes: list[str] = []  # of a source that is read whole; shown unless an error says the same
-    with (
-        _reader_may_leave(),
-        open_source(sources, follow=False, redact=redact, say=note if session else notes.append) as source,
-    ):
+    report_note = note if session else notes.append
+    with open_source(sources, follow=False, redact=redact, say=report_note) as source:
         say(f"source: {source.description}")
         if as_json:
             # On a terminal the lines themselves are the progress.
-            with contextlib.nullcontext() if sys.stdout.isatty() else reading_progress(source, sources):
-                _stream(source if session is None else session_traces(source, session))
+            with contextlib.nullcontext() if out_is_terminal() else reading_progress(source, sources):
+                traces = source if session is None else session_traces(source, session)
+                emit_json_lines(itertools.chain([TRACES_HEADER], map(dump_trace, traces)))
         elif session is None:
             with reading_progress(source, sources):
                 sessions = list_sessions(source)
@@ -89,7 +92,7 @@ def command(
         else:
             with reading_progress(source, sources):
                 traces = session_traces(source, session)
-            _show(in_reading_order(traces), full)
+            emit_styled(transcript(in_reading_order(traces), full=full))
         _check_known(source, sources)
         _show_notes(notes)
         check_records(source)
@@ -125,43 +128,12 @@ def _split(words: Sequence[str]) -> tuple[str | None, list[str]]:
     return words[1], list(words[2:])
 
 
-@contextlib.contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """End quietly if the reader closes the pipe early, as `head` does."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _stream(traces: Iterable[Trace]) -> None:
-    out = getattr(sys.stdout, "buffer", None)  # JSON is UTF-8, whatever the terminal's encoding
-    for line in itertools.chain([TRACES_HEADER], map(dump_trace, traces)):
-        if out is None:
-            sys.stdout.write(f"{line.decode()}\n")
-        else:
-            out.write(line + b"\n")
-
-
 def _list(source: Source, sessions: Sequence[SessionSummary]) -> None:
     title = f"{count(len(sessions), 'session')} in {one_line(source.description, 500)}"
     if not sessions:
-        click.echo(title)
+        emit_line(title)
         return
     report = source.report
     emit_table(title, sessions_table(sessions, report.usage_by_speaker, report.usage))
     for line in model_lines(report.usage):
-        click.echo(line)
-
-
-def _show(ordered: Iterable[tuple[int, Trace]], full: bool) -> None:
-    console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    for line in transcript(ordered, full=full):
-        click.echo(_rendered(console, line))
-
-
-def _rendered(console: Console, line: Text) -> str:
-    with console.capture() as captured:
-        console.print(line, soft_wrap=True)
-    return captured.get().removesuffix("\n")
+        emit_line(line)

@@ -58,14 +58,14 @@ def command(
     check_records(source)
 
 
-def _rows(report: Mapping[str, Any]) -> dict[str, str]:
+def _rows(report: Mapping[str, Any]) -> dict[str, object]:
     """Lay out the counts; zeros are left out, and each group starts with its most frequent entry."""
     names = ("records", "sessions", "agents", "bytes_read", "text_bytes")
     titles = {"agents": "sub-agents", "bytes_read": "bytes read", "text_bytes": "bytes of text"}
-    rows = {titles.get(name, name): f"{report[name]:,}" for name in names if report[name]}
+    rows: dict[str, object] = {titles.get(name, name): f"{report[name]:,}" for name in names if report[name]}
     for group, title in _GROUPS.items():
         counts = sorted(report[group].items(), key=lambda entry: (-entry[1], entry[0]))
         width = max((len(f"{number:,}") for _, number in counts), default=0)
         lines = [f"{number:>{width},}  {reason}" for reason, number in counts if number]
-        rows |= {title: "\n".join(lines)} if lines else {}
+        rows |= {title: lines} if lines else {}
     return rows or {"records": "0: there is nothing in it"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sttx_cli.options import PathName
-from sttx_cli.output import count, emit_json, note, say, skipped_files
+from sttx_cli.output import count, emit_json, emit_line, note, say, skipped_files
 from sttx_cli.places import check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.sources import require_path
@@ -71,7 +71,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
         emit_json(report)
     else:
         ids = f"{tokenizer.vocab_size:,} ids"
-        click.echo(f"{out}: {ids}, {rate:.3f} bytes per token on {corpus.size:,} bytes read")
+        emit_line(f"{out}: {ids}, {rate:.3f} bytes per token on {corpus.size:,} bytes read")
 
 
 def _refuse_other_files(out: Path) -> None:
