@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.live.install import VERSION, shim_command
+from sttx_ccsniff.live.content import VERSION
+from sttx_ccsniff.live.install import shim_command
 from sttx_core.traces import trace_type
 
 pytestmark = [

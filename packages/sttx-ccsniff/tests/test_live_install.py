@@ -1,8 +1,11 @@
 """Finding and installing what `live` needs: Node, npm and the pinned ccsniff, without a network."""
 
 import errno
+import hashlib
 import json
 import os
+import re
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -10,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from sttx_ccsniff import Source, live_tools
+from sttx_ccsniff.live import content
 from sttx_ccsniff.live import install as live_install
+from sttx_ccsniff.live.content import VERSION, content_hash
 from sttx_ccsniff.live.feed import LiveFeed
-from sttx_ccsniff.live.install import INTEGRITY, VERSION, shim_command
+from sttx_ccsniff.live.install import shim_command
 from sttx_core.errors import SourceError
 
 
@@ -68,31 +73,131 @@ def test_npm_missing_offline_or_wrong_content(tmp_path, monkeypatch, npm, messag
     assert not cache.exists() or list(cache.iterdir()) == [], "no partial install remains"
 
 
-def install(prefix, watcher, integrity=INTEGRITY):
+def install(prefix, watcher=""):
     """Put a stand-in for ccsniff where an installed one would be."""
     source = prefix / "node_modules" / "ccsniff" / "src"
-    source.mkdir(parents=True)
+    source.mkdir(parents=True, mode=0o700)
     (source / "index.js").write_text(watcher)
     (source.parent / "package.json").write_text('{"type":"module"}')
-    entry = {"version": VERSION, "integrity": integrity}
-    lock = {"packages": {"node_modules/ccsniff": entry}}
+    lock = {"packages": {"node_modules/ccsniff": {"version": VERSION}}}
     (prefix / "node_modules" / ".package-lock.json").write_text(json.dumps(lock))
 
 
-def test_a_package_with_another_content_is_not_run(tmp_path, monkeypatch):
-    cache = tmp_path / "cache"
-    install(cache / f"ccsniff-{VERSION}", "process.exit(9)", integrity="sha512-other")
+@pytest.fixture
+def planted(tmp_path, monkeypatch):
+    """Return the folder of a stand-in that counts as published; npm fails, so that nothing replaces it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
     program(tmp_path / "node", "echo v20.1.0")
     program(tmp_path / "npm", "exit 1")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("STTX_CACHE_DIR", str(cache))
+    folder = tmp_path / "cache" / f"ccsniff-{VERSION}"
+    install(folder)
+    monkeypatch.setattr(content, "PUBLISHED", content_hash(folder))
+    assert shim_command(tmp_path, pytest.fail)[2] == str(
+        folder / "node_modules" / "ccsniff" / "src" / "index.js"
+    )
+    return folder
+
+
+def linked(path):
+    """Put a link to the same content in place of a file or folder."""
+    elsewhere = path.rename(path.parents[4] / "elsewhere")
+    path.symlink_to(elsewhere)
+
+
+CHANGES = {
+    "another program": lambda package: (package / "src" / "index.js").write_text("process.exit(9)"),
+    "one byte": lambda package: (package / "src" / "index.js").write_text(" "),
+    "the kind of module": lambda package: (package / "src" / "package.json").write_text(
+        '{"type":"commonjs"}'
+    ),
+    "one file more": lambda package: (package / "src" / "better.js").touch(),
+    "a hidden file": lambda package: (package / ".hidden").touch(),
+    "one file less": lambda package: (package / "package.json").unlink(),
+    "another name": lambda package: (package / "package.json").rename(package / "Package.json"),
+    "a link to the same file": lambda package: linked(package / "src" / "index.js"),
+    "a link to the same folder": lambda package: linked(package / "src"),
+    "a pipe": lambda package: os.mkfifo(package / "pipe"),
+    "a package beside it": lambda package: (package.parent / "better-sqlite3").mkdir(),
+    "its own packages": lambda package: (
+        (package / "node_modules" / "fs").mkdir(parents=True)
+        or (package / "node_modules" / "fs" / "index.js").touch()
+    ),
+    "a name with invalid bytes": lambda package: (package / "src" / "\udcff.js").touch(),
+    "a file that others may write": lambda package: (package / "src" / "index.js").chmod(0o666),
+    "a folder that others may write": lambda package: (package / "src").chmod(0o775),
+    "folders without end": lambda package: (package / "/".join("d" * 100)).mkdir(parents=True),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes, and its links need rights")
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_package_with_another_content_is_not_run(planted, tmp_path, change):
+    change(planted / "node_modules" / "ccsniff")
+    messages = []
     with pytest.raises(SourceError, match="npm could not install"):
-        next(Source([LiveFeed(tmp_path)], say=lambda message: None))
+        shim_command(tmp_path, messages.append)
+    assert (
+        messages[0].endswith("as published, or others may write it: it is replaced")
+        and VERSION in messages[0]
+    )
+
+
+def test_what_npm_adds_for_itself_is_no_change(planted, tmp_path):
+    (planted / "node_modules" / ".bin").mkdir(mode=0o700)
+    (planted / "node_modules" / ".package-lock.json").unlink()
+    (planted / "package-lock.json").touch()
+    assert shim_command(tmp_path, pytest.fail)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no modes, and its links need rights")
+@pytest.mark.parametrize("kind", ["another content", "a link"])
+def test_a_changed_package_is_replaced_by_the_published_one(planted, tmp_path, kind):
+    ready = tmp_path / "ready"
+    shutil.copytree(planted, ready)
+    if kind == "a link":
+        planted.rename(tmp_path / "elsewhere")
+        planted.symlink_to(tmp_path / "elsewhere")
+    else:
+        (planted / "node_modules" / "ccsniff" / "src" / "index.js").write_text("process.exit(9)")
+    program(tmp_path / "npm", f'/bin/cp -R {ready}/. "$3/"')
+    messages = []
+    assert Path(shim_command(tmp_path, messages.append)[2]).read_text() == ""
+    assert len(messages) == 2 and not planted.is_symlink()
+    assert kind != "a link" or (tmp_path / "elsewhere" / "node_modules").is_dir(), (
+        "what it led to is left alone"
+    )
+
+
+def test_the_pinned_hash_is_of_names_and_contents(tmp_path):
+    install(tmp_path / "one", "x")
+    package = hashlib.sha256(b'{"type":"module"}').hexdigest()
+    assert (
+        content_hash(tmp_path / "one")
+        == hashlib.sha256(
+            f"package.json\0{package}\nsrc/index.js\0{hashlib.sha256(b'x').hexdigest()}\n".encode()
+        ).hexdigest()
+    )
+    assert re.fullmatch("[0-9a-f]{64}", content.PUBLISHED)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows keeps access lists instead of modes")
+@pytest.mark.parametrize("which", ["cache", "."])
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o757])
+def test_a_cache_that_others_may_write_is_not_used(planted, tmp_path, which, mode):
+    (tmp_path / which).chmod(mode)
+    with pytest.raises(
+        SourceError, match=r"others may write to '.*': run `chmod go-w .*`, or set STTX_CACHE_DIR"
+    ):
+        shim_command(tmp_path, pytest.fail)
+    ready, detail = tools()["ccsniff"]
+    assert not ready and detail.startswith("others may write to ")
 
 
 def test_installing_is_reported_and_done_once(tmp_path, monkeypatch):
     ready = tmp_path / "ready"
-    install(ready, "")
+    install(ready)
+    monkeypatch.setattr(content, "PUBLISHED", content_hash(ready))
     program(tmp_path / "npm", f'echo "$@" >> {tmp_path}/calls; cp -R {ready}/. "$3/"')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("STTX_CACHE_DIR", str(tmp_path / "cache"))
@@ -268,17 +373,14 @@ def test_which_node_is_ready(programs, body, ready):
     assert tools()["node"][0] is ready
 
 
-@pytest.mark.parametrize("integrity", [INTEGRITY, "sha512-other", None])
-def test_only_the_pinned_ccsniff_counts_as_installed(programs, tmp_path, integrity):
-    if integrity:
-        package = tmp_path / "cache" / f"ccsniff-{VERSION}" / "node_modules" / "ccsniff"
-        (package / "src").mkdir(parents=True)
-        (package / "src" / "index.js").write_text("")
-        (package / "package.json").write_text("{}")
-        entry = {"version": VERSION, "integrity": integrity}
-        lock = {"packages": {"node_modules/ccsniff": entry}}
-        (package.parent / ".package-lock.json").write_text(json.dumps(lock))
+@pytest.mark.parametrize("installed", ["as published", "changed", "nothing"])
+def test_only_the_pinned_ccsniff_counts_as_installed(programs, tmp_path, monkeypatch, installed):
+    if installed != "nothing":
+        folder = tmp_path / "cache" / f"ccsniff-{VERSION}"
+        install(folder)
+        if installed == "as published":
+            monkeypatch.setattr(content, "PUBLISHED", content_hash(folder))
     before = sorted(tmp_path.rglob("*"))
     ready, detail = tools()["ccsniff"]
-    assert ready and ("is installed into" in detail) is (integrity != INTEGRITY)
+    assert ready and ("is installed into" in detail) is (installed != "as published")
     assert sorted(tmp_path.rglob("*")) == before

@@ -16,8 +16,8 @@ import pytest
 from sttx_ccsniff import Source, open_source
 from sttx_ccsniff.follow.feed import FolderFeed
 from sttx_ccsniff.live import feed as live_module
+from sttx_ccsniff.live.content import VERSION, content_hash
 from sttx_ccsniff.live.feed import LiveFeed
-from sttx_ccsniff.live.install import INTEGRITY, VERSION
 from sttx_core.errors import SourceError
 from sttx_core.traces import SessionEnd
 
@@ -85,8 +85,6 @@ def install(prefix, watcher=WATCHER):
     source.mkdir(parents=True)
     (source / "index.js").write_text(watcher)
     (source.parent / "package.json").write_text('{"type":"module"}')
-    lock = {"packages": {"node_modules/ccsniff": {"version": VERSION, "integrity": INTEGRITY}}}
-    (prefix / "node_modules" / ".package-lock.json").write_text(json.dumps(lock))
 
 
 @pytest.fixture
@@ -101,6 +99,7 @@ def live(tmp_path, monkeypatch):
         prefix = cache / f"ccsniff-{VERSION}"
         shutil.rmtree(prefix, ignore_errors=True)
         install(prefix, watcher)
+        monkeypatch.setattr("sttx_ccsniff.live.content.PUBLISHED", content_hash(prefix))
         feed = LiveFeed(tmp_path / "projects", follow=follow, command=command)
         return Source([feed], idle_timeout=10, **({"say": lambda message: None} | options))
 

@@ -23,8 +23,9 @@ from typing import IO, Any
 from sttx_ccsniff.environment import claude_projects
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.follow.session_end import EndDetector
+from sttx_ccsniff.live.content import VERSION
 from sttx_ccsniff.live.frames import Frame, FrameReader, OffsetMismatch, places_line, read_frames
-from sttx_ccsniff.live.install import ALTERNATIVE, VERSION, kill_group, shim_command
+from sttx_ccsniff.live.install import ALTERNATIVE, kill_group, shim_command
 from sttx_ccsniff.read.splitter import MAX_LINE
 from sttx_core.errors import SourceError
 from sttx_core.os_errors import explain

@@ -1,11 +1,11 @@
 """What `live` needs: Node, npm, and ccsniff at a pinned version in our cache folder. Reports what is missing.
 
 ccsniff is installed on first use, with a message, and without running any of its scripts. Only the content
-that npm's registry published under that version is ever run. This file does not know what ccsniff does.
+that npm's registry published under that version is ever run, from a folder that nobody else may write. This
+file does not know what ccsniff does.
 """
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -18,17 +18,13 @@ import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sttx_ccsniff.environment import cache_folder
+from sttx_ccsniff.live.content import VERSION, is_published
+from sttx_ccsniff.private_cache import make_private, others_may_write
 from sttx_core.errors import SourceError
 from sttx_core.os_errors import error_in_output, explain, reason_and_advice
-
-VERSION = "1.1.38"
-"""The one version of ccsniff whose private methods the shim overrides."""
-
-INTEGRITY = "sha512-8sMUAS5pezDAhRTPUHsud730EGSU2b27R5T43J0p8jTHf6HxgyxYHVD8vfceBFlYHuqAxd0R/PwY/EdZxtGprQ=="
-"""The hash that npm's registry gives for that version's content."""
 
 OLDEST_NODE = 20
 """Older versions of Node cannot watch a tree of folders on Linux."""
@@ -156,7 +152,9 @@ def _npm_tool() -> Tool:
 
 def _ccsniff_tool() -> Tool:
     folder = cache_folder()
-    if _is_pinned(_install_folder()):
+    if problem := others_may_write(folder):
+        return Tool("ccsniff", False, f"{problem}; only `live` needs it")
+    if is_published(_install_folder()):
         return Tool("ccsniff", True, f"{VERSION} in {str(folder)!r}")
     return Tool("ccsniff", True, f"{VERSION} is installed into {str(folder)!r} when `live` first runs")
 
@@ -166,18 +164,24 @@ def _install_folder() -> Path:
 
 
 def _installed(say: Callable[[str], None], stop: threading.Event) -> Path:
-    """Return the folder that holds the pinned ccsniff; install it first if it is missing."""
+    """Return the folder that holds the pinned ccsniff; install it first if it is missing or changed."""
     folder = _install_folder()
-    if _is_pinned(folder):
+    if problem := others_may_write(folder.parent):
+        raise SourceError(
+            f"`live` runs no program from a folder that is not yours alone: {problem}, {ALTERNATIVE}"
+        )
+    if is_published(folder):
         return folder
     npm = shutil.which("npm")
     if npm is None:
         raise SourceError(
             f"`live` needs npm to install ccsniff {VERSION}, and there is no `npm`: install it {ALTERNATIVE}"
         )
+    if os.path.lexists(folder):
+        say(f"{str(folder)!r} is not ccsniff {VERSION} as published, or others may write it: it is replaced")
     say(f"installing ccsniff {VERSION} from npm into {str(folder)!r} (once; without running its scripts)")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_private(folder.parent)
         _remove_stale(folder.parent)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_TEMPORARY_PREFIX) as temporary:
             _install(npm, Path(temporary) / "ccsniff", folder, stop)
@@ -191,20 +195,28 @@ def _installed(say: Callable[[str], None], stop: threading.Event) -> Path:
 
 def _install(npm: str, temporary: Path, folder: Path, stop: threading.Event) -> None:
     """Install into a temporary folder, check the result, and rename it: a partial install is never used."""
-    temporary.mkdir()
+    temporary.mkdir(mode=0o700)
     _npm_install(npm, temporary, stop)
-    if not _is_pinned(temporary):
+    if not is_published(temporary):
         raise SourceError(
             f"what npm installed is not ccsniff {VERSION} as published: check npm's registry "
             f"setting {ALTERNATIVE}"
         )
-    if folder.exists() and not _is_pinned(folder):
-        shutil.rmtree(folder)
+    if os.path.lexists(folder) and not is_published(folder):
+        _remove(folder)
     try:
         temporary.rename(folder)
     except OSError:
-        if not _is_pinned(folder):  # otherwise another process installed it first
+        if not is_published(folder):  # otherwise another process installed it first
             raise
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder with all that is in it; of a link or a file, remove only that."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _npm_install(npm: str, folder: Path, stop: threading.Event) -> None:
@@ -217,6 +229,7 @@ def _npm_install(npm: str, folder: Path, stop: threading.Event) -> None:
             stdout=subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
+            umask=0o077 if os.name == "posix" else -1,
         )
         try:
             deadline = time.monotonic() + _INSTALL_SECONDS
@@ -248,15 +261,3 @@ def _remove_stale(cache: Path) -> None:
     for temporary in cache.glob(f"{_TEMPORARY_PREFIX}*"):
         if time.time() - temporary.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _is_pinned(folder: Path) -> bool:
-    """Return whether a folder holds the pinned ccsniff with the published content."""
-    modules = folder / "node_modules"
-    try:
-        lock: Any = json.loads((modules / ".package-lock.json").read_text())
-        entry = lock["packages"]["node_modules/ccsniff"]
-        exists = (modules / "ccsniff" / "src" / "index.js").is_file()
-        return exists and entry["version"] == VERSION and entry["integrity"] == INTEGRITY
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
