@@ -53,6 +53,13 @@ class Validation:
     phrases_bpb: float | None = None
     phrases_steps_per_byte: float | None = None
 
+    def saved(self) -> dict[str, Any]:
+        """Return the fields as JSON can hold them: None for what is not finite, as phrases may be."""
+        return {
+            name: None if value is None or not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }
+
     def row(self) -> dict[str, Any]:
         """Return the numbers by their names in a run's metrics."""
         return {f"validation_{name}": value for name, value in asdict(self).items() if name != "tokens"}

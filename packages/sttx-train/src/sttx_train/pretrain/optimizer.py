@@ -6,14 +6,18 @@ Source: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL), `configure_optimizer
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from sttx_train.adamw import AdamW
 from sttx_train.pretrain.config import PretrainConfig
+from sttx_train.pretrain.parallel import split_by_fsdp
+from sttx_train.saved_tensors import check_moments
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 
 def make_optimizer(model: nn.Module, config: PretrainConfig, hypernet: nn.Module | None = None) -> AdamW:
@@ -45,9 +49,14 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_scale"]
 
 
+def is_split(tensor: Tensor) -> TypeGuard[DTensor]:
+    """Return whether the tensor is split over processes. Torch's own class takes seconds to import."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Return a tensor that may be split over processes as one tensor. Every process must call this."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if is_split(tensor) else tensor
 
 
 def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
@@ -55,8 +64,8 @@ def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
     After a forward pass FSDP has replaced them, so reshard first.
     """
-    if isinstance(model, FSDPModule):
-        model.reshard()
+    if (split := split_by_fsdp(model)) is not None:
+        split.reshard()
     return model.named_parameters()
 
 
@@ -79,6 +88,7 @@ def load_optimizer_state(
 ) -> None:
     """Load what `optimizer_state` returned, split over processes like the weights."""
     parameters = dict(named_parameters(model))
+    check_moments("optimizer.safetensors", saved, parameters)
     for key, value in saved.items():
         name, _, moment = key.rpartition("/")
         parameter = parameters[name]
@@ -88,6 +98,8 @@ def load_optimizer_state(
 def spread(value: Tensor, like: Tensor) -> Tensor:
     """Move a complete tensor to a parameter's device and split it like the parameter; scalars stay whole."""
     value = value.to(like.device)
-    if not value.ndim or not isinstance(like, DTensor):
+    if not value.ndim or not is_split(like):
         return value
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(value, like.device_mesh, like.placements)

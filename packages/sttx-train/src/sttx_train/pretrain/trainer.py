@@ -305,7 +305,7 @@ class Trainer:
             "tokens": self.tokens,
             "epochs": self.epochs,
             "guard": self._spike_guard.state_dict(),
-            "best": None if self.best is None else asdict(self.best),
+            "best": None if self.best is None else self.best.saved(),
         }
         documents = {**self._documents(), "progress": progress}
         if self._phrases is not None:
@@ -321,14 +321,15 @@ class Trainer:
     def _save_best(self) -> None:
         if self.folder is None:
             return
-        best = self.folder.best
-        tensors = {"model": weights(self.model)}
+        folder, tensors = self.folder, {"model": weights(self.model)}
         if self.hypernet is not None:
             tensors["hypernet"] = weights(self.hypernet)
-        documents = {**self._documents(), "validation": asdict(self.best) if self.best else None}
-        manifest = {"kind": "pretrain-best", **self._manifest()}
+        documents, manifest = (
+            {**self._documents(), "validation": self.best.saved() if self.best else None},
+            self._manifest(),
+        )
         self.workers.alone(
-            lambda: best.save(self.step, tensors=tensors, documents=documents, manifest=manifest)
+            lambda: folder.save_best(self.step, tensors=tensors, documents=documents, manifest=manifest)
         )
 
     def _manifest(self) -> dict[str, Any]:
@@ -353,11 +354,9 @@ class Trainer:
 
     def _require_phrases(self, saved: Checkpoint) -> None:
         """Refuse a checkpoint that lacks what phrases need, or has it although the run has no phrases."""
-        needed = {"hypernet", "hypernet_optimizer"} if self._phrases is not None else set()
+        needed = {"hypernet", "hypernet_optimizer", "phrases.json"} if self._phrases is not None else set()
         given = {*saved.tensors, *(f"{name}.json" for name in saved.documents)}
-        if (given & {"hypernet", "hypernet_optimizer"}) != needed or ("phrases.json" in given) != bool(
-            needed
-        ):
+        if given & {"hypernet", "hypernet_optimizer", "phrases.json"} != needed:
             raise damaged("phrases", "some of its files are missing, or too many")
 
     def _restore(self, saved: Checkpoint) -> None:
