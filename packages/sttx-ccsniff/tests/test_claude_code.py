@@ -468,8 +468,9 @@ def test_wrong_types_in_any_field_of_a_block_lose_no_tool_call(block, kind, role
 
 
 def test_rows_are_not_recognized_as_session_records():
-    assert recognizes({"type": "user", "uuid": "u"})
-    assert recognizes({"type": "brand-new", "sessionId": "s"})
-    assert not recognizes({"type": "brand-new"})
+    assert recognizes({"type": "user", "message": {}})
+    assert recognizes({"type": "system", "sessionId": "s"}) and recognizes({"type": "tag", "session_id": "s"})
+    assert not recognizes({"type": "brand-new", "sessionId": "s"})
+    assert not recognizes({"type": "tag"}) and not recognizes({"type": "user", "uuid": "u"})
     assert not recognizes({"type": "text", "sid": "s", "role": "user"})
     assert not recognizes({"prompt": "a"})

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 
@@ -62,6 +63,24 @@ def test_a_forked_sub_agent_has_only_what_is_new(session_file):
     path = session_file("s/subagents/agent-a1.jsonl", *(line | {"agentId": "a1"} for line in fork))
     (path.parent / "agent-a1.meta.json").write_text('{"agentType":"fork","isFork":true}')
     assert texts_by_session(path.parents[2]) == {"s": ["one", "two", "three"], "a1": ["new"]}
+
+
+@pytest.mark.parametrize("names", [("aa", "zz"), ("zz", "aa")])
+def test_a_copy_of_a_codex_thread_comes_second(session_file, names):
+    def rollout(thread, texts, **meta):
+        payloads = [{"id": thread, **meta}]
+        payloads += [{"type": "message", "role": "assistant", "content": [{"text": text}]} for text in texts]
+        kinds = ["session_meta"] + ["response_item"] * len(texts)
+        return [
+            {"timestamp": 1770022800.5, "type": kind, "payload": one}
+            for kind, one in zip(kinds, payloads, strict=True)
+        ]
+
+    session_file(f"{names[0]}.jsonl", *rollout("first", ["one", "two", "three", "four"]))
+    path = session_file(f"{names[1]}.jsonl", *rollout("second", ["one", "new"], forked_from_id="first"))
+    with open_source(path.parent) as source:
+        texts = [(Path(trace.meta.origin).stem, trace.text) for trace in source]
+    assert texts == [*((names[0], text) for text in ("one", "two", "three", "four")), (names[1], "new")]
 
 
 def test_marks_in_a_message_are_no_signs_of_a_copy(session_file):

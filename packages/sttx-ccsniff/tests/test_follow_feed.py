@@ -405,7 +405,9 @@ def test_polling_takes_over_when_notifications_are_refused(line, tmp_path, monke
     follower = Follower(tmp_path)
     try:
         append(tmp_path / "a.jsonl", line("one"))
-        follower.wait("one")
+        follower.wait("one")  # the first scan reads it, before notifications are refused
+        append(tmp_path / "a.jsonl", line("two"))
+        follower.wait("one", "two")
         assert sum("No space left" in warning for warning in follower.warnings) == 1
     finally:
         follower.close()

@@ -1,4 +1,4 @@
-"""Files that are no sessions, and sessions of other agents, are counted under their name; none is a trace."""
+"""Files beside the sessions, and sessions of other agents, are counted under their names; none is a trace."""
 
 import json
 
@@ -76,8 +76,8 @@ def test_files_beside_the_sessions_are_counted_by_name(session_file, record):
     report = source.report
     assert report.sessions == {"s"} and not report.subagents and not said
     assert set(report.skipped.values()) == {2} and len(report.skipped) == len(NO_SESSIONS)
-    assert {name.rpartition("/")[2].partition("_1")[0].split(".")[0] for name in report.skipped} >= {
-        "history: "[:7]
+    assert {name.partition(":")[0] for name in report.skipped} == {
+        *("history.jsonl", "session_index.jsonl", "prompt-history.jsonl", "journal.jsonl", "transcripts")
     }
 
 
@@ -87,6 +87,26 @@ def test_sessions_under_such_names_are_read(session_file, record):
     folder = next(parent for parent in path.parents if parent.name == "x")
     with open_source(folder) as source:
         assert {trace.text for trace in source} == set(NO_SESSIONS)
+
+
+def test_unknown_records_beside_the_sessions_are_counted_by_name(session_file):
+    said = []
+    path = session_file("wf/journal.jsonl", {"type": "phase", "sessionId": "s"})
+    session_file("history.jsonl", {"prompt": "fix it"})
+    session_file("transcripts/ses_1.jsonl", {"kind": "turn"})
+    with open_source(path.parents[1], say=said.append) as source:
+        assert list(source) == [] and not said
+    assert source.report.skipped == {
+        f"{name}: not known": 1 for name in ("journal.jsonl", "history.jsonl", "transcripts")
+    }
+
+
+def test_an_unknown_agent_with_sessions_is_not_claude_code(session_file, record):
+    lines = [{"type": "chat", "sessionId": "s", "uuid": "u", "text": "Hi"}, {"type": "user", "uuid": "v"}]
+    for more, name in (([], "unknown"), ([record(content="Hi")], "claude-code")):
+        with open_source(session_file("a.jsonl", *lines, *more), say=lambda message: None) as source:
+            assert len(list(source)) == 2 * len(more)
+        assert source.report.formats == {name: 1}
 
 
 def test_records_of_an_unknown_kind_are_no_traces(session_file):

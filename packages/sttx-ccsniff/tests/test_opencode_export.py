@@ -134,7 +134,7 @@ def test_wrong_types_break_nothing(damaged, indent):
 
 
 def test_memory_is_bounded_by_a_message(monkeypatch):
-    monkeypatch.setattr(export, "MAX_LINE", 300)
+    monkeypatch.setattr(export, "MOST_BYTES", 300)
     report = SourceReport()
     parser = ExportParser("a.json", report, Seen())
     long = [message(1, "user", *["x" * 50] * 20), message(2, "user", "short")]

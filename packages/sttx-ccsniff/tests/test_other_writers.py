@@ -54,6 +54,24 @@ def test_runs_in_one_file_are_sessions_with_sub_agents(session_file, keys):
     assert source.report.skipped["stream_event"] == source.report.skipped["rate_limit_event"] == 2
 
 
+def test_a_compaction_cuts_its_own_session(session_file):
+    def said(session, number):
+        return {
+            "type": "user",
+            "session_id": session,
+            "uuid": f"{session}{number}",
+            "message": {"content": "Hi"},
+        }
+
+    boundary = {"type": "system", "subtype": "compact_boundary", "session_id": "a", "uuid": "c"}
+    with open_source(session_file("log.jsonl", said("a", 1), boundary, said("a", 2), said("b", 1))) as source:
+        assert [(trace.meta.session, trace.meta.segment) for trace in source] == [
+            ("a", 0),
+            ("a", 1),
+            ("b", 0),
+        ]
+
+
 def test_the_time_of_an_audit_is_read(session_file):
     record = {"type": "user", "session_id": "s", "uuid": "1", "message": {"content": "Hi"}}
     path = session_file("audit.jsonl", record | {"_audit_timestamp": "2026-02-02T09:00:00.500Z"})

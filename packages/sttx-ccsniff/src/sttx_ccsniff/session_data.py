@@ -1,6 +1,7 @@
 """Tells files that hold an agent's sessions from other data, by their content."""
 
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from sttx_ccsniff.read.open import first_bytes
 
 _PREFIX_BYTES = 2**20
 _HEAD_BYTES = 2**12
+_MOST_OBJECTS = 100
 
 
 def holds_sessions(path: Path) -> bool:
-    """Return whether a file holds sessions: a database, an export, or lines whose first object is a record.
+    """Return whether a file holds sessions: a database, an export, or lines with a record.
 
-    The file must have the name of a session file (`is_session_file`), and at most its first 1 MiB is read.
+    The file must have the name of a session file (`is_session_file`). At most 100 objects in its first 1 MiB
+    are read, up to the first that is a record or plain data.
     """
     if not is_session_file(path):
         return False
@@ -28,11 +31,22 @@ def holds_sessions(path: Path) -> bool:
     head = first_bytes(path, _PREFIX_BYTES)
     if any(format.begins(head[:_HEAD_BYTES]) for format in FORMATS):
         return True
-    for line in head.splitlines():
-        for value in decode_line(line, Counter())[0]:
-            if isinstance(value, dict):
-                return _is_record(value)
+    objects = (
+        value
+        for line in head.splitlines()
+        for value in decode_line(line, Counter())[0]
+        if isinstance(value, dict)
+    )
+    for value in islice(objects, _MOST_OBJECTS):
+        if _is_record(value):
+            return True
+        if _is_data(value):
+            return False
     return False
+
+
+def _is_data(value: dict[str, Any]) -> bool:
+    return isinstance(value.get("text"), str) or isinstance(value.get("values"), list)
 
 
 def _is_record(value: dict[str, Any]) -> bool:
@@ -41,7 +55,7 @@ def _is_record(value: dict[str, Any]) -> bool:
     Claude Code's format accepts most objects with a type, and objects of agents without an adapter are only
     guessed. So an object with `text` or a list `values` is plain data, unless another format recognizes it.
     """
-    is_data = isinstance(value.get("text"), str) or isinstance(value.get("values"), list)
+    is_data = _is_data(value)
     return any(
         format.recognizes(value)
         for format in FORMATS

@@ -45,14 +45,15 @@ _IDENTITIES = frozenset(
 def recognizes(record: dict[str, Any]) -> bool:
     """Return whether a JSON object looks like one of Claude Code's records.
 
-    Many programs write lines with a `type`. Claude Code's have an identity, a message, or a type of its own.
+    Many programs write lines with a `type`. Claude Code's have a type that is known, and an identity or a
+    message. Types that are not known yet are read in files that have a known one.
 
     >>> recognizes({"type": "user", "message": {"content": "Hi"}}), recognizes({"type": "user"})
     (True, False)
     """
     kind = record.get("type")
-    if not isinstance(kind, str) or {"sid", "role"} <= record.keys():
+    if kind in ("user", "assistant"):
+        return isinstance(record.get("message"), dict) and not {"sid", "role"} <= record.keys()
+    if not isinstance(kind, str) or kind not in BOOK_KEEPING and kind not in ("attachment", "system"):
         return False
-    if not _IDENTITIES.isdisjoint(record) or kind == "summary" and "summary" in record:
-        return True
-    return kind in ("user", "assistant") and isinstance(record.get("message"), dict)
+    return not _IDENTITIES.isdisjoint(record) or kind == "summary" and "summary" in record

@@ -23,7 +23,7 @@ from sttx_ccsniff.claude_code.user_text import typed_text
 from sttx_ccsniff.parse.content import placeholder, result_text, shallow, text_of
 from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
-from sttx_ccsniff.parse.times import unix_seconds
+from sttx_ccsniff.parse.times import seconds_of
 from sttx_ccsniff.parse.usage import UsageCounter
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
@@ -341,8 +341,8 @@ class SessionParser:
 
     def _cut(self, record: Record) -> None:
         """Start a new segment of the record's session or sub-agent."""
-        subagent = self._subagent_of(record)
-        segments = {**self._segments, subagent: self._segments.get(subagent, 0) + 1}
+        document = self._document_of(record)
+        segments = {**self._segments, document: self._segments.get(document, 0) + 1}
         if len(segments) > _MOST_SPEAKERS:
             del segments[next(iter(segments))]
         self._segments = segments
@@ -360,12 +360,12 @@ class SessionParser:
         return Meta(
             session=session,
             project=self._project,
-            time=self._time(record.get("timestamp")),
+            time=seconds_of(record.get("timestamp"), self._report),
             uid=f"{uid}#{part}" if part else uid,
             origin=self._origin,
             subagent=subagent,
             parent=session if subagent else "",
-            segment=self._segments.get(subagent, 0),
+            segment=self._segments.get(self._document_of(record), 0),
         )
 
     def _speaker_of(self, record: Record) -> tuple[str, str]:
@@ -374,6 +374,11 @@ class SessionParser:
     def _session_of(self, record: Record) -> str:
         session = record.get("sessionId")
         return session if isinstance(session, str) and session else self._session
+
+    def _document_of(self, record: Record) -> str:
+        """Return what segments are counted by: the sub-agent, with the session where a file has several."""
+        subagent = self._subagent_of(record)
+        return f"{record['session_id']} {subagent}" if "session_id" in record else subagent
 
     def _subagent_of(self, record: Record) -> str:
         """Return the sub-agent of a record; some writers give it no id, see `Sidechains`."""
@@ -386,15 +391,6 @@ class SessionParser:
         if self._subagent or record.get("isSidechain") is not True:
             return self._subagent
         return self._sidechains.subagent_of(record)
-
-    def _time(self, stamp: Any) -> float:
-        if stamp is None:
-            return 0.0
-        try:
-            return unix_seconds(stamp)
-        except (TypeError, ValueError, OverflowError):
-            self._report.note("unparsable timestamp")
-            return 0.0
 
 
 def _are_counts(value: dict[Any, Any]) -> bool:

@@ -55,7 +55,7 @@ def persisted_output(reference: str, folder: PurePath | None) -> tuple[str, int]
     match = _PATH.search(reference)
     if match is None or folder is None:
         return None
-    name = re.split(r"[\\/]", match[1].strip().rstrip("."))[-1]
+    name = re.split(r"[\\/]", match[1].strip(" .\"'`"))[-1]
     if not _NAME.fullmatch(name):
         return None
     may_be_blocks = name.endswith(".json") or not reference.startswith(_STUB)
@@ -111,7 +111,7 @@ def _first_bytes(descriptor: int, most: int) -> bytes:
 
 
 def _text_of_blocks(data: bytes) -> str | None:
-    """Return the text of a result's blocks, None if the data are no JSON list of blocks."""
+    """Return the text of a result's blocks, None if the data are not a JSON list of blocks."""
     if not data.lstrip().startswith(b"["):
         return None
     values, problem = decode_line(data, Counter())

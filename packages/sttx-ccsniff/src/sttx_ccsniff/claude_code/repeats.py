@@ -7,7 +7,7 @@ A prompt that is typed while the agent works is *queued*: `queue-operation` reco
 then `remove` when the running turn takes it in. Some versions also write it as an `attachment` or as a user's
 record, before or after `remove`; others write it nowhere else. So a removed prompt is held until the next
 answer, and is a message of the person if no other record repeated it. `popAll` gives prompts back to the
-person, who may change them, and `dequeue` precedes a user's record: both are no prompts.
+person, who may change them, and `dequeue` precedes a user's record: neither is a prompt.
 """
 
 import hashlib

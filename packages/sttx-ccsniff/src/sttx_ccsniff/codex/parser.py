@@ -27,7 +27,7 @@ from sttx_ccsniff.codex.tokens import TokenTotals
 from sttx_ccsniff.parse.content import shallow, text_of
 from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
-from sttx_ccsniff.parse.times import unix_seconds
+from sttx_ccsniff.parse.times import seconds_of
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import Meta, Other, Trace
@@ -330,7 +330,7 @@ class RolloutParser:
         if (kind == "item_completed") != (self._by_events == "completed"):
             self._report.skip(f"event: {kind}")
             return []
-        meta = self._thread.meta(number, self._time(stamp), self._segment)
+        meta = self._thread.meta(number, seconds_of(stamp, self._report), self._segment)
         if kind == "item_completed":
             item = _item_in(text)
             if item["type"] == "context_compaction":
@@ -351,16 +351,9 @@ class RolloutParser:
     # Where a trace came from
 
     def _meta(self, record: Record) -> Meta:
-        return self._thread.meta(self._line_number, self._time(record.get("timestamp")), self._segment)
-
-    def _time(self, stamp: Any) -> float:
-        if stamp is None:
-            return 0.0
-        try:
-            return unix_seconds(stamp)
-        except (TypeError, ValueError, OverflowError):
-            self._report.note("unparsable timestamp")
-            return 0.0
+        return self._thread.meta(
+            self._line_number, seconds_of(record.get("timestamp"), self._report), self._segment
+        )
 
 
 def _waiting_event(value: Any) -> WaitingEvent:

@@ -26,7 +26,7 @@ _TIMESTAMP = re.compile(
     rb'(?:"([^"]{10,40})"|(\d{9,19}(?:\.\d{1,9})?)(?=[\s,}]))'
 )
 _COPY = re.compile(
-    rb'"(?:forkedFrom|forked_from_id|sessionKind)"\s*:\s*(?!null|false|""|"interactive"|[^"{])'
+    rb'"(?:forkedFrom|forked_from_id|parent_thread_id|sessionKind)"\s*:\s*(?!null|false|""|"interactive"|[^"{])'
 )
 _SESSION = re.compile(rb'"(?:sessionId|session_id)"\s*:\s*"([^"]{1,200})"')
 _MAX_DEPTH = 32

@@ -1,1 +1,1 @@
-"""Reads OpenCode's SQLite database."""
+"""Reads OpenCode's databases and exports."""

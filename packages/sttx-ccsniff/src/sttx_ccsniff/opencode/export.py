@@ -12,10 +12,12 @@ from sttx_ccsniff.opencode.message import Json, Message
 from sttx_ccsniff.parse.content import text_of
 from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
-from sttx_ccsniff.read.splitter import MAX_LINE
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import Meta, Trace
+
+MOST_BYTES = 2**25
+"""Most bytes of one message that are kept; a longer one is dropped and counted."""
 
 _BEGINNING = re.compile(rb'(?:\A|\n)(?:\xef\xbb\xbf)?\s*\{\s*"(?:info|messages)"\s*:\s*[\[{]')
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
@@ -125,7 +127,7 @@ class ExportParser:
         return 3 if self._key == b"messages" else 2
 
     def _keep(self, piece: bytes) -> None:
-        if self._is_too_long or len(self._value) + len(piece) > MAX_LINE:
+        if self._is_too_long or len(self._value) + len(piece) > MOST_BYTES:
             self._is_too_long = True
             self._value.clear()
         else:
@@ -142,7 +144,7 @@ class ExportParser:
         data, self._value = bytes(self._value), bytearray()
         if self._is_too_long:
             self._is_too_long = False
-            self._report.damaged(f"message over {MAX_LINE} bytes")
+            self._report.damaged(f"message over {MOST_BYTES} bytes")
             return []
         if self._key not in (b"messages", b"info"):
             return []
@@ -171,7 +173,7 @@ class ExportParser:
             session=parent or session,
             project=project_of(self._info.get("directory"), self._origin),
             time=message.created,
-            uid=message.id,
+            uid=message.id or f"{session}:{message.fingerprint()}",
             origin=self._origin,
             subagent=session if parent else "",
             parent=parent,

@@ -4,6 +4,8 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+from sttx_ccsniff.report import SourceReport
+
 _UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # (least number that is in it, units per second)
 
 
@@ -27,6 +29,17 @@ def unix_seconds(stamp: Any) -> float:
     if type(stamp) not in (int, float):
         raise TypeError("neither text nor a number")
     return _scaled(float(stamp))
+
+
+def seconds_of(stamp: Any, report: SourceReport) -> float:
+    """Return the Unix seconds of a record's time; 0 without one, or with one that is noted as unparsable."""
+    if stamp is None:
+        return 0.0
+    try:
+        return unix_seconds(stamp)
+    except (TypeError, ValueError, OverflowError):
+        report.note("unparsable timestamp")
+        return 0.0
 
 
 def _scaled(number: float) -> float:

@@ -5,6 +5,7 @@ prompts, indexes and journals. Their records are counted; none becomes a trace.
 """
 
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any
 
 from sttx_ccsniff.parse.records import decode_line
@@ -49,7 +50,7 @@ def _is_cursor(record: Record) -> bool:
 
 def _is_transcript(record: Record) -> bool:
     talk = _kind(record) in ("user", "assistant", "tool_use", "tool_result", "thinking")
-    return talk and "timestamp" in record and "message" not in record and _is_nameless(record)
+    return talk and "timestamp" in record and not {"message", "uuid", "meta"} & record.keys()
 
 
 def _is_journal(record: Record) -> bool:
@@ -97,6 +98,17 @@ def foreign_name(record: Record) -> tuple[str, bool]:
 def recognizes(record: Record) -> bool:
     """Return whether a JSON object is a record of one of these."""
     return bool(foreign_name(record)[0])
+
+
+def usual_name(origin: str) -> str:
+    """Return the name by which a file beside an agent's sessions is known; "" for any other file.
+
+    >>> usual_name("/x/.codex/history.jsonl"), usual_name("/x/transcripts/a.jsonl"), usual_name("a.jsonl")
+    ('history.jsonl', 'transcripts', '')
+    """
+    path = PurePath(origin)
+    names = [name.partition(":")[0] for name in _NO_SESSIONS]
+    return next((name for name in names if name in (path.name, path.parent.name)), "")
 
 
 class _Counter:
@@ -177,4 +189,5 @@ class UnknownParser(_Counter):
 
     def _reason_of(self, record: Record) -> str:
         del record
-        return "record of an unknown kind"
+        name = usual_name(self._origin)
+        return f"{name}: not known" if name else "record of an unknown kind"

@@ -175,7 +175,8 @@ class AutoParser:
         """Read what follows the last line end, which may be empty; return its traces."""
         traces = self.feed(tail)
         if self._name == "unknown":
-            if self._parser is not None or any(line.strip() for line in self._waiting):
+            is_filled = self._parser is not None or any(line.strip() for line in self._waiting)
+            if is_filled and not foreign.usual_name(self._origin):
                 self._report.warn(f"{self._origin!r} has no record of a known kind")
             traces += self._begin(foreign.UnknownParser)
         assert self._parser is not None
@@ -202,11 +203,12 @@ class AutoParser:
         return [trace for line in waiting for trace in parser.feed(line)]
 
     def _settle(self, parser: Parser, name: str) -> None:
-        before, self._parser, self._name = self._name, parser, name
+        was_unknown = isinstance(self._parser, foreign.UnknownParser)
+        self._parser, self._name = parser, name
         if self._origin not in self._recognized:
             self._recognized.add(self._origin)
             self._report.formats[name] += 1
-        elif before == "unknown" != name:  # what was recognized only late
+        elif was_unknown and name != "unknown":  # recognized only late
             self._report.formats[name] += 1
             self._report.formats.subtract(["unknown"])
             self._report.formats += Counter()  # removes what is 0
