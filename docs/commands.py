@@ -27,6 +27,18 @@ or with other options |
 
 Every failure is one sentence on standard error: what, where, and what to do. A traceback is a bug in sttx.
 
+Standard output and standard error may be closed, and their reader may leave early, as in
+`sttx traces | head`. That prints nothing and does not change the exit code.
+
+## What others wrote
+
+Sessions, file names and models may hold control sequences for your terminal. sttx prints them as escapes such
+as `\\x1b`, also into a pipe: control characters, invisible characters, marks that change the direction of
+writing, and bytes that are not text. In a transcript, colors are removed.
+
+With `--json` the values are exact. The one object of a command is ASCII. `sttx traces --json` prints UTF-8; on
+a terminal, it writes such characters as JSON's own escapes.
+
 ## Naming things
 
 - **A source of traces** is an argument, or `--from SOURCE`, which may be repeated. A command line uses one of
