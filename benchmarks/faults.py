@@ -26,8 +26,8 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +42,11 @@ WRITE, SYNC, RENAME, CREATE, REMOVE = 1, 2, 4, 8, 16  # as in the shim
 ALL = WRITE | SYNC | RENAME | CREATE | REMOVE
 KILL, CLOCK = -1, -2
 PER_PROCESS = 40  # faults; the next process has other hashes of strings
-MOST_SECONDS = 120.0
+MOST_SECONDS = 300.0
 QUIET_SECONDS = 0.5  # after which a run that follows a complete file is asked to stop
 PAUSE = 0.004
+PARENT_DEATH_SIGNAL = 1
+GROWTHS = 60  # of the file, in the time of an undisturbed run
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ class Disk:
         self._set(0, 0, 0, 0)
 
     def prepare(self, fault: Fault) -> None:
-        """Make the operations fail as a fault says."""
+        """In a forked process: make the operations fail as a fault says; die with the parent."""
+        self._shim.prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
         kind = KINDS[fault.kind]
         every = fault.every if kind.effect == errno.EIO else 1
         self._set(kind.kinds, self.first(fault) if kind.effect else 0, every * kind.repeats, kind.effect or 0)
@@ -147,15 +150,15 @@ def strike(run: Run, fault: Fault, disk: Disk) -> Outcome:
     by_itself, signaled = run.is_complete, None
     disk.count_only()
     child = faulty_runs.fork(run.line(), run.log, lambda: disk.prepare(fault))
-    started, grown = time.monotonic(), time.monotonic()
+    started = grows = grown = time.monotonic()
     while True:
         pid, status = os.waitpid(child, os.WNOHANG)
         now = time.monotonic()
         if pid:
             break
-        if not run.is_complete and dice.random() < PAUSE * 40 / run.seconds:
+        if now >= grows and not run.is_complete:
             run.grow(dice)
-            grown = now
+            grown, grows = now, now + dice.expovariate(GROWTHS / run.seconds)
         wanted = wanted_signal(run, fault, now - started, now - grown, by_itself)
         if wanted is not None and wanted != signaled:
             signaled = wanted
@@ -184,11 +187,10 @@ def said(run: Run, fault: Fault, status: int, signaled: int | None) -> str:
     log = run.log.read_text(errors="replace")
     lines = log.splitlines() or [""]
     if os.WIFSIGNALED(status):
-        expected = {KILL: signal.SIGKILL}.get(KINDS[fault.kind].effect or 0, signaled)
-        hung = signaled == signal.SIGKILL and fault.kind != KILLS[0]
-        return (
-            f"it hung: {lines[-1]}" if hung else "" if os.WTERMSIG(status) == expected else f"signal: {log}"
-        )
+        if signaled == signal.SIGKILL and fault.kind != KILLS[0]:
+            return f"it hung: {lines[-1]}"
+        expected = {signaled, signal.SIGKILL if KINDS[fault.kind].effect == KILL else signaled}
+        return "" if os.WTERMSIG(status) in expected else f"it ended with signal {os.WTERMSIG(status)}: {log}"
     code = os.WEXITSTATUS(status)
     if "Traceback" in log or code not in (0, 1, 2):
         return f"it ended with {code}: {log}"
@@ -206,13 +208,15 @@ def strike_all(name: str, work: Path, faults: Sequence[Fault]) -> list[Outcome]:
     """Let faults strike a run, one after the other, in a process of its own."""
     run = expected_run(name, work)
     outcomes, disk = [], Disk(run)
-    for fault in faults:
+    for drawn_fault in faults:
+        fault = drawn_fault
         while True:
             outcome = strike(run, fault, disk)
             if outcome.ended or outcome.problem:
                 run.start_again()
             if outcome.struck or outcome.problem:
                 break
+            fault = replace(fault, moment=fault.moment / 2)  # the run had ended before
         lost = f"\nLOST: {fault}\n{outcome.problem}\n" if outcome.problem else "."
         print(lost, end="", file=sys.stderr, flush=True)
         outcomes.append(outcome)
@@ -260,7 +264,11 @@ def signal_group(run: Run, supervisor: str, number: int) -> str:
 def signal_groups(work: Path) -> list[str]:
     """Signal supervised runs; return what is wrong after each."""
     runs = {name: expected_run(name, work) for name in faulty_runs.RUNS}
-    return [signal_group(runs[what], supervisor, number) for supervisor, what, number in GROUPS]
+    problems = []
+    for supervisor, what, number in GROUPS:
+        problems.append(signal_group(runs[what], supervisor, number))
+        print(problems[-1] or ".", end="", file=sys.stderr, flush=True)
+    return problems
 
 
 def outcomes_of(faults: Sequence[Fault], work: Path, *, supervised: bool) -> Iterator[Outcome]:
@@ -272,12 +280,19 @@ def outcomes_of(faults: Sequence[Fault], work: Path, *, supervised: bool) -> Ite
     }
     context = multiprocessing.get_context("spawn")
     waiting = {name: [fault for fault in faults if fault.run == name] for name in RUNS}
-    with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
-        while any(waiting.values()):
-            parts = [part[:PER_PROCESS] for part in waiting.values()]
-            for outcomes in pool.map(strike_all, waiting, [work, work], parts):
-                yield from outcomes
-            waiting = {name: part[PER_PROCESS:] for name, part in waiting.items()}
+    with ProcessPoolExecutor(len(RUNS), mp_context=context, max_tasks_per_child=1) as pool:
+
+        def next_part(name: str) -> Future[list[Outcome]]:
+            part, waiting[name] = waiting[name][:PER_PROCESS], waiting[name][PER_PROCESS:]
+            return pool.submit(strike_all, name, work, part)
+
+        parts = {next_part(name): name for name in RUNS if waiting[name]}
+        while parts:
+            for done in wait(parts, return_when=FIRST_COMPLETED).done:
+                name = parts.pop(done)
+                if waiting[name]:
+                    parts[next_part(name)] = name
+                yield from done.result()
         problems = pool.submit(signal_groups, work).result() if supervised else ()
         for (supervisor, what, number), problem in zip(GROUPS, problems, strict=False):
             kind = f"{signal.Signals(number).name} to its group under {supervisor}"
