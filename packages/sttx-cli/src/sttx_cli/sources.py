@@ -10,7 +10,7 @@ import click
 
 from sttx_ccsniff import Source, claude_projects, default_source, open_source, session_files
 from sttx_cli.options import Name
-from sttx_cli.output import say
+from sttx_cli.output import count, say
 from sttx_cli.progress import progress_bar
 from sttx_core.errors import SourceError, UsageError
 
@@ -133,14 +133,20 @@ def _size(sources: Sequence[str]) -> int | None:
 
 
 def check_records(source: Source) -> None:
-    """Check that a source, read to its end, had a record in it.
+    """Check that a source, read to its end, had a record in it that became a trace.
 
     Raises:
-        SourceError: It had none; says whether it is empty or damaged.
+        SourceError: It had none; says whether it is empty or damaged, or why its records were skipped.
     """
     report = source.report
-    if report.records:
+    if report.records and (report.traces.total() or report.already_delivered):
         return
+    if report.records:
+        reasons = ", ".join(f"{reason} {number:,}" for reason, number in report.skipped.most_common(3))
+        raise SourceError(
+            f"no trace in {source.description}: {count(report.records, 'record')} read, none became a trace"
+            + (f" ({reasons})" if reasons else "")
+        )
     if not report.malformed:
         what = "it is empty" if not report.bytes_read else "it holds blank lines only"
     else:

@@ -194,8 +194,8 @@ def _load(model: str | None, device: Device, dtype: DtypeName, kernel: Backend) 
         f"model: {loaded.id}, {'as asked' if model else 'which comes with sttx'} "
         f"({count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
     )
-    for note in loaded.notes:
-        say(f"model: {note}")
+    for remark in loaded.notes:
+        say(f"model: {remark}")
     say(f"device: {device_choice.device} ({device_choice.reason})")
     say(f"dtype: {str(dtype_choice.dtype).removeprefix('torch.')} ({dtype_choice.reason})")
     say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")
@@ -221,7 +221,9 @@ def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bo
     with Interruptible(trainer.stop, release) as interruptible, panel:
         if fresh and not source.wait() and not interruptible.signaled:
             raise SourceError(_no_trace(source))
-        trainer.run(source, show, cursor=lambda: source.cursor)
+        trainer.run(source, show, cursor=lambda: source.cursor, save_empty=not fresh)
+        if fresh and not trainer.totals.steps and not interruptible.signaled:
+            raise SourceError(_no_trace(source))
     steps, wanted = trainer.totals.steps, trainer.config.steps
     ended = "interrupted" if interruptible.signaled else "end of stream"
     counts = source.report.as_dict()
@@ -243,6 +245,6 @@ def _no_trace(source: Source) -> str:
         return f"no trace in {source.description} is as new as --since asks: {old:,} older ones were skipped"
     check_records(source)
     return (
-        f"no trace in {source.description}: {report.records:,} records were read, and none of them has text; "
+        f"no trace with text in {source.description}: {count(report.records, 'record')} read, none has any; "
         "`sttx validate-data` says more"
     )

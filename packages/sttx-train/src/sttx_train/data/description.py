@@ -77,7 +77,7 @@ def _of_ids(
     documents: Documents, ids: np.ndarray, tokenizer: AnyTokenizer | None, name: str
 ) -> dict[str, Any]:
     require_not_negative(ids, name)
-    if not len(documents.lengths):
+    if int(documents.lengths.max(initial=0)) <= 1:
         raise DataError(f"there is nothing to read in {name}: it holds end-of-text ids only")
     counted = _lengths(documents.lengths, ids.dtype)
     first = documents.read(0, 0, min(int(documents.lengths[0]), FIRST))

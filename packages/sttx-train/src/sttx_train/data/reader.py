@@ -142,7 +142,9 @@ class _Opening:
     def data(self, name: str) -> Data:
         """Join all parts."""
         self._close_file()
-        if not self._parts:
+        if not any(
+            int(part.lengths.max(initial=0)) > 1 for part in self._parts
+        ):  # a mark alone is no document
             note = f" ({len(self._skipped)} files are not text)" if self._skipped else ""
             raise DataError(f"there is nothing to read in {name}{note}")
         return Data(
