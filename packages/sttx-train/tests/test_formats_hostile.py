@@ -170,8 +170,7 @@ HOSTILE = {
 
 class TestArchives:
     def test_a_compressed_archive_is_not_unpacked(self, tmp_path):
-        options = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 1}
-        archive(tmp_path / "m.pth", b"N" * 2**26, **options)
+        archive(tmp_path / "m.pth", b"N" * 2**26, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
         before = peak()
         assert "is compressed, but sttx unpacks nothing" in refusal(tmp_path / "m.pth")
         assert peak() - before < 50 and (tmp_path / "m.pth").stat().st_size < 2**20
