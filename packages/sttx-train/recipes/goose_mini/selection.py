@@ -37,6 +37,8 @@ EXTENSIONS = {
     "languages": ".po .xlf",
 }
 VALIDATION_OF_256 = 5
+COLORS_OF_256 = 32
+"""The same for output with colors, of which there is little."""
 NEVER_VALIDATION = frozenset({"ruff", "uv", "pydantic-core"})
 """The weights also saw a draft of the corpus, with other validation folders of these packages."""
 _BY_NAME = {"Makefile": "shell", "Dockerfile": "shell", "CMakeLists.txt": "shell", "Rakefile": "ruby"}
@@ -155,11 +157,16 @@ def is_permissive(licence: str, accepted: Sequence[str]) -> bool:
 
 
 def in_validation(item: Mapping[str, str]) -> bool:
-    """Return whether a file is validation data: about one in fifty package folders is, as a whole."""
+    """Return whether a file is validation data: about one in fifty package folders is, as a whole.
+
+    >>> [in_validation({"package": "zod", "path": "src/a.ts", "kind": kind}) for kind in ("go", "log")]
+    [False, False]
+    """
     if item["package"] in NEVER_VALIDATION:
         return False
     folder = item["package"] + "/" + item["path"].rsplit("/", 1)[0]
-    return hashlib.md5(folder.encode()).digest()[0] < VALIDATION_OF_256
+    bound = COLORS_OF_256 if item.get("kind") == "colors" else VALIDATION_OF_256
+    return hashlib.md5(folder.encode()).digest()[0] < bound
 
 
 class Collector:
