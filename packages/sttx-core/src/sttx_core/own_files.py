@@ -42,6 +42,18 @@ def open_own(path: str | os.PathLike[str], flags: int, mode: int = PRIVATE_FILE)
     return handle
 
 
+def write_own(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a whole file in place; the umask decides who may read it.
+
+    Raises:
+        UsageError: there is a link, a pipe, a device or a folder at the path.
+        OSError: it cannot be written.
+    """
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
+        file.truncate(0)
+        file.write(data)
+
+
 def refuse_unless_own(path: Path, *, writes: bool = True) -> None:
     """Raise `UsageError` if there is something at a path that is not a regular file.
 

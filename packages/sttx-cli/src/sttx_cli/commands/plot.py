@@ -11,6 +11,7 @@ from sttx_cli.output import count, emit_line, note
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import without_pointer
 from sttx_core.errors import UsageError
+from sttx_train.files import refuse_to_replace
 
 _NAME = "curves.png"
 _ENDINGS = (".png", ".svg")
@@ -78,6 +79,7 @@ def command(
         raise UsageError("no run is named: give the folder of a run, or --checkpoint RUN/latest")
     if out is not None:
         _check_ending(out)
+        refuse_to_replace(out)
     runs = [read_metrics(path) for path in paths]
     out = out or runs[0].path.parent / _NAME
     panels = choose_panels(runs, axis, names)

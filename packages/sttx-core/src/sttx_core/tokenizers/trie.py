@@ -23,6 +23,7 @@ from pathlib import Path
 from sttx_core.errors import DataError, UsageError
 from sttx_core.foreign_files import read_at_most
 from sttx_core.os_errors import explain
+from sttx_core.own_files import write_own
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_core.tokenizers.table import TokenTable
 
@@ -109,7 +110,7 @@ def _token_bytes(token: str | bytes, position: int) -> bytes:
 
 def _write(path: str | os.PathLike[str], tokens: Mapping[int, bytes]) -> None:
     lines = (f"{token_id} {_literal(token)} {len(token)}\n" for token_id, token in sorted(tokens.items()))
-    Path(path).write_bytes("".join(lines).encode())
+    write_own(path, "".join(lines).encode())
 
 
 def _literal(token: bytes) -> str:

@@ -30,7 +30,7 @@ from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.documents import Documents, Marked
 from sttx_train.data.encoding import ids_dtype
 from sttx_train.data.scanning import pieces
-from sttx_train.files import replacing_file
+from sttx_train.files import refuse_to_replace, replacing_file
 
 MAGIC = b"MMIDIDX\0\0"
 BIN, IDX, NOTE = ".bin", ".idx", ".sttx.json"
@@ -123,6 +123,8 @@ def check_pair(prefix: Path) -> None:
     """
     bin_path, idx_path = pair_paths(prefix)
     note = _note_path(prefix)
+    for path in (bin_path, idx_path, note):
+        refuse_to_replace(path)
     if bin_path.exists():
         raise UsageError(f"{str(bin_path)!r} already exists: give another --out, or remove it first")
     if idx_path.exists() and not (idx_path.is_file() and _starts_with_magic(idx_path)):

@@ -20,6 +20,7 @@ import sttx_core.tokenizers
 from sttx_core.errors import DataError, UsageError
 from sttx_core.foreign_files import read_at_most
 from sttx_core.os_errors import explain
+from sttx_core.own_files import write_own
 from sttx_core.tokenizers import AnyTokenizer
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_core.tokenizers.table import TokenTable
@@ -122,7 +123,7 @@ class HuggingFaceTokenizer(TokenTable):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a `tokenizer.json` that loads as this tokenizer, `shifted` or not."""
-        Path(path).write_text(self._backend.to_str(), encoding="utf-8")
+        write_own(path, self._backend.to_str().encode())
 
 
 def byte_alphabet() -> dict[str, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from sttx_core.errors import DataError, ModelError, UsageError
 from sttx_core.foreign_files import parse_json, read_at_most, shown
 from sttx_core.os_errors import explain
+from sttx_core.own_files import write_own
 from sttx_core.tokenizers import (
     AngleTokenizer,
     AnyTokenizer,
@@ -37,7 +37,7 @@ FILES = frozenset({VOCABULARY, NAMED, HUGGING_FACE})
 """Files that a vocabulary of ours may have in a model folder."""
 _WORLD_ROWS = 65536
 _MOST_BYTES = 1 << 16  # of the file that names a tokenizer
-_INTEGERS = re.compile(r"integer:[0-9]{1,18}")
+_LONGEST_SPEC = 40
 
 
 def tokenizer_for(path: str | os.PathLike[str], *, rows: int | None = None) -> AnyTokenizer:
@@ -112,7 +112,7 @@ def _naming(spec: str, tokenizer: AnyTokenizer) -> Callable[[Path], None]:
 
 
 def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    write_own(path, text.encode())
 
 
 def _named(path: Path) -> AnyTokenizer:
@@ -128,7 +128,7 @@ def _named(path: Path) -> AnyTokenizer:
         raise DataError(f"{str(path)!r} names no tokenizer: save the model again")
     if spec == "hf":
         tokenizer: AnyTokenizer = HuggingFaceTokenizer(path.with_name(path.name.replace(NAMED, HUGGING_FACE)))
-    elif spec == "angle" or _INTEGERS.fullmatch(spec):
+    elif spec == "angle" or (spec.startswith("integer:") and len(spec) < _LONGEST_SPEC):
         try:
             tokenizer = tokenizer_from_spec(spec)
         except UsageError as error:
