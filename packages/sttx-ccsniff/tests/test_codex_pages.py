@@ -109,6 +109,35 @@ def test_completed_items_that_repeat_items_are_counted(session_file):
     assert report.skipped["event: item_completed"] == len(TURN) and not report.noted
 
 
+def test_items_of_the_context_alone_do_not_hide_the_talk(session_file):
+    context = "<environment_context><cwd>/x</cwd></environment_context>"
+    lines = [
+        response("message", role="developer", content=[{"type": "input_text", "text": "Be brief."}]),
+        response("message", role="user", content=[{"type": "input_text", "text": context}]),
+    ]
+    traces, report = read(session_file("rollout.jsonl", META, *lines, *TURN, *lines))
+    assert len(traces) == 7 and report.skipped["environment context"] == 2
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        ({"type": "agentMessage", "text": "Hi"}, "Hi"),
+        ({"type": "reasoning", "summary": ["a", "b"], "content": []}, "a\n\nb"),
+        ({"type": "Reasoning", "summary_text": [{"text": "a"}]}, "a"),
+        ({"type": "plan", "text": "1. Dig"}, "1. Dig"),
+        (
+            {"type": "userMessage", "content": [{"type": "text", "text": "Go"}, {"type": "image"}]},
+            "Go\n[image]",
+        ),
+    ],
+)
+def test_the_text_of_an_item_in_any_spelling(item, text):
+    reader = ThreadItemReader(SourceReport(), Seen())
+    [trace] = reader.traces(in_snake_case(item), Meta(session="s"), "c")
+    assert trace.text == text
+
+
 def test_completed_items_replace_the_older_events(session_file):
     old = [
         line("event_msg", {"type": "user_message", "message": "Count the trees"}),

@@ -114,6 +114,15 @@ def test_a_prompt_that_another_record_repeats_is_read_once(session_file, record)
         assert sorted(text.partition("\n")[0] for text in texts) == ["Yes.", "go"]
 
 
+def test_a_queued_command_of_another_kind_is_not_read(session_file, record):
+    attachment = record(
+        "attachment", attachment={"type": "queued_command", "prompt": "ls", "commandMode": "bash"}
+    )
+    lines = [queued("enqueue", "ls"), queued("remove", "ls"), attachment, record("assistant", ANSWER)]
+    texts, skipped = said(session_file("s.jsonl", *lines))
+    assert texts == ["Yes."] and skipped == {"queue-operation": 2, "bash": 1}
+
+
 def test_the_same_words_are_read_again_when_they_are_queued_again(session_file, record):
     once = [queued("enqueue", "go"), attached(record, "go"), queued("remove", "go")]
     again = [queued("enqueue", "go"), queued("remove", "go", timestamp="2026-02-02T09:00:09Z")]

@@ -306,11 +306,11 @@ class SessionParser:
         if kind != "queued_command":
             self._report.skip(f"attachment: {text_of(kind)}")
             return []
-        mode = attachment.get("commandMode")
+        mode, prompt = attachment.get("commandMode"), attachment.get("prompt")
         if isinstance(mode, str) and mode != "prompt":
-            self._report.skip(mode.replace("-", " "))
+            if not self._queue.repeats(prompt):
+                self._report.skip(mode.replace("-", " "))
             return []
-        prompt = attachment.get("prompt")
         return self._talk({**record, "type": "user", "message": {"content": prompt}})
 
     def _queued(self, record: Record) -> list[Trace]:

@@ -265,12 +265,14 @@ class RolloutParser:
     # The talk
 
     def _item(self, record: Record, item: Record) -> list[Trace]:
-        self._drop_events()
-        if text_of(item.get("type")) in COMPACTIONS:
+        kind = text_of(item.get("type"))
+        if kind in COMPACTIONS:
+            self._drop_events()
             return self._compacted(record, item)
-        return self._new(
-            self._items.traces(item, self._meta(record)), self._line_number, text_of(item.get("id"))
-        )
+        traces = self._items.traces(item, self._meta(record))
+        if traces or kind != "message":  # a file whose only items are the context may have its talk in events
+            self._drop_events()
+        return self._new(traces, self._line_number, text_of(item.get("id")))
 
     def _mail(self, record: Record, mail: Record) -> list[Trace]:
         return self._new(self._items.mail(mail, self._meta(record)), self._line_number)

@@ -149,9 +149,10 @@ def _output(item: Item) -> str:
 
 
 def _thinking(item: Item) -> str:
-    for key in ("text", "raw_content", "summary_text"):
+    for key in ("text", "raw_content", "content", "summary_text", "summary"):
         value = item.get(key)
-        text = "\n\n".join(map(text_of, value)) if isinstance(value, list) else text_of(value)
+        parts = value if isinstance(value, list) else [value]
+        text = "\n\n".join(text_of(part.get("text") if isinstance(part, dict) else part) for part in parts)
         if text.strip():
             return text
     return ""
