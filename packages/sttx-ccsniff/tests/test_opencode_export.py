@@ -144,6 +144,14 @@ def test_memory_is_bounded_by_a_message(monkeypatch):
     assert report.malformed == {"message over 300 bytes": 1}
 
 
+def test_a_cut_string_takes_linear_time():
+    parser = ExportParser("a.json", SourceReport(), Seen())
+    cut = b'{"a": "' + b'\\"' * 300_000
+    for line in (b"{", b'"info": {}, "messages": [', cut, b'"' + b"\\"):
+        assert parser.feed(line) == []
+    assert parser.undecided
+
+
 @pytest.mark.parametrize("text", ["{}", '{"name": "x", "info": {}}', '{"a": {"info": {}}}', "[]", ""])
 def test_other_json_is_no_export(tmp_path, text):
     (tmp_path / "package.json").write_text(text)

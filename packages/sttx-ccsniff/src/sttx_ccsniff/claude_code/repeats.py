@@ -18,6 +18,17 @@ from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 
 _MOST_QUEUED = 32
+_MOST_CHARACTERS = 2**20  # of a held prompt
+_KEPT = (
+    "sessionId",
+    "session_id",
+    "timestamp",
+    "cwd",
+    "agentId",
+    "parentToolUseId",
+    "isSidechain",
+    "content",
+)
 _ABSORBED = "absorbed_mid_turn"
 _QUEUED, _SAID, _READ = "queued", "said", "read"  # the states of a queued prompt
 
@@ -68,10 +79,13 @@ class PromptQueue:
             uid: The uid of the prompt's trace.
         """
         content, operation = record.get("content"), record.get("operation")
-        digest = _digest(_words(content))
-        if operation == "remove" and content and record.get("reason", _ABSORBED) == _ABSORBED:
+        words = _words(content)
+        digest = _digest(words)
+        is_read = content and len(words) <= _MOST_CHARACTERS and record.get("reason", _ABSORBED) == _ABSORBED
+        if operation == "remove" and is_read:
             if dict(self._states).get(digest) != _SAID:
-                prompt = {**record, "type": "user", "uuid": uid, "message": {"content": content}}
+                prompt = {key: record[key] for key in _KEPT if key in record}
+                prompt |= {"type": "user", "uuid": uid, "message": {"content": content}}
                 self._held = (*self._held[1 - _MOST_QUEUED :], prompt)
                 return
             self._set(digest, None)

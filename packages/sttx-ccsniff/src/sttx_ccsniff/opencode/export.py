@@ -20,7 +20,7 @@ MOST_BYTES = 2**25
 """Most bytes of one message that are kept; a longer one is dropped and counted."""
 
 _BEGINNING = re.compile(rb'(?:\A|\n)(?:\xef\xbb\xbf)?\s*\{\s*"(?:info|messages)"\s*:\s*[\[{]')
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]')
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)  # a string may be cut
 
 
 def recognizes(record: Json) -> bool:
