@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from sttx_core.errors import ModelError
 from sttx_train.formats import load_model
+from sttx_train.formats.pth import read_pth
 from sttx_train.inspect.model import inspect_model
 
 MIXES = "rwkvag"
@@ -247,3 +248,31 @@ class TestOtherKinds:
         save_file(tensors, tmp_path / "m.safetensors")
         assert torch.equal(published.logits(load_model(tmp_path / "m.safetensors").model), published.expected)
         assert set(load_file(tmp_path / "m.safetensors")) == set(tensors)
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_a_pth_is_read_as_torch_reads_it(tmp_path, legacy):
+    """Views, strides, parameters, empty and zero-dimensional tensors, every dtype: the same tensors."""
+    whole = torch.arange(24.0).view(4, 6)
+    dtypes = [
+        torch.float64,
+        torch.bfloat16,
+        torch.int64,
+        torch.int16,
+        torch.uint8,
+        torch.bool,
+        torch.complex64,
+    ]
+    newer = (
+        [] if legacy else [torch.float8_e4m3fn, torch.uint16]
+    )  # torch cannot read back the old format of these
+    tensors = {str(dtype): whole.to(dtype) for dtype in [*dtypes, *newer]}
+    tensors |= {"whole": whole, "row": whole[2], "column": whole[:, 3], "steps": whole[1::2, ::3]}
+    tensors |= {"turned": whole.t(), "number": torch.tensor(3.0), "none": torch.zeros(0, 5)}
+    tensors |= {"parameter": torch.nn.Parameter(whole + 1), "odd": torch.arange(3, dtype=torch.int8)}
+    torch.save(tensors, tmp_path / "m.pth", _use_new_zipfile_serialization=not legacy)
+    found, expected = read_pth(tmp_path / "m.pth").tensors, torch.load(tmp_path / "m.pth", weights_only=True)
+    assert list(found) == list(expected)
+    for name, tensor in found.items():
+        assert (tensor.dtype, tensor.stride()) == (expected[name].dtype, expected[name].stride()), name
+        assert tensor.tolist() == expected[name].tolist(), name

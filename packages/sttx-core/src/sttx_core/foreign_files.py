@@ -52,7 +52,7 @@ def is_regular(path: Path) -> bool:
 
 
 def not_regular(path: str | os.PathLike[str]) -> OSError:
-    """Return the error for what is no file: a folder, a pipe, a device or a socket."""
+    """Return the error for what is not a regular file: a folder, a pipe, a device or a socket."""
     reason = "it is a folder" if Path(path).is_dir() else "it is a pipe, a device or a socket"
     return OSError(errno.EINVAL, f"{reason}, not a file: give a file", str(path))
 

@@ -132,6 +132,7 @@ def _model(report: Mapping[str, Any]) -> dict[str, object]:
         "hypernetwork": _hypernetwork(report),
         "sha256": report.get("model", {}).get("sha256"),
         "metadata": [f"{name}: {text}" for name, text in report.get("metadata", {}).items()],
+        "note": report["notes"],
         "problem": report["problems"],
         "what sttx can do": report["uses"] or ("nothing with it" if report["kind"] != "state" else None),
         "advice": report["advice"],
