@@ -149,7 +149,7 @@ def _read(path: Path) -> Backend:
         raise DataError(f"{str(path)!r} is not a tokenizer.json: it is not UTF-8 ({error.reason})") from error
     try:
         backend = Backend.from_str(text)
-    except BaseException as error:  # the library raises nothing narrower; its panics are no exceptions
+    except BaseException as error:  # the library raises nothing narrower, and panics too
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = str(error).split("\n")[0][:_LONGEST_REASON]
