@@ -14,31 +14,26 @@ than T seconds of the processor, or a process that grows by more than M megabyte
 
 import argparse
 import contextlib
-import faulthandler
 import io
 import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
-import time
-import traceback
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from fuzz import ODD, damaged_bytes, nested, peak_mb, places, set_alarm
+from fuzz import ODD, damaged_bytes, nested, peak_mb, places
+from fuzz_models import answer, attempt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sttx_ccsniff import open_source
 from sttx_cli.app import run
-from sttx_core.errors import SttxError
 from sttx_core.phrases import PhraseConfig
 from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
 from sttx_train.checkpoint.folder import _digest
@@ -51,7 +46,6 @@ from sttx_train.rwkv7 import RWKV7, RWKV7Config
 from sttx_train.stream import StreamConfig, StreamTrainer
 
 THROUGH_ALL = 20
-LONGEST_MESSAGE = 1500
 STEPS, MORE = 8, 2
 STREAM = StreamConfig(window=16, batch=2, keep=1, steps=STEPS)
 LEARNING = LearnerConfig(phrases="on", max_documents=4, replay_capacity=16)
@@ -309,19 +303,6 @@ def dict_like(entry: object) -> bool:
     return isinstance(entry, dict) and entry.keys() == {"sha256", "bytes"} and isinstance(entry["bytes"], int)
 
 
-def answer(work: Callable[[], object], counts: Counter[str], what: str) -> None:
-    """Ask for something; it works, or is an `SttxError` of one printable line."""
-    try:
-        work()
-        counts[f"{what} accepted"] += 1
-    except SttxError as error:
-        text = str(error)
-        assert text and "\n" not in text and "\x1b" not in text, f"not one line: {text[:300]!r}"
-        assert len(text) < LONGEST_MESSAGE, f"a message of {len(text)} characters: {text[:300]!r}"
-        text.encode()
-        counts[f"{what} refused"] += 1
-
-
 def command(*arguments: str) -> None:
     """Run a command line of sttx; only its exit code counts."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -342,21 +323,6 @@ def use_all(runs: Runs, kind: str, folder: Path, number: int, counts: Counter[st
         resume(folder, STEPS + MORE, resume=True)
 
     answer(expected_and_resumed, counts, kind)
-
-
-def attempt(work: Callable[[], None], seconds: int) -> str:
-    """Use one run; return the error, or "" if there is none."""
-    began = time.process_time()
-    set_alarm(20 * seconds)  # a hang; a busy machine takes longer than its processor
-    try:
-        work()
-    except BaseException:  # noqa: BLE001  any exception is a failure, and a library's panic is none of Python's
-        return traceback.format_exc()
-    finally:
-        signal.alarm(0)
-        faulthandler.cancel_dump_traceback_later()
-    spent = time.process_time() - began
-    return f"it took {spent:.1f} s" if spent > seconds else ""
 
 
 def forge_and_use(runs: Runs, number: int, seed: int, seconds: int, counts: Counter[str]) -> str:

@@ -111,7 +111,7 @@ def set_one(value):
             document("learner", "sessions", lambda rows: rows * 3),
             "a document is there twice, or there are more",
         ),
-        (document("learner", "sessions", 0, 1, [61]), "a context is no phrase of at most 16 ids below 61"),
+        (document("learner", "sessions", 0, 1, [61]), "or one that is not below 61"),
         (document("learner", "sessions", 0, 1, []), "length >= 1"),
         (document("learner", "sessions", 0, 2, False), "'state.att_shift' is float32"),
         (document("learner", "gate", "on", False), "they are on in this run"),

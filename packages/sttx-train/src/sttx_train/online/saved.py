@@ -82,13 +82,15 @@ def checked_learner(
 
 
 def _check_carried(meta: LearnerState, capacity: int, vocab_size: int, longest: int) -> None:
-    """Refuse too many carried documents, one that is there twice, and a context that is no phrase."""
+    """Refuse too many carried documents, one that is there twice, and a context that cannot be a phrase."""
     names = [name for name, *_ in meta.sessions]
     if len(names) > capacity or len(set(names)) != len(names):
         raise damaged("sessions", f"a document is there twice, or there are more than {capacity}")
     for _, context, _, _ in meta.sessions:
         if len(context) > longest or max(context) >= vocab_size:
-            raise damaged("sessions", f"a context is no phrase of at most {longest} ids below {vocab_size}")
+            raise damaged(
+                "sessions", f"a context has more than {longest} ids, or one that is not below {vocab_size}"
+            )
 
 
 def _check_carried_tensors(

@@ -101,7 +101,7 @@ class PhraseStreams:
             table.load_state_dict(stream.table)
             longest = table.config.max_length
             if len(stream.context) > longest or max(stream.context, default=0) >= self._vocab_size:
-                raise damaged("phrases", f"a context is no phrase of at most {longest} ids")
+                raise damaged("phrases", f"a context has more than {longest} ids, or one too large")
         self.contexts = [tuple(stream.context) for stream in streams]
 
 

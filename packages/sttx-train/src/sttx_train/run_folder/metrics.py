@@ -185,7 +185,7 @@ def current_metric(name: str) -> str:
 
 
 def _object_of(line: bytes) -> dict[str, Any] | None:
-    """Return the JSON object of a line, None if it is none."""
+    """Return the JSON object of a line, None if the line holds something else."""
     try:
         row = parse_json(line)
     except ValueError:
