@@ -36,8 +36,8 @@ Sessions, file names and models may hold control sequences for your terminal. st
 as `\\x1b`, also into a pipe: control characters, invisible characters, marks that change the direction of
 writing, and bytes that are not text. In a transcript, colors are removed.
 
-With `--json` the values are exact. The one object of a command is ASCII. `sttx traces --json` prints UTF-8; on
-a terminal, it writes such characters as JSON's own escapes.
+With `--json` the values are exact: such characters are JSON's own escapes. The one object of a command is
+ASCII; the lines of `sttx traces --json` are UTF-8.
 
 ## Naming things
 

@@ -156,6 +156,18 @@ def test_unusual_names_are_drawn_literally(tmp_path, name):
     xml.parse(tmp_path / "c.svg")
 
 
+def test_control_characters_are_drawn_as_escapes(tmp_path):
+    evil = "\x1b]52;c\x07\x7f\u202e\udcff"
+    for folder in (evil, "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "metrics.jsonl").write_text(json.dumps({"step": 1, "loss": 2, evil: 3}))
+    panels = choose_panels([read_metrics(tmp_path / folder) for folder in (evil, "other")], "steps")
+    made = draw(panels, "steps", title=evil)
+    assert made.get_suptitle() == "\\x1b]52;c\\x07\\x7f\\u202e\\udcff"
+    write(made, tmp_path / "c.svg")
+    xml.parse(tmp_path / "c.svg")
+
+
 def test_the_same_metrics_give_the_same_picture(sttx, metrics, tmp_path):
     for name in ("a.png", "b.png"):
         sttx("plot", metrics, "--out", tmp_path / name)

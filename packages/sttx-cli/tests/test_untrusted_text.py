@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import sttx_cli
+from sttx_ccsniff import dump_trace, open_source
 from sttx_cli import app, run
 from sttx_cli.output import SCREEN, emit_line, note, say
 from sttx_cli.plain import visible
@@ -123,13 +124,14 @@ def test_sessions(obeyed_nothing, evil_sessions, line):
     assert obeyed_nothing(*line.split(), evil_sessions) == 0
 
 
-def test_the_json_on_a_terminal_is_the_same_json(monkeypatch, evil_sessions, sttx):
+def test_json_lines_are_the_same_on_a_terminal_and_in_a_pipe(monkeypatch, evil_sessions, sttx):
     with on_terminal(monkeypatch) as pieces:
         run(["traces", "--json", str(evil_sessions)])
-    lines = [line for line in b"".join(pieces).decode().splitlines() if line.startswith("{")]
-    assert [json.loads(line) for line in lines] == [
-        json.loads(line) for line in sttx("traces", "--json", evil_sessions).out.split("\n")[:-1]
-    ]
+    shown = [line for line in b"".join(pieces).decode().splitlines() if line.startswith("{")]
+    piped = sttx("traces", "--json", evil_sessions).out
+    assert shown == piped.splitlines() and visible(piped) == piped
+    with open_source(str(evil_sessions), follow=False) as source:
+        assert [json.loads(line) for line in shown[1:]] == [json.loads(dump_trace(trace)) for trace in source]
 
 
 def test_models_and_runs(obeyed_nothing, monkeypatch, tmp_path):

@@ -143,18 +143,19 @@ def emit_json(value: Mapping[str, Any]) -> None:
 
 
 def emit_json_lines(lines: Iterable[bytes]) -> None:
-    """Print JSON lines in UTF-8, as they are; on a terminal, with what it would obey as JSON's escapes.
+    """Print JSON lines in UTF-8, with JSON's escapes for what a terminal would obey.
 
     Raises:
         ReaderLeft: Nobody reads them any more.
     """
-    terminal = out_is_terminal()
     stream = unguarded(sys.stdout)
     for line in lines:
-        if isinstance(stream, Stream) and not terminal:
+        if not line.isascii() or b"\x7f" in line:
+            line = visible_json(line.decode()).encode()
+        if isinstance(stream, Stream):
             stream.write_bytes(line + b"\n")
         else:
-            _write(f"{visible_json(line.decode())}\n")
+            stream.write(f"{line.decode()}\n")
         _check_reader()
 
 

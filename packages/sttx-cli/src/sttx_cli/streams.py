@@ -63,6 +63,8 @@ class Stream:
         try:
             action()
         except OSError as error:
+            if self._optional and isinstance(error, BlockingIOError):
+                return  # the terminal is slow, and another program has made it non-blocking
             self.left = True
             fine = self._optional or _has_left(error, self._below)
             _discard(self._below)
