@@ -102,7 +102,9 @@ def rendered(path: Path) -> list[str]:
 
 def price(model: RWKV7, tokenizer: object, texts: list[str]) -> float:
     """Return the bits per byte of texts, with the state carried through each text."""
-    bits = sum(validation_bits(model, np.array([0, *tokenizer.encode(text)])) for text in texts)
+    bits = sum(
+        validation_bits(model, np.array([tokenizer.eot_id, *tokenizer.encode(text)])) for text in texts
+    )
     return bits / sum(len(text.encode()) for text in texts)
 
 

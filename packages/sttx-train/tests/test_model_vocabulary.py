@@ -85,8 +85,12 @@ def test_a_published_tokenizer_json_is_a_vocabulary_with_its_own_ids(tmp_path, h
     hugging_face.save(tmp_path / "tokenizer.json")
     of_file = Backend.from_file(str(tmp_path / "tokenizer.json")).encode("the hat").ids
     assert tokenizer_for(tmp_path, rows=hugging_face.vocab_size).encode("the hat") == of_file
-    with pytest.raises(ModelError, match="but the model has 280 rows"):
-        tokenizer_for(tmp_path, rows=280)
+    rows = hugging_face.vocab_size - 1
+    with pytest.raises(ModelError, match=f"but the model has {rows} rows"):
+        tokenizer_for(tmp_path, rows=rows)
+    (tmp_path / "m.pth").touch()
+    with pytest.raises(ModelError, match="without a vocabulary"):  # it may be another model's
+        tokenizer_for(tmp_path / "m.pth")
 
 
 def test_a_model_that_was_saved_with_ids_from_1_keeps_them(tmp_path, hugging_face):

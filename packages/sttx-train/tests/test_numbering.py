@@ -169,6 +169,9 @@ def test_a_published_model_gets_the_ids_that_it_was_trained_on(kind, make_model,
     trainer.fit(open_data([], trainer.tokenizer, texts=WORDS))
     trainer.save_model(tmp_path / "out")
     assert load_model(tmp_path / "out").vocabulary.sha256 == tokenizer.sha256
+    save_model(model, tmp_path / "published", format="huggingface", tokenizer=tokenizer)
+    config = json.loads((tmp_path / "published" / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (eot_id, eot_id)
 
 
 def test_the_state_starts_again_at_the_vocabularys_own_mark(make_model, tmp_path):

@@ -155,7 +155,7 @@ def completed(
     return added, tuple(notes)
 
 
-def config_dict(config: RWKV7Config, dtype: str) -> dict[str, Any]:
+def config_dict(config: RWKV7Config, dtype: str, eot_id: int = 0) -> dict[str, Any]:
     """Return the ``config.json`` of flash-linear-attention's RWKV-7 classes.
 
     Raises:
@@ -186,9 +186,9 @@ def config_dict(config: RWKV7Config, dtype: str) -> dict[str, Any]:
         "norm_bias": True,
         "norm_eps": config.layer_norm_eps,
         "tie_word_embeddings": False,
-        "bos_token_id": 0,
-        "eos_token_id": 0,
-        "pad_token_id": 0,
+        "bos_token_id": eot_id,
+        "eos_token_id": eot_id,
+        "pad_token_id": eot_id,
         "torch_dtype": dtype,
     }
 

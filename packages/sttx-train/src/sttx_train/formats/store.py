@@ -16,6 +16,7 @@ from torch import Tensor
 from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
+from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.locate import locate_model
@@ -161,8 +162,8 @@ def save_model(
             ``blinkdl``.
         format: format of the files.
         tokenizer: of text or of values. It is written as ``vocab.txt``, or as ``tokenizer.sttx.json`` and,
-            for Hugging Face's, a ``tokenizer.json`` whose ids are one less than the model's. If the model is
-            a file, these names get the prefix ``NAME.``.
+            for Hugging Face's, its ``tokenizer.json``. If the model is a file, these names get the prefix
+            ``NAME.``.
         dtype: dtype on disk, by default the model's.
         hypernet: the hypernetwork that was trained with the model; only ``sttx`` can hold one.
 
@@ -183,7 +184,8 @@ def save_model(
         _save_folder(path, config, tensors, tokenizer, hypernet)
     elif format == "huggingface":
         saved_dtype = str(dtype or model.dtype).removeprefix("torch.")
-        config = huggingface.config_dict(model.config, saved_dtype)
+        eot_id = EOT_ID if tokenizer is None else tokenizer.eot_id
+        config = huggingface.config_dict(model.config, saved_dtype, eot_id)
         _save_folder(path, config, huggingface.to_huggingface(tensors), tokenizer)
     else:
         raise UsageError(f"unknown model format {format!r}: choose 'sttx', 'huggingface' or 'blinkdl'")

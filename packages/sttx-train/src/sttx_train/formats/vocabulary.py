@@ -44,8 +44,8 @@ def tokenizer_for(path: str | os.PathLike[str], *, rows: int | None = None) -> A
     """Load the vocabulary of a model folder or model file.
 
     In a folder it is ``tokenizer.sttx.json``, ``vocab.txt`` or ``rwkv_vocab_v20230424.txt`` (the World
-    vocabulary's own name), or at last a ``tokenizer.json``. Next to a file ``X.pth`` it is
-    ``X.tokenizer.sttx.json`` or ``X.vocab.txt``, then the last three names above.
+    vocabulary's own name), or at last ``tokenizer.json``. Next to a file ``X.pth`` it is
+    ``X.tokenizer.sttx.json`` or ``X.vocab.txt``, then ``vocab.txt`` or World's.
 
     Args:
         path: the model's folder or file.
@@ -63,7 +63,7 @@ def tokenizer_for(path: str | os.PathLike[str], *, rows: int | None = None) -> A
     for name in (f"{own}{VOCABULARY}", VOCABULARY, WORLD):
         if (folder / name).is_file():
             return _fitting(TrieTokenizer(folder / name), folder / name, rows)
-    if (folder / HUGGING_FACE).is_file():
+    if model.is_dir() and (folder / HUGGING_FACE).is_file():
         return _fitting(HuggingFaceTokenizer(folder / HUGGING_FACE), folder / HUGGING_FACE, rows)
     needed = WORLD if rows == _WORLD_ROWS else f"{own}{VOCABULARY}"
     missing = "the World vocabulary" if rows == _WORLD_ROWS else "its vocabulary (lines `id 'token' length`)"
