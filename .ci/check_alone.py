@@ -14,7 +14,11 @@ from importlib.util import find_spec
 from types import ModuleType
 
 WITHOUT_TORCH = {"sttx_core", "sttx_ccsniff"}
-NEEDS_AN_EXTRA = {"sttx_core.hypernet": "sttx-core[torch]", "sttx_cli.plotting": "sttx-cli[plot]"}
+NEEDS_AN_EXTRA = {
+    "sttx_core.experts": "sttx-core[experts]",
+    "sttx_core.hypernet": "sttx-core[torch]",
+    "sttx_cli.plotting": "sttx-cli[plot]",
+}
 # Used if installed, and never required.
 OPTIONAL = {"tensorboard", "wandb", "matplotlib", "zstandard"}
 
@@ -22,8 +26,13 @@ OPTIONAL = {"tensorboard", "wandb", "matplotlib", "zstandard"}
 def modules(package: ModuleType) -> list[ModuleType]:
     """Import and return the package and all modules that need no extra."""
     names = [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
-    wanted = [name for name in names if name not in NEEDS_AN_EXTRA and not name.endswith(".__main__")]
+    wanted = [name for name in names if not needs_an_extra(name) and not name.endswith(".__main__")]
     return [package, *(importlib.import_module(name) for name in wanted)]
+
+
+def needs_an_extra(name: str) -> bool:
+    """Return whether a module, or a package that it is in, needs an extra."""
+    return any(name == extra or name.startswith(f"{extra}.") for extra in NEEDS_AN_EXTRA)
 
 
 def imported(module: ModuleType) -> set[str]:

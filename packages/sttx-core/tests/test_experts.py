@@ -1,0 +1,187 @@
+"""The experts: exact, causal, bounded, deterministic, resumable, and equal to a slow twin in plain Python."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sttx_core.errors import CheckpointError, UsageError
+
+pytest.importorskip("numba", reason="needs sttx-core[experts]")
+
+from sttx_core.experts import Experts, ExpertsConfig
+
+SMALL = ExpertsConfig(slot_bits=16, history_bits=12, index_bits=12)
+TOKENS = [b"", *(bytes([byte]) for byte in b"abcdefgh \n"), b"ab", b"the ", b"fed", b"\xc3\xa9", b"_a"]
+V = len(TOKENS)  # 16 is a power of two; others are tried too
+
+
+def text(count, seed=0, tokens=V):
+    """Return ids in which runs come back, as in real text."""
+    dice = np.random.default_rng(seed)
+    phrases = [dice.integers(1, tokens, dice.integers(3, 40)) for _ in range(6)]
+    return np.concatenate([phrases[dice.integers(6)] for _ in range(count // 10 + 8)])[:count]
+
+
+def network(count, seed=1, tokens=V):
+    """Return log-probabilities of a network that knows nothing of the text."""
+    logits = np.random.default_rng(seed).standard_normal((count, tokens)) * 2
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+def test_what_is_read_again_costs_less():
+    experts, ids = Experts(TOKENS, SMALL), text(2000)
+    bits = experts.read(experts.document(), network(2000), ids)
+    assert bits[:100].mean() > 3 and bits[-500:].mean() < 1
+
+
+def test_prices_are_those_of_a_distribution_that_sums_to_one():
+    experts, ids, says = Experts(TOKENS, SMALL), text(300), network(300)
+    document = experts.document()
+    experts.read(document, says[:250], ids[:250])
+    for step in range(250, 300):
+        every = experts.log_probs(document, says[step])
+        assert np.exp(every).sum() == pytest.approx(1, abs=1e-12)
+        [bits] = experts.read(document, says[step : step + 1], ids[step : step + 1])
+        assert bits == pytest.approx(-every[ids[step]] / math.log(2), abs=1e-12)
+
+
+@pytest.mark.parametrize("size", [2, 3, 11, 16, 100])
+def test_any_size_of_vocabulary(size):
+    tokens = [bytes([number]) * (number % 3) for number in range(size)]
+    experts = Experts(tokens, SMALL)
+    document, ids = experts.document(), text(200, tokens=size)
+    assert (experts.read(document, network(200, tokens=size), ids) >= 0).all()
+    assert np.exp(experts.log_probs(document, network(1, tokens=size)[0])).sum() == pytest.approx(1)
+
+
+def test_a_decoder_follows_from_ids_alone():
+    """It knows the earlier tokens only, prices every next one, and arrives at the same numbers."""
+    ids, says = text(120), network(120)
+    coder, decoder = Experts(TOKENS, SMALL), Experts(TOKENS, SMALL)
+    bits = coder.read(coder.document(), says, ids)
+    document = decoder.document()
+    for step in range(120):
+        every = decoder.log_probs(document, says[step])
+        token = int(np.argmin(np.abs(-every / math.log(2) - bits[step])))  # what an entropy coder would give
+        assert -every[ids[step]] / math.log(2) == pytest.approx(bits[step], abs=1e-12)
+        assert token == ids[step] or every[token] == pytest.approx(every[ids[step]])
+        decoder.read(document, says[step : step + 1], ids[step : step + 1])
+
+
+def test_any_split_gives_the_same_bits():
+    ids, says = text(700), network(700)
+    whole, parts = Experts(TOKENS, SMALL), Experts(TOKENS, SMALL)
+    expected = whole.read(whole.document(), says, ids)
+    document, found = parts.document(), []
+    for start, end in [(0, 1), (1, 256), (256, 257), (257, 257), (257, 700)]:
+        found += parts.read(document, says[start:end], ids[start:end]).tolist()
+    assert found == expected.tolist()
+    assert (len(document), parts.tokens_read) == (700, 700)
+
+
+def test_documents_in_turns_do_not_interrupt_each_other():
+    """A match continues in its own document, although another was read in between."""
+    tokens = [bytes([number]) for number in range(64)]
+    first, second = (np.random.default_rng(seed).integers(0, 64, 600) for seed in (3, 4))
+    says = np.full((600, 64), -math.log(64))
+    experts = Experts(tokens, SMALL)
+    documents = experts.document(), experts.document()
+    for start in range(0, 600, 50):
+        for document, ids in zip(documents, (first, second), strict=True):
+            experts.read(document, says[start : start + 50], ids[start : start + 50])
+    again = experts.read(experts.document(), says, first)
+    assert again[:3].mean() > 4 and again[100:].mean() < 0.6
+
+
+def test_score_changes_nothing():
+    experts, ids, says = Experts(TOKENS, SMALL), text(300), network(300)
+    document = experts.document()
+    experts.read(document, says[:200], ids[:200])
+    before = experts.state_dict(), document.state_dict()
+    scored = experts.score(document, says[200:], ids[200:])
+    for old, new in zip(before, (experts.state_dict(), document.state_dict()), strict=True):
+        assert all(np.array_equal(old[name], new[name]) for name in old)
+    assert scored.tolist() == experts.read(document, says[200:], ids[200:]).tolist()
+
+
+def test_a_saved_state_continues_bit_for_bit():
+    ids, says = text(600), network(600)
+    experts = Experts(TOKENS, SMALL)
+    document = experts.document()
+    experts.read(document, says[:300], ids[:300])
+    memory, place = experts.state_dict(), document.state_dict()
+    expected = experts.read(document, says[300:], ids[300:])
+    other = Experts(TOKENS, SMALL)
+    other.load_state_dict(memory)
+    resumed = other.document()
+    resumed.load_state_dict(place)
+    assert other.read(resumed, says[300:], ids[300:]).tolist() == expected.tolist()
+
+
+def test_another_process_gives_the_same_bits():
+    program = (
+        "import numpy as np; from sttx_core.experts import Experts, ExpertsConfig\n"
+        "experts = Experts([bytes([n]) for n in range(64)], ExpertsConfig(slot_bits=14, history_bits=12))\n"
+        "ids = np.arange(900) ** 2 % 61\n"
+        "says = np.log(np.linspace(1, 2, 64) / np.linspace(1, 2, 64).sum())\n"
+        "print(experts.read(experts.document(), np.tile(says, (900, 1)), ids).sum().hex())"
+    )
+    runs = [subprocess.run([sys.executable, "-c", program], capture_output=True, text=True) for _ in range(2)]
+    assert runs[0].returncode == 0, runs[0].stderr
+    assert runs[0].stdout == runs[1].stdout and runs[0].stdout.startswith("0x1.")
+
+
+def test_memory_is_bounded_and_old_pages_are_taken_over():
+    experts = Experts(TOKENS, ExpertsConfig(slot_bits=8, history_bits=10, index_bits=8))
+    size, ids, says = experts.nbytes, text(1000), network(1000)
+    documents = [experts.document() for _ in range(3)]
+    for number in range(12):
+        assert np.isfinite(experts.read(documents[number % 3], says, ids)).all()
+    assert experts.nbytes == size == sum(array.nbytes for array in experts.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("history", 99), ("before", 16), ("after", -2), ("latest", 10**6), ("filled", 257), ("weights", np.nan)]
+    + [("state_p", 2), ("match_n", -1), ("tokens", -1)],
+)
+def test_a_forged_memory_is_refused(name, value):
+    experts = Experts(TOKENS, SMALL)
+    state = experts.state_dict()
+    state[name].flat[0] = value
+    with pytest.raises(CheckpointError, match=name):
+        experts.load_state_dict(state)
+
+
+def test_a_state_of_other_sizes_is_refused():
+    state = Experts(TOKENS, SMALL).state_dict()
+    with pytest.raises(CheckpointError, match="slots is uint64"):
+        Experts(TOKENS, ExpertsConfig(slot_bits=15, history_bits=12, index_bits=12)).load_state_dict(state)
+    with pytest.raises(CheckpointError, match="arrays"):
+        Experts(TOKENS, SMALL).load_state_dict({})
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value"), [("at", 1, 16), ("at", 3, -1), ("match", 1, -1), ("recent", 0, V)]
+)
+def test_a_forged_place_is_refused(name, at, value):
+    document = Experts(TOKENS, SMALL).document()
+    state = document.state_dict()
+    state[name].flat[at] = value
+    with pytest.raises(CheckpointError, match="experts' document"):
+        document.load_state_dict(state)
+
+
+def test_wrong_inputs_are_refused():
+    experts = Experts(TOKENS, SMALL)
+    with pytest.raises(UsageError, match="shape"):
+        experts.read(experts.document(), network(3), np.array([1, 2]))
+    with pytest.raises(UsageError, match="from 0 to 15"):
+        experts.read(experts.document(), network(1), np.array([V]))
+    with pytest.raises(UsageError, match="two tokens"):
+        Experts([b"a"])
+    with pytest.raises(UsageError, match="slot_bits"):
+        ExpertsConfig(slot_bits=40)
