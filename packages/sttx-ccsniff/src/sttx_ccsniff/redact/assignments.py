@@ -1,103 +1,207 @@
 """Finds values assigned to a name such as `password` or `api_key`, in any common notation.
 
-`PASSWORD=x`, `"api_key": "x"`, `--token x`, `<secret>x</secret>`, `{"name": "DB_PASSWORD", "value": "x"}`.
-`shapes` decides which names and values count.
+`PASSWORD=x`, `"api_key": "x"`, `--token x`, `<secret>x</secret>`, `{"name": "DB_PASSWORD", "value": "x"}`,
+`define('DB_PASSWORD', 'x')`, `пароль: x`. `names` decides which names count, `values` which values, and
+`extent` where a value ends.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from sttx_ccsniff.redact.shapes import is_password, is_password_name, is_random_secret, is_secret_name
+from sttx_ccsniff.redact import extent
+from sttx_ccsniff.redact.names import FOREIGN_LATIN, name_kind, other_scripts
+from sttx_ccsniff.redact.values import is_password, is_random_secret, is_strong
+
+Depth = Callable[[int], int]
+"""Returns by how many backslashes the character at a position was escaped."""
+
+Span = tuple[int, int, str]
+
+_STEMS = frozenset((b"pass", b"pw", b"secret", b"token", b"key", b"cred", b"psk", b"auth", b"mdp", b"_pat="))
+_FOREIGN = frozenset(word.encode() for word in FOREIGN_LATIN)
+WORDS = (*_STEMS, *_FOREIGN)
+"""Words, or parts of them, of which a secret's name has one; but for other scripts than Latin."""
 
 _MAX_NESTED = 4
-_STEMS = (b"pass", b"pwd", b"secret", b"token", b"key", b"credential")
 _WORD_BEFORE = re.compile(r"([A-Za-z]{2,20}) \Z")
 _BEFORE = re.compile(r"[A-Za-z0-9_.-]{0,60}\Z")
+_OPEN = extent.OPEN
 # What follows the stem: the rest of the name, its quote, an operator, and the start of the value.
+_REST = re.compile(r"(?:[A-Za-z0-9_]|-(?=[A-Za-z])){0,40}")
 _OPERATOR = re.compile(
-    r"""(?P<rest>[A-Za-z0-9_]{0,40})
-    (?:
-        ["'\]`]{0,3} [ \t]{0,8} (?P<sign> => | :=? | ={1,3} | !=)
-        (?: [ \t]{0,8} (?:str|string|String|&str|&'static\ str) [ \t]{0,8} = )? \s{0,8}
-      | [ ]is[ ]{1,2}
-      | (?P<close>>)
-      | (?P<space>[ \t]{1,4})
-      | ["']? [ \t]{0,8} ,? \s{0,40} ["']? value ["']? [ \t]{0,8} : [ \t]{0,8}
+    rf"""(?:
+        ["'\]`)*?!]{{0,4}} (?:[ ](?:[Ss]tring|str|As[ ]String))? [ \t]{{0,20}}
+        (?P<sign> => | :- | := | ->  | → | ={{1,3}} | != | ： | : (?![:]))
+        [*_]{{0,2}} (?:[ \t]{{0,8}} (?:str|string|String|&str|&'static\ str|!!str|!<str>) [ \t]{{0,8}} =? )?
+        (?:\s{{0,8}}(?:[|>][+-]?[ ]?\n\s{{1,40}})?|[ ]?[\[({{][ ]?(?={_OPEN})|[ ]?(?:new[ ])?\w{{1,20}}\([ ]?(?={_OPEN}))
+      | (?P<default>["'\]`)]{{0,3}}[ ](?:\|\||\?\?|or)[ ](?={_OPEN}))
+      | (?P<is>["'`*]?[ ](?:is|was)[ :]{{1,3}})
+      | (?P<space>[ \t]{{1,20}})
+      | ["'`]? [ \t]{{0,8}} ,? \s{{0,40}} ["']? (?:parameter_?)?(?i:value|default) ["']? [ \t]{{0,8}} [:=] [ \t]{{0,8}}
+      | (?P<next>["'`]?[ ]?,\s{{0,20}}(?={_OPEN})|\([ ]?(?={_OPEN})|["']\r?\n\r?\n|</(?:key|name|td|th|dt)>\s{{0,40}}<\w{{2,9}}>)
     )
-    (?:[rbuf](?=["']))?
-    (?P<quote>["'`])?
+    (?:(?:[rbufN@]{{1,2}}|\$)(?={_OPEN}))?
+    (?P<quote>{_OPEN})?
     """,
     re.VERBOSE,
 )
-_QUOTED = {quote: re.compile(rf"[^{quote}\s\\]{{1,1024}}+(?={quote})") for quote in "\"'`"}
-_TO_LINE_END = re.compile(r"""[^\s"'`]{1,1024}+(?=[ \t]*(?:\r?\n|\Z|&&|\||;|\\))""")
-_WORD = re.compile(r"""[^\s"'`]{1,1024}+""")
-_SHELL = re.compile(r"""[^\s"'`;&|<>()]{1,1024}+""")
-_SETS = re.compile(r"(?:^|\s)(?:ENV|setenv) \Z")
-_BARE = re.compile(r"""[^\s"'`,;(){}\[\]<>&|\\]{1,1024}+(?![(\[{])""")
+_TAG = re.compile(r"(?:[ ][^<>\n]{0,80})?>(?:<!\[CDATA\[)?[ ]{0,8}(?P<quote>(?!))?")
+_FOREIGN_OPERATOR = re.compile(
+    rf"""(?P<rest>[\w\u0300-\u036f]{{0,12}}(?:[ ][\w\u0300-\u036f]{{1,16}}){{0,2}}?)
+    ["'\]`»”*)]{{0,3}} [ \t]{{0,8}}
+    (?P<sign>=>|:=?|={{1,3}}|→|->|：|[-–—](?=[ ])|(?<=[ ])(?:ist|est|es|é|è|er|är|on|is|to|jest|je|это)(?=[ ])|は|是|为|為|은|는|:)
+    [*_]{{0,2}} \s{{0,8}} (?P<quote>{_OPEN})?
+    """,
+    re.VERBOSE,
+)
+_QUOTES = ('"', "'", "`", "*")
+_SETS = re.compile(r"(?:^|[\s\"'`])(?:ENV|ARG|setenv|set(?: -\w{1,4}){1,2}|#define|configure set) \Z")
 _LINE_START = re.compile(
-    r"(?:^|\n|→|[;&(])[ \t]*(?:[-+][ \t]*)?(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?\Z"
+    r"(?:^|\n|→|[;&(])[ \t]*(?:[-+*>][ \t]*)?(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?[\"'*`\w.-]{0,4}\Z"
 )
 
 
-def find(text: str, low: bytes) -> Iterator[tuple[int, int, str]]:
-    """Yield start, end and text of each secret value.
+class Values:
+    """Finds the values in one text.
 
     Args:
         text: The text to search.
-        low: The same text in lower case, one byte per character.
+        depth: If the text was escaped: by how many backslashes the character at a position was.
     """
-    for stem in _STEMS:
-        at = low.find(stem)
-        rejected, until = 0, 0  # overlapping values rejected in a row, and the end of the last one
-        while at >= 0:
-            end = at + len(stem)
-            operator = _OPERATOR.match(text, end)
-            value, is_secret = _value(text, at, operator) if operator else (None, False)
-            if value and is_secret:
-                yield (*value.span(), value[0])
-                end = value.end()
-            elif value:
-                # Skip ahead in a text of nested assignments: checking each value to its end is quadratic.
-                rejected = rejected + 1 if at < until else 0
-                until = max(until, value.end())
-                end = until if rejected > _MAX_NESTED else end
-            at = low.find(stem, end)
+
+    def __init__(self, text: str, depth: Depth | None = None) -> None:
+        self._text = text
+        self._depth = depth
+        self._done = 0  # names before this position are within a value
+        self._rejected, self._until = 0, 0  # overlapping values rejected in a row, and the end of the last
+
+    def at(self, at: int, word: bytes) -> Span | None:
+        """Return start, end and text of the value of a secret's name, if a stem of it is at this position.
+
+        Args:
+            at: The position; those of a text are given in ascending order.
+            word: What was found there: one of `WORDS`, or something else.
+        """
+        if at < self._done:
+            return None
+        if word not in _STEMS:
+            return self._foreign(at + len(word)) if word in _FOREIGN and self._starts_word(at) else None
+        found = _value(self._text, at, at + len(word.rstrip(b"=")), self._depth)
+        if found is None:
+            return None
+        start, end, is_secret = found
+        if is_secret:
+            self._done = end
+            return start, end, self._text[start:end]
+        # Skip ahead in a text of nested assignments: checking each value to its end is quadratic.
+        self._rejected = self._rejected + 1 if at < self._until else 0
+        self._until = max(self._until, end)
+        if self._rejected > _MAX_NESTED:
+            self._done = self._until
+        return None
+
+    def of_other_scripts(self) -> Iterator[Span]:
+        """Yield the values of names that are not in Latin letters."""
+        self._done = 0
+        for end in other_scripts(self._text):
+            if end >= self._done and (span := self._foreign(end)):
+                yield span
+
+    def _starts_word(self, at: int) -> bool:
+        return not self._text[max(0, at - 1) : at].isalpha()
+
+    def _foreign(self, end: int) -> Span | None:
+        """Return the value after the word for a password in another language."""
+        text = self._text
+        operator = _FOREIGN_OPERATOR.match(text, end)
+        if operator is None:
+            return None
+        quote = operator["quote"] or ""
+        span = extent.value(text, operator.end(), quote, self._depth)
+        secret = text[slice(*span)]
+        self._done = max(self._done, span[1])
+        return (
+            (*span, secret)
+            if is_password(secret, quoted=bool(quote), more=extent.goes_on(text, span[1]))
+            else None
+        )
 
 
-def _value(text: str, at: int, operator: re.Match[str]) -> tuple[re.Match[str] | None, bool]:
-    """Return the value, if the name is a secret's name, and whether it looks like a secret."""
+def _value(text: str, at: int, end: int, depth: Depth | None) -> tuple[int, int, bool] | None:
+    """Return the span of the value, if a stem is in a secret's name, and whether it looks like a secret."""
     before = _BEFORE.search(text, max(0, at - 60), at)
     start = before.start() if before else at
-    name = text[start : operator.end("rest")]
+    if rest := _REST.match(text, end):
+        end = rest.end()
+    name = text[start:end]
     if name.lower() == "key" and (word := _WORD_BEFORE.search(text, max(0, start - 24), start)):
+        if word[1].lower() == "signing":  # a fingerprint in prose
+            return None
         name = f"{word[1]}_{name}"
-    if not is_secret_name(name):
-        return None, False
-    if operator["space"] is not None and not (
-        name.startswith("--") or _SETS.search(text, max(0, start - 8), start)
-    ):
-        return None, False
-    if operator["close"] is not None and text[start - 1 : start] != "<":
-        return None, False
-    quote = operator["quote"]
+    kind = name_kind(name)
+    if not kind:
+        return None
+    tag = _TAG.match(text, end) if text[start - 1 : start] == "<" else None
+    operator = tag or _OPERATOR.match(text, end)
+    if operator is None:
+        return None
+    is_flag = name.startswith("-") and not text[start - 1 : start].isalnum()
+    begin, quote = operator.end(), operator["quote"] or ""
+    if tag:
+        span = extent.element(text, begin)
+        return (*span, _is_secret(text[slice(*span)], name, kind, quoted=True, literal=True))
+    if operator["space"] is not None and not is_flag and (kind != "password" or not quote):
+        return None if quote else _after_space(text, start, begin, name, kind, depth)
+    span = extent.value(text, begin, quote, depth, before=text[max(0, start - 1) : start])
+    secret = text[slice(*span)]
     if quote:
-        return _checked(_QUOTED[quote].match(text, operator.end()), name, literal=True)
-    if name.startswith("--") or operator["space"]:
-        return _checked(_WORD.match(text, operator.end()), name, literal=True)
-    if operator["sign"] == "=" and name.isupper() and operator.end() == operator.end("rest") + 1:
-        return _checked(_SHELL.match(text, operator.end()), name, literal=True)
+        return (*span, _is_secret(secret, name, kind, quoted=True, literal=True))
+    if (part := extent.default_of(text, span)) is not None:
+        return (*part, _is_secret(text[slice(*part)], name, kind, quoted=True, literal=True))
+    more = extent.goes_on(text, span[1])
+    literal = is_flag or _is_literal(text, start, operator, name, more=more)
+    return (*span, _is_secret(secret, name, kind, quoted=is_flag, literal=literal, more=more))
+
+
+def _after_space(
+    text: str, start: int, begin: int, name: str, kind: str, depth: Depth | None
+) -> tuple[int, int, bool] | None:
+    """Return the value after a name and a space: `ENV PASSWORD x`, a line of a configuration file, or prose."""
+    sets = _SETS.search(text, max(0, start - 24), start) is not None
+    if not sets and kind != "password":
+        return None
+    span = extent.value(text, begin, "", depth)
+    secret = text[slice(*span)]
+    if sets:
+        return (*span, _is_secret(secret, name, kind, quoted=False, literal=True))
+    own_line = not text[text.rfind("\n", 0, start) + 1 : start].strip() and not extent.goes_on(text, span[1])
+    strong = is_strong(secret) or (
+        own_line and any(map(str.isdigit, secret)) and is_password(secret, quoted=False) and "-" not in secret
+    )
+    return (*span, strong) if strong else None
+
+
+def _is_literal(text: str, start: int, operator: re.Match[str], name: str, *, more: bool) -> bool:
+    """Return whether an unquoted value stands where a configuration or a shell has a literal one."""
+    sign = operator["sign"]
+    if sign == "=" and name.isupper() and operator.end() == operator.start() + 1:
+        return True
+    if sign == ":-":
+        return True
+    before = text[start - 1 : start]
     own_line = _LINE_START.search(text, max(0, start - 40), start) is not None
-    own_line = own_line or (operator["sign"] == ":" and text[start - 1 : start].isspace())
-    if own_line and (result := _checked(_TO_LINE_END.match(text, operator.end()), name, literal=True))[1]:
-        return result
-    return _checked(_BARE.match(text, operator.end()), name, literal=operator["close"] is not None)
+    return not more and (own_line or before in _QUOTES or (sign in (":", "：") and before.isspace()))
 
 
-def _checked(value: re.Match[str] | None, name: str, *, literal: bool) -> tuple[re.Match[str] | None, bool]:
-    """Return a value and whether it is a secret; `literal`: by its notation it cannot be a variable."""
-    if value is None:
-        return None, False
-    secret = value[0]
-    weak = literal and (is_password_name(name) or name.lower().endswith("secret"))
-    return value, is_password(secret) if weak else is_random_secret(secret)
+def _is_secret(secret: str, name: str, kind: str, *, quoted: bool, literal: bool, more: bool = False) -> bool:
+    """Return whether a value is a secret; `literal`: by its notation it cannot be a variable."""
+    chosen = kind == "password" or "secret" in name.lower()
+    if chosen and literal and (kind == "password" or name.lower().endswith("secret")):
+        return is_password(secret, quoted=quoted, more=more)
+    if (
+        (chosen or (literal and quoted and name.startswith("-")))
+        and is_strong(secret)
+        and (quoted or not more or " " not in secret)
+    ):
+        return True
+    return is_random_secret(secret, quoted=quoted)

@@ -24,10 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, FIELD, GENERIC_RULES
+from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, COMMAND, FIELD, GENERIC_RULES
+from sttx_ccsniff.redact.hash_rules import HASH_RULES
+from sttx_ccsniff.redact.header_rules import HEADER_RULES
+from sttx_ccsniff.redact.pipe_rules import PIPE_RULES
 from sttx_ccsniff.redact.privacy import PRIVACY_RULES
 from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.scanner import vendor_rules
+from sttx_ccsniff.redact.statements import statement_rules
 from sttx_core.errors import UsageError
 from sttx_core.os_errors import explain
 
@@ -77,12 +81,21 @@ class RedactionConfig:
 
 def described_rules() -> tuple[Rule, ...]:
     """Return every rule, also those without a regex, in the order of the documentation."""
-    return (*vendor_rules(), *GENERIC_RULES, ASSIGNMENT, FIELD, *PRIVACY_RULES)
+    by_name = {rule.name: rule for rule in (*all_rules(()), COMMAND, ASSIGNMENT, FIELD, *PRIVACY_RULES)}
+    return tuple(by_name.values())
 
 
 def all_rules(own: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """Return the rules that have a regex, the user's own first."""
-    return (*own, *vendor_rules(), *GENERIC_RULES)
+    return (
+        *own,
+        *vendor_rules(),
+        *GENERIC_RULES,
+        *HEADER_RULES,
+        *HASH_RULES,
+        *PIPE_RULES,
+        *statement_rules(),
+    )
 
 
 def read_config(path: str | Path) -> RedactionConfig:

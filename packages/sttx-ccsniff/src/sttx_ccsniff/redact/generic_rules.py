@@ -4,11 +4,11 @@ The keywords of each rule are literal and rare, so they are searched first. All 
 possessive, so that every text takes linear time.
 """
 
-import base64
-import binascii
+import re
 
+from sttx_ccsniff.redact.basic import is_basic
 from sttx_ccsniff.redact.rule import Rule
-from sttx_ccsniff.redact.shapes import is_password, is_random_secret, is_stand_in
+from sttx_ccsniff.redact.values import is_random_secret, is_reference, is_stand_in
 
 # Between two lines of a key: line ends, and what diffs, quotes and line numbers put before a line.
 _GAP = r"""[\s"'`+,>|*#]*+(?:\d{1,6}+(?:→|[:|\t])[\s"'`+,>|*#]*+)?(?:-(?!-)[ \t]*+)?"""
@@ -22,21 +22,16 @@ _PEM = (
 )
 
 
-def _is_basic(secret: str) -> bool:
-    """Return whether it decodes to a user, a colon and a password."""
-    try:
-        decoded = base64.b64decode(secret + "=" * (-len(secret) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return b":" in decoded and all(32 <= byte < 127 for byte in decoded)
-
-
 def _is_url_password(secret: str) -> bool:
-    """Return whether the text between user and host is a password, not a template or the word itself."""
+    """Return whether the text between user and host is a password, not a template, a port or the word itself."""
     plain = secret.strip("*.-_").lower()
-    return len(set(secret)) > 1 and plain not in _WORDS and not is_stand_in(secret)
+    if len(set(secret)) < 2 or plain in _WORDS or is_reference(secret) or _PORT.match(secret):
+        return False
+    return not is_stand_in(secret) or (len(secret) > 5 and _SIGNS.search(secret) is not None)
 
 
+_PORT = re.compile(r"\d{1,5}(?:[^\w@]|\Z)")
+_SIGNS = re.compile(r"\w[$^&!~#]\w")
 _WORDS = frozenset(
     ("", "password", "passwd", "pass", "pwd", "pw", "secret", "token", "key", "user", "p", "port")
 )
@@ -52,7 +47,8 @@ GENERIC_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="connection-password",
-        regex=r"://[^\s:@/?#\"'`<>\\|]{0,128}+:(?P<secret>[^\s@/\"'`<>\\|]{2,256}+)(?=@[\w\[$-])",
+        regex=r"://[^\s:@/?#\"'`<>\\|]{0,128}+:(?P<secret>(?:\$\([^()\n]{0,80}\)|[^\s\"`\\@]|@(?=[^\s\"'`]{0,256}@[\w\[$])){2,256}+)"
+        r"(?=@[\w\[${%<-])(?!@sha256)",
         keywords=("://",),
         back=0,
         label="secret",
@@ -63,8 +59,8 @@ GENERIC_RULES: tuple[Rule, ...] = (
     Rule(
         name="url-token",
         regex=r"https://(?P<secret>[A-Za-z0-9_-]{20,256}+)(?=@[\w-])",
-        keywords=("https://",),
-        back=0,
+        keywords=("://",),
+        back=5,
         label="secret",
         valid=is_random_secret,
         about="Tokens before a URL's host",
@@ -164,23 +160,19 @@ GENERIC_RULES: tuple[Rule, ...] = (
         keywords=("basic ",),
         back=0,
         label="secret",
-        valid=_is_basic,
+        valid=is_basic,
         about="Basic authorization",
         form="`Authorization: Basic` + base64 of user, colon, password (RFC 7617)",
     ),
-    Rule(
-        name="curl-user",
-        regex=r"(?:sshpass {1,4}-p ?[\"']?| (?:-u|--user|--proxy-user)[ =]?[\"']?[^\s:\"'/]{1,128}+:)"
-        r"(?P<secret>[^\s\"']{6,256}+)",
-        keywords=("sshpass", " -u", " --user", " --proxy-user"),
-        back=0,
-        label="secret",
-        valid=is_password,
-        about="Users and passwords on a command line",
-        form="`-u user:password` as curl takes it, `sshpass -p`",
-    ),
 )
 
+COMMAND = Rule(
+    name="command-line",
+    regex="",
+    label="secret",
+    about="Values of flags that take a secret, by program: `mysql -p`x, `curl -u user:`x, `docker login -p x`",
+    form="a flag of a program in `programs.toml`, whose value is neither a variable nor a stand-in",
+)
 ASSIGNMENT = Rule(
     name="assignment",
     regex="",

@@ -16,13 +16,15 @@ from typing import Any
 
 from sttx_ccsniff.redact import privacy
 from sttx_ccsniff.redact.config import RedactionConfig, all_rules
-from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, FIELD
+from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, COMMAND, FIELD
+from sttx_ccsniff.redact.header_rules import AUTHORIZATION
+from sttx_ccsniff.redact.names import is_password_name, is_secret_name
 from sttx_ccsniff.redact.privacy import EMAIL, HOME, IP, NAME
 from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.scanner import Hit, Scanner
-from sttx_ccsniff.redact.shapes import is_field_secret, is_secret_name
 from sttx_ccsniff.redact.tags import Tagger
 from sttx_ccsniff.redact.unescape import Unescaped, has_escapes
+from sttx_ccsniff.redact.values import is_field_secret
 from sttx_core.traces import Meta, Trace
 
 PLACEHOLDER = re.compile(r"\[(?:REDACTED [a-z0-9-]{1,60} [0-9a-f]{8}|user|(?:email|ip) [0-9a-f]{8})\]")
@@ -34,6 +36,11 @@ _TOO_DEEP = "[nested too deep]"
 _MAX_ROUNDS = 8
 _MAX_SESSIONS = 1024
 _MAX_NAMES = 8
+_MIN_DIGITS = 6
+_MAX_ARGUMENTS = 200
+# Entries that hold a name and its value, as in `{"name": "DB_PASSWORD", "value": "x"}`.
+_ENTRY_NAMES = ("name", "key", "Name", "Key", "ParameterKey", "param", "field", "id")
+_ENTRY_VALUES = frozenset(("value", "Value", "ParameterValue", "val", "default"))
 
 
 class Redactor:
@@ -103,17 +110,18 @@ class Redactor:
             return _TOO_DEEP
         if isinstance(value, list):
             items = [self._walk(item, session, names, depth + 1) for item in value]
+            items = self._arguments(items, session, names)
             same = all(new is old for new, old in zip(items, value, strict=True))
             return value if same else items
         return self._walk_dict(value, session, names, depth)
 
     def _walk_dict(self, value: dict[Any, Any], session: str, names: set[str], depth: int) -> dict[Any, Any]:
-        entry_name = value.get("name") if "value" in value else None
+        entry_name = _entry_name(value)
         clean: dict[Any, Any] = {}
         same = True
         for key, item in value.items():
             new_key = self._clean(key, session, names) if isinstance(key, str) else key
-            name = entry_name if key == "value" and isinstance(entry_name, str) else key
+            name = entry_name if entry_name is not None and key in _ENTRY_VALUES else key
             new = self._field(name, item, session)
             if new is item:
                 new = self._walk(item, session, names, depth + 1)
@@ -124,17 +132,46 @@ class Redactor:
         return value if same else clean
 
     def _field(self, name: Any, value: Any, session: str) -> Any:
-        """Replace a whole string that is the value of a secret's name."""
-        if not (self._fields and isinstance(value, str) and isinstance(name, str)):
+        """Replace a whole string that is the value of a secret's name, also in a list, or a password of digits."""
+        if not (self._fields and isinstance(name, str) and isinstance(value, (str, list, int))):
             return value
-        if not (is_secret_name(name) and is_field_secret(value)) or PLACEHOLDER.search(value):
+        if isinstance(value, int):
+            digits = str(value)
+            is_pin = not isinstance(value, bool) and len(digits) >= _MIN_DIGITS and is_password_name(name)
+            return value if not is_pin or self._is_allowed(digits) else self._counted(FIELD, session, digits)
+        if not is_secret_name(name):
+            return value
+        if isinstance(value, list):
+            items = [self._field(name, item, session) if isinstance(item, str) else item for item in value]
+            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+        if not is_field_secret(value) or PLACEHOLDER.search(value) or self._is_allowed(value):
             return value
         hits = [hit for hit in self._scanner.hits(value) if (hit.start, hit.end) == (0, len(value))]
-        rule = hits[0].rule if hits else FIELD
-        if self._is_allowed(value):
-            return value
+        return self._counted(hits[0].rule if hits else FIELD, session, value)
+
+    def _counted(self, rule: Rule, session: str, secret: str) -> str:
         self.counts[rule.name] += 1
-        return self._placeholder(rule, session, value)
+        return self._placeholder(rule, session, secret)
+
+    def _arguments(self, items: list[Any], session: str, names: set[str]) -> list[Any]:
+        """Replace secrets in a command given as a list of words, `["mysql", "-p", "x"]`."""
+        if not 1 < len(items) <= _MAX_ARGUMENTS or not all(isinstance(item, str) for item in items):
+            return items
+        if not any(item.startswith(("-", "/")) for item in items):
+            return items
+        quote = next((quote for quote in "\"'`" if not any(quote in item for item in items)), None)
+        if quote is None:
+            return items
+        text = f"{quote}, {quote}".join(("", *items, ""))
+        clean, start = list(items), len(quote) * 2 + 2
+        starts = [start := start + (len(items[n - 1]) + 4 if n else 0) for n in range(len(items))]
+        for hit in reversed(self._hits(text, names)):
+            at = bisect_right(starts, hit.start) - 1
+            if at >= 0 and hit.end <= starts[at] + len(items[at]):
+                begin, end = hit.start - starts[at], hit.end - starts[at]
+                tag = self._counted(hit.rule, session, hit.secret)
+                clean[at] = f"{clean[at][:begin]}{tag}{clean[at][end:]}"
+        return clean
 
     def _project(self, meta: Meta, names: set[str]) -> str:
         project = meta.project
@@ -169,7 +206,7 @@ class Redactor:
             plain = Unescaped(text)
             hits = [
                 hit._replace(start=start, end=end)
-                for hit in self._scan(plain.text, names)
+                for hit in self._scan(plain.text, names, plain.depth)
                 for start, end in [plain.raw_span(hit.start, hit.end)]
             ]
             hits += self._homes(text, names)  # the `\n` in `C:\Users\nina` is not an escape
@@ -180,8 +217,8 @@ class Redactor:
         hits = [hit for hit in hits if not self._is_allowed(hit.secret)]
         return _without_overlaps(_outside_placeholders(hits, text), text)
 
-    def _scan(self, text: str, names: set[str]) -> list[Hit]:
-        hits = self._scanner.hits(text)
+    def _scan(self, text: str, names: set[str], depth: Callable[[int], int] | None = None) -> list[Hit]:
+        hits = self._scanner.hits(text, depth)
         hits += self._homes(text, names)
         wanted = self._private
         if EMAIL.name in wanted and "@" in text:
@@ -229,7 +266,8 @@ class Redactor:
 def _scanner(own: tuple[Rule, ...], off: frozenset[str]) -> Scanner:
     """Compile the enabled rules; redactors with the same rules share the result."""
     rules = [rule for rule in all_rules(own) if rule.name not in off]
-    return Scanner(rules, with_assignments=ASSIGNMENT.name not in off)
+    finders = frozenset((ASSIGNMENT.name, COMMAND.name)) - off
+    return Scanner(rules, finders=finders)
 
 
 def _outside_placeholders(hits: list[Hit], text: str) -> list[Hit]:
@@ -246,12 +284,19 @@ def _outside_placeholders(hits: list[Hit], text: str) -> list[Hit]:
     return kept
 
 
+def _entry_name(value: dict[Any, Any]) -> str | None:
+    """Return the name of an entry that holds a name and its value."""
+    if _ENTRY_VALUES.isdisjoint(value):
+        return None
+    return next((value[key] for key in _ENTRY_NAMES if isinstance(value.get(key), str)), None)
+
+
 _PRIVATE = frozenset(rule.name for rule in privacy.PRIVACY_RULES)
 
 
 def _rank(hit: Hit) -> tuple[bool, bool, int]:
-    """Order overlapping hits: vendor rules first, assignments last, then the longer one."""
-    return not hit.rule.prefixes, hit.rule is ASSIGNMENT, hit.start - hit.end
+    """Order overlapping hits: vendor rules first, those without a form of their own last, then the longer one."""
+    return not hit.rule.prefixes, hit.rule in (ASSIGNMENT, AUTHORIZATION), hit.start - hit.end
 
 
 def _without_overlaps(hits: list[Hit], text: str) -> list[Hit]:

@@ -11,16 +11,16 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-from sttx_ccsniff.redact import assignments
-from sttx_ccsniff.redact.generic_rules import ASSIGNMENT
+from sttx_ccsniff.redact import assignments, commands
+from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, COMMAND
 from sttx_ccsniff.redact.rule import Rule
+from sttx_ccsniff.redact.words import Words
 
 _MIN_TEXT = 6  # shortest text that can hold a secret with the context that identifies it, in characters
 _RUN = 20  # every token with a prefix has this many letters, digits, hyphens and underscores in a row
 _BACK = 20  # and starts at most this many characters before that run, such as `pat` + 14 + `.`
 _NEAR = 2**13  # characters tried first; only JSON web tokens are longer
 _MAX_NESTED = 4
-_SHARED = 3  # this many first letters of a keyword are searched before the keyword itself
 _MIN_ENTROPY = 2.9  # bits per character: 20 random hexadecimal digits have 3.4 ± 0.2
 _CLASSES = (
     bytes(ord("x") if chr(byte).isalnum() or byte in b"-_" else ord(" ") for byte in range(128)) + b" " * 128
@@ -66,15 +66,20 @@ def _vendor_rule(name: str, table: dict[str, Any]) -> Rule:
     )
 
 
+_Entry = tuple[re.Pattern[str], Rule]
+
+
 class Scanner:
     """All rules, compiled.
 
     Args:
         rules: The rules that have a regex.
-        with_assignments: Also find values that are assigned to a password's name.
+        finders: The names of the rules without a regex that are on, `assignment` and `command-line`.
     """
 
-    def __init__(self, rules: Sequence[Rule], *, with_assignments: bool = True) -> None:
+    def __init__(
+        self, rules: Sequence[Rule], *, finders: frozenset[str] = frozenset((ASSIGNMENT.name, COMMAND.name))
+    ) -> None:
         tokens = [rule for rule in rules if rule.prefixes]
         self._tokens = {f"r{n}": rule for n, rule in enumerate(tokens)}
         prefixes = sorted({prefix for rule in tokens for prefix in rule.prefixes}, key=len, reverse=True)
@@ -84,37 +89,62 @@ class Scanner:
         # Compiled by prefix, because few rules share one: trying all rules would dominate the cost.
         self._order = [(n, self._tokens[n]) for n in order]
         self._by_prefix: dict[str, re.Pattern[str]] = {}
-        others = [(rule, re.compile(rule.regex)) for rule in rules if not rule.prefixes]
-        # Grouped by the first letters of the keywords: one search can exclude several keywords.
-        self._anchored: dict[bytes, list[tuple[bytes, re.Pattern[str], Rule]]] = {}
-        for rule, regex in others:
-            for word in rule.keywords if rule.back is not None else ():
-                entry = (word.encode(), regex, rule)
-                self._anchored.setdefault(entry[0][:_SHARED], []).append(entry)
-        self._floating = [
-            (tuple(word.encode() for word in rule.keywords), regex, rule)
-            for rule, regex in others
-            if rule.back is None
-        ]
-        self._with_assignments = with_assignments
+        self._always: list[_Entry] = []
+        self._by_word: dict[bytes, list[_Entry]] = {}
+        for rule in rules:
+            if not rule.prefixes:
+                self._add(rule, re.compile(rule.regex))
+        self._with_assignments = ASSIGNMENT.name in finders
+        self._with_commands = COMMAND.name in finders
+        names = assignments.WORDS if self._with_assignments else ()
+        self._words = Words((*self._by_word, *names))
 
-    def hits(self, text: str) -> list[Hit]:
-        """Return all hits, in no particular order; they may overlap."""
+    def _add(self, rule: Rule, regex: re.Pattern[str]) -> None:
+        """File a rule under its keywords."""
+        if not rule.keywords:
+            self._always.append((regex, rule))
+        for keyword in rule.keywords:
+            self._by_word.setdefault(keyword.encode(), []).append((regex, rule))
+
+    def hits(self, text: str, depth: assignments.Depth | None = None) -> list[Hit]:
+        """Return all hits, in no particular order; they may overlap.
+
+        Args:
+            text: The text.
+            depth: If the text was escaped: by how many backslashes the character at a position was.
+        """
         if len(text) < _MIN_TEXT:
             return []
         plain = text.encode("ascii", "replace")
         hits = list(self._token_hits(text, plain)) if len(text) >= _RUN else []
-        low = plain.lower()
-        for shared, entries in self._anchored.items():
-            if shared in low:
-                for word, regex, rule in entries:
-                    hits += _anchored_hits(text, low, word, regex, rule)
-        for keywords, regex, rule in self._floating:
-            if not keywords or any(word in low for word in keywords):
-                hits += regex_hits(text, regex, rule)
-        if self._with_assignments:
-            hits += (Hit(*span, ASSIGNMENT) for span in assignments.find(text, low))
+        values = assignments.Values(text, depth) if self._with_assignments else None
+        hits += self._word_hits(text, plain.lower(), values)
+        for regex, rule in self._always:
+            hits += regex_hits(text, regex, rule)
+        if self._with_commands:
+            hits += (Hit(*span, COMMAND) for span in commands.find(text, plain))
+        if values and not text.isascii():
+            hits += (Hit(*span, ASSIGNMENT) for span in values.of_other_scripts())
         return hits
+
+    def _word_hits(self, text: str, low: bytes, values: assignments.Values | None) -> Iterator[Hit]:
+        """Yield the hits of rules with keywords, and of values that are assigned to a secret's name."""
+        done: dict[int, int] = {}  # by rule: where its last hit ends
+        floating: dict[int, _Entry] = {}
+        for at, word in self._words.find(low):
+            for entry in self._by_word.get(word, ()):
+                regex, rule = entry
+                if rule.back is None:
+                    floating[id(rule)] = entry
+                elif at >= max(rule.back, done.get(id(rule), 0)):
+                    match = regex.match(text, at - rule.back)
+                    if match and (hit := _hit(match, rule)):
+                        yield hit
+                        done[id(rule)] = hit.end
+            if values and (span := values.at(at, word)):
+                yield Hit(*span, ASSIGNMENT)
+        for regex, rule in floating.values():
+            yield from regex_hits(text, regex, rule)
 
     def _token_hits(self, text: str, plain: bytes) -> Iterator[Hit]:
         if self._prefix is None:
@@ -149,19 +179,6 @@ class Scanner:
         rules = [(n, rule) for n, rule in self._order if any(one.startswith(prefix) for one in rule.prefixes)]
         token = re.compile("|".join(f"(?P<{n}>{rule.regex})" for n, rule in rules))
         return self._by_prefix.setdefault(prefix, token)
-
-
-def _anchored_hits(text: str, low: bytes, word: bytes, regex: re.Pattern[str], rule: Rule) -> Iterator[Hit]:
-    """Yield a rule's hits that start at a keyword, or at a fixed distance before one."""
-    back = rule.back or 0
-    at = low.find(word)
-    while at >= 0:
-        end = at + len(word)
-        match = regex.match(text, at - back) if at >= back else None
-        if match and (hit := _hit(match, rule)):
-            yield hit
-            end = max(end, hit.end)
-        at = low.find(word, end)
 
 
 def _hit(match: re.Match[str], rule: Rule) -> Hit | None:

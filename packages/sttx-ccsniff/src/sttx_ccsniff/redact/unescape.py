@@ -24,6 +24,7 @@ class Unescaped:
     """
 
     def __init__(self, raw: str) -> None:
+        self._raw = raw
         pieces: list[str] = []
         # Offsets in `text`, and in `raw`, from where both are the same again up to the next escape.
         self._text_offsets: list[int] = [0]
@@ -44,6 +45,17 @@ class Unescaped:
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Return the span of the escaped text that a span of `text` comes from."""
         return self._raw_offset(start), self._raw_offset(end - 1, end=True)
+
+    def depth(self, at: int) -> int:
+        r"""Return by how many backslashes a character of `text` was escaped.
+
+        >>> plain = Unescaped(r'{\"a\": \"b\\\"c\"}')
+        >>> plain.text, [plain.depth(at) for at in (1, 6, 8, 10)]
+        ('{"a": "b"c"}', [1, 1, 3, 1])
+        """
+        raw = self._raw_offset(at)
+        escaped = self._raw[raw : self._raw_offset(at, end=True)]
+        return len(escaped) - len(escaped.lstrip("\\")) if len(escaped) > 1 else 0
 
     def _raw_offset(self, at: int, *, end: bool = False) -> int:
         """Return where a character starts in the escaped text, or with `end` where it ends."""

@@ -1,0 +1,244 @@
+"""Decides whether a value is a secret, or a reference to one kept elsewhere, a stand-in, or code.
+
+`${KEY}`, `<password>` and `{{ token }}` as a whole stand for a secret kept elsewhere; `aB3$xY9` is a password.
+`your-token-here` stands for none. Knows no names.
+"""
+
+import re
+
+from sttx_ccsniff.redact.rule import entropy
+
+_HEAD = 100  # characters of a value that show whether it is a stand-in
+_MIN_PASSWORD = 6
+_BRACED = (
+    r"\$\{[^{}\n]{0,200}\} | \$\([^()\n]{0,200}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\) | \{\{[^{}\n]{0,200}\}\}"
+    r" | \#\{[^{}\n]{0,200}\} | <%[^%\n]{0,200}%> | %\(\w{1,60}\)[sd] | \{[\w.!:\[\]()]{0,100}\}"
+)
+_REFERENCE = re.compile(
+    rf"""(?x)(?:
+    \$(?:(?i:env|script|global|local|private):)?[A-Za-z_]\w* | \$\d | (?:\$[A-Z_]+){{2,}} | @[A-Za-z_]\w*@
+    | %[A-Za-z_]\w*% | %[sdvq@] | :[a-z_]+ | `[^`\n]{{0,200}}` | {_BRACED}
+    | <[A-Za-z][\w\ .:/|-]{{0,100}}> | \[[A-Za-z][A-Za-z_\ -]{{0,60}}\] | %?<[^<>$\d]{{0,100}}>
+    | (?:process\.env|import\.meta\.env|os\.environ|os\.getenv|System\.getenv|Deno\.env|ENV\[|env\.|secrets\.
+        |vars\.|vault:|op://|keyring:|arn:aws:|!ref|!sub|!vault|ref\+)\S*
+    )[;,]?"""
+)
+_BRACED_PART = re.compile(rf"(?x){_BRACED}")
+_MARKS = frozenset("$!@#%^&*~+=?(){}<>|\\")
+_STAND_IN = re.compile(
+    r"""(?xi)
+    your|example|change.?me|replace|placeholder|insert|enter[_-]|dummy|redacted|sample|todo|fixme|lorem|foobar
+    | ^(?:null|none|nil|undefined|true|false|empty|string|secret|password|token|test|mock|fake)+[\d_-]*$
+    | ^(?:my|the|a|some|this|test|mock|fake|new|old|valid|invalid|wrong|bad|correct)[_-]?
+      (?:super)?[_-]?(?:secret|password|passwd|token|key|api|pass|pw)(?![a-z])
+    """
+)
+_MASKED = re.compile(
+    r"[\w.:-]{0,12}(?:\*{3,}|\.{3,}|…|•{2,}|x{4,}|X{4,})[\w*.-]{0,12}|[\w./+-]{0,40}(?:x{6,}|X{6,})[\w./+-]{0,40}"
+)
+_PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@ -]+(?:[\\/]|\.\w+$)|https?://")
+_HEX = re.compile(r"(?=[0-9a-fA-F]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]+")
+_CAMEL = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|[a-z]|[A-Z]|[$!@#%^&*~+=?(){}<>|]+")
+# Code: names joined by dots and the like, then perhaps a call, an index or a type's argument.
+_CHAIN = re.compile(r"[!&*@-]{0,3}\$?[A-Za-z_]\w*\$?(?:(?:\?\.|!\.|\.|::|->|:)\$?[A-Za-z_]\w*\$?){0,40}")
+_TECHNICAL = re.compile(
+    r"(?i)sha\d{1,3}|md5|base\d\d|b64|utf8|oauth[12]|x509|p12|k8s|ec2|s3|i18n|v\d|[12]fa|h26\d|web3|auth0|[bp]2[bpc]"
+    r"|to2|x86|arm64|int\d\d?|u\d\d?|argon2\w*|pbkdf2\w*|str2\w+|bytes2\w+"
+)
+_ODD = re.compile(r"[A-Za-z]\d+[A-Za-z]|[a-z]\d+[A-Z]")
+_SECRET_WORD = re.compile(r"(?i)pass|pwd|secret|token|key|cred|auth|user|login|settings|config")
+_CLOSES = {"(": ")", "[": "]", "{": "}", "<": ">"}
+
+
+def is_reference(value: str) -> bool:
+    """Return whether a value as a whole stands for a secret that is kept elsewhere.
+
+    >>> [is_reference(value) for value in ("$TOKEN", "${TOKEN}", "%TOKEN%", "<token>", "{{ token }}", "$(pass x)")]
+    [True, True, True, True, True, True]
+    >>> [is_reference(value) for value in ("aB3$xY9", "aB3${x}Y9", "a<b>c9", "$ecret$9")]
+    [False, False, False, False]
+    """
+    if _REFERENCE.fullmatch(value):
+        return True
+    rest, count = _BRACED_PART.subn("", value)
+    if not count or any(map(str.isdigit, rest)):
+        return False
+    words = rest.strip("_-.:/ ")
+    if not words:
+        return True
+    return words != rest and not _MARKS.intersection(rest) or _STAND_IN.search(words) is not None
+
+
+def is_stand_in(value: str) -> bool:
+    """Return whether a value stands for a real one: a reference, a mask or an example.
+
+    >>> [is_stand_in(value) for value in ("your-api-key-here", "${TOKEN}", "process.env.X", "xxxxxxxx")]
+    [True, True, True, True]
+    >>> [is_stand_in(value) for value in ("hunter2", "your$ecret9", "aB3$xY9kLm2")]
+    [False, False, False]
+    """
+    head = value[:_HEAD]
+    signs = {sign for sign in head if sign.isalnum()}
+    if len(set(value)) < 3 or len(signs) < 2 or is_reference(value) or _MASKED.fullmatch(value):
+        return True
+    if len(value) >= 16 and "EXAMPLE" in head:
+        return True
+    if _PATH.match(head) and not _is_random(re.sub(r"[\\/]", "", head[:40])):
+        return True
+    core = head.strip("<>[](){}*\"'!?.,;:")
+    match = _STAND_IN.search(core)
+    if match is None or _MARKS.intersection(core):
+        return False
+    return not _is_random(core.replace(match[0], ""))
+
+
+def is_code(value: str, *, more: bool = False) -> bool:
+    """Return whether an unquoted value is an expression or a type.
+
+    Args:
+        value: The value, without spaces and quotes.
+        more: Whether the line goes on after it, so that brackets may close there.
+
+    >>> [is_code(value) for value in ("settings.api_key", "getpass()", "Option<String>", "{form.password}")]
+    [True, True, True, True]
+    >>> [is_code(value) for value in ("hunter2", "aB3(xY9", "Pass(word1", "pa$$w0rd{")]
+    [False, False, False, False]
+    """
+    value = value[:1024]
+    if _ODD.search(_TECHNICAL.sub("", value)):
+        return False
+    chain = _CHAIN.match(value)
+    rest = value[chain.end() :] if chain else value
+    if not rest:
+        return not value.isalnum()
+    if rest[0] in _CLOSES:
+        return more or rest[-1] in "([{,;" or _closes(rest)
+    if chain and re.fullmatch(r"[a-z]+\d*(?:\|[a-z]+\d*){2,}", value):
+        return True
+    return chain is not None and rest[0] in "|?&" and not any(map(str.isdigit, rest))
+
+
+def _closes(rest: str) -> bool:
+    """Return whether every bracket closes, and nothing follows that could not follow in code."""
+    open_ones: list[str] = []
+    last = 0
+    for at, sign in enumerate(rest):
+        if sign in _CLOSES:
+            open_ones.append(_CLOSES[sign])
+        elif open_ones and sign == open_ones[-1]:
+            open_ones.pop()
+            last = at
+    return not open_ones and re.fullmatch(r"[)\]};,>]*|(?:\.|->|::|\?\.)\w.*", rest[last + 1 :]) is not None
+
+
+def is_name(value: str) -> bool:
+    """Return whether a quoted value is the name of something, not a value: `settings.password`."""
+    chain = _CHAIN.fullmatch(value)
+    if chain is None or value.isalnum() or _ODD.search(_TECHNICAL.sub("", value)):
+        return False
+    return "_" not in value or "." in value or _SECRET_WORD.search(value) is not None
+
+
+def is_password(value: str, *, quoted: bool = True, more: bool = False) -> bool:
+    """Return whether the literal value of a password's name is a password.
+
+    Args:
+        value: The value, without its quotes.
+        quoted: Whether it cannot be code.
+        more: See `is_code`.
+
+    >>> [is_password(value) for value in ("hunter2", "s3cr3t!", "Password", "settings.password", "12345678")]
+    [True, True, False, False, False]
+    >>> is_password("getpass()", quoted=False), is_password("aB3$xY9", quoted=False)
+    (False, True)
+    """
+    if len(value) < _MIN_PASSWORD or is_stand_in(value) or "\\x1b" in value:
+        return False
+    if any(map(str.isspace, value)):
+        return quoted and _is_phrase(value)
+    bare = value.rstrip(";,:)")
+    if bare.isalpha():  # `password: string;`
+        return bare.isascii() and len(_CAMEL.findall(bare)) * 2 >= len(bare) >= 8
+    if is_name(value) or is_call(value) if quoted else is_code(value, more=more):
+        return False
+    letters = any(sign.isalpha() for sign in value)
+    mixed = any(not sign.isalpha() and sign not in "_- .:,/" for sign in value)
+    return (letters and mixed) or _is_random(value)
+
+
+def is_call(value: str) -> bool:
+    """Return whether a quoted value is a call without digits: `getpass()`."""
+    return (
+        value.endswith(")")
+        and not any(map(str.isdigit, value))
+        and re.match(r"[A-Za-z_.]{4}", value) is not None
+        and is_code(value)
+    )
+
+
+def is_strong(value: str) -> bool:
+    """Return whether a value has a letter, a digit and, within it, a sign that words and names do not have.
+
+    >>> [is_strong(value) for value in ("aB3$xY9k", "base64-encoded", "varchar(255)", "user1@example.org")]
+    [True, False, False, False]
+    """
+    core = value.strip("()<>{}[].,;:!?*\"'`#$&|=")
+    if len(value) < _MIN_PASSWORD or not _MARKS.intersection(core) - {"=", "\\"} or is_stand_in(value):
+        return False
+    if not any(map(str.isalpha, core)) or not any(map(str.isdigit, core)) or is_code(value, more=True):
+        return False
+    return re.fullmatch(r"[\w.+-]+@[\w-]+\.[\w.-]+|[\w.-]+[@+?|&][\w.-]*", core) is None
+
+
+def is_random_secret(value: str, *, quoted: bool = False) -> bool:
+    """Return whether a value is a generated secret: long and random.
+
+    >>> is_random_secret("q7Zk2mX9vB4tR8wL"), is_random_secret("access_token_2_of_the_user")
+    (True, False)
+    """
+    if len(value) < 12 or is_stand_in(value):
+        return False
+    if is_call(value) if quoted else _CALL.match(value) and is_code(value, more=True):
+        return False
+    return _is_random(value)
+
+
+_CALL = re.compile(r"[!&*]?[A-Za-z_$][\w$.:>?-]*[(\[{<]")
+
+
+def _is_random(value: str) -> bool:
+    """Return whether a value switches between letters, digits and cases more often than words do."""
+    if len(value) < 12:
+        return False
+    if _HEX.fullmatch(value):
+        return len(value) >= 16 and entropy(value) >= 2.5
+    if entropy(value) < 3.0:
+        return False
+    pieces = len(_CAMEL.findall(value)) + len(re.findall(r"\d+", value))
+    return pieces * 7 >= 2 * len(value) and (any(map(str.isdigit, value)) or pieces * 3 >= len(value))
+
+
+def _is_phrase(value: str) -> bool:
+    """Return whether a value with spaces is no sentence: one of its words is no word."""
+    if len(value) > 200 or "\n" in value:
+        return False
+    words = [word.strip(".,;:!?()\"'") for word in value.split()]
+    return any(
+        (_ODD.search(_TECHNICAL.sub("", word)) or is_strong(word) or re.search(r"\w[$^&*~!]\w", word))
+        and not is_reference(word)
+        and not is_code(word)
+        for word in words
+    )
+
+
+def is_field_secret(value: str) -> bool:
+    """Return whether a whole string that is the value of a secret's name is a secret: nearly every string is.
+
+    >>> [is_field_secret(value) for value in ("hunter2", "string", "your-key", "settings.password", "a $b9 c")]
+    [True, False, False, False, False]
+    """
+    if len(value) < 4 or is_stand_in(value):
+        return False
+    if any(map(str.isspace, value)):
+        return _is_phrase(value)
+    return is_password(value) or _is_random(value) or value.isalnum() or not is_name(value)
