@@ -14,6 +14,7 @@ than T seconds of the processor, or a process that grows by more than M megabyte
 
 import argparse
 import contextlib
+import faulthandler
 import io
 import json
 import os
@@ -288,6 +289,8 @@ def forge(folder: Path, elsewhere: Path, dice: random.Random) -> None:
 def hash_again(checkpoint: Path) -> None:
     """Write the hashes of a checkpoint's files and of its manifest again, as a forger does."""
     path = checkpoint / "manifest.json"
+    if path.is_symlink() or not path.is_file():
+        return
     manifest = json.loads(path.read_bytes())
     for file in checkpoint.iterdir():
         if file.is_file() and not file.is_symlink() and file != path:
@@ -336,6 +339,7 @@ def forge_and_use(runs: Runs, number: int, seed: int, seconds: int, counts: Coun
         forge(folder, elsewhere, dice)
         moved = {path: path.stat().st_mtime_ns for path in Path(place).glob("moved/**/*")}
         failure = attempt(lambda: use_all(runs, kind, folder, number, counts), seconds)
+        faulthandler.cancel_dump_traceback_later()
         if elsewhere.read_bytes() != b'{"step": 1}\n' * 1000:
             failure += "\na file outside of the run was changed"
         if moved != {path: path.stat().st_mtime_ns for path in Path(place).glob("moved/**/*")}:
@@ -363,6 +367,11 @@ def main() -> int:
             if not failure and peak_mb() - before > options.limit_mb:
                 failure = f"the process grew by {peak_mb() - before:.0f} MB"
                 before = peak_mb()
+            if (done := number - options.first + 1) % 100 == 0:
+                print(
+                    f"after {done}: {failures} failures, {peak_mb() - before:.0f} MB, {dict(counts)}",
+                    flush=True,
+                )
             if failure:
                 failures += 1
                 print(f"--seed {options.seed} --first {number} --checkpoints 1\n{failure}", flush=True)

@@ -222,9 +222,9 @@ def test_metrics_of_something_else_are_found_before_a_model_is_loaded(sttx, base
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("notes\n")
     result = sttx(*base, "--checkpoint-dir", tmp_path / "run")
-    assert result.code == 1
+    assert result.code == 2
     (line,) = result.err.splitlines()  # nothing was loaded first
-    assert "is not a JSON object with its step" in line
+    assert "holds 'metrics.jsonl' and no run of sttx: give a new or empty folder" in line
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == "notes\n"
 
 

@@ -117,7 +117,7 @@ def damage(*way_and_value):
         (damage("pairs", 0, 2, [BASE]), "a pair that is not of its phrases"),
         (damage("pairs", 0, 2, []), "length >= 1"),
         (damage("pairs", lambda pairs: pairs * 50), "remembers more than 40 pairs"),
-        (damage("previous", [10**6, 0]), "its last phrase is none of the table"),
+        (damage("previous", [10**6, 0]), "its last phrase is not of the table"),
         (damage("previous", [1]), "of length 2"),
         (damage("counts", lambda counts: [*counts, counts[0]]), "a phrase is counted twice"),
         (damage("counts", 0, 1, 0, 1, float("inf")), "expected `float`"),

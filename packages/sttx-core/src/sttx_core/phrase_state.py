@@ -122,7 +122,7 @@ def _check_counts(table: PhraseTableState, end: int, config: PhraseConfig) -> No
         if node >= end or len(tokens) > longest or max(tokens) >= base:
             raise damaged(_WHAT, "it remembers a pair that is not of its phrases")
     if table.previous is not None and table.previous[0] >= end:
-        raise damaged(_WHAT, "its last phrase is none of the table")
+        raise damaged(_WHAT, "its last phrase is not of the table")
     _require_once((node for node, _ in table.counts), "a phrase is counted twice")
     for node, items in table.counts:
         _require_once((option for option, _ in items), "an option is counted twice")
