@@ -106,7 +106,7 @@ class Marked:
 
 
 def cut_at_marks(ids: np.ndarray, eot_id: int, ends: np.ndarray | Sequence[int] = ()) -> Marked:
-    """Return the documents between end-of-text ids, wherever these are; empty ones are left out.
+    """Return the documents between end-of-text ids, which may start or end them; empty ones are left out.
 
     Args:
         ids: all ids ``[ids]``.

@@ -103,7 +103,7 @@ def _values(data: bytes) -> list[Any]:
 
 
 def _entries(values: list[Any]) -> list[str | list[int] | None]:
-    """Return the entries in the values of a file; None for what is none."""
+    """Return the entries in the values of a file; None for other values."""
     entries: list[str | list[int] | None] = []
     for value in values:
         if isinstance(value, dict):

@@ -144,7 +144,7 @@ class _Opening:
         self._close_file()
         if not any(
             int(part.lengths.max(initial=0)) > 1 for part in self._parts
-        ):  # a mark alone is no document
+        ):  # a mark alone has no content
             note = f" ({len(self._skipped)} files are not text)" if self._skipped else ""
             raise DataError(f"there is nothing to read in {name}{note}")
         return Data(

@@ -105,7 +105,7 @@ def not_text(file: Path) -> DataError:
 def _wide_encoding(head: bytes) -> str | None:
     """Return the name of a Unicode encoding other than UTF-8 that a file seems to have.
 
-    It is told by the byte order mark, or by text whose every second character is a NUL.
+    The byte order mark shows it, or text whose every second character is a NUL.
 
     >>> _wide_encoding("hello".encode("utf-16")), _wide_encoding("hello".encode("utf-16-be"))
     ('UTF-16', 'UTF-16BE')
