@@ -69,4 +69,5 @@ def expectation(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     text = str(error).replace(" - at ", " at ")
-    return (text[:1].lower() + text[1:])[:_LONGEST]
+    text = (text[:1].lower() + text[1:])[:_LONGEST]
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)

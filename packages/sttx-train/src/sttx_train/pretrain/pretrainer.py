@@ -178,6 +178,7 @@ class Pretrainer:
                 self._say(f"nothing is left to train: the run reached its limits at step {trainer.step}")
             writers: list[Writer] = []
             if self.folder is not None and workers.is_first:
+                self.folder.start()
                 config = vars(trainer.config)
                 writers = open_writers(self._log, self.folder.path, step=trainer.step, config=config)
             for writer in writers:

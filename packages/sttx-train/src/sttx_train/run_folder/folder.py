@@ -163,7 +163,7 @@ class RunFolder:
             CheckpointError: they cannot be written; names the last saved step.
         """
         try:
-            self._start()
+            self.start()
             self.metrics.append(row)
         except OSError as error:
             raise self._not_written(error) from error
@@ -182,7 +182,7 @@ class RunFolder:
             CheckpointError: it cannot be written; the last checkpoint stays.
         """
         try:
-            self._start()
+            self.start()
             size = self.metrics.sync()
         except OSError as error:
             raise self._not_written(error) from error
@@ -208,14 +208,17 @@ class RunFolder:
             CheckpointError: it cannot be written; the last one stays.
         """
         try:
-            self._start()
+            self.start()
         except OSError as error:
             raise self._not_written(error) from error
         fields = {"kind": f"{self.kind}-best", **manifest}
         self.best.save(step, tensors=tensors, documents=documents, manifest=fields)
 
-    def _start(self) -> None:
-        """Make the folder of a new run; remove the metrics of a run that died before its first checkpoint."""
+    def start(self) -> None:
+        """Make the folder of a new run; remove the metrics of a run that died before its first checkpoint.
+
+        Everything else that writes into the folder comes after this.
+        """
         if not self._started:
             self._require_own()
             make_private_folder(self.path)

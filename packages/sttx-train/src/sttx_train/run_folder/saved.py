@@ -135,8 +135,8 @@ class _ListedPhrase(State):
 
 
 class _PretrainFields(State, kw_only=True):
-    tokenizer_sha256: Sha256 | None
-    base_sha256: Sha256 | None
+    tokenizer_sha256: Line | None
+    base_sha256: Line | None
     device: Line
     kernel: Line
     processes: Positive
