@@ -501,7 +501,7 @@ def test_metrics_go_to_weights_and_biases(tmp_path, monkeypatch):
 
 
 def test_validation_bits_do_not_depend_on_the_window(make_model):
-    model, ids = make_model(), np.random.default_rng(0).integers(1, 61, 50)
+    model, ids = make_model(), np.append(0, np.random.default_rng(0).integers(1, 61, 49))
     logits, _ = model(torch.from_numpy(ids[None, :-1]))
     whole = float(F.cross_entropy(logits[0], torch.from_numpy(ids[1:]), reduction="sum")) / np.log(2)
     for ctx in (1, 7, 49, 512):

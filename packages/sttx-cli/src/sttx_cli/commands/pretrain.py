@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,8 +117,7 @@ def command(
     talk = say if is_first_process() else _silent
     before = threads_before(directory) if resume else None
     use_threads(choose_threads(threads, before=before), talk, before=before)
-    if 0 < config.steps < config.warmup:
-        talk(f"note: the run ends before the learning rate reaches its peak: --warmup {config.warmup}")
+    _note_a_short_run(config, talk)
     with progress_bar("loading the tokenizer" if start is None else f"loading {start}"):
         pretrainer = Pretrainer(
             config,
@@ -275,6 +274,11 @@ def _with_phrases(
         text += f", {number(bpb)} bits per byte at {number(steps_per_byte)} steps per byte"
         text += f" instead of {number(without)}"
     return text
+
+
+def _note_a_short_run(config: PretrainConfig, talk: Callable[[str], None]) -> None:
+    if 0 < config.steps < config.warmup:
+        talk(f"note: the run ends before the learning rate reaches its peak: --warmup {config.warmup}")
 
 
 def _silent(_: str) -> None:
