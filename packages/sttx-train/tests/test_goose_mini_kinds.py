@@ -141,7 +141,7 @@ def test_answers_are_json_and_rows_have_the_same_fields(recipe: dict[str, Module
 def test_references_of_a_page_are_unique(recipe: dict[str, ModuleType]) -> None:
     for seed in range(10):
         page = recipe["pages"].Page(random.Random(seed), ["save", "open"], ["It works."])
-        text = page.snapshot("Home", "http://localhost:3000/")
+        text = page.tree("Home", "http://localhost:3000/")
         references = re.findall(r"\[ref=(\w+)\]", text)
         assert references and len(set(references)) == len(references)
         listed = recipe["pages"].Page(random.Random(seed), ["save"], ["It works."]).numbered("Home", "x")

@@ -69,7 +69,7 @@ class Answers:
     def page(self) -> str:
         """Return what Playwright's tools say after an action: the code that they ran, and the page."""
         page = self._page()
-        body = page.snapshot(page.label(), self.url())
+        body = page.tree(page.label(), self.url())
         code = f"await page.getByRole('button', {{ name: '{page.label()}' }}).click();"
         ran = f"### Ran Playwright code\n```js\n{code}\n```\n\n" if self.rng.random() < 0.5 else ""
         return ran + body

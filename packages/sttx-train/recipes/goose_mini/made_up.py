@@ -81,7 +81,7 @@ def page(rng: random.Random, maker: Maker) -> str:
     """Return a page as a browser tool shows it."""
     made = Page(rng, maker.words, maker.sentences)
     title, link = made.label(), maker.link(rng)
-    return rng.choice([made.snapshot, made.numbered])(title, link) if rng.random() < 0.8 else made.markup()
+    return rng.choice([made.tree, made.numbered])(title, link) if rng.random() < 0.8 else made.markup()
 
 
 KINDS: dict[str, tuple[Callable[[random.Random, Maker], str], float]] = {

@@ -70,11 +70,6 @@ SHARES = {
 """Percent of the plain files' bytes; of a kind with less than its share everything is used."""
 
 
-def is_for_training(row: dict) -> bool:
-    """Return whether a file can be learned from: it is made up, or in no validation folder."""
-    return row["package"] == "made-up" or not in_validation(row)
-
-
 def load(path: pathlib.Path) -> list[dict]:
     """Return the rows of a JSON-lines file."""
     with path.open(encoding="utf-8") as lines:
@@ -178,16 +173,12 @@ def main() -> None:
     offered = {"transcripts": size_of(sessions), "log": size_of(logs)}
     sessions, logs = only_new(sessions), only_new(logs)
     files += logs + load(options.work / "made_up.train.jsonl")
-    made_up = load(options.work / "made_up.validation.jsonl")
     apart = load(options.work / "transcripts.validation.jsonl")
-    validation = write_validation(
-        [row for row in files if in_validation(row) and row["package"] != "made-up"] + made_up,
-        apart,
-        options.out,
-    )
+    unseen = [row for row in files if in_validation(row)] + load(options.work / "made_up.validation.jsonl")
+    validation = write_validation(unseen, apart, options.out)
     quoted = {(row["package"], path) for row in sessions for path in row["quotes"]}
     size = size_of(sessions) * options.raw_share / (1 - options.raw_share)
-    documents = sessions + choose([row for row in files if is_for_training(row)], size, rng, quoted)
+    documents = sessions + choose([row for row in files if not in_validation(row)], size, rng, quoted)
     rng.shuffle(documents)
     shutil.copy(options.vocab, options.out / "vocab.txt")
     encoder = TrieTokenizer(options.out / "vocab.txt")

@@ -47,7 +47,7 @@ class Page:
             self.rng.choice(self.words) for _ in range(self.rng.choice([1, 1, 2, 2, 3]))
         ).capitalize()
 
-    def snapshot(self, title: str, url: str) -> str:
+    def tree(self, title: str, url: str) -> str:
         """Return the tree as Playwright's tools show it, with the page's address above."""
         self._marked(0, "generic" if self.rng.random() < 0.7 else "document")
         head = self.rng.choice(["### Page state\n", "### Page\n", ""])

@@ -39,8 +39,9 @@ EXTENSIONS = {
 VALIDATION_OF_256 = 5
 COLORS_OF_256 = 32
 """The same for output with colors, of which there is little."""
-NEVER_VALIDATION = frozenset({"ruff", "uv", "pydantic-core"})
-"""The weights also saw a draft of the corpus, with other validation folders of these packages."""
+NEVER_VALIDATION = frozenset({"ruff", "uv", "pydantic-core", "made-up"})
+"""The weights also saw a draft of the corpus, with other validation folders of these packages; and what is
+made up has validation data of its own."""
 _BY_NAME = {"Makefile": "shell", "Dockerfile": "shell", "CMakeLists.txt": "shell", "Rakefile": "ruby"}
 _KIND_OF = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions.split()}
 _NOT_TEXT = re.compile(r"min\.(js|css)$|-lock\.|\.(map|lock)$|LICEN[CS]E|COPYING|NOTICE|top_level|RECORD")
