@@ -186,11 +186,13 @@ def _is_literal(text: str, start: int, operator: re.Match[str], name: str, *, mo
     sign = operator["sign"]
     if sign == "=" and name.isupper() and operator.end() == operator.start() + 1:
         return True
-    if sign == ":-":
-        return True
     before = text[start - 1 : start]
+    if sign == ":-" or (sign == "=" and before in ("?", "&")):  # a default, or a URL's query
+        return True
     own_line = _LINE_START.search(text, max(0, start - 40), start) is not None
-    return not more and (own_line or before in _QUOTES or (sign in (":", "：") and before.isspace()))
+    return not more and (
+        own_line or before in _QUOTES or (sign in (":", "：") and before.isspace())
+    )
 
 
 def _is_secret(secret: str, name: str, kind: str, *, quoted: bool, literal: bool, more: bool = False) -> bool:

@@ -113,7 +113,7 @@ def _use(
         flag = flag[:-1]  # `-pw` may be `-p` and the first letter of a password
     use = table.uses.get((name, flag))
     between = text[program.end() : at]
-    if use is None or _BREAK.search(_STRINGS.sub("", between)):
+    if use is None or _BREAK.search(_STRINGS.sub("", between) + flag):
         return flag, None
     words = [word.strip("\"',[]") for word in between.split()]
     return flag, use if not use.needs or not set(words).isdisjoint(use.needs) else None
@@ -136,7 +136,12 @@ def _secret(text: str, end: int, flag: str, mode: str) -> tuple[int, int] | None
     is_joined = begin == end
     if flag[0] == "/" and text[begin : begin + 1] == ":":
         begin += 1
-    elif is_joined and (len(flag) > 2 and mode != "joined" or flag[0] == "/") or mode == "joined" and not is_joined:
+    elif (
+        is_joined
+        and (len(flag) > 2 and mode != "joined" or flag[0] == "/")
+        or mode == "joined"
+        and not is_joined
+    ):
         return None
     elif mode == "word" and is_joined:
         mode = "joined word"

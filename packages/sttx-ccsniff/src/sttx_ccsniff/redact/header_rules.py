@@ -6,7 +6,19 @@ from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.values import is_code, is_random_secret, is_stand_in
 
 _ATTRIBUTES = frozenset(
-    ["path", "domain", "expires", "max-age", "samesite", "version", "comment", "priority", "httponly", "secure", "partitioned"]
+    [
+        "path",
+        "domain",
+        "expires",
+        "max-age",
+        "samesite",
+        "version",
+        "comment",
+        "priority",
+        "httponly",
+        "secure",
+        "partitioned",
+    ]
 )
 _SCHEMES = re.compile(
     r"(?i)basic|bearer|digest|token|negotiate|apikey|none|null|undefined|required|failed|header\w*"
@@ -26,6 +38,12 @@ def _is_cookie(secret: str) -> bool:
     if len(secret) < 8 or is_stand_in(secret) or is_code(secret, more=True):
         return False
     return is_random_secret(secret) or (any(map(str.isdigit, secret)) and not secret.isdigit())
+
+
+def _has_cookie(secret: str) -> bool:
+    """Return whether one of the values, of which only the first has lost its name, identifies a session."""
+    first, *pairs = re.split(r"; ?", secret)
+    return _is_cookie(first) or any(_is_cookie(pair.partition("=")[2]) for pair in pairs)
 
 
 _COOKIE = r"[\w!#$%&*+.^|~-]{1,100}+"
@@ -50,7 +68,7 @@ HEADER_RULES: tuple[Rule, ...] = (
         keywords=("cookie",),
         back=0,
         label="secret",
-        valid=lambda secret: any(map(_is_cookie, re.split(r"=|; ?", secret))),
+        valid=lambda secret: _has_cookie(secret),
         about="Cookies in `Cookie` and `Set-Cookie` headers",
         form="`Cookie:` + name + `=` + value (RFC 6265), up to the last pair",
     ),

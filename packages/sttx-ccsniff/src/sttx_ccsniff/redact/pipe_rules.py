@@ -59,7 +59,7 @@ PIPE_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="seed-phrase",
-        regex=r"(?i:mnemonic|(?:seed|recovery|backup)[ _-]?phrase)[\w \"'`:=>*-]{0,30}?[\"'`:= \n](?P<secret>[a-z]{3,8}(?:[ ,\n]{1,3}[a-z]{3,8}){11,23})"
+        regex=r"(?i:mnemonic|(?:seed|recovery|backup)[ _-]?phrase)[\w \"'`:=>*-]{0,30}?[\"'`:= \n](?P<secret>[a-z]{3,8}+(?:[ ,\n]{1,3}+[a-z]{3,8}+){11,23}+)"
         r"(?![ ,]{0,3}[a-z])",
         keywords=(
             "mnemonic",

@@ -130,6 +130,7 @@ class Scanner:
     def _word_hits(self, text: str, low: bytes, values: assignments.Values | None) -> Iterator[Hit]:
         """Yield the hits of rules with keywords, and of values that are assigned to a secret's name."""
         done: dict[int, int] = {}  # by rule: where its last hit ends
+        rejected: dict[int, tuple[int, int]] = {}  # overlapping matches in a row, and the end of the last one
         floating: dict[int, _Entry] = {}
         for at, word in self._words.find(low):
             for entry in self._by_word.get(word, ()):
@@ -141,6 +142,12 @@ class Scanner:
                     if match and (hit := _hit(match, rule)):
                         yield hit
                         done[id(rule)] = hit.end
+                    elif match:
+                        # As with tokens: skip ahead in a text that repeats a keyword.
+                        count, until = rejected.get(id(rule), (0, 0))
+                        rejected[id(rule)] = count + 1 if at < until else 0, max(until, match.end())
+                        if count >= _MAX_NESTED:
+                            done[id(rule)] = until
             if values and (span := values.at(at, word)):
                 yield Hit(*span, ASSIGNMENT)
         for regex, rule in floating.values():
