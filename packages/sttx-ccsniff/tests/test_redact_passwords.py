@@ -212,6 +212,7 @@ cookie: theme=dark
 const cookies = parseCookies2(request)
 echo $TOKEN | docker login --password-stdin
 the login form2 asks for a name
+the new token: eyJ0eXAiOiJKV1QiLCJhbGciOiJ...
 IDENTIFIED BY '<password>'
 s/(\\w+)-(\\d+)/$1$2$3/
 """

@@ -20,7 +20,7 @@ Span = tuple[int, int, str]
 _STEMS = frozenset((b"pass", b"pw", b"secret", b"token", b"key", b"cred", b"psk", b"auth", b"mdp", b"_pat="))
 _FOREIGN = frozenset(word.encode() for word in FOREIGN_LATIN)
 WORDS = (*_STEMS, *_FOREIGN)
-"""Words, or parts of them, of which a secret's name has one; but for other scripts than Latin."""
+"""Words, or parts of them, of which a secret's name in Latin letters has one."""
 
 _MAX_NESTED = 4
 _WORD_BEFORE = re.compile(r"([A-Za-z]{2,20}) \Z")
@@ -33,12 +33,15 @@ _OPERATOR = re.compile(
         ["'\]`)*?!]{{0,4}} (?:[ ](?:[Ss]tring|str|As[ ]String))? [ \t]{{0,20}}
         (?P<sign> => | :- | := | ->  | → | ={{1,3}} | != | ： | : (?![:]))
         [*_]{{0,2}} (?:[ \t]{{0,8}} (?:str|string|String|&str|&'static\ str|!!str|!<str>) [ \t]{{0,8}} =? )?
-        (?:\s{{0,8}}(?:[|>][+-]?[ ]?\n\s{{1,40}})?|[ ]?[\[({{][ ]?(?={_OPEN})|[ ]?(?:new[ ])?\w{{1,20}}\([ ]?(?={_OPEN}))
+        (?:\s{{0,8}}(?:[|>][+-]?[ ]?\n\s{{1,40}})?|[ ]?[\[({{][ ]?(?={_OPEN})
+          |[ ]?(?:new[ ])?\w{{1,20}}\([ ]?(?={_OPEN}))
       | (?P<default>["'\]`)]{{0,3}}[ ](?:\|\||\?\?|or)[ ](?={_OPEN}))
       | (?P<is>["'`*]?[ ](?:is|was)[ :]{{1,3}})
       | (?P<space>[ \t]{{1,20}})
-      | ["'`]? [ \t]{{0,8}} ,? \s{{0,40}} ["']? (?:parameter_?)?(?i:value|default) ["']? [ \t]{{0,8}} [:=] [ \t]{{0,8}}
-      | (?P<next>["'`]?[ ]?,\s{{0,20}}(?={_OPEN})|\([ ]?(?={_OPEN})|["']\r?\n\r?\n|</(?:key|name|td|th|dt)>\s{{0,40}}<\w{{2,9}}>)
+      | ["'`]? [ \t]{{0,8}} ,? \s{{0,40}} ["']? (?:parameter_?)?(?i:value|default) ["']?
+        [ \t]{{0,8}} [:=] [ \t]{{0,8}}
+      | (?P<next>["'`]?[ ]?,\s{{0,20}}(?={_OPEN})|\([ ]?(?={_OPEN})|["']\r?\n\r?\n
+        |</(?:key|name|td|th|dt)>\s{{0,40}}<\w{{2,9}}>)
     )
     (?:(?:[rbufN@]{{1,2}}|\$)(?={_OPEN}))?
     (?P<quote>{_OPEN})?
@@ -49,7 +52,8 @@ _TAG = re.compile(r"(?:[ ][^<>\n]{0,80})?>(?:<!\[CDATA\[)?[ ]{0,8}(?P<quote>(?!)
 _FOREIGN_OPERATOR = re.compile(
     rf"""(?P<rest>[\w\u0300-\u036f]{{0,12}}(?:[ ][\w\u0300-\u036f]{{1,16}}){{0,2}}?)
     ["'\]`»”*)]{{0,3}} [ \t]{{0,8}}
-    (?P<sign>=>|:=?|={{1,3}}|→|->|：|[-–—](?=[ ])|(?<=[ ])(?:ist|est|es|é|è|er|är|on|is|to|jest|je|это)(?=[ ])|は|是|为|為|은|는|:)
+    (?P<sign>=>|:=?|={{1,3}}|→|->|：|[-–—](?=[ ])
+        |(?<=[ ])(?:ist|est|es|é|è|er|är|on|is|to|jest|je|это)(?=[ ])|は|是|为|為|은|는|:)
     [*_]{{0,2}} \s{{0,8}} (?P<quote>{_OPEN})?
     """,
     re.VERBOSE,
@@ -57,7 +61,8 @@ _FOREIGN_OPERATOR = re.compile(
 _QUOTES = ('"', "'", "`", "*")
 _SETS = re.compile(r"(?:^|[\s\"'`])(?:ENV|ARG|setenv|set(?: -\w{1,4}){1,2}|#define|configure set) \Z")
 _LINE_START = re.compile(
-    r"(?:^|\n|→|[;&(])[ \t]*(?:[-+*>][ \t]*)?(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?[\"'*`\w.-]{0,4}\Z"
+    r"(?:^|\n|→|[;&(])[ \t]*(?:[-+*>][ \t]*)?"
+    r"(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?[\"'*`\w.-]{0,4}\Z"
 )
 
 
@@ -166,7 +171,7 @@ def _value(text: str, at: int, end: int, depth: Depth | None) -> tuple[int, int,
 def _after_space(
     text: str, start: int, begin: int, name: str, kind: str, depth: Depth | None
 ) -> tuple[int, int, bool] | None:
-    """Return the value after a name and a space: `ENV PASSWORD x`, a line of a configuration file, or prose."""
+    """Return the value after a name and a space: `ENV PASSWORD x`, a configuration file's line, or prose."""
     sets = _SETS.search(text, max(0, start - 24), start) is not None
     if not sets and kind != "password":
         return None
@@ -190,9 +195,7 @@ def _is_literal(text: str, start: int, operator: re.Match[str], name: str, *, mo
     if sign == ":-" or (sign == "=" and before in ("?", "&")):  # a default, or a URL's query
         return True
     own_line = _LINE_START.search(text, max(0, start - 40), start) is not None
-    return not more and (
-        own_line or before in _QUOTES or (sign in (":", "：") and before.isspace())
-    )
+    return not more and (own_line or before in _QUOTES or (sign in (":", "：") and before.isspace()))
 
 
 def _is_secret(secret: str, name: str, kind: str, *, quoted: bool, literal: bool, more: bool = False) -> bool:

@@ -16,7 +16,7 @@ from sttx_ccsniff.redact.values import is_password, is_reference, is_stand_in
 _BACK = 600  # characters before a flag in which its program is searched
 _MODES = ("word", "joined", "pair", "percent", "comma", "cookie")
 _STRINGS = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"")
-# What ends a command: but a line that goes on with a flag continues it.
+# What ends a command; a line that starts with a flag continues it.
 _BREAK = re.compile(r"[;|]|&&|(?<!\\)\n(?![ \t]*[-\\])")
 # A shell's word: quoted parts and others; in a list, `["-p", "x"]`, one string.
 _WORD = re.compile(

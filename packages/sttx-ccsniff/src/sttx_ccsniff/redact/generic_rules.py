@@ -23,7 +23,7 @@ _PEM = (
 
 
 def _is_url_password(secret: str) -> bool:
-    """Return whether the text between user and host is a password, not a template, a port or the word itself."""
+    """Return whether the text between user and host is a password, not a template or a port."""
     plain = secret.strip("*.-_").lower()
     if len(set(secret)) < 2 or plain in _WORDS or is_reference(secret) or _PORT.match(secret):
         return False
@@ -170,7 +170,7 @@ COMMAND = Rule(
     name="command-line",
     regex="",
     label="secret",
-    about="Values of flags that take a secret, by program: `mysql -p`x, `curl -u user:`x, `docker login -p x`",
+    about="Values of programs' flags that take a secret: `mysql -p`x, `curl -u user:`x, `docker login -p x`",
     form="a flag of a program in `programs.toml`, whose value is neither a variable nor a stand-in",
 )
 ASSIGNMENT = Rule(

@@ -1,4 +1,4 @@
-"""Rules for hashes of passwords, which can be searched for the password: as in `/etc/shadow`, Django, LDAP, MySQL."""
+"""Rules for hashes of passwords, from which weak passwords can be guessed: `/etc/shadow`, Django, LDAP."""
 
 from sttx_ccsniff.redact.rule import Rule
 
@@ -10,7 +10,8 @@ _CRYPT = rf"""(?x)(?:(?<!\w)|(?<=[0-9;]m)){_D}(?:
   | (?:y|gy|7) {_D} {_CHARACTERS}{{1,40}} {_D} [./A-Za-z0-9$]{{20,120}}
   | [89] {_D} {_CHARACTERS}{{14}} {_D} {_CHARACTERS}{{43}}
   | [PHS] \$ {_CHARACTERS}{{28,60}}
-  | (?:argon2(?:id|[id])|scrypt|pbkdf2(?:-sha\d{{1,3}})?|bcrypt-sha256|sha1|krb5[a-z]{{2,8}}|DCC2|5r|ml|NT) {_D} [^\s'"`<>]{{20,2000}}+
+  | (?:argon2(?:id|[id])|scrypt|pbkdf2(?:-sha\d{{1,3}})?|bcrypt-sha256|sha1|krb5[a-z]{{2,8}}|DCC2|5r|ml|NT)
+    {_D} [^\s'"`<>]{{20,2000}}+
 )"""
 
 HASH_RULES: tuple[Rule, ...] = (
@@ -57,7 +58,7 @@ HASH_RULES: tuple[Rule, ...] = (
         label="secret",
         entropy=2.9,
         about="Hashes of passwords in the form of crypt",
-        form="`$1$`, `$2b$`, `$5$`, `$6$`, `$y$`, `$apr1$`, `$argon2id$`, `$scrypt$` and others + salt + hash",
+        form="`$1$`, `$2b$`, `$5$`, `$6$`, `$y$`, `$apr1$`, `$argon2id$` and others + salt + hash",
     ),
     Rule(
         name="framework-hash",

@@ -51,24 +51,26 @@ _COOKIE = r"[\w!#$%&*+.^|~-]{1,100}+"
 AUTHORIZATION = Rule(
     name="authorization",
     regex=r"(?i:(?:proxy-)?authorization[\"'`\]]{0,2}[ ]{0,4}(?:[:=,]|=>)[ ]{0,4}[\"'`]?)"
-    r"(?:[A-Za-z][\w-]{1,30}[ ]{1,2})?(?P<secret>(?:[\w-]{1,30}=\"[^\s\"]{0,1024}\",?[ ]?){1,16}|[^\s\"'`,;<>{}]{6,4096}+(?:,[ ]?[^\s\"'`;<>{}]{1,400}+){0,12})",
+    r"(?:[A-Za-z][\w-]{1,30}[ ]{1,2})?(?P<secret>(?:[\w-]{1,30}=\"[^\s\"]{0,1024}\",?[ ]?){1,16}"
+    r"|[^\s\"'`,;<>{}]{6,4096}+(?:,[ ]?[^\s\"'`;<>{}]{1,400}+){0,12})",
     keywords=("authorization",),
     back=0,
     label="secret",
     valid=_is_credential,
     about="`Authorization` headers with any scheme",
-    form="`Authorization:` + scheme + credentials (RFC 9110): `ApiKey`, `Digest`, `Bot`, `AWS4-HMAC-SHA256` and others",
+    form="`Authorization:` + scheme + credentials (RFC 9110): `ApiKey`, `Digest` and others",
 )
 HEADER_RULES: tuple[Rule, ...] = (
     AUTHORIZATION,
     Rule(
         name="cookie",
-        regex=rf"(?i:cookies?[\"'`\]]{{0,2}}[ ]{{0,4}}(?:[:=]|=>|,)[ ]{{0,4}}[\"'`\[]{{0,2}})(?:{_COOKIE}=[^;\s\"'`]{{0,5}};[ ]?){{0,20}}"
+        regex=rf"(?i:cookies?[\"'`\]]{{0,2}}[ ]{{0,4}}(?:[:=]|=>|,)[ ]{{0,4}}[\"'`\[]{{0,2}})"
+        rf"(?:{_COOKIE}=[^;\s\"'`]{{0,5}};[ ]?){{0,20}}"
         rf"{_COOKIE}=(?P<secret>[^;\s\"'`<>,]{{8,4096}}+(?:;[ ]?{_COOKIE}=[^;\s\"'`<>]{{0,1024}}+){{0,24}})",
         keywords=("cookie",),
         back=0,
         label="secret",
-        valid=lambda secret: _has_cookie(secret),
+        valid=_has_cookie,
         about="Cookies in `Cookie` and `Set-Cookie` headers",
         form="`Cookie:` + name + `=` + value (RFC 6265), up to the last pair",
     ),

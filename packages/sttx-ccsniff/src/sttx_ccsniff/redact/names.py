@@ -9,10 +9,10 @@ from functools import lru_cache
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _PASSWORD_WORDS = """
-passwort passwords pwd pwds passphrase passphrases passcode pass passe passord passw passwrd pword psw pw mdp psk
-requirepass masterpass masterauth userpass dbpass dbpw rootpass adminpass mysqlpass smtppass ftppass sshpass httppass
-storepass keypass storepw keystorepass truststorepass authpass privpass vncpass wifipass loginpass apppass bindpw
-rootpw sudopass vaultpass keyphrase passkey
+passwort passwords pwd pwds passphrase passphrases passcode pass passe passord passw passwrd pword psw pw mdp
+psk requirepass masterpass masterauth userpass dbpass dbpw rootpass adminpass mysqlpass smtppass ftppass
+sshpass httppass storepass keypass storepw keystorepass truststorepass authpass privpass vncpass wifipass
+loginpass apppass bindpw rootpw sudopass vaultpass keyphrase passkey
 """
 _PASSWORDS = frozenset(_PASSWORD_WORDS.split())
 _SECRETS = frozenset(["secrets", "credential", "credentials", "creds", "cred"])
@@ -20,8 +20,8 @@ _KEY_WORDS = """
 access account admin anon api app auth authorization client consumer crypto deploy deployment encryption
 encrypt functions hmac jwt license licence master password private project role sas secret security server
 service session shared sign signing storage subscription webhook write root tls ssl ssh gpg pgp host bot hash
-secure logged nonce cipher aes rsa wallet validator account openai anthropic gemini stripe sendgrid twilio mailgun
-github gitlab datadog dd algolia mistral cohere deepseek groq openrouter tunnel
+secure logged nonce cipher aes rsa wallet validator account openai anthropic gemini stripe sendgrid twilio
+mailgun github gitlab datadog dd algolia mistral cohere deepseek groq openrouter tunnel
 """
 _KEYS = frozenset(_KEY_WORDS.split())
 _SUFFIX_WORDS = """
@@ -74,7 +74,7 @@ def is_password_name(name: str) -> bool:
 
 
 def name_kind(name: str) -> str:
-    """Return `password`, `secret`, or nothing if it is no secret's name.
+    """Return `password`, `secret`, or nothing if it is not a secret's name.
 
     >>> name_kind("client-key-data"), name_kind("requirepass"), name_kind("compass"), name_kind("contraseña")
     ('secret', 'password', '', 'password')

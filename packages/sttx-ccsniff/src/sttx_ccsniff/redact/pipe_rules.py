@@ -5,8 +5,8 @@ from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.values import is_reference, is_stand_in
 
 _READS = (
-    r"--password-stdin|--with-token|--stdin|sudo[ ][^|;\n]{0,20}-S|--passphrase-fd|passwd\b|-pass(?:in)?[ ]stdin|cryptsetup"
-    r"|secrets?[ ](?:set|put|add|create)"
+    r"--password-stdin|--with-token|--stdin|sudo[ ][^|;\n]{0,20}-S|--passphrase-fd|passwd\b|"
+    r"-pass(?:in)?[ ]stdin|cryptsetup|secrets?[ ](?:set|put|add|create)"
 )
 
 
@@ -19,7 +19,8 @@ def _is_piped(secret: str) -> bool:
 PIPE_RULES: tuple[Rule, ...] = (
     Rule(
         name="piped-password",
-        regex=r"(?:echo|printf|print|Write-Output)(?:[ ]-[neE]{1,3})?[ ](?:[\"']?%s(?:\\n|\n)?[\"']?[ ])?(?P<quote>[\"'])?"
+        regex=r"(?:echo|printf|print|Write-Output)(?:[ ]-[neE]{1,3})?[ ]"
+        r"(?:[\"']?%s(?:\\n|\n)?[\"']?[ ])?(?P<quote>[\"'])?"
         r"(?P<secret>(?(quote)(?:(?!(?P=quote))[^\n]|\n(?=[\"'])){2,1024}+(?=(?P=quote))|[^\s\"'`;|]{3,1024}+))"
         rf"[\"']?[ ]{{0,4}}\|[ ]{{0,4}}[^\n|;]{{0,160}}?(?:{_READS})",
         keywords=(
@@ -59,7 +60,8 @@ PIPE_RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="seed-phrase",
-        regex=r"(?i:mnemonic|(?:seed|recovery|backup)[ _-]?phrase)[\w \"'`:=>*-]{0,30}?[\"'`:= \n](?P<secret>[a-z]{3,8}+(?:[ ,\n]{1,3}+[a-z]{3,8}+){11,23}+)"
+        regex=r"(?i:mnemonic|(?:seed|recovery|backup)[ _-]?phrase)[\w \"'`:=>*-]{0,30}?[\"'`:= \n]"
+        r"(?P<secret>[a-z]{3,8}+(?:[ ,\n]{1,3}+[a-z]{3,8}+){11,23}+)"
         r"(?![ ,]{0,3}[a-z])",
         keywords=(
             "mnemonic",

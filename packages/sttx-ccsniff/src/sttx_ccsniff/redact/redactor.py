@@ -132,7 +132,7 @@ class Redactor:
         return value if same else clean
 
     def _field(self, name: Any, value: Any, session: str) -> Any:
-        """Replace a whole string that is the value of a secret's name, also in a list, or a password of digits."""
+        """Replace a whole string that is a secret name's value, also in a list, or a password of digits."""
         if not (self._fields and isinstance(name, str) and isinstance(value, (str, list, int))):
             return value
         if isinstance(value, int):
@@ -295,7 +295,7 @@ _PRIVATE = frozenset(rule.name for rule in privacy.PRIVACY_RULES)
 
 
 def _rank(hit: Hit) -> tuple[bool, bool, int]:
-    """Order overlapping hits: vendor rules first, those without a form of their own last, then the longer one."""
+    """Order overlapping hits: vendor rules first, those without their own form last, then the longer one."""
     return not hit.rule.prefixes, hit.rule in (ASSIGNMENT, AUTHORIZATION), hit.start - hit.end
 
 

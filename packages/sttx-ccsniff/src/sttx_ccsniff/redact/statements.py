@@ -47,5 +47,5 @@ def _is_word(secret: str) -> bool:
 
 
 def _is_mixed(secret: str) -> bool:
-    """Return whether a value is no word, because the place alone is no proof."""
+    """Return whether a value differs from words; the place alone does not prove a secret."""
     return secret[0] not in "-/" and (is_password(secret) or is_random_secret(secret, quoted=True))

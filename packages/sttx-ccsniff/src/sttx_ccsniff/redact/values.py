@@ -1,6 +1,6 @@
 """Decides whether a value is a secret, or a reference to one kept elsewhere, a stand-in, or code.
 
-`${KEY}`, `<password>` and `{{ token }}` as a whole stand for a secret kept elsewhere; `aB3$xY9` is a password.
+`${KEY}`, `<password>` and `{{ token }}` as a whole stand for a secret kept elsewhere; `aB3$xY9` is one.
 `your-token-here` stands for none. Knows no names.
 """
 
@@ -11,7 +11,8 @@ from sttx_ccsniff.redact.rule import entropy
 _HEAD = 100  # characters of a value that show whether it is a stand-in
 _MIN_PASSWORD = 6
 _BRACED = (
-    r"\$\{[^{}\n]{0,200}\} | \$\([^()\n]{0,200}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\) | \{\{[^{}\n]{0,200}\}\}"
+    r"\$\{[^{}\n]{0,200}\}"
+    r" | \$\([^()\n]{0,200}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\) | \{\{[^{}\n]{0,200}\}\}"
     r" | \#\{[^{}\n]{0,200}\} | <%[^%\n]{0,200}%> | %\(\w{1,60}\)[sd] | \{[\w.!:\[\]()]{0,100}\}"
 )
 _REFERENCE = re.compile(
@@ -36,6 +37,8 @@ _STAND_IN = re.compile(
 _MASKED = re.compile(
     r"[\w.:-]{0,12}(?:\*{3,}|\.{3,}|…|•{2,}|x{4,}|X{4,})[\w*.-]{0,12}|[\w./+-]{0,40}(?:x{6,}|X{6,})[\w./+-]{0,40}"
 )
+# The public first part of a JSON web token, the rest of which was cut: `{"alg":`, `{"typ":`, `{"kid":`.
+_TOKEN_HEADER = re.compile(r"eyJ(?:hbGciOi|0eXAiOi|raWQiOi)[\w-]{0,120}+(?:\.{2,3}|…)?")
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@ -]+(?:[\\/]|\.\w+$)|https?://")
 _HEX = re.compile(r"(?=[0-9a-fA-F]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]+")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|[a-z]|[A-Z]|[$!@#%^&*~+=?(){}<>|]+")
@@ -53,7 +56,7 @@ _CLOSES = {"(": ")", "[": "]", "{": "}", "<": ">"}
 def is_reference(value: str) -> bool:
     """Return whether a value as a whole stands for a secret that is kept elsewhere.
 
-    >>> [is_reference(value) for value in ("$TOKEN", "${TOKEN}", "%TOKEN%", "<token>", "{{ token }}", "$(pass x)")]
+    >>> [is_reference(value) for value in ("$TOKEN", "${TOKEN}", "%TOKEN%", "<token>", "{{ t }}", "$(pass)")]
     [True, True, True, True, True, True]
     >>> [is_reference(value) for value in ("aB3$xY9", "aB3${x}Y9", "a<b>c9", "$ecret$9")]
     [False, False, False, False]
@@ -80,6 +83,8 @@ def is_stand_in(value: str) -> bool:
     head = value[:_HEAD]
     signs = {sign for sign in head if sign.isalnum()}
     if len(set(value)) < 3 or len(signs) < 2 or is_reference(value) or _MASKED.fullmatch(value):
+        return True
+    if _TOKEN_HEADER.fullmatch(value):
         return True
     if len(value) >= 16 and "EXAMPLE" in head:
         return True
@@ -219,7 +224,7 @@ def _is_random(value: str) -> bool:
 
 
 def _is_phrase(value: str) -> bool:
-    """Return whether a value with spaces is no sentence: one of its words is no word."""
+    """Return whether one of the words of a value with spaces differs from words of sentences."""
     if len(value) > 200 or "\n" in value:
         return False
     words = [word.strip(".,;:!?()\"'") for word in value.split()]
@@ -234,7 +239,7 @@ def _is_phrase(value: str) -> bool:
 def is_field_secret(value: str) -> bool:
     """Return whether a whole string that is the value of a secret's name is a secret: nearly every string is.
 
-    >>> [is_field_secret(value) for value in ("hunter2", "string", "your-key", "settings.password", "a $b9 c")]
+    >>> [is_field_secret(value) for value in ("hunter2", "string", "your-key", "form.password", "a $b9 c")]
     [True, False, False, False, False]
     """
     if len(value) < 4 or is_stand_in(value):

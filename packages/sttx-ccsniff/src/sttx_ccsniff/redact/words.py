@@ -1,21 +1,21 @@
 """Finds any of many words in one pass over a text. Knows nothing about secrets.
 
-A regex of many words is slow, because most letters of a text start some word. So each word is searched from its
-rarest letter, and what is before and after that letter is compared only there.
+A regex of many words is slow, because most letters of a text start some word. So each word is searched from
+its rarest letter, and what is before and after that letter is compared only there.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-# From rare to frequent in sessions of coding agents, measured on 8 MB of them; letters not listed are the rarest.
+# From rare to frequent in sessions of coding agents, measured on 8 MB; letters not listed are the rarest.
 _FREQUENT = "q$zj}{x_(=v=k)wyb:01?fg.-/hupmdlcaniroste "
 
 
 class Words:
     """Words to search, all in lower case and ASCII.
 
-    >>> sorted(Words(["token", "key", "oken"]).find(b"a key, a token"))
+    >>> sorted(Words([b"token", b"key", b"oken"]).find(b"a key, a token"))
     [(2, b'key'), (9, b'token'), (10, b'oken')]
     """
 
