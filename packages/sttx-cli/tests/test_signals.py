@@ -16,9 +16,10 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Put the handlers back after each test."""
+    """Let a hangup have its usual effect, even under `nohup`; put the handlers back after each test."""
     before = [signal.getsignal(one) for one in SIGNALS]
-    yield before
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield [signal.getsignal(one) for one in SIGNALS]
     for number, handler in zip(SIGNALS, before, strict=True):
         signal.signal(number, handler)
 

@@ -73,7 +73,8 @@ def test_only_a_vocabulary_is_overwritten(sttx, texts, place):
     before = (texts / "notes.md").read_bytes()
     result = sttx("vocab", texts, "--out", out, "--size", 270)
     assert result.code == 2
-    assert f"{str(out)!r} exists and is not a vocabulary" in result.err
+    reason = "exists and is not a vocabulary" if place == "file" else "is not a regular file"
+    assert f"{str(out)!r} {reason}" in result.err
     assert (texts / "notes.md").read_bytes() == before
 
 
