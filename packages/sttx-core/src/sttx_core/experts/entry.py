@@ -10,7 +10,7 @@ from pathlib import Path
 
 from numba import njit
 
-from sttx_core.experts.reading import price_every, read_tokens
+from sttx_core.experts.reading import price_every, read_tokens, sum_up
 
 
 def _digest_of_sources() -> int:
@@ -29,7 +29,12 @@ def _entry_points(sources: int):
         if sources:
             price_every(memory, place, vocabulary, mass, beside, seen, work, bits)
 
-    return read, price_all
+    @njit(cache=True, nogil=True)
+    def accumulate(probabilities, order, mass):
+        if sources:
+            sum_up(probabilities, order, mass)
+
+    return read, price_all, accumulate
 
 
-read, price_all = _entry_points(_digest_of_sources())
+read, price_all, accumulate = _entry_points(_digest_of_sources())

@@ -7,7 +7,7 @@ import numpy as np
 
 from sttx_core.errors import UsageError
 from sttx_core.experts.config import ExpertsConfig
-from sttx_core.experts.entry import price_all, read
+from sttx_core.experts.entry import accumulate, price_all, read
 from sttx_core.experts.memory import Memory, Place, bounds, new_memory, new_place
 from sttx_core.experts.reading import Rates, Vocabulary, new_seen, new_work
 from sttx_core.saved_state import damaged
@@ -190,7 +190,7 @@ class Experts:
                 f"log_probs must have the shape {(rows, self.vocab_size)}, not {log_probs.shape}"
             )
         mass = np.zeros((rows, self.vocab_size + 1))
-        np.cumsum(np.exp(log_probs)[:, self._order], axis=1, dtype=np.float64, out=mass[:, 1:])
+        accumulate(np.exp(log_probs), self._order, mass)
         return mass
 
 

@@ -90,6 +90,16 @@ def new_work(depth: int) -> Work:
 
 
 @compiled
+def sum_up(probabilities, order, mass):
+    """Write the probability of all ranks before each one: [T, V] by id into [T, V+1] by rank."""
+    for step in range(probabilities.shape[0]):
+        total = 0.0
+        for rank in range(order.size):
+            total += probabilities[step, order[rank]]
+            mass[step, rank + 1] = total
+
+
+@compiled
 def read_tokens(memory, place, vocabulary, mass, beside, ids, rates, seen, work, bits):
     """Price each token, learn it, and go on to the next.
 
