@@ -73,11 +73,12 @@ def find(text: str, plain: bytes) -> Iterator[tuple[int, int, str]]:
     table = _table()
     for regex in table.flags:
         done = 0
-        programs = _Programs(text, table.programs)
+        programs: _Programs | None = None
         for match in regex.finditer(plain):
             at = match.start()
             if at < done:
                 continue
+            programs = programs or _Programs(text, table.programs)
             flag, use = _use(text, at, match[0].decode(), table, programs.before(at))
             if use and (span := _secret(text, at + len(flag), flag, use.mode)):
                 yield (*span, text[slice(*span)])
