@@ -129,6 +129,8 @@ http -a app:· x.io|mK7tW2qRz
 htpasswd -bc .htpasswd ada ·|mK7tW2qRz
 echo "app:·" | chpasswd|mK7tW2qRz
 echo · | sudo -S ls|mK7tW2qRz
+sqlplus app/·@main|KW41TQ7ZB9
+ConvertTo-SecureString '·' -AsPlainText|KW41TQ7ZB9
 kubectl get pods --token=·|q7Zk2mX9vB4tR8wL
 kubectl create secret generic a --from-literal=db=·|mK7tW2qRz
 cmdkey /add:h /user:a /pass:·|mK7tW2qRz

@@ -2,7 +2,7 @@
 
 from sttx_ccsniff.redact.basic import is_basic
 from sttx_ccsniff.redact.rule import Rule
-from sttx_ccsniff.redact.values import is_reference, is_stand_in
+from sttx_ccsniff.redact.values import is_constant, is_reference, is_stand_in
 
 _READS = (
     r"--password-stdin|--with-token|--stdin|sudo[ ][^|;\n]{0,20}-S|--passphrase-fd|passwd\b|"
@@ -13,7 +13,7 @@ _READS = (
 def _is_piped(secret: str) -> bool:
     """Return whether a text that is piped is a secret, perhaps after a user's name and a colon."""
     secret = secret.removesuffix("\\n").removesuffix("\n").rpartition(":")[2]
-    return len(secret) >= 3 and not (is_stand_in(secret) or is_reference(secret) or secret.isupper())
+    return len(secret) >= 3 and not (is_stand_in(secret) or is_reference(secret) or is_constant(secret))
 
 
 PIPE_RULES: tuple[Rule, ...] = (

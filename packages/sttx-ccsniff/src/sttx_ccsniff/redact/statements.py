@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from sttx_ccsniff.redact.rule import Rule
-from sttx_ccsniff.redact.values import is_password, is_random_secret, is_reference, is_stand_in
+from sttx_ccsniff.redact.values import is_constant, is_password, is_random_secret, is_reference, is_stand_in
 
 # What stands between quotes, or a word.
 _VALUE = (
@@ -43,7 +43,7 @@ def _rule(name: str, table: dict[str, Any], keyword: str, before: str, after: st
 
 def _is_word(secret: str) -> bool:
     """Return whether a value in such a place is one, not a stand-in, an option or a word in capitals."""
-    return not (is_stand_in(secret) or is_reference(secret) or secret.isupper() or secret[0] in "-/<[{(")
+    return not (is_stand_in(secret) or is_reference(secret) or is_constant(secret) or secret[0] in "-/<[{(")
 
 
 def _is_mixed(secret: str) -> bool:

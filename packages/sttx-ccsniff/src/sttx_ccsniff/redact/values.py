@@ -72,6 +72,15 @@ def is_reference(value: str) -> bool:
     return words != rest and not _MARKS.intersection(rest) or _STAND_IN.search(words) is not None
 
 
+def is_constant(value: str) -> bool:
+    """Return whether a value is a name in capitals, as documentation has in the place of a secret.
+
+    >>> is_constant("DB_PASSWORD_2"), is_constant("HQW730MGA58")
+    (True, False)
+    """
+    return re.fullmatch(r"[A-Z]+\d?(?:_[A-Z\d]+)*", value) is not None
+
+
 def is_stand_in(value: str) -> bool:
     """Return whether a value stands for a real one: a reference, a mask or an example.
 
