@@ -5,20 +5,33 @@ if a function that it calls has changed. So the entry points close over a digest
 compares.
 """
 
+from collections.abc import Callable
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from numba import njit
 
 from sttx_core.experts.reading import price_every, read_tokens, sum_up
 
 
-def _digest_of_sources() -> int:
-    data = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return int.from_bytes(blake2b(data, digest_size=7).digest()) | 1
+class EntryPoints(NamedTuple):
+    """Compiled functions: `read_tokens`, `price_every` and `sum_up` of `reading`."""
+
+    read: Callable[..., None]
+    price_all: Callable[..., None]
+    accumulate: Callable[..., None]
 
 
-def _entry_points(sources: int):
+@cache
+def entry_points() -> EntryPoints:
+    """Return the functions; they are compiled, or read from disk, when they are first called."""
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return _closed_over(int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1)
+
+
+def _closed_over(sources: int) -> EntryPoints:
     @njit(cache=True, nogil=True)
     def read(memory, place, vocabulary, mass, beside, ids, rates, seen, work, bits):
         if sources:
@@ -34,7 +47,4 @@ def _entry_points(sources: int):
         if sources:
             sum_up(probabilities, order, mass)
 
-    return read, price_all, accumulate
-
-
-read, price_all, accumulate = _entry_points(_digest_of_sources())
+    return EntryPoints(read, price_all, accumulate)

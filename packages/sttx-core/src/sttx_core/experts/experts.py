@@ -7,7 +7,7 @@ import numpy as np
 
 from sttx_core.errors import UsageError
 from sttx_core.experts.config import ExpertsConfig
-from sttx_core.experts.entry import accumulate, price_all, read
+from sttx_core.experts.entry import entry_points
 from sttx_core.experts.memory import Memory, Place, bounds, new_memory, new_place
 from sttx_core.experts.reading import Rates, Vocabulary, new_seen, new_work
 from sttx_core.saved_state import damaged
@@ -131,7 +131,7 @@ class Experts:
         config = self.config
         rates = Rates(config.rate, config.first_rate, config.final_rate, config.limit)
         arrays = self._memory, document.place, self._vocabulary, mass, beside
-        read(*arrays, ids, rates, self._seen, self._work, bits)
+        entry_points().read(*arrays, ids, rates, self._seen, self._work, bits)
         return bits
 
     def log_probs(
@@ -151,7 +151,9 @@ class Experts:
         mass = self._mass(np.asarray(log_probs)[None], 1)[0]
         beside = _NONE if second is None else self._mass(np.asarray(second)[None], 1)[0]
         bits = np.zeros(self.vocab_size)
-        price_all(self._memory, place, self._vocabulary, mass, beside, self._seen, self._work, bits)
+        entry_points().price_all(
+            self._memory, place, self._vocabulary, mass, beside, self._seen, self._work, bits
+        )
         return -np.log(2) * bits[self._vocabulary.rank]
 
     def score(
@@ -190,7 +192,7 @@ class Experts:
                 f"log_probs must have the shape {(rows, self.vocab_size)}, not {log_probs.shape}"
             )
         mass = np.zeros((rows, self.vocab_size + 1))
-        accumulate(np.exp(log_probs), self._order, mass)
+        entry_points().accumulate(np.exp(log_probs), self._order, mass)
         return mass
 
 
