@@ -93,12 +93,38 @@ def test_unknown_records_beside_the_sessions_are_counted_by_name(session_file):
     said = []
     path = session_file("wf/journal.jsonl", {"type": "phase", "sessionId": "s"})
     session_file("history.jsonl", {"prompt": "fix it"})
-    session_file("transcripts/ses_1.jsonl", {"kind": "turn"})
     with open_source(path.parents[1], say=said.append) as source:
         assert list(source) == [] and not said
-    assert source.report.skipped == {
-        f"{name}: not known": 1 for name in ("journal.jsonl", "history.jsonl", "transcripts")
-    }
+    assert source.report.skipped == {f"{name}: not known": 1 for name in ("journal.jsonl", "history.jsonl")}
+
+
+@pytest.mark.parametrize("name", ["transcripts/talk.jsonl", "journal.jsonl/a.jsonl", "transcripts"])
+def test_the_name_of_a_folder_hides_no_warning(session_file, name):
+    said = []
+    path = session_file(name, {"kind": "turn"})
+    with open_source(path, say=said.append) as source:
+        assert list(source) == []
+    assert said == [f"{str(path)!r} has no record of a known kind"]
+
+
+EVENTS = [
+    {"type": "order.paid", "data": {}},
+    {"type": "session.start", "data": {"sessionId": "a"}},
+    {"type": "order.paid", "data": {}, "id": "a", "parentId": None},
+    {"type": "user", "data": {}, "id": "a", "parentId": None},
+    {"type": "user.message", "data": "Hi", "id": "a", "parentId": None},
+]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_events_of_other_programs_are_not_those_of_copilot(event):
+    assert foreign_name(event) == ("", False)
+
+
+def test_a_part_of_a_session_of_copilot_is_recognized():
+    start = {"type": "session.start", "data": {"sessionId": "a", "copilotVersion": "1"}}
+    part = {"type": "tool.execution_start", "data": {}, "id": "b", "parentId": "a"}
+    assert foreign_name(start) == foreign_name(part) == ("Copilot CLI", True)
 
 
 def test_an_unknown_agent_with_sessions_is_not_claude_code(session_file, record):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sttx_ccsniff import private_cache
-from sttx_ccsniff.private_cache import make_private, others_may_write
+from sttx_ccsniff.private_cache import make_private_folders, others_may_write
 from sttx_ccsniff.redact.tags import Tagger
 
 if os.name != "posix":
@@ -30,7 +30,7 @@ def tag(secret="x"):
 def test_a_new_folder_is_private_whatever_the_umask_is(cache):
     before = os.umask(0)
     try:
-        make_private(cache)
+        make_private_folders(cache)
     finally:
         os.umask(before)
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in (cache, cache.parent)] == [0o700, 0o700]
@@ -39,7 +39,7 @@ def test_a_new_folder_is_private_whatever_the_umask_is(cache):
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777, 0o1777])
 def test_a_folder_that_others_may_write(cache, mode):
-    make_private(cache)
+    make_private_folders(cache)
     cache.chmod(mode)
     name = repr(str(cache))
     assert others_may_write(cache).startswith(
@@ -49,15 +49,15 @@ def test_a_folder_that_others_may_write(cache, mode):
 
 @pytest.mark.parametrize(("mode", "fine"), [(0o770, False), (0o777, False), (0o1777, True), (0o755, True)])
 def test_a_folder_above_that_others_may_write(cache, mode, fine):
-    make_private(cache)
+    make_private_folders(cache)
     cache.parent.chmod(mode)
     assert (others_may_write(cache) == "") is fine
     assert (others_may_write(cache / "not" / "there") == "") is fine
 
 
 def test_a_link_to_a_private_folder_in_an_open_one(cache, tmp_path):
-    make_private(tmp_path / "private")
-    make_private(cache.parent)
+    make_private_folders(tmp_path / "private")
+    make_private_folders(cache.parent)
     cache.symlink_to(tmp_path / "private")
     assert others_may_write(cache) == ""
     cache.parent.chmod(0o777)
@@ -68,7 +68,7 @@ def test_a_link_to_a_private_folder_in_an_open_one(cache, tmp_path):
 
 
 def test_a_folder_of_another_user(cache, monkeypatch):
-    make_private(cache)
+    make_private_folders(cache)
     me, stat_of = os.geteuid(), Path.stat
 
     def stat_as_if(path, **options):

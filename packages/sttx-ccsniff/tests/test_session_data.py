@@ -2,11 +2,16 @@
 
 import gzip
 import json
+import os
 import sqlite3
+import sys
+from pathlib import Path
 
 import pytest
 
 from sttx_ccsniff import holds_sessions
+from sttx_ccsniff.opencode.store import is_database
+from sttx_ccsniff.read.open import first_bytes
 
 RECORD = {"type": "user", "message": {"role": "user", "content": "Hi"}}
 
@@ -56,3 +61,11 @@ def test_a_file_without_records_holds_none(tmp_path, content):
     (tmp_path / "x.jsonl").write_bytes(content)
     assert not holds_sessions(tmp_path / "x.jsonl")
     assert not holds_sessions(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such devices")
+def test_a_device_that_takes_the_place_of_a_file_is_not_read(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "a.db")
+    monkeypatch.setattr("os.path.isfile", lambda path: True)  # it was a file a moment ago
+    assert first_bytes(Path("/dev/zero"), 4) == b""
+    assert not is_database(tmp_path / "a.db")

@@ -27,10 +27,10 @@ def others_may_write(path: Path) -> str:
 
 def is_private(found: os.stat_result) -> bool:
     """Return whether only this user and the owner of the system may write what was found."""
-    return _is_trusted(found) and not (os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+    return is_trusted(found) and not (os.name == "posix" and found.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
 
 
-def make_private(folder: Path) -> None:
+def make_private_folders(folder: Path) -> None:
     """Make a folder, and those above it that do not exist, for this user alone, whatever the umask is.
 
     Raises:
@@ -41,7 +41,8 @@ def make_private(folder: Path) -> None:
             each.mkdir(mode=0o700, exist_ok=True)
 
 
-def _is_trusted(found: os.stat_result) -> bool:
+def is_trusted(found: os.stat_result) -> bool:
+    """Return whether what was found belongs to this user or the owner of the system."""
     return os.name != "posix" or found.st_uid in (0, os.geteuid(), os.stat("/").st_uid)
 
 
@@ -50,7 +51,7 @@ def _problem(path: Path, *, above: bool) -> str:
         found = path.stat()
     except OSError:  # it does not exist, or cannot be used anyway
         return ""
-    if not _is_trusted(found):
+    if not is_trusted(found):
         return f"{str(path)!r} belongs to another user: {_ELSEWHERE}"
     if is_private(found) or (above and found.st_mode & stat.S_ISVTX):
         return ""

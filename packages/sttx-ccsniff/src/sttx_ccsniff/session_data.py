@@ -1,4 +1,4 @@
-"""Tells files that hold an agent's sessions from other data, by their content."""
+"""Distinguishes files that hold an agent's sessions from other data, by their content."""
 
 from collections import Counter
 from itertools import islice

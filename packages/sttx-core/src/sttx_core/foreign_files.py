@@ -9,8 +9,9 @@ import json
 import os
 import reprlib
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _short = reprlib.Repr()
@@ -18,7 +19,7 @@ _short.maxstring = _short.maxother = 80
 _short.maxlong = 30
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     """Open a file for reading; never a pipe, a device or a socket, where reading could block or never end.
 
     Raises:

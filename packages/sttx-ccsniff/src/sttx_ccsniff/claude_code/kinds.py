@@ -1,4 +1,4 @@
-"""Tells Claude Code's records from other JSON objects, and those with talk from book-keeping."""
+"""Distinguishes Claude Code's records from other JSON objects, and those with talk from book-keeping."""
 
 from typing import Any
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from sttx_ccsniff.environment import cache_folder
 from sttx_ccsniff.live.content import VERSION, is_published
-from sttx_ccsniff.private_cache import make_private, others_may_write
+from sttx_ccsniff.private_cache import make_private_folders, others_may_write
 from sttx_core.errors import SourceError
 from sttx_core.os_errors import error_in_output, explain, reason_and_advice
 
@@ -181,7 +181,7 @@ def _installed(say: Callable[[str], None], stop: threading.Event) -> Path:
         say(f"{str(folder)!r} is not ccsniff {VERSION} as published, or others may write it: it is replaced")
     say(f"installing ccsniff {VERSION} from npm into {str(folder)!r} (once; without running its scripts)")
     try:
-        make_private(folder.parent)
+        make_private_folders(folder.parent)
         _remove_stale(folder.parent)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_TEMPORARY_PREFIX) as temporary:
             _install(npm, Path(temporary) / "ccsniff", folder, stop)

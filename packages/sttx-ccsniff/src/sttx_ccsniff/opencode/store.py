@@ -25,6 +25,7 @@ from sttx_ccsniff.parse.project import project_of
 from sttx_ccsniff.parse.records import decode_line
 from sttx_ccsniff.read.splitter import MAX_LINE
 from sttx_core.errors import SourceError
+from sttx_core.foreign_files import open_regular
 from sttx_core.os_errors import explain
 from sttx_core.traces import Meta
 
@@ -49,9 +50,7 @@ _DATA = f"CASE WHEN length(data) <= {MAX_LINE} THEN CAST(data AS BLOB) END"
 def is_database(path: Path) -> bool:
     """Return whether a file is a SQLite database, by its first bytes. Pipes are not read."""
     try:
-        if not os.path.isfile(path):
-            return False
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return file.read(len(HEADER)) == HEADER
     except OSError:
         return False
@@ -256,7 +255,7 @@ class _Reader:
             if not (self._unwatched and journal):
                 return self._database
             self._database.close()
-        with open(self._path, "rb") as file:
+        with open_regular(self._path) as file:
             head = file.read(20)
         self._unwatched = head[18:19] == b"\2" and not journal
         how = "immutable=1" if self._unwatched else "mode=ro"

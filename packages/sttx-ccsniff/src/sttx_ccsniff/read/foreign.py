@@ -15,6 +15,7 @@ from sttx_core.traces import Trace
 
 Record = dict[str, Any]
 _IDENTITIES = ("uuid", "sessionId", "session_id")
+_GROUPS_OF_COPILOT = ("session", "user", "assistant", "tool", "hook", "skill", "subagent", "system")
 
 
 def _kind(record: Record) -> str:
@@ -48,6 +49,15 @@ def _is_cursor(record: Record) -> bool:
     return "type" not in record and "role" in record and isinstance(record.get("message"), dict)
 
 
+def _is_copilot(record: Record) -> bool:
+    """Return whether a record is an event of Copilot: of a kind that it writes, linked to the one before."""
+    group, dot, _ = _kind(record).partition(".")
+    data = record.get("data")
+    if not dot or group not in _GROUPS_OF_COPILOT or not isinstance(data, dict):
+        return False
+    return {"id", "parentId"} <= record.keys() or {"sessionId", "copilotVersion"} <= data.keys()
+
+
 def _is_transcript(record: Record) -> bool:
     talk = _kind(record) in ("user", "assistant", "tool_use", "tool_result", "thinking")
     return talk and "timestamp" in record and not {"message", "uuid", "meta"} & record.keys()
@@ -63,7 +73,7 @@ _AGENTS: dict[str, Callable[[Record], bool]] = {
     "Gemini CLI": lambda record: "projectHash" in record or _kind(record) == "gemini",
     "Qwen Code": _is_qwen,
     "Cursor": _is_cursor,
-    "Copilot CLI": lambda record: "." in _kind(record) and isinstance(record.get("data"), dict),
+    "Copilot CLI": _is_copilot,
     "Goose": lambda record: {"working_dir", "message_count"} <= record.keys(),
     "Aider": lambda record: {"event", "properties", "user_id"} <= record.keys(),
 }
@@ -104,11 +114,11 @@ def usual_name(origin: str) -> str:
     """Return the name by which a file beside an agent's sessions is known; "" for any other file.
 
     >>> usual_name("/x/.codex/history.jsonl"), usual_name("/x/transcripts/a.jsonl"), usual_name("a.jsonl")
-    ('history.jsonl', 'transcripts', '')
+    ('history.jsonl', '', '')
     """
-    path = PurePath(origin)
-    names = [name.partition(":")[0] for name in _NO_SESSIONS]
-    return next((name for name in names if name in (path.name, path.parent.name)), "")
+    name = PurePath(origin).name
+    known = {known.partition(":")[0] for known in _NO_SESSIONS}
+    return name if name.endswith(".jsonl") and name in known else ""
 
 
 class _Counter:

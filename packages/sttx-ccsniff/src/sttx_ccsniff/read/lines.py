@@ -28,6 +28,7 @@ from sttx_ccsniff.read.open import (
 )
 from sttx_ccsniff.read.splitter import LineSplitter
 from sttx_core.errors import SourceError
+from sttx_core.foreign_files import open_regular
 from sttx_core.os_errors import explain
 from sttx_core.traces import Trace
 
@@ -207,7 +208,7 @@ def read_file(path: Path, origin: str, shared: Shared, *, final: bool) -> Genera
 def matches_checkpoint(path: Path, place: LinePlace) -> bool:
     """Return whether the bytes of a file before a place match the place's CRC."""
     try:
-        with open(path, "rb") as opened:
+        with open_regular(path) as opened:
             return _from_place(opened, (place.device, place.inode), place) is not None
     except (OSError, EOFError, zlib.error, SourceError):
         return False

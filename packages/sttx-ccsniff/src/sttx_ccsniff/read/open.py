@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import SourceError, UsageError
+from sttx_core.foreign_files import open_regular
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """The first bytes of compressed files."""
@@ -33,10 +34,8 @@ _POLL_SECONDS = 0.1
 def first_bytes(path: Path, size: int) -> bytes:
     """Return the first bytes of a file, decompressed: fewer if reading fails, none if it is not a file."""
     head = b""
-    if not os.path.isfile(path):
-        return head
     try:
-        with open(path, "rb") as opened:
+        with open_regular(path) as opened:
             for piece in pieces_of(opened):
                 head += piece[: size - len(head)]
                 if len(head) == size:

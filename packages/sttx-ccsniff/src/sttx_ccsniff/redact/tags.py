@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sttx_ccsniff.environment import cache_folder
-from sttx_ccsniff.private_cache import make_private, others_may_write
+from sttx_ccsniff.private_cache import is_trusted, make_private_folders, others_may_write
 from sttx_core.os_errors import explain
 
 _BYTES = 32
@@ -64,7 +64,7 @@ def _read_or_create(path: Path) -> tuple[bytes, str]:
         return b"", problem
     with contextlib.suppress(FileNotFoundError):
         return _read(path)
-    make_private(path.parent)
+    make_private_folders(path.parent)
     temporary = path.with_name(f"{_NAME}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -88,7 +88,7 @@ def _read(path: Path) -> tuple[bytes, str]:
         found = os.fstat(opened.fileno())
         if not stat.S_ISREG(found.st_mode):
             return b"", "it is not a file: remove it"
-        if os.name == "posix" and found.st_uid not in (0, os.geteuid()):
+        if not is_trusted(found):
             return b"", "it belongs to another user: remove it"
         if os.name == "posix" and found.st_mode & 0o077:
             return b"", f"others may read or write it: run `chmod 600 {shlex.quote(str(path))}`"
