@@ -28,6 +28,7 @@ CASES = [
     (40, False),
     (40, True),
 ]  # steps (a chunk has 16), gradients wanted
+INTERPRETED = [case for case in CASES if case != (40, False)]  # with gradients, the outputs are the same
 NAMES = ["y", "final", "r", "log_w", "k", "v", "a", "b", "state"]
 
 
@@ -90,7 +91,7 @@ def interpreted():
         module.range = lambda *bounds: map(Counter, builtins.range(*map(int, bounds)))
     results = []
     for documents in (False, True):
-        for steps, learning in CASES:
+        for steps, learning in INTERPRETED:
             heads = 2 if steps < 40 else 1  # the interpreter is slow
             starts = draw_starts(2, steps) if documents else None
             results.append(errors(wkv_fla, draw(2, steps, heads, 16), learning, starts))
@@ -109,7 +110,9 @@ def test_interpreted_kernels_agree_with_the_definition():
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert [list(case) for case in found] == [NAMES if learning else NAMES[:2] for _, learning in CASES * 2]
+    assert [list(case) for case in found] == [
+        NAMES if learning else NAMES[:2] for _, learning in INTERPRETED * 2
+    ]
     assert max(max(case.values()) for case in found) < 5e-4, found
 
 

@@ -9,8 +9,11 @@ import math
 import numpy as np
 from numba import njit
 
-compiled = njit(nogil=True)
-"""Compiles with numba. Not kept on disk: numba would not notice a change in another file (see `entry`)."""
+compiled = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""Compiles with numba, to be called by compiled code only, which halves the time that it takes.
+
+Not kept on disk: numba would not notice a change in another file (see `entry`).
+"""
 
 LIMIT = 1.0 / (1 << 18)
 """Least probability of a decision: one decision costs at most 18 bits."""
