@@ -6,6 +6,8 @@ import signal
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
 
 from sttx_cli.commands import pretrain
 from sttx_train import load_model
@@ -112,6 +114,29 @@ def test_an_interrupted_run_resumes_exactly(sttx, line, tmp_path, monkeypatch, n
     assert [json.loads(one)["step"] for one in metrics.read_text().splitlines()] == [1, 2, 3, 4]
     weights = [load_model(tmp_path / name).sha256 for name in ("out", "whole")]
     assert weights[0] == weights[1]
+
+
+def test_the_numbering_is_said_once_and_is_that_of_the_run(sttx, line, tmp_path, monkeypatch):
+    alphabet = {name: number for number, name in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Backend(models.BPE(alphabet, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.save(str(tmp_path / "tokenizer.json"))
+    now, earlier = (f"{kind}:{tmp_path / 'tokenizer.json'}" for kind in ("hf", "hf+1"))
+
+    def numberings(*more):
+        result = sttx(*line, *more)
+        assert result.code == 0, result.err
+        return [said for said in result.err.splitlines() if "ids are" in said]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain._Progress, "show", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        before = numberings("--tokenizer", earlier)
+    assert len(before) == 1 and "ids are one more" in before[0]
+    assert numberings("--tokenizer", now, "--resume") == before
+    said = []
+    tokenizer = pretrain._tokenizer(now, None, [], tmp_path / "out-run", said.append)
+    assert tokenizer is not None and "ids are one more" in tokenizer.numbering and not said
 
 
 def test_a_folder_that_holds_a_run_is_left_as_it_is(sttx, line, tmp_path, unchanged):

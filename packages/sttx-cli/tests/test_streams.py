@@ -149,12 +149,15 @@ def test_a_shell_may_ask_for_completions(sttx, monkeypatch):
     [
         ("{sttx} traces {sample} >&- 2>&-", 0),
         ("{sttx} traces nowhere <&- >&- 2>&-", 2),
-        ("{sttx} validate-data /dev/null | :; exit ${{PIPESTATUS[0]}}", 1),
+        ("{sttx} validate-data {empty} | :; exit ${{PIPESTATUS[0]}}", 1),
         ("{sttx} traces {sample} > /dev/full", 1),
     ],
 )
-def test_the_exit_code_of_the_process(command, code):
-    line = command.format(sttx=f"{sys.executable} -m sttx_cli", sample=SAMPLE)
+def test_the_exit_code_of_the_process(tmp_path, command, code):
+    (
+        tmp_path / "empty.jsonl"
+    ).touch()  # not the null device: where that is a file, it holds what others wrote
+    line = command.format(sttx=f"{sys.executable} -m sttx_cli", sample=SAMPLE, empty=tmp_path / "empty.jsonl")
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr and "Exception" not in done.stderr and "Errno" not in done.stderr

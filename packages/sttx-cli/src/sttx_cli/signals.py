@@ -14,7 +14,7 @@ from types import FrameType, TracebackType
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, *([] if _HANGUP is None else [_HANGUP]))
-REPEAT = 1.5  # seconds after the first signal in which another one is the same request
+REPEAT = 0.9  # seconds after the first signal in which another one repeats it; the first may be handled late
 
 
 class Interruptible:

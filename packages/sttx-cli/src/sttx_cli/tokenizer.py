@@ -30,12 +30,15 @@ def tokenizer_option(default: str) -> Callable[[Decorated], Decorated]:
     )
 
 
-def chosen_tokenizer(spec: str | None, data: Iterable[Path] = ()) -> AnyTokenizer:
+def chosen_tokenizer(
+    spec: str | None, data: Iterable[Path] = (), talk: Callable[[str], None] = say
+) -> AnyTokenizer:
     """Return the named tokenizer, or that of the model that comes with sttx, and say so.
 
     Args:
         spec: The tokenizer's spec; None if none was named.
         data: What it is for: numbers need a tokenizer that is named, which says what they are.
+        talk: prints a message.
 
     Raises:
         UsageError: The spec does not name a tokenizer, or numbers come without one.
@@ -44,9 +47,7 @@ def chosen_tokenizer(spec: str | None, data: Iterable[Path] = ()) -> AnyTokenize
     if spec is not None:
         from sttx_train import load_tokenizer
 
-        tokenizer = load_tokenizer(spec)
-        say_numbering(tokenizer)
-        return tokenizer
+        return load_tokenizer(spec)
     from sttx_train.data import holds_numbers
 
     for path in data:
@@ -58,11 +59,11 @@ def chosen_tokenizer(spec: str | None, data: Iterable[Path] = ()) -> AnyTokenize
     from sttx_train import load_model  # PyTorch comes with it
 
     loaded = load_model()
-    say(f"tokenizer: that of {loaded.id}, none named")
+    talk(f"tokenizer: that of {loaded.id}, none named")
     return loaded.tokenizer
 
 
-def say_numbering(tokenizer: AnyTokenizer) -> None:
+def say_numbering(tokenizer: AnyTokenizer | None) -> None:
     """Say which id of a `tokenizer.json` stands for what."""
     if numbering := getattr(tokenizer, "numbering", None):
         say(f"tokenizer: {numbering}")

@@ -26,7 +26,7 @@ from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
-from sttx_cli.tokenizer import chosen_tokenizer, tokenizer_option
+from sttx_cli.tokenizer import chosen_tokenizer, say_numbering, tokenizer_option
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer
 
@@ -86,6 +86,7 @@ def build(
     started = time.monotonic()
     with progress_bar("loading the tokenizer"):
         chosen = chosen_tokenizer(tokenizer, paths)
+        say_numbering(chosen)
     texts = SessionTexts(sessions, redact=redact, say=note) if sessions else None
     out.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar("reading", to_read, "bytes") as progress:
@@ -134,6 +135,7 @@ def show(path: str, tokenizer: str | None, as_json: bool) -> None:
     without = tokenizer is None and sttx_train.data.detect_format(file) not in sttx_train.data.ENCODED
     with progress_bar("reading"):
         chosen = None if without else chosen_tokenizer(tokenizer, [file])
+        say_numbering(chosen)
         report = sttx_train.data.describe(file, chosen, say=note)
     if as_json:
         emit_json(report)

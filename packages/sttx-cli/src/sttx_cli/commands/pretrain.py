@@ -122,14 +122,14 @@ def command(
         pretrainer = Pretrainer(
             config,
             directory,
-            tokenizer=_tokenizer(tokenizer, start, paths, directory if resume else None),
+            tokenizer=_tokenizer(tokenizer, start, paths, directory if resume else None, talk),
             start=start,
             device=device,
             resume=resume,
             log=log,
             say=lambda text: talk(f"note: {text}"),
         )
-    if start is not None and tokenizer is None and pretrainer.tokenizer is not None and is_first_process():
+    if is_first_process():  # only now is it known: a run to resume may number otherwise
         say_numbering(pretrainer.tokenizer)
     opened = _opened(paths, sessions, redact, pretrainer.tokenizer, talk)
     report, ended = _train(pretrainer, opened, talk)
@@ -181,12 +181,16 @@ def _check_places(out: Path, directory: Path, data: Sequence[Path], *, resume: b
 
 
 def _tokenizer(
-    spec: str | None, start: str | None, data: Sequence[Path], resumed: Path | None
+    spec: str | None,
+    start: str | None,
+    data: Sequence[Path],
+    resumed: Path | None,
+    talk: Callable[[str], None],
 ) -> AnyTokenizer | None:
     """Return the tokenizer, numbered as in the run to resume; None if the model to start from has its own."""
     if spec is None and start is not None:
         return None
-    tokenizer = chosen_tokenizer(spec, data)
+    tokenizer = chosen_tokenizer(spec, data, talk)
     if resumed is not None:
         from sttx_train import CheckpointStore
         from sttx_train.formats import numbered_as
