@@ -147,7 +147,7 @@ class Disk:
 def strike(run: Run, fault: Fault, disk: Disk) -> Outcome:
     """Start or continue a run, let a fault strike it, and check what it leaves."""
     dice = random.Random(fault.seed)
-    by_itself, signaled = run.is_complete, None
+    by_itself, signaled, struck = run.is_complete, None, False
     disk.count_only()
     child = faulty_runs.fork(run.line(), run.log, lambda: disk.prepare(fault))
     started = grows = grown = time.monotonic()
@@ -161,21 +161,26 @@ def strike(run: Run, fault: Fault, disk: Disk) -> Outcome:
             grown, grows = now, now + dice.expovariate(GROWTHS / run.seconds)
         wanted = wanted_signal(run, fault, now - started, now - grown, by_itself)
         if wanted is not None and wanted != signaled:
-            signaled = wanted
+            signaled, struck = wanted, is_due(run, fault, now - started)
             os.kill(child, wanted)
         time.sleep(PAUSE)
-    at_operation = KINDS[fault.kind].effect is not None
-    struck = disk.count() >= disk.first(fault) if at_operation else signaled is not None
+    if KINDS[fault.kind].effect is not None:
+        struck = disk.count() >= disk.first(fault)
     ended = by_itself and signaled is None and status == 0
     problem = said(run, fault, status, signaled) or run.damage() or (run.difference() if ended else "")
     return Outcome(fault, struck, ended, problem)
+
+
+def is_due(run: Run, fault: Fault, age: float) -> bool:
+    """Return whether a fault is a signal, and its moment has come."""
+    return KINDS[fault.kind].effect is None and age > fault.moment**2 * run.seconds
 
 
 def wanted_signal(run: Run, fault: Fault, age: float, quiet: float, by_itself: bool) -> int | None:
     """Return the signal that a running process should have got by now."""
     if age > MOST_SECONDS:
         return signal.SIGKILL
-    if KINDS[fault.kind].effect is None and age > fault.moment**2 * run.seconds:
+    if is_due(run, fault, age):
         return signal.SIGTERM if fault.kind == "asked to stop" else signal.SIGKILL
     if not by_itself and run.is_complete and quiet > QUIET_SECONDS:
         return signal.SIGTERM

@@ -329,7 +329,7 @@ def use_all(runs: Runs, kind: str, folder: Path, number: int, counts: Counter[st
 
 
 def forge_and_use(runs: Runs, number: int, seed: int, seconds: int, counts: Counter[str]) -> str:
-    """Forge run number so-and-so and use it; return the error, or ""."""
+    """Forge the run of a number and use it; return the error, or ""."""
     dice = random.Random(f"{seed} {number}")
     kind = dice.choice(("stream", "stream", "pretrain"))
     with tempfile.TemporaryDirectory() as place:

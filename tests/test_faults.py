@@ -17,7 +17,7 @@ from sttx_core.errors import CheckpointError
 from sttx_train.run_folder import RunFolder
 
 STEPS = 4
-CHANGES = ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "truncate", "chmod", "link")
+CHANGES = ("mkdir", "rename", "replace", "unlink", "rmdir", "fsync", "ftruncate", "chmod", "fchmod", "link")
 """Names in `os`; no test waits for the disk, so `fsync` does nothing else."""
 
 
@@ -40,7 +40,14 @@ class Disk:
         for name in CHANGES:
             monkeypatch.setattr(os, name, self.guarded(getattr(os, name)))
         monkeypatch.setattr(safetensors.torch, "save_file", self.tensors(safetensors.torch.save_file))
-        opened = io.open
+        opened, opened_own = io.open, os.open
+
+        def open_own(path, flags, *rest, **more):
+            if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+                self.operation()
+            return opened_own(path, flags, *rest, **more)
+
+        monkeypatch.setattr(os, "open", open_own)
 
         def open_for_writing(path, mode="r", buffering=-1, encoding=None, *rest, **more):
             if not set(mode) & set("wax+"):

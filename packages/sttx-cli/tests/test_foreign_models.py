@@ -36,7 +36,7 @@ def test_what_was_taken_off_is_said(commands, tiny_model, tmp_path):
         words = " ".join((result.out if name == "inspect" else result.err).split())
         assert result.code == 0, result.err
         assert "the tensors are those of the entry 'state_dict' of the file; not used: 'epoch'" in words
-        assert "taken off the names of its tensors: 'module.'" in words
+        assert "removed from tensor names: 'module.'" in words
 
 
 def renumbered(folder):

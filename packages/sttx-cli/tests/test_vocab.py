@@ -73,7 +73,7 @@ def test_only_a_vocabulary_is_overwritten(sttx, texts, place):
     before = (texts / "notes.md").read_bytes()
     result = sttx("vocab", texts, "--out", out, "--size", 270)
     assert result.code == 2
-    reason = "exists and is not a vocabulary" if place == "file" else "is not a regular file"
+    reason = "exists and is not a vocabulary" if place == "file" else "is a folder, not a file"
     assert f"{str(out)!r} {reason}" in result.err
     assert (texts / "notes.md").read_bytes() == before
 

@@ -13,6 +13,8 @@ from sttx_core.own_files import (
     open_own,
     refuse_unless_folder,
     refuse_unless_own,
+    tighten_folder,
+    write_own,
 )
 
 APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -48,10 +50,10 @@ def folder(path, target):
 @pytest.mark.parametrize(
     ("plant", "message"),
     [
-        (link, "is a link: remove it"),
-        (link_to_nothing, "is a link: remove it"),
+        (link, "is a link: give the path"),
+        (link_to_nothing, "is a link: give the path"),
         (hard_link, "has another name too"),
-        (pipe, "is a pipe, not a file: remove it"),
+        (pipe, "is a pipe, not a file: give another path"),
         (bound_socket, "is a socket, not a file"),
         (folder, "is a folder, not a file"),
     ],
@@ -98,6 +100,45 @@ def test_files_and_folders_are_private_whatever_the_umask(tmp_path, umask):
     make_private_folder(tmp_path / "made" / "run")
     with pytest.raises(FileExistsError):
         make_private_folder(old)
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o755, 0o700), (0o777, 0o700), (0o500, 0o500)])
+def test_a_folder_that_exists_is_tightened(tmp_path, before, after):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(before)
+    tighten_folder(tmp_path / "run")
+    assert (tmp_path / "run").stat().st_mode & 0o777 == after
+
+
+def test_the_folder_of_somebody_else_keeps_its_mode(tmp_path, monkeypatch):
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    tighten_folder(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_whole_file_is_replaced_or_unchanged(tmp_path, monkeypatch, failing):
+    path = tmp_path / "vocabulary"
+    write_own(path, b"old")
+    with monkeypatch.context() as broken, pytest.raises(OSError, match="full"):
+
+        def fail(*_args, **_more):
+            raise OSError(28, "the disk is full")
+
+        broken.setattr(os, failing, fail)
+        write_own(path, b"new")
+    assert path.read_bytes() == b"old" and os.listdir(tmp_path) == ["vocabulary"]
+    os.link(path, tmp_path / "other")
+    write_own(path, b"new")
+    assert path.read_bytes() == b"new" and (tmp_path / "other").read_bytes() == b"old"
+
+
+def test_a_whole_file_is_not_written_through_a_link(tmp_path):
+    link(tmp_path / "vocabulary", tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="is a link"):
+        write_own(tmp_path / "vocabulary", b"new")
+    assert (tmp_path / "elsewhere").read_text() == "kept\n"
 
 
 def test_a_link_to_a_folder_is_no_folder_of_our_own(tmp_path):

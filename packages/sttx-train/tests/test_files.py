@@ -149,7 +149,7 @@ def test_a_pipe_is_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with (
-        pytest.raises(UsageError, match="is not a regular file and cannot be replaced"),
+        pytest.raises(UsageError, match="is a pipe, not a file: give another path"),
         replacing_file(pipe),
     ):
         pass

@@ -56,6 +56,18 @@ def test_a_damaged_file_with_the_right_hash_is_refused(store, name, content, rea
         store.load()
 
 
+def test_a_document_that_is_too_large_is_neither_read_nor_written(store, monkeypatch):
+    folder = save(store, 1)
+    monkeypatch.setattr("sttx_train.checkpoint.folder._LARGEST_DOCUMENT", 100)
+    (folder / "progress.json").write_bytes(b"[" + b"0," * 50 + b"0]")
+    forged(folder)
+    with pytest.raises(CheckpointError, match="damaged 'progress.json' .it has more than 100 bytes"):
+        store.load()
+    with pytest.raises(CheckpointError, match="'progress.json' would have 1.. bytes, more than the 100 that"):
+        store.save(2, tensors={}, documents={"progress": "x" * 99}, manifest={})
+    assert [path.name for path in store.folders()] == ["step-00000001"]
+
+
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [

@@ -107,6 +107,13 @@ class TestWrapped:
             for name, tensor in published.blinkdl.items()
         }
         torch.save(renamed | {"n_averaged": torch.tensor(3)}, tmp_path / "m.pth")
+        loaded = load_model(tmp_path / "m.pth")
+        assert torch.equal(published.logits(loaded.model), published.expected)
+        assert "not used: 'n_averaged'" in loaded.notes
+
+    @pytest.mark.parametrize("protocol", [3, 4, 5])
+    def test_each_protocol_of_pickle_loads(self, published, tmp_path, protocol):
+        torch.save(OrderedDict(published.blinkdl), tmp_path / "m.pth", pickle_protocol=protocol)
         assert torch.equal(published.logits(load_model(tmp_path / "m.pth").model), published.expected)
 
     @pytest.mark.parametrize("entry", ["state_dict", "model", "model_state_dict", "module"])

@@ -1,5 +1,6 @@
 """A run writes into folders of runs only, never through a link, and nobody else may read what it keeps."""
 
+import errno
 import json
 import os
 import shutil
@@ -114,7 +115,32 @@ def test_a_link_that_appears_while_the_run_goes_on_is_not_followed(saved, tmp_pa
     plant(saved.metrics.path, tmp_path / "elsewhere")
     with pytest.raises(UsageError, match=r"metrics\.jsonl' (is a link|has another name too)"):
         saved.append_metrics({"step": 4})
+    with pytest.raises(UsageError, match=r"metrics\.jsonl' (is a link|has another name too)"):
+        saved.save(4, tensors={}, documents={}, manifest={})
     assert (tmp_path / "elsewhere").read_bytes() == KEPT
+    assert saved.checkpoints.last_step() == 2
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_a_folder_that_others_could_read_is_closed(folder, saved, resumed):
+    if not resumed:
+        shutil.rmtree(folder.path)
+        folder.path.mkdir()
+    folder.path.chmod(0o755)
+    resume(saved) if resumed else again(saved).start()
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_disk_that_fails_while_a_run_resumes_is_named_in_a_sentence(saved, monkeypatch):
+    def fail(*_args):
+        raise OSError(errno.EIO, "Input/output error")
+
+    checkpoint = saved.checkpoints.load()
+    monkeypatch.setattr(os, "ftruncate", fail)
+    with pytest.raises(
+        CheckpointError, match="the disk reports an error.* continue from step 2 with --resume"
+    ):
+        again(saved).resume_from(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["best", "tensorboard", "wandb"])

@@ -1,10 +1,11 @@
-"""Files that sttx writes in place, never through a link, a pipe or a device. Does not know what is in them.
+"""Files that sttx writes or replaces, never through a link, a pipe or a device. Does not know their content.
 
 What a person is handed, such as the folder of a run, may hold links to files elsewhere. A file with several
-names (hard links) counts as a link: writing it would change what the other names show.
+names (hard links) counts as a link where it is written in place: that would change what the other names show.
 """
 
 import os
+import secrets
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -43,15 +44,31 @@ def open_own(path: str | os.PathLike[str], flags: int, mode: int = PRIVATE_FILE)
 
 
 def write_own(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a whole file in place; the umask decides who may read it.
+    """Write a whole file; the umask decides who may read it. After an error the old file is unchanged.
 
     Raises:
         UsageError: there is a link, a pipe, a device or a folder at the path.
         OSError: it cannot be written.
     """
-    with os.fdopen(open_own(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:
-        file.truncate(0)
-        file.write(data)
+    path = Path(path)
+    refuse_to_replace(path)
+    aside = path.with_name(f".{path.name}.new-{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(open_own(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def refuse_to_replace(path: Path) -> None:
+    """Raise `UsageError` unless a renamed file may replace what is at a path, if anything.
+
+    A file with several names may be replaced: the others keep its content.
+    """
+    refuse_unless_own(path, writes=False)
 
 
 def refuse_unless_own(path: Path, *, writes: bool = True) -> None:
@@ -61,7 +78,7 @@ def refuse_unless_own(path: Path, *, writes: bool = True) -> None:
         path: the file.
         writes: refuse a file with several names too.
     """
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError, NotADirectoryError):
         _refuse(path, path.lstat(), writes)
 
 
@@ -92,13 +109,21 @@ def make_private_folder(path: Path) -> None:
         path.chmod(PRIVATE_FOLDER)  # a umask may have taken more than it should
 
 
+def tighten_folder(path: Path) -> None:
+    """Let nobody but its owner read a folder that exists; somebody else's keeps its mode."""
+    found = path.stat()
+    if os.name != "nt" and found.st_uid == os.geteuid() and found.st_mode & 0o077:
+        with suppress(PermissionError):  # a disk without modes
+            path.chmod(stat.S_IMODE(found.st_mode) & ~0o077)
+
+
 def _refuse(path: Path, found: os.stat_result, writes: bool) -> None:
     name = repr(str(path))
     if stat.S_ISLNK(found.st_mode):
-        what = "is a link: remove it, or give the path that it points to"
+        what = "is a link: give the path that it points to, or remove it"
     elif not stat.S_ISREG(found.st_mode):
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        what = f"is {kind}, not a file: remove it, or give another path"
+        what = f"is {kind}, not a file: give another path, or remove it"
     elif writes and found.st_nlink > 1:
         what = "has another name too (a hard link), whose content would change: replace it by a copy"
     else:

@@ -48,9 +48,21 @@ def checked(schema: type[_Schema], value: Any, what: str) -> _Schema:
     3
     """
     try:
+        return converted(schema, value)
+    except ValueError as error:
+        raise damaged(what, str(error)) from error
+
+
+def converted(schema: type[_Schema], value: Any) -> _Schema:
+    """Return the same as `checked`, for a message of the caller's own.
+
+    Raises:
+        ValueError: it is something else; says where in it, and what was expected there, as `expectation`.
+    """
+    try:
         return msgspec.convert(value, schema)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise damaged(what, expectation(error)) from error
+        raise ValueError(expectation(error)) from error
 
 
 def damaged(what: str, reason: str) -> CheckpointError:

@@ -2,8 +2,8 @@
 
 A file is written beside its target under a name that no file had, flushed to the disk and renamed, so that a
 crash or a kill at any moment leaves either the old content or the new one, never half of either. Links are
-refused: nothing is written or removed but what is at the path itself. `sttx_core.own_files` opens files that
-are written in place.
+refused: nothing is written or removed but what is at the path itself. `sttx_core.own_files` says what may be
+replaced, and opens files that are written in place.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sttx_core.errors import UsageError
-from sttx_core.own_files import PRIVATE_FILE
+from sttx_core.own_files import PRIVATE_FILE, refuse_to_replace
 
 _BLOCK = 1 << 20
 _ON_WINDOWS = os.name == "nt"
@@ -133,14 +133,6 @@ def _swap(path: Path, new: Path, old: Path) -> None:
 
 def _aside(path: Path, word: str = "new") -> Path:
     return path.with_name(f".{path.name}.{word}-{secrets.token_hex(4)}")
-
-
-def refuse_to_replace(path: Path) -> None:
-    """Raise UsageError unless :func:`replacing_file` may replace what is at ``path``, if anything."""
-    if path.is_symlink():
-        raise UsageError(f"{str(path)!r} is a link: give the path that it points to, or remove it")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{str(path)!r} is not a regular file and cannot be replaced: give another path")
 
 
 def refuse_foreign(path: Path, ours: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from sttx_core.foreign_files import shown
 from sttx_core.saved_state import damaged
 
 _NOT_NEGATIVE = ("step", "exp_avg_sq")
@@ -38,7 +39,7 @@ def check_names(what: str, saved: Collection[str], expected: Collection[str]) ->
     if missing := sorted(set(expected) - set(saved)):
         raise damaged(f"file {what!r}", f"it has no tensor {missing[0]!r}")
     if extra := sorted(set(saved) - set(expected)):
-        raise damaged(f"file {what!r}", f"it has a tensor {extra[0][:100]!r}, which belongs to nothing")
+        raise damaged(f"file {what!r}", f"it has a tensor {shown(extra[0])}, which belongs to nothing")
 
 
 def check_tensor(

@@ -11,7 +11,7 @@ from sttx_cli.output import count, emit_line, note
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import without_pointer
 from sttx_core.errors import UsageError
-from sttx_train.files import refuse_to_replace
+from sttx_core.own_files import refuse_to_replace
 
 _NAME = "curves.png"
 _ENDINGS = (".png", ".svg")

@@ -76,7 +76,7 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
 
 def _refuse_other_files(out: Path) -> None:
     """Refuse to overwrite anything but an older vocabulary."""
-    from sttx_train.files import refuse_to_replace
+    from sttx_core.own_files import refuse_to_replace
 
     refuse_to_replace(out)
     if not out.exists():

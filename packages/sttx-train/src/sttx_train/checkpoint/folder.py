@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from sttx_core.errors import CheckpointError
 from sttx_core.foreign_files import parse_json, read_at_most, shown
 from sttx_core.own_files import PRIVATE_FILE, PRIVATE_FOLDER
-from sttx_core.saved_state import Count, Sha256, expectation
+from sttx_core.saved_state import Count, Sha256, converted, expectation
 from sttx_train.files import sha256_of, sync
 from sttx_train.formats.tensorfiles import write_tensors
 
@@ -35,7 +35,7 @@ FOLDER_NAME = re.compile(r"step-([0-9]{8,})(?:\.([0-9]+))?")
 OWN_FIELDS = frozenset({"format", "step", "created", "files", "sha256"})
 _MANIFEST = "manifest.json"
 _LARGEST_MANIFEST = 1 << 24  # bytes
-_LARGEST_DOCUMENT = 1 << 30
+_LARGEST_DOCUMENT = 1 << 26  # bytes; parsed, they may take twenty times as much memory
 _FileName = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,99}\.(?:json|safetensors)\Z")]
 
 
@@ -69,9 +69,9 @@ def as_json(value: object) -> bytes:
 
 
 def parsed(path: Path) -> Any:
-    """Return the value in a small JSON file, None if it is not JSON."""
+    """Return the value in a small JSON file, None if it is large or not JSON."""
     try:
-        return parse_json(read_at_most(path, _LARGEST_MANIFEST))
+        return parse_json(_content(path, _LARGEST_MANIFEST))
     except ValueError:
         return None
 
@@ -79,9 +79,15 @@ def parsed(path: Path) -> Any:
 def read_document(path: Path) -> Any:
     """Return the value in a document of a checkpoint."""
     try:
-        return parse_json(read_at_most(path, _LARGEST_DOCUMENT))
+        return parse_json(_content(path, _LARGEST_DOCUMENT))
     except ValueError as error:
         raise Unfit(f"has a damaged {path.name!r} ({error})") from error
+
+
+def _content(path: Path, limit: int) -> bytes:
+    if path.stat().st_size > limit:
+        raise ValueError(f"it has more than {limit:,} bytes")
+    return read_at_most(path, limit)
 
 
 def _digest(manifest: Mapping[str, Any]) -> str:
@@ -107,7 +113,7 @@ def fill(
         plain = {name: _plain(tensor) for name, tensor in group.items()}
         write_tensors(plain, folder / f"{stem}.safetensors", {})
     for stem, document in documents.items():
-        (folder / f"{stem}.json").write_bytes(as_json(document))
+        _write_document(folder / f"{stem}.json", document)
     files = {}
     for path in sorted(folder.iterdir()):
         path.chmod(PRIVATE_FILE)
@@ -121,6 +127,18 @@ def fill(
     (folder / _MANIFEST).chmod(PRIVATE_FILE)
     sync(folder / _MANIFEST)
     sync(folder)
+
+
+def _write_document(path: Path, document: object) -> None:
+    """Write a document of a checkpoint; refuse one that nothing would read again."""
+    data = as_json(document)
+    if len(data) > _LARGEST_DOCUMENT:
+        raise CheckpointError(
+            f"cannot save a checkpoint: {path.name!r} would have {len(data):,} bytes, more than the "
+            f"{_LARGEST_DOCUMENT:,} that a document may have: start again with a smaller --phrase-capacity, "
+            "--max-documents or --window"
+        )
+    path.write_bytes(data)
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -196,8 +214,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         if type(version) is not int or version != FORMAT or manifest.get("sha256") != _digest(manifest):
             raise Unfit(f"has a damaged {_MANIFEST}")
-        msgspec.convert(manifest, _Manifest)
-    except (msgspec.ValidationError, RecursionError) as error:
+        converted(_Manifest, manifest)
+    except (ValueError, RecursionError) as error:
         raise Unfit(f"has a damaged {_MANIFEST} ({expectation(error)})") from error
     named = FOLDER_NAME.fullmatch(folder.name)
     if named and int(named[1]) != manifest["step"]:

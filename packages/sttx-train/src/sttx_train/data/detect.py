@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.foreign_files import open_regular
 from sttx_train.data.json_document import DocumentEntries, is_json, is_json_document
 from sttx_train.data.json_lines import JsonEntries, entry_of
 from sttx_train.data.mmididx import BIN, IDX, MAGIC, pair_paths
@@ -73,7 +74,7 @@ def detect_format(path: Path) -> DataFormat:
         raise DataError(
             f"{str(path)!r} can be read only once, because it is a pipe or a device: write it to a file first"
         )
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD)
     _refuse_others(path, head)
     if head.startswith(_ARRAY) or path.suffix == ".npy":
@@ -109,7 +110,7 @@ def holds_numbers(path: Path) -> bool:
 
 def is_json_as_text(path: Path) -> bool:
     """Return whether a file that `detect_format` calls text is JSON, of keys that are not known."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD)
     pretty = path.suffix == ".json" and head.lstrip()[:1] in (b"{", b"[")
     return pretty or is_json(head, whole=len(head) < _HEAD)

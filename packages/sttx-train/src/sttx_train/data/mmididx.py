@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.own_files import refuse_to_replace
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.documents import Documents, Marked
 from sttx_train.data.encoding import ids_dtype
 from sttx_train.data.scanning import pieces
-from sttx_train.files import refuse_to_replace, replacing_file
+from sttx_train.files import replacing_file
 
 MAGIC = b"MMIDIDX\0\0"
 BIN, IDX, NOTE = ".bin", ".idx", ".sttx.json"

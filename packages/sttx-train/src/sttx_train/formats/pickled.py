@@ -164,6 +164,7 @@ _STEPS: dict[str, _Step] = {
     "NEWTRUE": lambda reader, _: reader._push(True),
     "NEWFALSE": lambda reader, _: reader._push(False),
     "GLOBAL": lambda reader, name: reader._push(_Global(name)),
+    "STACK_GLOBAL": lambda reader, _: reader._push(_Global(" ".join(reader._last(2)))),  # from protocol 4 on
     "MARK": lambda reader, _: reader._mark(),
     "EMPTY_TUPLE": lambda reader, _: reader._push(()),
     "TUPLE1": lambda reader, _: reader._push(tuple(reader._last(1))),

@@ -91,7 +91,7 @@ def unwrap_names(
     >>> weight = TensorInfo((2, 3), "float32")
     >>> names, notes = unwrap_names({"module._orig_mod.emb.weight": weight}, "x.pth")
     >>> [*names], notes
-    (['emb.weight'], ("taken off the names of its tensors: 'module.', '_orig_mod.'",))
+    (['emb.weight'], ("removed from tensor names: 'module.', '_orig_mod.'",))
     """
     named: dict[str, AnyTensor] = {}
     taken: dict[str, None] = {}
@@ -104,7 +104,8 @@ def unwrap_names(
                 f"{source!r} has two tensors {shown(short)}: save it again without wrapping modules"
             )
         named[short] = tensor
-    for counter in _COUNTERS & named.keys():
+    counters = sorted(_COUNTERS & named.keys())
+    for counter in counters:
         del named[counter]
     if prefix := _prefix(named):
         named = {name.removeprefix(prefix): tensor for name, tensor in named.items()}
@@ -113,7 +114,8 @@ def unwrap_names(
         named = {
             name if name.startswith("lm_head.") else f"model.{name}": tensor for name, tensor in named.items()
         }
-    return named, (f"taken off the names of its tensors: {_some(map(shown, taken))}",) if taken else ()
+    notes = (f"removed from tensor names: {_some(map(shown, taken))}",) if taken else ()
+    return named, (*notes, f"not used: {_some(map(shown, counters))}") if counters else notes
 
 
 def _prefix(names: Collection[str]) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from sttx_core.errors import CheckpointError, ModelError, SttxWarning, UsageError
+from sttx_core.foreign_files import shown
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import Drawn, ReplayBuffer
@@ -232,7 +233,7 @@ class OnlineLearner:
         trainable = self.trainable()
         if different := sorted(set(trainable) ^ set(tensors["learned"])):
             raise CheckpointError(
-                f"the checkpoint was made with another --scope: tensor {different[0][:100]!r} differs"
+                f"the checkpoint was made with another --scope: tensor {shown(different[0])} differs"
             )
         sizes, phrases = self.model.config, self.table.config
         meta = checked_learner(state, trainable, sizes, self.model.dtype, self.config, phrases)

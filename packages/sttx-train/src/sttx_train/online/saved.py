@@ -9,6 +9,7 @@ import torch
 from msgspec import Meta
 from torch import Tensor, nn
 
+from sttx_core.foreign_files import shown
 from sttx_core.phrases import PhraseConfig
 from sttx_core.saved_state import Amount, Count, State, checked, damaged
 from sttx_train.online.config import LearnerConfig
@@ -17,7 +18,6 @@ from sttx_train.saved_tensors import check_moments, check_tensors
 
 Sums = Annotated[list[Amount], Meta(min_length=2, max_length=2)]
 Context = Annotated[list[Count], Meta(min_length=1)]
-
 
 _OF_NUMPY = (torch.int32, torch.int64, torch.float64)  # dtypes of the arrays of replay
 
@@ -41,14 +41,12 @@ class CarriedState(State):
     sessions: list[tuple[str, Context, bool, bool]]
 
 
-class LearnerState(State):
+class LearnerState(CarriedState):
     """The learner's document; the gate and the replay buffer check their own parts."""
 
     gate: dict[str, Any]
     replay: dict[str, Any]
     skipped_steps: Count
-    evictions: Count
-    sessions: list[tuple[str, Context, bool, bool]]
 
 
 def checked_learner(
@@ -109,10 +107,10 @@ def _check_replayed(tensors: Mapping[str, Tensor], vocab_size: int) -> None:
     """Check what only the learner knows of the replayed windows; the buffer checks the rest."""
     for name, tensor in tensors.items():
         if tensor.dtype not in _OF_NUMPY:
-            raise damaged("file 'replay.safetensors'", f"{name[:100]!r} has the dtype {tensor.dtype}")
+            raise damaged("file 'replay.safetensors'", f"{shown(name)} has the dtype {tensor.dtype}")
     tokens, offsets = tensors.get("tokens"), tensors.get("offsets")
     if tokens is None or offsets is None or not tokens.dtype == torch.int32 or offsets.dtype != torch.int64:
-        raise damaged("file 'replay.safetensors'", "it lacks whole numbers in 'tokens' or 'offsets'")
+        raise damaged("file 'replay.safetensors'", "'tokens' must be int32 and 'offsets' int64")
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < vocab_size:
         raise damaged("file 'replay.safetensors'", f"it holds an id that is not below {vocab_size}")
     if offsets.numel() > 1 and int(offsets.diff().min()) < 2:

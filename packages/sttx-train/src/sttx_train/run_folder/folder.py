@@ -9,8 +9,8 @@ DIR/
 └── tensorboard/, wandb/    what `--log` asks for
 ```
 
-Nothing is written into a folder that holds anything else, nor through a link. Earlier versions wrote no
-`sttx-run.json`; their runs are recognized by their checkpoints.
+A new run takes only a new or empty folder, and nothing is written through a link. Only the owner may enter
+the folder. Earlier versions wrote no `sttx-run.json`; their runs are recognized by their checkpoints.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_core.foreign_files import shown
 from sttx_core.os_errors import explain
-from sttx_core.own_files import make_private_folder, refuse_unless_folder, refuse_unless_own
+from sttx_core.own_files import make_private_folder, refuse_unless_folder, refuse_unless_own, tighten_folder
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
 from sttx_train.files import replacing_file
 from sttx_train.run_folder.metrics import METRICS, MetricsFile
@@ -148,12 +148,16 @@ class RunFolder:
         """Cut the metrics back to a checkpoint.
 
         Raises:
-            CheckpointError: the metrics are shorter than when it was saved, or not a run's.
+            CheckpointError: the metrics are shorter than when it was saved, not a run's, or not writable.
         """
-        self._require_own()
         old = saved.documents.get("stream", {}).get("metrics_bytes")  # where `sttx train` kept it before
-        self.metrics.cut_back(saved.step, size=saved.manifest.get("metrics_bytes", old))
-        self._mark()
+        try:
+            self._require_own()
+            tighten_folder(self.path)
+            self.metrics.cut_back(saved.step, size=saved.manifest.get("metrics_bytes", old))
+            self._mark()
+        except OSError as error:
+            raise self._not_written(error) from error
         self.checkpoint, self._started = saved.path, True
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -222,6 +226,7 @@ class RunFolder:
         if not self._started:
             self._require_own()
             make_private_folder(self.path)
+            tighten_folder(self.path)
             self._mark()
             self.metrics.cut_back(0)
             self.metrics.touch()

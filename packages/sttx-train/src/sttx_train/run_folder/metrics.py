@@ -14,7 +14,6 @@ from typing import IO, Any
 from sttx_core.errors import CheckpointError
 from sttx_core.foreign_files import open_regular, parse_json
 from sttx_core.own_files import make_private, make_private_folder, open_own
-from sttx_train.files import sync
 
 METRICS = "metrics.jsonl"
 """Name of the file in a run folder."""
@@ -53,11 +52,19 @@ class MetricsFile:
         self._opened(os.O_WRONLY | os.O_CREAT, "a").close()
 
     def sync(self) -> int:
-        """Flush the file to the disk and return its size in bytes; 0 if there is none."""
-        if not self.path.exists():
+        """Flush the file to the disk and return its size in bytes; 0 if there is none.
+
+        Raises:
+            UsageError: the file is a link.
+            OSError: the file cannot be flushed.
+        """
+        try:
+            opened = self._opened(os.O_RDWR, "r+")
+        except FileNotFoundError:
             return 0
-        sync(self.path)
-        return self.path.stat().st_size
+        with opened as file:
+            os.fsync(file.fileno())
+            return os.fstat(file.fileno()).st_size
 
     def cut_back(self, step: int, *, size: int | None = None) -> None:
         """Remove the lines after a step, and a last line that was cut short: those steps are done again.

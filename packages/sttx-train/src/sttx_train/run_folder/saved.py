@@ -10,11 +10,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, UnsetType, convert
+from msgspec import UNSET, Meta, UnsetType
 
 from sttx_core.errors import CheckpointError
 from sttx_core.foreign_files import parse_json, read_at_most, shown
-from sttx_core.saved_state import Amount, Count, Line, Number, Positive, Sha256, State, expectation
+from sttx_core.saved_state import Amount, Count, Line, Number, Positive, Sha256, State, converted, expectation
 from sttx_train.checkpoint.folder import OWN_FIELDS
 from sttx_train.checkpoint.store import Checkpoint
 
@@ -218,7 +218,7 @@ def read_marker(path: Path) -> str:
         OSError: it cannot be read.
     """
     try:
-        return convert(parse_json(read_at_most(path, _LARGEST_MARKER)), _Marker).kind
+        return converted(_Marker, parse_json(read_at_most(path, _LARGEST_MARKER))).kind
     except ValueError as error:
         raise CheckpointError(
             f"{str(path)!r} is damaged ({expectation(error)}): restore it from a copy, or give another folder"
@@ -251,9 +251,9 @@ def check_checkpoint(saved: Checkpoint) -> None:
 
 def _check(saved: Checkpoint, name: str, value: Any, schema: Any) -> None:
     try:
-        convert(value, schema)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(saved, name, expectation(error)) from error
+        converted(schema, value)
+    except ValueError as error:
+        raise _damaged(saved, name, str(error)) from error
 
 
 def _require_files(

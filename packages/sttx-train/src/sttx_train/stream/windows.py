@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from sttx_core.errors import UsageError
+from sttx_core.foreign_files import shown
 from sttx_core.render import render_parts
 from sttx_core.saved_state import Count, State, checked, damaged
 from sttx_core.tokenizers import Tokenizer
@@ -114,7 +115,7 @@ class TraceWindows:
         saved = checked(_Saved, state, _WHAT).buffers
         for name, ids, paid, _ in saved:
             if len(ids) != len(paid) or max(ids) >= self.tokenizer.vocab_size:
-                raise damaged(_WHAT, f"document {name[:100]!r} has other ids than the vocabulary, or flags")
+                raise damaged(_WHAT, f"document {shown(name)} has other ids than the vocabulary, or flags")
         self._buffers = OrderedDict(
             (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid), ended))
             for name, ids, paid, ended in saved
