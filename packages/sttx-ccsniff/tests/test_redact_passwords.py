@@ -183,6 +183,57 @@ def test_the_place_says_what_a_secret_is(clean, row):
         assert clean(left) == left
 
 
+BETWEEN_MARKS = r"""
+PGPASSWORD=w7(kLq psql -h db|w7(kLq
+DB_PASSWORD=Vd{kq4 make test|Vd{kq4
+MYSQL_PWD=gT5<w>L2 mysql main|gT5<w>L2
+docker run -e DB_PASSWORD=gT5(w)L2 img|gT5(w)L2
+docker run --env db_password=gT5[w]L2 img|gT5[w]L2
+env DB_PASSWORD=gT5{w}L2 cmd|gT5{w}L2
+export db_password=gT5(wL2 other=1|gT5(wL2
+app --password gT5(w)L2 run|gT5(w)L2
+jdbc:postgresql://h/d?user=u&password=gT5(wL2&ssl=true|gT5(wL2
+contraseña: gT5(w)L2 para hoy|gT5(w)L2
+psql "host=db user=app password=Wq7nTz4k dbname=main"|Wq7nTz4k
+psql 'password=gT5(w)L2' -c x|gT5(w)L2
+connect("host=db user=app password=gT5(wL2")|gT5(wL2
+connect("password=Wq7nTz4k host=db")|Wq7nTz4k
+dsn: host=db user=app password=n0rth&9s dbname=main|n0rth&9s
+dsn: host = db password = gT5(w)L2 dbname = main|gT5(w)L2
+password: "<gT5wL2mz>"|gT5wL2mz
+{"passwd": "{gT5wL2mz}"}|gT5wL2mz
+password = "%gT5wL2m%"|gT5wL2m
+amqp://app:<w4rbl3r>@mq/|w4rbl3r
+mysql -p"<gT5wL2mz>" -u app|gT5wL2mz
+mysql -p'$w4rbl3rX' -u app|w4rbl3rX
+mysql -p'$warblersX' -u app|warblersX
+{"password": "$w4rbl3rX"}|w4rbl3rX
+{"password": "$warbler99"}|warbler99
+password = '$warbler99'|warbler99
+echo w4rbl3r | sudo -k -S ls|w4rbl3r
+echo w4rbl3r | sudo -u root -kS ls|w4rbl3r
+echo w4rbl3r | passwd app --stdin|w4rbl3r
+My password is w4rbl3r|w4rbl3r
+my password is gT5(wL2|gT5(wL2
+the root password was now gT5{w}L2, sorry|gT5{w}L2
+The password is **warbler99**.|warbler99
+the password is: warbler99|warbler99
+"""
+
+
+@pytest.mark.parametrize("row", BETWEEN_MARKS.strip().splitlines())
+def test_marks_do_not_make_a_password_a_reference(clean, row):
+    text, _, secret = row.rpartition("|")
+    for shown in (text, json.dumps({"out": text}, ensure_ascii=False)):
+        assert secret not in clean(shown)
+
+
+@pytest.mark.parametrize("secret", ["<gT5wL2mz>", "{gT5wL2mz}", "%gT5wL2m%", "$w4rbl3rX", "$warbler99"])
+def test_marks_in_a_tools_input(redactor, secret):
+    trace = redactor.redact(ToolUse(meta=META, name="x", input={"password": secret}))
+    assert PLACEHOLDER.fullmatch(trace.input["password"])
+
+
 NOT_SECRETS = """
 docker login -u app --password-stdin
 mysql -u root -p main
@@ -217,6 +268,22 @@ the login form2 asks for a name
 the new token: eyJ0eXAiOiJKV1QiLCJhbGciOiJ...
 IDENTIFIED BY '<password>'
 s/(\\w+)-(\\d+)/$1$2$3/
+PASSWORD=hash(user, salt2)
+<Login user={user} password={user.pass2 || none} />
+connect(host=host, password=load(name), port=5432)
+psql "host=db user=app password=$DB_PASSWORD dbname=main"
+local user=$1 password=$2
+"password": "$DB_PASSWORD2"
+password: "<base64-value>"
+password: "{db2_password}"
+password: "%DB2_PASSWORD%"
+mysql -p'$DB_PASSWORD' -u app
+the password is hashed with SHA256
+the password is sha256-hashed, the other is bcrypt(12)
+my password is wrong!
+the password is admin@x2.example.org
+the password was v2 of the form
+echo done | sudo tee -a /etc/a2
 """
 
 

@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator
 
 from sttx_ccsniff.redact import extent
 from sttx_ccsniff.redact.names import FOREIGN_LATIN, name_kind, other_scripts
-from sttx_ccsniff.redact.values import is_password, is_random_secret, is_strong
+from sttx_ccsniff.redact.values import (
+    is_password,
+    is_random_secret,
+    is_spoken_password,
+    is_strong,
+    without_sign,
+)
 
 Depth = Callable[[int], int]
 """Returns by how many backslashes the character at a position was escaped."""
@@ -36,7 +42,8 @@ _OPERATOR = re.compile(
         (?:\s{{0,8}}(?:[|>][+-]?[ ]?\n\s{{1,40}})?|[ ]?[\[({{][ ]?(?={_OPEN})
           |[ ]?(?:new[ ])?\w{{1,20}}\([ ]?(?={_OPEN}))
       | (?P<default>["'\]`)]{{0,3}}[ ](?:\|\||\?\?|or)[ ](?={_OPEN}))
-      | (?P<is>["'`*]?[ ](?:is|was)[ :]{{1,3}})
+      | (?P<is>["'`*]{{0,3}}[ ](?:is|was)(?:[ ](?:now|still|just|set[ ]to|changed[ ]to))?
+        (?:[ ]?:\s{{1,8}}|[ ]{{1,2}})[*_]{{0,2}})
       | (?P<space>[ \t]{{1,20}})
       | ["'`]? [ \t]{{0,8}} ,? \s{{0,40}} ["']? (?:parameter_?)?(?i:value|default) ["']?
         [ \t]{{0,8}} [:=] [ \t]{{0,8}}
@@ -64,6 +71,10 @@ _LINE_START = re.compile(
     r"(?:^|\n|→|[;&(])[ \t]*(?:[-+*>][ \t]*)?"
     r"(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?[\"'*`\w.-]{0,4}\Z"
 )
+# Before a name, what says that its value is literal; and the pairs around it in `host=x password=y dbname=z`.
+_SHELL = re.compile(r"(?:^|[\s\"'`;(])(?:-e|--env|--build-arg|env|export|setenv|ENV|ARG)[ =]\Z")
+_PAIR_BEFORE = re.compile(r"(?<![\w.])[A-Za-z_]\w{0,30} ?= ?(?:'[^'\n]{0,60}'|[^\s\"'`,;(){}]{1,60}) {1,2}\Z")
+_PAIR_AFTER = re.compile(r" {1,2}[A-Za-z_]\w{0,30} ?=(?![=>]) ?[^\s=]")
 
 
 class Values:
@@ -127,22 +138,14 @@ class Values:
         self._done = max(self._done, span[1])
         return (
             (*span, secret)
-            if is_password(secret, quoted=bool(quote), more=extent.goes_on(text, span[1]))
+            if is_password(secret, quoted=bool(quote), more=extent.is_cut_code(text, *span))
             else None
         )
 
 
 def _value(text: str, at: int, end: int, depth: Depth | None) -> tuple[int, int, bool] | None:
     """Return the span of the value, if a stem is in a secret's name, and whether it looks like a secret."""
-    before = _BEFORE.search(text, max(0, at - 60), at)
-    start = before.start() if before else at
-    if rest := _REST.match(text, end):
-        end = rest.end()
-    name = text[start:end]
-    if name.lower() == "key" and (word := _WORD_BEFORE.search(text, max(0, start - 24), start)):
-        if word[1].lower() == "signing":  # a fingerprint in prose
-            return None
-        name = f"{word[1]}_{name}"
+    start, end, name = _name(text, at, end)
     kind = name_kind(name)
     if not kind:
         return None
@@ -150,22 +153,57 @@ def _value(text: str, at: int, end: int, depth: Depth | None) -> tuple[int, int,
     operator = tag or _OPERATOR.match(text, end)
     if operator is None:
         return None
-    is_flag = name.startswith("-") and not text[start - 1 : start].isalnum()
     begin, quote = operator.end(), operator["quote"] or ""
     if tag:
         span = extent.element(text, begin)
         return (*span, _is_secret(text[slice(*span)], name, kind, quoted=True, literal=True))
-    if operator["space"] is not None and not is_flag and (kind != "password" or not quote):
+    if (
+        operator["space"] is not None
+        and not _is_flag(text, start, name)
+        and (kind != "password" or not quote)
+    ):
         return None if quote else _after_space(text, start, begin, name, kind, depth)
     span = extent.value(text, begin, quote, depth, before=text[max(0, start - 1) : start])
-    secret = text[slice(*span)]
     if quote:
+        secret = text[slice(*span)]
+        if quote == "'" or operator["sign"] == ":":
+            secret = without_sign(secret)
         return (*span, _is_secret(secret, name, kind, quoted=True, literal=True))
+    if operator["is"] and kind == "password":
+        return (*span, is_spoken_password(text[slice(*span)]))
+    return _unquoted(text, start, operator, name, kind, span)
+
+
+def _name(text: str, at: int, end: int) -> tuple[int, int, str]:
+    """Return start and end of the name around a stem, and the name, with `access` of `access key`."""
+    before = _BEFORE.search(text, max(0, at - 60), at)
+    start = before.start() if before else at
+    if rest := _REST.match(text, end):
+        end = rest.end()
+    name = text[start:end]
+    if name.lower() == "key" and (word := _WORD_BEFORE.search(text, max(0, start - 24), start)):
+        # A signing key in prose is a fingerprint.
+        name = f"{word[1]}_{name}" if word[1].lower() != "signing" else ""
+    return start, end, name
+
+
+def _unquoted(
+    text: str, start: int, operator: re.Match[str], name: str, kind: str, span: tuple[int, int]
+) -> tuple[int, int, bool]:
+    """Judge an unquoted value; return the span of what may be the secret, and whether it is one."""
     if (part := extent.default_of(text, span)) is not None:
         return (*part, _is_secret(text[slice(*part)], name, kind, quoted=True, literal=True))
-    more = extent.goes_on(text, span[1])
-    literal = is_flag or _is_literal(text, start, operator, name, more=more)
-    return (*span, _is_secret(secret, name, kind, quoted=is_flag, literal=literal, more=more))
+    is_flag = _is_flag(text, start, name)
+    if is_flag or _is_notation(text, start, operator, name, span):
+        literal, more = True, extent.is_cut_code(text, *span)
+    else:
+        more = extent.goes_on(text, span[1])
+        literal = not more and _stands_alone(text, start, operator["sign"])
+    return (*span, _is_secret(text[slice(*span)], name, kind, quoted=is_flag, literal=literal, more=more))
+
+
+def _is_flag(text: str, start: int, name: str) -> bool:
+    return name.startswith("-") and not text[start - 1 : start].isalnum()
 
 
 def _after_space(
@@ -186,16 +224,27 @@ def _after_space(
     return (*span, strong) if strong else None
 
 
-def _is_literal(text: str, start: int, operator: re.Match[str], name: str, *, more: bool) -> bool:
-    """Return whether an unquoted value stands where a configuration or a shell has a literal one."""
-    sign = operator["sign"]
-    if sign == "=" and name.isupper() and operator.end() == operator.start() + 1:
+def _is_notation(text: str, start: int, operator: re.Match[str], name: str, span: tuple[int, int]) -> bool:
+    """Return whether an unquoted value is literal by its notation: in a shell, in a URL, in `a=b c=d`."""
+    sign, before = operator["sign"], text[start - 1 : start]
+    if sign != "=":
+        return sign == ":-"  # a default
+    if before in _QUOTES and text[span[1] : span[1] + 1] == before:  # a quote around name and value
         return True
+    if before in ("?", "&") or _PAIR_AFTER.match(text, span[1]):
+        return True
+    if operator.end() == operator.start() + 1 and (
+        name.isupper() or _SHELL.search(text, max(0, start - 12), start)
+    ):
+        return True
+    return _PAIR_BEFORE.search(text, max(0, start - 100), start) is not None
+
+
+def _stands_alone(text: str, start: int, sign: str | None) -> bool:
+    """Return whether a name and its value, which ends the line, stand where a configuration has them."""
     before = text[start - 1 : start]
-    if sign == ":-" or (sign == "=" and before in ("?", "&")):  # a default, or a URL's query
-        return True
     own_line = _LINE_START.search(text, max(0, start - 40), start) is not None
-    return not more and (own_line or before in _QUOTES or (sign in (":", "：") and before.isspace()))
+    return own_line or before in _QUOTES or (sign in (":", "：") and before.isspace())
 
 
 def _is_secret(secret: str, name: str, kind: str, *, quoted: bool, literal: bool, more: bool = False) -> bool:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
-from sttx_ccsniff.redact.values import is_password, is_reference, is_stand_in
+from sttx_ccsniff.redact.values import is_password, is_reference, is_stand_in, without_sign
 
 _BACK = 600  # characters before a flag in which its program is searched
 _MODES = ("word", "joined", "pair", "percent", "comma", "cookie")
@@ -169,6 +169,7 @@ def _unquoted(text: str, begin: int, end: int) -> tuple[int, int]:
 def _part(text: str, begin: int, end: int, mode: str) -> tuple[int, int] | None:
     """Return the span of the part of a word that is the secret, if it is one."""
     word = text[begin:end]
+    is_fixed = text[begin - 1] == "'"  # a shell expands nothing there
     if mode == "cookie":
         match = _COOKIE.search(word)
         return (begin + match.start("secret"), end) if match else None
@@ -182,7 +183,7 @@ def _part(text: str, begin: int, end: int, mode: str) -> tuple[int, int] | None:
             end = begin + len(secret)
     elif word.startswith(("pass:", "key:")):
         begin += len(word.partition(":")[0]) + 1
-    secret = text[begin:end]
+    secret = without_sign(text[begin:end]) if is_fixed else text[begin:end]
     if len(secret) < 3 or secret[0] == "-" or _PORTS.fullmatch(secret) and len(secret) < 8:
         return None
     if is_reference(secret) or secret.startswith(

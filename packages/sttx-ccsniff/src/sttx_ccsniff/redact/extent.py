@@ -69,6 +69,20 @@ def goes_on(text: str, end: int) -> bool:
     return _LINE_END.match(text, end) is None
 
 
+def is_cut_code(text: str, begin: int, end: int) -> bool:
+    """Return whether an unquoted value opens a bracket that closes only after it, as code does.
+
+    >>> is_cut_code("f(a, b)", 0, 3), is_cut_code("aB3(x psql -c 'f()'", 0, 5), is_cut_code("aB3(x)y", 0, 7)
+    (True, False, False)
+    """
+    found = text[begin:end]
+    open_ones = [sign for sign, opening in _PAIRS.items() if found.count(opening) > found.count(sign)]
+    if not open_ones or (any(map(str.isdigit, found)) and text[begin] != "{" and text[end : end + 1] != ","):
+        return False
+    line = text[end : end + 200].partition("\n")[0]
+    return any(sign in line for sign in open_ones)
+
+
 def default_of(text: str, span: tuple[int, int]) -> tuple[int, int] | None:
     """Return the span of the default value in `${NAME:-default}`, if the span holds that."""
     match = _DEFAULT.match(text, *span)

@@ -5,7 +5,7 @@ from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.values import is_constant, is_reference, is_stand_in
 
 _READS = (
-    r"--password-stdin|--with-token|--stdin|sudo[ ][^|;\n]{0,20}-S|--passphrase-fd|passwd\b|"
+    r"--password-stdin|--with-token|--stdin|sudo[ ][^|;\n]{0,60}-[A-Za-z]{0,4}S\b|--passphrase-fd|passwd\b|"
     r"-pass(?:in)?[ ]stdin|cryptsetup|secrets?[ ](?:set|put|add|create)"
 )
 
@@ -30,7 +30,8 @@ PIPE_RULES: tuple[Rule, ...] = (
             "passwd",
             " -pass",
             "cryptsetup",
-            "sudo -s",
+            "sudo ",
+            "--stdin",
             "secret ",
             "secrets ",
         ),

@@ -25,6 +25,11 @@ _REFERENCE = re.compile(
     )[;,]?"""
 )
 _BRACED_PART = re.compile(rf"(?x){_BRACED}")
+# Names between signs that passwords have too; `${NAME}` and `{{ name }}` are references whatever the name.
+_MARKED_NAME = re.compile(
+    r"\A(?:\$\w+|@\w+@|%\w+%|<[\w .:/|-]+>)[;,]?\Z|(?<![$#%{])\{[\w.!:\[\]()]{1,100}\}(?!\})"
+)
+_VARIABLE = re.compile(r"\$[A-Za-z_]\w*")
 _MARKS = frozenset("$!@#%^&*~+=?(){}<>|\\")
 _STAND_IN = re.compile(
     r"""(?xi)
@@ -60,7 +65,11 @@ def is_reference(value: str) -> bool:
     [True, True, True, True, True, True]
     >>> [is_reference(value) for value in ("aB3$xY9", "aB3${x}Y9", "a<b>c9", "$ecret$9")]
     [False, False, False, False]
+    >>> [is_reference(value) for value in ("<hun7er>", "%aB3xY9%", "{p4ss}", "$db2_token", "<sha256sum>")]
+    [False, False, False, True, True]
     """
+    if any(_is_odd(name[0]) for name in _MARKED_NAME.finditer(value)):
+        return False
     if _REFERENCE.fullmatch(value):
         return True
     rest, count = _BRACED_PART.subn("", value)
@@ -70,6 +79,23 @@ def is_reference(value: str) -> bool:
     if not words:
         return True
     return words != rest and not _MARKS.intersection(rest) or _STAND_IN.search(words) is not None
+
+
+def _is_odd(name: str) -> bool:
+    """Return whether digits stand within a word, as in passwords but not in names: `P4ssw0rd`."""
+    return _ODD.search(_SECRET_WORD.sub("_", _TECHNICAL.sub("_", name))) is not None
+
+
+def without_sign(value: str) -> str:
+    """Return a value that nothing expands, as in single quotes, without the `$` of a variable.
+
+    >>> [without_sign(value) for value in ("$ecret99", "$DB_PASSWORD", "$password", "$a$b")]
+    ['ecret99', '$DB_PASSWORD', '$password', '$a$b']
+    """
+    if not _VARIABLE.fullmatch(value) or is_constant(value[1:]):
+        return value
+    is_name_of_one = _SECRET_WORD.search(value) and ("_" in value or not any(map(str.isdigit, value)))
+    return value if is_name_of_one else value[1:]
 
 
 def is_constant(value: str) -> bool:
@@ -180,6 +206,21 @@ def is_password(value: str, *, quoted: bool = True, more: bool = False) -> bool:
     return (letters and mixed) or _is_random(value)
 
 
+def is_spoken_password(value: str) -> bool:
+    """Return whether a word after `the password is` is one, not a word of the sentence.
+
+    >>> [is_spoken_password(value) for value in ("hunter2", "aB3(xY9", "base64-encoded", "SHA256", "wrong!")]
+    [True, True, False, False, False]
+    """
+    core = value.rstrip(".,;:!?)*")
+    technical = _TECHNICAL.match(core)
+    rest = core[technical.end() :] if technical else core
+    if not (any(map(str.isdigit, rest)) and any(map(str.isalpha, rest))):
+        return False
+    is_odd = core.isalnum() or is_strong(core) or _INNER_MARK.search(core) is not None
+    return is_odd and is_password(core, quoted=False)
+
+
 def is_call(value: str) -> bool:
     """Return whether a quoted value is a call without digits: `getpass()`."""
     return (
@@ -217,6 +258,7 @@ def is_random_secret(value: str, *, quoted: bool = False) -> bool:
     return _is_random(value)
 
 
+_INNER_MARK = re.compile(r"\w(?:[$^~!#(){}\[\]<>%&*+=]|@(?![\w-]+\.\w))+\w")
 _CALL = re.compile(r"[!&*]?[A-Za-z_$][\w$.:>?-]*[(\[{<]")
 
 
@@ -251,6 +293,8 @@ def is_field_secret(value: str) -> bool:
     >>> [is_field_secret(value) for value in ("hunter2", "string", "your-key", "form.password", "a $b9 c")]
     [True, False, False, False, False]
     """
+    if any(map(str.isdigit, value)):
+        value = without_sign(value)
     if len(value) < 4 or is_stand_in(value):
         return False
     if any(map(str.isspace, value)):
