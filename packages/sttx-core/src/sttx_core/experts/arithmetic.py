@@ -5,11 +5,12 @@ only what IEEE 754 rounds exactly: sums, products and quotients, which numba nei
 """
 
 import math
+from typing import Any, cast
 
 import numpy as np
 from numba import njit
 
-compiled = njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+compiled = cast(Any, njit)(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Compiles with numba, to be called by compiled code only, which halves the time that it takes.
 
 Not kept on disk: numba would not notice a change in another file (see `entry`).
