@@ -179,12 +179,12 @@ def test_a_run_that_died_before_its_first_checkpoint_leaves_no_lines(folder):
 
 def test_the_metrics_are_on_the_disk_before_the_checkpoint(folder, monkeypatch):
     synced = []
-    monkeypatch.setattr("sttx_train.run_folder.metrics.sync", lambda path: synced.append(path.name))
-    monkeypatch.setattr(folder.checkpoints, "save", lambda *args, **fields: synced.append(fields["manifest"]))
     folder.append_metrics({"step": 1})
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    monkeypatch.setattr(folder.checkpoints, "save", lambda *args, **fields: synced.append(fields["manifest"]))
     save(folder, 1)
-    size = folder.metrics.path.stat().st_size
-    assert synced == [METRICS, {"kind": "stream", "metrics_bytes": size}]
+    found = folder.metrics.path.stat()
+    assert synced == [found.st_ino, {"kind": "stream", "metrics_bytes": found.st_size}]
 
 
 def test_a_run_of_another_kind_is_refused(folder):
@@ -257,7 +257,7 @@ def test_foreign_metrics_are_found_before_the_run(folder):
 
 def test_metrics_that_cannot_be_read_are_found_before_the_run(folder):
     folder.metrics.path.mkdir(parents=True)
-    with pytest.raises(UsageError, match=r"metrics.jsonl' is a folder, not a file: remove it"):
+    with pytest.raises(UsageError, match=r"metrics.jsonl' is a folder, not a file: give another path"):
         folder.expect(resume=False)
 
 
