@@ -44,6 +44,18 @@ def test_a_replay_is_skipped_if_its_message_was_read(session_file):
     assert skipped == {"replay": 2}
 
 
+def test_replays_without_their_message_or_before_it_are_one_message(session_file):
+    records = [
+        driven("user", "Water the pear", "1", isReplay=True),
+        driven("user", "Water the pear", "2", isReplay=True),
+        driven("user", "Water the pear", "3"),
+        driven("user", "Water the pear", "4"),
+    ]
+    texts, skipped = said(session_file("audit.jsonl", *records))
+    assert texts == ["Water the pear", "Water the pear"]
+    assert skipped == {"replay": 2}
+
+
 def test_replayed_results_and_calls_are_skipped(session_file):
     call = [{"type": "tool_use", "id": "t1", "name": "Bash", "input": {"command": "ls"}}]
     result = [{"type": "tool_result", "tool_use_id": "t1", "content": "a.py"}]

@@ -1,7 +1,7 @@
 """Recognizes talk that is written twice: replays, and prompts that pass through Claude Code's queue.
 
-A *replay* (`isReplay`) repeats a message under a new uuid, to confirm it. It is a repeat only if the message
-itself was read; a log may hold the replay alone.
+A *replay* (`isReplay`) repeats a message under a new uuid, to confirm it. A log may hold the replay alone, or
+before the message, so the first of them is read.
 
 A prompt that is typed while the agent works is *queued*: `queue-operation` records say so, with `enqueue` and
 then `remove` when the running turn takes it in. Some versions also write it as an `attachment` or as a user's
@@ -34,15 +34,18 @@ _QUEUED, _SAID, _READ = "queued", "said", "read"  # the states of a queued promp
 
 
 def is_replay(record: dict[str, Any], content: Any, session: str, seen: Seen) -> bool:
-    """Return whether a record replays a message of the same session that was read before.
+    """Return whether a record says again what another one of the same session has said.
 
-    Only programs that write `session_id` replay messages, so only their messages are remembered.
+    It does if it is a replay of a message or of a replay that was read, or the message of a replay that was
+    read first. Only programs that write `session_id` replay messages, so only their messages are remembered.
     """
     if record.get("isReplay") is True:
-        return seen.knows(_said(content, session))
-    if "session_id" in record:
-        seen.first_time(_said(content, session))
-    return False
+        said = _said(content, session)
+        return seen.knows(said) or not seen.first_time(f"replayed {said}")
+    if "session_id" not in record:
+        return False
+    said = _said(content, session)
+    return seen.first_time(said) and seen.knows(f"replayed {said}")
 
 
 def _said(content: Any, session: str) -> str:
