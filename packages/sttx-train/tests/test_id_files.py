@@ -50,3 +50,11 @@ def test_ids_of_another_vocabulary_are_refused(tmp_path, dtype):
     np.array([399, 305, 313, 399, 258, 399], dtype).tofile(tmp_path / "x.bin")
     with pytest.raises(DataError, match="starts with the id 399, not with 0, .* put 'x.idx' beside it"):
         read(tmp_path / "x.bin", vocab_size=400)
+
+
+@pytest.mark.parametrize("dtype", ["<i4", "<i8"])
+def test_negative_ids_are_refused(tmp_path, dtype):
+    path = tmp_path / "flat.bin"
+    np.array([0, 5, -1, 7, 0, 9], dtype).tofile(path)
+    with pytest.raises(DataError, match="negative ids"):
+        read(path, vocab_size=400)

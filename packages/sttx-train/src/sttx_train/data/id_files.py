@@ -83,6 +83,9 @@ def _dtype(path: Path, size: int, eot_id: int, vocab_size: int | None) -> str:
             continue
         halves = np.memmap(path, f"<u{width // 2}", mode="r").reshape(-1, 2)
         upper = max(int(piece[:, 1].max()) for _, piece in pieces(halves))
+        ones = (1 << (4 * width)) - 1
+        if upper == ones and all(np.isin(piece[:, 1], (0, ones)).all() for _, piece in pieces(halves)):
+            raise DataError(f"{str(path)!r} holds negative ids of {8 * width} bits: no vocabulary has them")
         ids = np.memmap(path, f"<u{width}", mode="r")
         most = ((vocab_size or _UNKNOWN_SIZE) - 1) >> (4 * width)
         if not upper or (upper <= most and eot_id in (ids[0], ids[-1])):
