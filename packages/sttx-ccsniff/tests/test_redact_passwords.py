@@ -1,10 +1,12 @@
 """Redaction of passwords with any characters: in every notation, after any flag, in any file with one."""
 
 import json
+import random
 
 import pytest
 
 from sttx_ccsniff.redact import PLACEHOLDER, Redactor
+from sttx_ccsniff.redact.words import Words
 from sttx_core.traces import Meta, Other, ToolUse, UserMessage
 
 META = Meta(session="s")
@@ -324,3 +326,12 @@ def test_a_quote_within_a_value_does_not_close_it(redactor, clean):
     left = redactor.redact(Other(meta=META, kind="x", raw={"a": [inner]})).raw
     assert "mX9v" not in repr(left)
     assert "9vB4" not in clean("PGPASSWORD='q7'\\''Zk9vB4' psql")
+
+
+def test_the_search_for_words_finds_what_a_comparison_at_every_position_does():
+    dice = random.Random(3)
+    for size in (3, 60, 2000):
+        words = {bytes(dice.choices(b"aabck-? ", k=dice.randint(1, 6))) for _ in range(20)}
+        low = bytes(dice.choices(b"aabck-? x", k=size))
+        expected = [(at, word) for at in range(size) for word in words if low.startswith(word, at)]
+        assert sorted(Words(words).find(low)) == sorted(expected)

@@ -29,11 +29,17 @@ class Words:
         words = sorted(set(words).difference(self._runs))
         chosen = _letters(words)
         # By the letter to search: the words, and where that letter first is in each.
-        self._by_letter: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+        by_letter: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
         for word in words:
             letter = min(chosen.intersection(word), key=_cost)
-            self._by_letter[letter].append((word, word.index(letter)))
-        each = [_alternatives(letter, found) for letter, found in sorted(self._by_letter.items())]
+            by_letter[letter].append((word, word.index(letter)))
+        # By what a regex matches, the rest of a word from its letter: all words that may be there.
+        self._by_rest = {
+            word[offset:]: [one for one in found if word[offset:].startswith(one[0][one[1] :])]
+            for found in by_letter.values()
+            for word, offset in found
+        }
+        each = [_alternatives(letter, found) for letter, found in sorted(by_letter.items())]
         self._each = [re.compile(regex.encode()) for regex in each]
         self._any = re.compile("|".join(each).encode()) if each else None
 
@@ -60,7 +66,7 @@ class Words:
         match = regex.search(low)
         while match:
             at = match.start()
-            for word, offset in self._by_letter[low[at]]:
+            for word, offset in self._by_rest[match[0]]:
                 if at >= offset and low.startswith(word, at - offset):
                     yield at - offset, word
             match = regex.search(low, at + 1)
