@@ -144,6 +144,12 @@ def test_any_number_of_panels_fits(metrics, tmp_path, count):
     assert all(boxes[0].width > box.width for box in boxes[1:])
 
 
+def test_the_largest_numbers_are_drawn(sttx, tmp_path):
+    lines = [{"step": step, "loss": loss} for step, loss in enumerate((-1.7e308, -1e300, 1e300, 1.7e308))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert sttx("plot", tmp_path, "--out", tmp_path / "c.svg").code == 0
+
+
 @pytest.mark.parametrize("name", ["_run", "cost$a^$", "日本", "a--b"])
 def test_unusual_names_are_drawn_literally(tmp_path, name):
     for folder in (name, "other"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,9 @@ METRICS = "metrics.jsonl"
 
 LONGEST_LINE = 1 << 20
 """Bytes; a longer line was not written by a run."""
+
+
+_LARGEST_NUMBER = 1e300
 
 
 class MetricsFile:
@@ -170,7 +172,7 @@ def _end_last_line(file: IO[bytes]) -> None:
 
 
 def finite_numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, int | float]]:
-    """Yield every number that a float can hold, by its flattened name; skip all other values.
+    """Yield every number by its flattened name, up to 1e300, so that sums are finite; skip all other values.
 
     >>> list(finite_numbers({"step": 4, "bpb": {"paid": 2.5, "frozen": None}, "lr": float("nan")}))
     [('step', 4), ('bpb.paid', 2.5)]
@@ -178,7 +180,7 @@ def finite_numbers(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tupl
     for name, value in fields.items():
         if isinstance(value, dict):
             yield from finite_numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float) and abs(value) <= sys.float_info.max:
+        elif isinstance(value, int | float) and abs(value) <= _LARGEST_NUMBER:
             yield f"{prefix}{name}", value
 
 
