@@ -230,6 +230,8 @@ def forge_tensors(path: Path, dice: random.Random) -> None:  # noqa: C901  a tab
 def forge_file(path: Path, elsewhere: Path, dice: random.Random) -> None:
     """Put something else in the place of a file."""
     content = path.read_bytes() if path.is_file() else b""
+    if path.is_dir():  # another forgery made it
+        path.rmdir()
     path.unlink(missing_ok=True)
     match dice.randrange(6):
         case 0:

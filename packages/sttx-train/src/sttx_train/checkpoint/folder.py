@@ -131,7 +131,13 @@ def fill(
 
 def _write_document(path: Path, document: object) -> None:
     """Write a document of a checkpoint; refuse one that nothing would read again."""
-    data = as_json(document)
+    try:
+        data = as_json(document)
+    except ValueError as error:
+        raise CheckpointError(
+            f"cannot save a checkpoint: {path.name!r} would hold a number that is not finite: resume from an "
+            "earlier checkpoint, or start again"
+        ) from error
     if len(data) > _LARGEST_DOCUMENT:
         raise CheckpointError(
             f"cannot save a checkpoint: {path.name!r} would have {len(data):,} bytes, more than the "
