@@ -2,12 +2,15 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.seen import Seen
 
 settings.register_profile("steady", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("steady")  # slow examples are not failures: the machine may be busy
@@ -66,3 +69,20 @@ def sessions() -> Path:
         if (folder / "test-data" / "sessions").is_dir():
             return folder / "test-data" / "sessions"
     raise FileNotFoundError("test-data/sessions is not above this file")
+
+
+@pytest.fixture(scope="session")
+def read_with_handover() -> Callable[..., list[Any]]:
+    """Return a function that reads each line with a new parser, which gets the state of the one before."""
+
+    def read(kind: type, origin: str, lines: Iterable[bytes]) -> list[Any]:
+        seen, state, traces = Seen(), None, []
+        for line in lines:
+            parser = kind(origin, SourceReport(say=lambda message: None), seen)
+            if state is not None:
+                parser.load_state_dict(json.loads(state))  # passed as JSON, as a cursor passes it
+            traces += parser.feed(line)
+            state = json.dumps(parser.state_dict())
+        return traces
+
+    return read

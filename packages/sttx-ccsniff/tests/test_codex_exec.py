@@ -117,15 +117,10 @@ def test_a_copy_of_the_output_is_read_once(session_file):
     assert len(traces) == 13 and report.skipped["duplicate record"] == 14
 
 
-def test_resuming_after_any_line_changes_nothing():
-    whole, seen, state, traces = ExecParser("x.jsonl", SourceReport(), Seen()), Seen(), None, []
+def test_resuming_after_any_line_changes_nothing(read_with_handover):
+    whole = ExecParser("x.jsonl", SourceReport(), Seen())
     lines = [json.dumps(line).encode() for line in run()]
-    for line in lines:
-        parser = ExecParser("x.jsonl", SourceReport(), seen)
-        if state is not None:
-            parser.load_state_dict(json.loads(state))
-        traces += parser.feed(line)
-        state = json.dumps(parser.state_dict())
+    traces = read_with_handover(ExecParser, "x.jsonl", lines)
     assert traces == [trace for line in lines for trace in whole.feed(line)]
 
 

@@ -174,16 +174,10 @@ def test_items_that_a_later_page_repeats_are_read_once(session_file):
     assert report.skipped["duplicate record"] == 6
 
 
-def test_a_parser_can_stop_after_any_line():
+def test_a_parser_can_stop_after_any_line(read_with_handover):
     lines = [json.dumps(one).encode() for one in (META, *TURN, prompt("u2", "And the roots?"))]
     whole = RolloutParser("x.jsonl", SourceReport(), Seen())
-    seen, state, traces = Seen(), None, []
-    for one in lines:
-        parser = RolloutParser("x.jsonl", SourceReport(), seen)
-        if state is not None:
-            parser.load_state_dict(json.loads(state))
-        traces += parser.feed(one)
-        state = json.dumps(parser.state_dict())
+    traces = read_with_handover(RolloutParser, "x.jsonl", lines)
     assert traces == [trace for one in lines for trace in whole.feed(one)]
     assert len(traces) == 8
 

@@ -23,19 +23,7 @@ def read_at_once(kind, origin, lines):
     return [trace for line in lines for trace in parser.feed(line)]
 
 
-def read_with_handover(kind, origin, lines):
-    """Read each line with a new parser, which continues from the previous one's state, passed as JSON."""
-    seen, state, traces = Seen(), None, []
-    for line in lines:
-        parser = kind(origin, silent(), seen)
-        if state is not None:
-            parser.load_state_dict(json.loads(state))
-        traces += parser.feed(line)
-        state = json.dumps(parser.state_dict())
-    return traces
-
-
-def test_resuming_after_every_line_of_every_session(sessions):
+def test_resuming_after_every_line_of_every_session(sessions, read_with_handover):
     for path in sorted(sessions.rglob("*.jsonl")):
         lines = path.read_bytes().split(b"\n")
         assert read_with_handover(SessionParser, str(path), lines) == read_at_once(
@@ -43,7 +31,7 @@ def test_resuming_after_every_line_of_every_session(sessions):
         )
 
 
-def test_the_state_of_a_session_parser(record):
+def test_the_state_of_a_session_parser(record, read_with_handover):
     """Project, segments of session and sub-agent, a boundary before the summary, records without a uuid."""
     bare = {"type": "user", "message": {"content": "a"}}
     boundary = {"subtype": "compact_boundary"}
@@ -77,7 +65,7 @@ def test_the_state_of_a_session_parser(record):
 
 
 @pytest.mark.parametrize(("kind", "line"), [(PairParser, PAIR), (RowParser, ROW)])
-def test_rows_and_pairs_continue_their_numbers(kind, line):
+def test_rows_and_pairs_continue_their_numbers(kind, line, read_with_handover):
     traces = read_with_handover(kind, "x.jsonl", [line] * 3)
     assert traces == read_at_once(kind, "x.jsonl", [line] * 3)
     assert [trace.meta.uid for trace in traces] == ["x:1", "x:2", "x:3"]

@@ -132,7 +132,7 @@ class _Counter:
         self._reason = ""
 
     def feed(self, line: bytes) -> list[Trace]:
-        """Count the records on one line; there are no traces."""
+        """Count the records on one line; return no traces."""
         values, problem = decode_line(line, self._report.noted)
         if problem:
             self._report.damaged(problem)

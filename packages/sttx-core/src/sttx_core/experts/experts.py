@@ -168,8 +168,8 @@ class Experts:
         try:
             return self.read(document, log_probs, ids, second)
         finally:
-            self.load_state_dict(memory)
-            document.load_state_dict(place)
+            _restore(self._memory, memory)
+            _restore(document.place, place)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Return copies of the memory's arrays."""

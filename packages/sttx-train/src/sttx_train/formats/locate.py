@@ -19,7 +19,7 @@ def locate_model(spec: str | os.PathLike[str] | None) -> tuple[str, Path]:
     """Return a model's name and its folder or file; an id of Hugging Face's hub is downloaded first.
 
     Raises:
-        UsageError: there is no such path, and it is not an id of the hub; or a pipe or a device is there.
+        UsageError: nothing is at the path and it is not an id of the hub, or it is a pipe or a device.
         ModelError: the download failed, or the embedded model is not installed.
     """
     if spec is None or spec == EMBEDDED:

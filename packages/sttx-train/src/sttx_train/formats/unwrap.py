@@ -34,7 +34,7 @@ def unwrap_content(content: Any, source: str) -> tuple[dict[str, StoredTensor], 
         source: the file, for messages.
 
     Raises:
-        ModelError: there is no dictionary of tensors in it, or more than one.
+        ModelError: it holds no dictionary of tensors, or several.
     """
     path: list[str] = []
     left: list[str] = []

@@ -16,7 +16,8 @@ the folder. Earlier versions wrote no `sttx-run.json`; their runs are recognized
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,9 +71,8 @@ class RunFolder:
         """Refuse, before anything is loaded, a folder that this run cannot use.
 
         Raises:
-            UsageError: the folder holds something else than a run, or a run of another kind; a new run would
-                overwrite the run in it; there is no run to resume; the folder cannot be written, or one of
-                its files is a link.
+            UsageError: the folder holds no run, or one of another kind; a new run would overwrite the run in
+                it; nothing is there to resume; the folder is not writable, or one of its files is a link.
             CheckpointError: the folder cannot be read, or its ``metrics.jsonl`` is not a run's.
         """
         try:
@@ -151,13 +151,11 @@ class RunFolder:
             CheckpointError: the metrics are shorter than when it was saved, not a run's, or not writable.
         """
         old = saved.documents.get("stream", {}).get("metrics_bytes")  # where `sttx train` kept it before
-        try:
+        with self._writing():
             self._require_own()
             tighten_folder(self.path)
             self.metrics.cut_back(saved.step, size=saved.manifest.get("metrics_bytes", old))
             self._mark()
-        except OSError as error:
-            raise self._not_written(error) from error
         self.checkpoint, self._started = saved.path, True
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
@@ -166,11 +164,9 @@ class RunFolder:
         Raises:
             CheckpointError: they cannot be written; names the last saved step.
         """
-        try:
+        with self._writing():
             self.start()
             self.metrics.append(row)
-        except OSError as error:
-            raise self._not_written(error) from error
 
     def save(
         self,
@@ -185,11 +181,9 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written; the last checkpoint stays.
         """
-        try:
+        with self._writing():
             self.start()
             size = self.metrics.sync()
-        except OSError as error:
-            raise self._not_written(error) from error
         self.checkpoint = self.checkpoints.save(
             step,
             tensors=tensors,
@@ -211,10 +205,8 @@ class RunFolder:
         Raises:
             CheckpointError: it cannot be written; the last one stays.
         """
-        try:
+        with self._writing():
             self.start()
-        except OSError as error:
-            raise self._not_written(error) from error
         fields = {"kind": f"{self.kind}-best", **manifest}
         self.best.save(step, tensors=tensors, documents=documents, manifest=fields)
 
@@ -239,6 +231,13 @@ class RunFolder:
             with replacing_file(marker, private=True) as aside:
                 aside.write_text(json.dumps({"sttx_run": 1, "kind": self.kind}) + "\n")
 
-    def _not_written(self, error: OSError) -> CheckpointError:
-        why = explain(error, "fix the cause")
-        return CheckpointError(f"cannot write {str(self.metrics.path)!r}: {why}, {self.checkpoints.way_on()}")
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn an `OSError` of the block into a `CheckpointError` that names the last saved step."""
+        try:
+            yield
+        except OSError as error:
+            why = explain(error, "fix the cause")
+            raise CheckpointError(
+                f"cannot write {str(self.metrics.path)!r}: {why}, {self.checkpoints.way_on()}"
+            ) from error
