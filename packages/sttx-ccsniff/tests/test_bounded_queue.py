@@ -13,7 +13,7 @@ def in_thread(work):
     return thread
 
 
-def wait_until(condition, seconds=5.0):
+def wait_until(condition, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "did not happen in time"
@@ -80,7 +80,7 @@ def test_closing_wakes_a_blocked_producer():
     thread = in_thread(produce)
     wait_until(lambda: len(queue._items) == queue._room)
     queue.close()
-    thread.join(5)
+    thread.join(120)
     assert ended == ["closed"]
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sttx_ccsniff import open_source
 from sttx_ccsniff.claude_code.identity import identity_of
 from sttx_ccsniff.claude_code.kinds import BOOK_KEEPING, recognizes
 from sttx_ccsniff.claude_code.parser import SessionParser
@@ -474,3 +475,10 @@ def test_rows_are_not_recognized_as_session_records():
     assert not recognizes({"type": "tag"}) and not recognizes({"type": "user", "uuid": "u"})
     assert not recognizes({"type": "text", "sid": "s", "role": "user"})
     assert not recognizes({"prompt": "a"})
+
+
+def test_content_may_be_one_block(session_file, record):
+    block = {"type": "text", "text": "Hi"}
+    path = session_file("upper.JSONL", record(content=block), record("assistant", content=block))
+    with open_source(path.parent) as source:
+        assert [trace.text for trace in source] == ["Hi", "Hi"]

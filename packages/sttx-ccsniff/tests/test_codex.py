@@ -489,3 +489,21 @@ def test_no_place_contains_waiting_text(tmp_path):
             cursor = json.loads(json.dumps(source.cursor))
         assert secret not in json.dumps(cursor)
     assert [text.partition(" [")[0] for text in texts] == ["unknown", "it is", "thanks", "it is", "thanks"]
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_whole_session_in_one_object(tmp_path, indent):
+    content = [{"type": "input_text", "text": "fix it"}]
+    items = [
+        {"type": "message", "role": "user", "content": content},
+        {"type": "function_call", "name": "shell", "arguments": "{}", "call_id": "c1"},
+        {"type": "function_call_output", "call_id": "c1", "output": "done"},
+    ]
+    session = {"id": "t0", "timestamp": "2025-04-20T00:00:00Z", "instructions": ""}
+    path = tmp_path / "rollout-2025-04-20-t0.json"
+    path.write_text(json.dumps({"session": session, "items": items}, indent=indent))
+    with open_source(tmp_path) as source:
+        found = [(type(trace).__name__, trace.meta.session, trace.meta.uid) for trace in source]
+    kinds = ["UserMessage", "ToolUse", "ToolResult"]
+    assert found == [(kind, "t0", f"t0:{number}") for number, kind in enumerate(kinds, 2)]
+    assert source.report.records == 4 and source.report.formats == {"codex": 1}

@@ -1,6 +1,7 @@
 """The output of `codex exec --json`: calls when their item starts, results when it completes."""
 
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -147,3 +148,26 @@ def test_other_records_are_not_recognized(record):
     assert not exec_events.recognizes(record(content="Hi"))
     assert not exec_events.recognizes({"type": "turn.started", "payload": {}})
     assert not exec_events.recognizes({"type": "item.completed", "item": "x"})
+
+
+def rollout(thread):
+    text = [{"type": "output_text", "text": "Done."}]
+    items = [
+        ("session_meta", {"id": thread}),
+        ("response_item", {"type": "message", "role": "assistant", "content": text}),
+    ]
+    return [{"timestamp": "2026-02-02T09:00:00Z", "type": kind, "payload": item} for kind, item in items]
+
+
+@pytest.mark.parametrize("name", ["0.jsonl", "z.jsonl"])
+@pytest.mark.parametrize("mtime", [1, 4_000_000_000])
+def test_a_run_whose_rollout_is_there_is_read_once(session_file, name, mtime):
+    path = session_file(name, *run("t1"), *run("t2"), *run("t1"))
+    os.utime(path, (mtime, mtime))
+    session_file("sessions/rollout-2026-02-02T09-00-00-t1.jsonl", *rollout("t1"))
+    session_file("other.jsonl", *rollout("t3"))
+    with open_source(path.parent) as source:
+        origins = Counter((trace.meta.session, trace.meta.origin == str(path)) for trace in source)
+    alone = len(list(open_source(session_file("alone/run.jsonl", *run("t2")))))
+    assert origins == {("t1", False): 1, ("t3", False): 1, ("t2", True): alone}
+    assert source.report.skipped["event of a run whose rollout was read"] == 2 * (len(run()) - 1)

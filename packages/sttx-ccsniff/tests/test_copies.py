@@ -2,12 +2,13 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from sttx_ccsniff import open_source
-from sttx_ccsniff.follow.folders import first_timestamp, in_time_order
+from sttx_ccsniff.follow.time_order import first_timestamp, in_time_order
 
 
 def talk(session, texts, **fields):
@@ -110,3 +111,105 @@ def test_the_first_time_in_a_file(tmp_path, line, seconds):
     for content in (line, gzip.compress(line), line.decode().encode("utf-16")):
         path.write_bytes(content)
         assert first_timestamp(path) == seconds
+
+
+def at(minute, uuid, session, **fields):
+    [record] = talk(session, [uuid], **fields)
+    return record | {"timestamp": f"2026-02-02T09:{minute:02}:00Z"}
+
+
+def noise(session):
+    return {"type": "file-history-snapshot", "sessionId": session, "messageId": "m", "snapshot": {}}
+
+
+SHARED = ("one", "two", "three")
+LATER = {"one": 0, "two": 1, "three": 2}
+
+
+def shared(session, **fields):
+    return [at(LATER[uuid], uuid, session, **fields) for uuid in SHARED]
+
+
+def unmarked(session, first, count):
+    """Return a session that has the shared records, then so many more from a minute."""
+    return [*shared(session), *(at(first + n, f"{session}{n}", session) for n in range(count))]
+
+
+def pruned(session):
+    return [record for record in unmarked(session, 3, 1) if record["uuid"] != "two"]
+
+
+def crowded(session):
+    first, *rest = unmarked(session, 20, 2)
+    return [first, noise(session), *rest]
+
+
+PAIRS = {
+    "the original went on longer": lambda o, c: (unmarked(o, 3, 9), unmarked(c, 30, 1)),
+    "the original went on shorter": lambda o, c: (unmarked(o, 3, 1), unmarked(c, 30, 9)),
+    "the original ended": lambda o, c: (shared(o), unmarked(c, 30, 4)),
+    "the copy leaves out a record": lambda o, c: (unmarked(o, 9, 5), pruned(c)),
+    "the copy leaves out lines without talk": lambda o, c: (crowded(o), unmarked(c, 3, 1)),
+    "the copy keeps the name in its records": lambda o, c: (
+        unmarked(o, 40, 5),
+        [{"type": "mode", "sessionId": c}, *shared(o), at(3, "new", c)],
+    ),
+    "a mark after a long first record": lambda o, c: (
+        [at(0, "one", o, padding="x" * 70_000), *shared(o)[1:], at(40, "more", o)],
+        [
+            record | {"forkedFrom": {"messageUuid": record["uuid"], "sessionId": o}}
+            for record in [at(0, "one", c, padding="x" * 70_000), *shared(c)[1:], at(4, "new", c)]
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("names", [("aa", "zz"), ("zz", "aa")])
+@pytest.mark.parametrize("mtimes", [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("pair", PAIRS.values(), ids=PAIRS)
+def test_the_original_is_known_without_a_mark(session_file, names, mtimes, pair):
+    original, copy = names
+    for session, records, mtime in zip(names, pair(original, copy), mtimes, strict=True):
+        path = session_file(f"{session}.jsonl", *records)
+        os.utime(path, (1_700_000_000 + mtime,) * 2)
+    texts = texts_by_session(path.parent)
+    expected = [record["uuid"] for record in pair(original, copy)[0] if "uuid" in record]
+    assert texts[original] == expected and not set(texts.get(copy, [])) & set(SHARED)
+
+
+@pytest.mark.parametrize("names", [("aa", "mm", "zz"), ("zz", "mm", "aa"), ("mm", "zz", "aa")])
+def test_forks_of_forks_come_after_what_they_say_they_were_forked_from(session_file, names):
+    first, second, third = names
+    for session, parent, minute in ((first, "", 50), (second, first, 40), (third, second, 30)):
+        mark = {"forkedFrom": {"messageUuid": "one", "sessionId": parent}} if parent else {}
+        path = session_file(f"{session}.jsonl", *shared(session, **mark), at(minute, session, session))
+    assert list(texts_by_session(path.parent)) == [first, second, third]
+
+
+@pytest.mark.parametrize("names", [("aa", "mm", "zz"), ("zz", "mm", "aa"), ("mm", "zz", "aa")])
+def test_copies_of_copies_without_marks(session_file, names):
+    first, second, third = names
+    more = [at(10 + n, f"second{n}", second) for n in range(3)]
+    for session, records in ((first, []), (second, more), (third, [*more, at(30, "third", third)])):
+        path = session_file(
+            f"{session}.jsonl", *shared(session), *(r | {"sessionId": session} for r in records)
+        )
+    assert texts_by_session(path.parent) == {
+        first: list(SHARED),
+        second: ["second0", "second1", "second2"],
+        third: ["third"],
+    }
+
+
+@pytest.mark.parametrize("name", ["00.jsonl", "yy.jsonl", "old copy.jsonl"])
+def test_an_original_may_be_renamed(session_file, name):
+    session_file(name, *unmarked("aa", 3, 9))
+    path = session_file("mm.jsonl", *unmarked("mm", 40, 2))
+    assert texts_by_session(path.parent)["mm"] == ["mm0", "mm1"]
+
+
+def test_the_first_time_may_follow_a_long_prompt(session_file, tmp_path):
+    for name, minute, mtime in (("a", 9, 1), ("b", 5, 2)):
+        path = session_file(f"{name}.jsonl", {"padding": "x" * 300_000} | at(minute, name, name))
+        os.utime(path, (mtime, mtime))
+    assert [path.name for path in in_time_order(sorted(tmp_path.glob("*.jsonl")))] == ["b.jsonl", "a.jsonl"]

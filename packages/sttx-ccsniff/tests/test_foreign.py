@@ -169,3 +169,28 @@ def test_claude_codes_own_records_are_not_foreign(record, sessions):
         except ValueError:
             continue
         assert foreign_name(value) == ("", False)
+
+
+FORMS = {
+    "output of `opencode run --format json`": [
+        {"type": "step_start", "timestamp": 1, "sessionID": "ses_1", "part": {"type": "step-start"}},
+        {"type": "tool_use", "timestamp": 2, "sessionID": "ses_1", "part": {"type": "tool", "tool": "bash"}},
+    ],
+    "output of an early `codex exec --json`": [
+        {"model": "m", "workdir": "/home/ada/orchard"},
+        {"prompt": "fix it"},
+        {"id": "0", "msg": {"type": "agent_message", "message": "Done."}},
+    ],
+    "chat messages": [{"messages": [{"role": "user", "content": "Hi"}]}],
+}
+
+
+@pytest.mark.parametrize(("name", "records"), FORMS.items())
+def test_forms_that_lack_too_much_are_refused_by_name(session_file, name, records):
+    said = []
+    path = session_file("run.jsonl", *records)
+    with open_source(path, say=said.append) as source:
+        assert list(source) == []
+    assert source.report.skipped[name] and source.report.formats == {"not-read": 1}
+    [warning] = said
+    assert warning.startswith(f"{str(path)!r} holds {name}, and that is not read: ")

@@ -1,5 +1,6 @@
 """Nobody else writes where sttx keeps its key and its programs."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -126,3 +127,16 @@ def test_a_key_that_others_may_know_is_not_used(cache, monkeypatch, damage, prob
     (one, said), (two, _) = tag(), tag()
     assert problem in said and "will not match those of other runs" in said
     assert len({good, one, two}) == 3
+
+
+@pytest.mark.parametrize("name", ["mkdir", "open", "fdopen", "fsync", "link"])
+def test_a_key_that_the_disk_refuses_is_replaced_for_the_run(cache, monkeypatch, name):
+    def refuse(*args, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, refuse)
+        _, said = tag()
+    assert said.endswith("will not match those of other runs: the disk is full: free some space")
+    assert not list(cache.glob("redaction.key*"))
+    assert tag() == tag() and tag()[1] == ""

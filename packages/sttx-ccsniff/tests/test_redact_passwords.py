@@ -318,6 +318,43 @@ def test_a_tools_input(redactor):
     assert PLACEHOLDER.fullmatch(trace.input["password"])
 
 
+WORDS_AFTER = """
+password=hunter2secret foo
+log in with password=hunter2 and go on
+DB_PASSWORD=hunter2secret ./run --all
+the password: hunter2secret works, try it
+export API_KEY=abcd1234efgh5678ijkl
+export API_KEY=abcd1234efgh5678ijkl && make
+api_key=abcd1234efgh5678ijkl is still valid
+{"api_key": "abcd1234efgh5678ijkl"}
+curl -H 'x-api-key: abcd1234efgh5678ijkl' http://h/x
+"""
+
+
+@pytest.mark.parametrize("line", WORDS_AFTER.strip().splitlines())
+def test_letters_and_digits_with_words_after_them(clean, line):
+    shown = clean(line)
+    assert "REDACTED" in shown and "hunter2" not in shown and "abcd1234" not in shown
+    words = ("foo", "and go on", "--all", "works, try it", "&& make", "is still valid", "http://h/x")
+    assert all(word in shown for word in words if word in line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "password=md5 hash of it",
+        "login(password=password2 if old else new)",
+        "if password=secret2 then",
+        "password: base64url encoded",
+        "password: h2o is a stand-in",
+        "API_KEY=claude3opus20240229",
+        "pwd=/srv/app1/x is the folder",
+    ],
+)
+def test_names_and_formats_with_words_after_them_stay(clean, line):
+    assert clean(line) == line
+
+
 def test_a_quote_within_a_value_does_not_close_it(redactor, clean):
     inner = json.dumps({"password": 'q"7$Zk2"mX9v', "host": "b"})
     for text in (inner, json.dumps({"out": inner}), json.dumps([json.dumps({"out": inner})])):

@@ -17,6 +17,7 @@ from sttx_ccsniff.listing import SessionSummary, in_reading_order, list_sessions
 from sttx_ccsniff.live.install import Tool, live_tools
 from sttx_ccsniff.parse.trace_json import TRACES_HEADER, dump_trace, load_trace
 from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.saved_places import check_cursor
 from sttx_ccsniff.session_data import holds_sessions
 from sttx_ccsniff.source import Source, open_source
 
@@ -28,6 +29,7 @@ __all__ = [
     "SourceReport",
     "TRACES_HEADER",
     "Tool",
+    "check_cursor",
     "claude_history",
     "claude_projects",
     "default_source",

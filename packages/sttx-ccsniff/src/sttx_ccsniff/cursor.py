@@ -8,11 +8,13 @@ that have not ended. It does not know what a place means; feeds do.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sttx_ccsniff.parse.trace_json import meta_from_json, meta_to_json
 from sttx_ccsniff.seen import Remembered, Seen
 from sttx_core.errors import CheckpointError
+from sttx_core.foreign_files import shown
+from sttx_core.saved_state import Count, State, checked, damaged
 from sttx_core.traces import Meta, SessionEnd, Trace
 
 VERSION = 2
@@ -39,6 +41,21 @@ class Advance(NamedTuple):
     place: Place
     remembered: Remembered | None
     already_taken: Collection[str] = ()
+
+
+class _SavedOrigin(State):
+    place: Any
+    traces: Count
+
+
+class _Saved(State):
+    """What `Ledger.cursor` returns; feeds check their places, the memory its own state."""
+
+    version: Literal[2]
+    origins: dict[str, _SavedOrigin]
+    begun: list[str]
+    open: list[dict[str, Any]]
+    seen: dict[str, Any]
 
 
 @dataclass
@@ -136,19 +153,20 @@ class Ledger:
         return entry
 
     def _load(self, cursor: Mapping[str, Any]) -> None:
-        if cursor.get("version") != VERSION:
+        version = cursor.get("version")
+        if type(version) is int and version != VERSION:
             raise CheckpointError(
-                f"this cursor has version {cursor.get('version')!r}, and only version {VERSION} can be read: "
-                "continue with the sttx that wrote it, or start from the beginning"
+                f"this cursor has version {shown(version)}, and only version {VERSION} can be read: continue "
+                "with the sttx that wrote it, or start from the beginning"
             )
+        saved = checked(_Saved, cursor, "cursor")
+        if len(saved.open) > MOST_OPEN:
+            raise damaged("cursor", f"more than {MOST_OPEN:,} documents are open in it")
+        self._entries = {name: _Entry(one.place, one.traces) for name, one in saved.origins.items()}
+        self._from_earlier_run = set(saved.begun)
         try:
-            self._entries = {
-                name: _Entry(entry["place"], int(entry["traces"]))
-                for name, entry in cursor["origins"].items()
-            }
-            self._from_earlier_run = set(map(str, cursor["begun"]))
-            metas = [meta_from_json(meta) for meta in cursor["open"]]
-            self._open = {SessionEnd(meta=meta).document: meta for meta in metas}
-            self.seen.load_state_dict(cursor["seen"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"this cursor is damaged ({error!r}): start from the beginning") from error
+            metas = [meta_from_json(meta) for meta in saved.open]
+            self.seen.load_state_dict(saved.seen)
+        except ValueError as error:
+            raise damaged("cursor", str(error)) from error
+        self._open = {SessionEnd(meta=meta).document: meta for meta in metas}

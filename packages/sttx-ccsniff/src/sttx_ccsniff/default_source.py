@@ -1,6 +1,7 @@
 """The source that is read when none is named: the person's own history, or else the bundled sample."""
 
 import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def sample_folder() -> Path:
 def claude_history() -> History:
     """Return the folder of Claude Code's sessions, their number, and when Claude Code deletes them."""
     folder = claude_projects()
-    sessions = len(session_files(folder)) if folder.is_dir() else 0
+    sessions = len(session_files(folder)) if os.path.isdir(folder) else 0
     return History(folder, sessions, _cleanup_days(folder.parent / "settings.json"))
 
 

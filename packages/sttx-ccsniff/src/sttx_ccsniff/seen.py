@@ -15,6 +15,8 @@ from array import array
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+from sttx_core.saved_state import State, converted
+
 GENERATION = 2**17
 """Uuids per generation."""
 
@@ -31,6 +33,16 @@ class Remembered(NamedTuple):
 
     uuids: list[int]
     calls: list[tuple[str, str]]
+
+
+_Calls = list[tuple[str, str]]
+
+
+class _Saved(State):
+    """What `Seen.state_dict` returns: the older generation, then the younger."""
+
+    uuids: tuple[str, str]
+    calls: tuple[_Calls, _Calls]
 
 
 class Seen:
@@ -104,11 +116,11 @@ class Seen:
         Raises:
             ValueError: The state is invalid.
         """
-        try:
-            self._old, self._young = (_unpacked(text, self._generation) for text in state["uuids"])
-            self._old_tools, self._tools = (dict(calls) for calls in state["calls"])
-        except (KeyError, TypeError) as error:
-            raise ValueError("not a state of a source's memory") from error
+        saved = converted(_Saved, state)
+        if max(map(len, saved.calls)) > self._most_calls:
+            raise ValueError("more calls than a generation holds")
+        self._old, self._young = (_unpacked(text, self._generation) for text in saved.uuids)
+        self._old_tools, self._tools = map(dict, saved.calls)
 
     def _add(self, key: int) -> bool:
         """Add a hash to the young generation, which becomes the old one when full; return if it was new."""

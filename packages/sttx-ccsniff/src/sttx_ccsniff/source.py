@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any
 
 from sttx_ccsniff.bounded_queue import BoundedQueue, Closed
-from sttx_ccsniff.cursor import Advance, Ledger, key_of
+from sttx_ccsniff.cursor import Advance, Ledger, Place, key_of
 from sttx_ccsniff.environment import claude_projects, codex_sessions, opencode_stores
 from sttx_ccsniff.feeds import Delivery, Feed, Shared
 from sttx_ccsniff.follow.feed import FileFeed, FolderFeed
@@ -30,7 +30,9 @@ from sttx_ccsniff.live.feed import LiveFeed
 from sttx_ccsniff.read.lines import StreamFeed, line_place
 from sttx_ccsniff.redact import Redactor
 from sttx_ccsniff.report import SourceReport
+from sttx_ccsniff.saved_places import check_places
 from sttx_core.errors import SourceError, UsageError
+from sttx_core.os_errors import explain
 from sttx_core.traces import Trace
 
 Spec = str | Path
@@ -87,7 +89,7 @@ def open_source(
         )
     if len(set(map(str, specs))) < len(specs):
         raise UsageError(f"a source is given twice in {list(map(str, specs))!r}: name each once")
-    return Source(
+    source = Source(
         _feeds(specs, follow, session_idle),
         capacity=capacity,
         cursor=cursor,
@@ -96,6 +98,8 @@ def open_source(
         idle_timeout=idle_timeout,
         say=say,
     )
+    check_places(source.places)
+    return source
 
 
 class Source:
@@ -132,6 +136,11 @@ class Source:
     def cursor(self) -> dict[str, Any]:
         """The position after the last trace that the consumer took, JSON-able."""
         return self._ledger.cursor()
+
+    @property
+    def places(self) -> dict[str, Place]:
+        """The place of each origin after the last trace that the consumer took."""
+        return self._ledger.places()
 
     def __iter__(self) -> "Source":
         return self
@@ -284,23 +293,23 @@ def _read_once(spec: Spec) -> Feed:
     if isinstance(spec, str) and spec in _AGENTS:
         paths = _AGENTS[spec]()
         path = paths[0]
-        if not path.exists():
+        if not _is_there(path):
             others = " or ".join(agent for agent in _AGENTS if agent != spec)
             raise SourceError(
                 f"no history of {spec!r}: {str(path)!r} does not exist; try {others}, or name a folder"
             )
         if len(paths) > 1:
             return FolderFeed(paths, f"{spec}: " + ", ".join(map(str, paths)))
-        return _folder(path, f"{spec}: history in") if path.is_dir() else FileFeed(path)
+        return _folder(path, f"{spec}: history in") if os.path.isdir(path) else FileFeed(path)
     path = _existing(spec)
-    return _folder(path, "folder") if path.is_dir() else FileFeed(path)
+    return _folder(path, "folder") if os.path.isdir(path) else FileFeed(path)
 
 
 def _folder(folder: Path, what: str) -> Feed:
     count = len(session_files(folder))
     if not count:
         raise SourceError(
-            f"no session files (*.jsonl or *.ndjson, also .gz or .zst; opencode*.db; exports of OpenCode) in "
+            f"no session files (*.jsonl or *.ndjson, also .gz or .zst; opencode*.db; sessions in .json) in "
             f"{str(folder)!r}"
         )
     return FolderFeed([folder], f"{what} {folder}: {count} session file{'s' if count > 1 else ''}")
@@ -310,12 +319,27 @@ def _existing(spec: Spec) -> Path:
     if spec == "":
         raise UsageError("the name of a source is empty; is a variable unset? ('.' is the current folder)")
     path = Path(spec).expanduser()
-    if not os.path.lexists(path):
+    if not _is_there(path):
         raise UsageError(
             f"no such source: {str(spec)!r} is neither 'claude', 'live', 'codex', 'opencode', '-' nor an "
             "existing path"
         )
     return path
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether a path exists.
+
+    Raises:
+        SourceError: Nobody can tell, for example because a folder above it may not be entered.
+    """
+    try:
+        os.lstat(path)
+    except PermissionError as error:
+        raise SourceError(f"cannot read {str(path)!r}: {explain(error)}") from error
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _shared(ledger: Ledger, report: SourceReport, since: float) -> Shared:

@@ -56,4 +56,6 @@ def recognizes(record: dict[str, Any]) -> bool:
         return isinstance(record.get("message"), dict) and not {"sid", "role"} <= record.keys()
     if not isinstance(kind, str) or kind not in BOOK_KEEPING and kind not in ("attachment", "system"):
         return False
+    if kind == "result":  # it ends the output of `claude -p`, and may stand alone there
+        return False
     return not _IDENTITIES.isdisjoint(record) or kind == "summary" and "summary" in record

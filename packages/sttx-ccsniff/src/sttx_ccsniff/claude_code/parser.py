@@ -172,7 +172,8 @@ class SessionParser:
 
     def _message(self, record: Record, message: Record, content: Any) -> list[Trace]:
         if not isinstance(content, list):
-            content = [{"type": "text", "text": text_of(content)}]
+            is_text = isinstance(content, dict) and content.get("type") == "text"
+            content = [content if is_text else {"type": "text", "text": text_of(content)}]
         unsaid = self._not_spoken(record, message)
         traces: list[Trace] = []
         words: list[str] = []

@@ -3,11 +3,13 @@
 It is a stream of events: `thread.started`, then turns, then items as they start, change and complete. It does
 not contain the prompt, times or the model's name. The call of a tool is read when its item starts, its result
 when the item completes. A run that continues a thread prints `thread.started` with the same id again, and
-numbers its items from 0; so a call's id includes the number of the run.
+numbers its items from 0; so a call's id includes the number of the run. Where the rollout of the thread was
+read before, which has all of this and more, the run is only counted.
 """
 
 from typing import Any
 
+from sttx_ccsniff.codex.thread import rollout_of
 from sttx_ccsniff.codex.thread_items import ThreadItemReader, in_snake_case, numbered
 from sttx_ccsniff.codex.tokens import TokenTotals
 from sttx_ccsniff.parse.content import shallow, text_of
@@ -100,6 +102,9 @@ class ExecParser:
         self._records += 1
         self._of_run += 1
         kind, item = text_of(record.get("type")), record.get("item")
+        if kind != "thread.started" and self._seen.knows(rollout_of(self._thread)):
+            self._report.skip("event of a run whose rollout was read")
+            return []
         if kind in _ITEMS and isinstance(item, dict):
             return self._item(kind, record, in_snake_case(item))
         if kind == "thread.started":

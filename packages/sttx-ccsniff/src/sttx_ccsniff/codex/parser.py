@@ -79,9 +79,14 @@ def recognizes(record: Record) -> bool:
     kind = record.get("type")
     if isinstance(kind, str):
         return kind in _LINES and isinstance(record.get("payload"), dict) or _is_bare_item(record, kind)
-    if record.get("record_type") == "state":
+    if record.get("record_type") == "state" or _is_whole_session(record):
         return True
     return {"id", "timestamp"} <= record.keys() and ("instructions" in record or "git" in record)
+
+
+def _is_whole_session(record: Record) -> bool:
+    """Return whether a record is a whole session in one object, as the very first version wrote it."""
+    return isinstance(record.get("session"), dict) and isinstance(record.get("items"), list)
 
 
 def _is_bare_item(record: Record, kind: str) -> bool:
@@ -202,6 +207,8 @@ class RolloutParser:
         if not isinstance(record, dict):
             report.damaged("not an object")
             return []
+        if _is_whole_session(record):
+            return [trace for part in (record["session"], *record["items"]) for trace in self._record(part)]
         report.records += 1
         self._record_count += 1
         ordinal = record.get("ordinal")

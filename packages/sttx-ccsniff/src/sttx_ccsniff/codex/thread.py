@@ -21,6 +21,11 @@ _MOST_ANCESTORS = 256  # they are saved in every place
 _FILE = re.compile(r"rollout-[0-9T-]{19}-([0-9a-fA-F-]{36})")
 
 
+def rollout_of(thread: str) -> str:
+    """Return what is remembered once an item of a thread's rollout is read."""
+    return f"codex rollout {thread}"
+
+
 class Thread:
     """Facts about a thread from the lines read so far.
 
@@ -146,6 +151,7 @@ class Thread:
                 return "copied record"
             self._copying = False
         self._seen.first_time(f"codex {self._id} {content}")
+        self._seen.first_time(rollout_of(self._id))
         key = f"codex {self._id} {number} {content}"
         is_named = name or isinstance(traces[0], (ToolUse, ToolResult)) and traces[0].id
         if ordinal is not None and is_named:  # only versions that write ordinals repeat items

@@ -5,14 +5,16 @@ file is opened, read from its place, and closed.
 """
 
 import os
+import stat
 import time
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 from sttx_ccsniff.feeds import Delivery, Shared
-from sttx_ccsniff.follow.folders import in_time_order, is_session_file, session_files
+from sttx_ccsniff.follow.folders import is_session_file, session_files
 from sttx_ccsniff.follow.session_end import EndDetector
+from sttx_ccsniff.follow.time_order import in_time_order
 from sttx_ccsniff.follow.watch import FULL_SCAN, ChangeWatcher
 from sttx_ccsniff.opencode.store import OpenCodeFeed, is_database, written
 from sttx_ccsniff.read.lines import line_place, matches_checkpoint, read_file
@@ -46,6 +48,8 @@ class FileFeed:
         """
         try:
             status = self._path.stat()
+            if stat.S_ISDIR(status.st_mode):  # one that could not be listed: say why
+                os.scandir(self._path).close()
             moved = claim((status.st_dev, status.st_ino), self.origin, shared)
             if moved is None:
                 shared.report.skip("file already read")
@@ -54,7 +58,7 @@ class FileFeed:
             if is_database(self._path):
                 yield from OpenCodeFeed(self._path, lenient=self._lenient).batches(shared, final=final)
             else:
-                yield from read_file(self._path, self.origin, shared, final=final)
+                yield from read_file(self._path, self.origin, shared, final=final, only_regular=self._lenient)
         except (OSError, EOFError, zlib.error) as error:
             problem = f"cannot read {self.origin!r}: {explain(error)}"
             if not self._lenient:
@@ -128,7 +132,7 @@ class FolderFeed:
     def _next(self, shared: Shared, changes: ChangeWatcher) -> Generator[Delivery, None, None]:
         """Wait for changes and read them; scan everything when a scan is due or a folder changed."""
         changed = changes.wait()
-        full_scan = changed is FULL_SCAN or any(path.is_dir() for path in changed or ())
+        full_scan = changed is FULL_SCAN or any(os.path.isdir(path) for path in changed or ())
         if full_scan:
             started = time.thread_time()
             files = self._files()
@@ -164,11 +168,16 @@ class FolderFeed:
             del self._known[path]
 
     def _signature(self, path: Path) -> _Signature | None:
-        """Return inode, size, times and journal, which change when a file does; None if it is gone."""
+        """Return inode, size, times and journal, which change when a file does; None if it is gone.
+
+        If the file's status cannot be read, the error's number takes their place: reading reports the error.
+        """
         try:
             status = path.stat()
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            return (0, 0, 0, 0, error.errno or 0)
         journal = written(path) if path.suffix == ".db" else (0, 0)
         modified = max(status.st_mtime_ns, journal[1])
         return (status.st_ino, status.st_size, modified, status.st_ctime_ns, journal[0])
@@ -181,7 +190,7 @@ class FolderFeed:
         existing = set(map(str, files))
         self._known = {path: known for path, known in self._known.items() if str(path) in existing}
         for origin in [origin for origin in shared.places if origin not in existing]:
-            inside = any(Path(origin).is_relative_to(root) and root.exists() for root in self._roots)
+            inside = any(Path(origin).is_relative_to(root) and os.path.exists(root) for root in self._roots)
             place = line_place(shared.places[origin])
             if inside and place and _is_deleted(origin):
                 del shared.places[origin]

@@ -71,7 +71,7 @@ class LiveFeed:
 
     def batches(self, shared: Shared) -> Generator[Delivery, None, None]:
         """Yield deliveries as the watcher reads the files."""
-        if not self._folder.is_dir():
+        if not os.path.isdir(self._folder):
             shared.report.warn(f"{str(self._folder)!r} does not exist yet: waiting for it")
         self._ends.resume(shared.open, [self._folder])
         command = self._command or shim_command(self._folder, shared.report.warn, shared.stop)

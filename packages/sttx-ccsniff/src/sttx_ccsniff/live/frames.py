@@ -5,6 +5,7 @@ not know the process that prints the frames.
 """
 
 import json
+import os
 import re
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import IO, Any
 
 from sttx_ccsniff.feeds import Delivery, Shared
 from sttx_ccsniff.follow.feed import file_identity
-from sttx_ccsniff.follow.folders import in_time_order, session_files
+from sttx_ccsniff.follow.folders import session_files
 from sttx_ccsniff.follow.session_end import EndDetector
+from sttx_ccsniff.follow.time_order import in_time_order
 from sttx_ccsniff.read.lines import Lines, line_place
 from sttx_core.errors import SourceError
 from sttx_core.os_errors import error_in_output, explain
@@ -51,7 +53,7 @@ def read_frames(stream: IO[bytes]) -> Iterator[Frame]:
 
 def places_line(folder: Path, shared: Shared) -> bytes:
     """Return the shim's first input line: every file in the order to read them, each with its place."""
-    paths = [path for path in session_files(folder) if path.suffix == ".jsonl" and path.is_file()]
+    paths = [path for path in session_files(folder) if path.suffix == ".jsonl" and os.path.isfile(path)]
     files = list(map(str, in_time_order(paths)))
     existing = set(files)
     gone = [name for name in shared.places if name not in existing and Path(name).is_relative_to(folder)]

@@ -11,7 +11,7 @@ from typing import Any
 from sttx_ccsniff.opencode.message import Json, Message
 from sttx_ccsniff.parse.content import text_of
 from sttx_ccsniff.parse.project import project_of
-from sttx_ccsniff.parse.records import decode_line
+from sttx_ccsniff.parse.records import TOKEN, decode_line
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.traces import Meta, Trace
@@ -19,8 +19,9 @@ from sttx_core.traces import Meta, Trace
 MOST_BYTES = 2**25
 """Most bytes of one message that are kept; a longer one is dropped and counted."""
 
-_BEGINNING = re.compile(rb'(?:\A|\n)(?:\xef\xbb\xbf)?\s*\{\s*"(?:info|messages)"\s*:\s*[\[{]')
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)  # a string may be cut
+_BEGINNING = re.compile(
+    rb'(?:\A|\n)(?:\xef\xbb\xbf)?\s*\{\s*"(?:info"\s*:\s*\{|messages"\s*:\s*\[\s*\{\s*"(?:info|parts)")'
+)
 
 
 def recognizes(record: Json) -> bool:
@@ -73,7 +74,7 @@ class ExportParser:
             return []
         traces: list[Trace] = []
         at = 0
-        for token in _TOKEN.finditer(line):
+        for token in TOKEN.finditer(line):
             if token[0][:1] == b'"':
                 if self._depth == 1:
                     self._key = token[0][1:-1]

@@ -71,6 +71,9 @@ class _Session(NamedTuple):
     directory: str
 
 
+_MOST = 2**53
+
+
 class _Place(NamedTuple):
     """The last delivered message of a session, and the number of compactions up to it."""
 
@@ -156,7 +159,7 @@ class _Reader:
 
     def _session(self, session: _Session) -> Generator[Delivery, None, None]:
         origin = f"{self._path}#{session.id}"
-        place = _place(self._shared.places.get(origin))
+        place = message_place(self._shared.places.get(origin))
         after: tuple[Any, str] = _START if place is None else (place.time, place.message)
         segment = 0 if place is None else place.segment
         meta = self._meta(session, origin)
@@ -301,12 +304,13 @@ def _message_meta(meta: Meta, message: Message, created: Any, segment: int) -> M
     )
 
 
-def _place(saved: Any) -> _Place | None:
+def message_place(saved: Any) -> _Place | None:
+    """Return a saved place as one of this feed; None if it is another feed's place or missing."""
     match saved:
-        case [int(when), str(message), int(segment)] if segment >= 0:
-            return _Place(when, message, segment)
-        case _:
-            return None
+        case [when, str(message), segment] if type(when) is int and type(segment) is int:
+            if abs(when) <= _MOST and 0 <= segment <= _MOST:
+                return _Place(when, message, segment)
+    return None
 
 
 def _in_words(error: Exception) -> str:

@@ -25,6 +25,9 @@ MOST_VALUES = 2**18
 LARGE = 2**20
 """Bytes above which a line's values are counted. The longest real line seen has 740,000 bytes."""
 
+TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+"""A string or a bracket on a line of JSON. A string may be cut by the end of the line."""
+
 _GAP = re.compile(r"[ \t\r\n\x00\ufeff]*")  # JSON white space, NULs and byte order marks
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _RECORD_START = re.compile(r'\{"(?:parentUuid|type|uuid|sessionId|messageId|isSidechain)":')
@@ -45,7 +48,7 @@ def decode_line(line: bytes, noted: Counter[str]) -> tuple[list[Any], str]:
     """
     if not line:
         return [], ""
-    if len(line) > LARGE and _has_too_many_values(line):
+    if len(line) > LARGE and has_too_many_values(line):
         return [], "too many values"
     try:
         return [orjson.loads(line)], ""
@@ -57,7 +60,7 @@ def decode_line(line: bytes, noted: Counter[str]) -> tuple[list[Any], str]:
         return [], "nested too deep"
 
 
-def _has_too_many_values(line: bytes) -> bool:
+def has_too_many_values(line: bytes) -> bool:
     """Return whether a line has more than `MOST_VALUES` values.
 
     A quick count of `,`, `[` and `{` includes those in strings. If it is too high, they are counted exactly.

@@ -1,9 +1,11 @@
 """Recognizes JSON lines that look like an agent's records but are not read, and names them.
 
-They are sessions of agents without an adapter, and files of known agents that hold no session: lists of
-prompts, indexes and journals. Their records are counted; none becomes a trace.
+They are sessions of agents without an adapter, forms of sessions that lack too much, and files of known
+agents that hold no session: lists of prompts, indexes and journals. Their records are counted; none becomes a
+trace.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Any
@@ -42,8 +44,9 @@ def _is_qwen(record: Record) -> bool:
 
 
 def _is_cursor(record: Record) -> bool:
-    if _kind(record) == "system":
-        return record.get("subtype") == "init" and "apiKeySource" in record and "uuid" not in record
+    if _kind(record) == "system":  # Claude Code's has more keys
+        has_source = record.get("subtype") == "init" and "apiKeySource" in record
+        return has_source and not {"uuid", "tools", "mcp_servers"} & record.keys()
     if _kind(record) == "tool_call":
         return isinstance(record.get("tool_call"), dict)
     return "type" not in record and "role" in record and isinstance(record.get("message"), dict)
@@ -60,12 +63,45 @@ def _is_copilot(record: Record) -> bool:
 
 def _is_transcript(record: Record) -> bool:
     talk = _kind(record) in ("user", "assistant", "tool_use", "tool_result", "thinking")
-    return talk and "timestamp" in record and not {"message", "uuid", "meta"} & record.keys()
+    return talk and "timestamp" in record and not {"message", "uuid", "meta", "part"} & record.keys()
 
 
 def _is_journal(record: Record) -> bool:
     return bool(_kind(record)) and {"key", "agentId"} <= record.keys() and _is_nameless(record)
 
+
+def _is_chat(record: Record) -> bool:
+    """Return whether a record is a message of a chat program's interface, or a list of such messages."""
+    talk = next((record[key] for key in ("messages", "conversations") if key in record), [record])
+    first = talk[0] if isinstance(talk, list) and talk and isinstance(talk[0], dict) else {}
+    keys = first.keys() - {"name", "weight"}
+    return keys == {"role", "content"} or keys == {"from", "value"}
+
+
+def _is_old_exec(record: Record) -> bool:
+    message = record.get("msg")
+    return (
+        isinstance(message, dict)
+        and isinstance(message.get("type"), str)
+        and isinstance(record.get("id"), str)
+    )
+
+
+_FORMS: dict[str, tuple[Callable[[Record], bool], str]] = {
+    "output of `opencode run --format json`": (
+        lambda record: {"type", "sessionID", "part"} <= record.keys(),
+        "read the source 'opencode', or what `opencode export` prints, which have the prompts too",
+    ),
+    "output of an early `codex exec --json`": (
+        _is_old_exec,
+        "read the source 'codex', or the rollout of the run",
+    ),
+    "chat messages": (
+        _is_chat,
+        "they are not an agent's session; give pairs of `prompt` and `completion`",
+    ),
+}
+"""Forms of talk that are not read: what a record looks like, and what to read instead."""
 
 _AGENTS: dict[str, Callable[[Record], bool]] = {
     "Factory Droid": lambda record: _kind(record) == "session_start" and "id" in record,
@@ -102,12 +138,28 @@ def foreign_name(record: Record) -> tuple[str, bool]:
         for name, recognizes in table.items():
             if recognizes(record):
                 return name, table is _AGENTS
-    return "", False
+    return next((name for name, (is_one, _) in _FORMS.items() if is_one(record)), ""), False
 
 
 def recognizes(record: Record) -> bool:
     """Return whether a JSON object is a record of one of these."""
     return bool(foreign_name(record)[0])
+
+
+def is_lone_result(record: Record) -> bool:
+    """Return whether a record is the result that ends the output of `claude -p`."""
+    return _kind(record) == "result" and {"result", "session_id"} <= record.keys()
+
+
+def why_unknown(origin: str, lines: list[bytes]) -> str:
+    """Return the warning about a file in which no format was recognized, from its lines."""
+    values = (value for line in lines for value in decode_line(line, Counter())[0])
+    if any(isinstance(value, dict) and is_lone_result(value) for value in values):
+        return (
+            f"{origin!r} holds only the result of `claude -p`, without the session: read the session's own "
+            "file, or save the output of `--output-format stream-json --verbose`"
+        )
+    return f"{origin!r} has no record of a known kind"
 
 
 def usual_name(origin: str) -> str:
@@ -182,14 +234,17 @@ class ForeignParser(_Counter):
     name = "not-read"
 
     def _reason_of(self, record: Record) -> str:
-        if not self._reason:
-            name, is_session = foreign_name(record)
-            self._reason = f"session of {name}" if is_session else name or "record of an unknown kind"
-            if is_session and not any(f" {self._reason}, " in said for said in self._report.warnings):
-                self._report.warn(
-                    f"{self._origin!r} holds a {self._reason}, and sttx has no adapter for it: it is not read"
-                )
-        return self._reason
+        if self._reason:
+            return self._reason
+        name, is_session = foreign_name(record)
+        self._reason = f"session of {name}" if is_session else name
+        if is_session and not any(f" {self._reason}, " in said for said in self._report.warnings):
+            self._report.warn(
+                f"{self._origin!r} holds a {self._reason}, and sttx has no adapter for it: it is not read"
+            )
+        elif name in _FORMS:
+            self._report.warn(f"{self._origin!r} holds {name}, and that is not read: {_FORMS[name][1]}")
+        return self._reason or "record of an unknown kind"
 
 
 class UnknownParser(_Counter):
@@ -198,6 +253,7 @@ class UnknownParser(_Counter):
     name = "unknown"
 
     def _reason_of(self, record: Record) -> str:
-        del record
+        if is_lone_result(record):
+            return "result of `claude -p` alone"
         name = usual_name(self._origin)
         return f"{name}: not known" if name else "record of an unknown kind"

@@ -16,7 +16,8 @@ from sttx_ccsniff.exports import pairs, rows
 from sttx_ccsniff.opencode import export
 from sttx_ccsniff.parse import trace_json
 from sttx_ccsniff.parse.records import decode_line
-from sttx_ccsniff.read import foreign
+from sttx_ccsniff.read import documents, foreign
+from sttx_ccsniff.read.documents import Documents
 from sttx_ccsniff.report import SourceReport
 from sttx_ccsniff.seen import Seen
 from sttx_core.errors import UsageError
@@ -119,6 +120,8 @@ class AutoParser:
         self._name = "unknown"
         self._parser: Parser | None = None
         self._waiting: list[bytes] = []
+        self._documents: Documents | None = None  # joins records, where they are in an array or span lines
+        self._direct: Parser | None = None  # the parser, once it is known and if no records are joined
 
     @property
     def name(self) -> str:
@@ -131,7 +134,8 @@ class AutoParser:
 
         Waiting lines are not redacted yet, so no place that contains them may be saved.
         """
-        return self._parser is not None and not getattr(self._parser, "undecided", False)
+        undecided = getattr(self._parser, "undecided", False) or getattr(self._documents, "undecided", False)
+        return self._parser is not None and not undecided
 
     @property
     def has_uuids(self) -> bool:
@@ -141,7 +145,8 @@ class AutoParser:
     def state_dict(self) -> Any:
         """Return everything needed to continue after the last line; call only when `settled`."""
         assert self._parser is not None
-        return (self._name, self._parser.state_dict())
+        state = (self._name, self._parser.state_dict())
+        return state if self._documents is None else (*state, self._documents.in_array)
 
     def load_state_dict(self, state: Any) -> None:
         """Continue from the state of another parser of the same origin.
@@ -149,6 +154,10 @@ class AutoParser:
         Raises:
             ValueError: The state is invalid.
         """
+        match state:
+            case [name, inner, bool(in_array)]:
+                self._documents = Documents(self._report, in_array=in_array)
+                state = [name, inner]
         match state:
             case ["unknown", _]:
                 self._begin(foreign.UnknownParser)
@@ -161,7 +170,47 @@ class AutoParser:
 
     def feed(self, line: bytes) -> list[Trace]:
         """Read one line, without its line end; return its traces."""
-        if self._parser is not None and not isinstance(self._parser, foreign.UnknownParser):
+        if self._direct is not None and not line.startswith(b"["):
+            return self._direct.feed(line)
+        if self._documents is not None:
+            return self._feed_all(self._documents.feed(line))
+        if not self._begins_document(line):
+            return self._feed(line)
+        joined, self._direct = Documents(self._report), None
+        self._documents = joined
+        waiting, self._waiting = [*self._waiting, line], []
+        return [trace for one in waiting for trace in self._feed_all(joined.feed(one))]
+
+    def finish(self, tail: bytes) -> list[Trace]:
+        """Read what follows the last line end, which may be empty; return its traces."""
+        traces = self.feed(tail)
+        if self._documents is not None:
+            traces += self._feed_all(self._documents.finish())
+        if self._name == "unknown":
+            is_filled = self._parser is not None or any(line.strip() for line in self._waiting)
+            if is_filled and not foreign.usual_name(self._origin):
+                self._report.warn(foreign.why_unknown(self._origin, self._waiting))
+            traces += self._begin(foreign.UnknownParser)
+        assert self._parser is not None
+        return traces + self._parser.finish(b"")
+
+    def _feed_all(self, records: list[bytes]) -> list[Trace]:
+        return [trace for record in records for trace in self._feed(record)]
+
+    def _begins_document(self, line: bytes) -> bool:
+        """Return whether records are in an array, or span lines, from this line on."""
+        if self._is_recognized:
+            return self.settled and documents.begins(line)
+        head = b"\n".join([*self._waiting[1 - _HEAD_LINES :], line])
+        return documents.begins(head) and not any(kind.begins(head) for kind in FORMATS)
+
+    @property
+    def _is_recognized(self) -> bool:
+        return self._parser is not None and not isinstance(self._parser, foreign.UnknownParser)
+
+    def _feed(self, line: bytes) -> list[Trace]:
+        """Read one record, or a line in which none was recognized yet."""
+        if self._parser is not None and self._is_recognized:
             return self._parser.feed(line)
         self._waiting.append(line)
         recognized = self._recognize(line)
@@ -170,17 +219,6 @@ class AutoParser:
         if self._parser is not None or self._is_hopeless():
             return self._begin(foreign.UnknownParser)
         return []
-
-    def finish(self, tail: bytes) -> list[Trace]:
-        """Read what follows the last line end, which may be empty; return its traces."""
-        traces = self.feed(tail)
-        if self._name == "unknown":
-            is_filled = self._parser is not None or any(line.strip() for line in self._waiting)
-            if is_filled and not foreign.usual_name(self._origin):
-                self._report.warn(f"{self._origin!r} has no record of a known kind")
-            traces += self._begin(foreign.UnknownParser)
-        assert self._parser is not None
-        return traces + self._parser.finish(b"")
 
     def _is_hopeless(self) -> bool:
         return len(self._waiting) >= _PATIENCE or sum(map(len, self._waiting)) > _MOST_WAITING
@@ -205,6 +243,8 @@ class AutoParser:
     def _settle(self, parser: Parser, name: str) -> None:
         was_unknown = isinstance(self._parser, foreign.UnknownParser)
         self._parser, self._name = parser, name
+        if self._is_recognized and self._documents is None:
+            self._direct = parser
         if self._origin not in self._recognized:
             self._recognized.add(self._origin)
             self._report.formats[name] += 1

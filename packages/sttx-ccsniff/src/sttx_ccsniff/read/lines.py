@@ -21,6 +21,7 @@ from sttx_ccsniff.read.formats import AutoParser
 from sttx_ccsniff.read.open import (
     is_encoded,
     open_buffered,
+    open_raw,
     pieces_from_top,
     pieces_of,
     plain_pieces,
@@ -33,6 +34,8 @@ from sttx_core.os_errors import explain
 from sttx_core.traces import Trace
 
 _CRC_BYTES = 1023  # the CRC of a line covers at most this many of its last bytes
+_MOST_BYTES = 2**53
+_LARGEST_ID = 2**128  # of a device or an inode
 _ENOUGH_TRACES = 16  # a delivery with this many traces is not extended
 _ENOUGH_BYTES = 2**16  # nor one with this many bytes
 
@@ -61,9 +64,10 @@ def line_place(value: Any) -> LinePlace | None:
     if isinstance(value, LinePlace):
         return value
     if isinstance(value, list) and len(value) == len(LinePlace._fields):
-        numbers = value[:-1]
-        if all(type(number) is int and number >= 0 for number in numbers):
-            return LinePlace(*value)
+        place = LinePlace(*value)
+        numbers = all(type(number) is int and 0 <= number < _LARGEST_ID for number in value[:-1])
+        if numbers and place.length <= place.offset <= _MOST_BYTES and place.crc < 2**32:
+            return place
     return None
 
 
@@ -182,7 +186,9 @@ class Lines:
         return Delivery(self._origin, traces, place)
 
 
-def read_file(path: Path, origin: str, shared: Shared, *, final: bool) -> Generator[Delivery, None, None]:
+def read_file(
+    path: Path, origin: str, shared: Shared, *, final: bool, only_regular: bool = False
+) -> Generator[Delivery, None, None]:
     """Yield the deliveries of a file after its saved place.
 
     Args:
@@ -190,12 +196,13 @@ def read_file(path: Path, origin: str, shared: Shared, *, final: bool) -> Genera
         origin: Its name in places and traces.
         shared: What the feeds of the source share.
         final: Whether the file is read only once, so that an unfinished last line is counted now.
+        only_regular: Whether a pipe or a device is refused.
 
     Raises:
         OSError, EOFError, zlib.error: The file cannot be read.
         SourceError: Its compression needs a package that is not installed.
     """
-    with open_buffered(io.FileIO(path), shared.stop) as opened:
+    with open_buffered(open_raw(path, only_regular=only_regular), shared.stop) as opened:
         status = os.fstat(opened.fileno())
         identity = (status.st_dev, status.st_ino)
         place = line_place(shared.places.get(origin))
@@ -250,11 +257,11 @@ def _read(
 
 
 def _is_whole(tail: bytes) -> bool:
-    """Return whether a line without a line end is whole: only JSON objects, each closed."""
-    if not tail.rstrip().endswith(b"}"):
+    """Return whether a line without a line end is whole: only JSON objects or arrays, each closed."""
+    if not tail.rstrip().endswith((b"}", b"]")):
         return False
     values, problem = decode_line(tail, Counter())
-    return not problem and all(isinstance(value, dict) for value in values)
+    return not problem and all(isinstance(value, (dict, list)) for value in values)
 
 
 def _from_place(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import SourceError, UsageError
-from sttx_core.foreign_files import open_regular
+from sttx_core.foreign_files import not_regular, open_regular
 
 GZIP, ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 """The first bytes of compressed files."""
@@ -75,6 +75,25 @@ def standard_input(stop: threading.Event) -> io.BufferedReader:
         return open_buffered(io.FileIO(os.dup(sys.stdin.fileno())), stop)
     except (OSError, ValueError, AttributeError) as error:
         raise UsageError("standard input ('-') is not open: pipe something into it") from error
+
+
+def open_raw(path: Path, *, only_regular: bool) -> io.FileIO:
+    """Open a file for reading.
+
+    Args:
+        path: The file.
+        only_regular: Whether a pipe or a device is refused, which may never answer or never end.
+
+    Raises:
+        OSError: It cannot be opened, or is refused.
+    """
+    if not only_regular:
+        return io.FileIO(path)
+    raw = io.FileIO(path, opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+        raw.close()
+        raise not_regular(path)
+    return raw
 
 
 def open_buffered(raw: io.FileIO, stop: threading.Event) -> io.BufferedReader:

@@ -8,9 +8,11 @@
 import re
 from collections.abc import Callable, Iterator
 
-from sttx_ccsniff.redact import extent
-from sttx_ccsniff.redact.names import FOREIGN_LATIN, name_kind, other_scripts
+from sttx_ccsniff.redact import extent, notation
+from sttx_ccsniff.redact.names import FOLDERS, FOREIGN_LATIN, name_kind, other_scripts
 from sttx_ccsniff.redact.values import (
+    is_alternating,
+    is_mixed,
     is_password,
     is_random_secret,
     is_spoken_password,
@@ -32,25 +34,41 @@ _MAX_NESTED = 4
 _WORD_BEFORE = re.compile(r"([A-Za-z]{2,20}) \Z")
 _BEFORE = re.compile(r"[A-Za-z0-9_.-]{0,60}\Z")
 _OPEN = extent.OPEN
+# In `"password": {"user": "a", "value": "x"}`, the part in front of the value.
+_WITHIN = (
+    r"""(?:\s{0,8}(?:\[\s{0,40})?\{\s{0,40}"""
+    r"""(?:["']?[\w-]{1,30}["']?\s{0,4}:\s{0,4}(?:["'][^"'\n]{0,80}["']|[\w.-]{1,20}),\s{0,40}){0,4}?"""
+    r"""|[ ]{0,4}\r?\n[ ]{1,40})"""
+    r"""["']?_?(?:value|current|new|old|plain|plaintext|raw|secret|S)["']?\s{0,4}:\s{0,4}"""
+)
+_WRAPPERS = r"(?:new[ ])?(?:SecretStr|Secret|String|str|sensitive|Buffer\.from|\[\]byte)"
 # What follows the stem: the rest of the name, its quote, an operator, and the start of the value.
 _REST = re.compile(r"(?:[A-Za-z0-9_]|-(?=[A-Za-z])){0,40}")
 _OPERATOR = re.compile(
     rf"""(?:
-        ["'\]`)*?!]{{0,4}} (?:[ ](?:[Ss]tring|str|As[ ]String))? [ \t]{{0,20}}
-        (?P<sign> => | :- | := | ->  | → | ={{1,3}} | != | ： | : (?![:]))
+        ["'\]`)*?!]{{0,4}} (?:[ ](?:[Ss]tring|str|As[ ]String|\([\w .@-]{{1,30}}\)))? [ \t]{{0,20}}
+        (?P<sign> => | :- | := | ->  | <-(?=[ ]?{_OPEN}) | → | (?<=[ ])[-–—](?=[ ]) | ={{1,3}} | != | ：
+          | : (?![:]))
         [*_]{{0,2}} (?:[ \t]{{0,8}} (?:str|string|String|&str|&'static\ str|!!str|!<str>) [ \t]{{0,8}} =? )?
-        (?:\s{{0,8}}(?:[|>][+-]?[ ]?\n\s{{1,40}})?|[ ]?[\[({{][ ]?(?={_OPEN})
-          |[ ]?(?:new[ ])?\w{{1,20}}\([ ]?(?={_OPEN}))
+        (?:{_WITHIN}|\s{{0,8}}[\[({{]\s{{0,8}}(?={_OPEN})|[ ]?(?:{_WRAPPERS})\([ ]?(?={_OPEN})
+          |\s{{0,8}}(?:[|>][+-]?[ ]?\n\s{{1,40}})?)
       | (?P<default>["'\]`)]{{0,3}}[ ](?:\|\||\?\?|or)[ ](?={_OPEN}))
-      | (?P<is>["'`*]{{0,3}}[ ](?:is|was|will[ ]be)(?:[ ](?:now|still|just|set[ ]to|changed[ ]to))?
+      | (?P<is>["'`*]{{0,3}}(?:[ ](?:for|of|on|to|in|at)(?:[ ][\w.@/-]{{1,40}}){{1,3}}?)?
+        [ ](?:(?:is|was|will[ ]be|has[ ]been|ist|lautet|est|es|è|é)(?:[ ](?:now|still|just))?
+          |(?=set|changed|reset|updated))
+        (?:[ ]?(?:set|changed|reset|updated)[ ]to)?
         (?:[ ]?:\s{{1,8}}|[ ]{{1,2}})[*_]{{0,2}})
+      | (?P<to>["'`*]{{0,3}}[ ](?:to|as)[ ]{{1,2}}[*_]{{0,2}})
+      | (?P<cell>["'`*]{{0,3}}[ ]{{1,20}}\|[ ]{{1,20}}[*]{{0,2}})
+      | (?P<entry>["'`]? [ \t]{{0,8}} [,{{]? \s{{0,40}} ["']? (?i:(?:parameter_?)?(?:value|val|default)) ["']?
+        [ \t]{{0,8}} [:=] [ \t]{{0,8}})
+      | (?P<element></(?:key|name|td|th|dt)>\s{{0,40}}<\w{{2,9}}>|["'](?:[ ][^<>\n]{{0,60}})?>)
       | (?P<space>[ \t]{{1,20}})
-      | ["'`]? [ \t]{{0,8}} ,? \s{{0,40}} ["']? (?:parameter_?)?(?i:value|default) ["']?
-        [ \t]{{0,8}} [:=] [ \t]{{0,8}}
       | (?P<next>["'`]?[ ]?,\s{{0,20}}(?={_OPEN})|\([ ]?(?={_OPEN})|["']\r?\n\r?\n
-        |</(?:key|name|td|th|dt)>\s{{0,40}}<\w{{2,9}}>)
+        |["']\]["'],[ ]?(?={_OPEN})
+        |["'`\])/i]{{0,5}}\.(?:type|fill|send_?[kK]eys|set_?[vV]alue)\([ ]?(?={_OPEN}))
     )
-    (?:(?:[rbufN@]{{1,2}}|\$)(?={_OPEN}))?
+    (?:\*\*)?(?:(?:[rbufN@]{{1,2}}|\$)(?={_OPEN}))?
     (?P<quote>{_OPEN})?
     """,
     re.VERBOSE,
@@ -65,16 +83,7 @@ _FOREIGN_OPERATOR = re.compile(
     """,
     re.VERBOSE,
 )
-_QUOTES = ('"', "'", "`", "*")
-_SETS = re.compile(r"(?:^|[\s\"'`])(?:ENV|ARG|setenv|set(?: -\w{1,4}){1,2}|#define|configure set) \Z")
-_LINE_START = re.compile(
-    r"(?:^|\n|→|[;&(])[ \t]*(?:[-+*>][ \t]*)?"
-    r"(?:export[ \t]+|set[ \t]+|ENV[ \t]+|ARG[ \t]+|-e[ \t]+)?[\"'*`\w.-]{0,4}\Z"
-)
-# Before a name, what says that its value is literal; and the pairs around it in `host=x password=y dbname=z`.
-_SHELL = re.compile(r"(?:^|[\s\"'`;(])(?:-e|--env|--build-arg|env|export|setenv|ENV|ARG)[ =]\Z")
-_PAIR_BEFORE = re.compile(r"(?<![\w.])[A-Za-z_]\w{0,30} ?= ?(?:'[^'\n]{0,60}'|[^\s\"'`,;(){}]{1,60}) {1,2}\Z")
-_PAIR_AFTER = re.compile(r" {1,2}[A-Za-z_]\w{0,30} ?=(?![=>]) ?[^\s=]")
+_FOREIGN_SPACE = re.compile(rf"[\w\u0300-\u036f]{{0,12}}[ ]{{1,4}}(?P<sign>)(?P<quote>{_OPEN})?")
 
 
 class Values:
@@ -129,18 +138,17 @@ class Values:
     def _foreign(self, end: int) -> Span | None:
         """Return the value after the word for a password in another language."""
         text = self._text
-        operator = _FOREIGN_OPERATOR.match(text, end)
+        operator = _FOREIGN_OPERATOR.match(text, end) or _FOREIGN_SPACE.match(text, end)
         if operator is None:
             return None
         quote = operator["quote"] or ""
         span = extent.value(text, operator.end(), quote, self._depth)
         secret = text[slice(*span)]
         self._done = max(self._done, span[1])
-        return (
-            (*span, secret)
-            if is_password(secret, quoted=bool(quote), more=extent.is_cut_code(text, *span))
-            else None
-        )
+        if not operator["sign"]:
+            return (*span, secret) if is_strong(secret) else None
+        more = extent.is_cut_code(text, *span)
+        return (*span, secret) if is_password(secret, quoted=bool(quote), more=more) else None
 
 
 def _value(text: str, at: int, end: int, depth: Depth | None) -> tuple[int, int, bool] | None:
@@ -157,21 +165,31 @@ def _value(text: str, at: int, end: int, depth: Depth | None) -> tuple[int, int,
     if tag:
         span = extent.element(text, begin)
         return (*span, _is_secret(text[slice(*span)], name, kind, quoted=True, literal=True))
-    if (
-        operator["space"] is not None
-        and not _is_flag(text, start, name)
-        and (kind != "password" or not quote)
+    flag = notation.is_flag(text, start, end, name)
+    if operator["space"] is not None and not flag:
+        if not quote:
+            return _after_space(text, start, begin, name, kind, depth)
+        if kind != "password" and not notation.is_set(text, start):
+            return None
+    span = extent.value(text, begin, quote, depth, before=notation.around(text, start, operator))
+    if notation.is_out_of_place(text, start, operator) or (
+        kind == "unsure" and not (flag or is_mixed(text[slice(*span)]) or notation.has_user(text, start))
     ):
-        return None if quote else _after_space(text, start, begin, name, kind, depth)
-    span = extent.value(text, begin, quote, depth, before=text[max(0, start - 1) : start])
+        return None
     if quote:
-        secret = text[slice(*span)]
-        if quote == "'" or operator["sign"] == ":":
-            secret = without_sign(secret)
-        return (*span, _is_secret(secret, name, kind, quoted=True, literal=True))
-    if operator["is"] and kind == "password":
+        return (*span, _is_quoted_secret(text[slice(*span)], operator, name, kind, flag=flag))
+    if kind == "password" and notation.is_spoken(text, start, operator):
         return (*span, is_spoken_password(text[slice(*span)]))
-    return _unquoted(text, start, operator, name, kind, span)
+    return _unquoted(text, start, operator, name, kind, span, flag=flag)
+
+
+def _is_quoted_secret(secret: str, operator: re.Match[str], name: str, kind: str, *, flag: bool) -> bool:
+    if operator["quote"] == "'" or operator["sign"] == ":":
+        secret = without_sign(secret)
+    no_message = kind != "secret" and (flag or (name.isupper() and operator[0][:-1] == "="))
+    if no_message and is_password(secret, no_message=True):
+        return True
+    return _is_secret(secret, name, kind, quoted=True, literal=True)
 
 
 def _name(text: str, at: int, end: int) -> tuple[int, int, str]:
@@ -184,73 +202,70 @@ def _name(text: str, at: int, end: int) -> tuple[int, int, str]:
     if name.lower() == "key" and (word := _WORD_BEFORE.search(text, max(0, start - 24), start)):
         # A signing key in prose is a fingerprint.
         name = f"{word[1]}_{name}" if word[1].lower() != "signing" else ""
+    if name == "PASS" and text[end : end + 1] == ":":
+        name = ""  # the result of a test
+    if name in FOLDERS and text[start - 1 : start] == ";":
+        name = name.lower()  # in a connection string it is a password
     return start, end, name
 
 
 def _unquoted(
-    text: str, start: int, operator: re.Match[str], name: str, kind: str, span: tuple[int, int]
+    text: str, start: int, operator: re.Match[str], name: str, kind: str, span: tuple[int, int], *, flag: bool
 ) -> tuple[int, int, bool]:
     """Judge an unquoted value; return the span of what may be the secret, and whether it is one."""
     if (part := extent.default_of(text, span)) is not None:
         return (*part, _is_secret(text[slice(*part)], name, kind, quoted=True, literal=True))
-    is_flag = _is_flag(text, start, name)
-    if is_flag or _is_notation(text, start, operator, name, span):
+    if flag or notation.is_literal(text, start, operator, name, span):
         literal, more = True, extent.is_cut_code(text, *span)
     else:
         more = extent.goes_on(text, span[1])
-        literal = not more and _stands_alone(text, start, operator["sign"])
-    return (*span, _is_secret(text[slice(*span)], name, kind, quoted=is_flag, literal=literal, more=more))
+        literal = not more and notation.stands_alone(text, start, operator["sign"])
+    if kind == "password" and more and _is_in_sentence(text[slice(*span)], operator):
+        return (*span, True)
+    sure = notation.closing(text, start, operator, span[1]) if kind == "password" else 0
+    if sure and is_password(text[span[0] : sure], no_message=True):
+        return span[0], sure, True
+    quoted = flag or (literal and not more and notation.is_no_call(text, start, operator, name, span[1]))
+    return (*span, _is_secret(text[slice(*span)], name, kind, quoted=quoted, literal=literal, more=more))
 
 
-def _is_flag(text: str, start: int, name: str) -> bool:
-    return name.startswith("-") and not text[start - 1 : start].isalnum()
+def _is_in_sentence(secret: str, operator: re.Match[str]) -> bool:
+    """Return whether a value that words follow is a password: `password=x and more`, `password: x is`."""
+    sure = operator[0] == "=" or (operator["sign"] == ":" and secret.isalnum() and is_mixed(secret))
+    return sure and is_spoken_password(secret)
 
 
 def _after_space(
     text: str, start: int, begin: int, name: str, kind: str, depth: Depth | None
 ) -> tuple[int, int, bool] | None:
     """Return the value after a name and a space: `ENV PASSWORD x`, a configuration file's line, or prose."""
-    sets = _SETS.search(text, max(0, start - 24), start) is not None
+    sets = notation.is_set(text, start)
     if not sets and kind != "password":
         return None
     span = extent.value(text, begin, "", depth)
     secret = text[slice(*span)]
     if sets:
         return (*span, _is_secret(secret, name, kind, quoted=False, literal=True))
-    own_line = not text[text.rfind("\n", 0, start) + 1 : start].strip() and not extent.goes_on(text, span[1])
     strong = is_strong(secret) or (
-        own_line and any(map(str.isdigit, secret)) and is_password(secret, quoted=False) and "-" not in secret
+        any(map(str.isdigit, secret))
+        and (
+            (
+                notation.is_own_line(text, start, span[1])
+                and is_password(secret, quoted=False)
+                and "-" not in secret
+            )
+            or (notation.is_used(text, start) and is_spoken_password(secret) and is_mixed(secret))
+        )
     )
     return (*span, strong) if strong else None
 
 
-def _is_notation(text: str, start: int, operator: re.Match[str], name: str, span: tuple[int, int]) -> bool:
-    """Return whether an unquoted value is literal by its notation: in a shell, in a URL, in `a=b c=d`."""
-    sign, before = operator["sign"], text[start - 1 : start]
-    if sign != "=":
-        return sign == ":-"  # a default
-    if before in _QUOTES and text[span[1] : span[1] + 1] == before:  # a quote around name and value
-        return True
-    if before in ("?", "&") or _PAIR_AFTER.match(text, span[1]):
-        return True
-    if operator.end() == operator.start() + 1 and (
-        name.isupper() or _SHELL.search(text, max(0, start - 12), start)
-    ):
-        return True
-    return _PAIR_BEFORE.search(text, max(0, start - 100), start) is not None
-
-
-def _stands_alone(text: str, start: int, sign: str | None) -> bool:
-    """Return whether a name and its value, which ends the line, stand where a configuration has them."""
-    before = text[start - 1 : start]
-    own_line = _LINE_START.search(text, max(0, start - 40), start) is not None
-    return own_line or before in _QUOTES or (sign in (":", "：") and before.isspace())
-
-
 def _is_secret(secret: str, name: str, kind: str, *, quoted: bool, literal: bool, more: bool = False) -> bool:
     """Return whether a value is a secret; `literal`: by its notation it cannot be a variable."""
-    chosen = kind == "password" or "secret" in name.lower()
-    if chosen and literal and (kind == "password" or name.lower().endswith("secret")):
+    chosen = kind != "secret" or "secret" in name.lower()
+    if quoted and ("cred" in name.lower() or "secret" in name.lower()) and is_mixed(secret):
+        return True
+    if chosen and literal and (kind != "secret" or name.lower().endswith("secret")):
         return is_password(secret, quoted=quoted, more=more)
     if (
         (chosen or (literal and quoted and name.startswith("-")))
@@ -258,4 +273,4 @@ def _is_secret(secret: str, name: str, kind: str, *, quoted: bool, literal: bool
         and (quoted or not more or " " not in secret)
     ):
         return True
-    return is_random_secret(secret, quoted=quoted)
+    return is_alternating(secret) or is_random_secret(secret, quoted=quoted)

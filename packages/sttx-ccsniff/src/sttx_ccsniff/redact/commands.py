@@ -11,7 +11,7 @@ from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
-from sttx_ccsniff.redact.values import is_password, is_reference, is_stand_in, without_sign
+from sttx_ccsniff.redact.values import is_mixed, is_password, is_reference, is_stand_in, without_sign
 
 _BACK = 600  # characters before a flag in which its program is searched
 _MODES = ("word", "joined", "pair", "percent", "comma", "cookie")
@@ -28,6 +28,7 @@ _NAME = re.compile(
     r"(?<![\w.-])(?:(?<=\x1b\[)[\d;]{1,8}m)?(?P<name>[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*)(?=[\"']?[\s,])"
 )
 _PORTS = re.compile(r"[\d.:]*\d[\d:./-]*(?:tcp|udp)?|\d+[smhd]?")
+_ELSEWHERE = ("file:", "env:", "fd:", "stdin", "@", "/", "./", "~/", "$(")
 _COOKIE = re.compile(r"[\w.$-]{1,80}=(?P<secret>[^;\s\"']{6,4096}+)")
 
 
@@ -37,23 +38,26 @@ class _Use(NamedTuple):
 
 
 class _Table(NamedTuple):
-    flags: tuple[re.Pattern[bytes], ...]
+    flags: tuple[tuple[bytes, re.Pattern[bytes]], ...]
     programs: frozenset[str]
-    uses: dict[tuple[str, str], _Use]
+    uses: dict[tuple[str, str], list[_Use]]
 
 
 @cache
 def _table() -> _Table:
     """Read the table of programs; the flags' regexes, and what each flag of a program takes."""
     text = resources.files(__package__ or "").joinpath("programs.toml").read_text(encoding="utf-8")
-    uses: dict[tuple[str, str], _Use] = {}
+    uses: dict[tuple[str, str], list[_Use]] = {}
     for table in tomllib.loads(text).values():
         needs = tuple(table.get("with", "").split())
         for mode in _MODES:
             for flag in table.get(mode, "").split():
-                uses.update({(name, flag): _Use(mode, needs) for name in table["names"].split()})
+                for name in table["names"].split():
+                    uses.setdefault((name, flag), []).append(_Use(mode, needs))
     flags = sorted({flag for _, flag in uses}, key=len, reverse=True)
-    regexes = tuple(_flag_regex(sign, flags, end) for sign, end in (("-", ""), ("/", "[: ]")))
+    regexes = tuple(
+        (sign.encode(), _flag_regex(sign, flags, end)) for sign, end in (("-", ""), ("/", "[: ]"))
+    )
     return _Table(regexes, frozenset(name for name, _ in uses), uses)
 
 
@@ -71,7 +75,9 @@ def find(text: str, plain: bytes) -> Iterator[tuple[int, int, str]]:
         plain: The same text, one byte per character.
     """
     table = _table()
-    for regex in table.flags:
+    for sign, regex in table.flags:
+        if sign not in plain:
+            continue
         done = 0
         programs: _Programs | None = None
         for match in regex.finditer(plain):
@@ -112,12 +118,13 @@ def _use(
     name = program["name"].lower().removesuffix(".exe")
     while len(flag) > 2 and (name, flag) not in table.uses:
         flag = flag[:-1]  # `-pw` may be `-p` and the first letter of a password
-    use = table.uses.get((name, flag))
+    uses = table.uses.get((name, flag), [])
     between = text[program.end() : at]
-    if use is None or _BREAK.search(_STRINGS.sub("", between) + flag):
+    if not uses or _BREAK.search(_STRINGS.sub("", between) + flag):
         return flag, None
     words = [word.strip("\"',[]") for word in between.split()]
-    return flag, use if not use.needs or not set(words).isdisjoint(use.needs) else None
+    fitting = (use for use in uses if not use.needs or not set(words).isdisjoint(use.needs))
+    return flag, next(fitting, None)
 
 
 def _command_start(text: str, at: int) -> int:
@@ -184,11 +191,10 @@ def _part(text: str, begin: int, end: int, mode: str) -> tuple[int, int] | None:
     elif word.startswith(("pass:", "key:")):
         begin += len(word.partition(":")[0]) + 1
     secret = without_sign(text[begin:end]) if is_fixed else text[begin:end]
-    if len(secret) < 3 or secret[0] == "-" or _PORTS.fullmatch(secret) and len(secret) < 8:
+    is_sure = text[begin - 1] in "\"':%" and is_mixed(secret)
+    if len(secret) < 3 or (secret[0] == "-" and not is_sure) or _PORTS.fullmatch(secret) and len(secret) < 8:
         return None
-    if is_reference(secret) or secret.startswith(
-        ("file:", "env:", "fd:", "stdin", "@", "/", "./", "~/", "$(")
-    ):
+    if is_reference(secret) or (secret.startswith(_ELSEWHERE) and not is_sure):
         return None
     if is_stand_in(secret) or (secret.isalpha() and secret.isupper()):  # `-p PASSWORD` documents the flag
         return None

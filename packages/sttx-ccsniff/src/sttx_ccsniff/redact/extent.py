@@ -21,8 +21,10 @@ _REFERENCE = re.compile(
     r"|<[A-Za-z][\w .:/-]{0,100}>"
 )
 _NEXT = re.compile(r"&(?=[\w.\[\]%-]{1,60}=|amp;)|[;,](?=[\w .-]{0,60}=|[\w\"'-]{1,40}:)|&&|\|\||</")
+# A single quote within a value, as in `O'Brien`.
+_QUOTE_WITHIN = re.compile(r"(?P<one>[\"'])(?=\w)(?:(?!(?P=one))[^\s,;)\]}]){1,200}+(?=\s|\Z)")
 _PAIRS = {")": "(", "]": "[", "}": "{", ">": "<"}
-_LINE_END = re.compile(r"[\"'`]?[ \t]*(?:\r?\n|\Z|&&|\||;|\\|#)|[\"'`]\s*[,}\])]")
+_LINE_END = re.compile(r"[*_]{0,2}[\"'`]?[ \t]*(?:\r?\n|\Z|&&|\||;|\\|#)|[\"'`]\s*[,}\])]")
 _DEFAULT = re.compile(r"\$\{[\w.]{1,80}:[-=?+]?(?P<default>[^{}\s]{1,200})\}\Z")
 
 
@@ -48,8 +50,12 @@ def value(
     if run is None:
         return begin, begin
     end = run.end()
-    if before and before in "\"'`" and text[end : end + 1] == before:
-        return begin, end  # a quote around name and value
+    if before and before in "\"'`":  # a quote around name and value
+        stop = text.find(before, begin, begin + _MAX_RUN)
+        if stop > begin and not any(map(str.isspace, text[begin:stop])):
+            return begin, stop
+    if quote_within := _QUOTE_WITHIN.match(text, end):
+        end = quote_within.end()
     cut = _NEXT.search(text, begin + 1, end)
     return begin, _trimmed(text, begin, cut.start() if cut else end)
 

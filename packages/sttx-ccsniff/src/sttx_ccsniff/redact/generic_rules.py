@@ -184,6 +184,6 @@ FIELD = Rule(
     name="secret-field",
     regex="",
     label="secret",
-    about="Strings under such a name in a tool's input or a record",
+    about="Strings under such a name, or below it, in a structured value or a JSON document",
     form="any string of 4 or more characters that is not a stand-in",
 )

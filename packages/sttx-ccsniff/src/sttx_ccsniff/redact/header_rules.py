@@ -5,21 +5,6 @@ import re
 from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.values import is_code, is_random_secret, is_stand_in
 
-_ATTRIBUTES = frozenset(
-    [
-        "path",
-        "domain",
-        "expires",
-        "max-age",
-        "samesite",
-        "version",
-        "comment",
-        "priority",
-        "httponly",
-        "secure",
-        "partitioned",
-    ]
-)
 _SCHEMES = re.compile(
     r"(?i)basic|bearer|digest|token|negotiate|apikey|none|null|undefined|required|failed|header\w*"
 )
@@ -46,11 +31,15 @@ def _has_cookie(secret: str) -> bool:
     return _is_cookie(first) or any(_is_cookie(pair.partition("=")[2]) for pair in pairs)
 
 
+# Between a header's name and its value, also in `{"name": "Cookie", "value": "x"}`.
+_IS = (
+    r"[\"'`\]]{0,2}(?:[ ]{0,4}(?:[:=,]|=>)[ ]{0,4}|,\s{0,40}[\"']?(?i:val(?:ue)?)[\"']?[ ]{0,4}[:=][ ]{0,4})"
+)
 _COOKIE = r"[\w!#$%&*+.^|~-]{1,100}+"
 
 AUTHORIZATION = Rule(
     name="authorization",
-    regex=r"(?i:(?:proxy-)?authorization[\"'`\]]{0,2}[ ]{0,4}(?:[:=,]|=>)[ ]{0,4}[\"'`]?)"
+    regex=rf"(?i:(?:proxy-)?authorization){_IS}[\"'`\[]{{0,2}}"
     r"(?:[A-Za-z][\w-]{1,30}[ ]{1,2})?(?P<secret>(?:[\w-]{1,30}=\"[^\s\"]{0,1024}\",?[ ]?){1,16}"
     r"|[^\s\"'`,;<>{}]{6,4096}+(?:,[ ]?[^\s\"'`;<>{}]{1,400}+){0,12})",
     keywords=("authorization",),
@@ -64,7 +53,7 @@ HEADER_RULES: tuple[Rule, ...] = (
     AUTHORIZATION,
     Rule(
         name="cookie",
-        regex=rf"(?i:cookies?[\"'`\]]{{0,2}}[ ]{{0,4}}(?:[:=]|=>|,)[ ]{{0,4}}[\"'`\[]{{0,2}})"
+        regex=rf"(?i:cookies?){_IS}[\"'`\[]{{0,2}}"
         rf"(?:{_COOKIE}=[^;\s\"'`]{{0,5}};[ ]?){{0,20}}"
         rf"{_COOKIE}=(?P<secret>[^;\s\"'`<>,]{{8,4096}}+(?:;[ ]?{_COOKIE}=[^;\s\"'`<>]{{0,1024}}+){{0,24}})",
         keywords=("cookie",),

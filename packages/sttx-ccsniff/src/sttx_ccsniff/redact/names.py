@@ -29,19 +29,20 @@ base value string str plain plaintext raw base64 b64 current new old default dev
 staging main primary secondary data in out
 """
 _SUFFIXES = frozenset(_SUFFIX_WORDS.split())
-_FOLDERS = frozenset(("PWD", "OLDPWD"))
+_LOGINS = frozenset(("rediscli", "redis", "http", "basic", "proxy", "registry", "npm", "smtp", "ftp"))
+FOLDERS = frozenset(("PWD", "OLDPWD"))
 
 # The word for a password in other languages. In Latin ones, any letter beyond ASCII is searched as `?`.
 _LATIN_WORDS = """
 contrase kennwort wachtwoord has?o haslo heslo lozink geslo parola parol? parool l?senord losenord adgangskode
 kodeord salasan jelsz sifre ?ifre clave senha palavra-passe slaptaz paroli m?t.kh? mat.khau fjalekalim
-fjal?kalim pasahitz lykilor?
+fjal?kalim pasahitz lykilor? kata.sandi
 """
 FOREIGN_LATIN = tuple(word.replace(".", " ") for word in _LATIN_WORDS.split())
 _LATIN_START = tuple(word for word in FOREIGN_LATIN if " " not in word)
 _OTHER_SCRIPTS = """
 парол лозинк құпиясөз 密码 密碼 口令 暗証番号 パスワード ﾊﾟｽﾜｰﾄﾞ 비밀번호 비번 암호 κωδικ συνθηματικ סיסמ
-كلمة.المرور كلمة.السر رمز.العبور گذرواژه رمز.عبور पासवर्ड कूटशब्द পাসওয়ার্ড கடவுச்சொல் పాస్‌వర్డ్ รหัสผ่าน ລະຫັດ
+كلمة.المرور كلمة.السر رمز.العبور گذرواژه رمز.عبور पासवर्ड कूटशब्द गुप्तशब्द পাসওয়ার্ড கடவுச்சொல் పాస్‌వర్డ్ รหัสผ่าน ລະຫັດ
 ពាក្យសម្ងាត់ စကားဝှက် პაროლ գաղտնաբառ нууц.үг የይለፍ.ቃል
 """
 _SCRIPTS = re.compile(
@@ -49,7 +50,7 @@ _SCRIPTS = re.compile(
         sorted({form for word in _OTHER_SCRIPTS.split() for form in (word, word.capitalize(), word.upper())})
     )
 )
-_STEM = re.compile(r"pass|pw|psw|secret|token|key|cred|psk|mdp|master|pat\b", re.IGNORECASE)
+_STEM = re.compile(r"pass|pw|psw|secret|token|key|cred|psk|mdp|master|pat\b|_auth\b", re.IGNORECASE)
 
 
 def other_scripts(text: str) -> Iterator[int]:
@@ -65,7 +66,7 @@ def is_secret_name(name: str) -> bool:
     >>> [is_secret_name(name) for name in ("max_tokens", "password_field", "key", "token_type", "tokenizer")]
     [False, False, False, False, False]
     """
-    return name_kind(name) != ""
+    return name_kind(name) in ("password", "secret")
 
 
 def is_password_name(name: str) -> bool:
@@ -74,7 +75,7 @@ def is_password_name(name: str) -> bool:
 
 
 def name_kind(name: str) -> str:
-    """Return `password`, `secret`, or nothing if it is not a secret's name.
+    """Return `password`, `secret`, `unsure` (a password's if a user's name is near), or nothing.
 
     >>> name_kind("client-key-data"), name_kind("requirepass"), name_kind("compass"), name_kind("contraseña")
     ('secret', 'password', '', 'password')
@@ -103,7 +104,11 @@ def _english_kind(name: str) -> str:
     last, before = words[-1], words[-2] if len(words) > 1 else ""
     if last.endswith(("password", "passwords", "passwd", "passphrase")):
         return "password"
-    if last in _PASSWORDS and (last != "pass" or before) and (last != "pwd" or name not in _FOLDERS):
+    if last == "auth" and name.isupper() and before in _LOGINS:
+        return "password"
+    if last == "pass" and not before:
+        return "password" if name.startswith("-") else "unsure"
+    if last in _PASSWORDS and (last != "pwd" or name not in FOLDERS):
         return "password"
     qualifier = before if last in ("key", "keys") else last.removesuffix("s").removesuffix("key")
     if (
@@ -114,6 +119,16 @@ def _english_kind(name: str) -> str:
     ):
         return "secret"
     return ""
+
+
+def last_word(name: str) -> str:
+    """Return the last word of a name in lower case.
+
+    >>> last_word("Set-Cookie"), last_word("createdAt"), last_word("key2"), last_word("")
+    ('cookie', 'at', 'key', '')
+    """
+    words = [word for word in _WORDS.findall(name[-80:]) if not word.isdigit()]
+    return words[-1].lower() if words else ""
 
 
 def is_foreign_name(name: str) -> bool:

@@ -50,7 +50,11 @@ _WINDOWS = re.compile(
     r"(?P<user>\w[\w.-]{0,31}(?:[ ][\w.-]{1,31}){0,2}(?=\\)|\w[\w.-]{0,31})"
 )
 _SLUG = re.compile(r"(?:(?<=/)|(?<=\\)|\A|(?<=[A-Z]-))-(?:home|Users)-(?P<user>\w{1,32})(?![^\W]|[<$])")
-_HOMES = (("/home/", _POSIX), ("/Users/", _POSIX), ("-home-", _SLUG), ("-Users-", _SLUG))
+_HOMES = {
+    f"{sign}{word}{sign}": regex
+    for word in ("home", "Users")
+    for sign, regex in (("/", _POSIX), ("-", _SLUG))
+}
 _AUTHORITY = re.compile(r"://[^\s/@]{0,250}\Z")
 _MIN_NAME = 3
 # What precedes a name, and what must follow it in each case.
@@ -106,10 +110,11 @@ def is_personal(name: str) -> bool:
 
 def home_users(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield start, end and name of each user in a path of a home folder."""
-    for word, pattern in _HOMES:
+    for word in ("home", "Users"):
         at = text.find(word)
         while at >= 0:
-            match = pattern.match(text, at)
+            regex = _HOMES.get(text[at - 1 : at + len(word) + 1]) if at else None
+            match = regex.match(text, at - 1) if regex else None
             if match and is_personal(match["user"]):
                 yield (*match.span("user"), match["user"])
             at = text.find(word, at + len(word))

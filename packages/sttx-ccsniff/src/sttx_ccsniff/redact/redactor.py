@@ -6,25 +6,27 @@ are kept, and the few user names seen in paths, by session.
 """
 
 import dataclasses
+import json
 import re
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from sttx_ccsniff.redact import privacy
 from sttx_ccsniff.redact.config import RedactionConfig, all_rules
+from sttx_ccsniff.redact.fields import CHOSEN, IN_TEXT, NO_FIELD, Field, Fields
 from sttx_ccsniff.redact.generic_rules import ASSIGNMENT, COMMAND, FIELD
 from sttx_ccsniff.redact.header_rules import AUTHORIZATION
-from sttx_ccsniff.redact.names import is_password_name, is_secret_name
+from sttx_ccsniff.redact.names import is_password_name
 from sttx_ccsniff.redact.privacy import EMAIL, HOME, IP, NAME
 from sttx_ccsniff.redact.rule import Rule
 from sttx_ccsniff.redact.scanner import Hit, Scanner
 from sttx_ccsniff.redact.tags import Tagger
 from sttx_ccsniff.redact.unescape import Unescaped, has_escapes
-from sttx_ccsniff.redact.values import is_field_secret
+from sttx_ccsniff.redact.values import is_field_secret, is_mixed, is_random_secret
 from sttx_core.traces import Meta, Trace
 
 PLACEHOLDER = re.compile(r"\[(?:REDACTED [a-z0-9-]{1,60} [0-9a-f]{8}|user|(?:email|ip) [0-9a-f]{8})\]")
@@ -37,10 +39,12 @@ _MAX_ROUNDS = 8
 _MAX_SESSIONS = 1024
 _MAX_NAMES = 8
 _MIN_DIGITS = 6
+_OPENING = ("{", "[")
+_MIN_DOCUMENT = 16
+_MAX_DOCUMENT = 2**20  # characters of a JSON document
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+_ASSIGNED = re.compile(r"(?P<name>[\w.:/@-]{1,80})=(?P<value>\S{4,1024}|(?<=[A-Z]=)[^\n]{4,200})")
 _MAX_ARGUMENTS = 200
-# Entries that hold a name and its value, as in `{"name": "DB_PASSWORD", "value": "x"}`.
-_ENTRY_NAMES = ("name", "key", "Name", "Key", "ParameterKey", "param", "field", "id")
-_ENTRY_VALUES = frozenset(("value", "Value", "ParameterValue", "val", "default"))
 
 
 class Redactor:
@@ -67,11 +71,13 @@ class Redactor:
         self.config = config or RedactionConfig()
         self.counts: Counter[str] = Counter()
         off = self.config.disable
-        self._fields = FIELD.name not in off
+        self._with_fields = FIELD.name not in off
         self._scanner = _scanner(self.config.rules, off)
-        self._private = {rule.name for rule in (HOME, NAME, EMAIL)} - off
-        if self.config.ip_addresses and IP.name not in off:
-            self._private.add(IP.name)
+        self._fields = Fields(self._scanner.has_word)
+        self._with_homes = HOME.name not in off
+        self._with_names = NAME.name not in off
+        self._with_emails = EMAIL.name not in off
+        self._with_ips = self.config.ip_addresses and IP.name not in off
         self._allowed = [re.compile(regex) for regex in self.config.allow_regexes]
         self._tagger = Tagger(say)
         login = Path.home().name
@@ -101,69 +107,113 @@ class Redactor:
 
     # Walking a trace
 
-    def _walk(self, value: Any, session: str, names: set[str], depth: int) -> Any:
+    def _walk(self, value: Any, session: str, names: set[str], depth: int, field: Field = NO_FIELD) -> Any:
         if isinstance(value, str):
-            return self._clean(value, session, names)
+            new = self._whole(value, session, field) if field.name else value
+            if new is not value:
+                return new
+            # Within a document all strings were searched already, but not with the name in front of them.
+            if field.start or not field.is_unsure:
+                new = self._clean(value, session, names, field.start)
+            return self._document(new, session, names, depth) if new.startswith(_OPENING) else new
         if not isinstance(value, (dict, list)):
-            return value
+            return self._number(value, session, field)
         if depth >= _MAX_DEPTH:
             return _TOO_DEEP
         if isinstance(value, list):
-            items = [self._walk(item, session, names, depth + 1) for item in value]
-            items = self._arguments(items, session, names)
+            items = [
+                self._walk(self._assigned(item, session), session, names, depth + 1, field) for item in value
+            ]
+            items = self._arguments(items, session, names, field.start)
             same = all(new is old for new, old in zip(items, value, strict=True))
             return value if same else items
-        return self._walk_dict(value, session, names, depth)
+        return self._walk_dict(value, session, names, depth, field)
 
-    def _walk_dict(self, value: dict[Any, Any], session: str, names: set[str], depth: int) -> dict[Any, Any]:
-        entry_name = _entry_name(value)
+    def _walk_dict(
+        self, value: dict[Any, Any], session: str, names: set[str], depth: int, outer: Field
+    ) -> dict[Any, Any]:
+        field = self._fields.of(value, outer)
         clean: dict[Any, Any] = {}
         same = True
         for key, item in value.items():
-            new_key = self._clean(key, session, names) if isinstance(key, str) else key
-            name = entry_name if entry_name is not None and key in _ENTRY_VALUES else key
-            new = self._field(name, item, session)
-            if new is item:
-                new = self._walk(item, session, names, depth + 1)
+            new_key = (
+                self._clean(key, session, names) if isinstance(key, str) and not outer.is_unsure else key
+            )
+            new = self._walk(item, session, names, depth + 1, field(key))
             while new_key in clean:  # two keys became the same placeholder
                 new_key = f"{new_key}'"
             clean[new_key] = new
             same = same and new_key is key and new is item
         return value if same else clean
 
-    def _field(self, name: Any, value: Any, session: str) -> Any:
-        """Replace a whole string that is a secret name's value, also in a list, or a password of digits."""
-        if not (self._fields and isinstance(name, str) and isinstance(value, (str, list, int))):
+    def _whole(self, value: str, session: str, field: Field) -> str:
+        """Replace a whole string that is the value of a secret's name."""
+        if not (field.name and self._with_fields):
             return value
-        if isinstance(value, int):
-            digits = str(value)
-            is_pin = not isinstance(value, bool) and len(digits) >= _MIN_DIGITS and is_password_name(name)
-            return value if not is_pin or self._is_allowed(digits) else self._counted(FIELD, session, digits)
-        if not is_secret_name(name):
-            return value
-        if isinstance(value, list):
-            items = [self._field(name, item, session) if isinstance(item, str) else item for item in value]
-            return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
         if not is_field_secret(value) or PLACEHOLDER.search(value) or self._is_allowed(value):
+            return value
+        if field.is_unsure and not _is_mixed(value, field.name):
             return value
         hits = [hit for hit in self._scanner.hits(value) if (hit.start, hit.end) == (0, len(value))]
         return self._counted(hits[0].rule if hits else FIELD, session, value)
+
+    def _document(self, text: str, session: str, names: set[str], depth: int) -> str:
+        """Replace in a JSON document what a structured value would lose."""
+        if not _MIN_DOCUMENT <= len(text) <= _MAX_DOCUMENT or text.rstrip()[-1] not in "]}":
+            return text
+        low = text.lower()
+        if text.isascii() and not any(word in low for word in CHOSEN):
+            return text
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError):
+            return text
+        changes = dict(_changes(document, self._walk(document, session, names, depth + 1, IN_TEXT)))
+        if not changes:
+            return text
+        # The same string may be escaped in several ways, so each is read.
+        return _JSON_STRING.sub(lambda string: _changed(string[0], changes), text)
+
+    def _assigned(self, item: Any, session: str) -> Any:
+        """Replace the value of a word in a list such as `["-e", "DB_PASSWORD=x"]`."""
+        match = _ASSIGNED.fullmatch(item) if isinstance(item, str) and "=" in item else None
+        if match is None:
+            return item
+        value = self._whole(match["value"], session, self._fields.plain(match["name"]))
+        return item if value is match["value"] else f"{match['name']}={value}"
+
+    def _number(self, value: Any, session: str, field: Field) -> Any:
+        """Replace a password of digits only."""
+        if not (field.name and self._with_fields and isinstance(value, int)) or isinstance(value, bool):
+            return value
+        digits = str(value)
+        if (
+            field.is_unsure
+            or len(digits) < _MIN_DIGITS
+            or not is_password_name(field.name)
+            or self._is_allowed(digits)
+        ):
+            return value
+        return self._counted(FIELD, session, digits)
 
     def _counted(self, rule: Rule, session: str, secret: str) -> str:
         self.counts[rule.name] += 1
         return self._placeholder(rule, session, secret)
 
-    def _arguments(self, items: list[Any], session: str, names: set[str]) -> list[Any]:
-        """Replace secrets in a command given as a list of words, `["mysql", "-p", "x"]`."""
+    def _arguments(self, items: list[Any], session: str, names: set[str], before: str) -> list[Any]:
+        """Replace secrets in a list of words, such as `["mysql", "-p", "x"]` or `["Cookie", "x"]`."""
         if not 1 < len(items) <= _MAX_ARGUMENTS or not all(isinstance(item, str) for item in items):
             return items
-        if not any(item.startswith(("-", "/")) for item in items):
+        if not (
+            before
+            or any(item.startswith(("-", "/")) or self._fields.plain(item) is not NO_FIELD for item in items)
+        ):
             return items
         quote = next((quote for quote in "\"'`" if not any(quote in item for item in items)), None)
         if quote is None:
             return items
-        text = f"{quote}, {quote}".join(("", *items, ""))
-        clean, start = list(items), len(quote) * 2 + 2
+        text = f"{before}[{quote}{f'{quote}, {quote}'.join(items)}{quote}]"
+        clean, start = list(items), len(before) + 2
         starts = [start := start + (len(items[n - 1]) + 4 if n else 0) for n in range(len(items))]
         for hit in reversed(self._hits(text, names)):
             at = bisect_right(starts, hit.start) - 1
@@ -177,22 +227,26 @@ class Redactor:
         project = meta.project
         if not isinstance(project, str) or not project:
             return project
-        if NAME.name in self._private and project in names:
+        if self._with_names and project in names:
             self.counts[NAME.name] += 1
             return "[user]"
         return self._clean(project, meta.session, names)
 
     # One string
 
-    def _clean(self, text: str, session: str, names: set[str]) -> str:
+    def _clean(self, text: str, session: str, names: set[str], before: str = "") -> str:
+        """Return a text without secrets, searched as the rest of a line that starts with `before`."""
         if len(text) < _MIN_LENGTH:
             return text
         for _ in range(_MAX_ROUNDS):
-            hits = self._hits(text, names)
+            hits = self._hits(before + text, names)
+            if before:
+                hits = [hit for hit in hits if hit.start >= len(before)]
             if not hits:
                 break
             pieces: list[str] = []
-            at = 0
+            at = len(before)
+            text = before + text
             for hit in hits:
                 self.counts[hit.rule.name] += 1
                 pieces += (text[at : hit.start], self._placeholder(hit.rule, session, hit.secret))
@@ -220,17 +274,16 @@ class Redactor:
     def _scan(self, text: str, names: set[str], depth: Callable[[int], int] | None = None) -> list[Hit]:
         hits = self._scanner.hits(text, depth)
         hits += self._homes(text, names)
-        wanted = self._private
-        if EMAIL.name in wanted and "@" in text:
+        if self._with_emails and "@" in text:
             hits += [Hit(*span, EMAIL) for span in privacy.emails(text)]
-        if NAME.name in wanted and names:
+        if self._with_names and names:
             hits += [Hit(*span, NAME) for span in privacy.known_names(text, names)]
-        if IP.name in wanted:
+        if self._with_ips:
             hits += [Hit(*span, IP) for span in privacy.ip_addresses(text)]
         return hits
 
     def _homes(self, text: str, names: set[str]) -> list[Hit]:
-        if HOME.name not in self._private or not ("/" in text or "\\" in text or "-" in text):
+        if not self._with_homes or not ("/" in text or "\\" in text or "-" in text):
             return []
         hits = [Hit(*span, HOME) for span in privacy.home_users(text)]
         for hit in hits:
@@ -284,11 +337,30 @@ def _outside_placeholders(hits: list[Hit], text: str) -> list[Hit]:
     return kept
 
 
-def _entry_name(value: dict[Any, Any]) -> str | None:
-    """Return the name of an entry that holds a name and its value."""
-    if _ENTRY_VALUES.isdisjoint(value):
-        return None
-    return next((value[key] for key in _ENTRY_NAMES if isinstance(value.get(key), str)), None)
+def _changes(old: Any, new: Any) -> Iterator[tuple[str, str]]:
+    """Yield the strings that differ between two values of the same structure."""
+    if new is old:
+        return
+    if isinstance(old, str) and isinstance(new, str):
+        yield old, new
+    elif isinstance(old, dict) and isinstance(new, dict):
+        for before, after in zip(old.values(), new.values(), strict=True):
+            yield from _changes(before, after)
+    elif isinstance(old, list) and isinstance(new, list):
+        for before, after in zip(old, new, strict=True):
+            yield from _changes(before, after)
+
+
+def _changed(string: str, changes: dict[str, str]) -> str:
+    new = changes.get(json.loads(string, strict=False))
+    return string if new is None else json.dumps(new, ensure_ascii=False)
+
+
+def _is_mixed(value: str, name: str) -> bool:
+    """Return whether a string is more than a word, if other things than secrets may stand there too."""
+    if is_mixed(value) or is_random_secret(value, quoted=True):
+        return True
+    return is_password_name(name) and any(map(str.isdigit, value))
 
 
 _PRIVATE = frozenset(rule.name for rule in privacy.PRIVACY_RULES)

@@ -163,6 +163,7 @@ FORMS: dict[str, str | tuple[str, ...]] = {
     "framework-hash": "pbkdf2_sha256$«600000${22:a}${43:b}»=",
     "ldap-hash": "ada:{SSHA}«{32:b}»",
     "piped-password": "echo «{9:a}{2:d}» | docker login --password-stdin",
+    "spoken-password": "use '«{9:a}{2:d}»' as the password",
     "pgpass-line": "cat .pgpass\ndb.internal:5432:main:app:«{9:a}{2:d}»\n",
     "sql-password": "CREATE USER app IDENTIFIED BY '«{9:a}#{2:d}»';",
     "netrc-password": "machine db.internal login app password «{9:a}{2:d}»\n",
@@ -170,6 +171,7 @@ FORMS: dict[str, str | tuple[str, ...]] = {
     "credential-call": "requests.get(url, auth=('deploy', '«{9:a}{2:d}»'))",
     "positional-password": ("net user deploy «{9:a}{2:d}» /add", "rabbitmqctl add_user app «{9:a}{2:d}»"),
     "oracle-password": "sqlplus app/«{9:a}{2:d}»@main",
+    "impacket-password": ("impacket-psexec app/ada:«{9:a}{2:d}»@db1", "secretsdump.py ada:«{9:a}{2:d}»@db1"),
     "assignment": "export SERVICE_PASSWORD=«{12:a}{2:d}»\n",
     "email": "ada.{12:w}@lovelace.org",
 }

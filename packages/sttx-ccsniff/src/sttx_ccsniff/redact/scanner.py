@@ -106,6 +106,10 @@ class Scanner:
         for keyword in rule.keywords:
             self._by_word.setdefault(keyword.encode(), []).append((regex, rule))
 
+    def has_word(self, text: str) -> bool:
+        """Return whether a text has one of the words at which a hit may start."""
+        return next(self._words.find(text.encode("ascii", "replace").lower()), None) is not None
+
     def hits(self, text: str, depth: assignments.Depth | None = None) -> list[Hit]:
         """Return all hits, in no particular order; they may overlap.
 
@@ -117,15 +121,19 @@ class Scanner:
             return []
         plain = text.encode("ascii", "replace")
         hits = list(self._token_hits(text, plain)) if len(text) >= _RUN else []
-        values = assignments.Values(text, depth) if self._with_assignments else None
-        hits += self._word_hits(text, plain.lower(), values)
+        low = plain.lower()
+        if self._words.may_find(low):
+            hits += self._word_hits(text, low, self._values(text, depth))
         for regex, rule in self._always:
             hits += regex_hits(text, regex, rule)
         if self._with_commands:
             hits += (Hit(*span, COMMAND) for span in commands.find(text, plain))
-        if values and not text.isascii():
+        if not text.isascii() and (values := self._values(text, depth)):
             hits += (Hit(*span, ASSIGNMENT) for span in values.of_other_scripts())
         return hits
+
+    def _values(self, text: str, depth: assignments.Depth | None) -> assignments.Values | None:
+        return assignments.Values(text, depth) if self._with_assignments else None
 
     def _word_hits(self, text: str, low: bytes, values: assignments.Values | None) -> Iterator[Hit]:
         """Yield the hits of rules with keywords, and of values that are assigned to a secret's name."""

@@ -7,11 +7,18 @@ from importlib import resources
 from typing import Any
 
 from sttx_ccsniff.redact.rule import Rule
-from sttx_ccsniff.redact.values import is_constant, is_password, is_random_secret, is_reference, is_stand_in
+from sttx_ccsniff.redact.values import (
+    is_constant,
+    is_mixed,
+    is_password,
+    is_random_secret,
+    is_reference,
+    is_stand_in,
+)
 
 # What stands between quotes, or a word.
 _VALUE = (
-    r"(?P<quote>[\"'])?(?P<secret>(?(quote)(?:(?!(?P=quote))[^\n]){2,1024}+(?=(?P=quote))|"
+    r"(?P<quote>[\"'])?(?P<secret>(?(quote)(?:(?!(?P=quote))[^\n]|(?P=quote){2,3}(?=\w)){2,1024}+(?=(?P=quote))|"
     r"(?:\$\([^()\n]{0,200}\)|[^\s\"'`;|]){3,1024}?(?=AFTER)))"
 )
 _WORD_END = r"[\s\"'`;|]|\Z"
@@ -43,7 +50,9 @@ def _rule(name: str, table: dict[str, Any], keyword: str, before: str, after: st
 
 def _is_word(secret: str) -> bool:
     """Return whether a value in such a place is one, not a stand-in, an option or a word in capitals."""
-    return not (is_stand_in(secret) or is_reference(secret) or is_constant(secret) or secret[0] in "-/<[{(")
+    if is_stand_in(secret) or is_reference(secret) or is_constant(secret):
+        return False
+    return secret[0] not in "-/<[{(" or is_mixed(secret)
 
 
 def _is_mixed(secret: str) -> bool:

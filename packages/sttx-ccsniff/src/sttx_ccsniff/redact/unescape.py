@@ -7,6 +7,7 @@ rules see the result, and their matches are mapped back. This file does not know
 
 import re
 from bisect import bisect_right
+from functools import cached_property
 
 # A run of backslashes (longer where nesting is deeper) and what it escapes.
 _ESCAPE = re.compile(r"(?<!\\)\\++(?:u([0-9a-fA-F]{4})|([nrtbf\"'/]))")
@@ -25,22 +26,20 @@ class Unescaped:
 
     def __init__(self, raw: str) -> None:
         self._raw = raw
-        pieces: list[str] = []
-        # Offsets in `text`, and in `raw`, from where both are the same again up to the next escape.
-        self._text_offsets: list[int] = [0]
-        self._raw_offsets: list[int] = [0]
-        at = length = 0
-        for match in _ESCAPE.finditer(raw):
+        self.text = _ESCAPE.sub(_character, raw)
+
+    @cached_property
+    def _offsets(self) -> tuple[list[int], list[int]]:
+        """Offsets in `text`, and in `raw`, from where both are the same again up to the next escape."""
+        in_text, in_raw = [0], [0]
+        shorter = 0  # by how many characters the text was shortened so far
+        for match in _ESCAPE.finditer(self._raw):
             start, end = match.span()
-            code, letter = match.groups()
-            character = chr(int(code, 16)) if code else _CHARACTERS.get(letter, letter)
-            pieces += (raw[at:start], character)
-            length += start - at
-            self._text_offsets += (length, length + 1)
-            self._raw_offsets += (start, end)
-            at, length = end, length + 1
-        pieces.append(raw[at:])
-        self.text = "".join(pieces)
+            at = start - shorter
+            in_text += (at, at + 1)
+            in_raw += (start, end)
+            shorter += end - start - 1
+        return in_text, in_raw
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Return the span of the escaped text that a span of `text` comes from."""
@@ -59,16 +58,18 @@ class Unescaped:
 
     def _raw_offset(self, at: int, *, end: bool = False) -> int:
         """Return where a character starts in the escaped text, or with `end` where it ends."""
-        last = bisect_right(self._text_offsets, at) - 1
-        raw = self._raw_offsets[last] + at - self._text_offsets[last]
+        in_text, in_raw = self._offsets
+        last = bisect_right(in_text, at) - 1
+        raw = in_raw[last] + at - in_text[last]
         if not end:
             return raw
-        escaped = (
-            last + 1 < len(self._text_offsets)
-            and self._text_offsets[last + 1] == at + 1
-            and self._raw_offsets[last + 1] > raw + 1
-        )
-        return self._raw_offsets[last + 1] if escaped else raw + 1
+        escaped = last + 1 < len(in_text) and in_text[last + 1] == at + 1 and in_raw[last + 1] > raw + 1
+        return in_raw[last + 1] if escaped else raw + 1
+
+
+def _character(match: re.Match[str]) -> str:
+    code, letter = match.groups()
+    return chr(int(code, 16)) if code else _CHARACTERS.get(letter, letter)
 
 
 def has_escapes(text: str) -> bool:

@@ -10,6 +10,7 @@ from sttx_ccsniff.redact.rule import entropy
 
 _HEAD = 100  # characters of a value that show whether it is a stand-in
 _MIN_PASSWORD = 6
+_MAX_WORDS = 8
 _BRACED = (
     r"\$\{[^{}\n]{0,200}\}"
     r" | \$\([^()\n]{0,200}(?:\([^()\n]{0,200}\)[^()\n]{0,200})?\) | \{\{[^{}\n]{0,200}\}\}"
@@ -42,9 +43,14 @@ _STAND_IN = re.compile(
 _MASKED = re.compile(
     r"[\w.:-]{0,12}(?:\*{3,}|\.{3,}|…|•{2,}|x{4,}|X{4,})[\w*.-]{0,12}|[\w./+-]{0,40}(?:x{6,}|X{6,})[\w./+-]{0,40}"
 )
+# Rules that a form's field must pass, as Laravel writes them, in quotes.
+_VALIDATION = re.compile(
+    r"(?:required|nullable|sometimes|present|filled|string|confirmed)(?:\|[a-z_]+(?::[\w,.]+)?)+"
+)
 # The public first part of a JSON web token, the rest of which was cut: `{"alg":`, `{"typ":`, `{"kid":`.
 _TOKEN_HEADER = re.compile(r"eyJ(?:hbGciOi|0eXAiOi|raWQiOi)[\w-]{0,120}+(?:\.{2,3}|…)?")
 _PATH = re.compile(r"(?:~|\.{1,2}|[A-Za-z]:)?[\\/][\w.@ -]+(?:[\\/]|\.\w+$)|https?://")
+_FILE = re.compile(r"[a-z][\w-]*(?:/[\w.-]+)+\.[a-z]{1,5}")
 _HEX = re.compile(r"(?=[0-9a-fA-F]*[a-fA-F])(?=[a-fA-F]*[0-9])[0-9a-fA-F]+")
 _CAMEL = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}|[a-z]|[A-Z]|[$!@#%^&*~+=?(){}<>|]+")
 # Code: names joined by dots and the like, then perhaps a call, an index or a type's argument.
@@ -53,9 +59,21 @@ _TECHNICAL = re.compile(
     r"(?i)sha\d{1,3}|md5|base\d\d|b64|utf8|oauth[12]|x509|p12|k8s|ec2|s3|i18n|v\d|[12]fa|h26\d|web3|auth0|[bp]2[bpc]"
     r"|to2|x86|arm64|int\d\d?|u\d\d?|argon2\w*|pbkdf2\w*|str2\w+|bytes2\w+"
 )
-_ODD = re.compile(r"[A-Za-z]\d+[A-Za-z]|[a-z]\d+[A-Z]")
+_ODD = re.compile(r"[A-Za-z]\d+[A-Za-z]|[a-z]\d+[A-Z]|\$\(\d")
 _SECRET_WORD = re.compile(r"(?i)pass|pwd|secret|token|key|cred|auth|user|login|settings|config")
 _CLOSES = {"(": ")", "[": "]", "{": "}", "<": ">"}
+# What code may have between a bracket that closes and the next that opens, and after the last one.
+_BETWEEN = re.compile(r"(?:(?:[.?!]?\.|::|[-=]>|[-+*/|&?:=!<,)\]}]{1,3})[\w$.]*)*")
+_AFTER = re.compile(r"[)\]};,>]*|(?:\.|->|::|\?\.)\w.*")
+# Words of messages about passwords, which no password has.
+_SENTENCE_WORDS = """
+a an and are at be been between by can cannot char character characters chars contain contains digit digits
+enter field for from has have if in invalid is it least length letter letters long max maximum may min minimum
+more must no not number numbers of on or passphrase password passwords please required should symbol symbols
+than that the this to use used using valid was when will with you your
+"""
+_SENTENCE = frozenset(_SENTENCE_WORDS.split())
+_PHRASE_WORD = re.compile(r"\w[$^&*~!]\w|\$\d+[A-Za-z]|[a-z][A-Z]+\d")
 
 
 def is_reference(value: str) -> bool:
@@ -119,9 +137,13 @@ def is_stand_in(value: str) -> bool:
     signs = {sign for sign in head if sign.isalnum()}
     if len(set(value)) < 3 or len(signs) < 2 or is_reference(value) or _MASKED.fullmatch(value):
         return True
-    if _TOKEN_HEADER.fullmatch(value):
+    if _VALIDATION.fullmatch(value):
+        return True
+    if _TOKEN_HEADER.fullmatch(value) or "x" * 8 in head or "X" * 8 in head:
         return True
     if len(value) >= 16 and "EXAMPLE" in head:
+        return True
+    if _FILE.fullmatch(head) and (head.count("/") > 1 or not _ODD.search(head)):
         return True
     if _PATH.match(head) and not _is_random(re.sub(r"[\\/]", "", head[:40])):
         return True
@@ -152,23 +174,33 @@ def is_code(value: str, *, more: bool = False) -> bool:
     if not rest:
         return not value.isalnum()
     if rest[0] in _CLOSES:
-        return more or rest[-1] in "([{,;" or _closes(rest)
+        return _closes(rest, more=more or rest[-1] in "([{,;")
     if chain and re.fullmatch(r"[a-z]+\d*(?:\|[a-z]+\d*){2,}", value):
         return True
     return chain is not None and rest[0] in "|?&" and not any(map(str.isdigit, rest))
 
 
-def _closes(rest: str) -> bool:
-    """Return whether every bracket closes, and nothing follows that could not follow in code."""
+def _closes(rest: str, *, more: bool) -> bool:
+    """Return whether brackets close, or may later, with only what code has between and after them.
+
+    >>> [_closes(rest, more=False) for rest in ("(x).y(z)", "[0]||b[1]", "{w}9$(x)", "<y>z9(k)", "(x")]
+    [True, True, False, False, False]
+    """
     open_ones: list[str] = []
-    last = 0
+    last = -1
     for at, sign in enumerate(rest):
         if sign in _CLOSES:
+            if not open_ones and last >= 0:
+                between = rest[last + 1 : at]
+                if not _BETWEEN.fullmatch(between) or (not between and rest[last] == "}"):
+                    return False
             open_ones.append(_CLOSES[sign])
         elif open_ones and sign == open_ones[-1]:
             open_ones.pop()
             last = at
-    return not open_ones and re.fullmatch(r"[)\]};,>]*|(?:\.|->|::|\?\.)\w.*", rest[last + 1 :]) is not None
+    if open_ones:
+        return more
+    return _AFTER.fullmatch(rest, last + 1) is not None or (more and not rest[last + 1].isalnum())
 
 
 def is_name(value: str) -> bool:
@@ -179,23 +211,24 @@ def is_name(value: str) -> bool:
     return "_" not in value or "." in value or _SECRET_WORD.search(value) is not None
 
 
-def is_password(value: str, *, quoted: bool = True, more: bool = False) -> bool:
+def is_password(value: str, *, quoted: bool = True, more: bool = False, no_message: bool = False) -> bool:
     """Return whether the literal value of a password's name is a password.
 
     Args:
         value: The value, without its quotes.
         quoted: Whether it cannot be code.
         more: See `is_code`.
+        no_message: Whether it cannot be a message either.
 
     >>> [is_password(value) for value in ("hunter2", "s3cr3t!", "Password", "settings.password", "12345678")]
     [True, True, False, False, False]
     >>> is_password("getpass()", quoted=False), is_password("aB3$xY9", quoted=False)
     (False, True)
     """
-    if len(value) < _MIN_PASSWORD or is_stand_in(value) or "\\x1b" in value:
+    if len(value) < _MIN_PASSWORD or is_stand_in(value) or _TECHNICAL.fullmatch(value) or "\\x1b" in value:
         return False
     if any(map(str.isspace, value)):
-        return quoted and _is_phrase(value)
+        return quoted and is_phrase(value, literal=no_message)
     bare = value.rstrip(";,:)")
     if bare.isalpha():  # `password: string;`
         return bare.isascii() and len(_CAMEL.findall(bare)) * 2 >= len(bare) >= 8
@@ -212,13 +245,24 @@ def is_spoken_password(value: str) -> bool:
     >>> [is_spoken_password(value) for value in ("hunter2", "aB3(xY9", "base64-encoded", "SHA256", "wrong!")]
     [True, True, False, False, False]
     """
-    core = value.rstrip(".,;:!?)*")
+    core = value.rstrip(".,;:!?*")
+    if core.startswith("$") and is_mixed(core[1:]):
+        core = core[1:]  # nothing expands it
     technical = _TECHNICAL.match(core)
     rest = core[technical.end() :] if technical else core
     if not (any(map(str.isdigit, rest)) and any(map(str.isalpha, rest))):
         return False
-    is_odd = core.isalnum() or is_strong(core) or _INNER_MARK.search(core) is not None
+    is_odd = core.isalnum() or is_mixed(core) or _INNER_MARK.search(core) is not None
     return is_odd and is_password(core, quoted=False)
+
+
+def is_mixed(value: str) -> bool:
+    """Return whether a value mixes digits and letters more than names do: `hunt3r2`, `Tr0ub4dor`, `aB3$xY9`.
+
+    >>> [is_mixed(value) for value in ("hunt3r2", "aB3$xY9", "Hz8x1kQ", "simplify2", "3/3", "Step2")]
+    [True, True, True, False, False, False]
+    """
+    return is_password(value) and (_ODD.search(_TECHNICAL.sub("", value)) is not None or is_strong(value))
 
 
 def is_call(value: str) -> bool:
@@ -258,8 +302,24 @@ def is_random_secret(value: str, *, quoted: bool = False) -> bool:
     return _is_random(value)
 
 
+def is_alternating(value: str) -> bool:
+    """Return whether letters and digits take turns in a long value, as in keys that somebody typed.
+
+    >>> [is_alternating(value) for value in ("abcd1234efgh5678ijkl", "claude3opus20240229", "a1b2c3d4")]
+    [True, False, False]
+    """
+    return (
+        len(value) >= 16
+        and value.isascii()
+        and value.isalnum()
+        and len(_SWITCH.findall(value)) >= 4
+        and not is_stand_in(value)
+    )
+
+
+_SWITCH = re.compile(r"[A-Za-z](?=\d)|\d(?=[A-Za-z])")
 _INNER_MARK = re.compile(r"\w(?:[$^~!#(){}\[\]<>%&*+=]|@(?![\w-]+\.\w))+\w")
-_CALL = re.compile(r"[!&*]?[A-Za-z_$][\w$.:>?-]*[(\[{<]")
+_CALL = re.compile(r"[!&*]?(?:[A-Za-z_$][\w$.:>?-]*)?[(\[{<]")
 
 
 def _is_random(value: str) -> bool:
@@ -274,17 +334,35 @@ def _is_random(value: str) -> bool:
     return pieces * 7 >= 2 * len(value) and (any(map(str.isdigit, value)) or pieces * 3 >= len(value))
 
 
-def _is_phrase(value: str) -> bool:
-    """Return whether one of the words of a value with spaces differs from words of sentences."""
+def is_phrase(value: str, *, literal: bool = False) -> bool:
+    """Return whether a quoted value with spaces is a password, not a message, a command or code.
+
+    Args:
+        value: The value, without its quotes.
+        literal: Whether it can be no message, as after a flag: a number or a sign in it is enough.
+
+    >>> [is_phrase(value) for value in ("two words $9x", "correct horse 9 battery", "At least 8 letters")]
+    [True, True, False]
+    >>> is_phrase("My pw 99"), is_phrase("My pw 99", literal=True)
+    (False, True)
+    """
     if len(value) > 200 or "\n" in value:
         return False
-    words = [word.strip(".,;:!?()\"'") for word in value.split()]
-    return any(
-        (_ODD.search(_TECHNICAL.sub("", word)) or is_strong(word) or re.search(r"\w[$^&*~!]\w", word))
-        and not is_reference(word)
-        and not is_code(word)
+    plain = _BRACED_PART.sub("", value)
+    words = [word.strip(".,;:!?()\"'") for word in plain.split()]
+    words = [_TECHNICAL.sub("", word) for word in words if not is_reference(word)]
+    if any(
+        (_ODD.search(word) or is_strong(word) or _PHRASE_WORD.search(word)) and not is_code(word)
         for word in words
-    )
+    ):
+        return True
+    if not any(any(map(str.isdigit, word)) for word in words) or len(words) > _MAX_WORDS:
+        return False
+    return literal or (len(words) > 2 and all(map(_is_plain_word, words)))
+
+
+def _is_plain_word(word: str) -> bool:
+    return word.isascii() and word.isalnum() and word == word.lower() and word not in _SENTENCE
 
 
 def is_field_secret(value: str) -> bool:
@@ -298,5 +376,5 @@ def is_field_secret(value: str) -> bool:
     if len(value) < 4 or is_stand_in(value):
         return False
     if any(map(str.isspace, value)):
-        return _is_phrase(value)
+        return is_phrase(value)
     return is_password(value) or _is_random(value) or value.isalnum() or not is_name(value)

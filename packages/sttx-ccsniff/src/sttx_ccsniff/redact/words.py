@@ -43,6 +43,12 @@ class Words:
         self._each = [re.compile(regex.encode()) for regex in each]
         self._any = re.compile("|".join(each).encode()) if each else None
 
+    def may_find(self, low: bytes) -> bool:
+        """Return False if a text has none of the words, which is quickly seen in a short one."""
+        if len(low) >= _SHORT or self._any is None:
+            return True
+        return self._any.search(low) is not None or any(word in low for word in self._runs)
+
     def find(self, low: bytes) -> Iterator[tuple[int, bytes]]:
         """Yield the position of each word, and the word; those of more than one letter in ascending order.
 
