@@ -13,7 +13,7 @@ from sttx_core.own_files import (
     open_own,
     refuse_unless_folder,
     refuse_unless_own,
-    tighten_folder,
+    tighten,
     write_own,
 )
 
@@ -106,14 +106,14 @@ def test_files_and_folders_are_private_whatever_the_umask(tmp_path, umask):
 def test_a_folder_that_exists_is_tightened(tmp_path, before, after):
     (tmp_path / "run").mkdir()
     (tmp_path / "run").chmod(before)
-    tighten_folder(tmp_path / "run")
+    tighten(tmp_path / "run")
     assert (tmp_path / "run").stat().st_mode & 0o777 == after
 
 
 def test_the_folder_of_somebody_else_keeps_its_mode(tmp_path, monkeypatch):
     tmp_path.chmod(0o755)
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    tighten_folder(tmp_path)
+    tighten(tmp_path)
     assert tmp_path.stat().st_mode & 0o777 == 0o755
 
 

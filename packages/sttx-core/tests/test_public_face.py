@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 
 import sttx_core
-from sttx_core import checks, errors, tokenizers
+from sttx_core import checks, errors, memory, tokenizers
 
 PACKAGE = Path(sttx_core.__file__).parent
 README = Path(__file__).parent.parent / "README.md"
 
 
 def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
 
 
-@pytest.mark.parametrize("module", [sttx_core, checks, tokenizers], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [sttx_core, checks, memory, tokenizers], ids=lambda module: module.__name__
+)
 def test_all_is_sorted_and_every_name_exists(module):
     assert module.__all__ == sorted(module.__all__)
     assert len(set(module.__all__)) == len(module.__all__)

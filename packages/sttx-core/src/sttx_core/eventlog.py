@@ -83,10 +83,19 @@ def _append(path: Path, line: bytes) -> None:
     try:
         make_private(descriptor)
         written = os.write(descriptor, line)
+        if written < len(line):
+            _remove_torn(descriptor, written)
     finally:
         os.close(descriptor)
     if written < len(line):
         raise OSError(f"only {written} of {len(line)} bytes were written: is the disk full?")
+
+
+def _remove_torn(descriptor: int, written: int) -> None:
+    """Remove what was written of a line, unless another process has appended to it."""
+    end = os.lseek(descriptor, 0, os.SEEK_CUR)
+    if os.fstat(descriptor).st_size == end:
+        os.ftruncate(descriptor, end - written)
 
 
 def _encoded(line: dict[str, Any]) -> bytes:

@@ -2,12 +2,17 @@
 
 What a person is handed, such as the folder of a run, may hold links to files elsewhere. A file with several
 names (hard links) counts as a link where it is written in place: that would change what the other names show.
+
+A file that is replaced as a whole is written beside its target, flushed to the disk and renamed, so that a
+crash or a kill at any moment leaves either the old content or the new one, never half of either.
 """
 
 import os
+import re
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sttx_core.errors import UsageError
@@ -44,23 +49,81 @@ def open_own(path: str | os.PathLike[str], flags: int, mode: int = PRIVATE_FILE)
 
 
 def write_own(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a whole file; the umask decides who may read it. After an error the old file is unchanged.
+    """Write a whole file, as `replacing_file`; the umask decides who may read it.
 
     Raises:
         UsageError: there is a link, a pipe, a device or a folder at the path.
-        OSError: it cannot be written.
+        OSError: it cannot be written; the old file is unchanged.
     """
-    path = Path(path)
+    with replacing_file(Path(path)) as aside:
+        aside.write_bytes(data)
+
+
+@contextmanager
+def replacing_file(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield an empty file to fill; on success it replaces ``path``, on an error it is removed.
+
+    What a killed process left of an earlier attempt is removed too.
+
+    Args:
+        path: the file to replace or make.
+        private: let nobody but the owner read it; otherwise the umask decides.
+
+    Raises:
+        UsageError: ``path`` is a link, a folder, a device or a pipe, which a rename would remove.
+    """
     refuse_to_replace(path)
-    aside = path.with_name(f".{path.name}.new-{secrets.token_hex(4)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in leftovers(path):
+        if stat.S_ISREG(left.lstat().st_mode):
+            left.unlink(missing_ok=True)
+    aside = aside_of(path)
+    aside.touch(PRIVATE_FILE if private else 0o666, exist_ok=False)
+    mode = aside.stat().st_mode  # some writers replace the file and ignore the user's umask
     try:
-        with os.fdopen(open_own(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        yield aside
+        aside.chmod(mode)
+        sync(aside)
         aside.replace(path)
+        sync(path.parent)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def aside_of(path: Path) -> Path:
+    """Return a new name beside a path, for what is to replace it; it names this process."""
+    return path.with_name(f".{path.name}.new-{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Return what processes that have ended left beside a path under the names of `aside_of`."""
+    name = re.compile(re.escape(f".{path.name}.new-") + r"([0-9]{1,9})-[0-9a-f]{8}")
+    found = ((name.fullmatch(entry.name), entry) for entry in path.parent.iterdir())
+    return [entry for match, entry in found if match and _has_ended(int(match[1]))]
+
+
+def _has_ended(process: int) -> bool:
+    if os.name == "nt":  # asking would end it
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder's list of names to the disk; Windows flushes the latter itself."""
+    on_windows = os.name == "nt"
+    if on_windows and path.is_dir():
+        return
+    handle = os.open(path, os.O_RDWR if on_windows else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def refuse_to_replace(path: Path) -> None:
@@ -109,8 +172,8 @@ def make_private_folder(path: Path) -> None:
         path.chmod(PRIVATE_FOLDER)  # a umask may have taken more than it should
 
 
-def tighten_folder(path: Path) -> None:
-    """Let nobody but its owner read a folder that exists; somebody else's keeps its mode."""
+def tighten(path: Path) -> None:
+    """Let nobody but its owner read a file or folder that exists; somebody else's keeps its mode."""
     found = path.stat()
     if os.name != "nt" and found.st_uid == os.geteuid() and found.st_mode & 0o077:
         with suppress(PermissionError):  # a disk without modes

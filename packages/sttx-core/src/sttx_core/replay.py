@@ -49,7 +49,7 @@ class _SavedRandom(State):
         return structs.asdict(self) | {"state": inner}
 
 
-class _Saved(State):
+class ReplayState(State):
     """What `ReplayBuffer.state_dict` returns, without its arrays."""
 
     capacity: Positive
@@ -174,7 +174,7 @@ class ReplayBuffer:
         Raises:
             CheckpointError: The state is damaged, or belongs to a buffer with another capacity.
         """
-        meta = checked(_Saved, state.get("meta"), _WHAT)
+        meta = checked(ReplayState, state.get("meta"), _WHAT)
         try:
             if meta.capacity != self.capacity:
                 raise ValueError(f"it has capacity {meta.capacity!r}, this buffer {self.capacity}")

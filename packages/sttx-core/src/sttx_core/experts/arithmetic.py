@@ -19,8 +19,10 @@ Not kept on disk: numba would not notice a change in another file (see `entry`).
 LIMIT = 1.0 / (1 << 18)
 """Least probability of a decision: one decision costs at most 18 bits."""
 
+BITS = 1.4426950408889634
+"""Bits of a nat."""
+
 _LN2 = 0.6931471805599453
-_LOG2_E = 1.4426950408889634
 _SQRT2 = 1.4142135623730951
 _INVERSE_FACTORIALS = tuple(1.0 / math.factorial(n) for n in range(13, -1, -1))
 _INVERSE_ODDS = tuple(1.0 / n for n in range(19, 0, -2))
@@ -77,7 +79,7 @@ def log(x):
 @compiled
 def exp(x):
     """Return e to the power of x, from -40 to 40, to 1e-13 of it."""
-    power = int(math.floor(x * _LOG2_E + 0.5))
+    power = int(math.floor(x * BITS + 0.5))
     rest = x - power * _LN2
     series = 0.0
     for inverse in _INVERSE_FACTORIALS:
@@ -101,3 +103,24 @@ def squash(x):
 def within(x, least, most):
     """Return x, or the bound that it exceeds."""
     return min(max(x, least), most)
+
+
+_STEPS, _SPAN = 4096, 14.0
+
+
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    ln, to_power = log.py_func, exp.py_func
+    middles = ((np.arange(_STEPS) + 0.5) / _STEPS).tolist()
+    stretched = [ln(p) - ln(1 - p) for p in middles]
+    squashed = [1 / (1 + to_power(_SPAN - 2 * _SPAN * p)) for p in middles]
+    return np.array(stretched, np.float32), np.array(squashed, np.float32)
+
+
+STRETCHED, _SQUASHED = _tables()
+"""The stretched probabilities of the middles of 4,096 equal ranges."""
+
+
+@compiled
+def squash_roughly(x):
+    """Return `squash` of x, from -14 to 14, to 0.4%."""
+    return _SQUASHED[min(np.int64((x + _SPAN) * (_STEPS / (2 * _SPAN))), _STEPS - 1)]

@@ -13,7 +13,7 @@ class ExpertsConfig:
     (docs/log.md).
 
     Attributes:
-        slot_bits: log2 of the number of counts, 8 bytes each.
+        slot_bits: log2 of the number of slots of counts, 32 bytes each.
         history_bits: log2 of the number of tokens in which matches are found, 4 bytes each.
         index_bits: log2 of the places that each match model remembers, 4 bytes each.
         rate: learning rate of the mixer's weights.
@@ -22,12 +22,12 @@ class ExpertsConfig:
         limit: number of observations after which an adaptive probability stops slowing down.
     """
 
-    slot_bits: int = 22
+    slot_bits: int = 20
     history_bits: int = 20
     index_bits: int = 18
-    rate: float = 0.02
-    first_rate: float = 0.03
-    final_rate: float = 0.003
+    rate: float = 0.01
+    first_rate: float = 0.02
+    final_rate: float = 0.0015
     limit: int = 255
 
     def __post_init__(self) -> None:
@@ -37,5 +37,5 @@ class ExpertsConfig:
         for name in ("rate", "first_rate", "final_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must be from 0 to 1, not {getattr(self, name)}")
-        if not 1 <= self.limit <= 2**16:
-            raise UsageError(f"limit must be from 1 to {2**16}, not {self.limit}")
+        if not 1 <= self.limit <= 255:
+            raise UsageError(f"limit must be from 1 to 255, not {self.limit}")

@@ -9,42 +9,67 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from numba import njit
-
-from sttx_core.experts.reading import price_every, read_tokens, sum_up
+from sttx_core.experts.coding import RANS, code_tokens, find_inputs, range_encode, rans_encode, start_decoding
+from sttx_core.experts.kept import compiled_once
+from sttx_core.experts.reading import follow_tokens, price_every, read_tokens
 
 
 class EntryPoints(NamedTuple):
-    """Compiled functions: `read_tokens`, `price_every` and `sum_up` of `reading`."""
+    """Compiled functions: `read_tokens`, `price_every`, `follow_tokens`, and what `coding` has."""
 
     read: Callable[..., None]
     price_all: Callable[..., None]
-    accumulate: Callable[..., None]
+    follow: Callable[..., None]
+    inputs: Callable[..., None]
+    code: Callable[..., None]
+    encode: Callable[..., Any]
 
 
 @cache
 def entry_points() -> EntryPoints:
     """Return the functions; they are compiled, or read from disk, when they are first called."""
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    return _closed_over(int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1)
+    digest = int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1
+    return EntryPoints(*_reading(digest), *_coding(digest))
 
 
-def _closed_over(sources: int) -> EntryPoints:
-    @njit(cache=True, nogil=True)
-    def read(memory, place, vocabulary, mass, beside, ids, rates, seen, work, bits):
+def _reading(sources: int) -> tuple[Callable[..., None], ...]:
+    @compiled_once
+    def read(memory, place, vocabulary, says, beside, ids, rates, seen, work, bits, slopes):
         if sources:
-            read_tokens(memory, place, vocabulary, mass, beside, ids, rates, seen, work, bits)
+            read_tokens(memory, place, vocabulary, says, beside, ids, rates, seen, work, bits, slopes)
 
-    @njit(cache=True, nogil=True)
-    def price_all(memory, place, vocabulary, mass, beside, seen, work, bits):
+    @compiled_once
+    def price_all(memory, place, vocabulary, says, beside, seen, work, bits):
         if sources:
-            price_every(memory, place, vocabulary, mass, beside, seen, work, bits)
+            price_every(memory, place, vocabulary, says, beside, seen, work, bits)
 
-    @njit(cache=True, nogil=True)
-    def accumulate(probabilities, order, mass):
+    @compiled_once
+    def follow(memory, place, vocabulary, ids, seen):
         if sources:
-            sum_up(probabilities, order, mass)
+            follow_tokens(memory, place, vocabulary, ids, seen)
 
-    return EntryPoints(read, price_all, accumulate)
+    return read, price_all, follow
+
+
+def _coding(sources: int) -> tuple[Callable[..., Any], ...]:
+    @compiled_once
+    def inputs(says, order, work, found):
+        if sources:
+            find_inputs(says, order, work, found)
+
+    @compiled_once
+    def code(memory, place, vocabulary, found, ids, rates, seen, work, mode, coder):
+        if sources:
+            start_decoding(coder.data, coder.state)
+            code_tokens(memory, place, vocabulary, found, ids, rates, seen, work, mode, coder)
+
+    @compiled_once
+    def encode(noted, data, mode):
+        if not sources:
+            return 0
+        return rans_encode(noted, data) if mode == RANS else range_encode(noted, data)
+
+    return inputs, code, encode

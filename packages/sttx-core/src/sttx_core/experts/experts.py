@@ -1,19 +1,40 @@
 """The experts as objects: `Experts` for a stream, `ExpertsDocument` for each document in it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from sttx_core.errors import UsageError
+from sttx_core.experts.coding import MORE_BYTES, MOST_BYTES, NOTE, RANGE, RANS, STATE, Coder
 from sttx_core.experts.config import ExpertsConfig
 from sttx_core.experts.entry import entry_points
-from sttx_core.experts.memory import Memory, Place, bounds, new_memory, new_place
+from sttx_core.experts.memory import (
+    BEYOND,
+    DIGIT,
+    HEX,
+    LETTER,
+    UPPER,
+    Memory,
+    Place,
+    bounds,
+    new_memory,
+    new_place,
+)
 from sttx_core.experts.reading import Rates, Vocabulary, new_seen, new_work
 from sttx_core.saved_state import damaged
 
-_LETTERS = [*b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz", *range(128, 256)]
-_NONE = np.zeros(1)
+CoderName = Literal["ac", "rans"]
+"""Range coding, which is arithmetic coding in bytes, or rANS; of one block both make nearly the same size."""
+
+_MODES = {"ac": RANGE, "rans": RANS}
+_KINDS = {
+    DIGIT: b"0123456789",
+    HEX: b"abcdef",
+    LETTER: b"ghijklmnopqrstuvwxyz_",
+    UPPER: b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    BEYOND: range(128, 256),
+}
 
 
 class ExpertsDocument:
@@ -39,11 +60,10 @@ class ExpertsDocument:
         """
         what = "experts' document"
         _check(self.place, state, what, self._bounds)
-        tokens, page, _, column = np.asarray(state["at"]).tolist()
+        tokens, page, _, column, line = np.asarray(state["at"]).tolist()
         lengths = np.asarray(state["match"])[:, 1:]
-        if not (
-            0 <= tokens < 2**62 and -1 <= page < self._pages and 0 <= column < 2**62 and lengths.min() >= 0
-        ):
+        inside = 0 <= tokens < 2**62 and -1 <= page < self._pages and 0 <= column < 2**62 and line in (0, 1)
+        if not (inside and lengths.min() >= 0):
             raise damaged(what, "its place is outside the history")
         _restore(self.place, state)
 
@@ -57,6 +77,12 @@ class Experts:
     Args:
         tokens: bytes of each id. Ids without bytes are allowed.
         config: sizes and rates.
+
+    Attributes:
+        config: the sizes and rates.
+        vocab_size: number of tokens, V.
+        order: [V] the ids, sorted by their bytes; an id's position there is its rank.
+        depth: most decisions of a token.
 
     Raises:
         UsageError: there are fewer than two tokens.
@@ -76,16 +102,20 @@ class Experts:
             raise UsageError(f"experts need a vocabulary of two tokens or more, not {len(tokens)}")
         self.config = config or ExpertsConfig()
         self.vocab_size = len(tokens)
-        self._order = np.array(sorted(range(len(tokens)), key=lambda token: (tokens[token], token)))
+        self.order = np.array(sorted(range(len(tokens)), key=lambda token: (tokens[token], token)))
         self._vocabulary = Vocabulary(
-            rank=np.argsort(self._order),
+            order=self.order.astype(np.uint32),
+            rank=np.argsort(self.order),
             data=np.frombuffer(b"".join(tokens) or b"\0", np.uint8),
             start=np.cumsum([0, *map(len, tokens)]),
-            in_words=np.isin(np.arange(256), _LETTERS),
+            kinds=_kinds(),
         )
-        depth = (len(tokens) - 1).bit_length()
-        self._memory = new_memory(len(tokens), depth, self.config)
-        self._seen, self._work = new_seen(), new_work(depth)
+        self.depth = (len(tokens) - 1).bit_length()
+        self._memory = new_memory(len(tokens), self.depth, self.config)
+        self._seen, self._work = new_seen(), new_work(len(tokens), self.depth)
+        rates = self.config
+        self._rates = Rates(rates.rate, rates.first_rate, rates.final_rate, rates.limit)
+        self._even: np.ndarray | None = None
 
     @property
     def nbytes(self) -> int:
@@ -107,6 +137,8 @@ class Experts:
         log_probs: np.ndarray,
         ids: np.ndarray,
         second: np.ndarray | None = None,
+        *,
+        slopes: np.ndarray | None = None,
     ) -> np.ndarray:
         """Pay for tokens and learn them.
 
@@ -115,6 +147,9 @@ class Experts:
             log_probs: [T, V] the network's natural log-probabilities; row t without knowledge of ids[t].
             ids: [T] the tokens.
             second: [T, V] those of a second network, or None.
+            slopes: [T, depth] float64, or None. It receives the derivative of each token's bits by the
+                network's input at each decision of `path`: the stretched probability of the right half. It is
+                0 where there is no decision, or where the input or the price is at its bound.
 
         Returns:
             [T] bits, float64.
@@ -122,17 +157,99 @@ class Experts:
         Raises:
             UsageError: shapes differ, or an id is not in the vocabulary.
         """
-        ids = np.asarray(ids, dtype=np.int64)
-        if ids.ndim != 1 or (ids.size and not (ids.min() >= 0 and ids.max() < self.vocab_size)):
-            raise UsageError(f"ids must be one row of numbers from 0 to {self.vocab_size - 1}")
-        mass = self._mass(log_probs, len(ids))
-        beside = np.zeros((len(ids), 1)) if second is None else self._mass(second, len(ids))
+        ids = self._checked(ids)
+        if slopes is not None and (slopes.shape, slopes.dtype) != ((len(ids), self.depth), np.float64):
+            raise UsageError(f"slopes must be float64 of the shape {(len(ids), self.depth)}")
+        says = self._said(log_probs, len(ids))
+        beside = self._said(second, len(ids)) if second is not None else says[:0]
         bits = np.zeros(len(ids))
-        config = self.config
-        rates = Rates(config.rate, config.first_rate, config.final_rate, config.limit)
-        arrays = self._memory, document.place, self._vocabulary, mass, beside
-        entry_points().read(*arrays, ids, rates, self._seen, self._work, bits)
+        arrays = self._memory, document.place, self._vocabulary, says, beside
+        filled = np.zeros((len(ids), 0)) if slopes is None else slopes
+        entry_points().read(*arrays, ids, self._rates, self._seen, self._work, bits, filled)
         return bits
+
+    def encode(self, document: ExpertsDocument, ids: np.ndarray, coder: CoderName = "ac") -> bytes:
+        """Return tokens as few bytes, without a network, and learn them.
+
+        Args:
+            document: where the tokens stand; it moves on.
+            ids: [T] the tokens; their number is not in the bytes.
+            coder: the entropy coder.
+
+        Raises:
+            UsageError: an id is not in the vocabulary.
+        """
+        noted = self.decisions(document, ids)
+        data = np.zeros(len(noted) * MOST_BYTES + MORE_BYTES, np.uint8)
+        size = entry_points().encode(noted, data, _MODES[coder])
+        return (data[:size] if coder == "ac" else data[len(data) - size :]).tobytes()
+
+    def decode(
+        self, document: ExpertsDocument, data: bytes, count: int, coder: CoderName = "ac"
+    ) -> np.ndarray:
+        """Return the tokens that `encode` was given, and learn them as it did.
+
+        Damaged bytes give other tokens, not an error: keep a checksum.
+
+        Args:
+            document: where the tokens stand; it moves on.
+            data: what `encode` returned.
+            count: the number of tokens, T.
+            coder: the one that encoded.
+
+        Returns:
+            [T] int64.
+        """
+        ids = np.zeros(count, np.int64)
+        self._code(document, ids, _MODES[coder], np.zeros(0, np.int32), np.frombuffer(data, np.uint8).copy())
+        return ids
+
+    def decisions(self, document: ExpertsDocument, ids: np.ndarray) -> np.ndarray:
+        """Return each decision of tokens, without a network, and learn them.
+
+        Returns:
+            [N] int32 of 2 q + answer, where q 2^-24 is the probability of the right half, the answer 1.
+
+        Raises:
+            UsageError: an id is not in the vocabulary.
+        """
+        ids = self._checked(ids).copy()
+        noted = np.zeros(len(ids) * self.depth, np.int32)
+        return noted[: self._code(document, ids, NOTE, noted, np.zeros(0, np.uint8))]
+
+    def _code(
+        self, document: ExpertsDocument, ids: np.ndarray, mode: int, noted: np.ndarray, data: np.ndarray
+    ) -> int:
+        """Run `code_tokens`; return the number of decisions that it noted."""
+        if self._even is None:
+            self._even = np.zeros(1 << self.depth)
+            equal = np.zeros(self.vocab_size, np.float32)
+            entry_points().inputs(equal, self._vocabulary.order, self._work, self._even)
+        coder = Coder(noted, data, np.zeros(STATE, np.uint64))
+        arrays = self._memory, document.place, self._vocabulary, self._even
+        entry_points().code(*arrays, ids, self._rates, self._seen, self._work, mode, coder)
+        return int(coder.state[-1])
+
+    def path(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the ranges of ranks between which each token's decisions choose.
+
+        A decision is whether the token's rank is in the left half, from ``low`` to ``middle - 1``, or in the
+        right half, from ``middle`` to ``high - 1``. There is none where ``middle`` is V.
+
+        Args:
+            ids: [T] the tokens.
+
+        Returns:
+            ``low``, ``middle`` and ``high``, each [T, depth] of 0 to V.
+
+        Raises:
+            UsageError: an id is not in the vocabulary.
+        """
+        ranks = self._vocabulary.rank[self._checked(ids)][:, None]
+        width = 2 ** np.arange(self.depth, 0, -1)
+        low = ranks // width * width
+        middle, high = low + width // 2, low + width
+        return low, np.minimum(middle, self.vocab_size), np.minimum(high, self.vocab_size)
 
     def log_probs(
         self, document: ExpertsDocument, log_probs: np.ndarray, second: np.ndarray | None = None
@@ -148,13 +265,28 @@ class Experts:
             [V] float64. `read` pays exactly what stands here, in bits.
         """
         place = Place(*(array.copy() for array in document.place))
-        mass = self._mass(np.asarray(log_probs)[None], 1)[0]
-        beside = _NONE if second is None else self._mass(np.asarray(second)[None], 1)[0]
+        says = self._said(np.asarray(log_probs)[None], 1)
+        beside = self._said(np.asarray(second)[None], 1) if second is not None else says[:0]
         bits = np.zeros(self.vocab_size)
         entry_points().price_all(
-            self._memory, place, self._vocabulary, mass, beside, self._seen, self._work, bits
+            self._memory, place, self._vocabulary, says, beside, self._seen, self._work, bits
         )
         return -np.log(2) * bits[self._vocabulary.rank]
+
+    def follow(self, document: ExpertsDocument, ids: np.ndarray) -> None:
+        """Let a document stand after tokens that the memory does not learn: what if they came next?
+
+        Only the document changes. Until it reads on, `log_probs` says what would follow. From such a place
+        do not `read`: the history would lack the tokens.
+
+        Args:
+            document: where the tokens stand; it moves on.
+            ids: [T] the tokens.
+
+        Raises:
+            UsageError: an id is not in the vocabulary.
+        """
+        entry_points().follow(self._memory, document.place, self._vocabulary, self._checked(ids), self._seen)
 
     def score(
         self,
@@ -185,15 +317,40 @@ class Experts:
         _check(self._memory, state, "experts' memory", bounds(self._memory, self.vocab_size))
         _restore(self._memory, state)
 
-    def _mass(self, log_probs: np.ndarray, rows: int) -> np.ndarray:
-        """Return [T, V+1] the probability of all ranks before each one."""
+    def _checked(self, ids: np.ndarray) -> np.ndarray:
+        ids = np.asarray(ids, dtype=np.int64)
+        if ids.ndim != 1 or (ids.size and not (ids.min() >= 0 and ids.max() < self.vocab_size)):
+            raise UsageError(f"ids must be one row of numbers from 0 to {self.vocab_size - 1}")
+        return ids
+
+    def _said(self, log_probs: np.ndarray, rows: int) -> np.ndarray:
+        """Return checked log-probabilities [T, V] as float32."""
         if log_probs.shape != (rows, self.vocab_size):
             raise UsageError(
                 f"log_probs must have the shape {(rows, self.vocab_size)}, not {log_probs.shape}"
             )
-        mass = np.zeros((rows, self.vocab_size + 1))
-        entry_points().accumulate(np.exp(log_probs), self._order, mass)
-        return mass
+        return np.ascontiguousarray(log_probs, np.float32)
+
+
+def _kinds() -> np.ndarray:
+    kinds = np.zeros(256, np.uint8)
+    for kind, values in _KINDS.items():
+        kinds[list(values)] = kind
+    return kinds
+
+
+def compile_experts() -> None:
+    """Compile the experts now rather than when they are first used; half a minute, once on a machine."""
+    experts = Experts([b"", b"a"], ExpertsConfig(slot_bits=8, history_bits=10, index_bits=4))
+    even = np.log(np.full((1, 2), 0.5))
+    experts.read(experts.document(), even, np.array([1]), even, slopes=np.zeros((1, experts.depth)))
+
+
+def compile_coding() -> None:
+    """Compile what codes; as `compile_experts`."""
+    experts = Experts([b"", b"a"], ExpertsConfig(slot_bits=8, history_bits=10, index_bits=4))
+    data = experts.encode(experts.document(), np.array([1]))
+    experts.decode(experts.document(), data, 1)
 
 
 def _copied(arrays: Memory | Place) -> dict[str, np.ndarray]:

@@ -65,6 +65,14 @@ def append(memory, place, token):
     for model in range(MATCHES):
         if place.at[TOKENS] >= LEAST_LENGTHS[model]:
             memory.latest[model, _key(memory, place, LEAST_LENGTHS[model])] = position
+    go_on(memory, place, token)
+    memory.history[position] = token
+    memory.filled[position // PAGE] += 1
+
+
+@compiled
+def go_on(memory, place, token):
+    """Move the matches on by a token; only ``place`` changes."""
     for model in range(MATCHES):
         match = place.match[model]
         if match[POSITION] < 0:
@@ -79,8 +87,6 @@ def append(memory, place, token):
         match[POSITION] = _following(memory, match[POSITION])
         if match[POSITION] < 0:
             drop(match)
-    memory.history[position] = token
-    memory.filled[position // PAGE] += 1
     place.recent[place.at[TOKENS] & (RECENT - 1)] = token
     place.at[TOKENS] += 1
 

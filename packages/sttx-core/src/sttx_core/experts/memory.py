@@ -12,17 +12,18 @@ from sttx_core.experts.config import ExpertsConfig
 ORDERS = 5
 """Contexts of the last 0 to 4 tokens."""
 
-CONTEXTS = ORDERS + 8
-"""And eight of words, lines and gaps."""
+CONTEXTS = ORDERS + 14
+"""And of words, gaps, lines and kinds of characters."""
 
-LEAST_LENGTHS = (20, 7, 3)
+LEAST_LENGTHS = (16, 6, 2)
 """Each match model's least number of equal tokens."""
 
 MATCHES = len(LEAST_LENGTHS)
-INPUTS = 3 + 2 * MATCHES + 2 * CONTEXTS
-"""Of a decision: the network, a constant, a second network, two of each match model and of each context."""
+INPUTS = -(-(3 + 2 * MATCHES + 2 * CONTEXTS) // 4) * 4
+"""Of a decision: the network, a constant, a second network, two of each match model and of each context; and
+zeros up to a multiple of four."""
 
-SETS = 5
+SETS = 8
 """Weight sets of the mixer, each chosen by something else."""
 
 NO_MATCH = MATCHES
@@ -30,11 +31,26 @@ LENGTHS, MISSES = 16, 4
 """Classes of a match: by its length, and by its recent misses."""
 
 CONFIDENCES = 24
+AGREEMENTS = 2 * LENGTHS * 32
+"""Whether a match missed lately, its length, and what the network thinks of its token."""
+
+BANDS = 8
+"""Groups of depths, for the set that is chosen by the latest byte."""
+
+MARKED = (2, 3, 4, 5, 6, 11)
+"""Contexts of which it matters whether they have a count at a node, for the last set."""
+
 SELECTED = 4096
 """Most rows of the weight sets that are chosen by a node or a token."""
 
 STATES = 512
 """Of a count: two counts of 0 to 15 and the last bit."""
+
+LEVELS = 3
+"""Depths whose counts of one context stand together in a slot."""
+
+SLOT = 1 << LEVELS
+"""Words of a slot: a check, and a count for each node of so many depths."""
 
 PAGE = 256
 """Tokens of one document that stand together in the history."""
@@ -42,25 +58,52 @@ PAGE = 256
 RECENT = 64
 """Latest tokens of a document that contexts and comparisons reach."""
 
-WORDS = 6
-"""Hashes: the word, two words before it, the line, the line above, and the line's first bytes."""
+(
+    WORD,
+    EARLIER,
+    EARLIEST,
+    LINE,
+    FIRST,
+    ABOVE,
+    KIND,
+    RUN,
+    FORMER,
+    SHAPE,
+    RECORD,
+    BLANK,
+    STARTED,
+    INDENT,
+    BYTE,
+) = range(15)
+"""What `Place.words` holds."""
+
+WORDS = BYTE + 1
+LINE_BYTES = 256
+"""Bytes of a line that the next line's contexts see."""
+
+DIGIT, HEX, LETTER, UPPER, BEYOND = 1, 2, 4, 8, 16
+"""Kinds of bytes in words: 0 to 9, a to f, other small letters, capitals, and bytes beyond ASCII."""
+
+_FROM_NETWORK, _FROM_MATCH, _FROM_COUNT = 0.6, (0.12, 0.06), 0.04
+"""Weights at the start; of a match's two inputs one each."""
 
 
 class Memory(NamedTuple):
     """What is shared by all documents of a stream.
 
     Attributes:
-        slots: counts of contexts. Each uint64 has a check (16 bits), then from bit 16 on last bit, n1, n0
-            (1, 4, 4 bits), and an adaptive probability (lowest 16 bits). Zero is free.
+        slots: counts of contexts. Each slot has a check, which is 0 if it is free, and a count for each node
+            of three depths: from bit 16 on the last bit, n1 and n0 (1, 4, 4 bits), and an adaptive
+            probability (lowest 16 bits). A count of 0 was never made.
         history: tokens, in pages of one document each.
         filled: tokens in each page.
         stamp: number of the document's page, to notice that a page was taken over; -1 is unused.
         before, after: the same document's neighboring pages, or -1.
         latest: for each match model, the latest position after a hash of tokens, or -1.
-        state_p, state_n: for each context, depth and state of a count, how often a 1 followed.
+        states: for each context and state of a count, how often a 1 followed: a probability (upper 22 bits),
+            and the number of times, up to a limit (lower 8 bits).
         match_p, match_n: for each match model, class and depth, how often the match was right.
         weights: of the first layer, the sets one after another.
-        first_row: where each set starts.
         final: weights of the second layer.
         tokens: number of tokens read, and of pages begun.
     """
@@ -72,12 +115,10 @@ class Memory(NamedTuple):
     before: np.ndarray
     after: np.ndarray
     latest: np.ndarray
-    state_p: np.ndarray
-    state_n: np.ndarray
+    states: np.ndarray
     match_p: np.ndarray
     match_n: np.ndarray
     weights: np.ndarray
-    first_row: np.ndarray
     final: np.ndarray
     tokens: np.ndarray
 
@@ -89,16 +130,18 @@ class Place(NamedTuple):
         recent: the latest tokens, a ring.
         words: hashes of the text just before.
         match: for each match model, a position in the history or -1, its length and its misses.
-        at: number of tokens, page, the page's stamp, and column.
+        at: number of tokens, page, the page's stamp, column, and which of ``lines`` is this one.
+        lines: bytes of this line and of the line above.
     """
 
     recent: np.ndarray
     words: np.ndarray
     match: np.ndarray
     at: np.ndarray
+    lines: np.ndarray
 
 
-TOKENS, PAGE_NUMBER, STAMP, COLUMN = range(4)
+TOKENS, PAGE_NUMBER, STAMP, COLUMN, LINE_NUMBER = range(5)
 POSITION, LENGTH, MISSED = range(3)
 
 
@@ -107,35 +150,52 @@ def new_memory(vocab_size: int, depth: int, config: ExpertsConfig) -> Memory:
     pages = (1 << config.history_bits) // PAGE
     counts = np.arange(STATES) >> 1
     n0, n1 = counts >> 4, counts & 15
-    nodes, latest = min(1 << depth, SELECTED), min(vocab_size + 1, SELECTED)
-    by_match, by_order, by_network = depth * (MATCHES + 1) * LENGTHS, depth * LENGTHS, depth * CONFIDENCES * 2
-    first_row = np.cumsum([0, by_match, by_order, nodes, latest, by_network])
-    weights = np.full((first_row[-1], INPUTS), 0.06, np.float32)
-    weights[:, :3] = 0.6, 0.0, 0.0
+    weights = np.full((first_rows(vocab_size, depth)[-1], INPUTS), _FROM_COUNT, np.float32)
+    weights[:, 3 : 3 + 2 * MATCHES] = _FROM_MATCH * MATCHES
+    weights[:, :3] = _FROM_NETWORK, 0.0, 0.0
     return Memory(
-        slots=np.zeros(1 << config.slot_bits, np.uint64),
+        slots=aligned(1 << config.slot_bits),
         history=np.zeros(pages * PAGE, np.int32),
         filled=np.zeros(pages, np.int32),
         stamp=np.full(pages, -1, np.int64),
         before=np.full(pages, -1, np.int32),
         after=np.full(pages, -1, np.int32),
         latest=np.full((MATCHES, 1 << config.index_bits), -1, np.int32),
-        state_p=np.tile(((n1 + 0.4) / (n0 + n1 + 0.8)).astype(np.float32), (CONTEXTS, depth, 1)),
-        state_n=np.zeros((CONTEXTS, depth, STATES), np.int32),
+        states=np.tile(((n1 + 0.4) / (n0 + n1 + 0.8) * 2**22).astype(np.int32) << 8, (CONTEXTS, 1)),
         match_p=np.full((MATCHES, LENGTHS * MISSES, depth), 0.75, np.float32),
         match_n=np.zeros((MATCHES, LENGTHS * MISSES, depth), np.int32),
         weights=weights,
-        first_row=first_row.astype(np.int64),
         final=np.full((depth * LENGTHS * 2, SETS), 1 / SETS, np.float32),
         tokens=np.zeros(2, np.int64),
     )
+
+
+def first_rows(vocab_size: int, depth: int) -> np.ndarray:
+    """Return where each weight set starts, and the number of all rows."""
+    by_match, by_order, by_network = depth * (MATCHES + 1) * LENGTHS, depth * LENGTHS, depth * CONFIDENCES * 2
+    by_node, by_token = min(1 << depth, SELECTED), min(vocab_size + 1, SELECTED)
+    sizes = by_match, by_order, by_node, by_token, by_network, AGREEMENTS, 256 * BANDS, depth << len(MARKED)
+    return np.cumsum([0, *sizes])
+
+
+def aligned(slots: int) -> np.ndarray:
+    """Return [slots, SLOT] zeros, of which none stands in two lines of the processor's cache."""
+    words = np.zeros(slots * SLOT + 16, np.int32)
+    start = -words.ctypes.data % 64 // 4
+    return words[start : start + slots * SLOT].reshape(slots, SLOT)
 
 
 def new_place() -> Place:
     """Return the start of a document."""
     match = np.zeros((MATCHES, 3), np.int32)
     match[:, POSITION] = -1
-    return Place(np.zeros(RECENT, np.int32), np.zeros(WORDS, np.uint64), match, np.array([0, -1, -1, 0]))
+    return Place(
+        recent=np.zeros(RECENT, np.int32),
+        words=np.zeros(WORDS, np.uint64),
+        match=match,
+        at=np.array([0, -1, -1, 0, 0]),
+        lines=np.zeros((2, LINE_BYTES), np.uint8),
+    )
 
 
 def bounds(memory: Memory, vocab_size: int) -> dict[str, tuple[float, float]]:
@@ -148,8 +208,7 @@ def bounds(memory: Memory, vocab_size: int) -> dict[str, tuple[float, float]]:
         "before": (-1, pages - 1),
         "after": (-1, pages - 1),
         "latest": (-1, size - 1),
-        "state_p": (0, 1),
-        "state_n": (0, 2**20),
+        "states": (0, 2**30 - 1),
         "match_p": (0, 1),
         "match_n": (0, 2**20),
         "weights": (-1e6, 1e6),

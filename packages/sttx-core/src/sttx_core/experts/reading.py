@@ -4,39 +4,47 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import compiled, log
-from sttx_core.experts.contexts import find_contexts, read_bytes, token_before
-from sttx_core.experts.decisions import learn, network_input, predict
-from sttx_core.experts.matches import append, length_class, seek
+from sttx_core.experts.arithmetic import BITS, compiled, log
+from sttx_core.experts.contexts import find_contexts, token_before
+from sttx_core.experts.counts import find_slots, learn_counts
+from sttx_core.experts.decisions import is_clipped, learn_mixer, network_input, predict, slope
+from sttx_core.experts.masses import find_masses
+from sttx_core.experts.matches import append, go_on, length_class, seek
 from sttx_core.experts.memory import (
+    BYTE,
     CONTEXTS,
     INPUTS,
     LENGTH,
     LENGTHS,
+    LEVELS,
     MATCHES,
     MISSED,
     MISSES,
     POSITION,
     SETS,
+    first_rows,
 )
+from sttx_core.experts.text import read_bytes
 
-_BITS = 1.4426950408889634  # per nat
-_FALL = 250.0  # tokens over which the first rate falls
+FALL = 250.0
+"""Tokens over which the first rate falls."""
 
 
 class Vocabulary(NamedTuple):
     """The tokens, sorted by their bytes.
 
     Attributes:
-        rank: position of each id in that order.
+        order: ids in that order.
+        rank: position of each id in it.
         data, start: the bytes of all ids one after another, and where each id's start.
-        in_words: which bytes belong to words.
+        kinds: of each byte what it is in a word, or 0.
     """
 
+    order: np.ndarray
     rank: np.ndarray
     data: np.ndarray
     start: np.ndarray
-    in_words: np.ndarray
+    kinds: np.ndarray
 
 
 class Rates(NamedTuple):
@@ -56,67 +64,102 @@ class Seen(NamedTuple):
     classes: np.ndarray
     length: np.ndarray
     last: np.ndarray
+    byte: np.ndarray
 
 
 class Work(NamedTuple):
-    """What `predict` leaves for `learn`, by depth: inputs, where each count is, and the mixer's sums."""
+    """Arrays to work in.
+
+    Attributes:
+        inputs, states, outputs, chosen, p, decided: what `predict` leaves for learning, by depth: inputs,
+            states of counts, the mixer's sums and rows, the price, and whether there is a decision.
+        keys, checks, found: where counts belong and where they are, by level of `LEVELS` depths and context.
+        first_rows: where each weight set starts.
+        mass, beside: the network's and the second network's probability of each node (`find_masses`).
+        powers: for `find_masses`.
+    """
 
     inputs: np.ndarray
-    keys: np.ndarray
-    checks: np.ndarray
     states: np.ndarray
     outputs: np.ndarray
     chosen: np.ndarray
     p: np.ndarray
+    decided: np.ndarray
+    keys: np.ndarray
+    checks: np.ndarray
+    found: np.ndarray
+    first_rows: np.ndarray
+    mass: np.ndarray
+    beside: np.ndarray
+    powers: np.ndarray
 
 
 def new_seen() -> Seen:
     """Return arrays for one token."""
     contexts = np.zeros(CONTEXTS, np.uint64)
-    return Seen(contexts, *(np.zeros(size, np.int64) for size in (MATCHES, MATCHES, 1, 1)))
+    return Seen(contexts, *(np.zeros(size, np.int64) for size in (MATCHES, MATCHES, 1, 1, 1)))
 
 
-def new_work(depth: int) -> Work:
-    """Return arrays for one path of that many decisions."""
+def new_work(vocab_size: int, depth: int) -> Work:
+    """Return arrays for one token of that many decisions."""
+    levels = -(-depth // LEVELS)
     return Work(
-        inputs=np.zeros((depth, INPUTS)),
-        keys=np.zeros((depth, CONTEXTS), np.int64),
-        checks=np.zeros((depth, CONTEXTS), np.uint64),
+        inputs=np.zeros((depth, INPUTS), np.float32),
         states=np.zeros((depth, CONTEXTS), np.int64),
         outputs=np.zeros((depth, SETS)),
         chosen=np.zeros((depth, SETS + 1), np.int64),
         p=np.zeros(depth),
+        decided=np.zeros(depth, np.bool_),
+        keys=np.zeros((levels, CONTEXTS), np.int64),
+        checks=np.zeros((levels, CONTEXTS), np.int32),
+        found=np.zeros((levels, CONTEXTS), np.int64),
+        first_rows=first_rows(vocab_size, depth),
+        mass=np.zeros(2 << depth, np.float32),
+        beside=np.zeros(2 << depth, np.float32),
+        powers=np.zeros(vocab_size, np.int32),
     )
 
 
 @compiled
-def sum_up(probabilities, order, mass):
-    """Write the probability of all ranks before each one: [T, V] by id into [T, V+1] by rank."""
-    for step in range(probabilities.shape[0]):
-        total = 0.0
-        for rank in range(order.size):
-            total += probabilities[step, order[rank]]
-            mass[step, rank + 1] = total
-
-
-@compiled
-def read_tokens(memory, place, vocabulary, mass, beside, ids, rates, seen, work, bits):
+def read_tokens(memory, place, vocabulary, says, beside, ids, rates, seen, work, bits, slopes):
     """Price each token, learn it, and go on to the next.
 
-    ``mass`` [T, V+1] is the network's probability of all ranks before each one, ``beside`` the same of a
-    second network, or [T, 1] if there is none. ``bits`` [T] receives the prices of ``ids`` [T]. ``seen`` and
-    ``work`` are arrays to work in.
+    ``says`` [T, V] float32 are the network's natural log-probabilities, ``beside`` those of a second network,
+    or [0, V] if there is none. ``bits`` [T] receives the prices of ``ids`` [T], ``slopes`` [T, depth] their
+    derivatives by the network's inputs, unless it is [T, 0]. ``seen`` and ``work`` are arrays to work in.
     """
     for step in range(ids.size):
         token = ids[step]
+        rank = vocabulary.rank[token]
+        find_masses(says[step], vocabulary.order, work.powers, work.mass)
+        if beside.shape[0]:
+            find_masses(beside[step], vocabulary.order, work.powers, work.beside)
         look(memory, place, vocabulary, seen)
-        rate = rates.first + rates.extra / (1.0 + memory.tokens[0] / _FALL)
-        bits[step] = price_path(memory, seen, mass[step], beside[step], vocabulary.rank[token], work)
-        learn_path(memory, seen, mass.shape[1] - 1, vocabulary.rank[token], rate, rates, work)
+        rate = rates.first + rates.extra / (1.0 + memory.tokens[0] / FALL)
+        bits[step] = price_path(memory, seen, beside.shape[0] > 0, rank, vocabulary.rank.size, work)
+        if slopes.shape[1]:
+            find_slopes(memory, rank, work, slopes[step])
+        learn_path(memory, seen, rank, rate, rates, work)
         append(memory, place, token)
         start, end = vocabulary.start[token], vocabulary.start[token + 1]
-        read_bytes(place, vocabulary.data, start, end, vocabulary.in_words)
+        read_bytes(place, vocabulary.data, start, end, vocabulary.kinds)
         memory.tokens[0] += 1
+
+
+@compiled
+def follow_tokens(memory, place, vocabulary, ids, seen):
+    """Go on to after the tokens without learning them; only ``place`` changes."""
+    for step in range(ids.size):
+        token = ids[step]
+        look(memory, place, vocabulary, seen)
+        go_on(memory, place, token)
+        read_bytes(
+            place,
+            vocabulary.data,
+            vocabulary.start[token],
+            vocabulary.start[token + 1],
+            vocabulary.kinds,
+        )
 
 
 @compiled
@@ -126,6 +169,7 @@ def look(memory, place, vocabulary, seen):
     seek(memory, place)
     seen.length[0] = 0
     seen.last[0] = token_before(place, 1)
+    seen.byte[0] = place.words[BYTE] & np.uint64(255)
     for model in range(MATCHES):
         match = place.match[model]
         length = length_class(match[LENGTH])
@@ -137,64 +181,88 @@ def look(memory, place, vocabulary, seen):
 
 
 @compiled
-def price_path(memory, seen, mass, beside, rank, work):
-    """Return the bits of the token with this rank: the sum over the decisions that lead to it."""
-    size, depths = mass.size - 1, work.p.size
-    low, high, node, bits = 0, 1 << depths, 1, 0.0
+def price_path(memory, seen, two, rank, size, work):
+    """Return the bits of the token with this rank: those of the decisions that lead to it."""
+    depths = work.p.size
+    leaf = rank | 1 << depths
+    for level in range(work.found.shape[0]):
+        find_slots(memory, seen, level, leaf >> (depths - LEVELS * level), work)
+    low, high, probability = 0, 1 << depths, 1.0
     for depth in range(depths):
         middle = (low + high) >> 1
         right = rank >= middle
+        work.decided[depth] = middle < size
         if middle < size:
-            p = _probability(memory, seen, mass, beside, depth, node, low, middle, high, work)
+            node = leaf >> (depths - depth)
+            p = _probability(memory, seen, two, depth, node, low, middle, high, work)
             work.p[depth] = p
-            bits -= log(p if right else 1.0 - p) * _BITS
-        low, high, node = (middle, high, 2 * node + 1) if right else (low, middle, 2 * node)
-    return bits
+            probability *= p if right else 1.0 - p
+        low, high = (middle, high) if right else (low, middle)
+    return -log(probability) * BITS
 
 
 @compiled
-def learn_path(memory, seen, size, rank, rate, rates, work):
+def find_slopes(memory, rank, work, slopes):
+    """Write the derivative of the bits of each decision that `price_path` priced by the network's input."""
+    depths = work.p.size
+    leaf = rank | 1 << depths
+    for depth in range(depths):
+        node, bit = leaf >> (depths - depth), (leaf >> (depths - depth - 1)) & 1
+        slopes[depth] = 0.0
+        if work.decided[depth] and not is_clipped(*_halves(work.mass, node)):
+            slopes[depth] = slope(memory, depth, bit, work.p[depth], work)
+
+
+@compiled
+def learn_path(memory, seen, rank, rate, rates, work):
     """Learn the decisions that `price_path` priced."""
     depths = work.p.size
     low, high = 0, 1 << depths
     for depth in range(depths):
         middle = (low + high) >> 1
-        right = rank >= middle
-        if middle < size:
-            bit = 1 if right else 0
-            learn(memory, seen, depth, low, middle, high, bit, work.p[depth], rate, rates, work)
-        low, high = (middle, high) if right else (low, middle)
+        bit = 1 if rank >= middle else 0
+        if work.decided[depth]:
+            learn_mixer(memory, seen, depth, low, middle, high, bit, work.p[depth], rate, rates, work)
+        low, high = (middle, high) if bit else (low, middle)
+    for level in range(work.found.shape[0]):
+        learn_counts(memory, level, rank | 1 << depths, depths, rates, work)
 
 
 @compiled
-def price_every(memory, place, vocabulary, mass, beside, seen, work, bits):
-    """Write the bits of every rank, each the same sum as `price_path` gives. Only ``place`` may change."""
+def price_every(memory, place, vocabulary, says, beside, seen, work, bits):
+    """Write the bits of every rank, each the same as `price_path` gives. Only ``place`` may change."""
+    find_masses(says[0], vocabulary.order, work.powers, work.mass)
+    if beside.shape[0]:
+        find_masses(beside[0], vocabulary.order, work.powers, work.beside)
     look(memory, place, vocabulary, seen)
-    size, depths = mass.size - 1, work.p.size
-    of_node = np.zeros(2 << depths)
-    for node in range(1, 1 << depths):
-        depth = 0
-        while node >> (depth + 1):
-            depth += 1
-        width = 1 << (depths - depth)
-        low = (node - (1 << depth)) * width
-        middle = low + width // 2
-        if low >= size:
-            continue
-        of_node[2 * node] = of_node[2 * node + 1] = of_node[node]
-        if middle < size:
-            p = _probability(memory, seen, mass, beside, depth, node, low, middle, low + width, work)
-            of_node[2 * node] -= log(1.0 - p) * _BITS
-            of_node[2 * node + 1] -= log(p) * _BITS
-    bits[:] = of_node[1 << depths : (1 << depths) + size]
+    size, depths = bits.size, work.p.size
+    probability = np.ones(2 << depths)
+    for depth in range(depths):
+        level, width = depth // LEVELS, 1 << (depths - depth)
+        for node in range(1 << depth, 2 << depth):
+            low = (node << (depths - depth)) - (1 << depths)
+            middle = low + width // 2
+            if low >= size:
+                break
+            right = 0.0
+            if middle < size:
+                find_slots(memory, seen, level, node >> (depth - LEVELS * level), work)
+                right = _probability(
+                    memory, seen, beside.shape[0] > 0, depth, node, low, middle, low + width, work
+                )
+            probability[2 * node] = probability[node] * (1.0 - right)
+            probability[2 * node + 1] = probability[node] * right
+    for rank in range(size):
+        bits[rank] = -log(probability[(1 << depths) + rank]) * BITS
 
 
 @compiled
-def _probability(memory, seen, mass, beside, depth, node, low, middle, high, work):
-    size = mass.size - 1
-    end = min(high, size)
-    second = 0.0
-    if beside.size > 1:
-        second = network_input(beside[middle] - beside[low], beside[end] - beside[middle])
-    first = network_input(mass[middle] - mass[low], mass[end] - mass[middle])
+def _probability(memory, seen, two, depth, node, low, middle, high, work):
+    first = network_input(*_halves(work.mass, node))
+    second = network_input(*_halves(work.beside, node)) if two else 0.0
     return predict(memory, seen, depth, node, low, middle, high, first, second, work)
+
+
+@compiled
+def _halves(mass, node):
+    return np.float64(mass[2 * node]), np.float64(mass[2 * node + 1])

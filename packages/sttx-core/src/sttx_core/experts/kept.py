@@ -1,0 +1,29 @@
+"""Compiles a function once for all processes: its machine code is kept on the disk if possible."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+from sttx_core.errors import SttxWarning
+
+_NOT_KEPT = (
+    "compiled code cannot be kept, so every process compiles again, which takes half a minute: no folder for "
+    "it is writable; set NUMBA_CACHE_DIR to one that is"
+)
+
+
+def compiled_once(function: Callable[..., Any]) -> Any:
+    """Return a function that compiles itself when it is first called, and runs without Python's lock.
+
+    Warns:
+        SttxWarning: neither the folder of its file nor the user's cache is writable.
+    """
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        warnings.warn(_NOT_KEPT, SttxWarning, stacklevel=2)
+        return njit(nogil=True)(function)

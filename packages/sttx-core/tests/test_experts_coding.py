@@ -1,0 +1,162 @@
+"""Coding by the experts: both coders equal slow ones in plain Python, and every token is restored."""
+
+import hashlib
+
+import constriction
+import numpy as np
+import pytest
+
+pytest.importorskip("numba", reason="needs sttx-core[experts]")
+
+from sttx_core.errors import UsageError
+from sttx_core.experts import Experts, ExpertsConfig
+
+SMALL = ExpertsConfig(slot_bits=14, history_bits=12, index_bits=10)
+TOKENS = [b"", *(bytes([byte]) for byte in b"abcdefgh \n"), b"ab", b"the ", b"fed", b"\xc3\xa9", b"_a"]
+V = len(TOKENS)
+TOTAL, ONES = 1 << 24, (1 << 64) - 1
+CODERS = ("ac", "rans")
+
+
+def text(count, seed=0, tokens=V):
+    """Return ids in which runs come back, then some that do not."""
+    dice = np.random.default_rng(seed)
+    phrases = [dice.integers(1, tokens, dice.integers(3, 40)) for _ in range(6)]
+    again = np.concatenate([phrases[dice.integers(6)] for _ in range(count // 10 + 8)])
+    return np.concatenate([again[: count * 3 // 4], dice.integers(0, tokens, count - count * 3 // 4)])
+
+
+def encoded(ids, coder, tokens=TOKENS):
+    experts = Experts(tokens, SMALL)
+    return experts.encode(experts.document(), ids, coder)
+
+
+def decisions(ids, tokens=TOKENS):
+    """Return the probability of a 1 at each decision, in 2^-24, and the answers."""
+    experts = Experts(tokens, SMALL)
+    noted = experts.decisions(experts.document(), ids)
+    return (noted >> 1).tolist(), (noted & 1).tolist()
+
+
+def slow_range(parts, bits):
+    """Encode by an interval of whole numbers from 0 to 2^64 - 1; bytes leave as soon as they are certain."""
+    low, high, out = 0, ONES, bytearray()
+    for part, bit in zip(parts, bits, strict=True):
+        middle = low + (high - low) * part // TOTAL
+        low, high = (low, middle) if bit else (middle + 1, high)
+        while low >> 56 == high >> 56:
+            out.append(low >> 56)
+            low, high = low << 8 & ONES, high << 8 & ONES | 255
+    return bytes(out) + (bytes([(low >> 56) + 1]) if low else b"")
+
+
+def slow_range_decoded(data, parts):
+    low, high, value, bits = 0, ONES, int.from_bytes(data[:8].ljust(8, b"\0")), []
+    rest = iter(data[8:])
+    for part in parts:
+        middle = low + (high - low) * part // TOTAL
+        bits.append(int(value <= middle))
+        low, high = (low, middle) if bits[-1] else (middle + 1, high)
+        while low >> 56 == high >> 56:
+            low, high = low << 8 & ONES, high << 8 & ONES | 255
+            value = value << 8 & ONES | next(rest, 0)
+    return bits
+
+
+def slow_rans(parts, bits):
+    """Encode from the end into one number of 31 to 63 bits, of which 32 leave when it would grow further."""
+    value, words = 1 << 31, []
+    for part, bit in zip(reversed(parts), reversed(bits), strict=True):
+        start, width = (0, part) if bit else (part, TOTAL - part)
+        if value >= width << 39:
+            words.append(value & 0xFFFFFFFF)
+            value >>= 32
+        value = (value // width << 24) + value % width + start
+    return value.to_bytes(8) + b"".join(word.to_bytes(4) for word in reversed(words))
+
+
+@pytest.mark.parametrize("tokens", [TOKENS, TOKENS[:11], TOKENS[:2]], ids=len)
+@pytest.mark.parametrize("coder", CODERS)
+@pytest.mark.parametrize("count", [0, 1, 1500])
+def test_every_token_comes_back(tokens, coder, count):
+    ids = text(count, tokens=len(tokens)) if count else np.zeros(0, np.int64)
+    data = encoded(ids, coder, tokens)
+    experts = Experts(tokens, SMALL)
+    assert np.array_equal(experts.decode(experts.document(), data, count, coder), ids)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_coders_equal_slow_ones(seed):
+    ids = text(1200, seed)
+    parts, bits = decisions(ids)
+    assert encoded(ids, "ac") == slow_range(parts, bits)
+    assert encoded(ids, "rans") == slow_rans(parts, bits)
+    assert slow_range_decoded(encoded(ids, "ac"), parts) == bits
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_what_is_written_is_what_the_decisions_cost(coder):
+    ids = text(20000)
+    parts, bits = decisions(ids)
+    probable = np.where(np.array(bits) == 1, parts, TOTAL - np.array(parts)) / TOTAL
+    ideal = -np.log2(probable).sum() / 8
+    assert ideal < len(encoded(ids, coder)) < 1.001 * ideal + 9
+
+
+def test_another_library_needs_as_many_bytes():
+    ids = text(20000)
+    parts, bits = decisions(ids)
+    answers, probable = np.array(bits, np.int32), np.array(parts) / TOTAL
+    model = constriction.stream.model.Bernoulli(perfect=False)
+    queue, stack = constriction.stream.queue.RangeEncoder(), constriction.stream.stack.AnsCoder()
+    queue.encode(answers, model, probable)
+    stack.encode_reverse(answers, model, probable)
+    for coder, theirs in zip(CODERS, (queue, stack), strict=True):
+        assert len(encoded(ids, coder)) == pytest.approx(theirs.get_compressed().nbytes, rel=1e-3, abs=12)
+
+
+def test_decisions_cost_what_reading_with_a_network_that_knows_nothing_costs():
+    ids = text(1500)
+    parts, bits = decisions(ids)
+    probable = np.where(np.array(bits) == 1, parts, TOTAL - np.array(parts)) / TOTAL
+    experts = Experts(TOKENS, SMALL)
+    even = np.zeros((len(ids), len(TOKENS)))
+    paid = experts.read(experts.document(), even - np.log(len(TOKENS)), ids)
+    assert -np.log2(probable).sum() == pytest.approx(paid.sum(), rel=1e-4)
+
+
+def test_blocks_of_documents_in_turns_are_decoded_like_they_were_encoded():
+    first, second = text(600, 1), text(600, 2)
+    writer, reader = Experts(TOKENS, SMALL), Experts(TOKENS, SMALL)
+    places = writer.document(), writer.document()
+    again = reader.document(), reader.document()
+    for start in range(0, 600, 200):
+        for ids, place, other in zip((first, second), places, again, strict=True):
+            part = ids[start : start + 200]
+            data = writer.encode(place, part)
+            assert np.array_equal(reader.decode(other, data, len(part)), part)
+    same = zip(writer.state_dict().items(), reader.state_dict().values(), strict=True)
+    assert all(np.array_equal(one, other) for (_, one), other in same)
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_damaged_bytes_give_tokens_of_the_vocabulary(coder):
+    ids, dice = text(400), np.random.default_rng(5)
+    for data in (b"", b"\xff" * 40, dice.bytes(300), encoded(ids, coder)[:-20]):
+        experts = Experts(TOKENS, SMALL)
+        wrong = experts.decode(experts.document(), data, 400, coder)
+        assert wrong.min() >= 0 and wrong.max() < len(TOKENS)
+
+
+def test_unknown_ids_are_refused_before_anything_is_learned():
+    experts = Experts(TOKENS, SMALL)
+    with pytest.raises(UsageError, match="ids must be"):
+        experts.encode(experts.document(), np.array([1, len(TOKENS)]))
+    assert experts.tokens_read == 0
+
+
+def test_the_bytes_are_the_same_on_every_machine():
+    """If this fails, archives that were written before cannot be read: see EXPERTS_VERSION."""
+    ids = np.arange(3000) ** 2 // 7 % len(TOKENS)
+    digest = hashlib.sha256(encoded(ids, "ac") + encoded(ids, "rans"))
+    assert digest.hexdigest()[:16] == "10dae376bce22a91"
