@@ -1,8 +1,8 @@
 """Mixes files and transcripts, encodes them, and writes the training tokens and the validation texts.
 
-Each document starts with token 0. No training document has text from the validation folders
-(`selection.in_validation`), neither as files nor as quotes in transcripts. The validation transcripts are
-about validation files only.
+Each document starts with token 0, and sessions are encoded trace by trace (`turns`). No training document has
+text from the validation folders (`selection.in_validation`), neither as files nor as quotes in transcripts.
+The validation transcripts are about validation files only.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from near_duplicates import NearDuplicates
 from selection import in_validation
+from turns import SESSIONS, encode
 
 from sttx_core.tokenizers import TrieTokenizer
 
@@ -37,35 +38,35 @@ VALIDATION_KINDS = {
 }
 VALIDATION_BYTES = 300_000
 SHARES = {
-    "typescript": 21,
+    "typescript": 17,
     "prose": 18,
-    "go": 14,
-    "python": 12,
-    "rust": 9,
+    "go": 12,
+    "python": 11,
+    "rust": 7,
     "javascript": 6,
-    "json": 5,
+    "json": 7,
     "log": 4,
     "java": 2.5,
-    "man": 2.5,
+    "man": 2,
     "c": 2,
     "yaml": 1.5,
     "shell": 1.5,
     "ruby": 1,
     "csharp": 1,
-    "web": 4,
+    "web": 7,
     "contracts": 3,
     "sql": 2,
-    "mobile": 2,
-    "scripts": 2,
+    "mobile": 3,
+    "scripts": 3,
     "schema": 1,
-    "markup": 1.5,
-    "notebook": 1.5,
+    "markup": 2,
+    "notebook": 2,
     "latex": 0.5,
     "snapshot": 1.5,
-    "languages": 9,
-    "colors": 4,
+    "languages": 14,
+    "colors": 5,
     "identifiers": 3,
-    "answers": 4,
+    "answers": 5,
 }
 """Percent of the plain files' bytes; of a kind with less than its share everything is used."""
 
@@ -118,10 +119,10 @@ def write_validation(files: Sequence[dict], sessions: Sequence[dict], out: pathl
     """Write `validation/<kind>.txt`, whole documents with form feeds between them; return their sizes."""
     sizes = {}
     (out / "validation").mkdir(parents=True, exist_ok=True)
-    for name in [*VALIDATION_KINDS, "transcripts"]:
+    for name in [*VALIDATION_KINDS, SESSIONS]:
         rows = (
             list(sessions)
-            if name == "transcripts"
+            if name == SESSIONS
             else [row for row in files if row["kind"] in VALIDATION_KINDS[name]]
         )
         random.Random(3).shuffle(rows)
@@ -137,7 +138,7 @@ def write_tokens(documents: Sequence[dict], encoder: TrieTokenizer, path: pathli
     part = path.with_suffix(".part")
     with part.open("wb") as out:
         for row in documents:
-            ids = np.array([encoder.eot_id, *encoder.encode(row["text"])], dtype="<u2")
+            ids = np.array([encoder.eot_id, *encode(row["text"], row["kind"], encoder)], dtype="<u2")
             ids.tofile(out)
             entry = kinds.setdefault(row["kind"], {"bytes": 0, "tokens": 0, "documents": 0})
             for key, value in (("bytes", len(row["text"].encode())), ("tokens", len(ids)), ("documents", 1)):

@@ -3,9 +3,10 @@
     python ship.py RUN VOCABULARY VALIDATION MODEL_FOLDER
 
 RUN is the folder of `sttx pretrain`'s checkpoints, VALIDATION a folder of `kind.txt` files that training
-never saw. Bits per byte are those of the rounded weights, with the state carried through each file. For
-comparison there are those of `xz -9e`, `zstd --ultra -22 --long` and `zpaq -m5`, if they are installed. Ten
-texts are sampled from the model, each from an empty state, with the seeds 0 to 9.
+never saw. Bits per byte are those of the rounded weights, with the state carried through each file; sessions
+(`transcripts.txt`) are encoded trace by trace. For comparison there are those of `xz -9e`, `zstd --ultra -22
+--long` and `zpaq -m5`, if they are installed. Ten texts are sampled from the model, each from an empty state,
+with the seeds 0 to 9.
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
+from turns import encode
 
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import TrieTokenizer
 from sttx_train.checkpoint.store import CheckpointStore
-from sttx_train.data.encoding import encode_documents
 from sttx_train.formats import load_model, save_model
 from sttx_train.pretrain import validation_bits
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
@@ -47,7 +49,8 @@ def main(run: Path, vocabulary: Path, validation: Path, folder: Path) -> None:
     scores = {}
     for file in sorted(validation.glob("*.txt")):
         data = file.read_bytes()
-        bits = validation_bits(shipped, encode_documents([data.decode()], tokenizer))
+        ids = encode(data.decode(), file.stem, tokenizer)
+        bits = validation_bits(shipped, np.array([tokenizer.eot_id, *ids]))
         scores[file.stem] = {
             "bytes": len(data),
             "bpb": round(bits / len(data), 3),
