@@ -1,6 +1,11 @@
 """Models and inputs that the tests of this package share."""
 
+import importlib
 import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -10,6 +15,8 @@ from sttx_core.tokenizers import ByteTokenizer
 from sttx_core.traces import AssistantMessage, Meta, ToolResult, ToolUse, UserMessage
 from sttx_train.formats import load_model, save_model
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
+
+_RECIPE = Path(__file__).parents[1] / "recipes" / "goose_mini"
 
 
 def randomize(model, seed=0):
@@ -152,3 +159,16 @@ def assert_same_tensors():
         assert [name for name, value in found.items() if not torch.equal(value, expected[name])] == []
 
     return check
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Iterator[dict[str, ModuleType]]:
+    """The recipe's modules, importable for these tests only."""
+    names = [path.stem for path in _RECIPE.glob("*.py") if path.stem not in ("ship", "vocabulary")]
+    sys.path.insert(0, str(_RECIPE))
+    try:
+        yield {name: importlib.import_module(name) for name in names}
+    finally:
+        sys.path.remove(str(_RECIPE))
+        for name in names:
+            sys.modules.pop(name, None)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sttx_core.errors import UsageError
-from sttx_train.devices import choose_device, choose_dtype
+from sttx_train.devices import choose_device, choose_dtype, choose_products
 
 
 @pytest.fixture(params=[False, True], ids=["no cuda", "cuda"])
@@ -42,3 +42,13 @@ def test_dtypes(device, requested, expected):
     chosen = choose_dtype(torch.device(device), requested)
     assert chosen.dtype is expected
     assert (chosen.reason == "asked for") == (requested != "auto")
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_products_are_in_bfloat16_where_the_processor_has_instructions_for_it(monkeypatch, supported):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: supported)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    chosen = choose_products(torch.device("cpu"))
+    assert chosen.bf16 is supported
+    assert ("no instructions" in chosen.reason) is not supported
+    assert choose_products(torch.device("cpu"), not supported).bf16 is not supported

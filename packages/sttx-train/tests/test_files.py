@@ -1,13 +1,18 @@
 """Files and folders that are replaced as a whole."""
 
+import errno
 import hashlib
 import os
+import subprocess
+import sys
 
 import pytest
 
+from sttx_core import own_files
 from sttx_core.errors import UsageError
+from sttx_core.own_files import replacing_file, write_own
 from sttx_train import files
-from sttx_train.files import replacing_file, replacing_folder, sha256_of
+from sttx_train.files import probe_writable, replacing_folder, sha256_of
 
 
 def names(folder):
@@ -60,7 +65,9 @@ class TestFile:
 
     def test_a_file_is_on_the_disk_before_it_has_its_name(self, tmp_path, monkeypatch):
         order = []
-        monkeypatch.setattr(files, "sync", lambda path: order.append((path.name, (tmp_path / "f").exists())))
+        monkeypatch.setattr(
+            own_files, "sync", lambda path: order.append((path.name, (tmp_path / "f").exists()))
+        )
         with replacing_file(tmp_path / "f") as aside:
             pass
         assert order == [(aside.name, False), (tmp_path.name, True)]
@@ -122,6 +129,48 @@ class TestFolder:
             self.write(tmp_path / "m", a="1")
 
 
+class TestLeftovers:
+    """What a killed process left beside a target goes at the next write; what others are writing stays."""
+
+    @pytest.fixture
+    def ended(self):
+        process = subprocess.Popen(["true"])
+        process.wait()
+        return process.pid
+
+    def test_of_a_file(self, tmp_path, ended):
+        stay = [f".f.new-{os.getpid()}-0123abcd", f".g.new-{ended}-0123abcd", ".f.new-0123abcd", ".f.new-x"]
+        for name in (f".f.new-{ended}-0123abcd", *stay):
+            (tmp_path / name).write_text("half")
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / f".f.new-{ended}-00000000").symlink_to(tmp_path / "elsewhere")
+        write_own(tmp_path / "f", b"whole")
+        assert names(tmp_path) == sorted([*stay, "elsewhere", "f", f".f.new-{ended}-00000000"])
+
+    def test_of_a_folder(self, tmp_path, ended):
+        half, stays = tmp_path / f".m.new-{ended}-0123abcd", tmp_path / f".m.new-{os.getpid()}-0123abcd"
+        for folder in (half, stays):
+            folder.mkdir()
+            (folder / "a").touch()
+        with replacing_folder(tmp_path / "m", ours={"a"}) as folder:
+            (folder / "a").touch()
+        assert names(tmp_path) == [stays.name, "m"]
+
+    def test_a_real_kill(self, tmp_path):
+        code = f"""
+import os, signal
+from pathlib import Path
+from sttx_core.own_files import replacing_file, write_own
+with replacing_file(Path({str(tmp_path / "f")!r})) as aside:
+    aside.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+        subprocess.run([sys.executable, "-c", code], check=False)
+        assert len(names(tmp_path)) == 1 and names(tmp_path)[0].startswith(".f.new-")
+        write_own(tmp_path / "f", b"whole")
+        assert names(tmp_path) == ["f"]
+
+
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_is_neither_followed_nor_replaced(tmp_path, exists):
     path, target = tmp_path / "f", tmp_path / "elsewhere"
@@ -137,9 +186,9 @@ def test_a_link_is_neither_followed_nor_replaced(tmp_path, exists):
 
 
 def test_nothing_is_written_through_a_link_that_was_planted_beside_the_target(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.secrets, "token_hex", lambda count: "guessed")
+    monkeypatch.setattr(own_files.secrets, "token_hex", lambda count: "guessed")
     (tmp_path / "elsewhere").write_text("kept")
-    (tmp_path / ".f.new-guessed").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / f".f.new-{os.getpid()}-guessed").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError), replacing_file(tmp_path / "f") as aside:
         aside.write_text("new")
     assert (tmp_path / "elsewhere").read_text() == "kept" and not (tmp_path / "f").exists()
@@ -155,3 +204,15 @@ def test_a_pipe_is_not_replaced(tmp_path):
         pass
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+@pytest.mark.parametrize("name", ["open", "write", "unlink"])
+def test_a_probe_that_fails_is_one_error(tmp_path, monkeypatch, name):
+    def refuse(*args, **options):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(OSError, match="Read-only"):
+        probe_writable(tmp_path)  # an error in a destructor fails the test too
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == (name == "unlink")

@@ -75,8 +75,8 @@ def errors(kernel, tensors, learning, starts=None, *, device="cpu", dtype=torch.
     }
 
 
-def interpreted():
-    """Compare under Triton's interpreter, and print the errors of each case."""
+def prepare_interpreter():
+    """Replace what does not run in Triton's interpreter."""
     from triton.runtime.autotuner import Autotuner
 
     Autotuner._bench = lambda self, *args, config, **kwargs: [0.0, 0.0, 0.0]
@@ -89,6 +89,11 @@ def interpreted():
     for name in ("chunk_h_fwd", "chunk_h_bwd"):
         module = importlib.import_module(f"{dplr.__name__}.{name}")
         module.range = lambda *bounds: map(Counter, builtins.range(*map(int, bounds)))
+
+
+def interpreted():
+    """Compare under Triton's interpreter, and print the errors of each case."""
+    prepare_interpreter()
     results = []
     for documents in (False, True):
         for steps, learning in INTERPRETED:

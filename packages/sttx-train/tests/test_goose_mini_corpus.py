@@ -1,17 +1,18 @@
-"""The recipe of goose-mini's corpus: which files it keeps, and that its sessions quote them truthfully."""
+"""The recipe of goose-mini's corpus: sources, sessions that quote their files truthfully, and packing."""
 
-import importlib
 import json
 import random
 import re
 import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from sttx_core.render import render
+from sttx_train.stream.windows import TraceWindows
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "goose_mini"
 LABEL = re.compile(r"(User|Assistant): |Tool (call|result|error): \w+")
@@ -49,19 +50,6 @@ def count_{n}(settings: Settings) -> int:
 '''
 
 
-@pytest.fixture(scope="module")
-def recipe() -> Iterator[dict[str, ModuleType]]:
-    """The recipe's modules, importable for these tests only."""
-    names = [path.stem for path in RECIPE.glob("*.py") if path.stem not in ("ship", "vocabulary")]
-    sys.path.insert(0, str(RECIPE))
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(RECIPE))
-        for name in names:
-            sys.modules.pop(name, None)
-
-
 @pytest.fixture
 def files() -> list[dict]:
     rows = [
@@ -92,144 +80,11 @@ def traces(recipe: dict[str, ModuleType], files: list[dict], seed: int):
     return scene.session
 
 
-def test_kinds_come_from_names(recipe: dict[str, ModuleType]) -> None:
-    kind_of = recipe["selection"].kind_of
-    assert kind_of("package/src/index.ts") == "typescript"
-    assert kind_of("usr/share/man/man3/SSL_new.3ssl.gz") == "man"
-    assert kind_of("README") == "prose"
-    assert kind_of("openssh/man/ssh.1") == "man"
-    assert kind_of("src/Main.java") == "java"
-    assert kind_of("docs/CMakeLists.txt") == "shell"
-    assert kind_of("package/dist/app.min.js") is None
-    assert kind_of("package-lock.json") is None
-    assert kind_of(".eslintrc") is None
-    assert kind_of("LICENSE.md") is None
-
-
-@pytest.mark.parametrize(
-    ("licence", "fine"),
-    [
-        ("MIT", True),
-        ("Apache-2.0 AND MIT", True),
-        ("(MIT OR CC0-1.0)", True),
-        ("Unlicense or MIT", True),
-        ("GPL-3.0-or-later", False),
-        ("MIT AND LGPL-2.1", False),
-        ("MPL-2.0", False),
-        ("", False),
-        ("SEE LICENSE IN x", False),
-        ("Public Domain / BSD License / GNU General Public License (GPL)", False),
-    ],
-)
-def test_only_permissive_licences_pass(recipe: dict[str, ModuleType], licence: str, fine: bool) -> None:
-    assert (
-        recipe["selection"].is_permissive(
-            licence, ["MIT", "Apache", "BSD", "CC0", "Unlicense", "public.domain"]
-        )
-        is fine
-    )
-
-
-def test_readable_text_is_neither_tiny_nor_minified_nor_a_table_of_symbols(
-    recipe: dict[str, ModuleType],
-) -> None:
-    is_readable = recipe["selection"].is_readable
-    assert is_readable("a line of text\n" * 30, "python")
-    assert not is_readable("short\n", "python")
-    assert not is_readable("x" * 5000, "javascript")
-    assert is_readable("настройки\n" * 100, "prose")
-    assert not is_readable("→ ■ ▲ ░\n" * 100, "prose")
-
-
-def test_a_licence_comment_at_the_top_goes_and_others_stay(recipe: dict[str, ModuleType]) -> None:
-    strip = recipe["selection"].without_licence_header
-    assert strip("/*\n * Copyright A\n */\nint x;\n") == "int x;\n"
-    assert strip("# Licensed to you\nimport os\n") == "import os\n"
-    assert strip("// Reads settings.\npackage a\n") == "// Reads settings.\npackage a\n"
-    assert strip("code\n// Copyright\n") == "code\n// Copyright\n"
-
-
-def test_copies_and_near_copies_are_refused_and_kinds_fill_up(
-    recipe: dict[str, ModuleType], files: list[dict]
-) -> None:
-    collector = recipe["selection"].Collector({"python": 3_000})
-    assert collector.accept(files[0])
-    assert not collector.accept(files[0])
-    assert not collector.accept(files[1])
-    first, second = (
-        "".join(f"{word} = compute_the_value_of({word})\n" for word in words(n, 60)) for n in (1, 2)
-    )
-    assert collector.accept(files[0] | {"text": first})
-    assert not collector.accept(files[0] | {"text": second}), "the kind is full"
-    assert collector.refused["full"]["python"] == len(second)
-
-
-def words(seed: int, count: int = 2_000) -> list[str]:
-    rng = random.Random(seed)
-    return ["".join(rng.choices("abcdefghij", k=6)) for _ in range(count)]
-
-
-def page(seed: int, count: int = 2_000) -> str:
-    text = words(seed, count)
-    return "\n".join(" ".join(text[at : at + 8]) for at in range(0, count, 8))
-
-
-@pytest.mark.parametrize(("changed", "near"), [(0, True), (40, True), (300, False), (2_000, False)])
-def test_a_near_duplicate_shares_most_words(recipe: dict[str, ModuleType], changed: int, near: bool) -> None:
-    seen = recipe["near_duplicates"].NearDuplicates()
-    first = words(1)
-    second = first.copy()
-    for row, word in zip(random.Random(2).sample(range(2_000), changed), words(3, changed), strict=True):
-        second[row] = word
-    assert seen.is_new(" ".join(first))
-    assert seen.is_new("\n  ".join(second)) is not near
-
-
-def test_likeness_estimates_the_share_in_common(recipe: dict[str, ModuleType]) -> None:
-    module = recipe["near_duplicates"]
-    shared = words(1, 6_000)
-    one, other = (module.signature(" ".join(shared + words(seed, 1_500))) for seed in (2, 3))
-    assert module.likeness(one, one) == 1
-    assert abs(module.likeness(one, other) - 6_000 / 9_000) < 0.2
-
-
-def test_texts_shorter_than_a_shingle_have_a_signature(recipe: dict[str, ModuleType]) -> None:
-    module = recipe["near_duplicates"]
-    assert module.likeness(module.signature(""), module.signature("short")) < 1
-
-
-def test_refused_files_are_counted_by_reason(recipe: dict[str, ModuleType]) -> None:
-    collector = recipe["selection"].Collector({"prose": 100_000})
-    row = {"package": "demo", "path": "a.md", "kind": "prose"}
-    text = "\n".join(" ".join(words(seed, 12)) for seed in range(100))
-    shuffled = "\n".join(reversed(text.split("\n")))
-    rewrapped = "\n".join(" ".join(part) for part in zip(*[iter(text.split())] * 7, strict=False))
-    assert [collector.accept(row | {"text": item}) for item in (text, text, shuffled, rewrapped)] == [
-        True
-    ] + [False] * 3
-    counts = {reason: sizes["prose"] for reason, sizes in collector.refused.items()}
-    assert counts["copy"] == len(text)
-    assert counts["known lines"] == len(shuffled)
-    assert counts["near-duplicate"] == len(rewrapped)
-    assert counts["full"] == 0
-
-
-def test_nothing_like_an_earlier_validation_text_is_kept(
-    recipe: dict[str, ModuleType], tmp_path: Path
-) -> None:
-    gather, selection = recipe["gather"], recipe["selection"]
-    (tmp_path / "prose.txt").write_text("Another page.\f" + page(1))
-    apart = gather.known_texts(tmp_path)
-    members = {f"package/{n}/a.md": page(1, 1_990).encode() for n in range(200)}
-    members["package/other/b.md"] = page(2).encode()
-    for name, data in members.items():
-        collector = selection.Collector({"prose": 10**9}, apart)
-        kept = gather.documents_of("demo", {name: data}, 10**9, collector)
-        row = {"package": "demo", "path": gather.inner_path(name)}
-        assert bool(kept) is (selection.in_validation(row) or name.endswith("b.md"))
-    with pytest.raises(SystemExit, match="no .txt files"):
-        gather.known_texts(tmp_path / "nowhere")
-
+NAMES = [
+    f"{first}{second}"
+    for first in ("load", "keep", "send", "find")
+    for second in ("Page", "Row", "Key", "Name")
+]
 
 COPYRIGHT = """Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
 
@@ -485,7 +340,10 @@ def test_the_size_of_a_packages_documents_is_limited(recipe: dict[str, ModuleTyp
     folder.mkdir()
     (folder / "package.json").write_text('{"name": "demo", "license": "MIT"}')
     for n in range(4):
-        lines = "".join(f"export const {word} = compute({n}, {word}, 0);\n" for word in words(n, 40))
+        lines = "".join(
+            f"export const {word} = compute({n}, {word}, 0);\n"
+            for word in random.Random(n).choices(NAMES, k=40)
+        )
         (folder / f"part{n}.ts").write_text(lines)
     archive = tmp_path / "demo-1.2.3.tgz"
     with tarfile.open(archive, "w:gz") as bundle:
@@ -520,6 +378,34 @@ def test_packing_writes_tokens_that_decode_to_the_documents(
     assert texts == [row["text"] for row in files]
     assert kinds["python"]["documents"] == 6
     assert kinds["python"]["tokens"] + kinds["prose"]["tokens"] == len(ids)
+
+
+def test_packing_encodes_a_session_as_the_stream_does(
+    recipe: dict[str, ModuleType], files: list[dict], tmp_path: Path
+) -> None:
+    np, pack = pytest.importorskip("numpy"), recipe["pack"]
+    encoder = pack.TrieTokenizer(RECIPE / "vocab.txt")
+    session = traces(recipe, files, 1)
+    stream = TraceWindows(encoder, size=1 << 20)
+    for trace in session.traces:
+        stream.add(trace)
+    (window,) = stream.flush()
+    row = {"kind": "transcripts", "text": session.text()}
+    kinds = pack.write_tokens([row, row | {"kind": "prose"}], encoder, tmp_path / "train.bin")
+    ids = np.fromfile(tmp_path / "train.bin", dtype="<u2")
+    starts = np.flatnonzero(ids == encoder.eot_id)
+    apart, whole = (part[1:].tolist() for part in np.split(ids, starts[1:]))
+    assert apart == list(window.ids)
+    assert whole == list(encoder.encode(session.text())) != apart
+    assert kinds["transcripts"]["bytes"] == kinds["prose"]["bytes"] == len(session.text().encode())
+
+
+def test_a_sessions_turns_are_its_traces(recipe: dict[str, ModuleType], files: list[dict]) -> None:
+    session = traces(recipe, files, 2)
+    rendered = [render(trace) for trace in session.traces]
+    assert recipe["turns"].turns_of(session.text()) == [text for text in rendered if text]
+    assert recipe["turns"].turns_of("") == []
+    assert recipe["turns"].turns_of("User: a\n\n\fUser: b") == ["User: a\n\n", "\fUser: b"]
 
 
 def test_the_vocabulary_has_4095_tokens_and_every_byte(recipe: dict[str, ModuleType]) -> None:
@@ -598,3 +484,20 @@ def test_commands_never_see_validation_files(recipe: dict[str, ModuleType], tmp_
     shown = {str(path.relative_to(tmp_path / "tree")) for path in (tmp_path / "tree").rglob("*.py")}
     assert shown == {row["path"] for row in rows if not recipe["selection"].in_validation(row)}
     assert len(shown) < 200
+
+
+def test_copies_and_near_copies_are_refused_and_kinds_fill_up(
+    recipe: dict[str, ModuleType], files: list[dict]
+) -> None:
+    collector = recipe["selection"].Collector({"python": 3_000})
+    assert collector.accept(files[0])
+    assert not collector.accept(files[0])
+    assert not collector.accept(files[1])
+    names = ["".join(random.Random(n).choices("abcdefghij", k=6)) for n in range(120)]
+    first, second = (
+        "".join(f"{name} = compute_the_value_of({name})\n" for name in half)
+        for half in (names[:60], names[60:])
+    )
+    assert collector.accept(files[0] | {"text": first})
+    assert not collector.accept(files[0] | {"text": second}), "the kind is full"
+    assert collector.refused["full"]["python"] == len(second)

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,6 @@ import torch
 
 from sttx_core.tokenizers import TrieTokenizer, create_vocab_file
 from sttx_train.data.documents import Packed
-from sttx_train.data.encoding import encode_documents
 from sttx_train.formats import load_model
 from sttx_train.pretrain import PretrainConfig, validation_bits
 from sttx_train.pretrain.start import TrainingData
@@ -23,6 +23,7 @@ SHIP = Path(__file__).parents[1] / "recipes" / "goose_mini" / "ship.py"
 VALIDATION = {
     "prose": "The file was read again, and the test passed.\n" * 4,
     "code": "def f(x):\n    return x\n",
+    "transcripts": "User: Read the file.\n\nAssistant: I return it.\n\nUser: Is that the file?\n\n" * 3,
 }
 
 
@@ -30,8 +31,10 @@ VALIDATION = {
 def shipped(tmp_path_factory):
     """A run of no steps with random weights, shipped by the script in a process of its own."""
     work = tmp_path_factory.mktemp("ship")
-    create_vocab_file([*(bytes([i]) for i in range(256)), b"the ", b"return"], work / "vocab.txt")
-    sizes = {"vocab_size": 259, "hidden_size": 32, "layers": 2, "head_size": 16}
+    create_vocab_file(
+        [*(bytes([i]) for i in range(256)), b"the ", b"return", b".\n\nAssistant: I "], work / "vocab.txt"
+    )
+    sizes = {"vocab_size": 260, "hidden_size": 32, "layers": 2, "head_size": 16}
     config = PretrainConfig(**sizes, ctx=8, batch=3, steps=1)
     trainer = Trainer(
         config,
@@ -72,7 +75,9 @@ def test_scores_are_those_of_the_shipped_weights(shipped):
     assert set(report["validation"]) == set(VALIDATION)
     for name, text in VALIDATION.items():
         score, size = report["validation"][name], len(text.encode())
-        bits = validation_bits(loaded.model, encode_documents([text], loaded.tokenizer))
+        parts = re.split("(?<=\n\n)", text) if name == "transcripts" else [text]
+        ids = [0, *(token for part in parts for token in loaded.tokenizer.encode(part))]
+        bits = validation_bits(loaded.model, np.array(ids))
         assert score["bytes"] == size and score["bpb"] == pytest.approx(bits / size, abs=1e-3)
         packed = lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME)
         assert score["xz"] == round(8 * len(packed) / size, 3)

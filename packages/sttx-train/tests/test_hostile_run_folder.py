@@ -4,6 +4,11 @@ import errno
 import json
 import os
 import shutil
+import stat
+import subprocess
+import sys
+import types
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,6 +148,62 @@ def test_a_disk_that_fails_while_a_run_resumes_is_named_in_a_sentence(saved, mon
         again(saved).resume_from(checkpoint)
 
 
+START = {"step": 0, "config": {}}
+
+
+class CarelessWriter:
+    """A stand-in for TensorBoard and Weights & Biases: makes folders and files in its own ways."""
+
+    def __init__(self, folder, purge_step=0):
+        self.folder = Path(folder)
+        (self.folder / "inner").mkdir(exist_ok=True)
+
+    def add_scalar(self, name, value, step):
+        subprocess.run(["sh", "-c", f"echo {value} > by_a_process"], cwd=self.folder, check=True)
+        (self.folder / "inner" / name).write_text(f"{value}")
+        assert stat.S_IMODE((self.folder / "inner" / name).stat().st_mode) == 0o600, "before it is closed"
+
+    def log(self, row, step):
+        for name, value in row.items():
+            self.add_scalar(name, value, step)
+
+    def close(self):
+        (self.folder / "inner" / "mode of its own").write_text("late")
+        (self.folder / "inner" / "mode of its own").chmod(0o644)
+        (self.folder / "inner").chmod(0o755)
+
+    finish = close
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.parametrize("name", ["tensorboard", "wandb"])
+def test_nobody_else_reads_what_other_programs_write_into_the_run(saved, tmp_path, monkeypatch, name, umask):
+    board = types.SimpleNamespace(SummaryWriter=CarelessWriter)
+    wandb = types.SimpleNamespace(init=lambda project, dir, config: CarelessWriter(dir))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", board)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    folder = saved.path / name
+    folder.mkdir(mode=0o755)
+    (folder / "old").write_text("of an earlier version")
+    (tmp_path / "elsewhere").write_text("kept")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    os.link(tmp_path / "elsewhere", folder / "hard")
+    for path in (folder / "old", tmp_path / "elsewhere"):
+        path.chmod(0o644)
+    before = os.umask(umask)
+    try:
+        with open_writers([name], saved.path, **START) as writers:
+            assert stat.S_IMODE((folder / "old").stat().st_mode) == 0o600
+            writers[0].write(1, {"loss": 2.0})
+    finally:
+        assert os.umask(before) == umask, "restored"
+    paths = [path for path in (folder, *folder.rglob("*")) if path.name not in ("link", "hard")]
+    assert len(paths) == 6
+    for path in paths:
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert stat.S_IMODE((tmp_path / "elsewhere").stat().st_mode) == 0o644
+
+
 @pytest.mark.parametrize("name", ["best", "tensorboard", "wandb"])
 def test_a_folder_inside_the_run_that_is_a_link_is_refused(saved, tmp_path, name):
     (tmp_path / "elsewhere").mkdir()
@@ -150,8 +211,8 @@ def test_a_folder_inside_the_run_that_is_a_link_is_refused(saved, tmp_path, name
     with pytest.raises(UsageError, match=f"{name}' is a link, and sttx writes into its own folders only"):
         again(saved).expect(resume=True)
     if name == "tensorboard":
-        with pytest.raises(UsageError, match=f"{name}' is a link"):
-            open_writers([name], saved.path, step=0, config={})
+        with pytest.raises(UsageError, match=f"{name}' is a link"), open_writers([name], saved.path, **START):
+            pass
     assert not list((tmp_path / "elsewhere").iterdir())
 
 

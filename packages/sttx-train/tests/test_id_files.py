@@ -45,6 +45,20 @@ def test_big_endian_ids_are_refused_by_name(tmp_path, dtype, end):
         read(tmp_path / "x.bin", eot_id=end, vocab_size=400)
 
 
+@pytest.mark.parametrize("dtype", [">u2", ">u4", ">u8"])
+def test_big_endian_ids_are_said_without_a_vocabulary(tmp_path, dtype):
+    row = np.append(0, np.random.default_rng(4).integers(1, 6000, 99))
+    row.astype(dtype).tofile(tmp_path / "x.bin")
+    _, _, said = read(tmp_path / "x.bin")
+    assert any("may be big-endian, with ids of at most 5" in text for text in said)
+    with pytest.raises(DataError, match="is big-endian"):
+        read(tmp_path / "x.bin", vocab_size=6000)
+    for vocab_size in (40, 6000, 60_000):
+        little = np.append(0, np.random.default_rng(5).integers(1, vocab_size, 99)).astype("<u2")
+        little.tofile(tmp_path / "y.bin")
+        assert read(tmp_path / "y.bin")[2] == []
+
+
 @pytest.mark.parametrize("dtype", ["<u2", "<u4", "<i8"])
 def test_ids_of_another_vocabulary_are_refused(tmp_path, dtype):
     np.array([399, 305, 313, 399, 258, 399], dtype).tofile(tmp_path / "x.bin")

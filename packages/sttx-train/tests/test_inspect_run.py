@@ -18,7 +18,8 @@ from sttx_train.inspect.run import (
     merge_stats,
 )
 from sttx_train.online import LearnerConfig
-from sttx_train.stream.trainer import StreamConfig, StreamTrainer
+from sttx_train.rwkv7 import RWKV7Config
+from sttx_train.stream import StreamConfig, StreamTrainer
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,7 @@ def test_a_model_is_reported(tiny):
 
 
 CONFIG = {"layers": 2, "hidden_size": 16}
+SIZES = RWKV7Config(vocab_size=7, hidden_size=16, num_layers=2, head_size=8).to_dict()
 PROGRESS = {
     "tokens": 256,
     "epochs": 0.5,
@@ -108,7 +110,7 @@ def pretrained(folder, lines, *, kind="pretrain", fields=None, **documents):
         "processes": 1,
         "torch": "2.9",
     }
-    given = {"config": CONFIG, "model": {"num_layers": 2}, "data": {"sha256": "0" * 64, "ids": 9, "rows": 2}}
+    given = {"config": CONFIG, "model": SIZES, "data": {"sha256": "0" * 64, "ids": 9, "rows": 2}}
     if best:
         given |= {"validation": None}
     else:
@@ -148,7 +150,7 @@ def test_a_pretraining_run_is_reported(tmp_path):
     assert (report["config"], report["progress"], report["model"]) == (
         CONFIG,
         PROGRESS,
-        {"num_layers": 2},
+        SIZES,
     )
     last = {"step": 4, "loss": 4.0, "tokens": 192, "validation_bpb": 3.5, "validation.loss": 2.0, "lr": 0.1}
     assert report["metrics"] == last
@@ -182,7 +184,23 @@ def test_a_pretraining_run_with_little_information_is_reported(tmp_path, lines, 
         ({"config": {"lr": {}}}, "damaged 'config.json'"),
         ({"config": {"lr": 1e301}}, "damaged 'config.json'"),
         ({"config": {"x" * 5000: 1}}, "damaged 'config.json'"),
-        ({"model": {"num_layers": 0}}, "damaged 'model.json'"),
+        (
+            {"config": {"hidden_size": 0}},
+            "damaged 'config.json' .`config`: expected `int` >= 1 at `..hidden_",
+        ),
+        ({"config": {"schedule": "slow"}}, "invalid enum value 'slow' at `..schedule`"),
+        ({"config": {"phrase_prob": 2}}, "expected `float` <= 1.0"),
+        ({"config": {"more": 2**60}}, "`more` is above every number of a run"),
+        ({"config": {"phrase_prob": 0.5}}, "damaged 'phrases.json' .it is missing"),
+        ({"phrases": []}, "damaged 'phrases.json' .it is of another run"),
+        ({"model": SIZES | {"num_layers": 0}}, "damaged 'model.json' .expected `int` >= 1"),
+        ({"model": SIZES | {"head_size": 7}}, "hidden_size 16 must be a multiple of head_size 7"),
+        ({"model": {"num_layers": 2}}, "damaged 'model.json' .a size is missing or unknown"),
+        ({"model": SIZES | {"ffn_size": 10**18}}, "expected `int` <= 9007"),
+        (
+            {"progress": PROGRESS | {"guard": {"mean": "2"}}},
+            r"expected `float`, got `str` at `\$.guard.mean`",
+        ),
         ({"data": {"sha256": "0" * 63, "ids": 9, "rows": 2}}, "damaged 'data.json'"),
         ({"unknown": {}}, "damaged 'unknown.json' .this sttx does not know it"),
         ({"kind": "pretrain-best", "validation": {"loss": 1.0}}, "damaged 'validation.json' .object missing"),
@@ -195,9 +213,9 @@ def test_a_forged_document_is_refused(tmp_path, documents, message):
 
 
 def test_options_of_an_older_run_have_their_names_of_today(tmp_path):
-    old = {"phrases": 0.5, "held_out": 0.2, "lr": 0.1}
+    old = {"phrases": 0, "held_out": 0.2, "lr": 0.1}
     report = inspect_path(pretrained(tmp_path / "run", None, config=old))
-    assert report["config"] == {"phrase_prob": 0.5, "validation": 0.2, "lr": 0.1}
+    assert report["config"] == {"phrase_prob": 0, "validation": 0.2, "lr": 0.1}
 
 
 def test_the_best_checkpoint_is_reported(tmp_path):

@@ -53,6 +53,34 @@ def test_chunked_equals_recurrent(batch, steps, heads, size):
     assert_same(run(wkv_chunked, inputs), run(wkv_recurrent, inputs))
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("batch", "steps", "heads", "size"), [(1, 64, 2, 64), (3, 33, 1, 8), (2, 1, 3, 16), (1, 2, 1, 4)]
+)
+def test_compiled_equals_recurrent(batch, steps, heads, size, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    inputs = draw(batch, steps, heads, size)
+    expected = wkv_recurrent(*inputs)
+    with torch.inference_mode():
+        found = wkv(*(x.float() for x in inputs), backend="chunked")
+        slow = wkv_chunked(*(x.float() for x in inputs))
+    for x, y, other in zip(found, expected, slow, strict=True):
+        assert x.shape == y.shape and x.dtype == torch.float32
+        assert relative(x, y.float()) < max(1e-6, 2 * relative(other, y.float()))
+
+
+def test_a_row_gives_the_same_bits_in_any_batch():
+    inputs = [x.float() for x in draw(3, 20, 2, 16)]
+    with torch.inference_mode():
+        together = wkv(*inputs, backend="chunked")
+        alone = wkv(*(x[1:2] for x in inputs), backend="chunked")
+        *first, state = (x[1:2] for x in inputs)
+        halves = [wkv(*(x[:, :7] for x in first), state, backend="chunked")]
+        halves.append(wkv(*(x[:, 7:] for x in first), halves[0][1], backend="chunked"))
+    assert all(torch.equal(x[1:2], y) for x, y in zip(together, alone, strict=True))
+    assert torch.equal(torch.cat([y for y, _ in halves], 1), alone[0]) and torch.equal(halves[1][1], alone[1])
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 5, 8, 16, 32, 64])
 def test_every_chunk_size_gives_the_same(chunk):
     inputs = draw(2, 40, 2, 8)

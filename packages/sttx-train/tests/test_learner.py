@@ -55,7 +55,7 @@ def test_gradient_of_the_price_reaches_s0_exactly() -> None:
         learner.learn_one(window)
     window = windows[-1]
     assert learner.carried.get("a").state is not None, "the window is not the first of its document"
-    _, nats, _ = learner._pay([window], phrases=True)
+    nats = learner.networks.read([window], [learner.carried.get("a")], phrases=True)[1].nats_B
     (grad,) = torch.autograd.grad(nats.sum(), learner.s0)
 
     def price() -> float:

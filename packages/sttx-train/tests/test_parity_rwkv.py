@@ -7,7 +7,8 @@ import warnings
 import pytest
 import torch
 
-from sttx_train.formats import load_model, load_state, save_model, save_state
+from sttx_train.export import export_state, state_to_export
+from sttx_train.formats import TunedState, load_model, load_state, save_model
 from sttx_train.rwkv7 import RecurrentState
 
 STEPS = 256
@@ -67,18 +68,38 @@ def test_token_by_token(theirs_and_ours, draw_ids):
     assert largest_difference(state, their_state) < LIMIT
 
 
+def given_at_the_start(ours, file):
+    """Give their starting state with a file's matrices, as RWKV programs in Python make it."""
+    entries = torch.load(file, weights_only=True)
+    start = [x.clone() for x in as_theirs(RecurrentState.zeros(ours.config))]
+    for layer in range(3):
+        start[3 * layer + 1] = entries[f"blocks.{layer}.att.time_state"].clone()
+    return start
+
+
 def test_from_a_tuned_state_file(theirs_and_ours, draw_ids, tmp_path):
     theirs, ours = theirs_and_ours
     s0 = torch.randn(3, 2, 64, 64, generator=torch.Generator().manual_seed(3))
-    save_state(s0, tmp_path / "state.pth")
-    entries = torch.load(tmp_path / "state.pth", weights_only=True)
-    start = RecurrentState.zeros(ours.config)
-    their_start = [x.clone() for x in as_theirs(start)]
-    for layer in range(3):
-        their_start[3 * layer + 1] = entries[f"blocks.{layer}.att.time_state"].clone()
+    export_state(TunedState(s0=s0, metadata={"inject": "start"}), tmp_path / "state.pth", "state-pth")
     ids = draw_ids(40, vocab_size=97, seed=2)
-    expected, _ = theirs.forward(ids.tolist(), their_start, full_output=True)
-    logits, _ = ours(ids[None], start.inject(load_state(tmp_path / "state.pth").s0))
-    untuned, _ = ours(ids[None])
+    start = given_at_the_start(ours, tmp_path / "state.pth")
+    expected, _ = theirs.forward(ids.tolist(), start, full_output=True)
+    zeros = RecurrentState.zeros(ours.config)
+    logits, _ = ours(ids[None], zeros.inject(load_state(tmp_path / "state.pth").s0))
     assert (logits[0] - expected).abs().max() < LIMIT
+    untuned, _ = ours(ids[None])
     assert (logits - untuned).abs().max() > 0.1
+    transposed, _ = ours(ids[None], zeros.inject(s0.mT.contiguous()))
+    assert (transposed[0] - expected).abs().max() > 0.1
+
+
+def test_from_a_state_that_was_converted_twice(theirs_and_ours, draw_ids, tmp_path):
+    theirs, ours = theirs_and_ours
+    s0 = torch.randn(3, 2, 64, 64, generator=torch.Generator().manual_seed(4)).half().float()
+    export_state(TunedState(s0=s0), tmp_path / "state.st", "state-st")
+    export_state(state_to_export(tmp_path / "state.st"), tmp_path / "state.pth", "state-pth")
+    ids = draw_ids(20, vocab_size=97, seed=5)
+    start = given_at_the_start(ours, tmp_path / "state.pth")
+    expected, _ = theirs.forward(ids.tolist(), start, full_output=True)
+    logits, _ = ours(ids[None], RecurrentState.zeros(ours.config).inject(s0))
+    assert (logits[0] - expected).abs().max() < LIMIT

@@ -68,7 +68,8 @@ def test_code_length_is_the_sum_over_the_merged_stream_step_by_step(head: Phrase
     """The slow twin reads one phrase at a time and its probability from the whole distribution."""
     row = Row(context=(0,), ids=IDS)
     batch = head.prepare([row], phrases=True)
-    nats, state = head.forward(batch, None)
+    priced = head.forward(batch, None)
+    nats, state = priced.nats_B, priced.state
     merged = batch.merged[0]
     assert len(merged) < len(IDS) and head.table.expand(merged) == list(IDS)
     rows_in, _ = head.rows()
@@ -100,9 +101,11 @@ def slow_log_prob(head, hidden, previous, phrase, choices, position) -> float:
 
 def test_rows_of_a_batch_cost_the_same_as_alone(head: PhraseHead) -> None:
     rows = [Row(context=(0,), ids=IDS), Row(context=(1, 2, 3), ids=IDS[:7]), Row(context=(5,), ids=(1, 2))]
-    together, state = head.forward(head.prepare(rows, phrases=True), None)
+    priced = head.forward(head.prepare(rows, phrases=True), None)
+    together, state = priced.nats_B, priced.state
     for index, row in enumerate(rows):
-        alone, alone_state = head.forward(head.prepare([row], phrases=True), None)
+        lone = head.forward(head.prepare([row], phrases=True), None)
+        alone, alone_state = lone.nats_B, lone.state
         torch.testing.assert_close(together[index], alone[0], rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(state.select([index]).wkv, alone_state.wkv, rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(
@@ -111,7 +114,7 @@ def test_rows_of_a_batch_cost_the_same_as_alone(head: PhraseHead) -> None:
 
 
 def test_without_phrases_it_is_the_models_own_cross_entropy(head: PhraseHead) -> None:
-    nats, _ = head.forward(head.prepare([Row(context=(0,), ids=IDS)], phrases=False), None)
+    nats = head.forward(head.prepare([Row(context=(0,), ids=IDS)], phrases=False), None).nats_B
     logits, _ = head.model(torch.tensor([[0, *IDS[:-1]]]))
     expected = F.cross_entropy(logits[0], torch.tensor(IDS), reduction="sum")
     torch.testing.assert_close(nats[0], expected, rtol=1e-12, atol=0)
@@ -127,7 +130,7 @@ def test_an_untrained_hypernetwork_enters_a_phrase_as_its_last_token(head: Phras
 
 
 def test_gradients_reach_the_hypernetwork_through_inputs_and_outputs(head: PhraseHead) -> None:
-    nats, _ = head.forward(head.prepare([Row(context=(0,), ids=IDS)], phrases=True), None)
+    nats = head.forward(head.prepare([Row(context=(0,), ids=IDS)], phrases=True), None).nats_B
     nats.sum().backward()
     for name, parameter in head.hypernet.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
@@ -139,8 +142,8 @@ def test_only_paid_tokens_are_priced_and_runs_do_not_merge(head: PhraseHead) -> 
     assert head.table.expand(batch.merged[0]) == list(IDS[:6])
     lengths = [len(head.table.tokens(p)) for p in batch.merged[0]]
     assert 3 in [sum(lengths[:n]) for n in range(len(lengths))]
-    nats, _ = head.forward(batch, None)
-    unpaid, _ = head.forward(
+    nats = head.forward(batch, None).nats_B
+    unpaid = head.forward(
         head.prepare([Row(context=(0,), ids=IDS[:6], paid=(False,) * 6)], phrases=True), None
-    )
+    ).nats_B
     assert float(unpaid.detach()) == 0.0 < float(nats.detach())

@@ -237,7 +237,7 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_run(folder, monkeyp
     def fail(**_):
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", fail)
+    monkeypatch.setattr("tempfile.mkstemp", fail)
     with pytest.raises(
         UsageError,
         match=r"cannot write to '.*run': permission denied: change its permissions, or give another",

@@ -235,6 +235,15 @@ REFUSED = {
 }
 
 
+def test_an_id_beyond_any_vocabulary_is_refused_at_once(saved):
+    path = saved(byte_level())
+    content = json.loads(path.read_text())
+    content["model"]["vocab"]["Ġ"] = 2**31  # the library would count up to it
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="has the id 2147483648, more than any vocabulary: give another one"):
+        HuggingFaceTokenizer(path)
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_tokenizer_that_loses_bytes_is_refused(kind, saved):
     make, complaint = REFUSED[kind]
@@ -242,7 +251,7 @@ def test_a_tokenizer_that_loses_bytes_is_refused(kind, saved):
     with pytest.raises(DataError, match=complaint) as caught:
         HuggingFaceTokenizer(path)
     assert str(caught.value).startswith(f"tokenizer {str(path)!r} loses some byte strings: it")
-    assert str(caught.value).endswith("; give another one")
+    assert str(caught.value).endswith("; give another one, or make one with `sttx vocab`")
 
 
 @pytest.mark.parametrize(

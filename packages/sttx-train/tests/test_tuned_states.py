@@ -78,7 +78,7 @@ class TestTunedStates:
             load_state(tmp_path / "gone.pth")
 
     def test_wrong_calls_are_refused(self, tmp_path, s0):
-        with pytest.raises(UsageError, match=r"must end in '\.safetensors' or '\.pth'"):
+        with pytest.raises(UsageError, match=r"must end in '\.safetensors', '\.pth' or '\.st'"):
             save_state(s0, tmp_path / "s.bin")
         with pytest.raises(UsageError, match="layers, heads, N, N"):
             save_state(s0[0], tmp_path / "s.pth")

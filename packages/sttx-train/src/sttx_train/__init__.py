@@ -20,21 +20,29 @@ if TYPE_CHECKING:
         save_model,
         save_state,
     )
+    from sttx_train.generate import Generation, SamplingConfig
     from sttx_train.online import LearnerConfig, OnlineLearner, Score, StepReport, Window
+    from sttx_train.predict import Predictor, PredictorBatch, Prices, Reader
     from sttx_train.rwkv7 import RWKV7, RecurrentState, RWKV7Config, initialize
     from sttx_train.stream import Progress, StreamConfig, StreamTrainer, Totals, TraceWindows
 
 __all__ = [
     "Checkpoint",
     "CheckpointStore",
+    "Generation",
     "HuggingFaceTokenizer",
     "LearnerConfig",
     "LoadedModel",
     "OnlineLearner",
+    "Predictor",
+    "PredictorBatch",
+    "Prices",
     "Progress",
     "RWKV7",
     "RWKV7Config",
+    "Reader",
     "RecurrentState",
+    "SamplingConfig",
     "Score",
     "StepReport",
     "StreamConfig",
@@ -63,7 +71,9 @@ __getattr__ = lazy_names(
             "save_model",
             "save_state",
         ],
+        "generate": ["Generation", "SamplingConfig"],
         "online": ["LearnerConfig", "OnlineLearner", "Score", "StepReport", "Window"],
+        "predict": ["Predictor", "PredictorBatch", "Prices", "Reader"],
         "rwkv7": ["RWKV7", "RWKV7Config", "RecurrentState", "initialize"],
         "stream": ["Progress", "StreamConfig", "StreamTrainer", "Totals", "TraceWindows"],
     },

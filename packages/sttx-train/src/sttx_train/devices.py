@@ -20,6 +20,13 @@ class ChosenDevice(NamedTuple):
     reason: str
 
 
+class ChosenProducts(NamedTuple):
+    """Whether matrix products are computed in bfloat16, and why."""
+
+    bf16: bool
+    reason: str
+
+
 class ChosenDtype(NamedTuple):
     """A dtype for the weights and why it was chosen."""
 
@@ -59,3 +66,25 @@ def choose_dtype(device: torch.device, requested: DtypeName = "auto") -> ChosenD
     if device.type == "cuda":
         return ChosenDtype(torch.bfloat16, "half the memory, and the dtype that models are published in")
     return ChosenDtype(torch.float32, f"exact, and fastest on a {device.type}")
+
+
+def choose_products(device: torch.device, requested: bool | None = None) -> ChosenProducts:
+    """Return whether matrix products run in bfloat16: where the device has instructions for it.
+
+    Without them such products take some fifty times as long as in float32 (docs/log.md).
+
+    >>> import torch
+    >>> choose_products(torch.device("cpu"), False)
+    ChosenProducts(bf16=False, reason='asked for')
+    """
+    import torch
+
+    if requested is not None:
+        return ChosenProducts(requested, "asked for")
+    if device.type == "cuda":
+        supported, what = torch.cuda.is_bf16_supported(including_emulation=False), "the GPU"
+    else:
+        supported = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        what = "the processor"
+    has = "has" if supported else "has no"
+    return ChosenProducts(supported, f"{what} {has} instructions for bfloat16")

@@ -1,16 +1,14 @@
-"""Files that are replaced as a whole. Knows nothing of what is in them.
+"""Folders that are replaced as a whole, and the hash of files. Knows nothing of what is in them.
 
-A file is written beside its target under a name that no file had, flushed to the disk and renamed, so that a
+A folder is written beside its target under a name that none had, flushed to the disk and renamed, so that a
 crash or a kill at any moment leaves either the old content or the new one, never half of either. Links are
-refused: nothing is written or removed but what is at the path itself. `sttx_core.own_files` says what may be
-replaced, and opens files that are written in place.
+refused. `sttx_core.own_files` does the same for single files.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
@@ -18,10 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sttx_core.errors import UsageError
-from sttx_core.own_files import PRIVATE_FILE, refuse_to_replace
+from sttx_core.own_files import aside_of, leftovers, sync
 
 _BLOCK = 1 << 20
-_ON_WINDOWS = os.name == "nt"
 
 
 def sha256_of(paths: Iterable[Path]) -> str:
@@ -34,17 +31,6 @@ def sha256_of(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def sync(path: Path) -> None:
-    """Flush a file or a folder's list of names to the disk; Windows flushes the latter itself."""
-    if _ON_WINDOWS and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def probe_writable(folder: Path) -> None:
     """Write and remove a small file in a folder, or in the nearest parent that exists.
 
@@ -55,38 +41,15 @@ def probe_writable(folder: Path) -> None:
     while not os.path.lexists(nearest):
         nearest = nearest.parent
     try:
-        with tempfile.NamedTemporaryFile(dir=nearest, prefix=".sttx-writable-") as file:
-            file.write(b"\0" * 4096)
-            file.flush()
+        handle, probe = tempfile.mkstemp(dir=nearest, prefix=".sttx-writable-")
+        try:
+            os.write(handle, b"\0" * 4096)
+        finally:
+            os.close(handle)
+            os.unlink(probe)
     except OSError as error:
         name = () if nearest == folder.absolute() else (str(nearest),)
         raise OSError(error.errno, error.strerror, *name) from error
-
-
-@contextmanager
-def replacing_file(path: Path, *, private: bool = False) -> Iterator[Path]:
-    """Yield an empty file to fill; on success it replaces ``path``, on an error it is removed.
-
-    Args:
-        path: the file to replace or make.
-        private: let nobody but the owner read it; otherwise the umask decides.
-
-    Raises:
-        UsageError: ``path`` is a link, a folder, a device or a pipe, which a rename would remove.
-    """
-    refuse_to_replace(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = _aside(path)
-    aside.touch(PRIVATE_FILE if private else 0o666, exist_ok=False)
-    mode = aside.stat().st_mode  # some writers replace the file and ignore the user's umask
-    try:
-        yield aside
-        aside.chmod(mode)
-        sync(aside)
-        aside.replace(path)
-        sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -102,7 +65,10 @@ def replacing_folder(path: Path, *, ours: Collection[str]) -> Iterator[Path]:
     """
     refuse_foreign(path, ours)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = _aside(path), _aside(path, "old")
+    for left in leftovers(path):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+    aside = aside_of(path)
     aside.mkdir()
     mode = aside.stat().st_mode & 0o666
     try:
@@ -111,7 +77,7 @@ def replacing_folder(path: Path, *, ours: Collection[str]) -> Iterator[Path]:
             file.chmod(mode)
             sync(file)
         sync(aside)
-        _swap(path, aside, old)
+        _swap(path, aside, path.with_name(aside.name.replace(".new-", ".old-")))
         sync(path.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -129,10 +95,6 @@ def _swap(path: Path, new: Path, old: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _aside(path: Path, word: str = "new") -> Path:
-    return path.with_name(f".{path.name}.{word}-{secrets.token_hex(4)}")
 
 
 def refuse_foreign(path: Path, ours: Collection[str]) -> None:

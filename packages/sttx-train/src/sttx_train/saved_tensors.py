@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from sttx_core.foreign_files import shown
 from sttx_core.saved_state import damaged
 
+_OF_NUMPY = (
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.float16, torch.float32, torch.float64),
+)
 _NOT_NEGATIVE = ("step", "exp_avg_sq")
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -58,6 +63,35 @@ def check_tensor(
         )
     if saved.is_floating_point() and not bool(saved.isfinite().all()):
         raise damaged(f"file {what!r}", f"{name!r} holds a number that is not finite")
+
+
+def as_arrays(what: str, saved: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Return tensors as arrays of the same memory.
+
+    Raises:
+        CheckpointError: one has a dtype that numpy lacks.
+    """
+    for name, tensor in saved.items():
+        if tensor.dtype not in _OF_NUMPY:
+            raise damaged(what, f"{shown(name)} has the dtype {tensor.dtype}")
+    return {name: tensor.numpy() for name, tensor in saved.items()}
+
+
+def as_tensor(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor of the same memory; unsigned 64-bit numbers as the same bits with sign."""
+    return torch.from_numpy(array.view(np.int64) if array.dtype == np.uint64 else array)
+
+
+def typed(what: str, name: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return what `as_tensor` was given, of the array that its tensor became.
+
+    Raises:
+        CheckpointError: it has another dtype.
+    """
+    saved = np.dtype(np.int64) if dtype == np.uint64 else dtype
+    if values.dtype != saved:
+        raise damaged(what, f"{name!r} is {values.dtype}, expected {saved}")
+    return values.view(dtype)
 
 
 def check_moments(what: str, saved: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:

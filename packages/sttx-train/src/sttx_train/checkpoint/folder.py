@@ -22,9 +22,9 @@ from safetensors import SafetensorError, safe_open
 
 from sttx_core.errors import CheckpointError
 from sttx_core.foreign_files import parse_json, read_at_most, shown
-from sttx_core.own_files import PRIVATE_FILE, PRIVATE_FOLDER
+from sttx_core.own_files import PRIVATE_FILE, PRIVATE_FOLDER, sync
 from sttx_core.saved_state import Count, Sha256, converted, expectation
-from sttx_train.files import sha256_of, sync
+from sttx_train.files import sha256_of
 from sttx_train.formats.tensorfiles import write_tensors
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_core.os_errors import disk_is_full, explain
-from sttx_core.own_files import PRIVATE_FILE, make_private_folder
+from sttx_core.own_files import PRIVATE_FILE, make_private_folder, sync
 from sttx_train.checkpoint.folder import (
     FOLDER_NAME,
     OWN_FIELDS,
@@ -42,7 +42,7 @@ from sttx_train.checkpoint.folder import (
     verified_manifest,
 )
 from sttx_train.checkpoint.lock import locked
-from sttx_train.files import probe_writable, sync
+from sttx_train.files import probe_writable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,6 +20,8 @@ from sttx_train.data.scanning import extremes, pieces
 _UNKNOWN_SIZE = 1 << 20
 """Ids of a vocabulary that is not known; the largest in use have a quarter of it."""
 
+_ENOUGH, _SMALLER = 64, 4  # ids that show their byte order, and how much smaller those of the other order are
+
 
 def open_flat(
     path: Path,
@@ -34,7 +36,8 @@ def open_flat(
         path: the file.
         eot_id: the end-of-text id; each document starts with it, or each ends with it.
         vocab_size: size of the vocabulary; None if it is not known.
-        say: called if the ids do not have 16 bits, or documents end with the end-of-text id.
+        say: called if the ids do not have 16 bits, if they look big-endian and the vocabulary is not known,
+            or if documents end with the end-of-text id.
 
     Raises:
         DataError: the file is empty, is not a whole number of ids, is big-endian, or has no end-of-text id
@@ -49,7 +52,7 @@ def open_flat(
             f"{name} has {size} bytes, an odd number: it is not a file of 16-bit ids, or is cut off"
         )
     ids = np.memmap(path, _dtype(path, size, eot_id, vocab_size), mode="r")
-    _refuse_big_endian(path, ids, eot_id, vocab_size)
+    _check_byte_order(path, ids, eot_id, vocab_size, note)
     if ids.dtype.itemsize != 2:
         note(f"{name} is read as ids of {8 * ids.dtype.itemsize} bits")
     if ids[0] == eot_id:
@@ -93,12 +96,24 @@ def _dtype(path: Path, size: int, eot_id: int, vocab_size: int | None) -> str:
     return "<u2"
 
 
-def _refuse_big_endian(path: Path, ids: np.ndarray, eot_id: int, vocab_size: int | None) -> None:
-    """Raise a DataError if the ids fit the vocabulary only with their bytes swapped."""
-    if vocab_size is None or extremes(ids)[1] < vocab_size:
-        return
-    for width in (2, 4, 8):
+def _check_byte_order(
+    path: Path, ids: np.ndarray, eot_id: int, vocab_size: int | None, note: Callable[[str], None]
+) -> None:
+    """Raise a DataError if the ids fit the vocabulary only with their bytes swapped.
+
+    Without a vocabulary nothing proves that; say so if swapped ids are all far smaller.
+    """
+    largest = extremes(ids)[1]
+    if vocab_size is None:
+        limit = largest // _SMALLER if len(ids) >= _ENOUGH else 0
+    else:
+        limit = vocab_size if largest >= vocab_size else 0
+    advice = "write its ids with the lowest byte first"
+    for width in (2, 4, 8) if limit else ():
         if not ids.nbytes % width:
             swapped = np.memmap(path, f">u{width}", mode="r")
-            if eot_id in (swapped[0], swapped[-1]) and extremes(swapped)[1] < vocab_size:
-                raise DataError(f"{str(path)!r} is big-endian: write its ids with the lowest byte first")
+            if eot_id in (swapped[0], swapped[-1]) and (most := extremes(swapped)[1]) < limit:
+                if vocab_size is not None:
+                    raise DataError(f"{str(path)!r} is big-endian: {advice}")
+                note(f"{str(path)!r} may be big-endian, with ids of at most {most}: if so, {advice}")
+                return

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import DataError
+from sttx_core.foreign_files import read_at_most
 from sttx_train.data.json_lines import JsonEntries, entry_of_value
 
 LARGEST = 1 << 28
@@ -47,7 +48,7 @@ class DocumentEntries(JsonEntries):
                 "read at once: write it as JSON lines, for example with jq -c '.[]'"
             )
         try:
-            values = _values(self._path.read_bytes())
+            values = _values(read_at_most(self._path, LARGEST))
         except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{str(self._path)!r} is not complete JSON ({error}): write it again, or as JSON lines"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sttx_core.errors import DataError
+from sttx_core.foreign_files import open_regular
 
 LINE_LIMIT = 1 << 28
 """Bytes; a longer line counts as damaged and is never in memory whole."""
@@ -66,7 +67,7 @@ class JsonEntries:
 
     def _numbered(self) -> Iterator[tuple[int, str | list[int] | None]]:
         """Yield each number and entry; None for a damaged one."""
-        with self._path.open("rb") as file:
+        with open_regular(self._path) as file:
             for number, line in _lines(file, self._progress):
                 if line is None or line.strip():
                     yield number, None if line is None else entry_of(line)

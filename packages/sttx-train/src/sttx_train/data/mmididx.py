@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.own_files import refuse_to_replace
+from sttx_core.foreign_files import open_regular, parse_json, read_at_most
+from sttx_core.own_files import refuse_to_replace, replacing_file
 from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.data.documents import Documents, Marked
 from sttx_train.data.encoding import ids_dtype
 from sttx_train.data.scanning import pieces
-from sttx_train.files import replacing_file
 
 MAGIC = b"MMIDIDX\0\0"
 BIN, IDX, NOTE = ".bin", ".idx", ".sttx.json"
@@ -197,10 +197,13 @@ def _note_of(prefix: Path) -> dict[str, Any] | None:
     return note if note["bin_bytes"] == bin_path.stat().st_size else None
 
 
+_LARGEST_NOTE = 1 << 26  # bytes
+
+
 def _read_note(path: Path) -> dict[str, Any] | None:
     """Return the content of a pair's ``.sttx.json``; None if it is damaged or another program's."""
     try:
-        note = json.loads(path.read_bytes())
+        note = parse_json(read_at_most(path, _LARGEST_NOTE))
     except ValueError:
         return None
     if not isinstance(note, dict):
@@ -250,7 +253,7 @@ def _read_index(path: Path) -> tuple[int, np.ndarray, np.ndarray]:
         raise DataError(f"{name} is not the index of a .bin file: it does not start with MMIDIDX")
     if size < _HEADER.size:
         raise DataError(f"{name} is cut off: it has {size} bytes, but its header alone takes {_HEADER.size}")
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         _, version, code, count, mark_count = _HEADER.unpack(file.read(_HEADER.size))
     if version != _VERSION:
         raise DataError(f"{name} has version {version}; only version {_VERSION} can be read")
@@ -301,5 +304,5 @@ def _map_ids(path: Path, idx_path: Path, dtype: np.dtype, count: int) -> np.ndar
 
 
 def _starts_with_magic(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(MAGIC)) == MAGIC

@@ -6,10 +6,12 @@ A file is text if it is UTF-8 without NUL bytes. The whole file is checked befor
 from __future__ import annotations
 
 import codecs
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.foreign_files import open_regular
 from sttx_core.os_errors import explain
 from sttx_train.data.mmididx import NOTE
 
@@ -60,7 +62,7 @@ def read_text(file: Path, size: int | None = None) -> Iterator[str]:
     """
     size = size or PIECE
     try:
-        with file.open(encoding="utf-8") as text:
+        with io.TextIOWrapper(open_regular(file), encoding="utf-8") as text:
             while piece := text.read(size):
                 yield piece + text.readline(size)
     except UnicodeDecodeError as error:
@@ -76,7 +78,7 @@ def text_size(file: Path) -> int | None:
     decoder = codecs.getincrementaldecoder("utf-8")()
     size = 0
     try:
-        with file.open("rb") as data:
+        with open_regular(file) as data:
             while block := data.read(_BLOCK):
                 size += len(block)
                 if b"\0" in block:
@@ -92,7 +94,7 @@ def text_size(file: Path) -> int | None:
 
 def not_text(file: Path) -> DataError:
     """Return the error for a file that is not text."""
-    with file.open("rb") as data:
+    with open_regular(file) as data:
         head = data.read(_BLOCK)
     if name := _wide_encoding(head):
         return DataError(

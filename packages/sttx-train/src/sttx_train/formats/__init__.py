@@ -6,7 +6,7 @@ from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sttx_train.formats.detect import detect_config, detect_version
-    from sttx_train.formats.locate import EMBEDDED
+    from sttx_train.formats.locate import EMBEDDED, STATE_SUFFIXES
     from sttx_train.formats.state import TunedState, load_state, save_state
     from sttx_train.formats.store import LoadedModel, check_destination, load_model, save_model
     from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer, load_tokenizer
@@ -18,6 +18,7 @@ __all__ = [
     "Format",
     "HuggingFaceTokenizer",
     "LoadedModel",
+    "STATE_SUFFIXES",
     "TunedState",
     "check_destination",
     "detect_config",
@@ -35,7 +36,7 @@ __getattr__ = lazy_names(
     __name__,
     {
         "detect": ["detect_config", "detect_version"],
-        "locate": ["EMBEDDED"],
+        "locate": ["EMBEDDED", "STATE_SUFFIXES"],
         "state": ["TunedState", "load_state", "save_state"],
         "store": ["LoadedModel", "check_destination", "load_model", "save_model"],
         "tokenizer_json": ["HuggingFaceTokenizer", "load_tokenizer"],

@@ -11,6 +11,9 @@ from sttx_core.errors import ModelError, UsageError
 EMBEDDED = "goose-mini"
 """Name of the model that comes with this package."""
 
+STATE_SUFFIXES = (".safetensors", ".pth", ".st")
+"""Suffixes of tuned states: ours, that of RWKV programs in Python, and that of web-rwkv programs."""
+
 _EMBEDDED_FOLDER = Path(__file__).parents[1] / "models" / EMBEDDED
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 

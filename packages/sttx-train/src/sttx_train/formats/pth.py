@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO, Generic, NamedTuple
 from sttx_core.errors import ModelError
 from sttx_core.foreign_files import open_regular
 from sttx_core.os_errors import explain
-from sttx_train.files import replacing_file
+from sttx_core.own_files import replacing_file
 from sttx_train.formats.pickled import PickleReader, StoredTensor
 from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo
 from sttx_train.formats.unwrap import unwrap_content
@@ -54,7 +54,13 @@ def read_pth(path: Path) -> Contents[Tensor]:
     import torch
 
     stored, spans, notes = _described(path)
-    whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+    try:
+        whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
+    except RuntimeError as error:
+        raise ModelError(
+            f"{str(path)!r} has {path.stat().st_size:,} bytes, which this machine cannot map into its "
+            "memory: download it again, or use a machine with more memory"
+        ) from error
     tensors: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         made = torch.empty(0, dtype=getattr(torch, tensor.info.dtype))

@@ -1,7 +1,10 @@
-"""Tuned initial states on disk: ours as ``.safetensors``, and the ``.pth`` that RWKV programs read.
+"""Tuned initial states on disk: ours as ``.safetensors``, and the ``.pth`` and ``.st`` of RWKV programs.
 
-Both hold ``S0[layer, head, value, key]`` in float32. A ``.pth`` has exactly ``blocks.{i}.att.time_state``
-``[H, N, N]`` for each layer, because programs reject other entries; its metadata goes into ``X.pth.json``.
+Ours is one tensor ``s0[layer, head, value, key]`` in float32. A ``.pth`` has exactly
+``blocks.{i}.att.time_state [H, value, key]`` in float32 for each layer, because programs reject other
+entries; its metadata goes into ``X.pth.json``. A ``.st``, which web-rwkv programs read, is a safetensors file
+with the same names, in float16, and with the last two dimensions swapped: ``[H, key, value]``. The matrices
+are square, so a wrong orientation shows only in the values.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.foreign_files import shown
-from sttx_train.files import replacing_file
+from sttx_core.own_files import replacing_file
 from sttx_train.formats.pth import read_pth, read_pth_infos, write_pth
 from sttx_train.formats.tensorfiles import (
     has_file,
@@ -33,7 +36,17 @@ from sttx_train.rwkv7.config import RWKV7Config
 if TYPE_CHECKING:
     from torch import Tensor
 
+INJECT = "inject"
+"""Metadata: where the state was added while it was learned, ``every`` window or a document's ``start``."""
+WINDOW = "window"
+"""Metadata: base tokens of a window, where the state was added at every one."""
+OPENING = "opening"
+"""Metadata: what was read first, the end-of-text token (``eot``) or the ``text`` itself."""
+MODEL_SHA256, VOCABULARY_SHA256 = "model_sha256", "vocabulary_sha256"
+"""Metadata: the model's weight files and its vocabulary."""
+
 _ENTRY = re.compile(r"blocks\.(\d+)\.att\.time_state")
+_LARGEST_HALF = 65504.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +61,56 @@ class TunedState:
     s0: Tensor
     metadata: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def inject(self) -> str:
+        """Where it was added while it was learned; ``start`` if the file does not say."""
+        return self.metadata.get(INJECT, "start")
+
+
+def origin(
+    *,
+    model: str,
+    model_sha256: str,
+    vocabulary_sha256: str,
+    inject: str,
+    learned_by: str,
+    steps: int,
+    window: int | None = None,
+) -> dict[str, str]:
+    """Return the metadata of a state that says where it comes from.
+
+    Args:
+        model: name of the model.
+        model_sha256: hash of its weight files.
+        vocabulary_sha256: hash of its vocabulary.
+        inject: where it was added, at ``every`` window or at a document's ``start``.
+        learned_by: the command.
+        steps: number of steps that it learned in.
+        window: base tokens of a window, where it was added at every one.
+    """
+    metadata = {
+        "model": model,
+        MODEL_SHA256: model_sha256,
+        VOCABULARY_SHA256: vocabulary_sha256,
+        INJECT: inject,
+        "learned_by": learned_by,
+        "steps": str(steps),
+    }
+    return metadata | ({} if window is None else {WINDOW: str(window)})
+
 
 def save_state(
     s0: Tensor, path: str | os.PathLike[str], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a tuned state atomically, in the format of the suffix: ``.safetensors`` or ``.pth``.
+    """Write a tuned state atomically, in the format of the suffix: ``.safetensors``, ``.pth`` or ``.st``.
 
     Args:
-        s0: ``[L, H, N, N]``, ``[value, key]``; written as float32.
+        s0: ``[L, H, N, N]``, ``[value, key]``; written as float32, in a ``.st`` as float16.
         path: the file to write.
         metadata: strings to save with it.
 
     Raises:
-        UsageError: the suffix or the shape is another one.
+        UsageError: the suffix or the shape is another one, or a value is too large for float16.
     """
     import torch
 
@@ -72,17 +122,38 @@ def save_state(
     if path.suffix == ".safetensors":
         with replacing_file(path) as aside:
             write_tensors({"s0": s0}, aside, metadata)
+    elif path.suffix == ".st":
+        _write_swapped(s0, path, metadata)
     elif path.suffix == ".pth":
-        write_pth({f"blocks.{i}.att.time_state": layer.clone() for i, layer in enumerate(s0)}, path)
+        write_pth({_name(i): layer.clone() for i, layer in enumerate(s0)}, path)
         if metadata:
-            with replacing_file(_sidecar(path)) as aside:
+            with replacing_file(sidecar(path)) as aside:
                 aside.write_text(json.dumps(metadata, indent=2, sort_keys=True) + "\n")
     else:
-        raise UsageError(f"{str(path)!r} must end in '.safetensors' or '.pth'")
+        raise UsageError(f"{str(path)!r} must end in '.safetensors', '.pth' or '.st'")
+
+
+def _write_swapped(s0: Tensor, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a ``.st``: ``[key, value]`` in float16.
+
+    Raises:
+        UsageError: a value is too large for float16.
+    """
+    import torch
+
+    if not float(s0.abs().max()) <= _LARGEST_HALF:
+        raise UsageError(f"the state has a value beyond ±{_LARGEST_HALF:.0f}, which float16 cannot hold")
+    halves = s0.transpose(-1, -2).to(torch.float16)
+    with replacing_file(path) as aside:
+        write_tensors({_name(i): layer.clone() for i, layer in enumerate(halves)}, aside, metadata)
+
+
+def _name(layer: int) -> str:
+    return f"blocks.{layer}.att.time_state"
 
 
 def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = None) -> TunedState:
-    """Read a tuned state in either format, detected by the file's content.
+    """Read a tuned state in any of the three formats, detected by the file's content.
 
     Args:
         path: the file.
@@ -111,20 +182,28 @@ def _read_safetensors(path: Path) -> TunedState:
     import torch
 
     check_numbers(read_infos(path), str(path))
-    tensors = read_tensors(path)
-    if set(tensors) != {"s0"}:
+    tensors, metadata = read_tensors(path), read_metadata(path)
+    if set(tensors) == {"s0"}:
+        return TunedState(s0=tensors["s0"].to(torch.float32, copy=True), metadata=metadata)
+    if not any(_ENTRY.fullmatch(name) for name in tensors):
         raise ModelError(
-            f"{str(path)!r} is not a tuned state of sttx: it holds {shown(sorted(tensors)[:3])}, not 's0'"
+            f"{str(path)!r} is not a tuned state: it holds {shown(sorted(tensors)[:3])}, neither 's0' nor "
+            "'blocks.0.att.time_state'"
         )
-    return TunedState(s0=tensors["s0"].to(torch.float32, copy=True), metadata=read_metadata(path))
+    s0 = _stacked(tensors, path)
+    return TunedState(s0=s0.mT.contiguous() if s0.ndim == 4 else s0, metadata=metadata)
 
 
 def _read_pth(path: Path) -> TunedState:
+    check_numbers(read_pth_infos(path).tensors, str(path))
+    return TunedState(s0=_stacked(read_pth(path).tensors, path), metadata=read_sidecar(path))
+
+
+def _stacked(tensors: Mapping[str, Tensor], path: Path) -> Tensor:
+    """Return the entries of all layers as one tensor in float32, as they are oriented in the file."""
     import torch
 
-    check_numbers(read_pth_infos(path).tensors, str(path))
-    tensors = read_pth(path).tensors
-    expected = [f"blocks.{i}.att.time_state" for i in range(len(tensors))]
+    expected = [_name(i) for i in range(len(tensors))]
     if foreign := [name for name in tensors if not _ENTRY.fullmatch(name)]:
         raise ModelError(
             f"{str(path)!r} is not a tuned state: it has an entry {shown(foreign[0])} (is it a model?)"
@@ -136,8 +215,7 @@ def _read_pth(path: Path) -> TunedState:
     shapes = {tuple(tensor.shape) for tensor in tensors.values()}
     if len(shapes) > 1:
         raise ModelError(f"{str(path)!r} mixes states of shapes {sorted(shapes)}")
-    s0 = torch.stack([tensors[name].to(torch.float32) for name in expected])
-    return TunedState(s0=s0, metadata=read_sidecar(path))
+    return torch.stack([tensors[name].to(torch.float32) for name in expected])
 
 
 def read_sidecar(path: Path) -> dict[str, str]:
@@ -146,9 +224,10 @@ def read_sidecar(path: Path) -> dict[str, str]:
     Raises:
         ModelError: the file is damaged.
     """
-    beside = _sidecar(path)
+    beside = sidecar(path)
     return {str(k): str(v) for k, v in read_json(beside).items()} if has_file(beside) else {}
 
 
-def _sidecar(path: Path) -> Path:
+def sidecar(path: Path) -> Path:
+    """Return where the metadata of a ``.pth`` is."""
     return path.with_name(path.name + ".json")

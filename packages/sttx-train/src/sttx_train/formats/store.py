@@ -15,9 +15,10 @@ from torch import Tensor
 
 from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
+from sttx_core.own_files import replacing_file
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_core.tokenizers.protocol import EOT_ID
-from sttx_train.files import refuse_foreign, replacing_file, replacing_folder, sha256_of
+from sttx_train.files import refuse_foreign, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, sttx
 from sttx_train.formats.locate import locate_model
 from sttx_train.formats.pth import read_pth, read_pth_infos, write_pth

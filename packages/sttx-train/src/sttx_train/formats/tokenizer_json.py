@@ -28,6 +28,7 @@ from sttx_train.formats.numbering import end_of_text
 
 _BYTES = range(256)
 _LONGEST_REASON = 200
+_MOST_IDS = 10_000_000
 _MOST_BYTES = 40_000_000  # of the file; the largest published ones have 35 MB
 _RUNS = re.compile("[\udc80-\udcff]+|[^\udc80-\udcff]+")
 """Runs of text, and runs of surrogates, which bytes that are not UTF-8 decode to."""
@@ -85,7 +86,8 @@ class HuggingFaceTokenizer(TokenTable):
             tokens = _token_bytes(content)
             singles = _single_bytes(content, tokens)
         except ValueError as error:
-            raise DataError(f"{name} loses some byte strings: {error}; give another one") from None
+            advice = "give another one, or make one with `sttx vocab`"
+            raise DataError(f"{name} loses some byte strings: {error}; {advice}") from None
         self._shift = int(shifted)
         eot_id, self.end_name = (EOT_ID, None) if shifted else end_of_text(content)
         super().__init__({token_id + self._shift: token for token_id, token in tokens.items()}, eot_id)
@@ -154,6 +156,8 @@ def _read(path: Path) -> Backend:
             raise
         reason = str(error).split("\n")[0][:_LONGEST_REASON]
         raise DataError(f"{str(path)!r} is not a tokenizer.json of Hugging Face's: {reason}") from error
+    if (largest := max(backend.get_vocab().values(), default=0)) >= _MOST_IDS:  # the library counts up to it
+        raise DataError(f"{str(path)!r} has the id {largest}, more than any vocabulary: give another one")
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True

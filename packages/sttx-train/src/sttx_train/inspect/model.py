@@ -18,6 +18,7 @@ from typing import Any
 
 from sttx_core.errors import ModelError, SttxError, UsageError
 from sttx_core.foreign_files import open_regular, shown
+from sttx_core.os_errors import explain
 from sttx_core.tokenizers import require_text
 from sttx_train.files import sha256_of
 from sttx_train.formats.detect import Version, detect_naming, detect_version
@@ -99,6 +100,22 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     return _EMPTY | report | _file_facts(path, outline) | {"problems": outline.problems}
 
 
+def require_runs(spec: str | os.PathLike[str]) -> None:
+    """Check the names, shapes and config of a model on the disk, in the time that PyTorch takes to import.
+
+    Damage that only its loading reports in full, such as missing files, is left to that.
+
+    Raises:
+        ModelError: it does not run here.
+        UsageError: there is nothing at the path, or a pipe or a device.
+    """
+    _, path = locate_model(spec)
+    outline = read_outline(path)
+    if not outline.problems:
+        weights = check_runs(path, outline.tensors, tuple(outline.files), outline.notes)
+        _hypernet_parameters(weights, str(path))
+
+
 def _file_facts(path: Path, outline: Outline) -> dict[str, Any]:
     parameters = Counter[str]()
     for tensor in outline.tensors.values():
@@ -115,10 +132,7 @@ def _file_facts(path: Path, outline: Outline) -> dict[str, Any]:
 
 def _file_of_another_program(path: Path) -> dict[str, Any] | None:
     """Return a report on a file of another program, detected by its signature; None if it is unknown."""
-    if not path.is_file():
-        return None
-    with open_regular(path) as file:
-        start = file.read(max(map(len, _SIGNATURES)))
+    start = _head(path)
     for signature, what in _SIGNATURES.items():
         if start.startswith(signature):
             download = "download the file itself with `git lfs pull`"
@@ -136,14 +150,21 @@ def _file_of_another_program(path: Path) -> dict[str, Any] | None:
     return None
 
 
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file, none of a folder."""
+    if path.is_dir():
+        return b""
+    try:
+        with open_regular(path) as file:
+            return file.read(_HEAD)
+    except OSError as error:
+        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
+
+
 def _check_not_text(path: Path) -> None:
     """Raise a ModelError if a path is a text file, which may hold sessions."""
-    if not path.is_file():
-        return
-    with open_regular(path) as file:
-        head = file.read(_HEAD)
     try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+        text = codecs.getincrementaldecoder("utf-8")().decode(_head(path))
     except UnicodeDecodeError:
         return
     if text and "\0" not in text:

@@ -10,43 +10,50 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sttx_core.errors import CheckpointError, UsageError
-from sttx_train.checkpoint.folder import FOLDER_NAME, count_parameters
-from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
+from sttx_core.errors import UsageError
+from sttx_train.checkpoint.folder import count_parameters
+from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.run_folder import (
     METRICS,
-    check_checkpoint,
+    CursorCheck,
     current_metric,
     current_names,
     finite_numbers,
+    is_checkpoint,
+    load_checkpoint,
     metric_lines,
 )
 
-_POINTER = "latest"
 
-
-def inspect_path(spec: str | os.PathLike[str]) -> dict[str, Any]:
+def inspect_path(spec: str | os.PathLike[str], *, check_cursor: CursorCheck | None = None) -> dict[str, Any]:
     """Return a report on a run, a checkpoint or a model; ``kind`` says which it is.
+
+    Args:
+        spec: a path, or a model as `inspect_model` takes it.
+        check_cursor: also checks a run's cursor, which only its source knows.
 
     Raises:
         UsageError: there is nothing at the path.
         CheckpointError: it is a damaged checkpoint.
         ModelError: it is neither a checkpoint nor a model.
     """
-    if _is_checkpoint(Path(spec)):
-        return inspect_checkpoint(spec)
+    if is_checkpoint(Path(spec)):
+        return inspect_checkpoint(spec, check_cursor=check_cursor)
     from sttx_train.inspect.model import inspect_model  # what a checkpoint does not need
 
     return inspect_model(spec)
 
 
-def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
+def inspect_checkpoint(
+    spec: str | os.PathLike[str], *, check_cursor: CursorCheck | None = None
+) -> dict[str, Any]:
     """Verify a checkpoint and return a report on it: the given one, or the latest of a run's folder.
 
-    For `sttx train` this is the run's report. For `sttx pretrain` it is the model's sizes, and the run's
-    metrics up to the checkpoint's step if there are any.
+    For `sttx train` this is the run's report. For `sttx tune` it is its options and how far it is. For
+    `sttx pretrain` it is the model's sizes, and the run's metrics up to the checkpoint's step if there are
+    any.
     """
-    checkpoint = load_checkpoint(spec)
+    checkpoint = load_checkpoint(spec, check_cursor=check_cursor)
     manifest = checkpoint.manifest
     facts = {
         "kind": manifest.get("kind"),
@@ -62,9 +69,22 @@ def inspect_checkpoint(spec: str | os.PathLike[str]) -> dict[str, Any]:
             "taken": stream["taken"],
             "torch": manifest["torch"],
         }
+    elif manifest.get("kind") == "tune":
+        facts |= _tune_facts(checkpoint)
     else:
         facts |= _pretrain_facts(checkpoint)
     return facts | {"checkpoint": str(checkpoint.path)}
+
+
+def _tune_facts(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return how far a tuning run is, with what it was made."""
+    manifest = checkpoint.manifest
+    return {
+        "config": manifest["tune_config"],
+        "progress": checkpoint.documents["progress"],
+        "model": {"id": manifest["base_model"], "sha256": manifest["base_sha256"]},
+        **{name: manifest[name] for name in ("device", "dtype", "kernel")},
+    }
 
 
 def _pretrain_facts(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -101,12 +121,15 @@ def _metrics(path: Path, step: int) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict[str, Any]:
+def merge_stats(
+    spec: str | os.PathLike[str], *, top: int | None = None, check_cursor: CursorCheck | None = None
+) -> dict[str, Any]:
     """Return the phrases of a checkpoint of `sttx train`, those that saved most steps first.
 
     Args:
         spec: the folder of a run or of a checkpoint.
         top: return at most this many phrases; all when None.
+        check_cursor: also checks the run's cursor, which only its source knows.
 
     Returns:
         ``phrases``, each with ``text``, ``length`` in base tokens, ``uses`` and ``steps_saved``; ``totals``
@@ -114,7 +137,7 @@ def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict
     """
     if top is not None and top < 1:
         raise UsageError(f"--top must be at least 1, not {top!r}")
-    checkpoint = load_checkpoint(spec)
+    checkpoint = load_checkpoint(spec, check_cursor=check_cursor)
     if checkpoint.manifest.get("kind") != "stream":
         raise UsageError(f"{str(checkpoint.path)!r} is not a checkpoint of `sttx train`: it has no phrases")
     rows, report = checkpoint.documents["phrase_list"], checkpoint.documents["report"]
@@ -126,27 +149,3 @@ def merge_stats(spec: str | os.PathLike[str], *, top: int | None = None) -> dict
         "shown": len(rows[:top]),
         "phrases": rows[:top],
     }
-
-
-def load_checkpoint(spec: str | os.PathLike[str]) -> Checkpoint:
-    """Read and verify the latest checkpoint of a run's folder, or the given one; without its tensors."""
-    path = Path(spec)
-    if not path.exists():
-        raise UsageError(f"no checkpoint at {str(spec)!r}: give the folder of a run or of one checkpoint")
-    if FOLDER_NAME.fullmatch(path.resolve().name):
-        checkpoint = CheckpointStore(path.parent).load(path, tensors=False)
-    elif _is_checkpoint(path):
-        checkpoint = CheckpointStore(path).load(tensors=False)
-    else:
-        raise CheckpointError(
-            f"no checkpoint in {str(spec)!r}: give the folder of a run or of one checkpoint"
-        )
-    check_checkpoint(checkpoint)
-    return checkpoint
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Return whether a path is the folder of a checkpoint or contains checkpoints."""
-    if FOLDER_NAME.fullmatch(path.resolve().name) or os.path.lexists(path / _POINTER):
-        return True
-    return path.is_dir() and any(FOLDER_NAME.fullmatch(entry.name) for entry in path.iterdir())

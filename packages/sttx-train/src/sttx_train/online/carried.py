@@ -10,7 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from sttx_core.saved_state import checked
-from sttx_train.online.saved import CarriedState
+from sttx_train.online.states import CarriedState
 from sttx_train.rwkv7 import RecurrentState
 
 _FIELDS = ("att_shift", "wkv", "ffn_shift")

@@ -12,6 +12,7 @@ from sttx_train.online.scope import SCOPES, Scope
 
 PHRASES = PhraseConfig(capacity=512)  # twice the table's default: fewer bits and fewer steps (docs/log.md)
 Injection = Literal["every", "start", "none"]
+Loss = Literal["network", "mixed"]
 _RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
 _LEARNS = (  # fields, the scopes that use them, and what those scopes learn
     (("lr_state", "inject", "lr_hypernet"), ("state",), "state"),
@@ -42,6 +43,8 @@ class LearnerConfig:
         replay_weight: weight of the replayed windows' mean loss; the new windows' weight is 1.
         replay_capacity: most windows kept for replay.
         max_documents: most documents whose states are carried; the least recently used is forgotten.
+        loss: what is minimized: the network's own price, or that of the mixture with experts, so that the
+            network learns where the experts are unsure.
         frozen: also compute the price of every window under the frozen model, with its own carried state. It
             is reported, and `--phrases auto` compares with it (otherwise with the bytes, which is noisier).
         seed: seed of the hypernetwork's first layers and of the draws of replay.
@@ -61,6 +64,7 @@ class LearnerConfig:
     replay_weight: float = 0.2
     replay_capacity: int = 1000
     max_documents: int = 64
+    loss: Loss = "network"
     frozen: bool = True
     seed: int = 0
 
@@ -79,6 +83,8 @@ class LearnerConfig:
             raise UsageError(f"--clip must be above 0, not {self.clip!r}")
         if self.inject not in get_args(Injection):
             raise UsageError(f"--inject must be every, start or none, not {self.inject!r}")
+        if self.loss not in get_args(Loss):
+            raise UsageError(f"--loss must be network or mixed, not {self.loss!r}")
         if unknown := [name for name in self.scope if name not in SCOPES]:
             raise UsageError(f"unknown --scope {unknown[0]!r}; choose among {', '.join(SCOPES)}")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from sttx_core.errors import CheckpointError, UsageError
+from sttx_core.errors import UsageError
 
 PhraseMode = Literal["auto", "on", "off"]
 TURN = 16  # steps in one mode
@@ -89,15 +89,8 @@ class PhraseGate:
             CheckpointError: the state is damaged, or from an earlier version of sttx, which learned
                 differently.
         """
-        if "steps" not in state:
-            raise CheckpointError(
-                "an earlier sttx made the checkpoint and learned differently: start again in another folder"
-            )
-        from sttx_core.saved_state import checked, damaged  # not at the head: help must not load torch
-        from sttx_train.online.saved import GateState
+        from sttx_train.online.states import checked_gate  # not at the head: help must not load msgspec
 
-        saved = checked(GateState, state, "choice of phrases")
-        if self.mode != "auto" and saved.on != (self.mode == "on"):
-            raise damaged("choice of phrases", f"they are {self.mode} in this run")
+        saved = checked_gate(state, self.mode)
         self.on, self.steps = saved.on, saved.steps
         self.with_phrases, self.without = saved.with_phrases, saved.without

@@ -1,8 +1,8 @@
 """The online learner: predict, pay, learn, one step at a time.
 
-Every window of a document starts from ``carried.detach() + S0``. The gradient of its price reaches S0
-exactly, at every step, through the forward pass that also pays. Knows windows of token ids; neither traces,
-files nor progress.
+Every window of a document starts from ``carried.detach() + S0``. The gradient of the network's price reaches
+S0 exactly, at every step, through the forward pass that also pays. With experts, what is paid is the price of
+their mixture with both networks. Knows windows of token ids; neither traces, files nor progress.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import copy
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -27,14 +26,16 @@ from sttx_core.saved_state import damaged
 from sttx_train.online.carried import Carried, CarriedStates
 from sttx_train.online.config import PHRASES, LearnerConfig
 from sttx_train.online.gate import PhraseGate
+from sttx_train.online.mixture import AlreadyPaid, Mixture
+from sttx_train.online.networks import Networks
 from sttx_train.online.optimizer import load_optimizer_tensors, online_optimizer, optimizer_tensors
-from sttx_train.online.phrase_head import Batch, PhraseHead, Row
+from sttx_train.online.payment import NATS_TO_BITS, pay, window_bytes
+from sttx_train.online.phrase_head import Batch, PhraseHead, Priced
 from sttx_train.online.saved import checked_learner
-from sttx_train.online.scope import weights_in_scope
+from sttx_train.online.scope import s0_cannot_learn, weights_in_scope
 from sttx_train.online.window import Score, StepReport, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
-NATS_TO_BITS = 1 / math.log(2)
 _NOT_FINITE = "the loss is not finite: the weights are damaged or the learning rate is too high"
 _S0_CANNOT_LEARN = (
     "S0 cannot learn: the attention output matrices of this model are all zero, as before any training, "
@@ -52,6 +53,10 @@ class OnlineLearner:
         phrase_config: how phrases are found; :data:`PHRASES` when None.
         eot_id: the end-of-text id, which opens every document.
         hypernet: the model's hypernetwork; a copy of it learns. A new one when None.
+        mixture: the experts that are mixed in; the network alone pays when None.
+
+    Raises:
+        UsageError: the mixed loss is asked for without a mixture.
 
     Attributes:
         skipped_steps: steps without an update because the gradient was not finite.
@@ -69,8 +74,11 @@ class OnlineLearner:
         phrase_config: PhraseConfig | None = None,
         eot_id: int = 0,
         hypernet: HyperNetwork | None = None,
+        mixture: Mixture | None = None,
     ) -> None:
         self.config = config = config or LearnerConfig()
+        if config.loss == "mixed" and mixture is None:
+            raise UsageError("--loss mixed needs experts: leave it out, or use --experts on")
         self.model = model.eval().requires_grad_(False)
         sizes = model.config
         self.byte_lengths = np.zeros(sizes.vocab_size, dtype=np.int64)
@@ -94,8 +102,16 @@ class OnlineLearner:
         self.optimizer = online_optimizer(self.trainable(), config)
         self.skipped_steps = 0
         self.head = PhraseHead(model, self.hypernet, self.table)
-        self.frozen_head = PhraseHead(self.frozen_model, self.hypernet, self.table)
-        if self._s0_cannot_learn():
+        self.mixture = mixture
+        self.networks = Networks(
+            self.head,
+            PhraseHead(self.frozen_model, self.hypernet, self.table) if config.frozen else None,
+            s0=self.s0,
+            inject=config.inject,
+            bias=self.bias if "bias" in config.scope else None,
+            every=mixture is not None,
+        )
+        if s0_cannot_learn(model, config.scope, inject=config.inject != "none"):
             warnings.warn(_S0_CANNOT_LEARN, SttxWarning, stacklevel=2)
 
     # -- the two verbs, for one window and for many ----------------------------------------------------------
@@ -113,15 +129,12 @@ class OnlineLearner:
         """
         if not windows:
             return []
-        phrases_on = self.gate.on
+        carried = [self.carried.get(window.document) for window in windows]
         with torch.no_grad():
-            batch, nats, _ = self._pay(windows, phrases=phrases_on)
-        frozen = self._pay_frozen(windows)
-        frozen_rows = frozen[0].split(1) if frozen else [None] * len(windows)
-        return [
-            self._score([window], batch.steps[row : row + 1], nats[row], frozen_rows[row], phrases_on)
-            for row, window in enumerate(windows)
-        ]
+            batch, learned = self.networks.read(windows, carried, phrases=self.gate.on)
+        frozen = self.networks.read_frozen(windows, carried)
+        payment = pay(windows, batch, learned, frozen, self.mixture, learn=False)
+        return [payment.score(self.byte_lengths, slice(row, row + 1)) for row in range(len(windows))]
 
     def learn_one(self, window: Window) -> None:
         """Learn from one window; its document continues after it.
@@ -143,11 +156,15 @@ class OnlineLearner:
         for window in windows:
             self.learn_one(window)
 
-    def step(self, windows: Sequence[Window]) -> StepReport:
+    def step(self, windows: Sequence[Window], *, paid: AlreadyPaid | None = None) -> StepReport:
         """Take one optimizer step over windows, at least one, and report what it cost and what changed.
 
         One forward pass pays, and one backward pass learns from the mean loss of all paid tokens. Each
         document continues after its window.
+
+        Args:
+            windows: each of another document.
+            paid: what the windows cost, if the experts have read them already.
 
         Raises:
             UsageError: two windows are of the same document.
@@ -157,29 +174,36 @@ class OnlineLearner:
             raise UsageError(
                 "two windows of one step are of the same document: learn them one after the other"
             )
-        config, phrases_on = self.config, self.gate.on
-        before = [self.carried.get(window.document).context[-1] for window in windows]
+        config, count = self.config, len(windows)
+        carried = [self.carried.get(window.document) for window in windows]
         drawn = self.replay.draw(config.replay_rows) if len(self.replay) else []
-        replayed = [_replayed_row(item.item) for item in drawn]
-        batch, nats, state = self._pay(windows, phrases=phrases_on, replayed=replayed)
-        new_nats, replayed_nats = nats[: len(windows)], nats[len(windows) :]
-        if not math.isfinite(float(nats.detach().sum())):
+        replayed = [item.item for item in drawn]
+        batch, learned = self.networks.read(windows, carried, phrases=self.gate.on, replayed=replayed)
+        new_nats, replayed_nats = learned.nats_B[:count], learned.nats_B[count:]
+        if not math.isfinite(float(learned.nats_B.detach().sum())):
             raise ModelError(_NOT_FINITE)
-        paid = sum(_paid_tokens(window) for window in windows)
-        loss = new_nats.sum() / max(paid, 1)
+        tokens = sum(_paid_tokens(window) for window in windows)
+        frozen = self.networks.read_frozen(windows, carried)
+        mixed = config.loss == "mixed"
+        payment = pay(windows, batch, learned, frozen, paid or self.mixture, learn=True, loss=mixed)
+        loss = (new_nats.sum() if payment.loss is None else payment.loss) / max(tokens, 1)
         if replayed:
-            loss = loss + config.replay_weight * replayed_nats.sum() / sum(len(row.ids) for row in replayed)
-        frozen = self._pay_frozen(windows)
+            loss = loss + config.replay_weight * replayed_nats.sum() / sum(len(row) - 1 for row in replayed)
+        score, prices = payment.score(self.byte_lengths), payment.prices()
         # With nothing paid the gradient is zero, but the optimizer would still apply its weight decay.
-        norms = self._update(loss if paid or replayed else loss.detach())
-        self._carry(windows, batch, state.detach(), frozen)
+        norms = self._update(loss if tokens or replayed else loss.detach())
+        self._carry(windows, batch, learned.state.detach(), frozen)
         self._learn_phrases(windows)
         self._refresh(drawn, replayed_nats.detach().tolist())
-        self._remember(windows, before, new_nats.detach().tolist())
-        steps = batch.steps[: len(windows)]
-        score = self._score(windows, steps, new_nats.detach(), frozen[0] if frozen else None, phrases_on)
+        self._remember(windows, [entry.context[-1] for entry in carried], new_nats.detach().tolist())
         self.gate.observe(score.bits, score.frozen_bits if config.frozen else score.bytes)
-        return StepReport(score=score, loss=float(loss.detach()), replayed=len(replayed), **norms)
+        return StepReport(
+            score=score, loss=float(loss.detach()), replayed=len(replayed), prices=prices, **norms
+        )
+
+    def use(self, mixture: Mixture | None) -> None:
+        """Mix in other experts from now on, or none."""
+        self.mixture, self.networks.every = mixture, mixture is not None
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return every tensor that learns, by name."""
@@ -202,8 +226,10 @@ class OnlineLearner:
         """
         replay, carried = self.replay.state_dict(), self.carried.state_dict()
         trainable = self.trainable()
+        mixture = self.mixture.state_dict() if self.mixture else None
         return {
             "tensors": {
+                **({"experts": mixture["tensors"]} if mixture else {}),
                 "learned": {name: parameter.detach() for name, parameter in trainable.items()},
                 "optimizer": optimizer_tensors(self.optimizer, trainable),
                 "sessions": carried["tensors"],
@@ -215,6 +241,7 @@ class OnlineLearner:
                     "gate": self.gate.state_dict(),
                     "replay": replay["meta"],
                     "skipped_steps": self.skipped_steps,
+                    **({"experts": mixture["documents"]} if mixture else {}),
                     **carried["meta"],
                 },
             },
@@ -236,7 +263,8 @@ class OnlineLearner:
                 f"the checkpoint was made with another --scope: tensor {shown(different[0])} differs"
             )
         sizes, phrases = self.model.config, self.table.config
-        meta = checked_learner(state, trainable, sizes, self.model.dtype, self.config, phrases)
+        has_experts = self.mixture is not None
+        meta = checked_learner(state, trainable, sizes, self.model.dtype, self.config, phrases, has_experts)
         self.gate.load_state_dict(meta.gate)
         with torch.no_grad():
             for name, parameter in trainable.items():
@@ -249,76 +277,12 @@ class OnlineLearner:
         arrays = {name: tensor.numpy() for name, tensor in tensors["replay"].items()}
         self.replay.load_state_dict({"arrays": arrays, "meta": meta.replay})
         states = {name: tensor.to(device) for name, tensor in tensors["sessions"].items()}
+        if self.mixture is not None:
+            self.mixture.load_state_dict({"tensors": tensors["experts"], "documents": meta.experts})
         carried = {"evictions": meta.evictions, "sessions": meta.sessions}
         self.carried.load_state_dict({"tensors": states, "meta": carried})
 
-    # -- paying --------------------------------------------------------------------------------------------
-
-    def _pay(
-        self, windows: Sequence[Window], *, phrases: bool, replayed: Sequence[Row] = ()
-    ) -> tuple[Batch, Tensor, RecurrentState]:
-        carried = [self.carried.get(window.document) for window in windows]
-        rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
-        batch = self.head.prepare([*rows, *replayed], phrases=phrases)
-        # Replayed windows start from the carried states of the new ones; but where S0 enters only at a
-        # document's start, from S0 alone.
-        states = [entry.state for entry in carried]
-        for_replay = islice(cycle([None] if self.config.inject == "start" else states), len(replayed))
-        starts = [self._start(state) for state in (*states, *for_replay)]
-        bias = self.bias if "bias" in self.config.scope else None
-        nats, state = self.head.forward(batch, RecurrentState.stack(starts), bias)
-        return batch, nats, state
-
-    def _start(self, carried: RecurrentState | None) -> RecurrentState:
-        """Return the state that a window starts from: the carried state, plus S0 where it is injected."""
-        inject = self.config.inject
-        state = carried or RecurrentState.zeros(
-            self.model.config, device=self.model.device, dtype=self.model.dtype
-        )
-        if inject == "none" or (inject == "start" and carried is not None):
-            return state
-        return state.inject(self.s0)
-
-    def _pay_frozen(self, windows: Sequence[Window]) -> tuple[Tensor, RecurrentState] | None:
-        """Return the windows' prices as base tokens under the frozen model, and its states after them."""
-        if not self.config.frozen:
-            return None
-        carried = [self.carried.get(window.document) for window in windows]
-        rows = [_row(window, entry.context[-1:]) for window, entry in zip(windows, carried, strict=True)]
-        sizes, like = self.model.config, self.model
-        starts = [
-            entry.frozen or RecurrentState.zeros(sizes, device=like.device, dtype=like.dtype)
-            for entry in carried
-        ]
-        with torch.no_grad():
-            batch = self.frozen_head.prepare(rows, phrases=False)
-            return self.frozen_head.forward(batch, RecurrentState.stack(starts))
-
-    def _score(
-        self,
-        windows: Sequence[Window],
-        steps: Sequence[int],
-        nats: Tensor,
-        frozen: Tensor | None,
-        phrases_on: bool,
-    ) -> Score:
-        return Score(
-            bits=float(nats.double().sum()) * NATS_TO_BITS,
-            frozen_bits=float(frozen.double().sum()) * NATS_TO_BITS if frozen is not None else math.nan,
-            bytes=sum(self._bytes(window.ids, window.paid) for window in windows),
-            tokens=sum(len(window.ids) for window in windows),
-            model_steps=sum(steps),
-            phrases_on=phrases_on,
-        )
-
     # -- learning ------------------------------------------------------------------------------------------
-
-    def _s0_cannot_learn(self) -> bool:
-        """S0 reaches the loss only through the attention output matrices, unless those learn themselves."""
-        if "state" not in self.config.scope or "all" in self.config.scope or self.config.inject == "none":
-            return False
-        outputs = (w for name, w in self.model.named_parameters() if name.endswith("att.output.weight"))
-        return not any(bool(weight.any()) for weight in outputs)
 
     def _update(self, loss: Tensor) -> dict[str, float]:
         """Take one optimizer step; return the norms of the gradient, of the gradient of S0, and of S0."""
@@ -341,7 +305,7 @@ class OnlineLearner:
         windows: Sequence[Window],
         batch: Batch,
         state: RecurrentState,
-        frozen: tuple[Tensor, RecurrentState] | None,
+        frozen: Priced | None,
     ) -> None:
         """Store the state of each document after its window."""
         for index, window in enumerate(windows):
@@ -351,7 +315,7 @@ class OnlineLearner:
                 Carried(
                     state=state.select([index]),
                     context=self.table.tokens(last),
-                    frozen=frozen[1].select([index]) if frozen else None,
+                    frozen=frozen.state.select([index]) if frozen else None,
                 ),
             )
 
@@ -365,7 +329,7 @@ class OnlineLearner:
     def _refresh(self, drawn: Sequence[Drawn], nats: Sequence[float]) -> None:
         """Update the surprise of the replayed windows."""
         for item, value in zip(drawn, nats, strict=True):
-            surprise = value * NATS_TO_BITS / max(self._bytes(item.item[1:]), 1)
+            surprise = value * NATS_TO_BITS / max(int(self.byte_lengths[item.item[1:]].sum()), 1)
             self.replay.refresh(item.slot, item.generation, surprise)
 
     def _remember(self, windows: Sequence[Window], before: Sequence[int], nats: Sequence[float]) -> None:
@@ -375,20 +339,7 @@ class OnlineLearner:
         for window, context, value in zip(windows, before, nats, strict=True):
             if window.paid is None:
                 item = np.array([context, *window.ids], dtype=np.int32)
-                self.replay.add(item, value * NATS_TO_BITS / max(self._bytes(window.ids), 1))
-
-    def _bytes(self, ids: Sequence[int] | np.ndarray, paid: Sequence[bool] | None = None) -> int:
-        lengths = self.byte_lengths[np.asarray(ids)]
-        return int(lengths.sum() if paid is None else lengths[np.asarray(paid)].sum())
-
-
-def _row(window: Window, context: tuple[int, ...]) -> Row:
-    return Row(context=context, ids=window.ids, paid=window.paid)
-
-
-def _replayed_row(tokens: np.ndarray) -> Row:
-    ids = tuple(int(token) for token in tokens)
-    return Row(context=ids[:1], ids=ids[1:])
+                self.replay.add(item, value * NATS_TO_BITS / max(window_bytes(window, self.byte_lengths), 1))
 
 
 def _paid_tokens(window: Window) -> int:

@@ -50,6 +50,7 @@ class Batch:
         row_M: row of each priced step.
         step_M: index of each priced step in its row.
         target_M: first base token of each priced phrase.
+        paid_M: which priced steps are paid for; None if all are.
         impossible: priced steps and the base tokens that are masked there.
         choice_at_C: priced step of each choice.
         options_CK: options of each choice: 0 for stop, otherwise the phrase's slot plus 1.
@@ -65,6 +66,7 @@ class Batch:
     row_M: Tensor
     step_M: Tensor
     target_M: Tensor
+    paid_M: Tensor | None
     impossible: tuple[Tensor, Tensor]
     choice_at_C: Tensor
     options_CK: Tensor
@@ -73,6 +75,34 @@ class Batch:
     merged: tuple[tuple[int, ...], ...]
     steps: tuple[int, ...]
     phrases: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priced:
+    """The result of a forward pass over a batch.
+
+    Attributes:
+        nats_B: price of each row, differentiable.
+        log_p_MV: log-probabilities of all base tokens at each priced step, differentiable.
+        state: the state at the end of each row.
+    """
+
+    nats_B: Tensor
+    log_p_MV: Tensor
+    state: RecurrentState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stepped:
+    """What follows one token of each row.
+
+    Attributes:
+        log_p_BV: log-probabilities of all base tokens as the next one.
+        state: the state after the token.
+    """
+
+    log_p_BV: Tensor
+    state: RecurrentState
 
 
 class PhraseHead:
@@ -89,21 +119,28 @@ class PhraseHead:
 
     # -- layout: integers only ---------------------------------------------------------------------------
 
-    def prepare(self, rows: Sequence[Row], *, phrases: bool) -> Batch:
-        """Return the rows as one padded batch, merged into phrases if ``phrases``."""
-        layouts = [_Layout(self.table, row, phrases) for row in rows]
+    def prepare(self, rows: Sequence[Row], *, phrases: bool, every: bool = False) -> Batch:
+        """Return the rows as one padded batch.
+
+        Args:
+            rows: what to price.
+            phrases: merge the rows into phrases.
+            every: compute probabilities also at steps that are not paid for.
+        """
+        layouts = [_Layout(self.table, row, phrases, every) for row in rows]
         width = max(len(layout.inputs) for layout in layouts)
         inputs = [layout.inputs + [0] * (width - len(layout.inputs)) for layout in layouts]
-        row_M, step_M, target_M = [], [], []
+        row_M, step_M, target_M, paid_M = [], [], [], []
         masked: list[tuple[int, int]] = []
         choices = []
         for index, layout in enumerate(layouts):
-            priced = {step: len(row_M) + i for i, (step, _, _) in enumerate(layout.targets)}
-            for step, target, impossible in layout.targets:
+            priced = {step: len(row_M) + i for i, (step, *_) in enumerate(layout.targets)}
+            for step, target, impossible, paid in layout.targets:
                 masked += [(len(row_M), token) for token in impossible]
                 row_M.append(index)
                 step_M.append(step)
                 target_M.append(target)
+                paid_M.append(paid)
             choices += [(priced[step], choice) for step, choice in layout.choices]
         widest = max((len(choice.options) for _, choice in choices), default=1)
         slots = [
@@ -121,6 +158,7 @@ class PhraseHead:
             row_M=torch.tensor(row_M, dtype=torch.long, device=to),
             step_M=torch.tensor(step_M, dtype=torch.long, device=to),
             target_M=torch.tensor(target_M, dtype=torch.long, device=to),
+            paid_M=None if all(paid_M) else torch.tensor(paid_M, device=to),
             impossible=(
                 torch.tensor([m for m, _ in masked], dtype=torch.long, device=to),
                 torch.tensor([t for _, t in masked], dtype=torch.long, device=to),
@@ -136,19 +174,27 @@ class PhraseHead:
 
     # -- pricing: tensors ----------------------------------------------------------------------------------
 
-    def forward(
-        self, batch: Batch, state: RecurrentState | None, bias_V: Tensor | None = None
-    ) -> tuple[Tensor, RecurrentState]:
-        """Return the price of each row in nats ``[B]``, differentiable, and the state at its end."""
+    def forward(self, batch: Batch, state: RecurrentState | None, bias_V: Tensor | None = None) -> Priced:
+        """Return the price of each row, the probabilities that it comes from, and the state at its end."""
         rows_in, rows_out = self.rows() if batch.phrases else (None, None)
         padded = None if len(set(batch.steps)) == 1 else batch.lengths_B
         hidden, state = self.model.hidden(self.embed(batch.inputs_BT, rows_in), state, padded)
-        return self.price(hidden, batch, rows_out, bias_V), state
+        nats_B, log_p_MV = self.price(hidden, batch, rows_out, bias_V)
+        return Priced(nats_B=nats_B, log_p_MV=log_p_MV, state=state)
+
+    @torch.no_grad()
+    def step(self, ids_B: Tensor, state: RecurrentState, bias_V: Tensor | None = None) -> Stepped:
+        """Read one base token of each row, as :meth:`forward` does; no gradients."""
+        logits_BV, state = self.model.step(ids_B, state)
+        logits_BV = _wide(logits_BV)
+        if bias_V is not None:
+            logits_BV = logits_BV + bias_V
+        return Stepped(log_p_BV=F.log_softmax(logits_BV, dim=-1), state=state)
 
     def price(
         self, hidden_BTD: Tensor, batch: Batch, rows_out: Tensor | None, bias_V: Tensor | None = None
-    ) -> Tensor:
-        """Return the price of each row in nats ``[B]``.
+    ) -> tuple[Tensor, Tensor]:
+        """Return the price of each row in nats ``[B]``, and ``log_p_MV``.
 
         Args:
             hidden_BTD: the model's last hidden state at each step of the batch.
@@ -159,12 +205,14 @@ class PhraseHead:
         hidden_MD = hidden_BTD[batch.row_M, batch.step_M]
         log_p = F.log_softmax(self._logits(hidden_MD, bias_V, batch.impossible), dim=-1)
         nats_M = -log_p.gather(-1, batch.target_M.unsqueeze(-1)).squeeze(-1)
+        if batch.paid_M is not None:
+            nats_M = torch.where(batch.paid_M, nats_M, 0.0)
         nats_B = nats_M.new_zeros(len(batch.steps)).index_add(0, batch.row_M, nats_M)
         if len(batch.choice_at_C) and rows_out is not None:
             logits_CK = self._choice_logits(hidden_MD, rows_out, batch)
             nats_C = -logits_CK.gather(-1, batch.taken_C.unsqueeze(-1)).squeeze(-1)
             nats_B = nats_B.index_add(0, batch.row_M[batch.choice_at_C], nats_C)
-        return nats_B
+        return nats_B, log_p
 
     def rows(self) -> tuple[Tensor | None, Tensor | None]:
         """Return input and output rows ``[slots, D]`` of the live phrases; two None if no phrase is live.
@@ -263,14 +311,14 @@ class PhraseHead:
 class _Layout:
     """One row: its inputs, and the targets and choices with the steps that price them."""
 
-    def __init__(self, table: DynamicTokenizer, row: Row, phrases: bool) -> None:
+    def __init__(self, table: DynamicTokenizer, row: Row, phrases: bool, every: bool) -> None:
         assert row.ids, "a row has at least one token to price"
         merge = table.merge if phrases else list
         prefix = list(merge(row.context))
         runs = [(paid, list(merge(ids))) for paid, ids in _runs(row)]
         self.merged = [phrase for _, run in runs for phrase in run]
         self.inputs = (prefix + self.merged)[:-1]
-        self.targets: list[tuple[int, int, tuple[int, ...]]] = []
+        self.targets: list[tuple[int, int, tuple[int, ...], bool]] = []
         step = len(prefix) - 1
         priced = set()
         for paid, run in runs:
@@ -279,8 +327,9 @@ class _Layout:
                 followers = table.followers(previous) if phrases and previous is not None else ()
                 if len(followers) == table.base_vocab:
                     followers = ()  # every token would be masked, so none is
+                if paid or every:
+                    self.targets.append((step, table.tokens(phrase)[0], followers, paid))
                 if paid:
-                    self.targets.append((step, table.tokens(phrase)[0], followers))
                     priced.add(step)
                 previous = phrase
                 step += 1

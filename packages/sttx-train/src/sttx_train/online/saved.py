@@ -1,52 +1,23 @@
-"""The saved state of the learner: the schema of its document, and what its tensors must be. Loads nothing."""
+"""What the tensors of a saved learner must be, beside its document (`states`). Loads nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-from msgspec import Meta
+from msgspec import UNSET
 from torch import Tensor, nn
 
 from sttx_core.foreign_files import shown
 from sttx_core.phrases import PhraseConfig
-from sttx_core.saved_state import Amount, Count, State, checked, damaged
+from sttx_core.saved_state import checked, damaged
 from sttx_train.online.config import LearnerConfig
+from sttx_train.online.states import CarriedState, LearnerState, check_carried
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
 from sttx_train.saved_tensors import check_moments, check_tensors
 
-Sums = Annotated[list[Amount], Meta(min_length=2, max_length=2)]
-Context = Annotated[list[Count], Meta(min_length=1)]
-
 _OF_NUMPY = (torch.int32, torch.int64, torch.float64)  # dtypes of the arrays of replay
-
-
-class GateState(State):
-    """What `PhraseGate.state_dict` returns."""
-
-    on: bool
-    steps: Count
-    with_phrases: Sums
-    without: Sums
-
-
-class CarriedState(State):
-    """What `CarriedStates.state_dict` returns beside its tensors.
-
-    A session is the name of a document, its context, and whether it has a state and a frozen state.
-    """
-
-    evictions: Count
-    sessions: list[tuple[str, Context, bool, bool]]
-
-
-class LearnerState(CarriedState):
-    """The learner's document; the gate and the replay buffer check their own parts."""
-
-    gate: dict[str, Any]
-    replay: dict[str, Any]
-    skipped_steps: Count
 
 
 def checked_learner(
@@ -56,6 +27,7 @@ def checked_learner(
     dtype: torch.dtype,
     config: LearnerConfig,
     phrases: PhraseConfig,
+    experts: bool,
 ) -> LearnerState:
     """Return the learner's document, if it and the tensors fit a learner.
 
@@ -66,35 +38,30 @@ def checked_learner(
         dtype: of the model's weights.
         config: of the learner.
         phrases: of its phrase table.
+        experts: whether it has a mixture.
 
     Raises:
         CheckpointError: says what does not fit.
     """
     meta, tensors = checked(LearnerState, state["documents"]["learner"], "learner"), state["tensors"]
+    if ("experts" in tensors, meta.experts is not UNSET) != (experts, experts):
+        raise damaged("learner", f"it was saved {'without' if experts else 'with'} experts")
     check_tensors("learned.safetensors", tensors["learned"], trainable)
     check_moments("optimizer.safetensors", tensors["optimizer"], trainable)
     _check_replayed(tensors["replay"], sizes.vocab_size)
-    _check_carried(meta, config.max_documents, sizes.vocab_size, phrases.max_length)
-    _check_carried_tensors(meta, tensors["sessions"], sizes, dtype)
+    check_carried(meta, config.max_documents, sizes.vocab_size, phrases.max_length)
+    check_carried_tensors(meta, tensors["sessions"], sizes, dtype)
     return meta
 
 
-def _check_carried(meta: LearnerState, capacity: int, vocab_size: int, longest: int) -> None:
-    """Refuse too many carried documents, one that is there twice, and a context that cannot be a phrase."""
-    names = [name for name, *_ in meta.sessions]
-    if len(names) > capacity or len(set(names)) != len(names):
-        raise damaged("sessions", f"a document is there twice, or there are more than {capacity}")
-    for _, context, _, _ in meta.sessions:
-        if len(context) > longest or max(context) >= vocab_size:
-            raise damaged(
-                "sessions", f"a context has more than {longest} ids, or one that is not below {vocab_size}"
-            )
-
-
-def _check_carried_tensors(
-    meta: LearnerState, tensors: Mapping[str, Tensor], sizes: RWKV7Config, dtype: torch.dtype
+def check_carried_tensors(
+    meta: CarriedState, tensors: Mapping[str, Tensor], sizes: RWKV7Config, dtype: torch.dtype
 ) -> None:
-    """Check the states of the carried documents: as many rows as documents, in the model's sizes."""
+    """Check the states of carried documents: as many rows as documents, in the model's sizes.
+
+    Raises:
+        CheckpointError: says which tensor does not fit.
+    """
     expected: dict[str, Tensor] = {}
     for index, which in ((2, "state"), (3, "frozen")):
         if rows := [session[index] for session in meta.sessions].count(True):

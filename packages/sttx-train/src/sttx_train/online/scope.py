@@ -49,3 +49,14 @@ def weights_in_scope(model: RWKV7, scopes: Sequence[Scope]) -> dict[str, nn.Para
         ):
             chosen[name] = parameter
     return chosen
+
+
+def s0_cannot_learn(model: nn.Module, scopes: Sequence[Scope], *, inject: bool) -> bool:
+    """Return whether S0 is to learn and no gradient can reach it.
+
+    S0 reaches the loss only through the attention output matrices, unless those learn themselves.
+    """
+    if "state" not in scopes or "all" in scopes or not inject:
+        return False
+    outputs = (w for name, w in model.named_parameters() if name.endswith("att.output.weight"))
+    return not any(bool(weight.any()) for weight in outputs)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
+from sttx_train.online.prices import Prices
+
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
@@ -19,14 +23,20 @@ class Window:
     ids: tuple[int, ...]
     paid: tuple[bool, ...] | None = None
 
+    @property
+    def paid_T(self) -> np.ndarray:
+        """Which tokens are paid for, ``[T]`` of bool."""
+        return np.ones(len(self.ids), dtype=bool) if self.paid is None else np.array(self.paid)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
     """The price of one or more windows.
 
     Attributes:
-        bits: the price under the learning model, of the tokens that are paid for.
-        frozen_bits: the price of the same tokens under the frozen model; NaN if it is not computed.
+        bits: what was paid for the tokens that are paid for: the price by everything that predicts.
+        network_bits: the price of the same tokens by the learning network alone.
+        frozen_bits: the price of the same tokens by the frozen network alone; NaN if it is not computed.
         bytes: UTF-8 bytes of the tokens that are paid for.
         tokens: base tokens, paid for or not.
         model_steps: recurrent steps of the model; fewer than ``tokens`` where phrases were merged.
@@ -34,6 +44,7 @@ class Score:
     """
 
     bits: float
+    network_bits: float
     frozen_bits: float
     bytes: int
     tokens: int
@@ -53,6 +64,8 @@ class StepReport:
         grad_s0: norm of the gradient of S0.
         norm_s0: norm of S0 after the step.
         replayed: number of replayed windows.
+        prices: for each window the price of every token, 0 where it is not paid for; of the network NaN where
+            windows are read in phrases. None without experts where they are, or where not all is paid for.
     """
 
     score: Score
@@ -61,3 +74,4 @@ class StepReport:
     grad_s0: float
     norm_s0: float
     replayed: int
+    prices: tuple[Prices, ...] | None = None

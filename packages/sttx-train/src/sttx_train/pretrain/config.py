@@ -54,7 +54,8 @@ class PretrainConfig:
         weight_decay: AdamW's weight decay, on matrices only.
         clip: largest norm of the gradient; a larger one is scaled down to it.
         spike: skip a step whose loss is this many times the mean before it (0: only if it is not finite).
-        bf16: run matrix products in bfloat16 (weights stay float32).
+        bf16: run matrix products in bfloat16 (weights stay float32); if neither is given, where the device
+            has instructions for it.
         recompute: compute activations again in the backward pass instead of keeping them; saves memory.
         compile: compile the model with torch.compile (needs a C++ compiler).
         phrase_prob: probability that a row's window is read in phrases found in the preceding text, as
@@ -86,7 +87,7 @@ class PretrainConfig:
     weight_decay: float = 0.1
     clip: float = 1.0
     spike: float = 3.0
-    bf16: bool = True
+    bf16: bool | None = None
     recompute: bool = False
     compile: bool = False
     phrase_prob: float = 0.0

@@ -148,7 +148,7 @@ class PhraseModel(nn.Module):
         hidden, state = self._read(inputs, batches, state, streams.eot_id)
         nats = torch.stack(
             [
-                head.price(hidden[index : index + 1], batch, rows_out).sum()
+                head.price(hidden[index : index + 1], batch, rows_out)[0].sum()
                 for index, (head, batch, rows_out) in enumerate(zip(heads, batches, outputs, strict=True))
             ]
         ).sum()

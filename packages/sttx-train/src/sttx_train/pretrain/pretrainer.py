@@ -29,7 +29,7 @@ from sttx_train.data.arrays import ArrayDocuments, require_rows
 from sttx_train.data.documents import Documents, split
 from sttx_train.data.reader import Data
 from sttx_train.data.scanning import text_bytes
-from sttx_train.devices import Device, choose_device
+from sttx_train.devices import Device, choose_device, choose_products
 from sttx_train.environment import local_rank, torchrun_launched
 from sttx_train.formats import LoadedModel, load_model, save_model
 from sttx_train.pretrain.config import PretrainConfig
@@ -180,9 +180,8 @@ class Pretrainer:
             if self.folder is not None and workers.is_first:
                 self.folder.start()
                 config = vars(trainer.config)
-                writers = open_writers(self._log, self.folder.path, step=trainer.step, config=config)
-            for writer in writers:
-                stack.callback(writer.close)
+                opened = open_writers(self._log, self.folder.path, step=trainer.step, config=config)
+                writers = stack.enter_context(opened)
             for step in trainer.run():
                 if not step.skipped:
                     self._recent.append(step.loss)
@@ -316,8 +315,11 @@ class Pretrainer:
             device = torch.device("cuda", local_rank())
             torch.cuda.set_device(device)
         kernel = choose_backend(device)
-        dtype = "products in bfloat16, weights in float32" if self.config.bf16 else "float32"
-        self._say(f"device: {device} ({reason}); {dtype}; kernel: {kernel.backend} ({kernel.reason})")
+        products = choose_products(device, self.config.bf16)
+        self.config = replace(self.config, bf16=products.bf16)
+        dtype = "products in bfloat16, weights in float32" if products.bf16 else "float32"
+        kernel_line = f"kernel: {kernel.backend} ({kernel.reason})"
+        self._say(f"device: {device} ({reason}); {dtype} ({products.reason}); {kernel_line}")
         return device
 
     def _documents(self, data: Data | Documents | Array) -> Documents:

@@ -8,22 +8,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from sttx_core.saved_state import Count, Number, State, checked
+from sttx_core.saved_state import checked
+from sttx_train.run_folder.parts import GuardState
 
 _FADING = 0.98
 _KNOWN_AFTER = 20  # steps after which the mean is reliable
 _HARMLESS = 1.0  # nats above the mean that are not a spike even if the mean is small: easy data varies
 PATIENCE = 5
 """Number of skipped steps in a row after which a run ends."""
-
-
-class _Saved(State):
-    """What `SpikeGuard.state_dict` returns."""
-
-    mean: Number
-    seen: Count
-    skipped: Count
-    in_a_row: Count
 
 
 class SpikeGuard:
@@ -80,6 +72,6 @@ class SpikeGuard:
         Raises:
             CheckpointError: it is damaged.
         """
-        saved = checked(_Saved, state, "counts of skipped steps")
+        saved = checked(GuardState, state, "counts of skipped steps")
         self._mean, self._seen = saved.mean, saved.seen
         self.skipped, self.in_a_row = saved.skipped, saved.in_a_row

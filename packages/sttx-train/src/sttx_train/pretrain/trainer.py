@@ -252,7 +252,7 @@ class Trainer:
             rows = slice(number * batch, (number + 1) * batch)
             state = self._state if passes == 1 else self._state.select(range(rows.start, rows.stop))
             with gradients(self._wrapped, shared=number == passes - 1):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.config.bf16)):
                     summed, after = self._pay(WindowBatch(*(ids[rows] for ids in window)), rows.start, state)
                 (summed * scale).backward()
             nats += summed.detach()

@@ -24,9 +24,14 @@ from typing import TYPE_CHECKING, Any
 from sttx_core.errors import CheckpointError, UsageError
 from sttx_core.foreign_files import shown
 from sttx_core.os_errors import explain
-from sttx_core.own_files import make_private_folder, refuse_unless_folder, refuse_unless_own, tighten_folder
+from sttx_core.own_files import (
+    make_private_folder,
+    refuse_unless_folder,
+    refuse_unless_own,
+    replacing_file,
+    tighten,
+)
 from sttx_train.checkpoint.store import Checkpoint, CheckpointStore
-from sttx_train.files import replacing_file
 from sttx_train.run_folder.metrics import METRICS, MetricsFile
 from sttx_train.run_folder.saved import check_checkpoint, read_marker
 
@@ -40,7 +45,7 @@ MARKER = "sttx-run.json"
 """The file by which a folder is known to be a run's."""
 
 _UNFINISHED = (f".{MARKER}.", ".sttx-writable-")  # names of what a killed run leaves before it is marked
-_COMMANDS = {"stream": "sttx train", "pretrain": "sttx pretrain"}
+_COMMANDS = {"stream": "sttx train", "pretrain": "sttx pretrain", "tune": "sttx tune"}
 _FILES, _FOLDERS = (MARKER, METRICS, "latest", ".lock"), (BEST, "tensorboard", "wandb")
 
 
@@ -49,7 +54,8 @@ class RunFolder:
 
     Args:
         path: the folder; it need not exist yet.
-        kind: what runs in it, ``stream`` or ``pretrain``; a folder of the other kind is not resumed.
+        kind: what runs in it, ``stream``, ``pretrain`` or ``tune``; a folder of another kind
+            is not resumed.
         keep: number of checkpoints to keep.
 
     Attributes:
@@ -101,9 +107,8 @@ class RunFolder:
             refuse_unless_own(self.path / name)
         for name in _FOLDERS:
             refuse_unless_folder(self.path / name)
-        marker = self.path / MARKER
-        if marker.exists():
-            kind = read_marker(marker)
+        kind = read_marker(self.path / MARKER)
+        if kind is not None:
             if kind != self.kind:
                 raise self._of_another_kind(kind)
         elif not self.checkpoints.folders():
@@ -153,7 +158,7 @@ class RunFolder:
         old = saved.documents.get("stream", {}).get("metrics_bytes")  # where `sttx train` kept it before
         with self._writing():
             self._require_own()
-            tighten_folder(self.path)
+            tighten(self.path)
             self.metrics.cut_back(saved.step, size=saved.manifest.get("metrics_bytes", old))
             self._mark()
         self.checkpoint, self._started = saved.path, True
@@ -218,7 +223,7 @@ class RunFolder:
         if not self._started:
             self._require_own()
             make_private_folder(self.path)
-            tighten_folder(self.path)
+            tighten(self.path)
             self._mark()
             self.metrics.cut_back(0)
             self.metrics.touch()

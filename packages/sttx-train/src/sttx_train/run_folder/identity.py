@@ -21,15 +21,18 @@ _RENAMED = {
 }
 """Options by the name under which older runs saved them, for each group of a manifest or document."""
 
+_OLDER: dict[str, dict[str, Any]] = {"stream_config": {"experts": "off"}, "learning": {"loss": "network"}}
+"""Values of options that older runs did not save, because they did not have what the option is for."""
+
 
 def current_names(group: str, saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a saved group of options under the names that the options have now.
+    """Return a saved group of options as they are now: under their present names, with what is new.
 
     >>> current_names("phrase_config", {"window": 512, "capacity": 256})
     {'pair_window': 512, 'capacity': 256}
     """
     renamed = _RENAMED.get(group, {})
-    return {renamed.get(name, name): value for name, value in saved.items()}
+    return _OLDER.get(group, {}) | {renamed.get(name, name): value for name, value in saved.items()}
 
 
 def require_same_run(

@@ -1,12 +1,13 @@
 """What the checkpoints of each command hold: the schema of every document and of the manifest.
 
-Knows no tensors. Each part of a learner or trainer checks its own state when it loads it; what is only shown
-or compared is checked here.
+Knows no tensors. Every command checks a checkpoint here before it uses it: `sttx inspect`, `sttx merge-stats`
+and a run that resumes refuse the same documents. Only the source's cursor is checked by `sttx_ccsniff`, which
+wrote it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,15 +15,28 @@ from msgspec import UNSET, Meta, UnsetType
 
 from sttx_core.errors import CheckpointError
 from sttx_core.foreign_files import parse_json, read_at_most, shown
+from sttx_core.own_files import refuse_unless_own
+from sttx_core.phrase_state import PhraseTableState
 from sttx_core.saved_state import Amount, Count, Line, Number, Positive, Sha256, State, converted, expectation
 from sttx_train.checkpoint.folder import OWN_FIELDS
 from sttx_train.checkpoint.store import Checkpoint
+from sttx_train.online.states import LearnerState
+from sttx_train.run_folder.options import Sizes, Values, check_options, check_sizes
+from sttx_train.run_folder.parts import (
+    GuardState,
+    PhraseStreamState,
+    WindowsState,
+    check_phrase_streams,
+    check_stream,
+)
 
 _LARGEST_MARKER = 4096  # bytes
 _DEEPEST = 200  # levels of a source's cursor, which has about ten
 
-Options = dict[Line, bool | int | Number | Line | None | list[Line]]
 Signed = Annotated[int, Meta(ge=-(2**53), le=2**53)]
+Device = Annotated[str, Meta(pattern=r"\A[a-z]{2,16}(?::[0-9]{1,4})?\Z")]
+Dtype = Literal["float32", "float64", "bfloat16", "float16"]
+Kernel = Literal["recurrent", "chunked", "fla"]
 
 
 class _Marker(State):
@@ -35,18 +49,19 @@ class _StreamManifest(State):
     base_model: Line
     base_sha256: Sha256
     tokenizer_sha256: Sha256
-    learning: Options
-    phrase_config: Options
-    stream_config: Options
-    kernel: Line
-    device: Line
-    dtype: Line
+    learning: Values
+    phrase_config: Values
+    stream_config: Values
+    kernel: Kernel
+    device: Device
+    dtype: Dtype
     torch: Line
     torch_threads: Count | UnsetType = UNSET
     metrics_bytes: Count | UnsetType = UNSET
+    state_sha256: Sha256 | UnsetType = UNSET
 
 
-class SavedTotals(State):
+class SavedTotals(State, kw_only=True):
     """Sums over the whole stream."""
 
     steps: Count
@@ -56,11 +71,12 @@ class SavedTotals(State):
     bytes: Count
     tokens: Count
     model_steps: Count
+    network_bits: Amount | UnsetType = UNSET
 
 
 class _Stream(State):
     taken: dict[str, Count]
-    windows: dict[str, Any]
+    windows: WindowsState
     pairs: dict[str, Any] | None
     totals: SavedTotals
     metrics_bytes: Count | None | UnsetType = UNSET
@@ -70,9 +86,10 @@ class _Source(State):
     cursor: dict[str, Any] | None
 
 
-class _Bpb(State):
+class _Bpb(State, kw_only=True):
     paid: Amount | None
     frozen: Amount | None
+    network: Amount | None | UnsetType = UNSET
 
 
 class _Phrases(State):
@@ -119,9 +136,9 @@ class _Report(State):
     norm_s0: Amount | None
     trainable_parameters: Count
     model: _ModelSizes
-    device: Line
-    dtype: Line
-    kernel: Line
+    device: Device
+    dtype: Dtype
+    kernel: Kernel
     kernel_reason: Line
     checkpoint: str | None
 
@@ -137,8 +154,8 @@ class _ListedPhrase(State):
 class _PretrainFields(State, kw_only=True):
     tokenizer_sha256: Line | None
     base_sha256: Line | None
-    device: Line
-    kernel: Line
+    device: Device
+    kernel: Kernel
     processes: Positive
     torch: Line
     torch_threads: Count | UnsetType = UNSET
@@ -169,7 +186,7 @@ class SavedValidation(State):
 class _Progress(State):
     tokens: Count
     epochs: Amount
-    guard: dict[str, Any]
+    guard: GuardState
     best: SavedValidation | None
 
 
@@ -179,44 +196,75 @@ class _Data(State):
     rows: Count
 
 
-Sizes = dict[Line, Positive | Annotated[float, Meta(gt=0, le=1)]]
+class _TuneManifest(State):
+    kind: Literal["tune"]
+    base_model: Line
+    base_sha256: Sha256
+    tokenizer_sha256: Sha256
+    tune_config: Values
+    data_sha256: Sha256
+    validation_sha256: Sha256
+    start_norm: Amount
+    kernel: Kernel
+    device: Device
+    dtype: Dtype
+    torch: Line
+    torch_threads: Count | UnsetType = UNSET
+    metrics_bytes: Count | UnsetType = UNSET
 
-_PRETRAIN: dict[str, Any] = {"config": Options, "model": Sizes, "data": _Data}
+
+class _TuneProgress(State):
+    tokens: Count
+    seconds: Amount
+    before: Amount | None
+    best_bpb: Amount | None
+    best_step: Count
+    unimproved: Count
+
+
+_PRETRAIN: dict[str, Any] = {"config": Values, "model": Sizes, "data": _Data}
 _DOCUMENTS: dict[str, dict[str, Any]] = {
     "stream": {
         "stream": _Stream,
         "source": _Source,
         "report": _Report,
         "phrase_list": list[_ListedPhrase],
-        "phrases": dict[str, Any],
-        "learner": dict[str, Any],
+        "phrases": PhraseTableState,
+        "learner": LearnerState,
     },
     "pretrain": {**_PRETRAIN, "progress": _Progress},
     "pretrain-best": {**_PRETRAIN, "validation": SavedValidation | None},
+    "tune": {"progress": _TuneProgress},
 }
-_MORE = {"pretrain": {"phrases": list[dict[str, Any]]}}
+_MORE = {"pretrain": {"phrases": list[PhraseStreamState]}}
 _MANIFESTS: dict[str, type[State]] = {
     "stream": _StreamManifest,
     "pretrain": _PretrainManifest,
     "pretrain-best": _BestManifest,
+    "tune": _TuneManifest,
 }
 _TENSORS = {
-    "stream": ({"learned", "optimizer", "sessions", "replay"}, set()),
+    "stream": ({"learned", "optimizer", "sessions", "replay"}, {"experts"}),
     "pretrain": ({"model", "optimizer", "state"}, {"hypernet", "hypernet_optimizer"}),
     "pretrain-best": ({"model"}, {"hypernet"}),
+    "tune": ({"tuned", "optimizer"}, set()),
 }
 """The files of tensors that must be there, and those that may be, of each kind."""
 
 _RENAMED = {"held_out": "validation"}
 
 
-def read_marker(path: Path) -> str:
-    """Return which command a run folder's marker names.
+def read_marker(path: Path) -> str | None:
+    """Return which command a run folder's marker names; None if there is no marker.
 
     Raises:
         CheckpointError: it is damaged.
+        UsageError: it is a link, a pipe or a device.
         OSError: it cannot be read.
     """
+    refuse_unless_own(path)
+    if not path.exists():
+        return None
     try:
         return converted(_Marker, parse_json(read_at_most(path, _LARGEST_MARKER))).kind
     except ValueError as error:
@@ -245,8 +293,54 @@ def check_checkpoint(saved: Checkpoint) -> None:
         name.removesuffix(".safetensors") for name in saved.manifest["files"] if not name.endswith("json")
     }
     _require_files(saved, ".safetensors", stems, *_TENSORS[kind])
-    if kind == "stream":
-        _check_cursor(saved)
+    match kind:
+        case "stream":
+            _check_stream(saved)
+        case "tune":
+            _check_tuning(saved)
+        case _:
+            _check_pretraining(saved, documents)
+
+
+def _check_stream(saved: Checkpoint) -> None:
+    """Check what must hold between the files of a checkpoint of `sttx train`."""
+    _check_cursor(saved)
+    options = {name: _options(saved, "manifest.json", name, saved.manifest[name]) for name in _OPTIONS}
+    if (steps := saved.documents["stream"]["totals"]["steps"]) != saved.step:
+        raise _damaged(saved, "stream.json", f"its totals are of step {steps}")
+    check_stream(saved.documents, saved.manifest, options)
+
+
+def _check_pretraining(saved: Checkpoint, documents: Mapping[str, Any]) -> None:
+    """Check what must hold between the files of a checkpoint of `sttx pretrain`."""
+    options = _options(saved, "config.json", "config", documents["config"])
+    try:
+        sizes = check_sizes(documents["model"])
+    except ValueError as error:
+        raise _damaged(saved, "model.json", str(error)) from error
+    if "progress" in documents:
+        used = bool(options.get("phrase_prob"))
+        if used != ("phrases" in documents):
+            raise _damaged(saved, "phrases.json", f"it is {'missing' if used else 'of another run'}")
+    if "phrases" in documents:
+        check_phrase_streams(documents["phrases"], documents["data"]["rows"], sizes.vocab_size)
+
+
+def _check_tuning(saved: Checkpoint) -> None:
+    """Check what must hold between the files of a checkpoint of `sttx tune`."""
+    _options(saved, "manifest.json", "tune_config", saved.manifest["tune_config"])
+    if saved.documents["progress"]["best_step"] > saved.step:
+        raise _damaged(saved, "progress.json", f"its best step comes after step {saved.step}")
+
+
+def _options(saved: Checkpoint, file: str, group: str, values: Any) -> dict[str, Any]:
+    try:
+        return check_options(group, values)
+    except ValueError as error:
+        raise _damaged(saved, file, f"`{group}`: {error}") from error
+
+
+_OPTIONS = ("learning", "phrase_config", "stream_config")
 
 
 def _check(saved: Checkpoint, name: str, value: Any, schema: Any) -> None:

@@ -49,7 +49,7 @@ class RWKV7Config:
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for name, value in vars(self).items():
             least = int(name in ("vocab_size", "hidden_size", "num_layers", "head_size"))
             if name == "layer_norm_eps":
                 if not isinstance(value, int | float) or not 0 < value < 1:  # not NaN either

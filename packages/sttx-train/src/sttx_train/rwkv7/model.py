@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from sttx_train.fused import FusedStep, StepChoice, choose_step
 from sttx_train.rwkv7.config import RWKV7Config
 from sttx_train.rwkv7.init import initialize as fill_parameters
 from sttx_train.rwkv7.state import RecurrentState
@@ -271,6 +273,46 @@ class RWKV7(nn.Module):
         return self.ln_out(x), new_state
 
     @property
+    def step_choice(self) -> StepChoice:
+        """Whether :meth:`step` takes the compiled step where no gradient is wanted, and why."""
+        return choose_step(dict(self.named_parameters()), self.backend)
+
+    def step(self, ids_B: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
+        """Read one token of each row; return the logits ``[B, V]`` and the new state, as `forward` does.
+
+        In ``torch.inference_mode`` all layers are one compiled call, if `step_choice` says so.
+        """
+        if not torch.is_inference_mode_enabled() or (fused := self._fused()) is None:
+            logits_BTV, state = self(ids_B.unsqueeze(1), state)
+            return logits_BTV[:, 0], state
+        parts = (state.att_shift, state.wkv, state.ffn_shift)
+        logits_BV, (att_shift, wkv_, ffn_shift) = fused(F.embedding(ids_B, self.emb.weight), parts)
+        return logits_BV, RecurrentState(att_shift=att_shift, wkv=wkv_, ffn_shift=ffn_shift)
+
+    def prepare_step(self) -> None:
+        """Compile the step, once on a machine, and pack its weights; do nothing where it does not run."""
+        if self.step_choice.fused:
+            with torch.inference_mode():
+                self.step(torch.zeros(1, dtype=torch.long), RecurrentState.zeros(self.config))
+
+    def _fused(self) -> FusedStep | None:
+        """Return the compiled step of these weights; None where it does not run."""
+        kind: _Kind = (self.emb.weight.data_ptr(), self.dtype, self.backend)
+        known = _STEPS.get(self)
+        if known is None or known[0] != kind:
+            known = _STEPS[self] = (kind, self._new_step() if self.step_choice.fused else None)
+        return known[1]
+
+    def _new_step(self) -> FusedStep:
+        config = self.config
+        return FusedStep(
+            dict(self.named_parameters()),
+            head_size=config.head_size,
+            eps=config.layer_norm_eps,
+            head_eps=config.group_norm_eps,
+        )
+
+    @property
     def device(self) -> torch.device:
         """The device of the weights."""
         return self.emb.weight.device
@@ -291,3 +333,8 @@ class _NoLayerInit(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
+
+
+_Kind = tuple[int, torch.dtype, Backend]
+_STEPS: WeakKeyDictionary[RWKV7, tuple[_Kind, FusedStep | None]] = WeakKeyDictionary()
+"""The compiled step of each model and what it was made for. Not in the model: its copies make their own."""

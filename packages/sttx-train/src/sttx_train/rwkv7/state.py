@@ -13,6 +13,8 @@ from torch import Tensor
 
 from sttx_train.rwkv7.config import RWKV7Config
 
+_FIELDS = ("att_shift", "wkv", "ffn_shift")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentState:
@@ -56,6 +58,17 @@ class RecurrentState:
             ffn_shift=torch.cat([s.ffn_shift for s in states], dim=1),
         )
 
+    @classmethod
+    def joined(cls, states: Sequence[RecurrentState]) -> RecurrentState:
+        """Return :meth:`stack`, but of all :meth:`rows` of a state, in their order, that state: no copy."""
+        parts = ([s.att_shift for s in states], [s.wkv for s in states], [s.ffn_shift for s in states])
+        return cls(**dict(zip(_FIELDS, map(_joined, parts), strict=True)))
+
+    def rows(self) -> list[RecurrentState]:
+        """Return each row of the batch; they share this state's memory."""
+        parts = (self.att_shift.split(1, 1), self.wkv.split(1, 1), self.ffn_shift.split(1, 1))
+        return [RecurrentState(**dict(zip(_FIELDS, row, strict=True))) for row in zip(*parts, strict=True)]
+
     def select(self, rows: Sequence[int]) -> RecurrentState:
         """Return a copy of the given rows of the batch, in that order."""
         index = torch.tensor(list(rows), device=self.wkv.device)
@@ -92,3 +105,21 @@ class RecurrentState:
     def nbytes(self) -> int:
         """Memory of the three tensors in bytes."""
         return self.att_shift.nbytes + self.wkv.nbytes + self.ffn_shift.nbytes
+
+
+def _joined(rows: Sequence[Tensor]) -> Tensor:
+    """Return rows ``[L, 1, ...]`` as one tensor: the one of which they are all rows, if there is one."""
+    first, step = rows[0], rows[0].stride(1)
+    if len(rows) == 1 and first.is_contiguous():
+        return first
+    memory, start = first.untyped_storage().data_ptr(), first.storage_offset()
+    whole = all(
+        row.untyped_storage().data_ptr() == memory
+        and row.storage_offset() == start + index * step
+        and row.stride() == first.stride()
+        for index, row in enumerate(rows)
+    )
+    shape = (first.shape[0], len(rows), *first.shape[2:])
+    if whole and first.stride(0) == len(rows) * step and first[0, 0].is_contiguous():
+        return first.as_strided(shape, first.stride(), start)
+    return torch.cat(list(rows), dim=1)

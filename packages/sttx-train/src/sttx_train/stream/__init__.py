@@ -6,7 +6,8 @@ from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
     from sttx_train.stream.config import StreamConfig
-    from sttx_train.stream.trainer import Progress, StreamTrainer, Totals
+    from sttx_train.stream.totals import Progress, Totals
+    from sttx_train.stream.trainer import StreamTrainer
     from sttx_train.stream.windows import TraceWindows
 
 __all__ = [
@@ -21,7 +22,8 @@ __getattr__ = lazy_names(
     __name__,
     {
         "config": ["StreamConfig"],
-        "trainer": ["Progress", "StreamTrainer", "Totals"],
+        "totals": ["Progress", "Totals"],
+        "trainer": ["StreamTrainer"],
         "windows": ["TraceWindows"],
     },
 )

@@ -1,17 +1,20 @@
-"""How a stream is cut, followed and saved, as one frozen config. Loads no torch."""
+"""How a stream is paid for, cut, followed and saved, as one frozen config. Loads no torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from sttx_core.errors import UsageError
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamConfig:
-    """How a stream is cut, how long it is followed, and when it is saved.
+    """What pays for a stream, how it is cut and followed, and when it is saved.
 
     Attributes:
+        experts: mix experts into the price: tables, over all that was read, of what followed what and of
+            repeats. They need no gradients and know exact text, which a network forgets.
         steps: stop after this many steps, counted from the stream's start (0: at the stream's end).
         window: base tokens of a window, which is priced and then learned from.
         batch: largest number of windows in a step, each of another document.
@@ -20,6 +23,7 @@ class StreamConfig:
         api_pairs: make pairs of prompt and completion, and pay for the completions only.
     """
 
+    experts: Literal["on", "off"] = "on"
     steps: int = 0
     window: int = 64
     batch: int = 1
@@ -28,6 +32,8 @@ class StreamConfig:
     api_pairs: bool = False
 
     def __post_init__(self) -> None:
+        if self.experts not in ("on", "off"):
+            raise UsageError(f"--experts must be on or off, not {self.experts!r}")
         for name, least in (("steps", 0), ("window", 1), ("batch", 1), ("checkpoint_every", 0), ("keep", 1)):
             if getattr(self, name) < least:
                 option = name.replace("_", "-")

@@ -6,10 +6,9 @@ sources nor the screen: it takes traces and calls a listener after each step.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,48 +22,20 @@ from sttx_core.phrases import PhraseConfig
 from sttx_core.saved_state import damaged
 from sttx_core.traces import Trace
 from sttx_train.checkpoint.store import Checkpoint
-from sttx_train.formats import LoadedModel
-from sttx_train.online import LearnerConfig, OnlineLearner, StepReport, Window
+from sttx_train.files import sha256_of
+from sttx_train.formats import LoadedModel, load_state
+from sttx_train.online import LearnerConfig, StepReport, Window
+from sttx_train.predict import Predictor
+from sttx_train.predict.learned import check_origin
 from sttx_train.run_folder import RunFolder, current_names, require_same_run
 from sttx_train.stream.config import StreamConfig
 from sttx_train.stream.phrase_list import phrase_list
+from sttx_train.stream.totals import Progress, Totals, finite, ratio
 from sttx_train.stream.windows import TraceWindows
 
-_SHAPING = ("window", "batch", "api_pairs")  # options of a stream that a resumed run must share
+_SHAPING = ("experts", "window", "batch", "api_pairs")  # options of a stream that a resumed run must share
 TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")
 """Metrics that differ between two runs that are otherwise equal."""
-
-
-@dataclass
-class Totals:
-    """Sums over the whole stream so far, including the earlier runs that this one resumes."""
-
-    steps: int = 0
-    windows: int = 0
-    bits: float = 0.0
-    frozen_bits: float = 0.0
-    bytes: int = 0
-    tokens: int = 0
-    model_steps: int = 0
-
-    @property
-    def bpb_paid(self) -> float:
-        """Bits per byte paid so far, each window before it was learned from; NaN before the first."""
-        return self.bits / self.bytes if self.bytes else math.nan
-
-    @property
-    def bpb_frozen(self) -> float:
-        """What the frozen model would have paid for the same bytes, its state carried too."""
-        return self.frozen_bits / self.bytes if self.bytes else math.nan
-
-
-@dataclass
-class Progress:
-    """What a listener gets after each step."""
-
-    totals: Totals
-    report: StepReport
-    metrics: dict[str, Any] = field(default_factory=dict)
 
 
 class StreamTrainer:
@@ -77,8 +48,11 @@ class StreamTrainer:
         directory: the run folder; nothing is written when None.
         phrase_config: how phrases are found.
         resume: continue the run in ``directory``.
+        state: the file of a tuned state to start from.
 
     Attributes:
+        predictor: who pays and learns.
+        learner: the part of it that learns.
         folder: the run folder; None without a directory.
         taken: number of traces taken so far, by origin.
         cursor: how far the source was read at the last checkpoint; None if the source does not say.
@@ -99,6 +73,7 @@ class StreamTrainer:
         directory: Path | None = None,
         phrase_config: PhraseConfig | None = None,
         resume: bool = False,
+        state: Path | None = None,
     ) -> None:
         self.loaded = loaded
         self.learning = learning or LearnerConfig()
@@ -110,14 +85,15 @@ class StreamTrainer:
             batch=self.config.batch,
             documents=self.learning.max_documents,
         )
-        self.learner = OnlineLearner(
-            loaded.model,
-            self.windows.byte_lengths,
-            self.learning,
+        self.predictor = Predictor(
+            loaded,
+            experts=self.config.experts == "on",
+            learning=self.learning,
             phrase_config=phrase_config,
-            eot_id=tokenizer.eot_id,
-            hypernet=loaded.hypernet,
+            window=self.config.window,
         )
+        self.learner = self.predictor.learner
+        self._state_sha256 = None if state is None else self._start_from(state)
         self.folder = RunFolder(directory, kind="stream", keep=self.config.keep) if directory else None
         self.pairs = PairMaker() if self.config.api_pairs else None
         self.taken: dict[str, int] = {}
@@ -149,7 +125,7 @@ class StreamTrainer:
     ) -> Totals:
         """Run until the stream ends, the steps are done or :meth:`stop` is called; then save.
 
-        ``learner.step`` predicts the windows, pays for them and learns from them, in this order.
+        ``predictor.step`` predicts the windows, pays for them and learns from them, in this order.
 
         Args:
             traces: the stream; a resumed run gets the traces after those that it took before.
@@ -165,8 +141,8 @@ class StreamTrainer:
         self.log.write("started", step=self.totals.steps, **self._identity())
         for windows in self._batches(traces):
             started = time.monotonic()
-            report = self.learner.step(windows)
-            self._add_to_totals(windows, report)
+            report = self.predictor.step(windows)
+            self.totals.add(report.score, len(windows))
             metrics = self._metrics(report, time.monotonic() - started)
             if self.folder is not None:
                 self.folder.append_metrics(metrics)
@@ -208,34 +184,24 @@ class StreamTrainer:
     def _is_done(self) -> bool:
         return self._stopping or bool(self.config.steps and self.totals.steps >= self.config.steps)
 
-    def _add_to_totals(self, windows: list[Window], report: StepReport) -> None:
-        totals, score = self.totals, report.score
-        totals.steps += 1
-        totals.windows += len(windows)
-        totals.bits += score.bits
-        totals.frozen_bits += score.frozen_bits if self.learning.frozen else 0.0
-        totals.bytes += score.bytes
-        totals.tokens += score.tokens
-        totals.model_steps += score.model_steps
-
     def _metrics(self, report: StepReport, seconds: float) -> dict[str, Any]:
         """Return the metrics of a step; ``memory_mb`` is the resident memory now, in 10^6 bytes."""
         score, totals = report.score, self.totals
         return {
             "step": totals.steps,
             "bpb": {
-                "now": _ratio(score.bits, score.bytes),
-                "now_frozen": _ratio(score.frozen_bits, score.bytes),
-                "paid": _finite(totals.bpb_paid),
-                "frozen": self._bpb_frozen(),
+                "now": ratio(score.bits, score.bytes),
+                "now_network": ratio(score.network_bits, score.bytes),
+                "now_frozen": ratio(score.frozen_bits, score.bytes),
+                **totals.bpb(frozen=self.learning.frozen),
             },
             "bytes": totals.bytes,
             "tokens": totals.tokens,
             "model_steps": totals.model_steps,
-            "loss": _finite(report.loss),
-            "grad_norm": _finite(report.grad_norm),
-            "grad_s0": _finite(report.grad_s0),
-            "norm_s0": _finite(report.norm_s0),
+            "loss": finite(report.loss),
+            "grad_norm": finite(report.grad_norm),
+            "grad_s0": finite(report.grad_s0),
+            "norm_s0": finite(report.norm_s0),
             "phrases_on": score.phrases_on,
             "phrases": len(self.learner.table),
             "replay": len(self.learner.replay),
@@ -246,9 +212,6 @@ class StreamTrainer:
             "bytes_per_second": score.bytes / seconds,
             "memory_mb": psutil.Process().memory_info().rss / 1e6,
         }
-
-    def _bpb_frozen(self) -> float | None:
-        return _finite(self.totals.bpb_frozen) if self.learning.frozen else None
 
     # -- saving and resuming -------------------------------------------------------------------------------
 
@@ -292,11 +255,27 @@ class StreamTrainer:
         self.windows.load_state_dict(stream["windows"])
         if self.pairs is not None:
             self.pairs.load_state_dict(stream["pairs"])
-        self.totals = Totals(**stream["totals"])
+        totals = stream["totals"]
+        self.totals = Totals(**{"network_bits": totals["bits"], **totals})  # older runs had no experts
         self.taken = dict(stream["taken"])
         self.cursor = saved.documents["source"]["cursor"]
         self.folder.resume_from(saved)
         self._saved_step = saved.step
+
+    def _start_from(self, state: Path) -> str:
+        """Start from the tuned state in a file; return the file's hash.
+
+        Raises:
+            UsageError: this run does not learn a state, or the file's is of another vocabulary.
+            ModelError: the file is not a tuned state, or one of another shape.
+        """
+        if "state" not in self.learning.scope or self.learning.inject == "none":
+            raise UsageError("--state would have no effect: this run learns no state; leave it out")
+        tuned = load_state(state, config=self.loaded.model.config)
+        check_origin(state, tuned, self.loaded, used=self.learning.inject)
+        with torch.no_grad():
+            self.learner.s0.copy_(tuned.s0)
+        return sha256_of([state])
 
     def _require_consistent(self, saved: Checkpoint) -> None:
         """Refuse a checkpoint whose parts are of different steps or window sizes."""
@@ -324,6 +303,7 @@ class StreamTrainer:
             "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
             "torch_threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            **({} if self._state_sha256 is None else {"state_sha256": self._state_sha256}),
         }
 
     # -- reporting -----------------------------------------------------------------------------------------
@@ -338,7 +318,7 @@ class StreamTrainer:
             "bytes": totals.bytes,
             "tokens": totals.tokens,
             "model_steps": totals.model_steps,
-            "bpb": {"paid": _finite(totals.bpb_paid), "frozen": self._bpb_frozen()},
+            "bpb": totals.bpb(frozen=self.learning.frozen),
             "phrases": {
                 "mode": self.learning.phrases,
                 "on": learner.gate.kept,
@@ -353,7 +333,7 @@ class StreamTrainer:
             "sessions": {"carried": len(learner.carried), "evictions": learner.carried.evictions},
             "skipped_steps": learner.skipped_steps,
             "scope": list(self.learning.scope),
-            "norm_s0": _finite(float(learner.s0.detach().norm())),
+            "norm_s0": finite(float(learner.s0.detach().norm())),
             "trainable_parameters": sum(p.numel() for p in learner.trainable().values()),
             "model": {
                 "id": self.loaded.id,
@@ -382,17 +362,9 @@ def _as_options(identity: Mapping[str, Any]) -> dict[str, Any]:
         "--device": identity["device"],
         "--dtype": identity["dtype"],
     }
+    if "state_sha256" in identity:
+        options["a --state of SHA-256"] = identity["state_sha256"]
     for group, prefix in (("stream_config", "--"), ("learning", "--"), ("phrase_config", "--phrase-")):
         values = current_names(group, identity[group])
         options |= {prefix + name.replace("_", "-"): value for name, value in values.items()}
     return options
-
-
-def _finite(value: float) -> float | None:
-    """Return a number as JSON can hold it: None for NaN and infinity."""
-    return value if math.isfinite(value) else None
-
-
-def _ratio(bits: float, size: int) -> float | None:
-    """Return bits per byte, None for no bytes."""
-    return _finite(bits / size) if size else None

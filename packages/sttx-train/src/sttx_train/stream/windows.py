@@ -59,17 +59,20 @@ class TraceWindows:
         self.byte_lengths = token_byte_lengths(tokenizer)
         self._buffers: OrderedDict[str, _Buffer] = OrderedDict()
 
-    def add(self, trace: Trace) -> None:
-        """Encode a trace's text into its document's buffer."""
+    def add(self, trace: Trace) -> int:
+        """Encode a trace's text into its document's buffer; return the number of its tokens."""
+        tokens = 0
         for part in render_parts(trace):
             ids = self.tokenizer.encode(part.text)
             if ids:
                 buffer = self._buffers.setdefault(trace.document, _Buffer())
                 buffer.ids.extend(ids)
                 buffer.paid.extend([part.paid] * len(ids))
+                tokens += len(ids)
         if (waiting := self._buffers.get(trace.document)) is not None:
             waiting.ended = isinstance(trace, SessionEnd)
             self._buffers.move_to_end(trace.document)
+        return tokens
 
     def take(self) -> list[Window] | None:
         """Return the next batch of windows, full or at a session's end; None until more traces come."""

@@ -1,4 +1,4 @@
-"""The wkv recurrence behind one entry: the definition, a chunked kernel, and fla's Triton kernels.
+"""The wkv recurrence behind one entry: the definition, two kernels of our own, and fla's Triton kernels.
 
 The names of the kernels load no torch.
 """

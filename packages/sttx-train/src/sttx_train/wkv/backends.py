@@ -29,15 +29,18 @@ def choose_backend(device: torch.device, requested: Backend = "auto") -> KernelC
         UsageError: the requested kernel cannot run on the device.
 
     >>> import torch
-    >>> choose_backend(torch.device("cpu"))
-    KernelChoice(backend='chunked', reason='cpu: plain torch in chunks is the fastest here')
+    >>> choose_backend(torch.device("cpu")).reason
+    'cpu: plain torch in chunks is the fastest with gradients; without, compiled ones take its place'
     """
     if requested == "fla" and device.type != "cuda":
         raise UsageError(f"kernel 'fla' needs a CUDA device, not {device.type!r}; use --kernel chunked")
     if requested != "auto":
         return KernelChoice(requested, "asked for")
     if device.type != "cuda":
-        return KernelChoice("chunked", f"{device.type}: plain torch in chunks is the fastest here")
+        without = "; without, compiled ones take its place" if device.type == "cpu" else ""
+        return KernelChoice(
+            "chunked", f"{device.type}: plain torch in chunks is the fastest with gradients{without}"
+        )
     try:
         import fla.ops.rwkv7  # noqa: F401
     except ImportError as error:

@@ -24,6 +24,8 @@ def wkv(
 ) -> tuple[Tensor, Tensor]:
     """Run RWKV-7's recurrence ``S = S diag(exp(log_w)) + (S a) b^T + v k^T; y = S r``.
 
+    In ``torch.inference_mode`` the chunked kernel's place is taken, for float32 on a CPU, by a compiled one.
+
     Args:
         r: receptance ``[B, T, H, N]``.
         log_w: natural logarithm of the decay, in (-0.607, 0], same shape.
@@ -45,6 +47,14 @@ def wkv(
         return wkv_fla(r, log_w, k, v, a, b, state, starts)
     r, log_w, k, v, a, b = (x.to(state.dtype) for x in (r, log_w, k, v, a, b))
     with torch.autocast(device_type=r.device.type, enabled=False):
+        if chosen == "chunked" and starts is None and _fits_compiled(state):
+            from sttx_train.wkv.compiled import wkv_compiled
+
+            return wkv_compiled(r, log_w, k, v, a, b, state)
         if chosen == "recurrent" or r.shape[1] == 1:
             return wkv_recurrent(r, log_w, k, v, a, b, state, starts)
         return wkv_chunked(r, log_w, k, v, a, b, state, starts)
+
+
+def _fits_compiled(state: Tensor) -> bool:
+    return torch.is_inference_mode_enabled() and state.device.type == "cpu" and state.dtype == torch.float32

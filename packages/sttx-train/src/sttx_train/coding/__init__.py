@@ -1,0 +1,30 @@
+"""Lossless compression: archives of files, coded by what the experts expect next.
+
+`compress` writes an archive, `Archive` reads one, and `extract` restores its files. Anything is compressed;
+sessions of coding agents best.
+"""
+
+from sttx_train.coding.archive import Archive, Damage, Sink
+from sttx_train.coding.container import MAGIC, Entry
+from sttx_train.coding.extract import Nowhere, ToStream, extract
+from sttx_train.coding.members import members_of
+from sttx_train.coding.method import Level, method_of
+from sttx_train.coding.writing import CompressConfig, Compressed, Member, compress
+
+__all__ = [
+    "Archive",
+    "CompressConfig",
+    "Compressed",
+    "Damage",
+    "Entry",
+    "Level",
+    "MAGIC",
+    "Member",
+    "Nowhere",
+    "Sink",
+    "ToStream",
+    "compress",
+    "extract",
+    "members_of",
+    "method_of",
+]

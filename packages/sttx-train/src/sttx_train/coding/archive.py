@@ -1,0 +1,293 @@
+"""Reads archives: lists their files, and decodes all or some of them; a damaged segment costs only itself."""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.foreign_files import open_regular, parse_json
+from sttx_train.coding.container import (
+    BLOCK,
+    END_BYTES,
+    FILE,
+    HEAD_BYTES,
+    INDEX,
+    Entry,
+    Head,
+    head_at,
+    is_plain,
+    read_entry,
+    read_header,
+    read_index,
+    read_payload,
+    walk,
+)
+from sttx_train.coding.method import Codec, codec_for
+
+
+class Sink(Protocol):
+    """Where a file's bytes go."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take the next bytes."""
+
+    def keep(self) -> None:
+        """End the file: all of its bytes came, and are right."""
+
+    def drop(self) -> None:
+        """End the file: it is damaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """What of an archive could not be read.
+
+    Attributes:
+        segments: numbers of damaged segments.
+        lost: names of the files that are damaged.
+    """
+
+    segments: tuple[int, ...]
+    lost: tuple[str, ...]
+
+
+class Archive:
+    """An archive on the disk.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        header: its method, coder, profile and digests.
+        entries: its files, in the order in which they were compressed.
+        segments: where each segment starts.
+        is_finished: whether it has an index at its end; if not, its writing was interrupted, or it is cut.
+        end: where the last file or index ends.
+        size: bytes of the archive.
+
+    Raises:
+        DataError: it is not an archive, or its header or index is damaged.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._name = str(path)
+        self._file = open_regular(path)
+        try:
+            self.size = self._file.seek(0, 2)
+            self._file.seek(0)
+            self._open()
+        except DataError as error:
+            self._file.close()
+            raise DataError(f"cannot read {self._name!r}: {error}") from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _open(self) -> None:
+        self.header = read_header(self._file)
+        self._start = start = self._file.tell()
+        indexed = read_index(self._file, self.size)
+        self.is_finished = indexed is not None
+        if indexed is not None:
+            self.entries, self.segments = indexed
+            self.end = self.size
+        else:
+            self._scan(start)
+        most = len(self.entries) + self.size // HEAD_BYTES  # neighbours share a segment
+        if sum(entry.segments[1] - entry.segments[0] for entry in self.entries) > most:
+            raise DataError("a file's entry in the archive is damaged")
+        for values in ([entry.path for entry in self.entries], [entry.number for entry in self.entries]):
+            if len(set(values)) < len(values):
+                raise DataError("the archive names a file twice")
+
+    def _scan(self, start: int) -> None:
+        """Find the files and segments record by record."""
+        entries: list[Entry] = []
+        self.segments, self.end = {}, start
+        for position, head in walk(self._file, start):
+            if head.kind == BLOCK:
+                self.segments.setdefault(head.segment, position)
+            elif (payload := read_payload(self._file, position, head)) is None:
+                continue
+            elif head.kind == FILE:
+                entries.append(read_entry(_parsed(payload)))
+                self.end = position + HEAD_BYTES + head.size
+            elif (end := position + HEAD_BYTES + head.size + END_BYTES) <= self.size:
+                self.end = end
+        self.segments = {number: at for number, at in self.segments.items() if at < self.end}
+        self.entries = sorted(entries, key=lambda entry: entry.number)
+
+    def __enter__(self) -> "Archive":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def named(self, names: Collection[str]) -> list[Entry]:
+        """Return the files with these names, or in folders with these names; all if none is given.
+
+        Raises:
+            UsageError: the archive has no such file.
+        """
+        if not names:
+            return list(self.entries)
+        chosen = []
+        for name in names:
+            inside = [entry for entry in self.entries if f"{entry.path}/".startswith(f"{name.rstrip('/')}/")]
+            if not inside:
+                raise UsageError(f"{self._name!r} has no file named {name!r}: `sttx list` shows all")
+            chosen += inside
+        return list({entry.number: entry for entry in chosen}.values())
+
+    def read(
+        self,
+        entries: Collection[Entry],
+        open_sink: Callable[[Entry], Sink],
+        advance: Callable[[int], object] = lambda _: None,
+    ) -> Damage:
+        """Decode files, and only the segments that hold them; each is checked before it is kept.
+
+        Args:
+            entries: which ones.
+            open_sink: returns where a file's bytes go.
+            advance: called with the number of bytes as they are decoded.
+
+        Raises:
+            DataError: this installation cannot decode the archive.
+        """
+        try:
+            codec = codec_for(self.header)
+        except DataError as error:
+            raise DataError(f"cannot read {self._name!r}: {error}") from error
+        files = {entry.number: _File(entry, open_sink) for entry in entries}
+        needed: dict[int, list[_File]] = {}
+        for _, file in sorted(files.items()):
+            for number in file.segments():
+                needed.setdefault(number, []).append(file)
+        damaged = []
+        try:
+            for number, wanted in sorted(needed.items()):
+                last = wanted[-1].entry.number
+                if not self._read_segment(number, last, codec, files, advance):
+                    damaged.append(number)
+                for file in wanted:
+                    if number == file.entry.segments[1]:
+                        file.end()
+            lost = [file.entry.path for _, file in sorted(files.items()) if not file.end()]
+        finally:
+            for file in files.values():
+                file.drop()
+        return Damage(segments=tuple(damaged), lost=tuple(lost))
+
+    def first_damage(self) -> int | None:
+        """Return the position of the first record that is damaged, also if no file is lost by it."""
+        position = self._start
+        while position < self.size:
+            head = head_at(self._file, position)
+            if head is None or read_payload(self._file, position, head) is None:
+                return position
+            position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
+        return None
+
+    def _read_segment(
+        self,
+        number: int,
+        last: int,
+        codec: Codec,
+        files: Mapping[int, "_File"],
+        advance: Callable[[int], object],
+    ) -> bool:
+        """Decode a segment as far as the file with number ``last``; return whether it is intact so far."""
+        if number not in self.segments:
+            return False
+        position, current = self.segments[number], -1
+        codec.start_segment()
+        while position < self.end:
+            head = head_at(self._file, position)
+            if head is None:
+                return False
+            if head.kind == BLOCK:
+                if head.segment != number or head.file > last:
+                    break
+                if current not in (-1, head.file):
+                    codec.start_file()
+                current = head.file
+                if (plain := self._decoded(codec, position, head)) is None:
+                    return False
+                if current in files and not files[current].write(plain):
+                    return False
+                advance(head.plain)
+            position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
+        return True
+
+    def _decoded(self, codec: Codec, position: int, head: Head) -> bytes | None:
+        """Return the bytes of a block, or None if it is damaged."""
+        payload = read_payload(self._file, position, head)
+        if payload is None:
+            return None
+        plain = codec.decode(payload, head.tokens)
+        return plain if is_plain(head, plain) else None
+
+
+class _File:
+    """A file that is being decoded."""
+
+    def __init__(self, entry: Entry, open_sink: Callable[[Entry], Sink]) -> None:
+        self.entry = entry
+        self._open = open_sink
+        self._sink: Sink | None = None
+        self._digest, self._size = sha256(), 0
+        self._kept: bool | None = None
+
+    def segments(self) -> range:
+        """Return the numbers of the segments that hold it."""
+        first, last = self.entry.segments
+        return range(first, last + 1) if self.entry.size else range(0)
+
+    def write(self, data: bytes) -> bool:
+        """Take the next bytes, and end the file after the last; return False if they are too many."""
+        if self._kept is not None or self._size + len(data) > self.entry.size:
+            return False
+        self._sink = self._sink or self._open(self.entry)
+        self._sink.write(data)
+        self._digest.update(data)
+        self._size += len(data)
+        if self._size == self.entry.size:
+            self.end()
+        return True
+
+    def end(self) -> bool:
+        """Keep the file if it is whole, or else drop it; return whether it was kept."""
+        if self._kept is None:
+            whole = self._size == self.entry.size and self._digest.hexdigest() == self.entry.sha256
+            if whole:
+                self._sink = self._sink or self._open(self.entry)
+                self._sink.keep()
+                self._kept = True
+            else:
+                self.drop()
+        return bool(self._kept)
+
+    def drop(self) -> None:
+        """Remove what was written of a file that was not kept."""
+        if self._kept is None:
+            self._kept = False
+            if self._sink:
+                self._sink.drop()
+
+
+def _parsed(payload: bytes) -> object:
+    try:
+        return parse_json(payload)
+    except ValueError as error:
+        raise DataError("a file's entry in the archive is damaged") from error

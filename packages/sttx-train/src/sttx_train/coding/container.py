@@ -1,0 +1,291 @@
+"""The bytes of an archive: a header, then records that are only ever appended. Knows nothing of coders.
+
+An archive starts with a magic number, its version and a header in JSON. Each record has a head of fixed size
+with a checksum of its own, and a payload. There are three kinds:
+
+- a block: part of a file, compressed. Blocks of a segment are decoded one after another; a segment needs no
+  other.
+- a file: its name, size and checksum; written when all of its blocks are.
+- an index: all files so far, and where segments start. Its place follows it, at the end of the archive.
+
+An archive whose writing was interrupted has no index at its end; then its records are read one by one.
+"""
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from typing import Any, BinaryIO
+
+from sttx_core.errors import DataError
+from sttx_core.foreign_files import parse_json
+
+MAGIC = b"\x8bsttx\r\n\x1a"
+VERSION = 1
+BLOCK_BYTES = 1 << 18
+"""Most bytes of a file that a block holds."""
+
+MOST_PAYLOAD = 64 * BLOCK_BYTES
+_MOST_HEADER, _MOST_INDEX = 1 << 16, 1 << 28
+_MARK = b"\xc7\x9e"
+_START = struct.Struct("<HH")
+_CHECK = struct.Struct("<I")
+_HEAD = struct.Struct("<2scIIIIII8s")
+_END = struct.Struct("<Q8s")
+_END_MAGIC = b"sttx-end"
+END_BYTES = _END.size
+HEAD_BYTES = _HEAD.size + _CHECK.size
+BLOCK, FILE, INDEX = b"B", b"F", b"I"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """The head of a record.
+
+    Attributes:
+        kind: `BLOCK`, `FILE` or `INDEX`.
+        segment: number of a block's segment.
+        file: number of a block's file.
+        plain: bytes of the file that a block holds.
+        tokens: tokens of a block.
+        size: bytes of the payload.
+        payload_check: CRC-32 of the payload.
+        plain_check: BLAKE2b, of 8 bytes, of what a block holds.
+    """
+
+    kind: bytes
+    segment: int = 0
+    file: int = 0
+    plain: int = 0
+    tokens: int = 0
+    size: int
+    payload_check: int
+    plain_check: bytes = bytes(8)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file in an archive.
+
+    Attributes:
+        path: its name, with / between folders.
+        size: its bytes.
+        sha256: of its content.
+        mode: who may read it, as in `os.stat`.
+        modified: when it was changed last, Unix seconds.
+        number: of the file, in the order in which files are compressed.
+        segments: first and last segment that hold it; equal for most files, and -1 for an empty one.
+    """
+
+    path: str
+    size: int
+    sha256: str
+    mode: int
+    modified: float
+    number: int
+    segments: tuple[int, int]
+
+
+def write_header(header: Mapping[str, Any]) -> bytes:
+    """Return the start of an archive."""
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    start = MAGIC + _START.pack(VERSION, len(text)) + text
+    return start + _CHECK.pack(zlib.crc32(start))
+
+
+def read_header(file: BinaryIO) -> dict[str, Any]:
+    """Read the start of an archive; the file stands after it.
+
+    Raises:
+        DataError: it is not an archive of sttx, is of a later version, or its header is damaged.
+    """
+    start = file.read(len(MAGIC) + _START.size)
+    if not start.startswith(MAGIC) or len(start) < len(MAGIC) + _START.size:
+        raise DataError(f"it is not an archive of sttx{_other_program(start)}")
+    version, size = _START.unpack(start[len(MAGIC) :])
+    if version != VERSION:
+        raise DataError(f"it is an archive of version {version}, and this sttx reads {VERSION}: update sttx")
+    text = file.read(size)
+    if len(text) < size or file.read(_CHECK.size) != _CHECK.pack(zlib.crc32(start + text)):
+        raise DataError("the archive's header is damaged")
+    try:
+        return parse_json(text)
+    except ValueError as error:
+        raise DataError("the archive's header is damaged") from error
+
+
+def _other_program(start: bytes) -> str:
+    """Return which program wrote a file with such a start, for a message."""
+    if not start:
+        return ": it is empty"
+    for magic, name in _OTHERS.items():
+        if start.startswith(magic):
+            return f": {name} wrote it"
+    return ""
+
+
+_OTHERS = {
+    b"7kSt": "zpaq",
+    b"zPQ": "zpaq",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x1f\x8b": "gzip",
+    b"\xfd7zXZ": "xz",
+    b"PK": "zip",
+}
+
+
+def write_record(
+    kind: bytes, payload: bytes, plain: bytes = b"", *, segment: int = 0, file: int = 0, tokens: int = 0
+) -> bytes:
+    """Return a record."""
+    checks = zlib.crc32(payload), blake2b(plain, digest_size=8).digest()
+    head = _HEAD.pack(_MARK, kind, segment, file, len(plain), tokens, len(payload), *checks)
+    return head + _CHECK.pack(zlib.crc32(head)) + payload
+
+
+def read_head(data: bytes) -> Head | None:
+    """Return a record's head; None if it is damaged or allows more than any record has."""
+    if len(data) != HEAD_BYTES or not data.startswith(_MARK):
+        return None
+    packed = data[: _HEAD.size]
+    if data[_HEAD.size :] != _CHECK.pack(zlib.crc32(packed)):
+        return None
+    _, kind, segment, file, plain, tokens, size, payload_check, plain_check = _HEAD.unpack(packed)
+    most = {BLOCK: MOST_PAYLOAD, FILE: _MOST_HEADER, INDEX: _MOST_INDEX}.get(kind, -1)
+    if size > most or plain > BLOCK_BYTES or tokens > plain:
+        return None
+    return Head(
+        kind=kind,
+        segment=segment,
+        file=file,
+        plain=plain,
+        tokens=tokens,
+        size=size,
+        payload_check=payload_check,
+        plain_check=plain_check,
+    )
+
+
+def is_intact(head: Head, payload: bytes) -> bool:
+    """Return whether a payload is the one that was written."""
+    return len(payload) == head.size and zlib.crc32(payload) == head.payload_check
+
+
+def is_plain(head: Head, plain: bytes) -> bool:
+    """Return whether decoded bytes are those that were compressed."""
+    return len(plain) == head.plain and blake2b(plain, digest_size=8).digest() == head.plain_check
+
+
+def head_at(file: BinaryIO, position: int) -> Head | None:
+    """Return the head of the record at a position; None if it is damaged."""
+    file.seek(position)
+    return read_head(file.read(HEAD_BYTES))
+
+
+def walk(file: BinaryIO, start: int) -> Iterator[tuple[int, Head]]:
+    """Yield the position and head of each record from a position on, past damaged ones.
+
+    The file may be read between.
+    """
+    position: int | None = start
+    while position is not None:
+        if head := head_at(file, position):
+            yield position, head
+            position += HEAD_BYTES + head.size
+        else:
+            position = _next_mark(file, position + 1)
+
+
+def _next_mark(file: BinaryIO, position: int) -> int | None:
+    """Return the position of the next intact head."""
+    overlap, step = HEAD_BYTES - 1, 1 << 20
+    while True:
+        file.seek(position)
+        data = file.read(step + overlap)
+        at = data.find(_MARK)
+        while at >= 0:
+            if read_head(data[at : at + HEAD_BYTES]) is not None:
+                return position + at
+            at = data.find(_MARK, at + 1)
+        if len(data) < step + overlap:
+            return None
+        position += step
+
+
+def read_payload(file: BinaryIO, position: int, head: Head) -> bytes | None:
+    """Return the payload of a record; None if it is damaged."""
+    file.seek(position + HEAD_BYTES)
+    payload = file.read(head.size)
+    return payload if is_intact(head, payload) else None
+
+
+def write_entry(entry: Entry) -> bytes:
+    """Return the payload of a file's record."""
+    return json.dumps(asdict(entry), separators=(",", ":")).encode()
+
+
+def read_entry(value: Any) -> Entry:
+    """Return a file's entry from a value of JSON.
+
+    Raises:
+        DataError: it is not one, or its name leads out of a folder.
+    """
+    kinds = {"path": str, "size": int, "sha256": str, "mode": int, "modified": (int, float), "number": int}
+    if not isinstance(value, dict) or value.keys() != {*kinds, "segments"}:
+        raise DataError("a file's entry in the archive is damaged")
+    right = all(isinstance(value[name], kind) for name, kind in kinds.items())
+    spans = value["segments"]
+    if not (right and isinstance(spans, list) and list(map(type, spans)) == [int, int]):
+        raise DataError("a file's entry in the archive is damaged")
+    if not (0 <= spans[0] <= spans[1] if value["size"] > 0 else value["size"] == 0 and spans == [-1, -1]):
+        raise DataError("a file's entry in the archive is damaged")
+    try:
+        os.fsencode(value["path"])
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"the archive names a file {value['path']!r}, which this system cannot store"
+        ) from error
+    if not is_inside(value["path"]):
+        raise DataError(f"the archive names a file {value['path']!r}, which would be outside of the folder")
+    return Entry(**{**value, "segments": (spans[0], spans[1])})
+
+
+def is_inside(path: str) -> bool:
+    """Return whether a name in an archive stays in the folder that it is written to."""
+    parts = path.split("/")
+    foreign = os.name == "nt" and any(sign in path for sign in "\\:")
+    return not foreign and "\0" not in path and not any(part in ("", ".", "..") for part in parts)
+
+
+def write_index(entries: list[Entry], segments: Mapping[int, int], position: int) -> bytes:
+    """Return the index that is written at a position, and the end of the archive."""
+    value = {"files": [asdict(entry) for entry in entries], "segments": sorted(segments.items())}
+    payload = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)
+    return write_record(INDEX, payload) + _END.pack(position, _END_MAGIC)
+
+
+def read_index(file: BinaryIO, size: int) -> tuple[list[Entry], dict[int, int]] | None:
+    """Return all entries and where segments start; None if there is no intact index at the end.
+
+    Args:
+        file: the archive.
+        size: its bytes.
+    """
+    file.seek(max(size - _END.size, 0))
+    end = file.read()
+    if len(end) != _END.size or not end.endswith(_END_MAGIC):
+        return None
+    position, _ = _END.unpack(end)
+    file.seek(min(position, size))
+    head = read_head(file.read(HEAD_BYTES))
+    if head is None or head.kind != INDEX or (payload := read_payload(file, position, head)) is None:
+        return None
+    try:
+        value = parse_json(zlib.decompressobj().decompress(payload, _MOST_INDEX))
+        segments = {int(number): int(at) for number, at in value["segments"]}
+        return [read_entry(entry) for entry in value["files"]], segments
+    except (zlib.error, ValueError, KeyError, TypeError) as error:
+        raise DataError("the archive's index is damaged") from error

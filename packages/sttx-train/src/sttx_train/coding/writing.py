@@ -1,0 +1,294 @@
+"""Writes archives: cuts files into blocks, codes them, and continues after an interrupted writer.
+
+Files stand one after another in a segment, which remembers all of them, until it would exceed its size. So
+one file is read by decoding at most one segment before it, and damage costs at most a segment.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.experts import CoderName, ExpertsConfig
+from sttx_core.foreign_files import open_regular
+from sttx_core.own_files import PRIVATE_FILE, open_own
+from sttx_train.coding.archive import Archive
+from sttx_train.coding.container import (
+    BLOCK,
+    BLOCK_BYTES,
+    FILE,
+    Entry,
+    is_inside,
+    write_entry,
+    write_header,
+    write_index,
+    write_record,
+)
+from sttx_train.coding.method import CODERS, METHODS, PROFILE, Codec, codec_for, new_header
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompressConfig:
+    """How an archive is written.
+
+    Attributes:
+        coder: entropy coder, ac (arithmetic) or rans.
+        segment_mb: most megabytes of files that share one memory. More makes a smaller archive, fewer let one
+            file of it be read sooner.
+    """
+
+    coder: str = "ac"
+    segment_mb: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.coder not in CODERS:
+            raise UsageError(f"coder must be {' or '.join(CODERS)}, not {self.coder!r}")
+        if not 0 <= self.segment_mb <= 1e6:
+            raise UsageError(f"segment_mb must be from 0 to 1,000,000, not {self.segment_mb}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A file to compress.
+
+    Attributes:
+        name: its name in the archive, with / between folders.
+        path: where it is; None for standard input.
+    """
+
+    name: str
+    path: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compressed:
+    """What was written.
+
+    Attributes:
+        bytes_in: bytes of the files.
+        bytes_out: bytes of the archive.
+        files: number of files in it.
+        method: its method.
+        profile: its numeric profile.
+    """
+
+    bytes_in: int
+    bytes_out: int
+    files: int
+    method: str
+    profile: str
+
+
+def compress(
+    members: Iterable[Member],
+    out: Path | BinaryIO,
+    config: CompressConfig | None = None,
+    *,
+    method: str = METHODS["fast"],
+    stdin: BinaryIO | None = None,
+    resume: bool = False,
+    advance: Callable[[int], object] = lambda _: None,
+) -> Compressed:
+    """Write an archive of files; each is readable as soon as it is written, also if the process then ends.
+
+    Args:
+        members: the files, in the order in which they are compressed.
+        out: the archive, a new file that only its owner may read; or a stream.
+        config: how it is written.
+        method: what predicts; `method_of` returns it.
+        stdin: what a member without a path is read from.
+        resume: ``out`` exists: add the files that it lacks, after those it has. Its config is kept.
+        advance: called with the number of bytes of files as they are done.
+
+    Raises:
+        UsageError: ``out`` exists, or with ``resume`` does not; or two files have one name, or a file that
+            the archive has is another one now.
+        DataError: the archive that is resumed is damaged.
+        OSError: a file cannot be read or written.
+    """
+    config = config or CompressConfig()
+    header = new_header(method, cast(CoderName, config.coder), ExpertsConfig())
+    if not isinstance(out, Path):
+        writer = _Writer(out, codec_for(header), config.segment_mb)
+        out.write(start := write_header(header))
+        writer.position = len(start)
+        return writer.write_all(members, stdin, advance)
+    with _opened(out, resume) as file:
+        if resume:
+            writer = _resumed(file, out, config.segment_mb)
+        else:
+            writer = _Writer(file, codec_for(header), config.segment_mb)
+            file.write(start := write_header(header))
+            writer.position = len(start)
+        done = writer.write_all(members, stdin, advance)
+        file.flush()
+        os.fsync(file.fileno())
+    return done
+
+
+def _opened(out: Path, resume: bool) -> BinaryIO:
+    if resume != os.path.lexists(out):
+        raise UsageError(
+            f"there is no archive {str(out)!r} to continue: leave out --resume"
+            if resume
+            else f"{str(out)!r} exists: name another archive, remove it, or continue it by --resume"
+        )
+    flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (0 if resume else os.O_CREAT | os.O_EXCL)
+    return os.fdopen(open_own(out, flags, PRIVATE_FILE), "r+b")
+
+
+def _resumed(file: BinaryIO, out: Path, segment_mb: float) -> "_Writer":
+    """Return a writer that goes on after the last file in an archive; what follows that is cut off."""
+    with Archive(out) as archive:
+        damage = archive.first_damage()
+        if damage is not None and damage < archive.end:
+            raise DataError(
+                f"cannot continue {str(out)!r}: it is damaged at byte {damage:,}; decompress what is left of "
+                "it, and make a new archive"
+            )
+        writer = _Writer(file, codec_for(archive.header), segment_mb)
+        writer.go_on(archive)
+    file.truncate(writer.position)
+    file.seek(writer.position)
+    return writer
+
+
+class _Writer:
+    """Appends files to an archive.
+
+    Attributes:
+        entries: of the files so far.
+        segments: where each starts.
+        position: bytes so far.
+        finished: whether nothing was written since the last index.
+    """
+
+    def __init__(self, file: BinaryIO, codec: Codec, segment_mb: float) -> None:
+        self._file, self._codec, self._most = file, codec, int(segment_mb * 1e6)
+        self.entries: list[Entry] = []
+        self.segments: dict[int, int] = {}
+        self.position = 0
+        self.finished = False
+        self._segment, self._in_segment = -1, -1  # of an earlier writer's segment nothing is remembered
+
+    def go_on(self, archive: Archive) -> None:
+        """Continue after the last file of an archive."""
+        self.position, self.finished = archive.end, archive.is_finished
+        self.entries = list(archive.entries)
+        self.segments = {number: at for number, at in archive.segments.items() if at < archive.end}
+        self._segment = max(self.segments, default=-1)
+
+    def write_all(
+        self, members: Iterable[Member], stdin: BinaryIO | None, advance: Callable[[int], object]
+    ) -> Compressed:
+        """Write the files that the archive lacks, and an index."""
+        kept = {entry.path: entry for entry in self.entries}
+        names: set[str] = set()
+        for member in members:
+            _check_name(member.name, names)
+            if member.name in kept:
+                _check_same(kept[member.name], member, advance)
+            else:
+                self.entries.append(self._write_file(member, stdin, advance))
+        if not self.finished:
+            self._append(write_index(self.entries, self.segments, self.position))
+        return Compressed(
+            bytes_in=sum(entry.size for entry in self.entries),
+            bytes_out=self.position,
+            files=len(self.entries),
+            method=self._codec.method,
+            profile=PROFILE,
+        )
+
+    def _append(self, record: bytes) -> None:
+        self._file.write(record)
+        self.position += len(record)
+
+    def _write_file(self, member: Member, stdin: BinaryIO | None, advance: Callable[[int], object]) -> Entry:
+        self.finished = False
+        number, size, digest, first = len(self.entries), 0, sha256(), -1
+        with _reading(member, stdin) as file:
+            found = os.fstat(file.fileno()) if member.path else None
+            while block := _read_block(file):
+                coming = len(block) if size or found is None else found.st_size
+                self._begin(coming, starts_file=not size)
+                first = self._segment if first < 0 else first
+                tokens, payload = self._codec.encode(block)
+                place = {"segment": self._segment, "file": number, "tokens": tokens}
+                self._append(write_record(BLOCK, payload, block, **place))
+                digest.update(block)
+                size += len(block)
+                self._in_segment += len(block)
+                advance(len(block))
+        entry = Entry(
+            path=member.name,
+            size=size,
+            sha256=digest.hexdigest(),
+            mode=stat.S_IMODE(found.st_mode) if found else PRIVATE_FILE,
+            modified=found.st_mtime if found else 0.0,
+            number=number,
+            segments=(first, self._segment if size else -1),
+        )
+        self._append(write_record(FILE, write_entry(entry), file=number))
+        self._file.flush()
+        return entry
+
+    def _begin(self, coming: int, *, starts_file: bool) -> None:
+        """Start a segment before a block if none is there, or it is full; otherwise a document if needed.
+
+        Args:
+            coming: bytes that should stand in one segment: a block, or at its start a whole file.
+            starts_file: whether the block is a file's first.
+        """
+        if self._in_segment < 0 or (self._in_segment and self._in_segment + coming > self._most):
+            self._segment += 1
+            self.segments[self._segment] = self.position
+            self._in_segment = 0
+            self._codec.start_segment()
+        elif starts_file:
+            self._codec.start_file()
+
+
+def _check_name(name: str, names: set[str]) -> None:
+    if not is_inside(name):
+        raise UsageError(f"a file in an archive cannot have the name {name!r}: rename it")
+    if name in names:
+        raise UsageError(f"two files would have the name {name!r} in the archive: name a folder above both")
+    names.add(name)
+
+
+def _check_same(entry: Entry, member: Member, advance: Callable[[int], object]) -> None:
+    """Check that a file which the archive has already is still what it was."""
+    digest = sha256()
+    if member.path:
+        with open_regular(member.path) as file:
+            while data := file.read(BLOCK_BYTES):
+                digest.update(data)
+                advance(len(data))
+    if not member.path or digest.hexdigest() != entry.sha256:
+        raise UsageError(
+            f"the archive has another file named {entry.path!r}, or it has changed since: make a new archive"
+        )
+
+
+@contextmanager
+def _reading(member: Member, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
+    if member.path:
+        with open_regular(member.path) as file:
+            yield file
+    else:
+        assert stdin is not None, "a member without a path is read from stdin"
+        yield stdin
+
+
+def _read_block(file: BinaryIO) -> bytes:
+    """Read a whole block, also from a pipe that gives less at a time; less at the end."""
+    data = file.read(BLOCK_BYTES)
+    while data and len(data) < BLOCK_BYTES and (more := file.read(BLOCK_BYTES - len(data))):
+        data += more
+    return data

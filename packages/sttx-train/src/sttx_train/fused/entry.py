@@ -1,0 +1,32 @@
+"""The function that Python calls, compiled once and then read from disk until a source file changes.
+
+Numba keeps a compiled function while the function's own file is unchanged, even if a function that it calls
+has changed. So it closes over a digest of all sources, which numba compares.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+from sttx_core.experts import arithmetic
+from sttx_core.experts.kept import compiled_once
+from sttx_train.fused.layers import read_rows
+
+
+@cache
+def entry_point() -> Callable[..., None]:
+    """Return `layers.read_rows`; it is compiled, or read from disk, when it is first called."""
+    here = Path(__file__).parent
+    files = [here / f"{name}.py" for name in ("arithmetic", "entry", "layers", "products")]
+    sources = b"".join(path.read_bytes() for path in [*files, Path(arithmetic.__file__)])
+    return _closed_over(int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1)
+
+
+def _closed_over(sources: int) -> Callable[..., None]:
+    @compiled_once
+    def read(weights, sizes, x, old, new, logits, first, last):
+        if sources:
+            read_rows(weights, sizes, x, old, new, logits, first, last)
+
+    return read

@@ -1,0 +1,151 @@
+"""The compiled step of one model: its packed weights, kept while the model's do not change.
+
+Legend: B rows, D hidden size, V vocabulary, L layers, H heads, N head size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sttx_train.fused.entry import entry_point
+from sttx_train.fused.layers import VECTORS, Sizes, State, Weights
+from sttx_train.fused.products import is_halved_exactly, pack
+
+MOST_WEIGHTS = 2**29
+"""Most weights that are packed, because the packed ones are a second copy: 1 GiB in bfloat16."""
+
+_BY_OUTPUT = {  # torch keeps these as [outputs, inputs]
+    "receptance": "att.receptance.weight",
+    "key": "att.key.weight",
+    "value": "att.value.weight",
+    "output": "att.output.weight",
+    "ffn_key": "ffn.key.weight",
+    "ffn_value": "ffn.value.weight",
+}
+_VERSION = attrgetter("_version")  # torch counts the changes of a tensor
+_LOW_RANK = ("w1", "w2", "a1", "a2", "v1", "v2", "g1", "g2")
+
+
+class StepChoice(NamedTuple):
+    """Whether single tokens are read by the compiled step, and why."""
+
+    fused: bool
+    reason: str
+
+
+def choose_step(parameters: Mapping[str, Tensor], backend: str) -> StepChoice:
+    """Return whether a model reads single tokens by the compiled step where no gradient is wanted.
+
+    Args:
+        parameters: the model's, by name.
+        backend: the kernel that was asked for; a CPU's ``auto`` is ``chunked``.
+    """
+    table = parameters["emb.weight"]
+    count = sum(parameter.numel() for parameter in parameters.values())
+    if table.device.type != "cpu":
+        return StepChoice(False, f"{table.device.type}: the compiled step runs on a CPU")
+    if backend not in ("auto", "chunked"):
+        return StepChoice(False, f"kernel {backend!r} was asked for")
+    if any(parameter.dtype != torch.float32 for parameter in parameters.values()):
+        return StepChoice(False, "the compiled step is for float32")
+    if count > MOST_WEIGHTS:
+        return StepChoice(False, f"the compiled step would hold a second copy of {count:,} weights")
+    return StepChoice(True, "cpu, float32: all layers in one compiled call")
+
+
+class FusedStep:
+    """Reads one token of each row through all layers in one call.
+
+    Args:
+        parameters: the model's, by name, float32 on the CPU. They are packed when they are first needed, and
+            again after torch has changed one of them in place.
+        head_size: N.
+        eps: epsilon of every LayerNorm.
+        head_eps: epsilon of the norm of each head's output.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, Tensor], *, head_size: int, eps: float, head_eps: float
+    ) -> None:
+        self._parameters = dict(parameters)
+        self._sizes = Sizes(head_size, np.float32(eps), np.float32(head_eps))
+        self._vocab_size = parameters["head.weight"].shape[0]
+        self._watched = list(self._parameters.values())
+        self._packed_of = -1
+        self._weights: Weights | None = None
+
+    def __call__(
+        self, x_BD: Tensor, state: tuple[Tensor, Tensor, Tensor]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the logits ``[B, V]`` and the new state.
+
+        Args:
+            x_BD: embeddings of the tokens.
+            state: ``[L, B, D]``, ``[L, B, H, N, N]`` and ``[L, B, D]``, float32; they stay as they are.
+        """
+        weights = self._current()
+        x = _array(x_BD)
+        old = State(*map(_array, state))
+        new = State(*(np.empty(array.shape, np.float32) for array in old))
+        blocks, _, width = weights.head.shape[1:]
+        logits = np.empty((len(x), blocks * width), np.float32)
+        arguments = (weights, self._sizes, x, old, new, logits)
+        workers = min(torch.get_num_threads(), len(x))
+        if workers == 1:
+            entry_point()(*arguments, 0, len(x))
+        else:
+            bounds = [len(x) * part // workers for part in range(workers + 1)]
+            with ThreadPoolExecutor(workers) as pool:
+                list(
+                    pool.map(
+                        lambda part: entry_point()(*arguments, *part), zip(bounds, bounds[1:], strict=False)
+                    )
+                )
+        return torch.from_numpy(logits)[:, : self._vocab_size], tuple(map(torch.from_numpy, new))
+
+    def _current(self) -> Weights:
+        """Return the packed weights, of the parameters as they are now."""
+        now = sum(map(_VERSION, self._watched))  # each of them only grows
+        if self._weights is None or now != self._packed_of:
+            self._weights, self._packed_of = _packed(self._parameters), now
+        return self._weights
+
+
+def _packed(parameters: Mapping[str, Tensor]) -> Weights:
+    arrays = {name: _array(parameter) for name, parameter in parameters.items()}
+    layers = 1 + max(int(name.split(".")[1]) for name in arrays if name.startswith("blocks."))
+    matrices = {
+        field: _of_layers(arrays, f"{name}", layers).swapaxes(1, 2) for field, name in _BY_OUTPUT.items()
+    }
+    matrices |= {field: _of_layers(arrays, f"att.{field}", layers) for field in _LOW_RANK}
+    matrices["head"] = arrays["head.weight"].T[None]
+    halved = all(is_halved_exactly(np.ascontiguousarray(matrix)) for matrix in matrices.values())
+    vectors = [
+        [arrays.get(f"blocks.{layer}.{name}", arrays["ln_out.bias"] * 0).reshape(-1) for name in VECTORS]
+        for layer in range(layers)
+    ]
+    norms = [arrays[f"{name}.{part}"] for name in ("blocks.0.ln0", "ln_out") for part in ("weight", "bias")]
+    return Weights(
+        vectors=np.array(vectors, np.float32),
+        norms=np.stack(norms),
+        **{name: pack(matrix, halved=halved) for name, matrix in matrices.items()},
+    )
+
+
+def _of_layers(arrays: Mapping[str, np.ndarray], name: str, layers: int) -> np.ndarray:
+    """Return a matrix of each layer, stacked; zeros where the first layer has none."""
+    like = arrays[f"blocks.{layers - 1}.{name}"] if layers > 1 else None
+    found = [arrays.get(f"blocks.{layer}.{name}") for layer in range(layers)]
+    missing = np.zeros((1, arrays["ln_out.bias"].size) if like is None else like.shape, np.float32)
+    return np.stack([missing if matrix is None else matrix for matrix in found])
+
+
+def _array(x: Tensor) -> np.ndarray:
+    return x.detach().contiguous().numpy()

@@ -1,0 +1,95 @@
+"""The sampler of one text: applies a config in its order, and counts what was generated.
+
+The random number for the n-th token follows from the seed and n alone, so that a text needs no generator's
+state to be continued, and does not depend on other texts. Knows token ids; neither text nor readers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sttx_core.errors import UsageError
+from sttx_train.generate import samplers
+from sttx_train.generate.config import SamplingConfig
+
+
+class Sampler:
+    """Chooses the tokens of one text.
+
+    Args:
+        config: how.
+        never: bool ``[V]``, the tokens that are never chosen.
+        stream: number of the text, among those with the same seed.
+
+    Attributes:
+        generated: number of tokens so far.
+
+    Raises:
+        UsageError: a bias is for a token that is not in the vocabulary, or all tokens are excluded.
+    """
+
+    def __init__(self, config: SamplingConfig, never: np.ndarray, *, stream: int = 0) -> None:
+        vocab_size = len(never)
+        if wrong := [token for token, _ in config.logit_bias if token >= vocab_size]:
+            raise UsageError(
+                f"--logit-bias names token {wrong[0]}, but the vocabulary ends at {vocab_size - 1}"
+            )
+        if never.all():
+            raise UsageError("this vocabulary has no token that can be generated")
+        self.config, self._never, self._stream = config, never, stream
+        self.generated = 0
+        self._seen = np.zeros(vocab_size, bool)
+        self._counts = np.zeros(vocab_size)
+
+    def distribution(self, log_probs: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
+        """Return the log-probabilities that the next token is chosen from ``[V]``, float64. Pure.
+
+        At temperature 0 they are those of which the likeliest is taken.
+
+        Args:
+            log_probs: ``[V]`` natural log-probabilities of the next token.
+            allowed: bool ``[V]``, the only tokens that may be chosen, at least one; None for all.
+        """
+        excluded = self._never if allowed is None else self._never | ~allowed
+        row = self._penalized(samplers.normalized(np.where(excluded, -np.inf, log_probs)))
+        config = self.config
+        if config.temperature == 0:
+            return row
+        if config.temperature != 1:
+            row = samplers.apply_temperature(row, config.temperature)
+        if config.top_k:
+            row = samplers.keep_top_k(row, config.top_k)
+        if config.top_p < 1:
+            row = samplers.keep_top_p(row, config.top_p)
+        if config.min_p > 0:
+            row = samplers.keep_min_p(row, config.min_p)
+        return samplers.keep_typical(row, config.typical_p) if config.typical_p < 1 else row
+
+    def choices(self, allowed: np.ndarray) -> np.ndarray:
+        """Return the allowed tokens that can be chosen."""
+        return np.flatnonzero(allowed & ~self._never)
+
+    def choose(self, log_probs: np.ndarray, allowed: np.ndarray | None = None) -> int:
+        """Return the next token. Pure: the same until a token is added."""
+        row = self.distribution(log_probs, allowed)
+        if self.config.temperature == 0:
+            return int(row.argmax())
+        dice = np.random.default_rng([self.config.seed, self._stream, self.generated])
+        return samplers.draw(row, dice.random())
+
+    def add(self, token: int) -> None:
+        """Count a token that was generated."""
+        self.generated += 1
+        if self.config.penalty_decay != 1:
+            self._counts *= self.config.penalty_decay
+        self._counts[token] += 1
+        self._seen[token] = True
+
+    def _penalized(self, row: np.ndarray) -> np.ndarray:
+        config = self.config
+        if config.repetition_penalty != 1:
+            row = samplers.penalize_repetition(row, self._seen, config.repetition_penalty)
+        if config.presence_penalty or config.frequency_penalty:
+            penalties = {"presence": config.presence_penalty, "frequency": config.frequency_penalty}
+            row = samplers.penalize_counts(row, self._seen, self._counts, **penalties)
+        return samplers.add_bias(row, config.logit_bias) if config.logit_bias else row

@@ -1,0 +1,125 @@
+"""The learning network and the frozen one, and how each reads windows.
+
+A window starts from its document's carried state, plus S0 where it is injected; that is how gradients reach
+S0. Knows windows and states; neither what a price is for nor how anything is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle, islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sttx_train.online.carried import Carried
+from sttx_train.online.config import Injection
+from sttx_train.online.phrase_head import Batch, PhraseHead, Priced, Row, Stepped
+from sttx_train.online.window import Window
+from sttx_train.rwkv7 import RecurrentState
+
+
+class Networks:
+    """Reads windows with the learning network and with the frozen one.
+
+    Args:
+        learning: the network that learns, with its phrases.
+        frozen: the network as it was; None if its prices are not wanted.
+        s0: ``[L, H, N, N]`` added to the matrices of the state.
+        inject: where S0 is added.
+        bias: ``[V]`` added to the logits; None without.
+        every: compute probabilities also of tokens that are not paid for, as experts need them.
+    """
+
+    def __init__(
+        self,
+        learning: PhraseHead,
+        frozen: PhraseHead | None,
+        *,
+        s0: Tensor,
+        inject: Injection,
+        bias: Tensor | None,
+        every: bool,
+    ) -> None:
+        self.learning, self.frozen = learning, frozen
+        self.s0, self.inject, self.bias = s0, inject, bias
+        self.every = every
+
+    def start(self, carried: RecurrentState | None, *, at_start: bool = True) -> RecurrentState:
+        """Return the state from which reading continues: the carried state, plus S0 where it is injected.
+
+        Args:
+            carried: the state so far; None at a document's start.
+            at_start: whether a window starts here.
+        """
+        state = carried or self._zeros()
+        if self.inject == "none" or not at_start or (self.inject == "start" and carried is not None):
+            return state
+        return state.inject(self.s0)
+
+    def read(
+        self,
+        windows: Sequence[Window],
+        carried: Sequence[Carried],
+        *,
+        phrases: bool,
+        replayed: Sequence[np.ndarray] = (),
+        at_start: Sequence[bool] | None = None,
+    ) -> tuple[Batch, Priced]:
+        """Read windows with the learning network, each from its document's carried state.
+
+        Args:
+            windows: the windows, or parts of them.
+            carried: what their documents carry.
+            phrases: merge the tokens into phrases.
+            replayed: windows read before, each with one token of context. They start from the carried states
+                of the new ones in turn; but where S0 enters only at a document's start, from S0 alone.
+            at_start: for each of the windows, whether it is one from its start, as all are by default.
+        """
+        rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
+        states = [entry.state for entry in carried]
+        for_replay = islice(cycle([None] if self.inject == "start" else states), len(replayed))
+        begins = [*(at_start or [True] * len(states)), *[True] * len(replayed)]
+        starts = [
+            self.start(state, at_start=begin)
+            for state, begin in zip([*states, *for_replay], begins, strict=True)
+        ]
+        rows += [Row(context=ids[:1], ids=ids[1:]) for ids in (tuple(row.tolist()) for row in replayed)]
+        batch = self.learning.prepare(rows, phrases=phrases, every=self.every)
+        return batch, self.learning.forward(batch, RecurrentState.stack(starts), self.bias)
+
+    def step(self, carried: Sequence[Carried], *, at_start: Sequence[bool]) -> tuple[Stepped, Stepped | None]:
+        """Read the one base token of context of each document; return what both networks say follows it.
+
+        Args:
+            carried: what the documents carry.
+            at_start: for each of them, whether a window starts with what follows.
+        """
+        ids_B = torch.tensor([entry.context[-1] for entry in carried], device=self.learning.model.device)
+        starts = [
+            self.start(entry.state, at_start=begin) for entry, begin in zip(carried, at_start, strict=True)
+        ]
+        learned = self.learning.step(ids_B, RecurrentState.joined(starts), self.bias)
+        if self.frozen is None:
+            return learned, None
+        starts = [entry.frozen or self._zeros() for entry in carried]
+        return learned, self.frozen.step(ids_B, RecurrentState.joined(starts))
+
+    def read_frozen(self, windows: Sequence[Window], carried: Sequence[Carried]) -> Priced | None:
+        """Read windows as base tokens with the frozen network; None if it is not wanted."""
+        if self.frozen is None:
+            return None
+        rows = [_row(window, entry.context[-1:]) for window, entry in zip(windows, carried, strict=True)]
+        starts = [entry.frozen or self._zeros() for entry in carried]
+        with torch.no_grad():
+            batch = self.frozen.prepare(rows, phrases=False, every=self.every)
+            return self.frozen.forward(batch, RecurrentState.stack(starts))
+
+    def _zeros(self) -> RecurrentState:
+        model = self.learning.model
+        return RecurrentState.zeros(model.config, device=model.device, dtype=model.dtype)
+
+
+def _row(window: Window, context: tuple[int, ...]) -> Row:
+    return Row(context=context, ids=window.ids, paid=window.paid)

@@ -1,0 +1,173 @@
+"""Who predicts: the frozen network, what was learned, and experts, as one object.
+
+Training, scoring, generating and compressing all ask a `Predictor`. It knows models and what was learned of
+them; where reading stands in a document is a `Reader`'s.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sttx_core.phrases import PhraseConfig
+from sttx_train.byte_lengths import every_token
+from sttx_train.formats import LoadedModel
+from sttx_train.generate import Constraint, Generation, SamplingConfig
+from sttx_train.online import LearnerConfig, Mixture, OnlineLearner, StepReport, Window
+from sttx_train.predict.batch import PredictorBatch
+from sttx_train.predict.learned import Learned, find_learned
+from sttx_train.predict.reader import Reader
+
+_NOTHING_LEARNS = LearnerConfig(scope=(), inject="none", phrases="off", replay_rows=0, frozen=False)
+
+
+class Predictor:
+    """Predicts the next token of documents, and learns from them if asked to.
+
+    Args:
+        loaded: the frozen model and its vocabulary.
+        learned: what was learned of it: the folder of a run of `sttx train` or of one of its checkpoints, or
+            the file of a tuned state; None for nothing.
+        experts: mix experts in. Those of a checkpoint know what its run has read; others start empty.
+        learning: how to learn, to start learning. With ``learned`` leave it out: a checkpoint says how.
+        learns: whether :meth:`Reader.learn` may be called; by default with ``learning``.
+        phrase_config: how phrases are found while learning.
+        window: base tokens of a window; a checkpoint's own where there is one.
+
+    Attributes:
+        learner: the learning network, its experts and what it carries.
+        window: base tokens of a window: S0 is added at its start, and learning happens at its end.
+        learns: whether its readers may learn.
+        updates: how often its readers learned.
+        tokens: the bytes of each id; none for the end of text and unused ids.
+
+    Raises:
+        UsageError: what was learned is of another model.
+        CheckpointError, ModelError: it cannot be read.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        learned: str | os.PathLike[str] | None = None,
+        *,
+        experts: bool = True,
+        learning: LearnerConfig | None = None,
+        learns: bool | None = None,
+        phrase_config: PhraseConfig | None = None,
+        window: int = 64,
+    ) -> None:
+        assert learned is None or learning is None, "a checkpoint says how it learns"
+        self.loaded = loaded
+        found = None if learned is None else find_learned(learned, loaded)
+        config = found.config if found else learning or _NOTHING_LEARNS
+        self.updates = 0
+        self._s0_known: tuple[int, bool] | None = None  # version of S0, and whether it is not zero
+        self.learns = learning is not None if learns is None else learns
+        self.window = found.window if found else window
+        tokenizer, size = loaded.tokenizer, loaded.model.config.vocab_size
+        # Learned weights are loaded into a copy: the caller's model stays as it is.
+        weights = found is not None and not set(found.config.scope) <= {"state", "bias"}
+        with_memory = experts if found is None else found.experts
+        self.tokens = every_token(tokenizer, size)
+        self.learner = OnlineLearner(
+            copy.deepcopy(loaded.model) if weights else loaded.model,
+            np.array([len(token) for token in self.tokens]),
+            config,
+            phrase_config=found.phrases if found else phrase_config,
+            eot_id=tokenizer.eot_id,
+            hypernet=loaded.hypernet,
+            mixture=self._new_mixture(config) if with_memory else None,
+        )
+        if found is not None:
+            self._load(found)
+        if experts != with_memory:
+            self.learner.use(self._new_mixture(config) if experts else None)
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether its network may differ from the frozen one."""
+        if self.learner.trainable():
+            return True
+        s0 = self.learner.s0
+        if self._s0_known is None or self._s0_known[0] != s0._version:
+            self._s0_known = (s0._version, bool(s0.any()))
+        return self._s0_known[1]
+
+    @property
+    def experts(self) -> bool:
+        """Whether experts are mixed in."""
+        return self.learner.mixture is not None
+
+    def read(self, document: str = "", *, alone: bool = False, go_on: bool = False) -> Reader:
+        """Return a reader at the start of a document.
+
+        Args:
+            document: its name.
+            alone: read with a copy of the experts' memory, so that other readers are as if they were not
+                there, and leave no memory of this document.
+            go_on: stand where training left the document, if its state is carried.
+        """
+        return Reader(self, document, alone=alone, go_on=go_on)
+
+    def batch(self, readers: Sequence[Reader]) -> PredictorBatch:
+        """Return readers of different documents as the rows of one batch."""
+        return PredictorBatch(self, readers)
+
+    def generate(
+        self,
+        prompt: str = "",
+        sampling: SamplingConfig | None = None,
+        *,
+        max_tokens: int = 256,
+        stop: Sequence[str] = (),
+        stream: int = 0,
+        document: str = "",
+        remember: bool = False,
+        constraint: Constraint | None = None,
+    ) -> Generation:
+        """Generate a text after a prompt. Nothing learns from either, also in a predictor that learns.
+
+        Iterate the result for pieces of text: whole characters, never part of a stop. Each step is one base
+        token, also where phrases were learned.
+
+        Args:
+            prompt: the text to continue, from a document's start.
+            sampling: how tokens are chosen; by default they are drawn from the predictor's probabilities.
+            max_tokens: most tokens.
+            stop: texts that end the text and are not part of it.
+            stream: number of the text, among those with the same seed.
+            document: name of the document.
+            remember: let the predictor's experts remember prompt and text. Otherwise a copy of them reads,
+                and the predictor stays as it is.
+            constraint: what the text must be.
+
+        Raises:
+            UsageError: an option does not fit.
+        """
+        still = copy.copy(self)
+        still.learns = False
+        reader = still.read(document, alone=not remember)
+        if prompt:
+            reader.advance(self.loaded.tokenizer.encode(prompt))
+        return reader.generate(
+            sampling, max_tokens=max_tokens, stop=stop, stream=stream, constraint=constraint
+        )
+
+    def step(self, windows: Sequence[Window]) -> StepReport:
+        """Pay for windows of different documents and learn from them, in one optimizer step."""
+        return self.learner.step(windows)
+
+    def _new_mixture(self, config: LearnerConfig) -> Mixture:
+        return Mixture(self.tokens, config.max_documents)
+
+    def _load(self, found: Learned) -> None:
+        if found.state is not None:
+            self.learner.load_state_dict(found.state)
+        else:
+            with torch.no_grad():
+                self.learner.s0.copy_(found.s0)

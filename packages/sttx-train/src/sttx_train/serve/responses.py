@@ -1,0 +1,260 @@
+"""``/v1/responses``: items to an ask, events to a response, and responses that can be continued.
+
+What was read is kept as ids, and its state in the cache: a conversation continues without reading it again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator
+from secrets import token_hex
+from typing import Any
+
+import numpy as np
+
+from sttx_train.serve.bodies import (
+    Function,
+    Item,
+    Message,
+    NamedFunction,
+    NamedTool,
+    Response,
+    ResponseToolChoice,
+    Tool,
+    ToolCall,
+    ToolFunction,
+)
+from sttx_train.serve.catalog import Served
+from sttx_train.serve.chat import TOKENS, Answer
+from sttx_train.serve.conversation import END, Opening, encode_turns, openings, turns
+from sttx_train.serve.failures import bad
+from sttx_train.serve.jobs import Ask, Ended, Event
+from sttx_train.serve.streaming import PING, Channel, event
+from sttx_train.serve.usage import Usage
+
+_KEPT_IDS = 4_000_000  # of all conversations that can be continued
+
+
+class Conversations:
+    """What was read for each response that can be continued; the least recently used ones are dropped.
+
+    Args:
+        most: most ids of all of them.
+    """
+
+    def __init__(self, most: int = _KEPT_IDS) -> None:
+        self._most, self._count = most, 0
+        self._ids: OrderedDict[str, np.ndarray] = OrderedDict()
+
+    def find(self, name: str) -> tuple[int, ...]:
+        """Return what was read for a response.
+
+        Raises:
+            RequestError: it is not known.
+        """
+        if name not in self._ids:
+            raise bad(
+                f"no response {name!r} to continue", "previous_response_id", "previous_response_not_found"
+            )
+        self._ids.move_to_end(name)
+        return tuple(self._ids[name].tolist())
+
+    def put(self, name: str, ids: tuple[int, ...]) -> None:
+        """Keep what was read for a response."""
+        self._ids[name] = np.array(ids, np.uint32)
+        self._count += len(ids)
+        while self._count > self._most:
+            self._count -= len(self._ids.popitem(last=False)[1])
+
+
+def response_ask(
+    body: Response, served: Served, most: int, before: tuple[int, ...]
+) -> tuple[Ask, list[Opening]]:
+    """Return what a body asks for after the ids of the response that it continues, and how it may start.
+
+    Raises:
+        RequestError: the body asks for what is not possible.
+    """
+    body.check(most, body.max_output_tokens, "max_output_tokens")
+    if body.n not in (None, 1):
+        raise bad("n must be 1: a response has one answer", "n")
+    tokenizer = served.predictor.loaded.tokenizer
+    tools = [_tool(tool) for tool in body.tools or () if tool.type == "function"]
+    starts = openings(tools, _choice(body.tool_choice))
+    texts = turns(messages_of(body), [] if body.tool_choice == "none" else tools)
+    if len(starts) == 1:
+        texts.append(starts[0].text)
+    ask = Ask(
+        served=served,
+        ids=(*before, *encode_turns(texts, tokenizer)),
+        options=tuple(tuple(tokenizer.encode(one.text)) for one in starts) if len(starts) > 1 else (),
+        sampling=body.sampling(len(served.predictor.tokens)),
+        max_tokens=TOKENS if body.max_output_tokens is None else body.max_output_tokens,
+        stop=(END, *body.stops),
+        slot=body.id_slot,
+    )
+    return ask, starts
+
+
+def _tool(tool: Any) -> Tool:
+    function = ToolFunction(name=tool.name, description=tool.description, parameters=tool.parameters)
+    return Tool(function=function)
+
+
+def _choice(choice: str | ResponseToolChoice | None) -> str | NamedTool | None:
+    if isinstance(choice, ResponseToolChoice):
+        return NamedTool(function=NamedFunction(name=choice.name))
+    return choice
+
+
+def messages_of(body: Response) -> list[Message]:
+    """Return the instructions and the input as messages.
+
+    Raises:
+        RequestError: the input has no item, or one of a type that is not known.
+    """
+    found = [Message(role="system", content=body.instructions)] if body.instructions else []
+    if isinstance(body.input, str):
+        return [*found, Message(role="user", content=body.input)]
+    found += [message for item in body.input if (message := _message(item)) is not None]
+    if not found:
+        raise bad("input has no items", "input")
+    return found
+
+
+def _message(item: Item) -> Message | None:
+    match item.type:
+        case "message":
+            return Message(role=item.role, content=item.content)
+        case "function_call":
+            call = ToolCall(id=item.call_id, function=Function(name=item.name, arguments=item.arguments))
+            return Message(role="assistant", tool_calls=[call])
+        case "function_call_output":
+            return Message(role="tool", content=item.output, tool_call_id=item.call_id)
+        case "reasoning":  # the model thinks in words, which are in its messages
+            return None
+        case _:
+            raise bad(f"input has an item of the type {item.type!r}, which is not known", "input")
+
+
+class Responses:
+    """Makes the objects of one request.
+
+    Args:
+        body: the request.
+        ask: its answer.
+        starts: how it may start.
+        known: where it is kept.
+    """
+
+    def __init__(self, body: Response, ask: Ask, starts: list[Opening], known: Conversations) -> None:
+        self._body, self._ask, self._known = body, ask, known
+        self._usage, self._answer = Usage([ask]), Answer(starts, 0)
+        self._id, self._item = f"resp_{token_hex(12)}", f"msg_{token_hex(12)}"
+        self._created, self._sent = int(time.time()), 0
+
+    def whole(self, events: Iterable[tuple[int, Event]]) -> dict[str, Any]:
+        """Return the response in one object."""
+        for _, found in events:
+            for _ in self._read(found):
+                pass
+        return self._object()
+
+    async def chunks(self, channel: Channel, ping: float) -> AsyncIterator[bytes]:
+        """Yield the response as server-sent events."""
+        yield self._event("response.created", response=self._object())
+        yield self._event("response.in_progress", response=self._object())
+        async for found in channel.events(ping):
+            if found is None:
+                yield PING
+                continue
+            for delta in self._read(found[1]):
+                for name, fields in self._events(delta):
+                    yield self._event(name, **fields)
+        status = "response.completed" if self._answer.finish != "length" else "response.incomplete"
+        yield self._event(status, response=self._object())
+
+    def _read(self, found: Event) -> Iterator[dict[str, Any]]:
+        self._usage.add(0, found)
+        if isinstance(found, Ended) and self._body.store is not False:
+            missing = next(END[size:] for size in (2, 1, 0) if found.data.endswith(END[:size].encode()))
+            tokenizer = self._ask.served.predictor.loaded.tokenizer
+            rest = tokenizer.encode_bytes(found.unread + missing.encode())
+            self._known.put(self._id, (*found.ids, *rest))
+        yield from self._answer.deltas(found)
+
+    def _event(self, kind: str, /, **fields: Any) -> bytes:
+        self._sent += 1
+        return event({"type": kind, "sequence_number": self._sent - 1, **fields}, kind)
+
+    def _events(self, delta: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the events of what was added to the answer."""
+        place = {"item_id": self._item, "output_index": 0}
+        call = self._answer.tool is not None
+        part = place | {"content_index": 0}
+        if "role" in delta:
+            yield "response.output_item.added", {"output_index": 0, "item": self._output("in_progress")}
+            if not call:
+                yield "response.content_part.added", part | {"part": _text("")}
+        elif delta:
+            text = delta["tool_calls"][0]["function"]["arguments"] if call else delta["content"]
+            if call:
+                yield "response.function_call_arguments.delta", place | {"delta": text}
+            else:
+                yield "response.output_text.delta", part | {"delta": text, "logprobs": []}
+        else:
+            text = self._answer.text
+            if call:
+                named = {"arguments": text, "name": self._answer.tool}
+                yield "response.function_call_arguments.done", place | named
+            else:
+                yield "response.output_text.done", part | {"text": text, "logprobs": []}
+                yield "response.content_part.done", part | {"part": _text(text)}
+            yield "response.output_item.done", {"output_index": 0, "item": self._output(self._status)}
+
+    @property
+    def _status(self) -> str:
+        if self._answer.finish is None:
+            return "in_progress"
+        return "incomplete" if self._answer.finish == "length" else "completed"
+
+    def _output(self, status: str) -> dict[str, Any]:
+        answer = self._answer
+        if answer.tool is not None:
+            fields = {"call_id": answer.call, "name": answer.tool, "arguments": answer.text}
+            return {"id": self._item, "type": "function_call", "status": status, **fields}
+        content = [_text(answer.text)] if answer.finish is not None else []
+        fields = {"role": "assistant", "content": content}
+        return {"id": self._item, "type": "message", "status": status, **fields}
+
+    def _object(self) -> dict[str, Any]:
+        body, ended = self._body, self._answer.finish is not None
+        incomplete = {"reason": "max_output_tokens"} if self._status == "incomplete" else None
+        return {
+            "id": self._id,
+            "object": "response",
+            "created_at": self._created,
+            "status": self._status,
+            "error": None,
+            "incomplete_details": incomplete,
+            "instructions": body.instructions,
+            "max_output_tokens": body.max_output_tokens,
+            "metadata": body.metadata or {},
+            "model": self._ask.served.id,
+            "output": [self._output(self._status)] if ended else [],
+            "parallel_tool_calls": False,
+            "previous_response_id": body.previous_response_id,
+            "store": body.store is not False,
+            "temperature": self._ask.sampling.temperature,
+            "text": {"format": {"type": "text"}},
+            "tool_choice": body.tool_choice if isinstance(body.tool_choice, str) else "auto",
+            "tools": [],
+            "top_p": self._ask.sampling.top_p,
+            "truncation": "disabled",
+            "usage": self._usage.of_response() if ended else None,
+        }
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}

@@ -1,0 +1,153 @@
+"""One request while it is computed: its reader, what it has still to read, and its text.
+
+Knows readers and generations; not which other rows are computed beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sttx_train.generate import Generation
+from sttx_train.generate.samplers import draw
+from sttx_train.predict import Predictor, Prices, Reader
+from sttx_train.serve.jobs import Ended, Generated, Job, PromptRead
+from sttx_train.serve.slots import Slot
+from sttx_train.serve.states import StateCache
+from sttx_train.serve.tokens import Token, token_at
+
+
+class Row:
+    """A row of the batch.
+
+    Args:
+        job: what is wanted.
+        cache: states of texts that were read before.
+        chunk: most tokens that are read at once.
+        every: a state is kept after each such number of tokens.
+    """
+
+    def __init__(self, job: Job, cache: StateCache, *, chunk: int, every: int) -> None:
+        self.job, self.ask, self._cache = job, job.ask, cache
+        self._chunk, self._every = chunk, every
+        self.predictor: Predictor = job.ask.served.predictor
+        # Every document opens with the end of text: a prompt that does so too starts after it.
+        self._opened = self.ask.ids[:1] == (self.predictor.loaded.tokenizer.eot_id,)
+        self._ids = self.ask.ids[self._opened :]
+        known, reader = (0, None) if self.ask.reads_all else cache.find(self._digest, self._ids)
+        self.reader: Reader = reader or self.predictor.read()
+        self.cached = self._read = known
+        self._tokens: list[Token] = []
+        self._prices: list[Prices] = []
+        self._option: tuple[int, ...] = ()
+        self.generation: Generation | None = None
+
+    @property
+    def _digest(self) -> str:
+        return self.ask.served.digest
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """What the reader has read."""
+        if self.generation is None:
+            return self._ids[: self._read]
+        behind = len(self.generation.behind)
+        generated = self.generation.ids[: len(self.generation.ids) - behind]
+        return (*self._ids, *self._option, *generated)
+
+    # -- the prompt ----------------------------------------------------------------------------------------
+
+    def next_piece(self) -> tuple[int, ...]:
+        """Return the tokens of the prompt to read next; none if it is read."""
+        boundary = (self._read // self._every + 1) * self._every
+        return self._ids[self._read : min(self._read + self._chunk, boundary)]
+
+    def was_read(self, piece: Sequence[int], prices: Prices | None, log_probs: np.ndarray | None) -> None:
+        """Note that a piece of the prompt was read, with what was said of it."""
+        if log_probs is not None and self.ask.top is not None:
+            for token, row in zip(piece, log_probs, strict=True):
+                self._tokens.append(token_at(token, row, self.predictor.tokens, self.ask.top))
+        if prices is not None and self.ask.prices:
+            self._prices.append(prices)
+        self._read += len(piece)
+        if self._read % self._every == 0 or self._read == len(self._ids):
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep the state where the reader stands."""
+        self._cache.put(self._digest, self.ids, self.reader)
+
+    def as_slot(self) -> Slot:
+        """Return what a slot keeps of it."""
+        return Slot(served=self.ask.served, ids=self.ids, reader=self.reader.copy())
+
+    def begin(self) -> None:
+        """Start the text, once the prompt is read."""
+        chosen = self._choose() if self.ask.options else None
+        self.job.emit(
+            PromptRead(
+                cached=self.cached,
+                tokens=self._shown(),
+                prices=Prices.join(self._prices) if self.ask.prices else None,
+                chosen=chosen,
+                chosen_tokens=len(self._option),
+            )
+        )
+        ask = self.ask
+        self.generation = self.reader.generate(
+            ask.sampling, max_tokens=ask.max_tokens, stop=ask.stop, stream=ask.stream
+        )
+        self._end_if_done()
+
+    def _shown(self) -> tuple[Token, ...]:
+        """Return the prompt's tokens, if they are wanted; nothing comes before the first one."""
+        if not self.ask.echo or self.ask.top is None or not self.ask.ids:
+            return ()
+        first = Token(id=self.ask.ids[0], data=self.predictor.tokens[self.ask.ids[0]])
+        return (first, *self._tokens[not self._opened :])
+
+    def _choose(self) -> int:
+        """Read one of the options, drawn by their probabilities after the prompt; return its index."""
+        readers = [self.reader.copy() for _ in self.ask.options]
+        prices = self.predictor.batch(readers).advance(self.ask.options)
+        nats = -np.array([price.bits.sum() for price in prices]) * np.log(2)
+        sampling = self.ask.sampling
+        if sampling.temperature == 0:
+            chosen = int(nats.argmax())
+        else:
+            row = (nats - nats.max()) / sampling.temperature
+            dice = np.random.default_rng([sampling.seed, self.ask.stream, len(self.ask.ids), 1])
+            chosen = draw(row, dice.random())
+        self.reader, self._option = readers[chosen], self.ask.options[chosen]
+        return chosen
+
+    # -- the text ------------------------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.generation is not None and self.generation.finish_reason is not None
+
+    def take(self, log_probs: np.ndarray) -> None:
+        """Choose the next token.
+
+        Args:
+            log_probs: ``[V]`` what the reader says.
+        """
+        assert self.generation is not None
+        text = self.generation.take(log_probs)
+        chosen = self.generation.ids[-1]
+        if self.ask.top is None:
+            token = Token(id=chosen, data=self.predictor.tokens[chosen])
+        else:
+            token = token_at(chosen, log_probs, self.predictor.tokens, self.ask.top)
+        self.job.emit(Generated(text=text, token=token))
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        assert self.generation is not None
+        if (finish := self.generation.finish_reason) is not None:
+            self.keep()
+            generation = self.generation
+            self.job.emit(Ended(finish=finish, ids=self.ids, unread=generation.unread, data=generation.data))

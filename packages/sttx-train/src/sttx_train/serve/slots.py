@@ -1,0 +1,85 @@
+"""States that a request leaves at a number, and that are saved to a file by its name, and restored.
+
+A file belongs to one digest of everything that was learned. Knows files and readers; no HTTP.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sttx_core.errors import DataError
+from sttx_core.own_files import make_private_folder, replacing_file
+from sttx_train.formats.tensorfiles import read_tensors, write_tensors
+from sttx_train.predict import Reader
+from sttx_train.serve.catalog import Catalog, Served
+from sttx_train.serve.failures import bad
+
+_IDS, _ABOUT, _READER = "ids", "about", "reader."
+_MOST_BYTES = 2**31
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """Where a request stood at its end.
+
+    Attributes:
+        served: the model.
+        ids: what was read.
+        reader: where it stands.
+    """
+
+    served: Served
+    ids: tuple[int, ...]
+    reader: Reader
+
+
+def save_slot(slot: Slot, folder: Path, name: str) -> int:
+    """Write a slot into a folder; return the bytes of the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    state = slot.reader.state_dict()
+    about = json.dumps({"digest": slot.served.digest, "reader": state["meta"]}).encode()
+    tensors = {f"{_READER}{key}": tensor for key, tensor in state["tensors"].items()}
+    tensors[_IDS] = torch.from_numpy(np.array(slot.ids, np.int64))
+    tensors[_ABOUT] = torch.from_numpy(np.frombuffer(about, np.uint8).copy())
+    make_private_folder(folder)
+    with replacing_file(folder / name, private=True) as aside:
+        write_tensors(tensors, aside, {})
+    return (folder / name).stat().st_size
+
+
+def restore_slot(catalog: Catalog, folder: Path, name: str) -> tuple[Slot, int]:
+    """Read a slot from a folder; return it with the bytes of the file.
+
+    Raises:
+        RequestError: there is no such file, it is damaged, or of a model that is not served.
+    """
+    path = folder / name
+    if not path.is_file() or path.is_symlink():
+        raise bad(f"no saved slot {name!r}", "filename")
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise bad(f"{name!r} is too large for a saved slot", "filename")
+    try:
+        return _restored(catalog, read_tensors(path)), size
+    except (DataError, KeyError, ValueError, TypeError) as error:
+        raise bad(f"{name!r} is damaged, or no saved slot", "filename") from error
+
+
+def _restored(catalog: Catalog, tensors: dict[str, Any]) -> Slot:
+    about = json.loads(tensors.pop(_ABOUT).numpy().tobytes())
+    ids = tuple(tensors.pop(_IDS).tolist())
+    served = next((one for one in catalog if one.digest == about["digest"]), None)
+    if served is None:
+        raise bad("the slot was saved by a model, or by a state of it, that is not served now", "filename")
+    reader = served.predictor.read()
+    named = {key.removeprefix(_READER): tensor.clone() for key, tensor in tensors.items()}
+    reader.load_state_dict({"tensors": named, "meta": about["reader"]})
+    return Slot(served=served, ids=ids, reader=reader)

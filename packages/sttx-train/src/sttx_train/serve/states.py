@@ -1,0 +1,100 @@
+"""States of texts that were read, found again by the ids that led to them, in bounded memory.
+
+A state belongs to one digest of everything that was learned: nothing learned later, or under the same name,
+can reuse it. Knows readers; not requests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sttx_train.predict import Reader
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    reader: Reader
+    count: int
+    nbytes: int
+
+
+class StateCache:
+    """Readers at the end of prefixes; the least recently used ones are dropped.
+
+    Args:
+        limit: most bytes of all states.
+
+    Attributes:
+        nbytes: bytes of all states now.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._lengths: Counter[int] = Counter()
+        self.nbytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, digest: str, ids: Sequence[int]) -> tuple[int, Reader | None]:
+        """Return the longest prefix that is known, as its length and a reader of its own at its end.
+
+        Args:
+            digest: of what reads the ids.
+            ids: the text.
+        """
+        key, hashed, data = None, _hash(digest), _bytes(ids)
+        before = 0
+        for length in sorted(length for length in self._lengths if length <= len(ids)):
+            hashed.update(data[4 * before : 4 * length])
+            before = length
+            if (found := hashed.copy().digest()) in self._entries:
+                key = found
+        if key is None:
+            return 0, None
+        self._entries.move_to_end(key)
+        entry = self._entries[key]
+        return entry.count, entry.reader.copy()
+
+    def put(self, digest: str, ids: Sequence[int], reader: Reader) -> None:
+        """Keep where a reader stands after a text; a state larger than the limit is not kept."""
+        hashed = _hash(digest)
+        hashed.update(_bytes(ids))
+        if (key := hashed.digest()) in self._entries:
+            self._entries.move_to_end(key)
+            return
+        kept = reader.copy()
+        entry = _Entry(reader=kept, count=len(ids), nbytes=kept.nbytes)
+        if entry.nbytes > self._limit or not len(ids):
+            return
+        self._entries[key] = entry
+        self._lengths[entry.count] += 1
+        self.nbytes += entry.nbytes
+        while self.nbytes > self._limit:
+            self._drop(next(iter(self._entries)))
+
+    def clear(self) -> None:
+        """Forget all states."""
+        for key in list(self._entries):
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        entry = self._entries.pop(key)
+        self.nbytes -= entry.nbytes
+        self._lengths[entry.count] -= 1
+        if not self._lengths[entry.count]:
+            del self._lengths[entry.count]
+
+
+def _hash(digest: str):
+    return hashlib.blake2b(digest.encode() + b"\0", digest_size=20)
+
+
+def _bytes(ids: Sequence[int]) -> bytes:
+    return np.asarray(ids, np.uint32).tobytes()

@@ -1,0 +1,219 @@
+"""Tenants: each learns for itself, as the learner alone would, and nothing of one reaches another."""
+
+import json
+import re
+import time
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+import torch
+
+from sttx_core.errors import CheckpointError, UsageError
+from sttx_train.online import LearnerConfig, OnlineLearner, Window
+from sttx_train.predict import Predictor
+from sttx_train.predict.twins import are_twins, with_s0
+from sttx_train.serve.bodies import Function, Message, ToolCall
+from sttx_train.serve.catalog import Catalog
+from sttx_train.serve.config import ServeConfig
+from sttx_train.serve.conversation import newest
+from sttx_train.serve.failures import RequestError
+from sttx_train.serve.server import Server
+from sttx_train.serve.service import Service
+from sttx_train.serve.slot_routes import kept
+from sttx_train.serve.slots import Slot
+from sttx_train.serve.tenants import Tenants
+
+WORDS = "the file was read again and the test that failed now passes " * 3
+
+
+@pytest.fixture(scope="module")
+def base(tiny):
+    return Catalog.load(tiny()).frozen
+
+
+def ids_of(seed, count):
+    return np.random.default_rng(seed).integers(1, 257, count).tolist()
+
+
+def finish(tenants):
+    while tenants.step():
+        pass
+
+
+def test_a_tenant_learns_as_the_learner_alone_does(base):
+    tenants, ids = Tenants(base), ids_of(0, 150)
+    tenants.add("ada", ids)
+    finish(tenants)
+    loaded = base.predictor.loaded
+    config = LearnerConfig(phrases="off", replay_rows=0, frozen=False)
+    learner = OnlineLearner(loaded.model, np.ones(257, int), config, eot_id=loaded.tokenizer.eot_id)
+    for start in range(0, 150, 64):
+        learner.learn_one(Window(document="d", ids=tuple(ids[start : start + 64])))
+    served = tenants.served("ada")
+    assert served.step == 3 and served.base is base and tenants.tokens_learned == 150
+    torch.testing.assert_close(served.predictor.learner.s0, learner.s0.detach(), rtol=1e-4, atol=1e-5)
+    assert bool(served.predictor.learner.s0.any())
+
+
+def test_what_one_of_256_tenants_sends_changes_nothing_of_the_others_by_a_bit(base):
+    others = [f"tenant {number}" for number in range(255)]
+
+    def logits(text_of_a):
+        tenants = Tenants(base)
+        tenants.add("a", text_of_a)
+        for number, name in enumerate(others):
+            tenants.add(name, ids_of(number, 40))
+        finish(tenants)
+        readers = [tenants.served(name).predictor.read() for name in ["a", *others]]
+        batch = readers[0].predictor.batch(readers)
+        batch.advance([text_of_a[:20], *([ids_of(7, 20)] * 255)])
+        return batch.log_probs(), [tenants.served(name).digest for name in others]
+
+    one, digests = logits(ids_of(1000, 40))
+    two, again = logits(ids_of(2000, 40))
+    assert not np.array_equal(one[0], two[0]), "what it sends does change its own"
+    assert np.array_equal(one[1:], two[1:]) and digests == again
+    assert len(set(digests)) == 255 and not np.array_equal(one[1], one[2])
+
+
+def test_rows_of_twins_are_those_of_each_alone(base):
+    shape = base.predictor.learner.s0.shape
+    twins = [
+        with_s0(base.predictor, torch.randn(shape, generator=torch.Generator().manual_seed(seed)))
+        for seed in (1, 2)
+    ]
+    predictors, ids = [base.predictor, *twins], ids_of(3, 150)
+    together = predictors[0].batch([predictor.read() for predictor in predictors])
+    prices = together.advance([ids] * 3)
+    for row, predictor in enumerate(predictors):
+        alone = predictor.read()
+        np.testing.assert_allclose(alone.advance(ids).bits, prices[row].bits, atol=1e-3)
+        np.testing.assert_allclose(alone.log_probs(), together.log_probs()[row], atol=1e-3)
+    assert not np.allclose(prices[1].bits, prices[2].bits)
+    assert are_twins(*twins) and not are_twins(twins[0], Predictor(base.predictor.loaded, experts=False))
+
+
+def test_a_twin_needs_a_predictor_without_memory_and_a_fitting_state(base):
+    with pytest.raises(UsageError, match="S0 must be"):
+        with_s0(base.predictor, torch.zeros(1))
+    learning = Predictor(base.predictor.loaded, experts=False, learning=LearnerConfig(phrases="off"))
+    with pytest.raises(UsageError, match="no twins"):
+        with_s0(learning, base.predictor.learner.s0)
+
+
+def test_what_was_learned_is_found_again_and_goes_on_bit_for_bit(base, tmp_path):
+    ids = ids_of(5, 200)
+    whole = Tenants(base)
+    whole.add("ada", ids)
+    finish(whole)
+    first = Tenants(base, tmp_path)
+    first.add("ada", ids[:128])
+    finish(first)
+    saved = first.served("ada")
+    second = Tenants(base, tmp_path)  # as after a kill: the first one was not closed
+    assert (second.served("ada").digest, second.served("ada").step) == (saved.digest, 2)
+    second.add("ada", ids[128:])
+    finish(second)
+    assert second.served("ada").digest == whole.served("ada").digest
+    assert second.served("bob").step == 0
+    assert not [path for path in tmp_path.rglob("*") if "ada" in path.name]
+
+
+def test_nothing_answers_from_what_is_not_saved(base, tmp_path, monkeypatch):
+    tenants = Tenants(base, tmp_path)
+    before = tenants.served("ada")
+
+    def full(*_, **__):
+        raise CheckpointError("the disk is full")
+
+    monkeypatch.setattr("sttx_train.checkpoint.CheckpointStore.save", full)
+    tenants.add("ada", ids_of(1, 64))
+    with pytest.raises(CheckpointError):
+        tenants.step()
+    assert tenants.served("ada") is before and tenants.tokens_learned == 0
+
+
+def test_a_folder_of_another_model_or_a_damaged_one_is_refused(base, tiny, tmp_path):
+    tenants = Tenants(base, tmp_path)
+    tenants.add("ada", ids_of(1, 64))
+    finish(tenants)
+    with pytest.raises(CheckpointError, match="learned with another model"):
+        Tenants(Catalog.load(tiny(1)).frozen, tmp_path).served("ada")
+    damaged = next(tmp_path.rglob("learned.safetensors"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(CheckpointError):
+        Tenants(base, tmp_path).served("ada")
+
+
+def test_tenants_and_their_queues_are_bounded(base, tmp_path):
+    tenants = Tenants(base, tmp_path, capacity=2)
+    tenants.add("a", ids_of(1, 64))
+    finish(tenants)
+    for name in "bcd":
+        tenants.served(name)
+    assert len(tenants) == 2 and tenants.served("a").step == 1
+    tenants.add("a", [5] * 70_000)
+    assert tenants.tokens_dropped == 70_000 - 65_536
+
+
+def test_users_of_a_server_learn_apart(tiny, tmp_path):
+    loaded = tiny()
+
+    def ask(url, path, body):
+        data = json.dumps({"model": loaded.id} | body).encode()
+        with urlopen(Request(url + path, data, {"content-type": "application/json"}), timeout=60) as answer:
+            return json.load(answer)
+
+    def score(url, user):
+        return ask(url, "/v1/score", {"input": f"User: {WORDS}", "user": user})
+
+    with Server(ServeConfig(port=0, learn=True, learn_dir=str(tmp_path))) as server:
+        server.start(Catalog.load(loaded))
+        before = score(server.url, "ada")
+        assert before["bits"] == pytest.approx(before["frozen_bits"])
+        assert before["system_fingerprint"].endswith("_0")
+        messages = [
+            {"role": "user", "content": "not learned again: it was sent before"},
+            {"role": "assistant", "content": "yes"},
+            {"role": "user", "content": WORDS},
+        ]
+        ask(server.url, "/v1/chat/completions", {"messages": messages, "max_tokens": 1, "user": "ada"})
+        rendered, end = len(f"User: {WORDS.strip()}\n\n"), time.monotonic() + 60
+        while server.service.tenants.tokens_learned < rendered:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        after, other = score(server.url, "ada"), score(server.url, "bob")
+        assert server.service.tenants.tokens_learned == rendered
+        assert after["bits"] < before["bits"] and after["frozen_bits"] == pytest.approx(before["bits"])
+        assert re.search(r"_3$", after["system_fingerprint"]) and after["model"] == loaded.id
+        assert other["bits"] == pytest.approx(before["bits"]) and other["system_fingerprint"].endswith("_0")
+    with Server(ServeConfig(port=0, learn=True, learn_dir=str(tmp_path))) as server:
+        server.start(Catalog.load(loaded))
+        assert score(server.url, "ada")["bits"] == pytest.approx(after["bits"])
+
+
+def test_a_slot_of_a_model_that_goes_on_learning_is_not_saved(base):
+    service = Service(ServeConfig(learn=True, slot_dir="slots"))
+    learning = Tenants(base).served("ada")
+    for number, served in enumerate((base, learning)):
+        service.engine.slots[number] = Slot(served=served, ids=(1,), reader=served.predictor.read())
+    assert kept(service, 0).served is base
+    with pytest.raises(RequestError, match="slot 1 is of a model that goes on learning"):
+        kept(service, 1)
+
+
+def test_what_a_tool_gave_is_learned_under_the_name_of_the_tool(base):
+    call = ToolCall(id="c", function=Function(name="ls", arguments="{}"))
+    messages = [
+        Message(role="user", content="list"),
+        Message(role="assistant", tool_calls=[call]),
+        Message(role="tool", tool_call_id="c", content="a.txt"),
+    ]
+    text = base.predictor.loaded.tokenizer.decode(newest(messages, base))
+    assert text == "Tool result: ls\na.txt\n\n"
+
+
+def test_a_folder_without_learning_has_no_effect():
+    with pytest.raises(UsageError, match="--learn-dir would have no effect"):
+        ServeConfig(learn_dir="x")
