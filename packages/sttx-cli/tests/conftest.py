@@ -83,7 +83,7 @@ def records(session: str, turns: int) -> list[dict[str, Any]]:
     return result
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def sttx() -> Command:
     """Return the command as a function of its arguments."""
     return call

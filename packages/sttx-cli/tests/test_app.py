@@ -143,5 +143,5 @@ def test_a_reader_that_closes_the_pipe_is_not_an_error(start, sessions, options)
         process.stdout.close()
         process.stdin.close()
         err = process.stderr.read()
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
     assert "Traceback" not in err and "BrokenPipe" not in err and "Exception ignored" not in err

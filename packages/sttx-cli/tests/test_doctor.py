@@ -114,3 +114,17 @@ def test_without_a_gpu_fla_is_not_imported(sttx, monkeypatch):
     assert fla.status == "ok" and fla.detail.endswith("only a CUDA device uses it")
     broken = doctor._fla(cuda=True)
     assert broken.status == "note" and "kernels in plain torch are used" in broken.detail
+
+
+def test_another_model_can_be_checked(sttx, tiny_model, tmp_path):
+    found = findings(sttx("doctor", "--json", "--model", tiny_model))["model"]
+    assert found["status"] == "ok" and found["detail"].startswith(f"{tiny_model.name}: ")
+    shutil.copytree(tiny_model, tmp_path / "m")
+    (tmp_path / "m" / "config.json").write_text("[1]")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + bytes(99))
+    for path, said in ((tmp_path / "m", "holds a list"), (tmp_path / "m.gguf", "a GGUF file")):
+        result = sttx("doctor", "--json", "--model", path)
+        assert result.code == 1 and findings(result)["model"]["status"] == "broken"
+        assert said in findings(result)["model"]["detail"]
+    result = sttx("doctor", "--model", "nowhere")
+    assert result.code == 2 and "no model at 'nowhere'" in result.err

@@ -27,6 +27,12 @@ OUTCOMES = {
     "two ways to name a source": (2, "traces SESSIONS --from SESSIONS"),
     "missing source of train": (2, "train --from MISSING --checkpoint-dir NEW"),
     "missing source of traces": (2, "traces MISSING"),
+    "missing source of score": (2, "score MISSING"),
+    "missing run of score": (2, "score SESSIONS --checkpoint MISSING"),
+    "missing model of score": (2, "score SESSIONS --model MISSING"),
+    "missing source of watch": (2, "watch MISSING"),
+    "missing model of watch": (2, "watch SESSIONS --model MISSING"),
+    "program of watch that is not there": (2, "watch SESSIONS --exec MISSING"),
     "missing source of validate-data": (2, "validate-data --from MISSING"),
     "missing model of train": (2, "train --from SESSIONS --model MISSING --checkpoint-dir NEW"),
     "missing model of pretrain": (2, "pretrain TEXT --start-from MISSING --out NEW"),
@@ -56,6 +62,8 @@ OUTCOMES = {
     # 1: the command line is right, and something it needs has failed
     "empty source of train": (1, "train --from EMPTY --model MODEL --checkpoint-dir NEW"),
     "empty source of traces": (1, "traces EMPTY"),
+    "empty source of score": (1, "score EMPTY --model MODEL --experts off"),
+    "empty source of watch": (1, "watch EMPTY --once --model MODEL"),
     "empty source of validate-data": (1, "validate-data EMPTY"),
     "empty source of pretrain": (1, "pretrain --from EMPTY --tokenizer bytes --out NEW"),
     "empty source of data build": (1, "data build --from EMPTY --tokenizer bytes --out NEW"),
@@ -158,7 +166,7 @@ def failing_writes(monkeypatch):
         def fail(*_, dir, prefix, **__):
             raise OSError(number, os.strerror(number), f"{dir}/{prefix}random")
 
-        monkeypatch.setattr("tempfile.NamedTemporaryFile", fail)
+        monkeypatch.setattr("tempfile.mkstemp", fail)
 
     return install
 

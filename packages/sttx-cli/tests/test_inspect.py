@@ -14,7 +14,7 @@ from sttx_train import CheckpointStore, save_state
 def test_the_json_contract(sttx, finished, tiny_model):
     report = sttx("inspect", finished, "--json").json
     assert (report["kind"], report["steps"], report["bytes"], report["tokens"]) == ("stream", 8, 512, 512)
-    assert report["bpb"].keys() == {"paid", "frozen"}
+    assert report["bpb"].keys() == {"paid", "network", "frozen"}
     phrases = {"live", "merges", "promotions", "evictions", "steps_saved"}
     assert phrases <= report["phrases"].keys() and report["phrases"]["promotions"] > 0
     assert report["replay"] == {"size": 8, "draws": 7}
@@ -170,7 +170,8 @@ def test_a_damaged_model_is_explained(sttx, tiny_model, tmp_path):
     file.write_bytes(file.read_bytes()[:-1])
     result = sttx("inspect", tmp_path / "m")
     rows = rows_of(result)
-    assert (result.code, result.err) == (0, "")
+    (problem,) = sttx("inspect", tmp_path / "m", "--json").json["problems"]
+    assert (result.code, result.err) == (1, f"sttx: {problem}\n")
     assert "is damaged" in rows["problem"][0] and rows["what sttx can do"] == ["nothing with it"]
     assert rows["layers"] == ["2 of 64, heads of 64, channel mix 256"]
 
@@ -207,7 +208,7 @@ def test_a_run_of_pretraining(sttx, tmp_path):
     documents = {
         "config": {"layers": 2, "hidden_size": 16, "lr": 0.1},
         "progress": {"tokens": 4096, "epochs": 0.25, "guard": guard, "best": None},
-        "model": {"num_layers": 2, "hidden_size": 16},
+        "model": {"vocab_size": 7, "num_layers": 2, "hidden_size": 16, "head_size": 8},
         "data": {"sha256": "0" * 64, "ids": 9, "rows": 2},
     }
     tensors = {"model": {"w": torch.zeros(3, 5)}, "optimizer": {}, "state": {}}

@@ -13,7 +13,7 @@ from sttx_cli.panel import StepPanel
 def metrics(step: int, **changes):
     return {
         "step": step,
-        "bpb": {"now": 2.5, "paid": 2.25, "frozen": 3.0},
+        "bpb": {"now": 2.5, "paid": 2.25, "network": 2.75, "frozen": 3.0},
         "tokens_per_second": 1000.0,
         "bytes_per_second": 3000.0,
         "phrases": 12,
@@ -41,7 +41,7 @@ def lines(capsys, steps: int, done: int, number: int, *, verbose=False, **change
 
 def test_a_line_has_every_number(capsys):
     assert lines(capsys, 1, 0, 1) == [
-        "step 1/1 · bpb 2.500 · paid 2.250 · frozen 3.000 · tokens/s 1,000 · bytes/s 3,000 · phrases 12 · "
+        "step 1/1 · bpb 2.500 · paid 2.250 · network 2.750 · frozen 3.000 · tokens/s 1,000 · phrases 12 · "
         "memory 1,234 MB"
     ]
 
@@ -52,7 +52,7 @@ def test_replay_and_gradient_only_with_verbose(capsys):
 
 
 def test_unknown_numbers_are_dashes(capsys):
-    (line,) = lines(capsys, 1, 0, 1, bpb={"now": None, "paid": 2.0, "frozen": None})
+    (line,) = lines(capsys, 1, 0, 1, bpb={"now": None, "paid": 2.0, "network": 2.5, "frozen": None})
     assert "bpb - " in line and "frozen - " in line
 
 
@@ -139,7 +139,7 @@ def test_the_panel_has_each_name_over_its_value_on_80_columns(steps, verbose):
     assert [set(line) for line in map(str.strip, bar)] == ([{"━"}] if steps else [])
     step = "12000/12345" if steps else "12000"
     assert (names.split(), values.split()[:2]) == (
-        ["step", "bpb", "paid", "frozen", "tokens/s"],
+        ["step", "bpb", "paid", "network", "frozen"],
         [step, "2.500"],
     )
     ends = [[match.end() for match in re.finditer(r"\S+(?: \S+)*", line)] for line in (names, values)]

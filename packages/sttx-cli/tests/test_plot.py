@@ -53,14 +53,20 @@ def test_without_out_it_is_a_png_in_the_runs_folder(sttx, finished, tmp_path, mo
     result = sttx("plot", *way.replace("RUN", "run").split())
     assert (result.code, result.out) == (0, f"{tmp_path / 'run' / 'curves.png'}\n"), result.err
     assert (tmp_path / "run" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "run" / "curves.png").stat().st_mode & 0o777 == 0o600
 
 
 def test_averages_are_bold_and_single_windows_pale(finished):
     (bpb,) = figure(finished, names=["bpb"]).axes
     looks = {line.get_label(): (line.get_linewidth(), line.get_alpha()) for line in bpb.lines}
-    assert list(looks) == ["each window, paid", "each window, frozen", "paid", "frozen"]
-    assert all(width > 2 and alpha is None for width, alpha in (looks["paid"], looks["frozen"]))
-    assert all(width < 1 and alpha < 0.5 for width, alpha in list(looks.values())[:2])
+    assert list(looks) == [
+        *(f"each window, {name}" for name in ("paid", "network", "frozen")),
+        "paid",
+        "network",
+        "frozen",
+    ]
+    assert all(width > 2 and alpha is None for width, alpha in list(looks.values())[3:])
+    assert all(width < 1 and alpha < 0.5 for width, alpha in list(looks.values())[:3])
 
 
 def test_a_few_extreme_windows_do_not_flatten_the_curves(tmp_path):
@@ -89,8 +95,10 @@ def test_a_run_of_training_is_drawn(sttx, finished, tmp_path):
     assert list(paid.get_ydata()) == [line["bpb"]["paid"] for line in lines]
     assert [text.get_text() for text in bpb.get_legend().get_texts()] == [
         "paid",
+        "network",
         "frozen",
         "each window, paid",
+        "each window, network",
         "each window, frozen",
     ]
     assert list(replay.lines[0].get_ydata()) == [line["replay"] for line in lines]

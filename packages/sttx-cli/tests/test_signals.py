@@ -125,7 +125,7 @@ from sttx_cli.signals import Interruptible
 stopped, released = threading.Event(), threading.Event()
 with Interruptible(stopped.set, released.set):
     print("ready", flush=True)
-    stopped.wait(60) and released.wait(60)
+    stopped.wait(300) and released.wait(300)
     print("asked", flush=True)
     input()
     print("saved", flush=True)
@@ -144,7 +144,7 @@ def test_a_later_signal_kills(first, second):
         assert process.poll() is None
         time.sleep(REPEAT)
         process.send_signal(second)
-        assert process.wait(30) == -second
+        assert process.wait(300) == -second
 
 
 @pytest.mark.parametrize(
@@ -161,5 +161,24 @@ def test_signals_of_a_process_group_in_quick_succession_are_one_request(first, s
         os.killpg(process.pid, second)
         assert process.stdout.readline() == "asked\n"
         os.killpg(process.pid, second)
-        output, _ = process.communicate("\n", timeout=30)
+        output, _ = process.communicate("\n", timeout=300)
         assert (process.returncode, output) == (0, "saved\n")
+
+
+LATE = """
+import os, signal
+from sttx_cli.signals import Interruptible
+
+class Late:
+    def __del__(self, kill=os.kill, me=os.getpid()):  # runs when Python has restored the default handlers
+        kill(me, signal.SIGINT)
+
+with Interruptible(lambda: None, lambda: None):
+    os.kill(os.getpid(), signal.SIGINT)
+late = Late()
+"""
+
+
+def test_a_signal_that_is_repeated_while_python_ends_is_ignored():
+    ended = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stderr) == (0, "")

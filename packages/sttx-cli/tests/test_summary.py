@@ -23,7 +23,7 @@ def report(**changes):
         "tokens": 12800,
         "seconds": 61.25,
         "ended": "steps",
-        "bpb": {"paid": 1.6, "frozen": 2.0},
+        "bpb": {"paid": 0.8, "network": 1.6, "frozen": 2.0},
         "phrases": PHRASES,
         "trainable_parameters": 229376,
         "scope": ["state", "bias"],
@@ -39,8 +39,8 @@ def report(**changes):
 def test_a_whole_run():
     assert run_summary(report()).splitlines() == [
         "50 steps over 35,131 bytes (12,800 tokens) in 61.2 s.",
-        "Paid 1.600 bits per byte, each window before it was learned from; the frozen model would have paid "
-        "2.000: 20.0% gained by learning.",
+        "Paid 0.800 bits per byte, each window before it was learned from. Without experts the network would "
+        "have paid 1.600, and had it learned nothing 2.000: 20.0% gained by learning.",
         "Phrases: 1,489 found, 256 live; with them the model read 3,200 fewer positions than there were "
         "tokens (25.0%).",
         "229,376 parameters learned (scope state,bias); model goose-mini on cpu, kernel chunked.",

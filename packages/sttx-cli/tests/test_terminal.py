@@ -1,4 +1,4 @@
-"""`sttx train` on a real terminal (a pty): Ctrl-C leaves its message readable and no torn panel behind."""
+"""`sttx train` and `sttx watch` on a real terminal (a pty): Ctrl-C leaves no torn panel or table behind."""
 
 import os
 import re
@@ -46,31 +46,37 @@ def test_the_screen_follows_cursor_movements():
 
 
 @pytest.fixture
-def terminal(tiny_model, sessions, tmp_path, monkeypatch):
-    """Start an endless run of `sttx train` on a terminal; return the process and the terminal's other end."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+def on_terminal(tiny_model, sessions, monkeypatch):
+    """Return a function that starts a command on a terminal; it returns the process and the other end."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", str(COLUMNS))
     monkeypatch.delenv("NO_COLOR", raising=False)
-    line = ["train", "--from", sessions, "--follow", "--model", tiny_model, "--device", "cpu", "--window", 32]
-    line += ["--steps", 100_000, "--checkpoint-dir", tmp_path / "run"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sttx_cli", *map(str, line)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-    )
-    os.close(theirs)
-    yield process, ours
-    process.kill()
-    process.wait()
-    os.close(ours)
+    started = []
+
+    def start(command, *arguments):
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+        line = [command, "--from", sessions, "--model", tiny_model, *arguments]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sttx_cli", *map(str, line)],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+        started.append((process, ours))
+        return process, ours
+
+    yield start
+    for process, ours in started:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
-def read(ours: int, until: str | None = None, seconds: float = 120) -> str:
+def read(ours: int, until: str | None = None, seconds: float = 300) -> str:
     """Read the terminal until a text appears, or until the process ends."""
     written, deadline = b"", time.monotonic() + seconds
     while until is None or until not in written.decode("utf-8", "ignore"):
@@ -86,13 +92,14 @@ def read(ours: int, until: str | None = None, seconds: float = 120) -> str:
     return written.decode("utf-8", "ignore")
 
 
-def test_ctrl_c_is_readable_and_leaves_no_torn_panel(terminal):
-    process, ours = terminal
+def test_ctrl_c_is_readable_and_leaves_no_torn_panel(on_terminal, tmp_path):
+    line = ["--follow", "--device", "cpu", "--window", 32, "--steps", 100_000]
+    process, ours = on_terminal("train", *line, "--checkpoint-dir", tmp_path / "run")
     written = read(ours, until="tokens/s") + read(ours, until="\x1b[2K")
     assert "━" in written, "the panel was never shown"
     os.write(ours, b"\x03")
     written += read(ours)
-    assert process.wait(60) == 0
+    assert process.wait(300) == 0
     lines = screen(written)
     assert "finishing this step, then saving; interrupt again to end at once" in lines, lines
     shown = "\n".join(lines)
@@ -100,4 +107,17 @@ def test_ctrl_c_is_readable_and_leaves_no_torn_panel(terminal):
     assert "Interrupted." in shown and "Checkpoint:" in shown
     summary = lines[next(at for at, line in enumerate(lines) if line.startswith("Interrupted.")) :]
     assert all(len(line) <= COLUMNS for line in summary if "/" not in line)
+    assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l"), "the cursor is visible again"
+
+
+def test_a_table_is_shown_while_watching_and_taken_away_at_the_end(on_terminal):
+    process, ours = on_terminal("watch", "--since", "2020-01-01", "--threads", 1)
+    written = read(ours, until="two") + read(ours, until="\x1b[2K")
+    assert "project" in written, "the table was never shown"
+    os.write(ours, b"\x03")
+    written += read(ours)
+    assert process.wait(300) == 0
+    shown = "\n".join(screen(written))
+    assert "project" not in shown and "^C" not in shown, shown
+    assert "Watched " in shown and "rounds of 2 agents" in shown
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l"), "the cursor is visible again"

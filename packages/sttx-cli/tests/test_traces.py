@@ -158,13 +158,13 @@ def test_a_reader_that_closes_the_pipe_is_not_an_error(start, tmp_path, more):
     with start("traces", *(["show", "long"] if not more else []), path, *more) as process:
         assert process.stdout.readline()
         process.stdout.close()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=300) == 0
         assert "Error" not in process.stderr.read()
 
 
 def test_standard_input(start, family):
     text = (family / "alpha-1.jsonl").read_text()
     with start("traces", "-", "--json", stderr=subprocess.DEVNULL) as process:
-        out, _ = process.communicate(text, timeout=60)
+        out, _ = process.communicate(text, timeout=300)
     assert process.returncode == 0
     assert json.loads(out.splitlines()[1])["text"] == "Good morning"

@@ -41,7 +41,7 @@ def test_the_json_contract(sttx, base, tiny_model, sessions, tmp_path):
     )
     assert report["tokens"] == 8 * 64
     assert report["bytes"] == report["tokens"], "a byte is a token here"
-    assert report["bpb"].keys() == {"paid", "frozen"}
+    assert report["bpb"].keys() == {"paid", "network", "frozen"}
     assert all(value > 0 for value in report["bpb"].values())
     assert {"live", "merges", "promotions", "evictions", "steps_saved"} <= report["phrases"].keys()
     assert all(isinstance(report["phrases"][name], int) for name in ("live", "merges", "steps_saved"))
@@ -310,7 +310,7 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_0(start, tiny_model, ses
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         process.send_signal(number)
-        code = process.wait(60)
+        code = process.wait(300)
         out, err = process.stdout.read(), process.stderr.read()
     assert code == 0, err
     report = json.loads(out)

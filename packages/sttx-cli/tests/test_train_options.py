@@ -30,6 +30,8 @@ CHANGES_THE_PRICE = {
     "--scope bias": "",
     "--batch 2": "",
     "--window 32": "",
+    "--experts off": "",
+    "--loss mixed": "--phrases off",
     "--dtype bfloat16": "",
 }
 SEEN_ELSEWHERE = {
@@ -42,6 +44,7 @@ SEEN_ELSEWHERE = {
     "--resume",
     "--api-pairs",
     "--model",
+    "--state",
     "--json",
     "--verbose",
     "--steps",
@@ -79,13 +82,19 @@ def test_every_option_is_tested():
 @pytest.mark.parametrize(("option", "beside"), CHANGES_THE_PRICE.items(), ids=CHANGES_THE_PRICE)
 def test_an_option_changes_the_price(trained, option, beside):
     without = trained(*beside.split())
-    assert trained(*beside.split(), *option.split())["bpb"]["paid"] != without["bpb"]["paid"]
+    assert trained(*beside.split(), *option.split())["bpb"] != without["bpb"]
     assert trained(*beside.split())["bpb"] == without["bpb"], "the same command, the same price"
 
 
 def test_without_injection_paid_equals_frozen(trained):
     bpb = trained("--inject", "none", "--phrases", "off")["bpb"]
-    assert bpb["paid"] == bpb["frozen"]
+    assert bpb["paid"] != bpb["network"] == bpb["frozen"]
+
+
+def test_without_experts_the_network_pays(trained):
+    bpb = trained("--experts", "off")["bpb"]
+    assert bpb["paid"] == bpb["network"]
+    assert trained()["bpb"]["network"] == bpb["network"], "what the network learns does not change"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +123,8 @@ def test_scopes_add_up(trained):
 
 def test_without_the_frozen_model_there_is_no_comparison(trained):
     report, with_it = trained("--no-frozen"), trained()
-    assert report["bpb"] == {"paid": with_it["bpb"]["paid"], "frozen": None}
+    assert report["bpb"]["frozen"] is None
+    assert report["bpb"]["network"] == with_it["bpb"]["network"]
 
 
 def test_bounds_are_kept(trained):

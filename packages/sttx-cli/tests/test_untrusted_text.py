@@ -124,6 +124,23 @@ def test_sessions(obeyed_nothing, evil_sessions, line):
     assert obeyed_nothing(*line.split(), evil_sessions) == 0
 
 
+@pytest.mark.parametrize("line", ["score", "score --json --tokens"])
+def test_scores(obeyed_nothing, evil_sessions, tiny_model, line):
+    assert obeyed_nothing(*line.split(), evil_sessions, "--model", tiny_model, "--experts", "off") == 0
+
+
+@pytest.mark.parametrize("line", ["watch --once", "watch --once --json"])
+def test_rounds(obeyed_nothing, evil_sessions, tiny_model, line):
+    assert obeyed_nothing(*line.split(), evil_sessions, "--model", tiny_model, "--threshold", 0.1) in (0, 3)
+
+
+def test_evaluations(obeyed_nothing, evil_sessions, tiny_model, tmp_path):
+    page = tmp_path / "page.html"
+    line = ["eval", evil_sessions, "--model", tiny_model, "--arms", "frozen", "--workers", "1", "--out", page]
+    assert obeyed_nothing(*line) == 0
+    assert visible(text := page.read_text()) == text
+
+
 def test_json_lines_are_the_same_on_a_terminal_and_in_a_pipe(monkeypatch, evil_sessions, sttx):
     with on_terminal(monkeypatch) as pieces:
         run(["traces", "--json", str(evil_sessions)])
@@ -161,6 +178,15 @@ def test_data(obeyed_nothing, tmp_path):
         [f"--{EVIL.replace('=', '')}"],
         ["train", f"--steps={EVIL}"],
         ["train", EVIL, "--checkpoint-dir", "x"],
+        ["score", EVIL],
+        ["watch", EVIL],
+        ["watch", ".", "--exec", f"'{EVIL}'"],
+        ["eval", EVIL],
+        ["eval", ".", "--arms", EVIL],
+        ["eval", ".", "--out", EVIL],
+        ["score", ".", "--checkpoint", EVIL],
+        ["generate", "x", "--checkpoint", EVIL],
+        ["generate", "x", "--logit-bias", EVIL],
         ["traces", EVIL],
         ["traces", "show", EVIL],
         ["inspect", EVIL],

@@ -68,7 +68,7 @@ def test_several_sources(sttx, odd, sessions):
 
 def test_standard_input(start, odd):
     with start("validate-data", "-", "--json") as process:
-        out, err = process.communicate(odd.read_text(), timeout=60)
+        out, err = process.communicate(odd.read_text(), timeout=300)
     assert process.returncode == 0
     assert json.loads(out)["traces"]["user_message"] == 1
     assert "source: standard input" in err
@@ -97,7 +97,7 @@ def test_progress_goes_to_standard_error(sttx, odd, monkeypatch):
     monkeypatch.setattr("sttx_cli.progress.LINE_AFTER", 0.0)
     result = sttx("validate-data", odd, "--json")
     assert result.json["records"] == 4
-    assert f" of {odd.stat().st_size / 1e6:,.1f} MB, " in result.err or "reading" not in result.err
+    assert f" of {odd.stat().st_size / 1e3:,.0f} kB, " in result.err or "reading" not in result.err
 
 
 def test_a_damaged_archive_is_a_failure(sttx, tmp_path):

@@ -2,8 +2,9 @@
 
 A command's module is imported only when the command runs, so that `sttx --help` answers at once.
 
-Exit codes: 0 done, 1 something failed, 2 the command line must change, 130 interrupted before there was
-anything to save; docs/cli.md has the rule. Expected failures are one sentence. A traceback is a bug in sttx.
+Exit codes: 0 done, 1 something failed, 2 the command line must change, 3 a loop alarm, 130 interrupted before
+there was anything to save; docs/cli.md has the rule. Expected failures are one sentence. A traceback is a bug
+in sttx.
 """
 
 import sys
@@ -24,11 +25,25 @@ from sttx_core.errors import SourceError, SttxError
 
 COMMANDS = {
     "train": "Learn from a stream of traces, and keep what was learned.",
+    "eval": "Measure what each part of the predictor is worth.",
+    "score": "Price sessions, trace by trace.",
+    "report": "Show what was new in sessions, on one page.",
+    "next": "Show the likeliest next tool calls and shell commands.",
+    "generate": "Generate text after a prompt, or answers in a chat.",
+    "tune": "Tune a state on pairs, chats or texts.",
+    "memory": "Test memories of many states.",
+    "export": "Write what was learned as files of other programs.",
+    "serve": "Serve a model to programs that speak OpenAI's API.",
+    "watch": "Watch live sessions, and warn of loops.",
     "inspect": "Explain a run, a checkpoint or a model.",
     "merge-stats": "Show the phrases that a run has found.",
     "plot": "Draw the curves of runs as PNG or SVG.",
     "validate-data": "Count what a source of traces holds.",
     "traces": "List the sessions of a source, or show one.",
+    "compress": "Compress files and folders into an archive, without loss.",
+    "decompress": "Restore the files of an archive, or those named NAME.",
+    "list": "List the files in an archive.",
+    "test": "Check that an archive is whole, by decoding all of it.",
     "data": "Pack data to pretrain on, or show what it holds.",
     "pretrain": "Train a base model on text, numbers or sessions.",
     "vocab": "Learn a vocabulary from text files.",

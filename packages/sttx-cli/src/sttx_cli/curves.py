@@ -28,11 +28,17 @@ _SMALL = ("lr", "phrases")
 Style = Literal["average", "single", "values"]
 _STYLES: dict[str, Style] = {
     "bpb.paid": "average",
+    "bpb.network": "average",
     "bpb.frozen": "average",
     "bpb.now": "single",
+    "bpb.now_network": "single",
     "bpb.now_frozen": "single",
 }
-_WORDS = {"bpb.now": "each window, paid", "bpb.now_frozen": "each window, frozen"}
+_WORDS = {
+    "bpb.now": "each window, paid",
+    "bpb.now_network": "each window, network",
+    "bpb.now_frozen": "each window, frozen",
+}
 """Words of the legend; other columns of a panel go by the last part of their names."""
 
 

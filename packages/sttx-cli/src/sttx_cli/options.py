@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from difflib import get_close_matches
+from types import UnionType
 from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
@@ -243,6 +244,8 @@ def help_text(text: str) -> str:
 def _click_type(hint: Any) -> click.ParamType:
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
+    if get_origin(hint) is UnionType:  # a value, or None if it is not given
+        (hint,) = (one for one in get_args(hint) if one is not type(None))
     return {int: click.INT, float: FiniteFloat(), bool: click.BOOL, str: click.STRING}[hint]
 
 

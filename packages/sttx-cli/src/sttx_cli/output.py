@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
@@ -20,9 +20,9 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from sttx_cli.plain import visible, visible_json, visible_line
+from sttx_cli.plain import VisiblePieces, visible, visible_json, visible_line
 from sttx_cli.streams import ReaderLeft, Stream, guarded_streams, unguarded
-from sttx_core.errors import SttxWarning
+from sttx_core.errors import SttxWarning, UsageError
 
 _REFRESHES_PER_SECOND = 4
 
@@ -44,6 +44,36 @@ class _Console(Console):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
+class Drawn:
+    """A display that is laid out once for each width: a screen asks for it several times a second.
+
+    Args:
+        display: What is shown.
+    """
+
+    def __init__(self, display: RenderableType) -> None:
+        self._display = display
+        self._width, self._segments = -1, list[Segment]()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        """Return the segments of the display."""
+        if options.max_width != self._width:
+            self._width, self._segments = options.max_width, list(console.render(self._display, options))
+        return self._segments
+
+
+class _Inset:
+    """A display that leaves room for the echo of Ctrl-C, which would wrap a full line and tear it."""
+
+    def __init__(self, display: RenderableType) -> None:
+        self._display = display
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        inset = options.update_width(max(options.max_width - len("^C"), 1))
+        for line in console.render_lines(self._display, inset, pad=False, new_lines=True):
+            yield from line
+
+
 class Screen:
     """Standard error: lines of text, and at most one live display below them."""
 
@@ -55,6 +85,11 @@ class Screen:
     def is_terminal(self) -> bool:
         """Whether standard error is a terminal, where a display can be redrawn."""
         return _Console(sys.stderr).is_terminal
+
+    @property
+    def rows(self) -> int:
+        """Most rows of a table that a live display has room for, below its heading and above a message."""
+        return max(_Console(sys.stderr).height - 4, 3)
 
     def say(self, text: str) -> None:
         """Print a message on one line; above the live display, if there is one."""
@@ -74,10 +109,10 @@ class Screen:
     def show(self, display: RenderableType) -> None:
         """Show a live display, or replace the one that is shown. Only on a terminal."""
         if self._live is not None:
-            self._live.update(display)
+            self._live.update(_Inset(display))
             return
         live = Live(
-            display,
+            _Inset(display),
             console=_Console(sys.stderr),
             refresh_per_second=_REFRESHES_PER_SECOND,
             transient=True,
@@ -176,6 +211,22 @@ def emit_line(text: str) -> None:
     _write(f"{visible_line(text)}\n")
 
 
+class PieceOutput:
+    """Prints the parts of a text on standard output, each at once."""
+
+    def __init__(self) -> None:
+        self._visible = VisiblePieces()
+
+    def emit(self, piece: str) -> None:
+        """Print the next part.
+
+        Raises:
+            ReaderLeft: Nobody reads it any more.
+        """
+        _write(self._visible.add(piece))
+        _check_reader()
+
+
 def emit_text(text: str, *, err: bool = False) -> None:
     """Print lines on standard output; on a terminal, wrap them between words at its width.
 
@@ -262,3 +313,36 @@ def count(amount: int, noun: str) -> str:
     ('1 session', '1,200 sessions')
     """
     return f"{amount:,} {noun}{'' if amount == 1 else 's'}"
+
+
+class BinaryOut:
+    """Standard output for bytes.
+
+    Raises:
+        UsageError: it is a terminal.
+    """
+
+    def __init__(self) -> None:
+        if out_is_terminal():
+            raise UsageError("standard output is a terminal: redirect it, or name a file with -o")
+        self._stream = unguarded(sys.stdout)
+
+    def write(self, data: bytes, /) -> int:
+        """Write the bytes.
+
+        Raises:
+            ReaderLeft: nobody reads them any more.
+        """
+        stream = self._stream
+        (stream.write_bytes if isinstance(stream, Stream) else cast(Any, stream).buffer.write)(data)
+        if getattr(stream, "left", False):
+            raise ReaderLeft
+        return len(data)
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Return the number of the stream's file."""
+        return self._stream.fileno()

@@ -34,7 +34,7 @@ class StepPanel:
         self._closed, self._trial = False, False
         self._lock = threading.Lock()  # a signal's thread may close the panel while a step is shown
         self._last_line = time.monotonic()
-        self._rates = {"tokens_per_second": 0.0, "bytes_per_second": 0.0}
+        self._tokens_per_second = 0.0
 
     def __enter__(self) -> "StepPanel":
         self._preparing.enter_context(progress_bar("reading the first window and preparing the first step"))
@@ -62,9 +62,8 @@ class StepPanel:
 
     def _show(self, metrics: Mapping[str, Any]) -> None:
         step = metrics["step"]
-        for name, before in self._rates.items():
-            weight = 1.0 if step == self._first else _NEW_RATE_WEIGHT
-            self._rates[name] = before + weight * (metrics[name] - before)
+        weight = 1.0 if step == self._first else _NEW_RATE_WEIGHT
+        self._tokens_per_second += weight * (metrics["tokens_per_second"] - self._tokens_per_second)
         if SCREEN.is_terminal:
             SCREEN.show(self._table(metrics))
         elif self._is_due(step):
@@ -99,9 +98,9 @@ class StepPanel:
             "step": step,
             "bpb": number(bpb["now"]),
             "paid": number(bpb["paid"]),
+            "network": number(bpb["network"]),
             "frozen": number(bpb["frozen"]),
-            "tokens/s": f"{self._rates['tokens_per_second']:,.0f}",
-            "bytes/s": f"{self._rates['bytes_per_second']:,.0f}",
+            "tokens/s": f"{self._tokens_per_second:,.0f}",
             "phrases": _phrases(metrics["phrases"], used=metrics["phrases_on"], trial=self._trial),
             "memory": f"{metrics['memory_mb']:,.0f} MB",
         }

@@ -50,6 +50,26 @@ def visible_json(line: str) -> str:
     return _UNSAFE.sub(_json_escape, line)
 
 
+class VisiblePieces:
+    r"""Returns `visible` of a text that comes in pieces: a joiner waits for the character that it joins.
+
+    >>> pieces = VisiblePieces()
+    >>> [len(pieces.add(piece)) for piece in ("👩", "\u200d", "👧", "a\u200d", "\n")]
+    [1, 0, 2, 1, 7]
+    """
+
+    def __init__(self) -> None:
+        self._before = self._held = ""
+
+    def add(self, piece: str) -> str:
+        """Add a piece; return what is certain now."""
+        text = self._before + self._held + piece
+        certain = text.rstrip(_JOINERS)
+        shown = visible(certain)[len(visible(self._before)) :]
+        self._before, self._held = certain[-1:], text[len(certain) :]
+        return shown
+
+
 def plain(text: str) -> str:
     r"""Return what a program printed as lines to read: colors are removed, the rest is visible.
 

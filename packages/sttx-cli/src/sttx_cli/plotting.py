@@ -11,7 +11,8 @@ from matplotlib.lines import Line2D
 
 from sttx_cli.curves import Axis, Curve, Panel, moving_mean
 from sttx_cli.plain import visible_line
-from sttx_train.files import replacing_file
+from sttx_core.own_files import replacing_file
+from sttx_train.run_folder import MARKER
 
 _UNITS = {
     "bpb": "bits per byte",
@@ -33,7 +34,14 @@ _UNITS = {
     "steps": "steps",
 }
 _COLORS = ("#0b6e99", "#d9730d", "#448361", "#9065b0", "#c14c8a", "#787774")
-_MODEL_COLORS = {"paid": "#0b6e99", "now": "#0b6e99", "frozen": "#8a8a8a", "now_frozen": "#8a8a8a"}
+_MODEL_COLORS = {
+    "paid": "#0b6e99",
+    "now": "#0b6e99",
+    "network": "#d08a2e",
+    "now_network": "#d08a2e",
+    "frozen": "#8a8a8a",
+    "now_frozen": "#8a8a8a",
+}
 _LINES = ("-", "--", ":", "-.")
 _SMALL_ROWS = 3
 _FEW = 60  # points of a curve that get markers, so that a single point is visible
@@ -69,9 +77,9 @@ def draw(panels: Sequence[Panel], axis: Axis, *, smooth: int | None = None, titl
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Write a picture in the format of its name's ending, whole or not at all."""
-    kind = path.suffix.lower().removeprefix(".")
-    with replacing_file(path) as aside, warnings.catch_warnings():
+    """Write a picture in the format of its name's ending, whole or not at all; in a run's folder, private."""
+    kind, private = path.suffix.lower().removeprefix("."), (path.parent / MARKER).exists()
+    with replacing_file(path, private=private) as aside, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # a name in a script that the font lacks
         figure.savefig(aside, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
 

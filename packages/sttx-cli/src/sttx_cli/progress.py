@@ -23,7 +23,7 @@ LINE_EVERY = 10.0  # seconds between lines
 _BAR_AFTER = 0.5  # seconds until the bar, on a terminal: shorter work would only flicker
 _REDRAW_EVERY = 0.25
 _BAR_WIDTH = 30
-_MB = 1e6
+_MB, _KB = 1e6, 1e3
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def progress_bar(
     Args:
         title: What is done, such as "reading".
         total: How much there is to do; None if that is unknown.
-        unit: What is counted; "bytes" are shown as MB. Empty: nothing is counted, only time passes.
+        unit: What is counted; "bytes" are shown as kB or MB. Empty: nothing is counted, only time passes.
         poll: Returns how much is done, where the work counts for itself.
     """
     meter = _Meter(title, total, unit, poll)
@@ -78,7 +78,10 @@ class _Meter:
         """Write how much is done and the mean rate so far; empty if nothing is counted."""
         if not self._unit:
             return ""
-        scale, unit, digits = (_MB, "MB", 1) if self._unit == "bytes" else (1, self._unit, 0)
+        scale, unit, digits = 1.0, self._unit, 0
+        if unit == "bytes":
+            large = max(self.total or 0, self.done) >= _MB
+            scale, unit, digits = (_MB, "MB", 1) if large else (_KB, "kB", 0)
         done, rate = self.done / scale, self.done / scale / max(self.seconds, 1e-9)
         of = "" if self.total is None else f" of {self.total / scale:,.{digits}f}"
         return f"{done:,.{digits}f}{of} {unit}, {rate:,.{digits}f} {unit}/s"

@@ -5,11 +5,12 @@ got, and a shell repeats that of its terminal. So a signal that comes right afte
 request.
 """
 
+import atexit
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType, TracebackType
 
 _HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
@@ -21,7 +22,8 @@ class Interruptible:
     """Inside the block, the first of the signals calls ``stop`` and ``release``, and a later one kills.
 
     A signal within :data:`REPEAT` seconds of the first is ignored, after the block too: the process reports
-    and ends, and a repetition must not hit that. Without a signal, the block restores the old handlers.
+    and ends, and a repetition must not hit that. While Python itself ends, all are ignored. Without a signal,
+    the block restores the old handlers.
     SIGHUP stays ignored where it is, as under `nohup`.
 
     Args:
@@ -68,8 +70,15 @@ class Interruptible:
         if self.signaled is None:  # set at once, since another signal may interrupt this handler
             self.signaled = received
             self._kills_from = self._clock() + REPEAT
+            atexit.register(_ignore, list(self._before))
             self._stop()
             self._releasing.start()
         elif self._clock() >= self._kills_from:
             signal.signal(received, signal.SIG_DFL)
             signal.raise_signal(received)
+
+
+def _ignore(numbers: Iterable[signal.Signals]) -> None:
+    """Ignore signals from now on; Python would restore their defaults, which kill, before it has ended."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)

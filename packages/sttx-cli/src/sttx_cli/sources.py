@@ -1,18 +1,23 @@
 """How every command names a source of traces, as arguments or with `--from`, and reads it to its end."""
 
+import itertools
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from sttx_ccsniff import Source, claude_projects, default_source, open_source, session_files
+from sttx_cli.archives import expanded
 from sttx_cli.options import Name
-from sttx_cli.output import count, say
+from sttx_cli.output import count, note, say
 from sttx_cli.progress import progress_bar
 from sttx_core.errors import SourceError, UsageError
+from sttx_core.render import render
+from sttx_core.traces import Trace
+from sttx_train.formats import EMBEDDED
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -22,7 +27,7 @@ AGENTS = ("claude", "codex", "opencode")
 _WEIGHTS = (".safetensors", ".pth")
 _SIZE_UNKNOWN = (".gz", ".zst", ".db")
 
-SOURCES = "claude, codex, opencode, live, a file or folder, or - for standard input"
+SOURCES = "claude, codex, opencode, live, a file, folder or archive, or - for standard input"
 SESSIONS_HELP = (
     f"Sessions to read, besides DATA: {SOURCES}. May be repeated; they are read to their end, and redacted."
 )
@@ -44,15 +49,18 @@ def from_option(help: str) -> Callable[[Decorated], Decorated]:
 def named_sources(arguments: Sequence[str], from_sources: Sequence[str]) -> list[str]:
     """Return the sources that were named, either way; empty if there are none.
 
+    An archive of `sttx compress` is decompressed, and a private folder of its files is returned for it.
+
     Raises:
         UsageError: They were named in both ways, so that their order is unclear.
+        DataError: An archive is damaged.
     """
     if arguments and from_sources:
         raise UsageError(
             f"sources are named both as arguments ({arguments[0]!r}) and with --from ({from_sources[0]!r}): "
             "use one of the two"
         )
-    return list(arguments or from_sources)
+    return expanded(arguments or from_sources)
 
 
 def require_data(data: Sequence[str], from_sources: Sequence[str]) -> None:
@@ -106,6 +114,47 @@ def check_sources(sources: Sequence[str], model_option: str, embedded: str, **re
     open_source(list(sources), **reading).close()
 
 
+def find_sources(named: list[str], *, default: str | None = None, **reading: Any) -> list[str]:
+    """Return the sources to read for a predictor, and check that they can be opened.
+
+    Args:
+        named: What was named.
+        default: What to read if nothing was; None for the person's own history or the sample.
+        reading: Further arguments of `open_source`.
+
+    Raises:
+        UsageError: A source does not exist, or is a model.
+        SourceError: There is nothing to read.
+    """
+    with progress_bar("looking for the source"):
+        sources = named or ([default] if default else sources_or_default(named))
+        check_sources(sources, "--model", EMBEDDED, **reading)
+    return sources
+
+
+@contextmanager
+def opened(sources: list[str], **reading: Any) -> Iterator[Source]:
+    """Open sources inside the block, and say which; warnings are notes."""
+    with open_source(sources, say=note, **reading) as source:
+        say(f"source: {source.description}")
+        yield source
+
+
+def with_text(source: Source, sources: Sequence[str]) -> Iterator[Trace]:
+    """Return all traces of a source, once one with text is read.
+
+    Raises:
+        SourceError: There is none.
+    """
+    before: list[Trace] = []
+    with reading_progress(source, sources):
+        for trace in source:
+            before.append(trace)
+            if render(trace):
+                return itertools.chain(before, source)
+    raise SourceError(no_text(source))
+
+
 def _is_model(name: str, embedded: str) -> bool:
     path = Path(name).expanduser()
     if path.is_dir():
@@ -153,3 +202,16 @@ def check_records(source: Source) -> None:
         reasons = ", ".join(f"{reason} {number:,}" for reason, number in report.malformed.most_common())
         what = f"nothing in it could be read ({reasons})"
     raise SourceError(f"no record in {source.description}: {what}")
+
+
+def no_text(source: Source) -> str:
+    """Say why a source, read to its end, had no trace with text.
+
+    Raises:
+        SourceError: It had no record that became a trace.
+    """
+    check_records(source)
+    return (
+        f"no trace with text in {source.description}: {count(source.report.records, 'record')} read, none "
+        "has any; `sttx validate-data` says more"
+    )

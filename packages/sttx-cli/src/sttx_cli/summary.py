@@ -28,7 +28,7 @@ def redacted_line(counts: Mapping[str, int]) -> str:
 
 
 def gain(paid: float | None, frozen: float | None) -> str:
-    """Write how the bits per byte with and without learning compare.
+    """Write how the bits per byte of the network with and without learning compare.
 
     >>> gain(1.6, 2.0)
     '20.0% gained by learning'
@@ -60,13 +60,18 @@ def _length(report: Mapping[str, Any]) -> str:
 
 
 def _price(report: Mapping[str, Any]) -> str:
-    paid, frozen = report["bpb"]["paid"], report["bpb"]["frozen"]
+    bpb = report["bpb"]
+    paid, network, frozen = bpb["paid"], bpb.get("network", bpb["paid"]), bpb["frozen"]
     if paid is None:
         return "Nothing was paid for yet: no window was full."
     text = f"Paid {paid:.3f} bits per byte, each window before it was learned from"
+    alone = network != paid
+    if alone:
+        text += f". Without experts the network would have paid {network:.3f}"
     if frozen is None:
         return f"{text}."
-    return f"{text}; the frozen model would have paid {frozen:.3f}: {gain(paid, frozen)}."
+    unlearned = ", and had it learned nothing" if alone else "; the frozen model would have paid"
+    return f"{text}{unlearned} {frozen:.3f}: {gain(network, frozen)}."
 
 
 def _phrases(report: Mapping[str, Any]) -> str:

@@ -11,12 +11,15 @@ from typing import Literal
 import click
 
 from sttx_ccsniff import claude_history, live_tools
+from sttx_cli.options import Name
 from sttx_cli.output import emit_json, emit_line
 from sttx_cli.places import check_log_dir
 from sttx_cli.progress import progress_bar
+from sttx_cli.runs import require_model_name
 from sttx_cli.threads import choose_threads, load, wait_mode
 from sttx_core.environment import log_dir
 from sttx_core.errors import SttxError
+from sttx_train.formats import EMBEDDED
 
 Status = Literal["ok", "note", "broken"]
 _PYTHONS = ((3, 11), (3, 13))
@@ -34,11 +37,18 @@ class Finding:
 
 
 @click.command("doctor")
+@click.option(
+    "--model",
+    type=Name(),
+    default=None,
+    help=f"The model to check: a folder, a file, or an id on the Hugging Face hub; by default {EMBEDDED}.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(as_json: bool) -> int:
+def command(model: str | None, as_json: bool) -> int:
     """Check what works on this machine. Exits with 1 if something is broken."""
+    require_model_name(model, EMBEDDED)
     with progress_bar("checking"):
-        findings = [*_python(), *_torch(), *_model(), *_live(), *_history(), *_log()]
+        findings = [*_python(), *_torch(), *_model(model), *_live(), *_history(), *_log()]
     broken = any(finding.status == "broken" for finding in findings)
     if as_json:
         emit_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
@@ -98,16 +108,17 @@ def _fla(*, cuda: bool) -> Finding:
     return Finding(name="fla", status="ok", detail="can be imported")
 
 
-def _model() -> Iterator[Finding]:
+def _model(spec: str | None) -> Iterator[Finding]:
     try:
         from sttx_train.inspect import inspect_model
 
-        report = inspect_model(None)
+        report = inspect_model(spec)
     except (SttxError, ImportError) as error:
         yield Finding(name="model", status="broken", detail=str(error))
         return
-    if report["problems"]:
-        yield Finding(name="model", status="broken", detail=report["problems"][0])
+    if report["problems"] or not report.get("runs"):
+        what = f"{report['path']!r} is {report['what']}: {report['advice']}"
+        yield Finding(name="model", status="broken", detail=[*report["problems"], what][0])
         return
     sizes = report["model"]
     yield Finding(

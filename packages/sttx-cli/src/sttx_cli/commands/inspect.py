@@ -10,7 +10,7 @@ from sttx_cli.output import count, emit_json, emit_table, facts, number
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import checkpoint_option, may_be_model, named_run
 from sttx_cli.summary import gain
-from sttx_core.errors import UsageError
+from sttx_core.errors import ModelError, UsageError
 from sttx_train.formats import EMBEDDED
 
 
@@ -24,7 +24,8 @@ def command(path: str | None, checkpoint: str | None, as_json: bool) -> None:
     PATH is the folder of a run or RUN/latest (its latest checkpoint is explained), the folder of one
     checkpoint, or a model: a folder, a file, an id on the Hugging Face hub, or goose-mini. --checkpoint PATH
     means the same. Every byte of a checkpoint is verified. A model's weights are not loaded; older
-    architectures, tuned states and damaged files are explained too, with what can be done about them.
+    architectures, tuned states and damaged files are explained too, with what can be done about them. A
+    model with a problem that leaves nothing to do with it is an error too.
     """
     path = named_run(path, checkpoint, models=True)
     if not may_be_model(path, EMBEDDED):
@@ -33,18 +34,25 @@ def command(path: str | None, checkpoint: str | None, as_json: bool) -> None:
             f"or {EMBEDDED!r}"
         )
     with progress_bar("reading"):
+        from sttx_ccsniff import check_cursor
         from sttx_train.inspect import inspect_path
 
-        report = inspect_path(path)
+        report = inspect_path(path, check_cursor=check_cursor)
     if as_json:
         emit_json(report)
-        return
+    else:
+        _emit(path, report)
+    if report["kind"] in _MODELS and report["problems"] and not report["uses"]:
+        raise ModelError(report["problems"][0])
+
+
+def _emit(path: str, report: Mapping[str, Any]) -> None:
     kind = report["kind"]
     title = _TITLES.get(kind, "a checkpoint; every file as it was saved")
     if kind in _MODELS:
         title, rows = report["what"], _model(report)
     else:
-        rows = _run(report) if kind == "stream" else _pretraining(report)
+        rows = {"stream": _run, "tune": _tuning}.get(kind, _pretraining)(report)
     emit_table(f"{path}: {title}", facts(rows))
 
 
@@ -52,6 +60,7 @@ _MOST_ORIGINS = 10
 _TITLES = {
     "stream": "a run of `sttx train`; every file as it was saved",
     "pretrain": "a run of `sttx pretrain`; every file as it was saved",
+    "tune": "a run of `sttx tune`; every file as it was saved",
     "pretrain-best": "the best of a run of `sttx pretrain`; every file as it was saved",
 }
 _VALIDATION = {
@@ -65,13 +74,15 @@ _MODELS = ("model", "state", "other")
 
 def _run(report: Mapping[str, Any]) -> dict[str, object]:
     bpb, phrases, replay, model = report["bpb"], report["phrases"], report["replay"], report["model"]
+    network = bpb.get("network", bpb["paid"])  # older runs had no experts
     saved = 100 * phrases["steps_saved"] / report["tokens"] if report["tokens"] else 0.0
     return {
         "checkpoint": report["checkpoint"],
         "saved": _saved(report),
         "steps": f"{report['steps']:,} ({report['tokens']:,} tokens, {report['bytes']:,} bytes)",
         "bits per byte paid": number(bpb["paid"]),
-        "of the frozen model": f"{number(bpb['frozen'])}  {gain(bpb['paid'], bpb['frozen'])}".rstrip(),
+        "without experts": number(network),
+        "of the frozen model": f"{number(bpb['frozen'])}  {gain(network, bpb['frozen'])}".rstrip(),
         "phrases": _phrases(phrases),
         "positions saved": f"{phrases['steps_saved']:,} ({saved:.1f}%)",
         "replay": f"{replay['size']:,} windows, drawn {replay['draws']:,} times",
@@ -168,6 +179,22 @@ def _vocabulary(report: Mapping[str, Any]) -> str | None:
         return f"{rows:,} rows" if rows else None
     entries, sha256 = report["vocabulary"]["entries"], report["vocabulary"]["sha256"]
     return f"{entries:,} ids for {rows:,} rows, sha256 {sha256[:16]}…"
+
+
+def _tuning(report: Mapping[str, Any]) -> dict[str, object]:
+    progress, model = report["progress"], report["model"]
+    rows = {
+        "checkpoint": report["checkpoint"],
+        "saved": _saved(report),
+        "steps": f"{report['step']:,}, {progress['tokens']:,} tokens, {progress['seconds']:,.0f} seconds",
+        "validation": progress["best_bpb"]
+        and f"{number(progress['before'])} bits per byte before, {number(progress['best_bpb'])} at step "
+        f"{progress['best_step']:,}",
+        "model": f"{model['id']}, sha256 {model['sha256'][:16]}…",
+        "device": f"{report['device']}, {report['dtype']}",
+        "settings": ", ".join(f"{name} {value}" for name, value in report["config"].items()),
+    }
+    return {name: value for name, value in rows.items() if value}
 
 
 def _pretraining(report: Mapping[str, Any]) -> dict[str, object]:

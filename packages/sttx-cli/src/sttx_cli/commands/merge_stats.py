@@ -20,9 +20,10 @@ def command(path: str | None, checkpoint: str | None, top: int | None, as_json: 
     model reads a phrase at one position: a phrase of n tokens saves n - 1 positions each time it is used. The
     totals count only the steps at which the model used phrases.
     """
+    from sttx_ccsniff import check_cursor
     from sttx_train.inspect import merge_stats
 
-    report = merge_stats(named_run(path, checkpoint), top=top)
+    report = merge_stats(named_run(path, checkpoint), top=top, check_cursor=check_cursor)
     if as_json:
         emit_json(report)
         return

@@ -3,25 +3,27 @@
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sttx_ccsniff import Source, open_source
+from sttx_cli.archives import refuse_archives
+from sttx_cli.loading import load, prepare_experts
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_unused
-from sttx_cli.output import count, emit_json, emit_text, note, say
+from sttx_cli.output import emit_json, emit_text, note, say
 from sttx_cli.panel import StepPanel
 from sttx_cli.places import check_log_dir
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
-from sttx_cli.runs import check_model
+from sttx_cli.runs import check_model, device_options, kernel_option, model_option, named_state
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import (
     SOURCES,
-    check_records,
     check_sources,
     from_option,
     named_sources,
+    no_text,
     sources_or_default,
 )
 from sttx_cli.summary import run_summary
@@ -36,14 +38,14 @@ from sttx_cli.threads import (
 )
 from sttx_core.errors import SourceError
 from sttx_core.phrases import PhraseConfig
-from sttx_train.devices import Device, DtypeName, choose_device, choose_dtype
+from sttx_train.devices import Device, DtypeName
 from sttx_train.formats import EMBEDDED
 from sttx_train.online import PHRASES, LearnerConfig, parse_scopes
 from sttx_train.stream import StreamConfig
-from sttx_train.wkv import BACKENDS, Backend
+from sttx_train.wkv import Backend
 
 if TYPE_CHECKING:
-    from sttx_train import LoadedModel, Progress, StreamTrainer
+    from sttx_train import Progress, StreamTrainer
 
 _RENAMED = {"--sessions": "--max-documents", "--phrase-window": "--phrase-pair-window"}
 
@@ -74,33 +76,16 @@ _RENAMED = {"--sessions": "--max-documents", "--phrase-window": "--phrase-pair-w
     help="Folder for checkpoints and metrics.jsonl.",
 )
 @click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
+@model_option
 @click.option(
-    "--model",
-    type=Name(),
+    "--state",
+    type=PathName(path_type=Path, dir_okay=False),
     default=None,
-    help=f"A folder, a .pth or .safetensors file, or an id on the Hugging Face hub; by default {EMBEDDED}.",
+    metavar="FILE",
+    help="Start from a tuned state: a .safetensors, .pth or .st file.",
 )
-@click.option(
-    "--device",
-    type=click.Choice(get_args(Device)),
-    default="auto",
-    show_default=True,
-    help="Where the model runs; auto takes a GPU if there is one.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(get_args(DtypeName)),
-    default="auto",
-    show_default=True,
-    help="Data type of the model's weights; auto takes float32 on a CPU, bfloat16 on a GPU.",
-)
-@click.option(
-    "--kernel",
-    type=click.Choice(BACKENDS),
-    default="auto",
-    show_default=True,
-    help="How the recurrence is computed; auto takes the fastest kernel that runs on the device.",
-)
+@device_options
+@kernel_option
 @threads_option
 @redact_options
 @config_options(StreamConfig, title="The run")
@@ -116,6 +101,7 @@ def command(
     checkpoint_dir: Path,
     resume: bool,
     model: str | None,
+    state: Path | None,
     device: Device,
     dtype: DtypeName,
     kernel: Backend,
@@ -129,13 +115,12 @@ def command(
     SOURCE is what to read; --from SOURCE means the same. Every window of a session is first paid for, in bits
     per byte, and then learned from. Ctrl-C finishes the step, saves and stops; --resume continues from there.
     """
-    from sttx_train.run_folder import RunFolder  # not at the head of the file: help must not load safetensors
-
     learning, stream, phrases = _configs(options)
+    if resume:
+        refuse_archives([*arguments, *from_sources])
     named = named_sources(arguments, from_sources)
     check_model(model, EMBEDDED)
-    check_log_dir()
-    RunFolder(checkpoint_dir, kind="stream", keep=stream.keep).expect(resume=resume)
+    _check_places(checkpoint_dir, stream, state, resume)
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
     reading: dict[str, Any] = {"follow": follow, "since": since, "redact": redact}
     with progress_bar("looking for the source"):
@@ -144,15 +129,16 @@ def command(
     with progress_bar("loading PyTorch"):
         from sttx_train import StreamTrainer
     follows = _yield_to_live_work(sources, follow)
-    loaded = _load(model, device, dtype, kernel)
+    loaded = load(model, device, dtype, kernel)
     before = threads_before(checkpoint_dir) if resume else None
     step = stream.window * stream.batch * loaded.model.config.hidden_size
     choice = choose_threads(threads, before=before, most=useful_threads(step, follows=follows))
     use_threads(choice, say, before=before)
+    if stream.experts == "on":
+        prepare_experts()
     with progress_bar("preparing the learner"):
-        trainer = StreamTrainer(
-            loaded, learning, stream, directory=checkpoint_dir, phrase_config=phrases, resume=resume
-        )
+        places: dict[str, Any] = {"directory": checkpoint_dir, "resume": resume, "state": state}
+        trainer = StreamTrainer(loaded, learning, stream, phrase_config=phrases, **places)
     if resume:
         say(f"resumed: at step {trainer.totals.steps} of {str(trainer.checkpoint)!r}")
     with open_source(sources, cursor=trainer.cursor, say=note, **reading) as source:
@@ -174,32 +160,22 @@ def _configs(options: dict[str, Any]) -> tuple[LearnerConfig, StreamConfig, Phra
     return learning, stream, phrases
 
 
+def _check_places(folder: Path, stream: StreamConfig, state: Path | None, resume: bool) -> None:
+    """Check, before any work, that the run can be written and that a state to start from is there."""
+    from sttx_train.run_folder import RunFolder  # not at the head of the file: help must not load safetensors
+
+    if state is not None:
+        named_state(state)
+    check_log_dir()
+    RunFolder(folder, kind="stream", keep=stream.keep).expect(resume=resume)
+
+
 def _yield_to_live_work(sources: list[str], follow: bool | None) -> bool:
     """Lower the priority of a run that follows live work; return whether it does."""
     follows = follows_live(sources, follow)
     if follows and (priority := lower_priority()):
         say(f"priority: {priority} (the run follows live work, which comes first)")
     return follows
-
-
-def _load(model: str | None, device: Device, dtype: DtypeName, kernel: Backend) -> "LoadedModel":
-    from sttx_train import load_model
-
-    device_choice = choose_device(device)
-    dtype_choice = choose_dtype(device_choice.device, dtype)
-    with progress_bar(f"loading the model {model or EMBEDDED}"):
-        loaded = load_model(model, device=device_choice.device, dtype=dtype_choice.dtype, kernel=kernel)
-    sizes = loaded.model.config
-    say(
-        f"model: {loaded.id}, {'as asked' if model else 'which comes with sttx'} "
-        f"({count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
-    )
-    for remark in loaded.notes:
-        say(f"model: {remark}")
-    say(f"device: {device_choice.device} ({device_choice.reason})")
-    say(f"dtype: {str(dtype_choice.dtype).removeprefix('torch.')} ({dtype_choice.reason})")
-    say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")
-    return loaded
 
 
 def _train(trainer: "StreamTrainer", source: Source, *, fresh: bool, verbose: bool) -> dict[str, Any]:
@@ -243,8 +219,4 @@ def _no_trace(source: Source) -> str:
     report = source.report
     if old := sum(count for reason, count in report.skipped.items() if "before the time asked for" in reason):
         return f"no trace in {source.description} is as new as --since asks: {old:,} older ones were skipped"
-    check_records(source)
-    return (
-        f"no trace with text in {source.description}: {count(report.records, 'record')} read, none has any; "
-        "`sttx validate-data` says more"
-    )
+    return no_text(source)

@@ -34,8 +34,8 @@ def command(texts: tuple[Path, ...], out: Path, size: int, as_json: bool) -> Non
     are not UTF-8 text are skipped. The text is read twice, to learn the vocabulary and to measure its bytes
     per token. FILE is in RWKV's format; trie:FILE names it as a tokenizer.
     """
+    from sttx_core.own_files import replacing_file
     from sttx_train.data import SMALLEST, bytes_per_token, find_texts, learn_tokens, read_pieces
-    from sttx_train.files import replacing_file
 
     if size < SMALLEST:
         raise UsageError(f"--size {size} is too small: the 256 bytes and the end-of-text id need {SMALLEST}")

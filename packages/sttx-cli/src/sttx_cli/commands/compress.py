@@ -1,0 +1,160 @@
+"""`sttx compress`: writes an archive of files. Only it and its siblings know `sttx_train.coding`."""
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+from sttx_cli.archives import STREAM, binary_out, prepare_coding
+from sttx_cli.options import Name
+from sttx_cli.output import count, emit_json, emit_line, say
+from sttx_cli.progress import progress_bar
+from sttx_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from sttx_train.coding import Compressed
+
+
+@click.command("compress")
+@click.argument("files", nargs=-1, required=True, type=Name(), metavar="FILE...")
+@click.option(
+    "-o",
+    "--out",
+    type=Name(),
+    metavar="ARCHIVE",
+    help="Archive to write, - for standard output. By default FILE.sttx.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["fast", "default", "best"]),
+    default="fast",
+    show_default=True,
+    help="What predicts: fast is the experts alone. Default and best are not yet there, and are refused.",
+)
+@click.option("--method", type=Name(), metavar="METHOD", help="Instead of --level: experts.")
+@click.option(
+    "--coder",
+    type=click.Choice(["ac", "rans"]),
+    default="ac",
+    show_default=True,
+    help="Entropy coder: arithmetic coding or rANS; sizes and rates are nearly the same.",
+)
+@click.option(
+    "--segment-mb",
+    type=click.FloatRange(min=0),
+    default=4.0,
+    show_default=True,
+    help="Most megabytes of files that share one memory. More makes a smaller archive, fewer let one file of "
+    "it be read sooner, and 0 keeps each file apart.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Continue an archive: add the files that it lacks. Its coder is kept."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object: sizes, ratio and time.")
+def command(
+    files: tuple[str, ...],
+    out: str | None,
+    level: str,
+    method: str | None,
+    coder: str,
+    segment_mb: float,
+    resume: bool,
+    as_json: bool,
+) -> None:
+    """Compress files and folders into an archive, without loss.
+
+    FILE is a file, a folder or - for standard input. Anything is compressed; sessions of coding agents and
+    other text best. `sttx traces`, `train`, `score`, `report` and `validate-data` read an archive like a
+    folder of its files.
+    """
+    from sttx_train.coding import CompressConfig, compress, members_of, method_of
+
+    chosen = method_of(level, method)
+    config = CompressConfig(coder=coder, segment_mb=segment_mb)
+    members, total = members_of(files)
+    target = _target(files, out)
+    _refuse_itself(files, target)
+    members = [member for member in members if not _is_same(member.path, target)]
+    if not isinstance(target, Path) and (as_json or resume):
+        option = "--json" if as_json else "--resume"
+        raise UsageError(f"{option} needs a file: name the archive with -o")
+    prepare_coding()
+    started = time.monotonic()
+    with progress_bar("compressing", total, "bytes") as advance:
+        done = compress(
+            members,
+            target,
+            config,
+            method=chosen,
+            stdin=sys.stdin.buffer if STREAM in files else None,
+            resume=resume,
+            advance=advance,
+        )
+    seconds = time.monotonic() - started
+    if as_json:
+        emit_json(_summary(done, seconds))
+    elif isinstance(target, Path):
+        emit_line(f"{target}: {_line(done)}")
+    else:
+        say(_line(done))
+
+
+def _summary(done: "Compressed", seconds: float) -> dict[str, object]:
+    """Return what `--json` prints."""
+    ratio = done.bytes_out / done.bytes_in if done.bytes_in else None
+    return {
+        "bytes_in": done.bytes_in,
+        "bytes_out": done.bytes_out,
+        "ratio": ratio,
+        "bpb": None if ratio is None else 8 * ratio,
+        "seconds": seconds,
+        "profile": done.profile,
+        "method": done.method,
+        "files": done.files,
+    }
+
+
+def _line(done: "Compressed") -> str:
+    """Write what was done."""
+    paid = f", {8 * done.bytes_out / done.bytes_in:.3f} bits per byte" if done.bytes_in else ""
+    return f"{count(done.files, 'file')}, {done.bytes_in:,} bytes in, {done.bytes_out:,} bytes out{paid}"
+
+
+def _target(files: tuple[str, ...], out: str | None) -> Path | BinaryIO:
+    """Return where the archive goes.
+
+    Raises:
+        UsageError: it has no name, or is a terminal.
+    """
+    first, *more = files
+    if out == STREAM or (out is None and first == STREAM and not more):
+        return binary_out()
+    if out is not None:
+        return Path(out)
+    if more:
+        raise UsageError("several files need a name for their archive: give -o ARCHIVE")
+    path = Path(first)
+    return Path(f"{path if path.name else path.resolve()}.sttx")
+
+
+def _refuse_itself(files: tuple[str, ...], target: Path | BinaryIO) -> None:
+    """Check that no file that is named is the archive itself.
+
+    Raises:
+        UsageError: one is.
+    """
+    for name in files:
+        if name != STREAM and _is_same(Path(name), target):
+            raise UsageError(f"{name!r} is the archive that would be written: give another name with -o")
+
+
+def _is_same(path: Path | None, target: Path | BinaryIO) -> bool:
+    """Return whether a file is the archive itself, such as one in a folder that is compressed."""
+    try:
+        written = target.stat() if isinstance(target, Path) else os.fstat(target.fileno())
+        return path is not None and os.path.samestat(path.stat(), written)
+    except (OSError, ValueError):  # no such file, or a stream without a number
+        return False

@@ -1,0 +1,76 @@
+"""Loads a model with progress, and what predicts with it, and says what was chosen."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from sttx_cli.output import count, say
+from sttx_cli.progress import progress_bar
+from sttx_cli.threads import choose_threads, use_threads
+from sttx_train.devices import Device, DtypeName, choose_device, choose_dtype
+from sttx_train.formats import EMBEDDED
+from sttx_train.wkv import Backend
+
+if TYPE_CHECKING:
+    from sttx_train import LoadedModel
+
+Made = TypeVar("Made")
+
+
+def load(
+    model: str | None,
+    device: Device = "auto",
+    dtype: DtypeName = "auto",
+    kernel: Backend = "auto",
+    *,
+    why: str | None = None,
+) -> "LoadedModel":
+    """Load a model; the embedded one for None. ``why`` is the reason for a dtype that nobody asked for."""
+    from sttx_train import load_model
+
+    device_choice = choose_device(device)
+    dtype_choice = choose_dtype(device_choice.device, dtype)
+    with progress_bar(f"loading the model {model or EMBEDDED}"):
+        loaded = load_model(model, device=device_choice.device, dtype=dtype_choice.dtype, kernel=kernel)
+    sizes = loaded.model.config
+    say(
+        f"model: {loaded.id}, {'as asked' if model else 'which comes with sttx'} "
+        f"({count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {sizes.vocab_size} tokens)"
+    )
+    for remark in loaded.notes:
+        say(f"model: {remark}")
+    say(f"device: {device_choice.device} ({device_choice.reason})")
+    say(f"dtype: {str(dtype_choice.dtype).removeprefix('torch.')} ({why or dtype_choice.reason})")
+    say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")
+    return loaded
+
+
+def prepared(
+    loaded: "LoadedModel",
+    make: Callable[["LoadedModel"], Made],
+    *,
+    threads: int,
+    most_threads: int | None = None,
+    experts: bool = True,
+) -> Made:
+    """Make what predicts with a model: choose threads, prepare the experts, and say so.
+
+    Args:
+        loaded: The model.
+        make: Makes a predictor, or what has one.
+        threads: What `--threads` asks for; 0 to choose.
+        most_threads: How many are useful; None if there is no limit.
+        experts: Whether experts are needed.
+    """
+    use_threads(choose_threads(threads, most=most_threads), say)
+    if experts:
+        prepare_experts()
+    with progress_bar("preparing the predictor"):
+        return make(loaded)
+
+
+def prepare_experts() -> None:
+    """Compile the experts, and say so: the first time it takes a while."""
+    from sttx_core.experts import compile_experts
+
+    with progress_bar("preparing the experts; the first time they are compiled, for half a minute"):
+        compile_experts()
