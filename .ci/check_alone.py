@@ -18,6 +18,8 @@ NEEDS_AN_EXTRA = {
     "sttx_core.experts": "sttx-core[experts]",
     "sttx_core.hypernet": "sttx-core[torch]",
     "sttx_cli.plotting": "sttx-cli[plot]",
+    "sttx_train.generate.constraint": "sttx-train[constrain]",
+    "sttx_train.serve": "sttx-train[serve]",
 }
 # Used if installed, and never required.
 OPTIONAL = {"tensorboard", "wandb", "matplotlib", "zstandard"}

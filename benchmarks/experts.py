@@ -37,7 +37,7 @@ def windows(model: RWKV7, ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndar
     state = None
     for start in range(0, len(ids) - 1, WINDOW):
         before = torch.from_numpy(ids[start : start + WINDOW][: len(ids) - 1 - start])[None]
-        with torch.no_grad():
+        with torch.inference_mode():
             logits, state = model(before) if state is None else model(before, state)
         yield ids[start + 1 : start + 1 + WINDOW], torch.log_softmax(logits[0].float(), -1).numpy()
 
@@ -108,7 +108,9 @@ def main() -> None:
 def line(name: str, size: int, bits: dict[str, float]) -> str:
     """Return one line of the table, in bits per byte."""
     numbers = "  ".join(f"{arm} {value / size:.3f}" for arm, value in bits.items())
-    return f"{name:40} {size:>10,} bytes  {numbers}  session/zpaq {bits['session'] / bits['zpaq']:.3f}"
+    ratios = f"session/zpaq {bits['session'] / bits['zpaq']:.3f}  "
+    ratios += f"stream/zpaq {bits['stream'] / bits['zpaq']:.3f}"
+    return f"{name:40} {size:>10,} bytes  {numbers}  {ratios}"
 
 
 if __name__ == "__main__":

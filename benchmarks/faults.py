@@ -4,11 +4,11 @@
 
 Strikes `sttx train`, which follows a growing file and redacts, and `sttx pretrain` in turn: N times with
 SIGKILL, at a random moment or in the middle of a write, a flush, a rename, a creation or a removal; then half
-as often with the other faults of `KINDS`. A struck run is continued and struck again until it ends. After
-each fault it must have ended with one sentence, and its checkpoint and metrics must be those of the
-undisturbed run; at its end so must every tensor, document and line. At last a signal goes to the whole
-process group of runs under `uv run` and `timeout`. Prints the faults tried, survived and lost, and exits with
-1 if any was lost. Needs Linux and a C compiler.
+as often with the other faults of `KINDS`: of the run's folder, the source, and the event log. A struck run is
+continued and struck again until it ends. After each fault it must have ended with one sentence, and its
+checkpoint and metrics must be those of the undisturbed run; at its end so must every tensor, document and
+line. At last a signal goes to the whole process group of runs under `uv run` and `timeout`. Prints the faults
+tried, survived and lost, and exits with 1 if any was lost. Needs Linux and a C compiler.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from faulty_runs import Run
 
 SHIM = Path(__file__).with_name("faulty_disk.c")
-WRITE, SYNC, RENAME, CREATE, REMOVE = 1, 2, 4, 8, 16  # as in the shim
+WRITE, SYNC, RENAME, CREATE, REMOVE, READ = 1, 2, 4, 8, 16, 32  # as in the shim
 ALL = WRITE | SYNC | RENAME | CREATE | REMOVE
 KILL, CLOCK = -1, -2
 PER_PROCESS = 40  # faults; the next process has other hashes of strings
@@ -51,12 +51,19 @@ GROWTHS = 60  # of the file, in the time of an undisturbed run
 
 @dataclass(frozen=True)
 class Kind:
-    """What a fault does to operations on the run folder from a random one on; None for a signal."""
+    """What a fault does to operations on a folder from a random one on; None for a signal.
+
+    The folder is that of the run, or what else an attribute of the run names; then a run takes about
+    `operations` on it.
+    """
 
     effect: int | None = None
     kinds: int = ALL
     repeats: bool = False
     words: str = ""
+    where: str = "directory"
+    operations: int = 0
+    runs: tuple[str, ...] = ("train", "pretrain")
 
 
 KINDS = {
@@ -68,6 +75,15 @@ KINDS = {
     "the disk is full": Kind(errno.ENOSPC, WRITE | CREATE, repeats=True, words="the disk is full"),
     "the folder is read-only": Kind(errno.EROFS, repeats=True, words="the disk is read-only"),
     "the clock is set back an hour": Kind(CLOCK, words="-"),
+    "reading the source fails once": Kind(
+        errno.EIO, READ, words="the disk reports an error", where="source", operations=80, runs=("train",)
+    ),
+    "reading the source fails again and again": Kind(
+        errno.EIO, READ, True, "the disk reports an error", "source", 80, ("train",)
+    ),
+    "the event log's disk is full": Kind(
+        errno.ENOSPC, WRITE | CREATE, True, "the disk is full", "logs", 20, ("train",)
+    ),
 }
 KILLS, OTHERS = list(KINDS)[:2], list(KINDS)[2:]
 SUPERVISORS = {"uv run": ("uv", "run", "--no-sync"), "timeout": ("timeout", "600")}
@@ -104,7 +120,10 @@ def drawn(count: int, seed: int) -> list[Fault]:
     """Return the faults, each run's in turn: `count` kills, and half as many others."""
     dice = random.Random(seed)
     plan = [(RUNS[number % 2], KILLS[number // 2 % 2]) for number in range(count)]
-    plan += [(RUNS[number % 2], OTHERS[number // 2 % len(OTHERS)]) for number in range(count // 2)]
+    for number in range(count // 2):
+        run = RUNS[number % 2]
+        kinds = [kind for kind in OTHERS if run in KINDS[kind].runs]
+        plan.append((run, kinds[number // 2 % len(kinds)]))
     dice.shuffle(plan)
     return [
         Fault(run, kind, dice.random(), dice.choice((1, 2, 3, 5, 8, 13)), dice.randrange(2**32))
@@ -122,22 +141,24 @@ class Disk:
 
     def first(self, fault: Fault) -> int:
         """Return the number of the first operation that fails."""
-        return 1 + int(fault.moment**3 * self._run.operations)
+        return 1 + int(fault.moment**3 * (KINDS[fault.kind].operations or self._run.operations))
 
     def count_only(self) -> None:
         """Count the operations, of forked processes too, and let none fail."""
-        self._set(0, 0, 0, 0)
+        self._set(self._run.directory, 0, 0, 0, 0)
 
     def prepare(self, fault: Fault) -> None:
         """In a forked process: make the operations fail as a fault says; die with the parent."""
         self._shim.prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
         kind = KINDS[fault.kind]
         every = fault.every if kind.effect == errno.EIO else 1
-        self._set(kind.kinds, self.first(fault) if kind.effect else 0, every * kind.repeats, kind.effect or 0)
+        first = self.first(fault) if kind.effect else 0
+        self._set(getattr(self._run, kind.where), kind.kinds, first, every * kind.repeats, kind.effect or 0)
 
-    def _set(self, kinds: int, first: int, every: int, effect: int) -> None:
-        folder = os.fsencode(self._run.directory)
-        self._shim.faulty_disk_set(folder, kinds or ALL, ctypes.c_long(first), ctypes.c_long(every), effect)
+    def _set(self, path: Path, kinds: int, first: int, every: int, effect: int) -> None:
+        self._shim.faulty_disk_set(
+            os.fsencode(path), kinds or ALL, ctypes.c_long(first), ctypes.c_long(every), effect
+        )
 
     def count(self) -> int:
         """Return the number of operations since the last call of a method above."""
@@ -282,6 +303,7 @@ def outcomes_of(faults: Sequence[Fault], work: Path, *, supervised: bool) -> Ite
         "LD_PRELOAD": str(built(work)),
         "OMP_NUM_THREADS": "1",
         "STTX_CACHE_DIR": str(work / "cache"),
+        "STTX_LOG_DIR": str(work / "logs"),
     }
     context = multiprocessing.get_context("spawn")
     waiting = {name: [fault for fault in faults if fault.run == name] for name in RUNS}

@@ -1,7 +1,7 @@
 /* A file system and a clock that fail on demand: preload it, then call faulty_disk_set from the process.
 
-   Counts the operations that change something below one folder: writes, flushes, renames, creations and
-   removals. From a given operation on it makes them fail, kills the process, or turns the clock back. Half of
+   Counts the operations that change something below one folder (writes, flushes, renames, creations and
+   removals), or reads there. From a given operation on it makes them fail, kills the process, or turns the clock back. Half of
    a failing write is written. Linux only. benchmarks/faults.py builds and drives it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WRITE = 1, SYNC = 2, RENAME = 4, CREATE = 8, REMOVE = 16 };
+enum { WRITE = 1, SYNC = 2, RENAME = 4, CREATE = 8, REMOVE = 16, READ = 32 };
 enum { KILL = -1, CLOCK = -2 }; /* what happens instead of an error number */
 
 static char folder[PATH_MAX];
@@ -80,6 +80,12 @@ ssize_t write(int file, const void *data, size_t size) {
     int error = errno;
     if (size > 1 && REAL(write)(file, data, size / 2) < 0) return strike();
     return errno = error, strike();
+}
+ssize_t read(int file, void *data, size_t size) {
+    return fails(READ, file, NULL) ? strike() : REAL(read)(file, data, size);
+}
+ssize_t pread64(int file, void *data, size_t size, off64_t at) {
+    return fails(READ, file, NULL) ? strike() : REAL(pread64)(file, data, size, at);
 }
 ssize_t writev(int file, const struct iovec *parts, int count) {
     return fails(WRITE, file, NULL) ? strike() : REAL(writev)(file, parts, count);

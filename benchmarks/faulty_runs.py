@@ -52,6 +52,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.directory, self.log = folder, folder / "run", folder / "log"
+        self.logs = folder.parent / "logs"
         self.store = CheckpointStore(self.directory)
         self.rows: list[dict[str, Any]] = []
         self.end: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 `fuzz_models.py` reads them. A forgery depends on the dice alone.
 """
 
+import copy
 import json
 import os
 import pickletools
@@ -123,7 +124,7 @@ PICKLED = (
 
 def odd(dice: random.Random) -> Any:
     """Return a value that does not belong there."""
-    return nested(dice) if dice.random() < 0.1 else dice.choice((*ODD, *SIZES, *EPSILONS))
+    return nested(dice) if dice.random() < 0.1 else copy.deepcopy(dice.choice((*ODD, *SIZES, *EPSILONS)))
 
 
 class Models:

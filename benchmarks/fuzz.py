@@ -3,16 +3,17 @@
     python benchmarks/fuzz.py FOLDER... [--files N] [--seed S] [--first K] [--limit-mb M] [--seconds T]
 
 Takes slices of the real session files under each FOLDER, damages each one (bytes changed, removed, joined,
-repeated, mixed with junk; fields with values of other types; in UTF-16; compressed and damaged again) and
-reads it: most through the parser in random pieces, every twentieth through the whole `open_source` with
-redaction. Every trace must be encodable, renderable and not too deep, and every record must become a trace or
-a count. Prints the counts. At the first failure it prints the options that make the same file again
-(`--first K --files 1`) and exits with 1. A file that takes more than T seconds, or a process that grows by
-more than M megabytes, is a failure. Then it runs `fuzz_checkpoints.py` and `fuzz_models.py`, which forge
-theirs; `--first` leaves them out.
+repeated, mixed with junk; fields with values of other types; as one array or over several lines; in UTF-16;
+compressed and damaged again) and reads it: most through the parser in random pieces, every twentieth through
+the whole `open_source` with redaction. Every trace must be encodable, renderable and not too deep, and every
+record must become a trace or a count. Prints the counts. At the first failure it prints the options that make
+the same file again (`--first K --files 1`) and exits with 1. A file that takes more than T seconds, or a
+process that grows by more than M megabytes, is a failure. Then it runs `fuzz_checkpoints.py` and
+`fuzz_models.py`, which forge theirs; `--first` leaves them out.
 """
 
 import argparse
+import copy
 import dataclasses
 import faulthandler
 import functools
@@ -116,7 +117,7 @@ def damaged_records(data: bytes, dice: random.Random) -> bytes:
             inner = record
             for step in path:
                 inner = inner[step]
-            inner[key] = nested(dice) if dice.random() < 0.1 else dice.choice(ODD)
+            inner[key] = nested(dice) if dice.random() < 0.1 else copy.deepcopy(dice.choice(ODD))
             lines[number] = json.dumps(record, ensure_ascii=dice.random() < 0.5).encode(
                 "utf-8", "surrogatepass"
             )
@@ -133,12 +134,31 @@ def nested(dice: random.Random) -> Any:
     return value
 
 
+def as_document(data: bytes, dice: random.Random) -> bytes:
+    """Make one array of the records, or write them over several lines."""
+    values = []
+    for line in data.split(b"\n"):
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    indent = dice.choice((None, 0, 2))
+    parts = [values] if dice.random() < 0.5 else values
+    try:
+        text = "\n".join(json.dumps(part, indent=indent) for part in parts)
+    except RecursionError:
+        return data
+    return text.encode("utf-8", "surrogatepass")
+
+
 def made(contents: list[bytes], dice: random.Random) -> bytes:
     """Return the content of one damaged file."""
     data = slice_of(dice.choice(contents), dice)
     kind = dice.randrange(4)
     if kind != 0:
         data = damaged_records(data, dice)
+    if dice.random() < 0.05:
+        data = as_document(data, dice)
     if dice.random() < 0.02:
         data = data.decode("utf-8", "replace").encode(dice.choice(("utf-16", "utf-16-le", "utf-16-be")))
     if kind != 1:

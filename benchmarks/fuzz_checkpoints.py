@@ -14,6 +14,7 @@ than T seconds of the processor, or a process that grows by more than M megabyte
 
 import argparse
 import contextlib
+import copy
 import faulthandler
 import io
 import json
@@ -167,13 +168,13 @@ def forge_json(path: Path, dice: random.Random) -> None:  # noqa: C901  a table 
             case 3 if isinstance(old, list):
                 inner[key] = dice.choice((old * 2, old[:-1], old[::-1], [*old, *old[:1]], [], [old]))
             case 4 if isinstance(old, dict):
-                old[dice.choice(("more", "", "\x1b[2J", "x" * 5000))] = dice.choice(ODD)
+                old[dice.choice(("more", "", "\x1b[2J", "x" * 5000))] = copy.deepcopy(dice.choice(ODD))
             case 5 if isinstance(old, int) and not isinstance(old, bool):
                 inner[key] = old + dice.choice((-(10**6), -1, 1, 256, 10**6))
             case 6 if way:
                 del inner[key]
             case _:
-                inner[key] = dice.choice(ODD)
+                inner[key] = copy.deepcopy(dice.choice(ODD))
         value = inner[0] if not way else value
         if not isinstance(value, (dict, list)):
             break

@@ -26,6 +26,7 @@ SAMPLE = Path("packages") / "sttx-ccsniff" / "src" / "sttx_ccsniff" / "sample"
 HELPS = (
     "",
     "train",
+    "score",
     "inspect",
     "merge-stats",
     "plot",

@@ -1,11 +1,12 @@
 """Measures what a model pays for sessions that it never saw, without learning.
 
-    uv run python benchmarks/zero_shot.py FOLDER [--model MODEL] [--no-redact] [--json]
+    uv run python benchmarks/zero_shot.py FOLDER [--model MODEL] [--no-redact] [--joined] [--json]
 
 Each *.jsonl file under FOLDER (other files, such as databases, are ignored) is redacted and rendered as in
-training, and every byte is priced, with the state carried through each document. Prints bits per byte of each
-session and of all together, and those of `xz -9e` on the same text. FOLDER must not contain sessions that
-were used to choose anything about the model.
+training, and every byte is priced, with the state carried through each document. Each trace is encoded by
+itself, as when sttx learns; `--joined` encodes whole documents, where tokens reach from one trace into the
+next. Prints bits per byte of each session and of all together, and those of `xz -9e` on the same text. FOLDER
+must not contain sessions that were used to choose anything about the model.
 """
 
 from __future__ import annotations
@@ -14,12 +15,16 @@ import argparse
 import json
 import lzma
 import time
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from sttx_ccsniff import open_source
-from sttx_cli.session_texts import document_texts
+from sttx_core.render import render_parts
+from sttx_core.tokenizers import Tokenizer
+from sttx_core.traces import Trace
 from sttx_train import load_model
 from sttx_train.pretrain import validation_bits
 
@@ -30,17 +35,20 @@ def main() -> None:
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--model", default=None, help="by default goose-mini")
     arguments.add_argument("--no-redact", action="store_true")
+    arguments.add_argument("--joined", action="store_true", help="encode each document as a whole")
     arguments.add_argument("--json", action="store_true")
     options = arguments.parse_args()
     loaded = load_model(options.model)
     rows, started = [], time.monotonic()
     for path in sorted(options.folder.rglob("*.jsonl")):
         with open_source(path, redact=not options.no_redact, say=lambda message: None) as source:
-            texts = list(document_texts(source))
-        data = "".join(texts).encode()
+            documents = document_parts(source)
+        data = "".join(chain.from_iterable(documents)).encode()
         if not data:
             continue
-        encoded = [np.array([0, *loaded.tokenizer.encode(text)]) for text in texts]
+        if options.joined:
+            documents = [["".join(parts)] for parts in documents]
+        encoded = [encode(parts, loaded.tokenizer) for parts in documents]
         row = {
             "session": path.stem,
             "bytes": len(data),
@@ -62,6 +70,21 @@ def main() -> None:
             f"all {len(rows)}: {size:,} bytes, {total['bpb']:.3f} bits per byte (mean of sessions "
             f"{total['mean_bpb']:.3f}), xz {total['xz']:.3f}"
         )
+
+
+def document_parts(traces: Iterable[Trace]) -> list[list[str]]:
+    """Return the rendered parts of each document, in the order of the documents' first texts."""
+    documents: dict[str, list[str]] = {}
+    for trace in traces:
+        for part in render_parts(trace):
+            documents.setdefault(trace.document, []).append(part.text)
+    return list(documents.values())
+
+
+def encode(parts: Iterable[str], tokenizer: Tokenizer) -> np.ndarray:
+    """Return the tokens of a document after the token that starts it, each part encoded by itself."""
+    ids = (token for part in parts for token in tokenizer.encode(part))
+    return np.fromiter(chain([tokenizer.eot_id], ids), np.int64)
 
 
 if __name__ == "__main__":

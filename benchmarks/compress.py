@@ -1,0 +1,147 @@
+"""Compares archives of sttx with other compressors on sessions: raw lines and rendered text apart.
+
+    python benchmarks/compress.py FOLDER [--most-bytes N]
+
+Each session is compressed alone, and all in one file in the order of their names. In sequence, a session
+counts what it adds to those before it; the first is left out. Sizes are in bits per byte of the input and
+include everything that is written. Rates are per second of processor time of one core, and comparable within
+one run only. Other programs take part if they are installed. Every archive of sttx is decompressed again and
+compared.
+"""
+
+import argparse
+import io
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sttx_ccsniff import open_source
+from sttx_core.experts import Experts, compile_coding
+from sttx_core.render import render
+from sttx_train.coding import Archive, CompressConfig, Member, compress
+from sttx_train.coding.extract import ToStream
+
+OTHERS = {
+    "zpaq -m5": ["zpaq", "a", "OUT.zpaq", "IN", "-m5", "-t1"],
+    "xz -9e": ["xz", "-9e", "-T1", "-k", "-c", "IN"],
+    "zstd --ultra -22 --long=27": ["zstd", "--ultra", "-22", "--long=27", "-q", "-c", "IN"],
+    "brotli -q 11": ["brotli", "-q", "11", "--lgwin=24", "-c", "IN"],
+}
+WITHOUT_LIMIT = CompressConfig(segment_mb=1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One compression: bytes written, seconds of processor time, and MB of tables; 0 if unknown."""
+
+    size: int
+    seconds: float
+    memory: float = 0.0
+    decoding: float = 0.0
+
+
+def ours(folder: Path, contents: Mapping[str, bytes]) -> Run:
+    """Compress into one archive, in this process, decompress it, and compare."""
+    members = []
+    for number, (name, content) in enumerate(contents.items()):
+        (folder / f"{number}").write_bytes(content)
+        members.append(Member(name=name, path=folder / f"{number}"))
+    out = folder / "a.sttx"
+    start = time.process_time()
+    compress(members, out, WITHOUT_LIMIT)
+    middle = time.process_time()
+    again = io.BytesIO()
+    with Archive(out) as archive:
+        archive.read(archive.entries, lambda _: ToStream(again))
+    end = time.process_time()
+    assert again.getvalue() == b"".join(contents.values()), "the archive holds other bytes"
+    memory = Experts([bytes([number % 256]) for number in range(4096)]).nbytes / 1e6
+    return Run(size=out.stat().st_size, seconds=middle - start, memory=memory, decoding=end - middle)
+
+
+def other(command: Sequence[str]) -> Callable[[Path, Mapping[str, bytes]], Run]:
+    """Return what compresses by another program, all in one file."""
+
+    def compressed(folder: Path, contents: Mapping[str, bytes]) -> Run:
+        source, out, archive = folder / "in", folder / "out", folder / "out.zpaq"
+        source.write_bytes(b"".join(contents.values()))
+        names = {"IN": str(source), "OUT.zpaq": str(archive)}
+        with out.open("wb") as file:
+            started = subprocess.Popen(
+                [names.get(word, word) for word in command], stdout=file, stderr=subprocess.DEVNULL
+            )
+            _, status, used = os.wait4(started.pid, 0)
+            started.returncode = os.waitstatus_to_exitcode(status)
+        if started.returncode:
+            raise SystemExit(f"{command[0]} failed")
+        written = archive if archive.exists() else out
+        return Run(size=written.stat().st_size, seconds=used.ru_utime + used.ru_stime)
+
+    return compressed
+
+
+def in_folder(compressed: Callable[[Path, Mapping[str, bytes]], Run], contents: Mapping[str, bytes]) -> Run:
+    """Compress in a temporary folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        return compressed(Path(folder), contents)
+
+
+def compare(form: str, contents: Mapping[str, bytes]) -> None:
+    """Print a row for each compressor."""
+    total = sum(map(len, contents.values()))
+    first = next(iter(contents))
+    print(f"\n{form}: {len(contents)} sessions, {total:,} bytes")
+    print("| compressor | each alone | one file | in sequence | kB/s | decoding | MB of tables |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    rows = {"sttx, fast": ours}
+    rows |= {name: other(words) for name, words in OTHERS.items() if shutil.which(words[0])}
+    for name, compressed in rows.items():
+        alone = {key: in_folder(compressed, {key: value}) for key, value in contents.items()}
+        together = in_folder(compressed, contents)
+        rest = total - len(contents[first])
+        added = 8 * (together.size - alone[first].size) / rest if rest else float("nan")
+        memory = f"{together.memory:.0f}" if together.memory else ""
+        decoding = f"{total / together.decoding / 1e3:.0f}" if together.decoding else ""
+        print(
+            f"| {name} | {8 * sum(run.size for run in alone.values()) / total:.3f} "
+            f"| {8 * together.size / total:.3f} | {added:.3f} | {total / together.seconds / 1e3:.0f} "
+            f"| {decoding} | {memory} |",
+            flush=True,
+        )
+
+
+def rendered(path: Path) -> bytes:
+    """Return a session as the text that models read."""
+    with open_source([str(path)], follow=False, redact=False) as source:
+        return "".join(map(render, source)).encode()
+
+
+def chosen(contents: Mapping[str, bytes], most: int) -> dict[str, bytes]:
+    """Return the files that fit, in the order of their names."""
+    result: dict[str, bytes] = {}
+    for name, content in sorted(contents.items()):
+        if content and len(content) <= most:
+            result[name] = content
+            most -= len(content)
+    return result
+
+
+def main() -> None:
+    """Compare on the sessions of a folder."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--most-bytes", type=int, default=4_000_000, help="of each form")
+    arguments = parser.parse_args()
+    compile_coding()
+    paths = sorted(arguments.folder.rglob("*.jsonl"))
+    for form, read in (("rendered text", rendered), ("raw lines", Path.read_bytes)):
+        compare(form, chosen({path.name: read(path) for path in paths}, arguments.most_bytes))
+
+
+if __name__ == "__main__":
+    main()
