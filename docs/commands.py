@@ -11,7 +11,8 @@ TOP = """\
 # The command line
 
 What `sttx` and each of its commands print with `--help`. Data goes to standard output; messages and progress
-go to standard error. With `--json`, standard output is one JSON object (`sttx traces`: one on each line).
+go to standard error. With `--json`, standard output is one JSON object (`sttx traces`, `sttx score` and
+`sttx watch`: one a line).
 
 ## Exit codes
 
@@ -23,6 +24,7 @@ checkpoint or model, a file of another kind, a full disk, no network |
 | 2 | the command line must change | an unknown option, an impossible value, an option without effect, a \
 path that does not exist or cannot be written, a folder that holds another run, `--resume` without a run \
 or with other options |
+| 3 | `sttx watch --once` has read everything, and the loop alarm fired | |
 | 130 | interrupted before there was anything to save | |
 
 Every failure is one sentence on standard error: what, where, and what to do. A traceback is a bug in sttx.
