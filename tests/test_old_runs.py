@@ -21,6 +21,7 @@ from sttx_train.stream.trainer import TIME_FIELDS
 
 DATA = Path(__file__).parents[1] / "test-data"
 TOLERANCE = 1e-4  # relative; on the machine that saved the runs, the numbers are equal
+BF16_TOLERANCE = 1e-2  # processors round products in bfloat16 differently, by up to 2^-8 each
 MADE_IN = "/old-run"
 
 
@@ -71,25 +72,25 @@ def rows(path):
     return [{current_metric(name): row[name] for name in row if name not in TIME_FIELDS} for row in lines]
 
 
-def assert_close(one, other):
+def assert_close(one, other, tolerance):
     """Check that numbers, at any depth, differ by the tolerance at most, and that all else is equal."""
     if isinstance(one, dict):
         assert one.keys() == other.keys()
         for name in one:
-            assert_close(one[name], other[name])
+            assert_close(one[name], other[name], tolerance)
     elif isinstance(one, float):
-        assert one == pytest.approx(other, rel=TOLERANCE)
+        assert one == pytest.approx(other, rel=tolerance)
     else:
         assert one == other
 
 
-def assert_equal_metrics(folder, expected, steps):
+def assert_equal_metrics(folder, expected, steps, tolerance=TOLERANCE):
     got, wanted = rows(folder / METRICS), rows(expected)
     assert [row["step"] for row in got] == list(range(1, steps + 1)) == [row["step"] for row in wanted]
     for one, other in zip(got, wanted, strict=True):
         if "bpb" in one:  # of prices, those that the old version measured too
             one["bpb"] = {name: one["bpb"][name] for name in other["bpb"]}
-        assert_close(one, other)
+        assert_close(one, other, tolerance)
 
 
 def test_the_input_is_what_its_script_writes(script, tmp_path):
@@ -158,9 +159,11 @@ def test_a_pretraining_run_resumes_to_the_old_metrics(script, moved):
         eval_every=3,
         phrase_prob=0.5,
         steps=script.PRETRAIN_STEPS,
+        bf16=True,
     )
     pretrainer = Pretrainer(config, moved / "pretrain", tokenizer=tokenizer, device="cpu", resume=True)
     data = open_data([moved / "input" / "numbers.jsonl"], tokenizer)
     report = pretrainer.fit(data)
     assert report.steps == script.PRETRAIN_STEPS
-    assert_equal_metrics(moved / "pretrain", moved / "pretrain-metrics.jsonl", script.PRETRAIN_STEPS)
+    saved = moved / "pretrain-metrics.jsonl"
+    assert_equal_metrics(moved / "pretrain", saved, script.PRETRAIN_STEPS, BF16_TOLERANCE)

@@ -176,7 +176,7 @@ def test_the_digest_of_code_is_of_all_that_a_package_holds(monkeypatch, tmp_path
     module = importlib.import_module("a_package_of_code")
     before = kept.code_digest(module)
     cache = package / "__pycache__"
-    cache.mkdir()
+    cache.mkdir(exist_ok=True)
     (cache / "compiled.py311.nbi").write_bytes(b"1")
     assert before == kept.code_digest(module)
     (package / "new.py").write_text("x = 1")
