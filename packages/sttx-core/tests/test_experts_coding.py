@@ -160,3 +160,53 @@ def test_the_bytes_are_the_same_on_every_machine():
     ids = np.arange(3000) ** 2 // 7 % len(TOKENS)
     digest = hashlib.sha256(encoded(ids, "ac") + encoded(ids, "rans"))
     assert digest.hexdigest()[:16] == "10dae376bce22a91"
+
+
+def said(row, step):
+    """Return logits that depend on row and step, as a network's do."""
+    return np.random.default_rng((row, step)).normal(size=V).astype(np.float32)
+
+
+def in_rows(blocks, coder, payloads=None):
+    """Code blocks side by side, each row of them as long as it lasts; return payloads or tokens."""
+    experts = Experts(TOKENS, SMALL)
+    rows, active = experts.rows(len(blocks), coder), list(range(len(blocks)))
+    ends = np.cumsum([0, *map(len, payloads or blocks)]).tolist()
+    if payloads is None:
+        rows.start_encoding(ends[-1])
+    else:
+        rows.start_decoding(b"".join(payloads))
+    for row in active:
+        rows.start(row, ends[row], ends[row + 1])
+    done, found = [b""] * len(blocks), [[] for _ in blocks]
+    for step in range(max(map(len, blocks))):
+        for row in reversed(range(len(active))):
+            if len(blocks[active[row]]) == step:
+                done[active[row]] = rows.payload(row) if payloads is None else b""
+                rows.move(len(active) - 1, row)
+                active[row] = active[-1]
+                active.pop()
+        ids = np.array([blocks[block][step] if payloads is None else 0 for block in active])
+        rows.code(ids, np.stack([said(block, step) for block in active]))
+        for block, token in zip(active, ids, strict=True):
+            found[block].append(token)
+    done[active[0]] = rows.payload(0) if payloads is None else b""
+    return found if payloads else done
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_rows_of_different_lengths_come_back(coder):
+    blocks = [text(count, count) for count in (40, 90, 10, 70)]
+    payloads = in_rows(blocks, coder)
+    found = in_rows([np.zeros(len(block), np.int64) for block in blocks], coder, payloads)
+    assert [list(block) for block in blocks] == found
+
+
+def test_a_row_costs_what_reading_with_its_network_costs():
+    ids = text(1500)
+    logits = np.stack([said(0, step) for step in range(len(ids))])
+    experts = Experts(TOKENS, SMALL)
+    wide = logits.astype(np.float64)
+    paid = experts.read(experts.document(), wide - np.log(np.exp(wide).sum(-1, keepdims=True)), ids).sum()
+    [payload] = in_rows([ids], "ac")
+    assert 8 * len(payload) == pytest.approx(paid, rel=1e-3, abs=70)

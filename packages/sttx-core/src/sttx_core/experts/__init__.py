@@ -2,11 +2,21 @@
 
 `Experts` prices tokens by a tree of binary decisions. Counts of contexts, matches in the text so far and the
 network's own distribution are mixed at each decision, and the mixer learns whom to trust after each token.
-`Experts.encode` turns tokens into as few bytes as they cost, and `Experts.decode` turns them back.
+`Experts.encode` turns tokens into as few bytes as they cost, and `Experts.decode` turns them back;
+`Experts.rows` does so for documents side by side, with networks.
 Needs numba: `sttx-core[experts]`.
 """
 
 from sttx_core.experts.config import ExpertsConfig
 from sttx_core.experts.experts import CoderName, Experts, ExpertsDocument, compile_coding, compile_experts
+from sttx_core.experts.rows import CodedRows
 
-__all__ = ["CoderName", "Experts", "ExpertsConfig", "ExpertsDocument", "compile_coding", "compile_experts"]
+__all__ = [
+    "CodedRows",
+    "CoderName",
+    "Experts",
+    "ExpertsConfig",
+    "ExpertsDocument",
+    "compile_coding",
+    "compile_experts",
+]

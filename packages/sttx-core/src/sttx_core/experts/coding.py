@@ -1,58 +1,20 @@
-"""An entropy coder driven by the experts: decisions become bytes, and bytes the same decisions.
+"""Coding driven by the experts: tokens become decisions with probabilities, and decisions the same tokens.
 
 The decoder learns what the encoder learned, because one loop serves both: at each decision it either notes
-the answer and its probability, or takes the answer from the bytes. Probabilities are multiples of 2^-24.
-Two coders turn decisions into bytes: a range coder (Martin 1979), whose interval of 64 bits needs no carry,
-and rANS (Duda 2013), which codes backwards and so needs a whole block of decisions. Nothing here knows about
-files.
+the answer and its probability, or takes the answer from the bytes (`coders`). Knows nothing of files.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
 from sttx_core.experts.arithmetic import compiled
+from sttx_core.experts.coders import NOTE, TOTAL, Coder, coded
 from sttx_core.experts.counts import find_slots
 from sttx_core.experts.decisions import network_input, predict
 from sttx_core.experts.masses import find_masses
 from sttx_core.experts.matches import append
-from sttx_core.experts.memory import LEVELS
-from sttx_core.experts.reading import FALL, learn_path, look
+from sttx_core.experts.memory import LEVELS, Place
+from sttx_core.experts.reading import FALL, halves, learn_path, look
 from sttx_core.experts.text import read_bytes
-
-TOTAL_BITS = 24
-"""Probabilities are multiples of 2^-24, from 1 to 2^24 - 1 of them."""
-
-NOTE, RANGE, RANS = range(3)
-"""What `code_tokens` does with a decision: note it, or decode it by one of the coders."""
-
-MOST_BYTES, MORE_BYTES = 4, 16
-"""Of a decision, in any coder; and of a block, in addition."""
-
-STATE = 5
-"""Numbers that `Coder.state` holds."""
-
-_TOTAL = 1 << TOTAL_BITS
-_ALL_ONES = np.uint64(2**64 - 1)
-_TOP, _BYTE, _BYTE_BITS = np.uint64(56), np.uint64(255), np.uint64(8)
-_SHIFT, _PART, _ONE = np.uint64(TOTAL_BITS), np.uint64(_TOTAL - 1), np.uint64(1)
-_LEAST, _WORD, _LOW32 = np.uint64(1 << 31), np.uint64(32), np.uint64(2**32 - 1)
-_LOW, _HIGH, _VALUE, _AT, _DECISIONS = range(5)
-
-
-class Coder(NamedTuple):
-    """Where coding stands.
-
-    Attributes:
-        noted: [N] int32, each decision as 2 q + answer, where q 2^-24 is the probability of the answer 1.
-        data: the bytes to decode, uint8.
-        state: 5 uint64: the range coder's bounds, the value that is decoded, the next byte of ``data``, and
-            the number of decisions so far.
-    """
-
-    noted: np.ndarray
-    data: np.ndarray
-    state: np.ndarray
 
 
 @compiled
@@ -65,29 +27,73 @@ def find_inputs(says, order, work, inputs):
 
 
 @compiled
-def code_tokens(memory, place, vocabulary, inputs, ids, rates, seen, work, mode, coder):
-    """Code each token, learn it, and go on to the next.
+def code_tokens(memory, places, vocabulary, inputs, says, beside, ids, rates, seen, work, mode, coder):
+    """Code the next tokens of each row in turn, learn them, and go on.
 
-    With the mode `NOTE`, ``ids`` [T] are coded: their decisions are noted. Otherwise they are decoded and
-    written there. ``inputs`` [2^depth] are the network's at each node, the same for each token.
+    Args:
+        memory: `Memory`, which all rows share.
+        places: `Place` of all rows: each array has one axis more, the first.
+        vocabulary: `Vocabulary`.
+        inputs: [2^depth] the network's input at each node, the same for each token, if there is no network.
+        says: [B, V or more] float32 logits of each row's next token by the network, or [0, V]. They are
+            overwritten.
+        beside: those of a second network, or [0, V].
+        ids: [T, B] int64, coded with the mode `NOTE`, and otherwise decoded. T is 1 if there is a network.
+        rates: `Rates`.
+        seen: array to work in.
+        work: arrays to work in.
+        mode: what is done with a decision.
+        coder: `Coder`, with a state of each row.
     """
-    for step in range(ids.size):
-        look(memory, place, vocabulary, seen)
-        rate = rates.first + rates.extra / (1.0 + memory.tokens[0] / FALL)
-        rank = vocabulary.rank[ids[step]] if mode == NOTE else 0
-        rank = _code_path(memory, seen, inputs, rank, vocabulary.rank.size, work, mode, coder)
-        learn_path(memory, seen, rank, rate, rates, work)
-        token = np.int64(vocabulary.order[rank])
-        ids[step] = token
-        append(memory, place, token)
-        start, end = vocabulary.start[token], vocabulary.start[token + 1]
-        read_bytes(place, vocabulary.data, start, end, vocabulary.kinds)
-        memory.tokens[0] += 1
+    networks = min(says.shape[0], 1) + min(beside.shape[0], 1)
+    for step in range(ids.shape[0]):
+        for row in range(ids.shape[1]):
+            if networks:
+                _find_masses(says[row], vocabulary.order, work.powers, work.mass)
+            if networks == 2:
+                _find_masses(beside[row], vocabulary.order, work.powers, work.beside)
+            place = Place(
+                places.recent[row], places.words[row], places.match[row], places.at[row], places.lines[row]
+            )
+            of_row = Coder(coder.noted, coder.data, coder.state[row])
+            ids[step, row] = _code_token(
+                memory, place, vocabulary, networks, inputs, ids[step, row], rates, seen, work, mode, of_row
+            )
 
 
 @compiled
-def _code_path(memory, seen, inputs, rank, size, work, mode, coder):
-    """Code the decisions that lead to a token; return its rank."""
+def _find_masses(logits, order, powers, mass):
+    """Write the mass of each node, in relation to that of the most probable token."""
+    most = logits[0]
+    for token in range(order.size):
+        most = max(most, logits[token])
+    for token in range(order.size):
+        logits[token] -= most
+    find_masses(logits, order, powers, mass)
+
+
+@compiled
+def _code_token(memory, place, vocabulary, networks, inputs, token, rates, seen, work, mode, coder):
+    """Code a token or decode it, learn it, and go on to the next; return it."""
+    look(memory, place, vocabulary, seen)
+    rate = rates.first + rates.extra / (1.0 + memory.tokens[0] / FALL)
+    rank = vocabulary.rank[token] if mode == NOTE else 0
+    rank = _code_path(memory, seen, networks, inputs, rank, vocabulary.rank.size, work, mode, coder)
+    learn_path(memory, seen, rank, rate, rates, work)
+    token = np.int64(vocabulary.order[rank])
+    append(memory, place, token)
+    start, end = vocabulary.start[token], vocabulary.start[token + 1]
+    read_bytes(place, vocabulary.data, start, end, vocabulary.kinds)
+    memory.tokens[0] += 1
+    return token
+
+
+@compiled
+def _code_path(memory, seen, networks, inputs, rank, size, work, mode, coder):
+    """Code the decisions that lead to a token; return its rank.
+
+    The masses of so many networks are in ``work``; without any, ``inputs`` has the input at each node.
+    """
     depths = work.p.size
     low, high, node = 0, 1 << depths, 1
     for depth in range(depths):
@@ -97,124 +103,12 @@ def _code_path(memory, seen, inputs, rank, size, work, mode, coder):
         if depth % LEVELS == 0:
             find_slots(memory, seen, depth // LEVELS, node, work)
         if middle < size:
-            p = predict(memory, seen, depth, node, low, middle, high, inputs[node], 0.0, work)
+            first = network_input(*halves(work.mass, node)) if networks else inputs[node]
+            second = network_input(*halves(work.beside, node)) if networks == 2 else 0.0
+            p = predict(memory, seen, depth, node, low, middle, high, first, second, work)
             work.p[depth] = p
-            part = min(max(np.int64(p * _TOTAL), 1), _TOTAL - 1)
-            right = _coded(part, 1 if rank >= middle else 0, mode, coder)
+            part = min(max(np.int64(p * TOTAL), 1), TOTAL - 1)
+            right = coded(part, 1 if rank >= middle else 0, mode, coder)
         node = 2 * node + right
         low, high = (middle, high) if right else (low, middle)
     return low
-
-
-@compiled
-def _coded(part, bit, mode, coder):
-    """Note a decision, or return the one that is decoded; ``part`` 2^-24 is the probability of 1."""
-    if mode == RANGE:
-        return _range_decoded(np.uint64(part), coder.data, coder.state)
-    if mode == RANS:
-        return _rans_decoded(np.uint64(part), coder.data, coder.state)
-    coder.noted[coder.state[_DECISIONS]] = 2 * part + bit
-    coder.state[_DECISIONS] += _ONE
-    return bit
-
-
-@compiled
-def _split(low, high, part):
-    """Return the greatest value that stands for 1."""
-    width = high - low
-    return low + (width >> _SHIFT) * part + (((width & _PART) * part) >> _SHIFT)
-
-
-@compiled
-def _next_byte(data, state):
-    """Return the next byte; zeros follow the last one."""
-    at = np.int64(state[_AT])
-    state[_AT] += _ONE
-    return np.uint64(data[at]) if at < data.size else np.uint64(0)
-
-
-@compiled
-def start_decoding(data, state):
-    """Read what a decoder needs at first: 8 bytes."""
-    state[:] = 0
-    state[_HIGH] = _ALL_ONES
-    for _ in range(8):
-        state[_VALUE] = state[_VALUE] << _BYTE_BITS | _next_byte(data, state)
-
-
-@compiled
-def _range_decoded(part, data, state):
-    low, high, value = state[_LOW], state[_HIGH], state[_VALUE]
-    middle = _split(low, high, part)
-    bit = 1 if value <= middle else 0
-    if bit:
-        high = middle
-    else:
-        low = middle + _ONE
-    while (low ^ high) >> _TOP == 0:
-        low, high = low << _BYTE_BITS, high << _BYTE_BITS | _BYTE
-        value = value << _BYTE_BITS | _next_byte(data, state)
-    state[_LOW], state[_HIGH], state[_VALUE] = low, high, value
-    return bit
-
-
-@compiled
-def range_encode(noted, data):
-    """Write the bytes of noted decisions; return how many. ``data`` has room for the most."""
-    low, high, size = np.uint64(0), _ALL_ONES, 0
-    for decision in noted:
-        middle = _split(low, high, np.uint64(decision >> 1))
-        if decision & 1:
-            high = middle
-        else:
-            low = middle + _ONE
-        while (low ^ high) >> _TOP == 0:
-            data[size] = low >> _TOP
-            size += 1
-            low, high = low << _BYTE_BITS, high << _BYTE_BITS | _BYTE
-    if low:
-        data[size] = (low >> _TOP) + _ONE
-        size += 1
-    return size
-
-
-@compiled
-def _rans_decoded(part, data, state):
-    value = state[_VALUE]
-    rest = value & _PART
-    bit = 1 if rest < part else 0
-    if bit:
-        value = part * (value >> _SHIFT) + rest
-    else:
-        value = (_PART + _ONE - part) * (value >> _SHIFT) + rest - part
-    if value < _LEAST:
-        word = np.uint64(0)
-        for _ in range(4):
-            word = word << _BYTE_BITS | _next_byte(data, state)
-        value = value << _WORD | word
-    state[_VALUE] = value
-    return bit
-
-
-@compiled
-def rans_encode(noted, data):
-    """Write the bytes of noted decisions to the end of ``data``; return how many."""
-    value, at = _LEAST, data.size
-    for position in range(noted.size - 1, -1, -1):
-        part, bit = np.uint64(noted[position] >> 1), noted[position] & 1
-        width = part if bit else _PART + _ONE - part
-        if value >= (width << (np.uint64(31 - TOTAL_BITS) + _WORD)):
-            at = _write_big(data, at, value & _LOW32, 4)
-            value >>= _WORD
-        value = ((value // width) << _SHIFT) + value % width + (np.uint64(0) if bit else part)
-    return data.size - _write_big(data, at, value, 8)
-
-
-@compiled
-def _write_big(data, at, value, size):
-    """Write a number before a position, the most significant byte first; return where it starts."""
-    for _ in range(size):
-        at -= 1
-        data[at] = value & _BYTE
-        value >>= _BYTE_BITS
-    return at

@@ -11,19 +11,21 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sttx_core.experts.coding import RANS, code_tokens, find_inputs, range_encode, rans_encode, start_decoding
+from sttx_core.experts.coders import RANS, range_encode, rans_encode, start_decoding
+from sttx_core.experts.coding import code_tokens, find_inputs
 from sttx_core.experts.kept import compiled_once
 from sttx_core.experts.reading import follow_tokens, price_every, read_tokens
 
 
 class EntryPoints(NamedTuple):
-    """Compiled functions: `read_tokens`, `price_every`, `follow_tokens`, and what `coding` has."""
+    """Compiled functions: of `reading`, `coding` and `coders`."""
 
     read: Callable[..., None]
     price_all: Callable[..., None]
     follow: Callable[..., None]
     inputs: Callable[..., None]
     code: Callable[..., None]
+    start: Callable[..., None]
     encode: Callable[..., Any]
 
 
@@ -61,15 +63,19 @@ def _coding(sources: int) -> tuple[Callable[..., Any], ...]:
             find_inputs(says, order, work, found)
 
     @compiled_once
-    def code(memory, place, vocabulary, found, ids, rates, seen, work, mode, coder):
+    def code(memory, places, vocabulary, found, says, beside, ids, rates, seen, work, mode, coder):
         if sources:
-            start_decoding(coder.data, coder.state)
-            code_tokens(memory, place, vocabulary, found, ids, rates, seen, work, mode, coder)
+            code_tokens(memory, places, vocabulary, found, says, beside, ids, rates, seen, work, mode, coder)
+
+    @compiled_once
+    def start(data, state):
+        if sources:
+            start_decoding(data, state)
 
     @compiled_once
     def encode(noted, data, mode):
-        if not sources:
-            return 0
-        return rans_encode(noted, data) if mode == RANS else range_encode(noted, data)
+        if mode == RANS:
+            return rans_encode(noted, data) if sources else 0
+        return range_encode(noted, data) if sources else 0
 
-    return inputs, code, encode
+    return inputs, code, start, encode

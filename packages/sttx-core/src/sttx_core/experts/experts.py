@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sttx_core.errors import UsageError
-from sttx_core.experts.coding import MORE_BYTES, MOST_BYTES, NOTE, RANGE, RANS, STATE, Coder
+from sttx_core.experts.coders import END, MORE_BYTES, MOST_BYTES, NOTE, NOTED, RANGE, RANS, STATE, Coder
 from sttx_core.experts.config import ExpertsConfig
 from sttx_core.experts.entry import entry_points
 from sttx_core.experts.memory import (
@@ -22,6 +22,7 @@ from sttx_core.experts.memory import (
     new_place,
 )
 from sttx_core.experts.reading import Rates, Vocabulary, new_seen, new_work
+from sttx_core.experts.rows import CodedRows
 from sttx_core.saved_state import damaged
 
 CoderName = Literal["ac", "rans"]
@@ -225,10 +226,19 @@ class Experts:
             self._even = np.zeros(1 << self.depth)
             equal = np.zeros(self.vocab_size, np.float32)
             entry_points().inputs(equal, self._vocabulary.order, self._work, self._even)
-        coder = Coder(noted, data, np.zeros(STATE, np.uint64))
-        arrays = self._memory, document.place, self._vocabulary, self._even
-        entry_points().code(*arrays, ids, self._rates, self._seen, self._work, mode, coder)
-        return int(coder.state[-1])
+        coder = Coder(noted, data, np.zeros((1, STATE), np.uint64))
+        coder.state[0, END] = data.size
+        entry_points().start(data, coder.state[0])
+        places = Place(*(array[None] for array in document.place))
+        none = np.zeros((0, self.vocab_size), np.float32)
+        arrays = self._memory, places, self._vocabulary, self._even, none, none, ids[:, None]
+        entry_points().code(*arrays, self._rates, self._seen, self._work, mode, coder)
+        return int(coder.state[0, NOTED])
+
+    def rows(self, count: int, coder: CoderName = "ac") -> CodedRows:
+        """Return what codes so many documents side by side, with what networks say of them."""
+        arrays = self._memory, self._vocabulary, self._rates, self._seen, self._work
+        return CodedRows(count, _MODES[coder], *arrays)
 
     def path(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the ranges of ranks between which each token's decisions choose.
@@ -351,6 +361,13 @@ def compile_coding() -> None:
     experts = Experts([b"", b"a"], ExpertsConfig(slot_bits=8, history_bits=10, index_bits=4))
     data = experts.encode(experts.document(), np.array([1]))
     experts.decode(experts.document(), data, 1)
+    rows, logits = experts.rows(1), np.zeros((1, 2), np.float32)
+    rows.start_encoding(1)
+    rows.start(0)
+    rows.code(np.array([1]), logits)
+    rows.payload(0)
+    rows.start_decoding(data)
+    rows.start(0, 0, len(data))
 
 
 def _copied(arrays: Memory | Place) -> dict[str, np.ndarray]:

@@ -198,6 +198,11 @@ def new_place() -> Place:
     )
 
 
+def new_places(count: int) -> Place:
+    """Return the starts of so many documents; each array has one axis more, the first."""
+    return Place(*(np.stack([array] * count) for array in new_place()))
+
+
 def bounds(memory: Memory, vocab_size: int) -> dict[str, tuple[float, float]]:
     """Return the least and greatest value of each array that is used as positions or probabilities."""
     pages, size = memory.stamp.size, memory.history.size

@@ -209,7 +209,7 @@ def find_slopes(memory, rank, work, slopes):
     for depth in range(depths):
         node, bit = leaf >> (depths - depth), (leaf >> (depths - depth - 1)) & 1
         slopes[depth] = 0.0
-        if work.decided[depth] and not is_clipped(*_halves(work.mass, node)):
+        if work.decided[depth] and not is_clipped(*halves(work.mass, node)):
             slopes[depth] = slope(memory, depth, bit, work.p[depth], work)
 
 
@@ -258,11 +258,12 @@ def price_every(memory, place, vocabulary, says, beside, seen, work, bits):
 
 @compiled
 def _probability(memory, seen, two, depth, node, low, middle, high, work):
-    first = network_input(*_halves(work.mass, node))
-    second = network_input(*_halves(work.beside, node)) if two else 0.0
+    first = network_input(*halves(work.mass, node))
+    second = network_input(*halves(work.beside, node)) if two else 0.0
     return predict(memory, seen, depth, node, low, middle, high, first, second, work)
 
 
 @compiled
-def _halves(mass, node):
+def halves(mass, node):
+    """Return the masses of a node's halves."""
     return np.float64(mass[2 * node]), np.float64(mass[2 * node + 1])
