@@ -20,7 +20,7 @@ def test_the_json_contract(sttx, finished, tiny_model):
     assert report["replay"] == {"size": 8, "draws": 7}
     assert report["trainable_parameters"] > 0
     assert {"id", "sha256", "hidden_size", "num_layers", "vocab_size"} <= report["model"].keys()
-    assert (report["device"], report["kernel"]) == ("cpu", "chunked")
+    assert (report["device"], report["kernel"]) == ("cpu", "compiled")
     assert report["checkpoint"] == str(finished / "step-00000008")
 
 
@@ -213,7 +213,7 @@ def test_a_run_of_pretraining(sttx, tmp_path):
     }
     tensors = {"model": {"w": torch.zeros(3, 5)}, "optimizer": {}, "state": {}}
     names = ("tokenizer_sha256", "base_sha256", "device", "kernel", "torch", "processes", "seconds")
-    fields = dict(zip(names, (None, None, "cpu", "chunked", "2.9", 1, 12.0), strict=True))
+    fields = dict(zip(names, (None, None, "cpu", "compiled", "2.9", 1, 12.0), strict=True))
     store = CheckpointStore(tmp_path / "run")
     store.save(8, tensors=tensors, documents=documents, manifest={"kind": "pretrain", **fields})
     lines = [

@@ -57,7 +57,7 @@ def test_the_json_contract(sttx, base, tiny_model, sessions, tmp_path):
         257,
     )
     assert len(model["sha256"]) == 64
-    assert (report["device"], report["kernel"]) == ("cpu", "chunked")
+    assert (report["device"], report["kernel"]) == ("cpu", "compiled")
     assert report["checkpoint"] == str(tmp_path / "run" / "step-00000008")
     assert report["source"]["traces"]["tool_use"] > 0
     assert report["bpb"]["paid"] == metrics(tmp_path / "run")[-1]["bpb"]["paid"]
@@ -78,7 +78,7 @@ def test_every_automatic_choice_is_printed_with_its_reason_on_standard_error(stt
         "source: file ",
     ):
         assert line in result.err
-    assert "kernel: chunked (cpu: " in result.err
+    assert "kernel: compiled (cpu: " in result.err
     assert "step 1/8 · bpb " in result.err and "step 8/8 · " in result.err
     assert "8 steps over 512 bytes" in result.err
 

@@ -71,7 +71,7 @@ class TestRoundTrip:
         assert not loaded.model.training
         assert not any(p.requires_grad for p in loaded.model.parameters())
         assert (loaded.id, loaded.path, loaded.format) == ("sttx", path, "sttx")
-        assert loaded.kernel.backend == loaded.model.backend == "chunked"
+        assert loaded.kernel.backend == loaded.model.backend == "compiled"
         assert load_model(path, kernel="recurrent").kernel == ("recurrent", "asked for")
 
     def test_the_hash_is_of_the_weights_bytes(self, saved):

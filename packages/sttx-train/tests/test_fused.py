@@ -153,9 +153,9 @@ def test_choices_are_reported(make_model):
     assert model.step_choice == (False, "kernel 'recurrent' was asked for")
     assert model.step(torch.tensor([1]), RecurrentState.zeros(model.config))[0].shape == (1, 61)
     parameters = dict(model.double().named_parameters())
-    assert choose_step(parameters, "chunked") == (False, "the compiled step is for float32")
+    assert choose_step(parameters, "compiled") == (False, "the compiled step is for float32")
     huge = {name: p.to("meta", torch.float32) for name, p in parameters.items()}
-    assert not choose_step(huge, "chunked").fused
+    assert not choose_step(huge, "compiled").fused
 
 
 def test_without_inference_mode_gradients_flow(make_model):
@@ -181,7 +181,7 @@ def test_rows_of_one_state_are_joined_without_a_copy(make_model):
 @pytest.mark.parametrize("experts", [False, True])
 def test_kernels_generate_the_same_greedy_text(tiny, experts):
     texts = []
-    for kernel in ("auto", "chunked", "recurrent"):
+    for kernel in ("auto", "compiled", "recurrent"):
         loaded = tiny()
         loaded.model.backend = kernel
         assert loaded.model.step_choice.fused == (kernel != "recurrent")

@@ -1,4 +1,4 @@
-"""The chunked kernel against the recurrent definition, in float64: values, final state, every gradient."""
+"""The kernels against the recurrent definition: values, final state, every gradient."""
 
 from functools import partial
 
@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_core.errors import UsageError
-from sttx_train.wkv import BACKENDS, choose_backend, wkv, wkv_chunked, wkv_recurrent
+from sttx_train.wkv import BACKENDS, choose_backend, compiled, dispatch, wkv, wkv_chunked, wkv_recurrent
+from sttx_train.wkv.compiled import wkv_compiled
 
 NAMES = ("r", "log_w", "k", "v", "a", "b", "state")
 LIMIT = 1e-9
@@ -54,29 +55,38 @@ def test_chunked_equals_recurrent(batch, steps, heads, size):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("share", [0.0, 0.1])
 @pytest.mark.parametrize(
-    ("batch", "steps", "heads", "size"), [(1, 64, 2, 64), (3, 33, 1, 8), (2, 1, 3, 16), (1, 2, 1, 4)]
+    ("batch", "steps", "heads", "size"),
+    [(1, 64, 2, 64), (2, 50, 1, 64), (3, 33, 1, 8), (2, 1, 3, 16), (1, 17, 1, 5)],
 )
-def test_compiled_equals_recurrent(batch, steps, heads, size, threads, monkeypatch):
+def test_compiled_equals_recurrent(batch, steps, heads, size, share, threads, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     inputs = draw(batch, steps, heads, size)
-    expected = wkv_recurrent(*inputs)
-    with torch.inference_mode():
-        found = wkv(*(x.float() for x in inputs), backend="chunked")
-        slow = wkv_chunked(*(x.float() for x in inputs))
-    for x, y, other in zip(found, expected, slow, strict=True):
-        assert x.shape == y.shape and x.dtype == torch.float32
-        assert relative(x, y.float()) < max(1e-6, 2 * relative(other, y.float()))
+    starts = draw_starts(batch, steps, share) if share else None
+    expected = run(partial(wkv_recurrent, starts=starts), inputs)
+    assert_same(run(partial(wkv, starts=starts, backend="compiled"), inputs), expected, 1e-12)
+    single = run(partial(wkv, starts=starts, backend="compiled"), [x.float() for x in inputs])
+    assert_same([x.double() for x in single], expected, 2e-6)
+
+
+def test_the_compiled_kernel_takes_transposed_inputs_and_keeps_its_own():
+    inputs = [x.float() for x in draw(2, 20, 2, 8)]
+    odd = [x.transpose(1, 2).contiguous().transpose(1, 2) for x in inputs[:-1]] + [
+        inputs[-1].mT.contiguous().mT
+    ]
+    kept = [x.clone() for x in odd]
+    assert_same(run(wkv_compiled, odd), run(wkv_compiled, inputs), 1e-30)
+    assert all(torch.equal(x, y) for x, y in zip(odd, kept, strict=True))
 
 
 def test_a_row_gives_the_same_bits_in_any_batch():
     inputs = [x.float() for x in draw(3, 20, 2, 16)]
-    with torch.inference_mode():
-        together = wkv(*inputs, backend="chunked")
-        alone = wkv(*(x[1:2] for x in inputs), backend="chunked")
-        *first, state = (x[1:2] for x in inputs)
-        halves = [wkv(*(x[:, :7] for x in first), state, backend="chunked")]
-        halves.append(wkv(*(x[:, 7:] for x in first), halves[0][1], backend="chunked"))
+    together = wkv(*inputs, backend="compiled")
+    alone = wkv(*(x[1:2] for x in inputs), backend="compiled")
+    *first, state = (x[1:2] for x in inputs)
+    halves = [wkv(*(x[:, :7] for x in first), state, backend="compiled")]
+    halves.append(wkv(*(x[:, 7:] for x in first), halves[0][1], backend="compiled"))
     assert all(torch.equal(x[1:2], y) for x, y in zip(together, alone, strict=True))
     assert torch.equal(torch.cat([y for y, _ in halves], 1), alone[0]) and torch.equal(halves[1][1], alone[1])
 
@@ -97,7 +107,7 @@ def test_decay_at_its_bounds(log_decay):
 @settings(deadline=None, max_examples=15)
 @given(
     cuts=st.lists(st.integers(1, 69), max_size=4, unique=True),
-    backend=st.sampled_from(["recurrent", "chunked"]),
+    backend=st.sampled_from(["recurrent", "chunked", "compiled"]),
 )
 def test_any_split_gives_the_same(cuts, backend):
     *sequence, state = draw(2, 70, 2, 8)
@@ -179,10 +189,11 @@ def test_float32_stays_near_float64_at_the_strongest_decay():
         assert relative(x.double(), y) < 2e-4, (name, relative(x.double(), y))
 
 
-def test_low_precision_inputs_run_in_the_states_dtype():
+@pytest.mark.parametrize("backend", ["chunked", "compiled"])
+def test_low_precision_inputs_run_in_the_states_dtype(backend):
     inputs = [x.to(torch.bfloat16) for x in draw(1, 20, 1, 8)]
     inputs[-1] = inputs[-1].float()
-    y, final = wkv(*inputs, backend="chunked")
+    y, final = wkv(*inputs, backend=backend)
     expected, _ = wkv_recurrent(*(x.float() for x in inputs))
     assert (y.dtype, final.dtype) == (torch.float32, torch.float32)
     assert relative(y, expected) < 1e-5
@@ -198,9 +209,24 @@ def test_autocast_leaves_the_kernel_alone():
 
 def test_each_choice_has_a_reason():
     cpu = torch.device("cpu")
-    assert choose_backend(cpu).backend == "chunked"
+    assert choose_backend(cpu).backend == "compiled"
+    assert choose_backend(torch.device("mps")).backend == "chunked"
     assert "cpu" in choose_backend(cpu).reason
     assert choose_backend(cpu, "recurrent") == ("recurrent", "asked for")
     with pytest.raises(UsageError, match="'fla' needs a CUDA device"):
         choose_backend(cpu, "fla")
-    assert set(BACKENDS) == {"auto", "recurrent", "chunked", "fla"}
+    with pytest.raises(UsageError, match="'compiled' needs a CPU, not 'mps'"):
+        choose_backend(torch.device("mps"), "compiled")
+    assert set(BACKENDS) == {"auto", "recurrent", "chunked", "compiled", "fla"}
+
+
+@pytest.mark.parametrize("name", ["recurrent", "chunked", "compiled"])
+def test_the_kernel_that_was_asked_for_runs(name, monkeypatch):
+    ran = []
+    for module, kernel in ((dispatch, "recurrent"), (dispatch, "chunked"), (compiled, "compiled")):
+        function = getattr(module, f"wkv_{kernel}")
+        monkeypatch.setattr(
+            module, f"wkv_{kernel}", lambda *x, f=function, n=kernel: (ran.append(n), f(*x))[1]
+        )
+    wkv(*draw(1, 3, 1, 8), backend=name)
+    assert ran == [name]

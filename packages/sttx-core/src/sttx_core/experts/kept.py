@@ -14,16 +14,24 @@ _NOT_KEPT = (
 )
 
 
-def compiled_once(function: Callable[..., Any]) -> Any:
+def compiled_once(function: Callable[..., Any], *, reorder: bool = False) -> Any:
     """Return a function that compiles itself when it is first called, and runs without Python's lock.
+
+    Args:
+        function: what to compile.
+        reorder: let the compiler split sums and fuse products into them, which other processors may do
+            otherwise. By default every operation is rounded as written.
 
     Warns:
         SttxWarning: neither the folder of its file nor the user's cache is writable.
     """
+    options: dict[str, Any] = {"nogil": True}
+    if reorder:
+        options["fastmath"] = {"reassoc", "contract", "nsz"}
     try:
-        return njit(cache=True, nogil=True)(function)
+        return njit(cache=True, **options)(function)
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
         warnings.warn(_NOT_KEPT, SttxWarning, stacklevel=2)
-        return njit(nogil=True)(function)
+        return njit(**options)(function)

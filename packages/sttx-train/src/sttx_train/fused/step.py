@@ -45,13 +45,13 @@ def choose_step(parameters: Mapping[str, Tensor], backend: str) -> StepChoice:
 
     Args:
         parameters: the model's, by name.
-        backend: the kernel that was asked for; a CPU's ``auto`` is ``chunked``.
+        backend: the kernel that was asked for; a CPU's ``auto`` is ``compiled``.
     """
     table = parameters["emb.weight"]
     count = sum(parameter.numel() for parameter in parameters.values())
     if table.device.type != "cpu":
         return StepChoice(False, f"{table.device.type}: the compiled step runs on a CPU")
-    if backend not in ("auto", "chunked"):
+    if backend not in ("auto", "compiled"):
         return StepChoice(False, f"kernel {backend!r} was asked for")
     if any(parameter.dtype != torch.float32 for parameter in parameters.values()):
         return StepChoice(False, "the compiled step is for float32")
@@ -114,11 +114,12 @@ class FusedStep:
         """Return the packed weights, of the parameters as they are now."""
         now = sum(map(_VERSION, self._watched))  # each of them only grows
         if self._weights is None or now != self._packed_of:
-            self._weights, self._packed_of = _packed(self._parameters), now
+            self._weights, self._packed_of = packed_weights(self._parameters), now
         return self._weights
 
 
-def _packed(parameters: Mapping[str, Tensor]) -> Weights:
+def packed_weights(parameters: Mapping[str, Tensor]) -> Weights:
+    """Return the weights of a model, by name, as the compiled step reads them."""
     arrays = {name: _array(parameter) for name, parameter in parameters.items()}
     layers = 1 + max(int(name.split(".")[1]) for name in arrays if name.startswith("blocks."))
     matrices = {

@@ -34,12 +34,11 @@ from sttx_train.environment import local_rank, torchrun_launched
 from sttx_train.formats import LoadedModel, load_model, save_model
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.parallel import Workers, joined
-from sttx_train.pretrain.start import StartingModel, TrainingData
+from sttx_train.pretrain.start import StartingModel, TrainingData, training_kernel
 from sttx_train.pretrain.trainer import PretrainStep, Trainer
 from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
 from sttx_train.rwkv7 import RWKV7
 from sttx_train.saved_tensors import check_tensors
-from sttx_train.wkv import choose_backend
 
 Array = np.ndarray | Sequence[Sequence[int]]
 
@@ -314,7 +313,7 @@ class Pretrainer:
         if device.type == "cuda" and torchrun_launched():
             device = torch.device("cuda", local_rank())
             torch.cuda.set_device(device)
-        kernel = choose_backend(device)
+        kernel = training_kernel(device, compile=self.config.compile)
         products = choose_products(device, self.config.bf16)
         self.config = replace(self.config, bf16=products.bf16)
         dtype = "products in bfloat16, weights in float32" if products.bf16 else "float32"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_train.data.documents import Documents
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
+from sttx_train.wkv import KernelChoice, choose_backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +44,13 @@ class StartingModel:
     model: RWKV7
     hypernet: HyperNetwork | None = None
     sha256: str | None = None
+
+
+def training_kernel(device: torch.device, *, compile: bool) -> KernelChoice:
+    """Return the kernel that a run takes on a device, and why; `torch.compile` works on plain torch only."""
+    if compile and device.type == "cpu":
+        return KernelChoice("chunked", "torch.compile needs plain torch")
+    return choose_backend(device)
 
 
 def model_to_train(config: PretrainConfig, start: RWKV7 | None) -> RWKV7:

@@ -37,11 +37,10 @@ from sttx_train.pretrain.optimizer import (
 from sttx_train.pretrain.parallel import Workers, gradients, split_by_fsdp
 from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
-from sttx_train.pretrain.start import StartingModel, TrainingData, model_to_train
+from sttx_train.pretrain.start import StartingModel, TrainingData, model_to_train, training_kernel
 from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 from sttx_train.saved_tensors import check_tensors
-from sttx_train.wkv import choose_backend
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,7 @@ class Trainer:
         self._spike_guard = SpikeGuard(config.spike)
         self.model = model_to_train(config, start and start.model).to(self.device)
         self.model.recompute = config.recompute
+        self.model.backend = training_kernel(self.device, compile=config.compile).backend
         self._state = self._zeros(self._own_rows)
         self._phrases: PhraseTraining | None = None
         if config.phrase_prob:
@@ -341,7 +341,7 @@ class Trainer:
             "tokenizer_sha256": self.data.tokenizer_sha256,
             "base_sha256": self.start and self.start.sha256,
             "device": str(self.device),
-            "kernel": choose_backend(self.device, self.model.backend).backend,
+            "kernel": self.model.backend,
             "processes": self.workers.count,
             "torch_threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -36,7 +36,7 @@ _DEEPEST = 200  # levels of a source's cursor, which has about ten
 Signed = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 Device = Annotated[str, Meta(pattern=r"\A[a-z]{2,16}(?::[0-9]{1,4})?\Z")]
 Dtype = Literal["float32", "float64", "bfloat16", "float16"]
-Kernel = Literal["recurrent", "chunked", "fla"]
+Kernel = Literal["recurrent", "chunked", "compiled", "fla"]
 
 
 class _Marker(State):

@@ -9,8 +9,10 @@ from sttx_core.errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-Backend = Literal["auto", "recurrent", "chunked", "fla"]
-BACKENDS: tuple[Backend, ...] = ("auto", "recurrent", "chunked", "fla")
+Backend = Literal["auto", "recurrent", "chunked", "compiled", "fla"]
+BACKENDS: tuple[Backend, ...] = ("auto", "recurrent", "chunked", "compiled", "fla")
+
+_COMPILED = ("cpu", "meta")  # tensors without values run nothing
 
 
 class KernelChoice(NamedTuple):
@@ -30,17 +32,18 @@ def choose_backend(device: torch.device, requested: Backend = "auto") -> KernelC
 
     >>> import torch
     >>> choose_backend(torch.device("cpu")).reason
-    'cpu: plain torch in chunks is the fastest with gradients; without, compiled ones take its place'
+    'cpu: the compiled kernel is the fastest'
     """
     if requested == "fla" and device.type != "cuda":
-        raise UsageError(f"kernel 'fla' needs a CUDA device, not {device.type!r}; use --kernel chunked")
+        raise UsageError(f"kernel 'fla' needs a CUDA device, not {device.type!r}; use --kernel auto")
+    if requested == "compiled" and device.type not in _COMPILED:
+        raise UsageError(f"kernel 'compiled' needs a CPU, not {device.type!r}; use --kernel auto")
     if requested != "auto":
         return KernelChoice(requested, "asked for")
+    if device.type in _COMPILED:
+        return KernelChoice("compiled", f"{device.type}: the compiled kernel is the fastest")
     if device.type != "cuda":
-        without = "; without, compiled ones take its place" if device.type == "cpu" else ""
-        return KernelChoice(
-            "chunked", f"{device.type}: plain torch in chunks is the fastest with gradients{without}"
-        )
+        return KernelChoice("chunked", f"{device.type}: plain torch in chunks is the fastest")
     try:
         import fla.ops.rwkv7  # noqa: F401
     except ImportError as error:

@@ -1,73 +1,227 @@
-"""The wkv recurrence token by token, compiled: a CPU's fastest way where no gradient is ever wanted.
+"""The wkv recurrence token by token, compiled, with its gradients: the CPU's fast path. Knows no model.
 
-The state of a head stays in the cache while its tokens pass. The order of operations is fixed, so that a row
-gives the same bits alone, in any batch and with any number of threads. The state here is [key, value], the
-transpose of the public layout, so that the inner loops run over neighboring numbers.
+The state of a head stays in the cache while its tokens pass. Forward, the order of operations is fixed, so
+that a row gives the same bits alone, in any batch and with any number of threads. The state here is
+[key, value], the transpose of the public layout, so that the inner loops run over neighboring numbers.
 
-Legend: B rows, T steps, H heads, N head size.
+The backward pass keeps the state before every 16th step and computes those between again. With D the gradient
+of the state after a step and u = S a (the value that is removed):
+
+    D += dy r^T        dr = S'^T dy      dv = D k       dk = D^T v
+    db = D^T u         du = D b          dw = sum over values of D * S
+    da = S^T du        D of the step before = D diag(w) + du a^T
+
+Legend: B rows, T steps, H heads, N head size, G segments of 16 steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from sttx_core.experts.kept import compiled_once
 
+SEGMENT = 16  # steps whose states are computed again at once: 256 kB in float32, which a core's cache holds
+_USUAL_SIZE = 64  # of a head, in every published model: as a constant, it lets the compiler unroll the loops
+_inlined: Any = njit(inline="always")
+"""Compiles a function into each function that calls it, by the rules of that one."""
+
 
 def wkv_compiled(
-    r: Tensor, log_w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor
+    r: Tensor,
+    log_w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    state: Tensor,
+    starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`, in float32 on a CPU, no gradients."""
-    B, T, H, N = r.shape
-    inputs = [_array(x) for x in (r, torch.exp(log_w), k, v, a, b)]
-    carried = _array(state.transpose(-1, -2).clone(memory_format=torch.contiguous_format))
-    y = np.empty((B, T, H, N), np.float32)
-    workers = min(torch.get_num_threads(), B * H)
-    bounds = [B * H * part // workers for part in range(workers + 1)]
+    """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`, on a CPU, with first gradients only.
+
+    float64 is computed in float64, everything shorter in float32.
+    """
+    dtype = state.dtype
+    exact = dtype if dtype == torch.float64 else torch.float32
+    inputs = (x.to(exact) for x in (r, torch.exp(log_w), k, v, a, b, state))
+    y, final = _Recurrence.apply(*inputs, starts)
+    return y.to(dtype), final.to(dtype)
+
+
+class _Recurrence(torch.autograd.Function):
+    """The recurrence and its gradients by all seven inputs; the decay is given, not its logarithm."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        *sequences, state, starts = inputs
+        B, T, H, N = sequences[0].shape
+        sequences = [_dense(x) for x in sequences]
+        starts = torch.zeros(B, T, dtype=torch.bool) if starts is None else _dense(starts)
+        carried = _dense(state.transpose(-1, -2), copy=True)
+        segments = -(-T // SEGMENT) if any(ctx.needs_input_grad) else 0
+        kept = state.new_empty(B, H, segments, N, N)
+        y = state.new_empty(B, T, H, N)
+        _share(_reading(N == _USUAL_SIZE), B * H, *sequences, starts, carried, kept, y)
+        ctx.save_for_backward(*sequences, starts, kept)
+        return y, carried.transpose(-1, -2).contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        dy, dstate = gradients
+        *sequences, starts, kept = ctx.saved_tensors
+        found = [torch.empty_like(x) for x in sequences]
+        B, _, H, N = dy.shape
+        d = _dense(dstate.transpose(-1, -2), copy=True)
+        _share(_going_back(N == _USUAL_SIZE), B * H, *sequences, starts, kept, _dense(dy), d, *found)
+        return *found, d.transpose(-1, -2), None
+
+
+def _dense(x: Tensor, copy: bool = False) -> Tensor:
+    """Return the numbers in one piece of memory; a copy if they are to be overwritten."""
+    x = x.detach()
+    return x.clone(memory_format=torch.contiguous_format) if copy else x.contiguous()
+
+
+def _share(kernel: Callable[..., None], heads: int, *tensors: Tensor) -> None:
+    """Run a kernel over all rows' heads, a part of them on each of torch's threads."""
+    arrays = [x.numpy() for x in tensors]
+    workers = min(torch.get_num_threads(), heads)
+    bounds = [heads * part // workers for part in range(workers + 1)]
     if workers == 1:
-        _read(*inputs, carried, y, 0, B * H)
-    else:
-        with ThreadPoolExecutor(workers) as pool:
-            list(
-                pool.map(
-                    lambda part: _read(*inputs, carried, y, *part), zip(bounds, bounds[1:], strict=False)
-                )
+        kernel(*arrays, 0, heads)
+        return
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(lambda first, last: kernel(*arrays, first, last), bounds, bounds[1:]))
+
+
+@_inlined
+def _combine(weights, matrix, total, size):
+    """Write the sum of the matrix's lines, each with its weight; four at a time."""
+    for j in range(size):
+        total[j] = 0
+    for i in range(0, size - 3, 4):
+        p, q, r, s = weights[i], weights[i + 1], weights[i + 2], weights[i + 3]
+        for j in range(size):
+            upper, lower = (
+                p * matrix[i, j] + q * matrix[i + 1, j],
+                r * matrix[i + 2, j] + s * matrix[i + 3, j],
             )
-    return torch.from_numpy(y), torch.from_numpy(carried).transpose(-1, -2).contiguous()
+            total[j] += upper + lower
+    for i in range(size // 4 * 4, size):
+        for j in range(size):
+            total[j] += weights[i] * matrix[i, j]
 
 
-def _array(x: Tensor) -> np.ndarray:
-    return x.detach().contiguous().numpy()
+@_inlined
+def _step(old, w, removed, b, v, k, new, size):
+    """Write the state after a step; ``new`` may be ``old``."""
+    for i in range(size):
+        keep, write, add = w[i], b[i], k[i]
+        for j in range(size):
+            new[i, j] = old[i, j] * keep + removed[j] * write + v[j] * add
 
 
-def _heads(r, w, k, v, a, b, state, y, first, last):
-    """Read all tokens with the heads from ``first`` to ``last - 1``, counted over all rows."""
-    steps, heads, size = r.shape[1], r.shape[2], r.shape[3]
-    removed = np.empty(size, np.float32)
-    for pair in range(first, last):
-        row, head = pair // heads, pair % heads
-        matrix = state[row, head]
-        for step in range(steps):
-            r_t, w_t, k_t = r[row, step, head], w[row, step, head], k[row, step, head]
-            v_t, a_t, b_t = v[row, step, head], a[row, step, head], b[row, step, head]
-            y_t = y[row, step, head]
-            removed[:] = 0
-            y_t[:] = 0
-            for key in range(size):
-                line, weight = matrix[key], a_t[key]
-                for value in range(size):
-                    removed[value] += line[value] * weight
-            for key in range(size):
-                line, keep, write, add, ask = matrix[key], w_t[key], b_t[key], k_t[key], r_t[key]
-                for value in range(size):
-                    new = line[value] * keep + removed[value] * write + v_t[value] * add
-                    line[value] = new
-                    y_t[value] += new * ask
+@_inlined
+def _add_outer(x, y, matrix, size):
+    """Add the outer product of two vectors to a matrix."""
+    for i in range(size):
+        scale = x[i]
+        for j in range(size):
+            matrix[i, j] += scale * y[j]
 
 
-_read: Callable[..., None] = compiled_once(_heads)
+@_inlined
+def _step_back(d, w, a, du, size):
+    """Turn the gradient of the state after a step into that of the state before it."""
+    for i in range(size):
+        keep, weight = w[i], a[i]
+        for j in range(size):
+            d[i, j] = d[i, j] * keep + weight * du[j]
+
+
+@_inlined
+def _sum_over_values(d, before, after, vectors, found, size):
+    """Write the gradients that are sums over values: those of r, k, b, w and a."""
+    dy, v, removed, du = vectors
+    dr, dk, db, dw, da = found
+    for i in range(size):
+        r_i = k_i = b_i = w_i = a_i = d.dtype.type(0)
+        for j in range(size):
+            r_i += after[i, j] * dy[j]
+            k_i += d[i, j] * v[j]
+            b_i += d[i, j] * removed[j]
+            w_i += d[i, j] * before[i, j]
+            a_i += before[i, j] * du[j]
+        dr[i], dk[i], db[i], dw[i], da[i] = r_i, k_i, b_i, w_i, a_i
+
+
+@cache
+def _reading(usual: bool) -> Callable[..., None]:
+    """Return the forward kernel for the usual size of a head, or for any."""
+
+    def read(r, w, k, v, a, b, starts, state, kept, y, first, last):
+        """Read all steps with the heads from ``first`` to ``last - 1``, counted over all rows."""
+        steps, heads, size = r.shape[1], r.shape[2], _USUAL_SIZE if usual else r.shape[3]
+        removed = np.empty(size, r.dtype)
+        for pair in range(first, last):
+            row, head = pair // heads, pair % heads
+            matrix = state[row, head]
+            for t in range(steps):
+                if starts[row, t]:
+                    matrix[:] = 0
+                if kept.shape[2] and t % SEGMENT == 0:
+                    kept[row, head, t // SEGMENT] = matrix
+                at = (row, t, head)
+                _combine(a[at], matrix, removed, size)
+                _step(matrix, w[at], removed, b[at], v[at], k[at], matrix, size)
+                _combine(r[at], matrix, y[at], size)
+
+    return compiled_once(read)
+
+
+@cache
+def _going_back(usual: bool) -> Callable[..., None]:
+    """Return the backward kernel for the usual size of a head, or for any."""
+
+    def go_back(r, w, k, v, a, b, starts, kept, dy, d, dr, dw, dk, dv, da, db, first, last):
+        """Go back over all steps; ``d`` is the gradient of the last state, and then of the first."""
+        steps, heads, size = r.shape[1], r.shape[2], _USUAL_SIZE if usual else r.shape[3]
+        states, none = np.empty((SEGMENT + 1, size, size), r.dtype), np.zeros((size, size), r.dtype)
+        removed, du = np.empty((SEGMENT, size), r.dtype), np.empty(size, r.dtype)
+        for pair in range(first, last):
+            row, head = pair // heads, pair % heads
+            matrix = d[row, head]
+            for segment in range((steps - 1) // SEGMENT, -1, -1):
+                start = segment * SEGMENT
+                end = min(start + SEGMENT, steps)
+                states[0] = kept[row, head, segment]
+                for t in range(start, end):
+                    at, i = (row, t, head), t - start
+                    before = none if starts[row, t] else states[i]
+                    _combine(a[at], before, removed[i], size)
+                    _step(before, w[at], removed[i], b[at], v[at], k[at], states[i + 1], size)
+                for t in range(end - 1, start - 1, -1):
+                    at, i = (row, t, head), t - start
+                    before = none if starts[row, t] else states[i]
+                    _add_outer(r[at], dy[at], matrix, size)
+                    _combine(k[at], matrix, dv[at], size)
+                    _combine(b[at], matrix, du, size)
+                    others = (dr[at], dk[at], db[at], dw[at], da[at])
+                    _sum_over_values(
+                        matrix, before, states[i + 1], (dy[at], v[at], removed[i], du), others, size
+                    )
+                    if starts[row, t]:
+                        matrix[:] = 0
+                    else:
+                        _step_back(matrix, w[at], a[at], du, size)
+
+    return compiled_once(go_back, reorder=True)

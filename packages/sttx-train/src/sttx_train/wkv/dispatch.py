@@ -24,8 +24,6 @@ def wkv(
 ) -> tuple[Tensor, Tensor]:
     """Run RWKV-7's recurrence ``S = S diag(exp(log_w)) + (S a) b^T + v k^T; y = S r``.
 
-    In ``torch.inference_mode`` the chunked kernel's place is taken, for float32 on a CPU, by a compiled one.
-
     Args:
         r: receptance ``[B, T, H, N]``.
         log_w: natural logarithm of the decay, in (-0.607, 0], same shape.
@@ -38,7 +36,7 @@ def wkv(
         backend: which kernel; ``auto`` takes :func:`~sttx_train.wkv.backends.choose_backend`'s.
 
     Returns:
-        y ``[B, T, H, N]`` and the new state; the torch kernels return both in the state's dtype.
+        y ``[B, T, H, N]`` and the new state; all kernels but fla's return both in the state's dtype.
     """
     chosen = choose_backend(r.device, backend).backend
     if chosen == "fla":
@@ -47,14 +45,10 @@ def wkv(
         return wkv_fla(r, log_w, k, v, a, b, state, starts)
     r, log_w, k, v, a, b = (x.to(state.dtype) for x in (r, log_w, k, v, a, b))
     with torch.autocast(device_type=r.device.type, enabled=False):
-        if chosen == "chunked" and starts is None and _fits_compiled(state):
+        if chosen == "compiled":
             from sttx_train.wkv.compiled import wkv_compiled
 
-            return wkv_compiled(r, log_w, k, v, a, b, state)
+            return wkv_compiled(r, log_w, k, v, a, b, state, starts)
         if chosen == "recurrent" or r.shape[1] == 1:
             return wkv_recurrent(r, log_w, k, v, a, b, state, starts)
         return wkv_chunked(r, log_w, k, v, a, b, state, starts)
-
-
-def _fits_compiled(state: Tensor) -> bool:
-    return torch.is_inference_mode_enabled() and state.device.type == "cpu" and state.dtype == torch.float32
