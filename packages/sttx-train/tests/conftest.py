@@ -2,10 +2,14 @@
 
 import importlib
 import random
+import shutil
+import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -172,3 +176,37 @@ def recipe() -> Iterator[dict[str, ModuleType]]:
         sys.path.remove(str(_RECIPE))
         for name in names:
             sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def redis_server():
+    """Return a Redis server of the test's own: its ``url`` and its ``process``. Skip where there is none."""
+    if (program := shutil.which("redis-server")) is None:
+        pytest.skip("redis-server is not installed")
+    import redis
+
+    folder = Path(tempfile.mkdtemp(prefix="sttx-", dir="/tmp"))  # a socket's path has 108 bytes at most
+    path, log = folder / "socket", folder / "log"
+    options = ["--port", "0", "--unixsocket", path, "--save", "", "--dir", folder, "--logfile", log]
+    process = subprocess.Popen([program, *map(str, options)])
+    try:
+        end = time.monotonic() + 300
+        with redis.Redis(unix_socket_path=str(path)) as client:
+            while True:
+                try:
+                    client.ping()
+                    break
+                except redis.ConnectionError:
+                    assert process.poll() is None and time.monotonic() < end, log.read_text()
+                    time.sleep(0.02)
+        yield SimpleNamespace(url=f"unix://{path}", process=process)
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def redis_url(redis_server):
+    """Return the address of a Redis server of the test's own."""
+    return redis_server.url
