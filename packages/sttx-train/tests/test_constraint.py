@@ -125,9 +125,9 @@ class Counted:
     def __init__(self, reader):
         self.reader, self.asked, self.read = reader, 0, 0
 
-    def log_probs(self):
+    def expected(self):
         self.asked += 1
-        return self.reader.log_probs()
+        return self.reader.expected()
 
     def advance(self, ids):
         self.read += len(ids)
@@ -163,7 +163,7 @@ def test_snapshots_and_batches_give_the_same_text(predictor):
 
 def test_dead_ends_are_reported():
     class Uniform:
-        def log_probs(self):
+        def expected(self):
             return np.log(np.full(3, 1 / 3))
 
         def advance(self, ids):

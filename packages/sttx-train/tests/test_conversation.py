@@ -33,7 +33,7 @@ class Scripted:
     def finish(self):
         self.finished = True
 
-    def log_probs(self):
+    def expected(self):
         row = torch.full((257,), -50.0, dtype=torch.float64)
         row[next(self.script)] = 0.0
         return row.numpy()

@@ -28,7 +28,7 @@ class Scripted:
     def __init__(self, script, vocab_size):
         self.script, self.vocab_size, self.read = script, vocab_size, []
 
-    def log_probs(self):
+    def expected(self):
         row = np.full(self.vocab_size, -20.0)
         row[self.script[len(self.read)]] = 0.0
         return row

@@ -7,8 +7,10 @@ network's own distribution are mixed at each decision, and the mixer learns whom
 Needs numba: `sttx-core[experts]`.
 """
 
+from sttx_core.experts.compiling import compile_choosing, compile_coding, compile_experts
 from sttx_core.experts.config import ExpertsConfig
-from sttx_core.experts.experts import CoderName, Experts, ExpertsDocument, compile_coding, compile_experts
+from sttx_core.experts.experts import CoderName, Experts, ExpertsDocument
+from sttx_core.experts.next_token import NextToken, Parts
 from sttx_core.experts.rows import CodedRows
 
 __all__ = [
@@ -17,6 +19,9 @@ __all__ = [
     "Experts",
     "ExpertsConfig",
     "ExpertsDocument",
+    "NextToken",
+    "Parts",
+    "compile_choosing",
     "compile_coding",
     "compile_experts",
 ]

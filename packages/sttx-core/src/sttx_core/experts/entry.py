@@ -14,15 +14,17 @@ from typing import Any, NamedTuple
 from sttx_core.experts.coders import RANS, range_encode, rans_encode, start_decoding
 from sttx_core.experts.coding import code_tokens, find_inputs
 from sttx_core.experts.kept import compiled_once
-from sttx_core.experts.reading import follow_tokens, price_every, read_tokens
+from sttx_core.experts.opening import open_nodes, prepare, walk_down
+from sttx_core.experts.reading import follow_tokens, read_tokens
 
 
 class EntryPoints(NamedTuple):
-    """Compiled functions: of `reading`, `coding` and `coders`."""
+    """Compiled functions: of `reading`, `opening`, `coding` and `coders`."""
 
     read: Callable[..., None]
-    price_all: Callable[..., None]
     follow: Callable[..., None]
+    open: Callable[..., Any]
+    walk: Callable[..., Any]
     inputs: Callable[..., None]
     code: Callable[..., None]
     start: Callable[..., None]
@@ -34,7 +36,7 @@ def entry_points() -> EntryPoints:
     """Return the functions; they are compiled, or read from disk, when they are first called."""
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     digest = int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1
-    return EntryPoints(*_reading(digest), *_coding(digest))
+    return EntryPoints(*_reading(digest), *_opening(digest), *_coding(digest))
 
 
 def _reading(sources: int) -> tuple[Callable[..., None], ...]:
@@ -44,16 +46,33 @@ def _reading(sources: int) -> tuple[Callable[..., None], ...]:
             read_tokens(memory, place, vocabulary, says, beside, ids, rates, seen, work, bits, slopes)
 
     @compiled_once
-    def price_all(memory, place, vocabulary, says, beside, seen, work, bits):
-        if sources:
-            price_every(memory, place, vocabulary, says, beside, seen, work, bits)
-
-    @compiled_once
     def follow(memory, place, vocabulary, ids, seen):
         if sources:
             follow_tokens(memory, place, vocabulary, ids, seen)
 
-    return read, price_all, follow
+    return read, follow
+
+
+def _opening(sources: int) -> tuple[Callable[..., Any], ...]:
+    @compiled_once
+    def open_parts(
+        memory, place, vocabulary, says, beside, seen, work, kept, needed, least, opened, first, count, bits
+    ):
+        if not sources:
+            return 0
+        prepare(memory, place, vocabulary, says, beside, seen, work)
+        size, two = vocabulary.rank.size, beside.shape[0] > 0
+        return open_nodes(memory, seen, two, size, kept, needed, least, opened, work, first, count, bits)
+
+    @compiled_once
+    def walk(memory, place, vocabulary, says, beside, seen, work, kept, excluded, uniform, opened):
+        if not sources:
+            return 0
+        prepare(memory, place, vocabulary, says, beside, seen, work)
+        size, two = vocabulary.rank.size, beside.shape[0] > 0
+        return walk_down(memory, seen, two, size, kept, excluded, uniform, opened, work)
+
+    return open_parts, walk
 
 
 def _coding(sources: int) -> tuple[Callable[..., Any], ...]:

@@ -21,6 +21,7 @@ from sttx_core.experts.memory import (
     new_memory,
     new_place,
 )
+from sttx_core.experts.next_token import NextToken
 from sttx_core.experts.reading import Rates, Vocabulary, new_seen, new_work
 from sttx_core.experts.rows import CodedRows
 from sttx_core.saved_state import damaged
@@ -274,14 +275,19 @@ class Experts:
         Returns:
             [V] float64. `read` pays exactly what stands here, in bits.
         """
-        place = Place(*(array.copy() for array in document.place))
+        return self.next_token(document, log_probs, second).log_probs()
+
+    def next_token(
+        self, document: ExpertsDocument, log_probs: np.ndarray, second: np.ndarray | None = None
+    ) -> NextToken:
+        """Return the probabilities of the next token as an object that computes only what it is asked for.
+
+        It takes as arguments what `log_probs` takes, and is valid until the experts read on.
+        """
         says = self._said(np.asarray(log_probs)[None], 1)
         beside = self._said(np.asarray(second)[None], 1) if second is not None else says[:0]
-        bits = np.zeros(self.vocab_size)
-        entry_points().price_all(
-            self._memory, place, self._vocabulary, says, beside, self._seen, self._work, bits
-        )
-        return -np.log(2) * bits[self._vocabulary.rank]
+        arrays = document.place, self._vocabulary, says, beside, self._seen, self._work
+        return NextToken(self._memory, *arrays, order=self.order)
 
     def follow(self, document: ExpertsDocument, ids: np.ndarray) -> None:
         """Let a document stand after tokens that the memory does not learn: what if they came next?
@@ -347,27 +353,6 @@ def _kinds() -> np.ndarray:
     for kind, values in _KINDS.items():
         kinds[list(values)] = kind
     return kinds
-
-
-def compile_experts() -> None:
-    """Compile the experts now rather than when they are first used; half a minute, once on a machine."""
-    experts = Experts([b"", b"a"], ExpertsConfig(slot_bits=8, history_bits=10, index_bits=4))
-    even = np.log(np.full((1, 2), 0.5))
-    experts.read(experts.document(), even, np.array([1]), even, slopes=np.zeros((1, experts.depth)))
-
-
-def compile_coding() -> None:
-    """Compile what codes; as `compile_experts`."""
-    experts = Experts([b"", b"a"], ExpertsConfig(slot_bits=8, history_bits=10, index_bits=4))
-    data = experts.encode(experts.document(), np.array([1]))
-    experts.decode(experts.document(), data, 1)
-    rows, logits = experts.rows(1), np.zeros((1, 2), np.float32)
-    rows.start_encoding(1)
-    rows.start(0)
-    rows.code(np.array([1]), logits)
-    rows.payload(0)
-    rows.start_decoding(data)
-    rows.start(0, 0, len(data))
 
 
 def _copied(arrays: Memory | Place) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The loops over tokens: what each costs along its path of decisions, and what all tokens would cost."""
+"""The loops over tokens: what each costs along its path of decisions, and learning it."""
 
 from typing import NamedTuple
 
@@ -194,7 +194,7 @@ def price_path(memory, seen, two, rank, size, work):
         work.decided[depth] = middle < size
         if middle < size:
             node = leaf >> (depths - depth)
-            p = _probability(memory, seen, two, depth, node, low, middle, high, work)
+            p = node_probability(memory, seen, two, depth, node, low, middle, high, work)
             work.p[depth] = p
             probability *= p if right else 1.0 - p
         low, high = (middle, high) if right else (low, middle)
@@ -229,35 +229,8 @@ def learn_path(memory, seen, rank, rate, rates, work):
 
 
 @compiled
-def price_every(memory, place, vocabulary, says, beside, seen, work, bits):
-    """Write the bits of every rank, each the same as `price_path` gives. Only ``place`` may change."""
-    find_masses(says[0], vocabulary.order, work.powers, work.mass)
-    if beside.shape[0]:
-        find_masses(beside[0], vocabulary.order, work.powers, work.beside)
-    look(memory, place, vocabulary, seen)
-    size, depths = bits.size, work.p.size
-    probability = np.ones(2 << depths)
-    for depth in range(depths):
-        level, width = depth // LEVELS, 1 << (depths - depth)
-        for node in range(1 << depth, 2 << depth):
-            low = (node << (depths - depth)) - (1 << depths)
-            middle = low + width // 2
-            if low >= size:
-                break
-            right = 0.0
-            if middle < size:
-                find_slots(memory, seen, level, node >> (depth - LEVELS * level), work)
-                right = _probability(
-                    memory, seen, beside.shape[0] > 0, depth, node, low, middle, low + width, work
-                )
-            probability[2 * node] = probability[node] * (1.0 - right)
-            probability[2 * node + 1] = probability[node] * right
-    for rank in range(size):
-        bits[rank] = -log(probability[(1 << depths) + rank]) * BITS
-
-
-@compiled
-def _probability(memory, seen, two, depth, node, low, middle, high, work):
+def node_probability(memory, seen, two, depth, node, low, middle, high, work):
+    """Return the probability of a node's right half, from masses and slots that have been found."""
     first = network_input(*halves(work.mass, node))
     second = network_input(*halves(work.beside, node)) if two else 0.0
     return predict(memory, seen, depth, node, low, middle, high, first, second, work)

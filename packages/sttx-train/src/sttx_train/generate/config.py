@@ -70,6 +70,17 @@ class SamplingConfig:
         if wrong := [bias for _, bias in self.logit_bias if not math.isfinite(bias)]:
             raise UsageError(f"--logit-bias must add a finite number, not {wrong[0]!r}")
 
+    @property
+    def penalizes(self) -> bool:
+        """Whether tokens that were generated become less or more likely."""
+        return self.repetition_penalty != 1 or bool(self.presence_penalty or self.frequency_penalty)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether tokens are drawn from their probabilities as they are."""
+        changes = self.penalizes or self.temperature != 1 or self.top_k or self.logit_bias
+        return not changes and (self.top_p, self.min_p, self.typical_p) == (1, 0, 1)
+
     def without_effect(self) -> dict[str, str]:
         """Return the fields that have no effect because of the others, each with the reason.
 

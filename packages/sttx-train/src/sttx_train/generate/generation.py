@@ -15,6 +15,7 @@ from sttx_core.errors import UsageError
 from sttx_core.saved_state import Count, State, checked, damaged
 from sttx_train.generate.config import SamplingConfig
 from sttx_train.generate.constraint import Allowed, Constraint
+from sttx_train.generate.partial import Expected
 from sttx_train.generate.pieces import Pieces
 from sttx_train.generate.sampler import Sampler
 from sttx_train.saved_tensors import as_arrays, as_tensor, typed
@@ -28,8 +29,8 @@ _WHAT = "generated text"
 class NextTokens(Protocol):
     """What a reader can do that text is generated with."""
 
-    def log_probs(self) -> np.ndarray:
-        """Return the natural log-probability of each token as the next one ``[V]``. Pure."""
+    def expected(self) -> np.ndarray | Expected:
+        """Return the natural log-probability of each next token ``[V]``, or what computes it. Pure."""
         ...
 
     def advance(self, ids: Sequence[int]) -> object:
@@ -83,6 +84,8 @@ class Generation(Iterator[str]):
         stop: texts that end the text and are not part of it.
         stream: number of the text, among those with the same seed.
         constraint: what the text must be.
+        order: ``[V]`` the ids in the order in which probabilities are summed to draw a token, that of
+            `Expected.order`; by default that of the ids.
         memory: what of the reader's is not in its state but only its own.
 
     Attributes:
@@ -107,18 +110,19 @@ class Generation(Iterator[str]):
         stop: Sequence[str] = (),
         stream: int = 0,
         constraint: Constraint | None = None,
+        order: np.ndarray | None = None,
         memory: Memory | None = None,
     ) -> None:
         if max_tokens < 0:
             raise UsageError(f"--max-tokens must be at least 0, not {max_tokens!r}")
         self.reader, self._tokens, self._ends, self._memory = reader, tokens, set(ends), memory
         self._sampling, self._max_tokens = sampling or SamplingConfig(), max_tokens
-        self._stop, self._stream, self._constraint = tuple(stop), stream, constraint
+        self._stop, self._stream, self._constraint, self._order = tuple(stop), stream, constraint, order
         self._never = np.array([not data and token not in self._ends for token, data in enumerate(tokens)])
         self._start()
 
     def _start(self) -> None:
-        self._sampler = Sampler(self._sampling, self._never, stream=self._stream)
+        self._sampler = Sampler(self._sampling, self._never, stream=self._stream, order=self._order)
         self._pieces = Pieces(self._stop)
         self._read = 0
         self.ids: list[int] = []
@@ -158,7 +162,7 @@ class Generation(Iterator[str]):
                 if self.behind:
                     self.reader.advance(self.behind)
                     self._read = len(self.ids)
-                piece = self.take(self.reader.log_probs())
+                piece = self.take(self.reader.expected())
             if piece:
                 return piece
         raise StopIteration
@@ -172,18 +176,18 @@ class Generation(Iterator[str]):
             raise UsageError(self._allowed.refusal(self.data))
         return int(choices[0]) if len(choices) == 1 else None
 
-    def take(self, log_probs: np.ndarray) -> str:
+    def take(self, expected: np.ndarray | Expected) -> str:
         """Choose the next token and return the piece that is certain then, which may be empty.
 
         For a caller that reads for many texts at once: before this, let the reader read `behind`.
 
         Args:
-            log_probs: ``[V]`` what the reader says.
+            expected: what the reader expects, as `NextTokens.expected` returns it.
         """
         assert self.finish_reason is None, "the text has ended"
         self._read = len(self.ids)
         if (token := self._only()) is None:
-            token = self._sampler.choose(log_probs, self._allowed.mask() if self._allowed else None)
+            token = self._sampler.choose(expected, self._allowed.mask() if self._allowed else None)
         return self._add(token)
 
     def _add(self, token: int) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from sttx_core.errors import UsageError
 from sttx_train.generate import samplers
 from sttx_train.generate.config import SamplingConfig
+from sttx_train.generate.partial import Expected, Marks, choose_in_part
 
 
 class Sampler:
@@ -20,6 +21,8 @@ class Sampler:
         config: how.
         never: bool ``[V]``, the tokens that are never chosen.
         stream: number of the text, among those with the same seed.
+        order: ``[V]`` the ids in the order in which probabilities are summed to draw one; by default that of
+            the ids.
 
     Attributes:
         generated: number of tokens so far.
@@ -28,7 +31,9 @@ class Sampler:
         UsageError: a bias is for a token that is not in the vocabulary, or all tokens are excluded.
     """
 
-    def __init__(self, config: SamplingConfig, never: np.ndarray, *, stream: int = 0) -> None:
+    def __init__(
+        self, config: SamplingConfig, never: np.ndarray, *, stream: int = 0, order: np.ndarray | None = None
+    ) -> None:
         vocab_size = len(never)
         if wrong := [token for token, _ in config.logit_bias if token >= vocab_size]:
             raise UsageError(
@@ -36,7 +41,7 @@ class Sampler:
             )
         if never.all():
             raise UsageError("this vocabulary has no token that can be generated")
-        self.config, self._never, self._stream = config, never, stream
+        self.config, self._never, self._stream, self._order = config, never, stream, order
         self.generated = 0
         self._seen = np.zeros(vocab_size, bool)
         self._counts = np.zeros(vocab_size)
@@ -69,13 +74,25 @@ class Sampler:
         """Return the allowed tokens that can be chosen."""
         return np.flatnonzero(allowed & ~self._never)
 
-    def choose(self, log_probs: np.ndarray, allowed: np.ndarray | None = None) -> int:
-        """Return the next token. Pure: the same until a token is added."""
-        row = self.distribution(log_probs, allowed)
+    def choose(self, says: np.ndarray | Expected, allowed: np.ndarray | None = None) -> int:
+        """Return the next token. Pure: the same until a token is added.
+
+        Args:
+            says: ``[V]`` natural log-probabilities of the next token, or what computes them as far as needed,
+                with the same order. The token is the same.
+            allowed: as in `distribution`.
+        """
+        uniform = np.random.default_rng([self.config.seed, self._stream, self.generated]).random()
+        if not isinstance(says, np.ndarray):
+            kept = ~self._never if allowed is None else allowed & ~self._never
+            marks = Marks(kept=kept, seen=self._seen, counts=self._counts)
+            return choose_in_part(says, self.config, marks, uniform)
+        row = self.distribution(says, allowed)
         if self.config.temperature == 0:
             return int(row.argmax())
-        dice = np.random.default_rng([self.config.seed, self._stream, self.generated])
-        return samplers.draw(row, dice.random())
+        if self._order is None:
+            return samplers.draw(row, uniform)
+        return int(self._order[samplers.draw(row[self._order], uniform)])
 
     def add(self, token: int) -> None:
         """Count a token that was generated."""

@@ -8,13 +8,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from sttx_train.generate.generation import Generation
+from sttx_train.generate.partial import Expected
 
 
 class Rows(Protocol):
     """What a batch of readers can do; `sttx_train.PredictorBatch` does."""
 
-    def log_probs(self) -> np.ndarray:
-        """Return the natural log-probability of each next token ``[B, V]``. Pure."""
+    def expected(self) -> Sequence[np.ndarray | Expected]:
+        """Return what is expected as each next token. Pure."""
         ...
 
     def advance(self, ids: Sequence[Sequence[int]]) -> Any:
@@ -34,8 +35,8 @@ def step_all(generations: Sequence[Generation], batch: Callable[[Sequence[Any]],
         return [""] * len(generations)
     rows = batch([generation.reader for generation in running])
     rows.advance([generation.behind for generation in running])
-    log_probs = rows.log_probs()
+    expected = rows.expected()
     pieces = {
-        id(generation): generation.take(row) for generation, row in zip(running, log_probs, strict=True)
+        id(generation): generation.take(each) for generation, each in zip(running, expected, strict=True)
     }
     return [pieces.get(id(generation), "") for generation in generations]

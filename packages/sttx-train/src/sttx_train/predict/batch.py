@@ -11,9 +11,10 @@ from sttx_core.errors import UsageError
 from sttx_train.online.prices import Prices
 from sttx_train.predict.distributions import advance_with_log_probs
 from sttx_train.predict.ordered import advance_in_order
-from sttx_train.predict.reading import advance_rows, learn_rows, next_log_probs, undone
+from sttx_train.predict.reading import advance_rows, learn_rows, next_log_probs, next_tokens, undone
 
 if TYPE_CHECKING:
+    from sttx_core.experts import NextToken
     from sttx_train.predict.predictor import Predictor
     from sttx_train.predict.reader import Reader
 
@@ -40,6 +41,10 @@ class PredictorBatch:
     def log_probs(self) -> np.ndarray:
         """Return the natural log-probability of each next token ``[B, V]``, float64. Pure."""
         return next_log_probs(self.predictor, self.readers)
+
+    def expected(self) -> list[np.ndarray | NextToken]:
+        """Return what is expected as each next token, as `next_tokens` describes it. Pure."""
+        return next_tokens(self.predictor, self.readers)
 
     def advance(self, ids: Sequence[Sequence[int]]) -> list[Prices]:
         """Read the tokens of each row, as `Reader.advance` does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -102,6 +103,11 @@ class Predictor:
     def experts(self) -> bool:
         """Whether experts are mixed in."""
         return self.learner.mixture is not None
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The ids sorted by their bytes ``[V]``: texts are drawn in this order, with experts and without."""
+        return np.array(sorted(range(len(self.tokens)), key=lambda token: (self.tokens[token], token)))
 
     def read(self, document: str = "", *, alone: bool = False, go_on: bool = False) -> Reader:
         """Return a reader at the start of a document.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from msgspec import Meta
 
-from sttx_core.experts import ExpertsDocument
+from sttx_core.experts import ExpertsDocument, NextToken
 from sttx_core.saved_state import Count, State, checked, damaged
 from sttx_train.generate import Constraint, Generation, SamplingConfig
 from sttx_train.online.carried import Carried, CarriedStates
@@ -17,7 +17,15 @@ from sttx_train.online.mixture import Mixture
 from sttx_train.online.prices import Prices
 from sttx_train.online.saved import check_carried_tensors
 from sttx_train.online.states import CarriedState
-from sttx_train.predict.reading import Ahead, Unlearned, advance_rows, learn_rows, next_log_probs, undone
+from sttx_train.predict.reading import (
+    Ahead,
+    Unlearned,
+    advance_rows,
+    learn_rows,
+    next_log_probs,
+    next_tokens,
+    undone,
+)
 from sttx_train.saved_tensors import as_arrays, as_tensor, typed
 
 if TYPE_CHECKING:
@@ -71,6 +79,10 @@ class Reader:
     def log_probs(self) -> np.ndarray:
         """Return the natural log-probability of each token as the next one ``[V]``, float64. Pure."""
         return next_log_probs(self.predictor, [self])[0]
+
+    def expected(self) -> np.ndarray | NextToken:
+        """Return what is expected as the next token, as `next_tokens` describes it. Pure."""
+        return next_tokens(self.predictor, [self])[0]
 
     def advance(self, ids: Sequence[int]) -> Prices:
         """Read tokens without learning from them, and return what they cost. The experts remember them.
@@ -128,6 +140,7 @@ class Reader:
             stop=stop,
             stream=stream,
             constraint=constraint,
+            order=self.predictor.order,
             memory=self.mixture.experts if own and self.mixture is not None else None,
         )
 

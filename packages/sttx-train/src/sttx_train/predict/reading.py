@@ -24,6 +24,7 @@ from sttx_train.online.window import Window
 from sttx_train.rwkv7 import RecurrentState
 
 if TYPE_CHECKING:
+    from sttx_core.experts import NextToken
     from sttx_train.predict.predictor import Predictor
     from sttx_train.predict.reader import Reader
 
@@ -77,18 +78,28 @@ class Ahead:
 
 def next_log_probs(predictor: Predictor, readers: Sequence[Reader]) -> np.ndarray:
     """Return the natural log-probabilities of each reader's next token ``[B, V]``."""
+    found = next_tokens(predictor, readers)
+    return np.stack([each if isinstance(each, np.ndarray) else each.log_probs() for each in found])
+
+
+def next_tokens(predictor: Predictor, readers: Sequence[Reader]) -> list[np.ndarray | NextToken]:
+    """Return what is expected as each reader's next token.
+
+    Without experts these are natural log-probabilities ``[V]``. With them it is an object that computes what
+    it is asked for; it is valid until a reader with the same experts reads on.
+    """
     _look_ahead(predictor, [reader for reader in readers if not _is_ready(predictor, reader)])
-    rows = []
+    found = []
     for reader in readers:
         assert reader.ahead is not None
         said = reader.ahead.said
         network, frozen = inputs(predictor, said)
         if reader.mixture is None or reader.place is None:
-            rows.append(as_array(said.network_TV)[0].astype(np.float64))
+            found.append(as_array(said.network_TV)[0].astype(np.float64))
         else:
             beside = None if frozen is None else frozen[0]
-            rows.append(reader.mixture.experts.log_probs(reader.place, network[0], beside))
-    return np.stack(rows)
+            found.append(reader.mixture.experts.next_token(reader.place, network[0], beside))
+    return found
 
 
 def advance_rows(

@@ -244,8 +244,8 @@ class Engine:
     def _generate(self, rows: list[Row]) -> None:
         batch = rows[0].predictor.batch([row.reader for row in rows])
         batch.advance([row.generation.behind for row in rows if row.generation is not None])
-        for row, log_probs in zip(rows, batch.log_probs(), strict=True):
-            row.take(log_probs)
+        for row, expected in zip(rows, batch.expected(), strict=True):
+            row.take(expected)
         self.tokens_generated += len(rows)
 
 

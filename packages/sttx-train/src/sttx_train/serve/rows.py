@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sttx_core.experts import NextToken
 from sttx_train.generate import Generation
 from sttx_train.generate.samplers import draw
 from sttx_train.predict import Predictor, Prices, Reader
@@ -129,19 +130,21 @@ class Row:
         """Whether nothing is left to do."""
         return self.generation is not None and self.generation.finish_reason is not None
 
-    def take(self, log_probs: np.ndarray) -> None:
+    def take(self, expected: np.ndarray | NextToken) -> None:
         """Choose the next token.
 
         Args:
-            log_probs: ``[V]`` what the reader says.
+            expected: what the reader expects, as `next_tokens` returns it.
         """
         assert self.generation is not None
-        text = self.generation.take(log_probs)
+        if self.ask.top is not None and not isinstance(expected, np.ndarray):
+            expected = expected.log_probs()  # all are shown
+        text = self.generation.take(expected)
         chosen = self.generation.ids[-1]
-        if self.ask.top is None:
+        if self.ask.top is None or not isinstance(expected, np.ndarray):
             token = Token(id=chosen, data=self.predictor.tokens[chosen])
         else:
-            token = token_at(chosen, log_probs, self.predictor.tokens, self.ask.top)
+            token = token_at(chosen, expected, self.predictor.tokens, self.ask.top)
         self.job.emit(Generated(text=text, token=token))
         self._end_if_done()
 
