@@ -14,9 +14,10 @@ from sttx_train.predict import Predictor
 from sttx_train.serve.catalog import Catalog, Served
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.failures import RequestError
-from sttx_train.serve.responses import Conversations
+from sttx_train.serve.kept_responses import KeptResponses
 from sttx_train.serve.server import Server
 from sttx_train.serve.slots import Slot, restore_slot, save_slot
+from sttx_train.stores import FolderStore, MemoryStore
 
 ASK = {"max_output_tokens": 6, "temperature": 0}
 
@@ -133,13 +134,36 @@ def test_a_response_that_is_wrong(client, loaded, more, param):
     assert wrong.value.param == param
 
 
-def test_conversations_have_bounded_memory():
-    known = Conversations(most=10)
-    for number in range(5):
-        known.put(f"r{number}", tuple(range(4)))
-    assert known.find("r4") == known.find("r3") == (0, 1, 2, 3)
-    with pytest.raises(RequestError, match="no response 'r2'"):
-        known.find("r2")
+def test_responses_have_bounded_memory(loaded):
+    store = MemoryStore(1000)
+    known, vocabulary = KeptResponses(store), loaded.tokenizer.sha256
+    for number in range(50):
+        known.put(f"resp_{number}", tuple(range(4)), vocabulary)
+    assert store.nbytes <= 1000
+    assert known.find("resp_49", vocabulary) == known.find("resp_48", vocabulary) == (0, 1, 2, 3)
+    with pytest.raises(RequestError, match="no response 'resp_2'"):
+        known.find("resp_2", vocabulary)
+    with pytest.raises(RequestError, match="another vocabulary"):
+        known.find("resp_49", "another")
+    with pytest.raises(RequestError, match="no room") as full:
+        known.put("resp_50", tuple(range(1000)), vocabulary)
+    assert full.value.status == 507
+
+
+@pytest.mark.parametrize("name", ["", "resp_", "../resp_1", "resp_1/2", "resp_" + "1" * 100, "tenant/1"])
+def test_the_name_of_a_response_is_no_path(name):
+    with pytest.raises(RequestError, match="no response"):
+        KeptResponses(MemoryStore(1000)).find(name, "v")
+
+
+def test_a_response_that_is_damaged_is_reported(tmp_path, loaded):
+    known = KeptResponses(FolderStore(tmp_path, 10_000))
+    known.put("resp_1", (1, 2), "v")
+    (path,) = tmp_path.glob("dropped/*/*")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(RequestError, match="cannot be continued.*is damaged") as damaged:
+        known.find("resp_1", "v")
+    assert damaged.value.status == 400
 
 
 # --- slots

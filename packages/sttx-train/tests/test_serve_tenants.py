@@ -22,7 +22,9 @@ from sttx_train.serve.server import Server
 from sttx_train.serve.service import Service
 from sttx_train.serve.slot_routes import kept
 from sttx_train.serve.slots import Slot
+from sttx_train.serve.tenant_entry import Progress
 from sttx_train.serve.tenants import Tenants
+from sttx_train.stores import FolderStore, MemoryStore, StoreDown, pack, unpack
 
 WORDS = "the file was read again and the test that failed now passes " * 3
 
@@ -105,49 +107,94 @@ def test_a_twin_needs_a_predictor_without_memory_and_a_fitting_state(base):
 def test_what_was_learned_is_found_again_and_goes_on_bit_for_bit(base, tmp_path):
     ids = ids_of(5, 200)
     whole = Tenants(base)
-    whole.add("ada", ids)
+    whole.add("ada l", ids)
     finish(whole)
-    first = Tenants(base, tmp_path)
-    first.add("ada", ids[:128])
+    first = Tenants(base, FolderStore(tmp_path, 10**9))
+    first.add("ada l", ids[:128])
     finish(first)
-    saved = first.served("ada")
-    second = Tenants(base, tmp_path)  # as after a kill: the first one was not closed
-    assert (second.served("ada").digest, second.served("ada").step) == (saved.digest, 2)
-    second.add("ada", ids[128:])
+    saved = first.served("ada l")
+    second = Tenants(base, FolderStore(tmp_path, 10**9))  # as after a kill: the first one was not closed
+    assert (second.served("ada l").digest, second.served("ada l").step) == (saved.digest, 2)
+    second.add("ada l", ids[128:])
     finish(second)
-    assert second.served("ada").digest == whole.served("ada").digest
+    assert second.served("ada l").digest == whole.served("ada l").digest
     assert second.served("bob").step == 0
-    assert not [path for path in tmp_path.rglob("*") if "ada" in path.name]
+    assert not [path for path in tmp_path.rglob("*") if "ada l" in str(path)]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"ada l" in path.read_bytes()]
 
 
-def test_nothing_answers_from_what_is_not_saved(base, tmp_path, monkeypatch):
-    tenants = Tenants(base, tmp_path)
+class Failing(MemoryStore):
+    """A store that takes no writes while `failure` is there."""
+
+    failure = None
+
+    def write(self, key, data, *, expected):
+        if self.failure is not None:
+            raise self.failure
+        return super().write(key, data, expected=expected)
+
+
+def test_nothing_answers_from_what_is_not_saved_and_it_is_learned_later(base):
+    store = Failing(10**9)
+    tenants, ids = Tenants(base, store), ids_of(1, 100)
     before = tenants.served("ada")
-
-    def full(*_, **__):
-        raise CheckpointError("the disk is full")
-
-    monkeypatch.setattr("sttx_train.checkpoint.CheckpointStore.save", full)
-    tenants.add("ada", ids_of(1, 64))
-    with pytest.raises(CheckpointError):
+    store.failure = StoreDown("the disk is full")
+    tenants.add("ada", ids)
+    with pytest.raises(StoreDown):
         tenants.step()
     assert tenants.served("ada") is before and tenants.tokens_learned == 0
+    store.failure = None
+    finish(tenants)
+    whole = Tenants(base)
+    whole.add("ada", ids)
+    finish(whole)
+    assert tenants.served("ada").digest == whole.served("ada").digest
 
 
-def test_a_folder_of_another_model_or_a_damaged_one_is_refused(base, tiny, tmp_path):
-    tenants = Tenants(base, tmp_path)
+def test_without_room_nobody_learns_more_and_what_was_learned_stays(base):
+    size = MemoryStore(10**9)
+    one = Tenants(base, size)
+    one.add("ada", ids_of(1, 64))
+    finish(one)
+    tenants = Tenants(base, MemoryStore(3 * size.nbytes // 2))
+    for name in ("ada", "bob"):
+        tenants.add(name, ids_of(1, 64))
+        finish(tenants)
+    assert (tenants.served("ada").step, tenants.served("bob").step) == (1, 0)
+    assert (tenants.tokens_learned, tenants.tokens_dropped) == (64, 64)
+
+
+def test_what_is_of_another_model_or_damaged_or_changed_is_refused(base, tiny, tmp_path):
+    store = FolderStore(tmp_path, 10**9)
+    tenants = Tenants(base, store)
     tenants.add("ada", ids_of(1, 64))
     finish(tenants)
     with pytest.raises(CheckpointError, match="learned with another model"):
-        Tenants(Catalog.load(tiny(1)).frozen, tmp_path).served("ada")
-    damaged = next(tmp_path.rglob("learned.safetensors"))
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    with pytest.raises(CheckpointError):
-        Tenants(base, tmp_path).served("ada")
+        Tenants(Catalog.load(tiny(1)).frozen, store).served("ada")
+    (path,) = tmp_path.glob("kept/*/*")
+    whole, key = path.read_bytes(), json.loads(path.read_bytes().partition(b"\n")[0])["key"]
+    path.write_bytes(whole[:-1])
+    with pytest.raises(CheckpointError, match="damaged"):
+        Tenants(base, store).served("ada")
+    path.write_bytes(whole)
+    entry = store.read(key)
+    meta, tensors = unpack(entry.data, "it")
+    tensors["s0"][0, 0, 0, 0] += 1
+    version = store.write(key, pack(meta, tensors), expected=entry.version)
+    with pytest.raises(CheckpointError, match="its digest is another one"):
+        Tenants(base, store).served("ada")
+    for wrong in ({"step": -1}, {"progress": [["x", -1]]}, {"carried": {}}, {"kind": "state"}):
+        version = store.write(key, pack(meta | wrong, tensors), expected=version)
+        with pytest.raises(CheckpointError):
+            Tenants(base, store).served("ada")
+    del tensors["s0"]
+    store.write(key, pack(meta, tensors), expected=version)
+    with pytest.raises(CheckpointError, match="no tensor"):
+        Tenants(base, store).served("ada")
 
 
 def test_tenants_and_their_queues_are_bounded(base, tmp_path):
-    tenants = Tenants(base, tmp_path, capacity=2)
+    tenants = Tenants(base, FolderStore(tmp_path, 10**9), capacity=2)
     tenants.add("a", ids_of(1, 64))
     finish(tenants)
     for name in "bcd":
@@ -155,6 +202,86 @@ def test_tenants_and_their_queues_are_bounded(base, tmp_path):
     assert len(tenants) == 2 and tenants.served("a").step == 1
     tenants.add("a", [5] * 70_000)
     assert tenants.tokens_dropped == 70_000 - 65_536
+    tenants.add("b", [5])
+    tenants.add("c", [5])
+    assert len(tenants) == 3 and tenants.served("d").step == 0, "those that wait to learn stay"
+
+
+# --- several servers over one store
+
+
+def whole_of(base, *texts):
+    """Return what a tenant has learned of texts that one server learns without an interruption."""
+    tenants = Tenants(base)
+    for number, ids in enumerate(texts):
+        tenants.add("ada", ids, str(number))
+        finish(tenants)
+    return tenants.served("ada").digest
+
+
+def test_a_conversation_that_is_sent_again_is_not_learned_again(base):
+    store, ids = MemoryStore(10**9), ids_of(1, 200)
+    first = Tenants(base, store)
+    first.add("ada", ids, "0")
+    first.add("ada", ids, "0")  # repeated while it waits
+    for _ in range(2):
+        first.step()
+    second = Tenants(base, store)  # the first one is killed: it has learned 128 of 200 tokens
+    second.add("ada", ids, "0")
+    finish(second)
+    second.add("ada", ids, "0")
+    finish(second)
+    assert (first.tokens_learned, second.tokens_learned) == (128, 72)
+    assert second.served("ada").digest == whole_of(base, ids)
+    second.add("ada", ids, "1")
+    second.add("bob", ids, "0")
+    finish(second)
+    assert second.tokens_learned == 72 + 400, "another conversation, and another tenant's"
+
+
+def test_servers_that_learn_at_once_lose_nothing_and_learn_nothing_twice(base):
+    store, texts = MemoryStore(10**9), [ids_of(seed, 64) for seed in (1, 2)]
+    servers = [Tenants(base, store) for _ in texts]
+    for server in servers:
+        server.served("ada")
+    for number, (server, ids) in enumerate(zip(servers, texts, strict=True)):
+        server.add("ada", ids, str(number))
+    finish(servers[0])
+    assert servers[1].served("ada").step == 1, "each answers from what the other has learned"
+    finish(servers[1])
+    assert servers[0].served("ada").digest == servers[1].served("ada").digest == whole_of(base, *texts)
+    for server in servers:  # both know the same request, and learn it at the same time
+        server.add("ada", ids_of(3, 64), "2")
+    finish(servers[0])
+    finish(servers[1])
+    expected = whole_of(base, *texts, ids_of(3, 64))
+    assert [server.served("ada").digest for server in servers] == [expected] * 2
+
+
+def test_a_step_that_was_overtaken_is_taken_again(base):
+    store, texts = MemoryStore(10**9), [ids_of(seed, 64) for seed in (1, 2)]
+    slow, fast = Tenants(base, store), Tenants(base, store)
+    for number, (server, ids) in enumerate(zip((fast, slow), texts, strict=True)):
+        server.served("ada")
+        server.add("ada", ids, str(number))
+    learn = slow._learn
+
+    def overtaken(windows):
+        learn(windows)
+        finish(fast)
+
+    slow._learn = overtaken
+    assert slow.step() and slow.overtaken == 1 and slow.tokens_learned == 0
+    slow._learn = learn
+    finish(slow)
+    assert slow.served("ada").digest == fast.served("ada").digest == whole_of(base, *texts)
+
+
+def test_progress_of_conversations_is_bounded():
+    progress = Progress()
+    for number in range(2000):
+        progress.set(str(number), 5)
+    assert len(progress.as_json()) == 1024 and (progress.of("1999"), progress.of("0")) == (5, 0)
 
 
 def test_users_of_a_server_learn_apart(tiny, tmp_path):
@@ -168,7 +295,7 @@ def test_users_of_a_server_learn_apart(tiny, tmp_path):
     def score(url, user):
         return ask(url, "/v1/score", {"input": f"User: {WORDS}", "user": user})
 
-    with Server(ServeConfig(port=0, learn=True, learn_dir=str(tmp_path))) as server:
+    with Server(ServeConfig(port=0, learn=True, state_store=str(tmp_path))) as server:
         server.start(Catalog.load(loaded))
         before = score(server.url, "ada")
         assert before["bits"] == pytest.approx(before["frozen_bits"])
@@ -188,7 +315,7 @@ def test_users_of_a_server_learn_apart(tiny, tmp_path):
         assert after["bits"] < before["bits"] and after["frozen_bits"] == pytest.approx(before["bits"])
         assert re.search(r"_3$", after["system_fingerprint"]) and after["model"] == loaded.id
         assert other["bits"] == pytest.approx(before["bits"]) and other["system_fingerprint"].endswith("_0")
-    with Server(ServeConfig(port=0, learn=True, learn_dir=str(tmp_path))) as server:
+    with Server(ServeConfig(port=0, learn=True, state_store=str(tmp_path))) as server:
         server.start(Catalog.load(loaded))
         assert score(server.url, "ada")["bits"] == pytest.approx(after["bits"])
 
@@ -212,8 +339,3 @@ def test_what_a_tool_gave_is_learned_under_the_name_of_the_tool(base):
     ]
     text = base.predictor.loaded.tokenizer.decode(newest(messages, base))
     assert text == "Tool result: ls\na.txt\n\n"
-
-
-def test_a_folder_without_learning_has_no_effect():
-    with pytest.raises(UsageError, match="--learn-dir would have no effect"):
-        ServeConfig(learn_dir="x")

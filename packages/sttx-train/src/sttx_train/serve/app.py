@@ -22,9 +22,10 @@ from sttx_train.serve.completions import Completions, completion_asks
 from sttx_train.serve.conversation import newest
 from sttx_train.serve.failures import RequestError
 from sttx_train.serve.guard import Guard
+from sttx_train.serve.jobs import Ask
 from sttx_train.serve.page import add_page
 from sttx_train.serve.reading_bodies import body_of, tenant_of
-from sttx_train.serve.responses import Conversations, Responses, messages_of, response_ask
+from sttx_train.serve.responses import Responses, messages_of, response_ask
 from sttx_train.serve.service import Service
 from sttx_train.serve.slot_routes import add_slot_routes
 from sttx_train.serve.streaming import Channel, EventStream, collect
@@ -88,11 +89,12 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
     async def chat(request: Request) -> Any:
         body = parse(await body_of(request, config.body_bytes), Chat)
         who = tenant_of(request, body.user)
-        served = service.find(body.model, who)
+        served = await service.find(body.model, who)
         asks, starts = await to_thread(chat_asks, body, served, config.max_tokens)
         new = await to_thread(newest, body.messages, served) if service.learns(served) else ()
+        await service.prepare(asks)
         chats, channel = Chats(body, served, asks, starts), Channel(service.engine, asks)
-        service.learn(served, who, new)
+        await _learn(service, channel, asks[0], who, new)
         if body.stream:
             return EventStream(channel, chats.chunks(channel, config.ping))
         return JSONResponse(chats.whole(await collect(request, channel)))
@@ -100,29 +102,42 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions")
     async def completion(request: Request) -> Any:
         body = parse(await body_of(request, config.body_bytes), Completion)
-        served = service.find(body.model, tenant_of(request, body.user))
+        served = await service.find(body.model, tenant_of(request, body.user))
         asks = await to_thread(completion_asks, body, served, config.max_tokens)
+        await service.prepare(asks)
         completions, channel = Completions(body, served, asks), Channel(service.engine, asks)
         if body.stream:
             return EventStream(channel, completions.chunks(channel, config.ping))
         return JSONResponse(completions.whole(await collect(request, channel)))
 
-    conversations = Conversations()
-
     @app.post("/v1/responses")
     async def respond(request: Request) -> Any:
         body = parse(await body_of(request, config.body_bytes), ResponseBody)
         who = tenant_of(request, body.user)
-        served = service.find(body.model, who)
-        before = conversations.find(body.previous_response_id) if body.previous_response_id else ()
+        served = await service.find(body.model, who)
+        before = await service.continued(body.previous_response_id, served)
         ask, starts = await to_thread(response_ask, body, served, config.max_tokens, before)
         new = await to_thread(newest, messages_of(body), served) if service.learns(served) else ()
-        responses = Responses(body, ask, starts, conversations)
+        await service.prepare([ask])
+        responses = Responses(body, ask, starts, service.keep_response)
         channel = Channel(service.engine, [ask])
-        service.learn(served, who, new)
+        await _learn(service, channel, ask, who, new)
         if body.stream:
             return EventStream(channel, responses.chunks(channel, config.ping))
-        return JSONResponse(responses.whole(await collect(request, channel)))
+        return JSONResponse(await responses.whole(await collect(request, channel)))
+
+
+async def _learn(service: Service, channel: Channel, ask: Ask, who: str, new: tuple[int, ...]) -> None:
+    """Learn what a request has sent; if that fails, nobody waits for its answer.
+
+    Raises:
+        RequestError: as by `Service.learn`.
+    """
+    try:
+        await service.learn(ask, who, new)
+    except RequestError:
+        channel.cancel()
+        raise
 
 
 class _Counted:

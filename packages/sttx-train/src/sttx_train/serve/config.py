@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 from sttx_core.errors import UsageError
 
-_POSITIVE = ("rows", "chunk", "every", "body_bytes", "max_tokens", "tenants")
+_POSITIVE = ("rows", "chunk", "every", "body_bytes", "max_tokens", "tenants", "state_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,11 @@ class ServeConfig:
         body_bytes: most bytes of a request.
         max_tokens: most tokens that a request may ask for.
         learn: learn in the background from what users send in chats, for each user apart.
-        learn_dir: folder that keeps what is learned; without it, it ends with the server.
-        tenants: most users whose state is in memory; those used least are read again from their folder.
+        tenants: most users whose state is in memory; those used least are read again from the state store.
+        state_store: where states of conversations and users are kept: memory, a folder, or redis://HOST. A
+            folder or Redis outlives the server, and several servers can share it.
+        state_bytes: most bytes of the state store. The conversations used least are dropped; nobody learns
+            more once what was learned fills it.
         slot_dir: folder in which requests may save states by a name; without it they cannot.
         ping: seconds of silence after which a stream gets a comment, so that no proxy ends it.
     """
@@ -41,8 +44,9 @@ class ServeConfig:
     body_bytes: int = 8_000_000
     max_tokens: int = 65_536
     learn: bool = False
-    learn_dir: str | None = None
     tenants: int = 256
+    state_store: str = "memory"
+    state_bytes: int = 4_000_000_000
     slot_dir: str | None = None
     ping: float = 10.0
 
@@ -59,8 +63,6 @@ class ServeConfig:
                 raise UsageError(
                     f"--{name.replace('_', '-')} must be at least 0, not {getattr(self, name)!r}"
                 )
-        if self.learn_dir is not None and not self.learn:
-            raise UsageError("--learn-dir would have no effect without --learn: leave it out")
         if not self.ping > 0:
             raise UsageError(f"--ping must be above 0, not {self.ping!r}")
 

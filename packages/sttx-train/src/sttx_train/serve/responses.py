@@ -6,12 +6,9 @@ What was read is kept as ids, and its state in the cache: a conversation continu
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from secrets import token_hex
-from typing import Any
-
-import numpy as np
+from typing import Any, TypeAlias
 
 from sttx_train.serve.bodies import (
     Function,
@@ -33,39 +30,8 @@ from sttx_train.serve.jobs import Ask, Ended, Event
 from sttx_train.serve.streaming import PING, Channel, event
 from sttx_train.serve.usage import Usage
 
-_KEPT_IDS = 4_000_000  # of all conversations that can be continued
-
-
-class Conversations:
-    """What was read for each response that can be continued; the least recently used ones are dropped.
-
-    Args:
-        most: most ids of all of them.
-    """
-
-    def __init__(self, most: int = _KEPT_IDS) -> None:
-        self._most, self._count = most, 0
-        self._ids: OrderedDict[str, np.ndarray] = OrderedDict()
-
-    def find(self, name: str) -> tuple[int, ...]:
-        """Return what was read for a response.
-
-        Raises:
-            RequestError: it is not known.
-        """
-        if name not in self._ids:
-            raise bad(
-                f"no response {name!r} to continue", "previous_response_id", "previous_response_not_found"
-            )
-        self._ids.move_to_end(name)
-        return tuple(self._ids[name].tolist())
-
-    def put(self, name: str, ids: tuple[int, ...]) -> None:
-        """Keep what was read for a response."""
-        self._ids[name] = np.array(ids, np.uint32)
-        self._count += len(ids)
-        while self._count > self._most:
-            self._count -= len(self._ids.popitem(last=False)[1])
+Keep: TypeAlias = Callable[[str, tuple[int, ...], Served], Awaitable[None]]
+"""Keeps what was read for a response, by its name and the model."""
 
 
 def response_ask(
@@ -145,18 +111,19 @@ class Responses:
         body: the request.
         ask: its answer.
         starts: how it may start.
-        known: where it is kept.
+        keep: keeps what was read, before the answer ends.
     """
 
-    def __init__(self, body: Response, ask: Ask, starts: list[Opening], known: Conversations) -> None:
-        self._body, self._ask, self._known = body, ask, known
+    def __init__(self, body: Response, ask: Ask, starts: list[Opening], keep: Keep) -> None:
+        self._body, self._ask, self._keep = body, ask, keep
         self._usage, self._answer = Usage([ask]), Answer(starts, 0)
         self._id, self._item = f"resp_{token_hex(12)}", f"msg_{token_hex(12)}"
         self._created, self._sent = int(time.time()), 0
 
-    def whole(self, events: Iterable[tuple[int, Event]]) -> dict[str, Any]:
-        """Return the response in one object."""
+    async def whole(self, events: Iterable[tuple[int, Event]]) -> dict[str, Any]:
+        """Return the response in one object, once it can be continued."""
         for _, found in events:
+            await self._keep_end(found)
             for _ in self._read(found):
                 pass
         return self._object()
@@ -169,19 +136,23 @@ class Responses:
             if found is None:
                 yield PING
                 continue
+            await self._keep_end(found[1])
             for delta in self._read(found[1]):
                 for name, fields in self._events(delta):
                     yield self._event(name, **fields)
         status = "response.completed" if self._answer.finish != "length" else "response.incomplete"
         yield self._event(status, response=self._object())
 
-    def _read(self, found: Event) -> Iterator[dict[str, Any]]:
-        self._usage.add(0, found)
+    async def _keep_end(self, found: Event) -> None:
+        """Keep what was read, at the end of an answer that is to be stored."""
         if isinstance(found, Ended) and self._body.store is not False:
             missing = next(END[size:] for size in (2, 1, 0) if found.data.endswith(END[:size].encode()))
             tokenizer = self._ask.served.predictor.loaded.tokenizer
             rest = tokenizer.encode_bytes(found.unread + missing.encode())
-            self._known.put(self._id, (*found.ids, *rest))
+            await self._keep(self._id, (*found.ids, *rest), self._ask.served)
+
+    def _read(self, found: Event) -> Iterator[dict[str, Any]]:
+        self._usage.add(0, found)
         yield from self._answer.deltas(found)
 
     def _event(self, kind: str, /, **fields: Any) -> bytes:

@@ -33,7 +33,8 @@ class Server:
         url: where it listens.
 
     Raises:
-        UsageError: it would listen beyond this machine without a key.
+        UsageError: it would listen beyond this machine without a key, or `state_store` is not a store.
+        StoreDown: the store does not answer.
         OSError: the port is taken, or the host is not of this machine.
     """
 
@@ -82,6 +83,7 @@ class Server:
         self._http.should_exit = True
         self._thread.join()
         self._socket.close()
+        self.service.close()
 
     def __enter__(self) -> Server:
         return self

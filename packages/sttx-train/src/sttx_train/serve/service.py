@@ -1,16 +1,27 @@
-"""What all routes share: the models, once they are loaded, and the engine. Knows no route."""
+"""What all routes share: the models, once they are loaded, the engine, and the store. Knows no route."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
 
 from sttx_core.errors import CheckpointError
 from sttx_train.serve.catalog import Catalog, Served
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.engine import Engine
 from sttx_train.serve.failures import RequestError
+from sttx_train.serve.jobs import Ask
+from sttx_train.serve.kept_responses import KeptResponses, store_is_down
 from sttx_train.serve.metrics import Metrics
+from sttx_train.serve.shared_states import SharedStates
 from sttx_train.serve.tenants import Tenants
+from sttx_train.stores import StoreDown, open_store
+
+Made = TypeVar("Made")
 
 
 class Service:
@@ -23,10 +34,22 @@ class Service:
         engine: computes; it starts when the models are there.
         metrics: what is counted.
         tenants: who learns; None if nobody does.
+        store: where states of conversations and tenants are.
+        states: shares states with other servers; None if no other can see the store.
+        responses: those that can be continued.
+
+    Raises:
+        UsageError: `state_store` is not a store.
+        StoreDown: the store does not answer.
     """
 
     def __init__(self, config: ServeConfig) -> None:
         self.config, self.engine = config, Engine(config)
+        self.store = open_store(config.state_store, config.state_bytes)
+        self.states = SharedStates(self.store) if self.store.shared else None
+        if self.states is not None:
+            self.engine.cache.share = self.states.put
+        self.responses = KeptResponses(self.store)
         self.metrics = Metrics(self.engine)
         self._catalog: Catalog | None = None
         self.tenants: Tenants | None = None
@@ -51,32 +74,98 @@ class Service:
         """Answer with these models from now on."""
         config = self.config
         if config.learn:
-            folder = None if config.learn_dir is None else Path(config.learn_dir)
-            self.tenants = Tenants(catalog.frozen, folder, capacity=config.tenants)
+            self.tenants = Tenants(catalog.frozen, self.store, capacity=config.tenants)
             self.engine.idle = self.tenants.step
         self.engine.start()
         self._catalog = catalog
 
-    def find(self, name: str, tenant: str) -> Served:
+    def close(self) -> None:
+        """Give up all requests, end the threads, and let go of the store."""
+        self.engine.stop()
+        if self.states is not None:
+            self.states.close()
+        self.store.close()
+
+    async def find(self, name: str, tenant: str) -> Served:
         """Return a model by its id; while learning, the frozen one is what a tenant has made of it.
 
         Raises:
-            RequestError: there is none.
+            RequestError: there is none, or the store does not answer.
         """
         served = self.catalog.find(name)
         if self.tenants is None or served is not self.catalog.frozen:
             return served
         try:
-            return self.tenants.served(tenant)
+            return await asyncio.to_thread(self.tenants.served, tenant)
+        except StoreDown as error:
+            raise store_is_down(error) from error
         except CheckpointError as error:
             raise RequestError.of(error) from error
+
+    async def prepare(self, asks: Sequence[Ask]) -> None:
+        """Fetch states of prompts that another server has read, before the engine reads them again."""
+        if self.states is None:
+            return
+        cache = self.engine.cache
+        for ask in {ask.ids: ask for ask in asks if not ask.reads_all}.values():
+            served = ask.served
+            opened = ask.ids[:1] == (served.predictor.loaded.tokenizer.eot_id,)
+            digest, ids = served.digest, ask.ids[opened:]
+            known = await self._in_engine(lambda d=digest, i=ids: cache.known(d, i))
+            found = await asyncio.to_thread(self.states.find, digest, served.predictor, ids, known)
+            if found is not None:
+                length, reader = found
+                await self._in_engine(lambda d=digest, i=ids[:length], r=reader: cache.put(d, i, r))
+
+    async def continued(self, name: str | None, served: Served) -> tuple[int, ...]:
+        """Return what was read for the response that a request continues; nothing if it continues none.
+
+        Raises:
+            RequestError: as by `KeptResponses.find`.
+        """
+        if not name:
+            return ()
+        vocabulary = served.predictor.loaded.tokenizer.sha256
+        return await asyncio.to_thread(self.responses.find, name, vocabulary)
+
+    async def keep_response(self, name: str, ids: tuple[int, ...], served: Served) -> None:
+        """Keep what was read for a response, and its state; when it returns, a kill does not lose it.
+
+        Raises:
+            RequestError: the store does not answer, or has no room.
+        """
+        vocabulary = served.predictor.loaded.tokenizer.sha256
+        await asyncio.to_thread(self.responses.put, name, ids, vocabulary)
+        if self.states is not None:
+            await asyncio.to_thread(self.states.settle)
+
+    async def _in_engine(self, function: Callable[[], Made]) -> Made:
+        return await asyncio.wrap_future(self.engine.call(function))
 
     def learns(self, served: Served) -> bool:
         """Return whether a model goes on learning."""
         return self.tenants is not None and served.base is not None
 
-    def learn(self, served: Served, tenant: str, ids: tuple[int, ...]) -> None:
-        """Learn what a tenant has sent to a model, if that one goes on learning."""
-        if self.tenants is not None and self.learns(served):
-            self.tenants.add(tenant, ids)
-            self.engine.wake()
+    async def learn(self, ask: Ask, tenant: str, ids: tuple[int, ...]) -> None:
+        """Learn what a tenant has sent to a model, if that one goes on learning.
+
+        The same conversation sent again is not learned again: its prompt identifies it.
+
+        Args:
+            ask: the request.
+            tenant: who asks.
+            ids: what it has sent.
+
+        Raises:
+            RequestError: the store does not answer, or what it has of the tenant is damaged.
+        """
+        if self.tenants is None or not self.learns(ask.served):
+            return
+        prompt = hashlib.blake2b(np.asarray(ask.ids, np.uint32).tobytes(), digest_size=16).hexdigest()
+        try:
+            await asyncio.to_thread(self.tenants.add, tenant, ids, prompt)
+        except StoreDown as error:
+            raise store_is_down(error) from error
+        except CheckpointError as error:
+            raise RequestError.of(error) from error
+        self.engine.wake()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,10 +31,12 @@ class StateCache:
 
     Attributes:
         nbytes: bytes of all states now.
+        share: is called with each new state, which nobody changes afterwards, to keep it elsewhere too.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.share: Callable[[str, Sequence[int], Reader], None] | None = None
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._lengths: Counter[int] = Counter()
         self.nbytes = 0
@@ -49,6 +51,19 @@ class StateCache:
             digest: of what reads the ids.
             ids: the text.
         """
+        if (key := self._longest(digest, ids)) is None:
+            return 0, None
+        self._entries.move_to_end(key)
+        entry = self._entries[key]
+        return entry.count, entry.reader.copy()
+
+    def known(self, digest: str, ids: Sequence[int]) -> int:
+        """Return the length of the longest prefix that is known."""
+        key = self._longest(digest, ids)
+        return 0 if key is None else self._entries[key].count
+
+    def _longest(self, digest: str, ids: Sequence[int]) -> bytes | None:
+        """Return the key of the longest prefix that is known."""
         key, hashed, data = None, _hash(digest), _bytes(ids)
         before = 0
         for length in sorted(length for length in self._lengths if length <= len(ids)):
@@ -56,11 +71,7 @@ class StateCache:
             before = length
             if (found := hashed.copy().digest()) in self._entries:
                 key = found
-        if key is None:
-            return 0, None
-        self._entries.move_to_end(key)
-        entry = self._entries[key]
-        return entry.count, entry.reader.copy()
+        return key
 
     def put(self, digest: str, ids: Sequence[int], reader: Reader) -> None:
         """Keep where a reader stands after a text; a state larger than the limit is not kept."""
@@ -70,6 +81,8 @@ class StateCache:
             self._entries.move_to_end(key)
             return
         kept = reader.copy()
+        if self.share is not None:
+            self.share(digest, ids, kept)
         entry = _Entry(reader=kept, count=len(ids), nbytes=kept.nbytes)
         if entry.nbytes > self._limit or not len(ids):
             return

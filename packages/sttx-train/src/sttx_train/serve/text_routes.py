@@ -31,7 +31,7 @@ def add_text_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/score")
     async def score(request: Request) -> Response:
         body = parse(await body_of(request, most), Score)
-        served = service.find(body.model, tenant_of(request, body.user))
+        served = await service.find(body.model, tenant_of(request, body.user))
         texts = [body.input] if isinstance(body.input, str) else body.input
         if not texts or len(texts) > _MOST or "" in texts:
             raise bad(f"input must be 1 to {_MOST} texts, none of them empty", "input")
