@@ -146,24 +146,6 @@ def test_a_source_package_gives_its_permissive_files(recipe: dict[str, ModuleTyp
     assert set(gather.permissive_part(members, "MIT", ["Expat"])[1]) == set(members)
 
 
-def test_an_interrupted_download_is_repeated(
-    recipe: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gather, calls = recipe["gather"], []
-
-    def run(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess:
-        calls.append(command)
-        (cwd / "demo-1.0.tgz").write_bytes(b"x")
-        if len(calls) == 1:
-            raise subprocess.TimeoutExpired(command, 1)
-        return subprocess.CompletedProcess(command, 0, b"", b"")
-
-    monkeypatch.setattr(gather.subprocess, "run", run)
-    found = [gather.fetch("npm", "@a/demo", tmp_path) for _ in range(3)]
-    assert [path and path.name for path in found][1:] == ["demo-1.0.tgz"] * 2
-    assert len(calls) == 2
-
-
 def test_the_same_seed_gives_the_same_sessions_and_another_seed_others(
     recipe: dict[str, ModuleType], files: list[dict]
 ) -> None:

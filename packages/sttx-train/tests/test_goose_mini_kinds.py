@@ -62,7 +62,7 @@ def calls(scene) -> list[tuple]:
     ]
 
 
-@pytest.mark.parametrize("name", ["Client", "Codex", "OpenCode", "Snake"])
+@pytest.mark.parametrize("name", ["Client", "Codex", "OpenCode", "Snake", "Editor"])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_client_shows_the_same_work(recipe: dict[str, ModuleType], name: str, seed: int) -> None:
     scene = scene_of(recipe)

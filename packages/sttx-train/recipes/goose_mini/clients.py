@@ -271,7 +271,88 @@ class Snake(Client):
         return "write_todos", {"todos": todos}, "Successfully updated the todo list."
 
 
-CLIENTS: dict[type[Client], float] = {Client: 0.6, Codex: 0.25, OpenCode: 0.1, Snake: 0.05}
+class Editor(Client):
+    """Agents in editors: long tool names that describe the action, and sentences around the results."""
+
+    def _read(self, arguments: Mapping, output: str) -> Call:
+        rows = output.count("\n") + 1
+        first = arguments.get("offset", 1)
+        last = first + rows - 1
+        if self.newer:
+            given: dict = {"filePath": arguments["file_path"], "startLine": first, "endLine": last}
+            head = f"File: `{arguments['file_path']}`. Lines {first} to {last}:"
+            return "read_file", given, f"{head}\n```\n{_ARROW.sub('', output)}\n```"
+        given = {"target_file": self._short(arguments["file_path"])}
+        if "limit" in arguments or "offset" in arguments:
+            given |= {"offset": first, "limit": arguments.get("limit", rows)}
+        return "read_file", given, _ARROW.sub(lambda row: f"{int(row[1]):6d}|", output)
+
+    def _bash(self, arguments: Mapping, output: str) -> Call:
+        found = _EXIT.match(output)
+        shown, code = _EXIT.sub("", output), found[1] if found else "0"
+        given = {"command": arguments["command"]}
+        purpose = arguments.get("description", "Run a command")
+        if self.newer:
+            given |= {"explanation": purpose, "isBackground": False}
+            return "run_in_terminal", given, f"{shown}\nCommand exited with code {code}"
+        given |= {"is_background": False, "explanation": purpose}
+        return "run_terminal_cmd", given, f"Exit code: {code}\n\nCommand output:\n\n```\n{shown}\n```"
+
+    def _edit(self, arguments: Mapping, output: str) -> Call:
+        if self.newer:
+            given = {"filePath": arguments["file_path"], "oldString": arguments["old_string"]}
+            given |= {"newString": arguments["new_string"]}
+            return (
+                "replace_string_in_file",
+                given,
+                "The following files were successfully edited:\n" + given["filePath"],
+            )
+        path = self._short(arguments["file_path"])
+        given = {"file_path": path} | {key: arguments[key] for key in ("old_string", "new_string")}
+        return "search_replace", given, f"The file {path} has been updated."
+
+    def _write(self, arguments: Mapping, output: str) -> Call:
+        if self.newer:
+            given = {"filePath": arguments["file_path"], "content": arguments["content"]}
+            return "create_file", given, f"File created at {arguments['file_path']}"
+        given = {"file_path": self._short(arguments["file_path"]), "contents": arguments["content"]}
+        return "write", given, f"Wrote contents to {given['file_path']}"
+
+    def _grep(self, arguments: Mapping, output: str) -> Call:
+        found = "" if output.startswith("No ") else output
+        if not self.newer:
+            return "grep", {"pattern": arguments["pattern"]}, found or "No matches found"
+        count = found.count("\n") + bool(found)
+        given = {"query": arguments["pattern"], "isRegexp": self.rng.random() < 0.5}
+        return (
+            "grep_search",
+            given,
+            f"{count} match{'es' * (count != 1)}\n{found}" if found else "No matches found",
+        )
+
+    def _glob(self, arguments: Mapping, output: str) -> Call:
+        if not self.newer:
+            return "glob_file_search", {"glob_pattern": arguments["pattern"]}, output
+        count = output.count("\n") + 1
+        return "file_search", {"query": arguments["pattern"]}, f"{count} total results\n{output}"
+
+    def _todowrite(self, arguments: Mapping, output: str) -> Call:
+        states = {"pending": "not-started", "in_progress": "in-progress"} if self.newer else {}
+        todos: list[dict] = [
+            {"id": number, "title" if self.newer else "content": item["content"]}
+            | {"status": states.get(item["status"], item["status"])}
+            for number, item in enumerate(arguments["todos"], 1)
+        ]
+        if self.newer:
+            return (
+                "manage_todo_list",
+                {"operation": "write", "todoList": todos},
+                "Successfully wrote todo list",
+            )
+        return "todo_write", {"merge": self.rng.random() < 0.5, "todos": todos}, "Successfully updated TODOs."
+
+
+CLIENTS: dict[type[Client], float] = {Client: 0.5, Codex: 0.25, OpenCode: 0.13, Snake: 0.05, Editor: 0.07}
 """How often a session is one of each kind; a plain client leaves Claude Code's calls as they are."""
 
 

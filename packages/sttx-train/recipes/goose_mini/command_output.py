@@ -18,7 +18,8 @@ import tarfile
 import tomllib
 from collections.abc import Iterator
 
-from gather import downloaded, folder_of, inner_path, members_of
+from downloads import downloaded, folder_of
+from gather import inner_path, members_of
 from grammar import Literal, fill
 from selection import in_validation
 
@@ -247,10 +248,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--every", type=int, default=1, help="take only every so many trees")
+    parser.add_argument("--seed", type=int, default=5)
     options = parser.parse_args()
     work = options.work
     with (work / "terminal.jsonl").open("w", encoding="utf-8") as out:
-        for item in produce(work / "cache", work / "trees", options.every):
+        for item in produce(work / "cache", work / "trees", options.every, options.seed):
             out.write(json.dumps(item) + "\n")
             out.flush()
 

@@ -1,8 +1,9 @@
 """Downloads the packages of `packages.toml` and keeps their text in one JSON-lines file of documents.
 
 It uses the ordinary clients: `npm pack`, `apt-get download`, `apt-get source`, `pip download`. Downloads are
-cached, so an interrupted run continues and a second run needs no network. `selection` decides which files are
-kept.
+cached (`downloads`), so an interrupted run continues and a second run needs no network. `selection` decides
+which files are kept. For a smaller corpus, `--share` lowers the limit of each package, except for its
+validation folders, and `--seed` draws other files within it.
 """
 
 import argparse
@@ -10,22 +11,21 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import pathlib
 import re
-import shutil
 import subprocess
-import sys
 import tarfile
 import tomllib
 import zipfile
 from collections.abc import Iterator, Sequence
 
 from debian import COPYRIGHT, is_source, licence_of, paragraphs_of, source_members
+from downloads import fetch, fetch_all
 from near_duplicates import NearDuplicates, signature
 from selection import (
     Collector,
     has_own_copyleft,
+    in_validation,
     is_permissive,
     is_readable,
     kind_of,
@@ -37,56 +37,7 @@ HERE = pathlib.Path(__file__).parent
 LARGEST_FILE = 2_000_000
 LONGEST_TEXT = 64_000
 MANUAL_SHARE = 1_500_000
-PATIENCE = 420
-PIP = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-clean"]
-
-
-def fetch(manager: str, name: str, cache: pathlib.Path) -> pathlib.Path | None:
-    """Return a package's archive, or its folder for a source package or one that pip could only unpack."""
-    folder = folder_of(manager, name, cache)
-    if found := downloaded(manager, folder):
-        return found
-    command = {
-        "npm": ["npm", "pack", "--silent", name],
-        "deb": ["apt-get", "download", "-qq", name],
-        "source": ["apt-get", "source", "--download-only", "-qq", name],
-        "wheel": [*PIP, name],
-        "sdist": [*PIP, "--no-binary", name, name],
-    }[manager]
-    part = folder.with_name(f"{folder.name}.part")
-    for old in (part, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    (part / "unpacked").mkdir(parents=True)
-    environment = os.environ | {"TMPDIR": str(part / "unpacked")}
-    try:
-        done = subprocess.run(
-            command, cwd=part, capture_output=True, env=environment, check=False, timeout=PATIENCE
-        )
-        problem = done.stderr.decode("utf-8", "replace").strip()[-200:] if done.returncode else None
-    except subprocess.TimeoutExpired:
-        problem = f"not done after {PATIENCE} s"
-    if problem is not None and _unpacked(part) is None:
-        print(f"failed: {' '.join(command)}: {problem}", file=sys.stderr)
-        return None
-    os.replace(part, folder)
-    return downloaded(manager, folder)
-
-
-def folder_of(manager: str, name: str, cache: pathlib.Path) -> pathlib.Path:
-    """Return the folder of a package's download."""
-    return cache / manager / re.sub(r"[^\w.-]", "_", name)
-
-
-def downloaded(manager: str, folder: pathlib.Path) -> pathlib.Path | None:
-    """Return the complete result of an earlier download in a folder; None if there is none."""
-    if manager == "source":
-        return folder if is_source(folder) else None
-    return next((path for path in folder.glob("*") if path.is_file()), None) or _unpacked(folder)
-
-
-def _unpacked(folder: pathlib.Path) -> pathlib.Path | None:
-    """Return the folder of a source package that pip unpacked but could not prepare."""
-    return next((path.parent for path in sorted(folder.glob("unpacked/pip-download-*/*/PKG-INFO"))), None)
+MANAGERS = ("npm", "deb", "source", "sdist", "wheel")
 
 
 def members_of(path: pathlib.Path) -> Iterator[tuple[str, bytes]]:
@@ -179,14 +130,25 @@ def inner_path(member: str) -> str:
 
 
 def documents_of(
-    name: str, members: dict[str, bytes], cap: int, collector: Collector, accepted: Sequence[str] = (".",)
+    name: str,
+    members: dict[str, bytes],
+    cap: int,
+    collector: Collector,
+    accepted: Sequence[str] = (".",),
+    *,
+    share: float = 1.0,
+    seed: str = "",
 ) -> list[dict[str, str]]:
-    """Yield the accepted texts of a package in a fixed arbitrary order, until `cap` bytes."""
+    """Return the accepted texts of a package in the arbitrary order of a seed.
+
+    Training gets `share` of `cap` bytes, and validation as much as `cap`.
+    """
     kept: list[dict[str, str]] = []
-    size = manual = 0
-    for member in sorted(members, key=lambda path: hashlib.md5(path.encode()).digest()):
+    limits, sizes, manual = {False: cap * share, True: cap}, {False: 0, True: 0}, 0
+    for member in sorted(members, key=lambda path: hashlib.md5((seed + path).encode()).digest()):
         kind = kind_of(member)
-        if kind is None or size > cap or (kind == "man" and manual > MANUAL_SHARE):
+        apart = in_validation({"package": name, "path": inner_path(member)})
+        if kind is None or sizes[apart] > limits[apart] or (kind == "man" and manual > MANUAL_SHARE):
             continue
         text = text_of(member, members[member], kind)
         if text is None or has_own_copyleft(members[member][:2000].decode("utf-8", "replace"), accepted):
@@ -199,7 +161,7 @@ def documents_of(
         row = {"package": name, "path": inner_path(member), "kind": kind, "text": text}
         if not collector.accept(row):
             continue
-        size += len(text.encode())
+        sizes[apart] += len(text.encode())
         manual += len(text) if kind == "man" else 0
         kept.append(row)
     return kept
@@ -222,7 +184,8 @@ def gather_package(
         return entry | {"outcome": "refused for its licence"}, []
     plain = re.sub(r"(?<=.)@.*", "", name)
     cap = plan["caps"].get(plain, plan["caps"]["each"])
-    kept = documents_of(name, members, cap, collector, plan["accepted"])
+    options = {"share": plan["share"], "seed": plan["seed"]}
+    kept = documents_of(name, members, cap, collector, plan["accepted"], **options)
     sizes: dict[str, int] = {}
     for item in kept:
         sizes[item["kind"]] = sizes.get(item["kind"], 0) + len(item["text"].encode())
@@ -291,13 +254,21 @@ def main() -> None:
         type=pathlib.Path,
         help="the validation folder of an earlier corpus: nothing similar to its texts gets into training",
     )
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="share of each package's limit of bytes, for training"
+    )
+    parser.add_argument("--seed", default="", help="another seed keeps other files of the packages")
     options = parser.parse_args()
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
-    plan = tomllib.loads((HERE / "packages.toml").read_text())
+    plan = tomllib.loads((HERE / "packages.toml").read_text()) | {
+        "share": options.share,
+        "seed": options.seed,
+    }
+    fetch_all({manager: plan[manager]["names"] for manager in MANAGERS}, work / "cache")
     collector, manifest = Collector(plan["kinds"], known_texts(options.apart_from)), []
     with (work / "files.jsonl").open("w", encoding="utf-8") as out:
-        for manager in ("npm", "deb", "source", "sdist", "wheel"):
+        for manager in MANAGERS:
             for name in plan[manager]["names"]:
                 entry, kept = gather_package(manager, name, plan, work / "cache", collector)
                 manifest.append(entry)

@@ -6,6 +6,7 @@ The validation transcripts are about validation files only.
 """
 
 import argparse
+import collections
 import csv
 import json
 import os
@@ -37,6 +38,8 @@ VALIDATION_KINDS = {
     "answers": ["answers", "pages"],
 }
 VALIDATION_BYTES = 300_000
+VALIDATION_PIECE = {SESSIONS: 30_000}
+"""Most characters of one validation document of a kind; the others have 12,000, so that many packages fit."""
 SHARES = {
     "typescript": 17,
     "prose": 18,
@@ -115,8 +118,29 @@ def size_of(rows: Sequence[dict]) -> int:
     return sum(len(row["text"].encode()) for row in rows)
 
 
+def piece_of(row: dict, name: str) -> str:
+    """Return the start of a document, up to a whole line or, of a session, a whole turn; no form feeds."""
+    most, text = VALIDATION_PIECE.get(name, 12_000), row["text"].replace("\f", " ")
+    end = "\n\n" if name == SESSIONS else "\n"
+    return text if len(text) <= most else text[:most].rpartition(end)[0] + end
+
+
+def in_turn(rows: Sequence[dict]) -> list[dict]:
+    """Return the rows so that packages take turns: the first of each, then the second of each.
+
+    >>> [row["path"] for row in in_turn([{"package": p[0], "path": p} for p in ("a1", "a2", "b1")])]
+    ['a1', 'b1', 'a2']
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    keyed = []
+    for row in rows:
+        keyed.append((counts[row["package"]], row))
+        counts[row["package"]] += 1
+    return [row for _, row in sorted(keyed, key=lambda pair: pair[0])]
+
+
 def write_validation(files: Sequence[dict], sessions: Sequence[dict], out: pathlib.Path) -> dict[str, int]:
-    """Write `validation/<kind>.txt`, whole documents with form feeds between them; return their sizes."""
+    """Write `validation/<kind>.txt`, starts of documents with form feeds between them; return their sizes."""
     sizes = {}
     (out / "validation").mkdir(parents=True, exist_ok=True)
     for name in [*VALIDATION_KINDS, SESSIONS]:
@@ -126,7 +150,8 @@ def write_validation(files: Sequence[dict], sessions: Sequence[dict], out: pathl
             else [row for row in files if row["kind"] in VALIDATION_KINDS[name]]
         )
         random.Random(3).shuffle(rows)
-        text = "\f".join(row["text"].replace("\f", " ") for row in take(rows, VALIDATION_BYTES))
+        pieces = [row | {"text": piece_of(row, name)} for row in in_turn(rows)]
+        text = "\f".join(row["text"] for row in take(pieces, VALIDATION_BYTES))
         (out / "validation" / f"{name}.txt").write_text(text, encoding="utf-8")
         sizes[name] = len(text.encode())
     return sizes

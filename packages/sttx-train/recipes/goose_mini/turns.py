@@ -5,7 +5,7 @@ A rendered trace ends with a blank line and has none inside, so the text says wh
 
 import re
 
-from sttx_core.tokenizers import TrieTokenizer
+from sttx_core.tokenizers import Tokenizer
 
 SESSIONS = "transcripts"
 """The kind of documents that are sessions, and the name of their validation file."""
@@ -21,7 +21,7 @@ def turns_of(text: str) -> list[str]:
     return [turn for turn in _END_OF_TURN.split(text) if turn]
 
 
-def encode(text: str, kind: str, tokenizer: TrieTokenizer) -> list[int]:
+def encode(text: str, kind: str, tokenizer: Tokenizer) -> list[int]:
     """Return the tokens of a document of a kind: of a session turn by turn, of other text as a whole."""
     parts = turns_of(text) if kind == SESSIONS else [text]
     return [token for part in parts for token in tokenizer.encode(part)]
