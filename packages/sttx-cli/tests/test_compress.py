@@ -9,6 +9,7 @@ import pytest
 
 from sttx_train.coding import Archive
 from sttx_train.coding.container import HEAD_BYTES
+from sttx_train.coding.locking import only_writer
 
 
 @pytest.fixture
@@ -63,7 +64,9 @@ def test_an_archive_is_listed_and_tested(sttx, archive):
 
 def test_one_file_is_given_back_under_another_name(sttx, folder, archive, tmp_path):
     assert sttx("decompress", archive, "in/s.jsonl", "-o", tmp_path / "part").code == 0
-    assert [path.name for path in (tmp_path / "part").rglob("*.*")] == ["s.jsonl"]
+    assert (tmp_path / "part").read_bytes() == (folder / "s.jsonl").read_bytes()
+    assert sttx("decompress", archive, "in/deep", "-o", tmp_path / "deep").code == 0
+    assert [*content(tmp_path / "deep")] == [Path("in/deep/copy")]
     sttx("compress", folder / "s.jsonl")
     assert sttx("decompress", f"{folder / 's.jsonl'}.sttx", "-o", tmp_path / "alone").code == 0
     assert (tmp_path / "alone").read_bytes() == (folder / "s.jsonl").read_bytes()
@@ -119,8 +122,9 @@ def test_a_foreign_file_is_refused(sttx, folder):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--level", "default"), "use --level fast"),
-        (("--method", "mini+experts"), "use 'experts'"),
+        (("--streams", "4"), "--streams is for a network"),
+        (("--method", "mini-experts"), "use 'experts' or 'mini+experts'"),
+        (("--level", "default", "--checkpoint", "none"), "none"),
         (("-o", "-", "--json"), "--json needs a file"),
         (("-o", "-", "--resume"), "--resume needs a file"),
         (("-o", "none.sttx", "--resume"), "no archive"),
@@ -167,7 +171,38 @@ def test_a_name_with_a_slash_at_its_end_is_a_folder(sttx, folder, tmp_path):
     assert (tmp_path / "new" / "s.jsonl").read_bytes() == (folder / "s.jsonl").read_bytes()
 
 
-def test_training_does_not_resume_in_an_archive(sttx, archive, tmp_path):
-    for source in ([archive], ["--from", archive]):
-        refused = sttx("train", *source, "--checkpoint-dir", tmp_path / "run", "--resume")
-        assert refused.code == 2 and "cannot continue within the archive" in refused.err
+def test_training_resumes_in_an_archive(sttx, archive, tmp_path):
+    run = tmp_path / "run"
+    train = ("train", archive, "--checkpoint-dir", run, "--window", "8", "--experts", "off", "--json")
+    first = sttx(*train, "--steps", "2").json
+    rest = sttx(*train, "--resume").json
+    assert (first["steps"], rest["steps"] > 2) == (2, True)
+    again = sttx(*train, "--resume").json
+    assert again["steps"] == rest["steps"] and again["bytes"] == rest["bytes"]
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".run-")] == []
+
+
+def test_what_is_not_kept_is_said(sttx, folder, tmp_path):
+    (folder / "link").symlink_to(folder / "s.jsonl")
+    (folder / "none").mkdir()
+    done = sttx("compress", folder, "-o", tmp_path / "a.sttx")
+    assert done.code == 0 and "left out" in done.err and "in/link" in done.err and "in/none" in done.err
+
+
+def test_two_writers_do_not_meet(sttx, folder, archive):
+    with archive.open("r+b") as file, only_writer(file, archive):
+        refused = sttx("compress", folder, "-o", archive, "--resume")
+    assert refused.code == 2 and "another process is writing" in refused.err
+    other = sttx("compress", folder, "-o", archive, "--resume", "--coder", "rans")
+    assert other.code == 2 and "written with coder 'ac'" in other.err
+
+
+def test_an_archive_is_made_with_a_network(sttx, folder, archive, tmp_path):
+    out = tmp_path / "network.sttx"
+    done = sttx("compress", folder, "-o", out, "--level", "default", "--streams", "2", "--json")
+    assert done.json["method"] == "mini+experts" and done.json["profile"] == "portable"
+    assert sttx("list", out, "--json").json["network"]["streams"] == 2
+    assert sttx("decompress", out, "-o", tmp_path / "again").code == 0
+    assert content(tmp_path / "again" / "in") == content(folder)
+    refused = sttx("test", archive, "--model", "goose-mini")
+    assert refused.code == 2 and "needs no network" in refused.err

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_core.errors import DataError, UsageError
-from sttx_train.coding import Archive, CompressConfig, Member, compress, container, method
+from sttx_train.coding import Archive, CompressConfig, Member, codec, compress, container, method, method_of
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
 
@@ -97,7 +98,7 @@ def test_utf8_that_is_cut_anywhere_comes_back(tmp_path, cut):
 
 
 def test_a_line_longer_than_blocks_and_segments_comes_back(tmp_path, monkeypatch):
-    monkeypatch.setattr("sttx_train.coding.writing.BLOCK_BYTES", 500)
+    monkeypatch.setattr("sttx_train.coding.codec.BLOCK_BYTES", 500)
     config = CompressConfig(segment_mb=0.001)
     out = archive_of(tmp_path, {"a": b"ab" * 1600, "b": b"c" * 100}, config)
     with Archive(out) as archive:
@@ -121,12 +122,9 @@ def test_the_same_archive_is_written_twice_and_by_another_process(tmp_path):
 
 def test_payloads_are_the_same_on_every_machine():
     """If this fails, archives that were written before cannot be read: see EXPERTS_VERSION."""
-    header = method.new_header("experts", "ac", method.ExpertsConfig())
-    codec = method.codec_for(header)
-    codec.start_segment()
-    payloads = [codec.encode(SESSION)[1]]
-    codec.start_file()
-    payloads.append(codec.encode(SESSION[:700])[1])
+    coder = codec.new_codec(method.Method(), "ac")
+    coder.start_segment()
+    payloads = [coder.encode([block], print)[0][1] for block in ((0, SESSION), (1, SESSION[:700]))]
     assert len(payloads[1]) < 30 < len(payloads[0]) < len(SESSION) / 8
     assert hashlib.sha256(b"".join(payloads)).hexdigest()[:16] == "91f8d27d2e84db77"
 
@@ -193,9 +191,10 @@ def changed_header(archive, path, **changes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"method": "mini+experts"}, "method is 'mini"),
+        ({"method": "mini+experts"}, "which network it needs"),
+        ({"method": "mini*experts"}, "method is 'mini"),
         ({"profile": "native"}, "profile is 'native'"),
-        ({"model": "ab" * 32}, "model is 'abab"),
+        ({"network": {"model": "ab"}}, "has no network"),
         ({"vocabulary": "00" * 32}, "another vocabulary"),
         ({"experts_version": 2}, "experts version is 2"),
         ({"coder": "huffman"}, "coder is 'huffman'"),
@@ -212,7 +211,13 @@ def test_what_this_installation_cannot_decode_is_refused_before_decoding(archive
 
 @pytest.mark.parametrize(
     ("start", "said"),
-    [(b"", "empty"), (b"7kSt", "zpaq wrote"), (b"\x1f\x8b", "gzip"), (b"hello", "not an")],
+    [
+        (b"", "empty"),
+        (b"7kSt", "zpaq wrote"),
+        (b"\x1f\x8b", "gzip"),
+        (b"hello", "not an"),
+        (struct.pack("<IBBQI", 0x5A505447, 2, 0, 9, 1), "rwkvzip"),
+    ],
 )
 def test_other_files_are_refused(tmp_path, start, said):
     path = tmp_path / "x"
@@ -221,11 +226,12 @@ def test_other_files_are_refused(tmp_path, start, said):
         Archive(path)
 
 
-def test_a_later_version_is_refused(archive, tmp_path):
+@pytest.mark.parametrize(("version", "said"), [(b"\x01", "an earlier"), (b"\x03", "a later")])
+def test_other_versions_are_refused(archive, tmp_path, version, said):
     path = tmp_path / "x.sttx"
     data = archive.read_bytes()
-    path.write_bytes(data[:8] + b"\x02" + data[9:])
-    with pytest.raises(DataError, match="version 2"):
+    path.write_bytes(data[:8] + version + data[9:])
+    with pytest.raises(DataError, match=f"{said} sttx"):
         Archive(path)
 
 
@@ -250,7 +256,7 @@ def test_names_that_leave_the_folder_are_refused(tmp_path, name):
 @pytest.mark.parametrize("spans", [[0, 10**15], [3, 1], [-1, -1], [0], [0.5, 1], None])
 def test_impossible_segments_are_refused(tmp_path, spans):
     entry = {"path": "f", "size": 9, "sha256": "", "mode": 0, "modified": 0, "number": 0, "segments": spans}
-    header = container.write_header(method.new_header("experts", "ac", method.ExpertsConfig()))
+    header = container.write_header(codec.new_codec(method.Method(), "ac").header)
     path = tmp_path / "x.sttx"
     path.write_bytes(header + container.write_record(container.FILE, json.dumps(entry).encode()))
     with pytest.raises(DataError, match="entry in the archive is damaged"):
@@ -338,27 +344,42 @@ def test_a_damaged_file_leaves_nothing_behind(tmp_path):
 def test_members_are_named_by_their_folder(tmp_path):
     write(tmp_path / "in", FILES)
     (tmp_path / "in" / "link").symlink_to(tmp_path / "in" / "c")
-    members, total = members_of([str(tmp_path / "in")])
+    (tmp_path / "in" / "none").mkdir()
+    members, total, left_out = members_of([str(tmp_path / "in")])
     assert [member.name for member in members] == ["in/c", "in/a/one", "in/a/two", "in/b/empty", "in/b/three"]
     assert total == sum(map(len, FILES.values()))
+    assert [Path(name).name for name in left_out] == ["link", "none"]
     assert members_of([str(tmp_path / "in" / "c"), "-"])[1] is None
     with pytest.raises(UsageError, match="does not exist"):
         members_of([str(tmp_path / "none")])
 
 
-@pytest.mark.parametrize("level", ["default", "best"])
-def test_levels_that_need_a_network_are_refused(level):
-    with pytest.raises(UsageError, match="use --level fast"):
-        method.method_of(level, None)
+def test_methods_are_canonical():
+    assert method_of("fast").name == method_of("best", method=" experts ").name == "experts"
+    assert method_of("default").name == method_of("best", model="goose-mini").name == "mini+experts"
+    assert method_of("default", checkpoint="run").name == "mini[learned]+experts"
+    both = method_of("best", checkpoint="run", model="folder")
+    assert (both.name, both.networks) == ("model[learned]+model+experts", ("model[learned]", "model"))
+    assert both.experts.slot_bits > method_of("default").experts.slot_bits
+    assert (method_of("fast").streams, method_of("default").streams) == (1, method.STREAMS)
 
 
-def test_methods_are_canonical_or_refused():
-    assert method.method_of("fast", None) == method.method_of("best", " experts ") == "experts"
-    for named in ("mini+experts", "file:x.pth", "cfg:hidden=64"):
-        with pytest.raises(UsageError, match="needs a network"):
-            method.method_of("fast", named)
-    with pytest.raises(UsageError, match="unknown"):
-        method.method_of("fast", "magic")
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"level": "slow"}, "level must be"),
+        ({"method": "magic"}, "unknown"),
+        ({"method": "mini[learned]+experts"}, "not one of these options"),
+        ({"level": "fast", "model": "folder"}, "--model is for a network"),
+        ({"level": "fast", "checkpoint": "run"}, "--checkpoint is for a network"),
+        ({"level": "fast", "streams": 4}, "--streams is for a network"),
+        ({"level": "default", "streams": 65}, "streams must be"),
+        ({"method": "mini+experts", "checkpoint": "run"}, "leave out --checkpoint"),
+    ],
+)
+def test_options_without_effect_are_refused(options, said):
+    with pytest.raises(UsageError, match=said):
+        method_of(**options)
 
 
 @pytest.mark.parametrize("wrong", [{"coder": "zip"}, {"segment_mb": -1}, {"segment_mb": float("nan")}])
@@ -412,7 +433,7 @@ def test_two_files_with_one_name_or_number_are_refused(tmp_path, changed):
         "number": 0,
         "segments": [-1, -1],
     }
-    header = container.write_header(method.new_header("experts", "ac", method.ExpertsConfig()))
+    header = container.write_header(codec.new_codec(method.Method(), "ac").header)
     entries = [json.dumps({**entry, **more}).encode() for more in ({}, changed)]
     path = tmp_path / "x.sttx"
     path.write_bytes(header + b"".join(container.write_record(container.FILE, one) for one in entries))

@@ -6,15 +6,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import click
 
+from sttx_cli.options import Name
 from sttx_cli.output import BinaryOut, count, note, say
 from sttx_cli.plain import one_line
 from sttx_cli.progress import progress_bar
+from sttx_cli.runs import Decorated, without_pointer
+from sttx_cli.threads import choose_threads, use_threads
 from sttx_core.errors import DataError, SourceError, UsageError
 from sttx_core.foreign_files import open_regular
+from sttx_core.own_files import PRIVATE_FOLDER
+from sttx_train.formats import EMBEDDED
 
 if TYPE_CHECKING:
     from sttx_train.coding import Archive, Damage, Entry
@@ -31,28 +36,59 @@ def binary_out() -> BinaryIO:
     return cast(BinaryIO, BinaryOut())
 
 
-def prepare_coding() -> None:
-    """Compile what codes, and say so: the first time it takes a while."""
+def prepare_coding(*, network: bool) -> None:
+    """Compile what codes, and say so: the first time it takes a while.
+
+    Args:
+        network: whether a network takes part; then the number of threads is chosen and said.
+    """
     from sttx_core.experts import compile_coding
 
+    if network:
+        with progress_bar("loading PyTorch"):
+            import torch  # noqa: F401  the import is slow
+        use_threads(choose_threads(most=2), say)
     with progress_bar("preparing the experts; the first time they are compiled, for half a minute"):
         compile_coding()
 
 
+def needed_options(command: Decorated) -> Decorated:
+    """Add `--model` and `--checkpoint` to a command that decodes an archive."""
+    command = click.option(
+        "--checkpoint",
+        type=Name(),
+        metavar="PATH",
+        help="What a run had learned, if the archive was made with it.",
+    )(command)
+    return click.option(
+        "--model",
+        type=Name(),
+        help=f"The model that the archive was made with, if it was not {EMBEDDED}.",
+    )(command)
+
+
 @contextmanager
-def opened(name: str) -> Iterator["Archive"]:
-    """Open an archive; standard input is copied to a private temporary file first."""
+def opened(name: str, *, model: str | None = None, checkpoint: str | None = None) -> Iterator["Archive"]:
+    """Open an archive; standard input is copied to a private temporary file first.
+
+    Args:
+        name: of the archive.
+        model: that it needs, None for goose-mini.
+        checkpoint: that it needs, None for none.
+    """
     from sttx_train.coding import Archive
 
+    needs: dict[str, Any] = {"model": model}
+    needs["checkpoint"] = None if checkpoint is None else without_pointer(checkpoint)
     if name != STREAM:
-        with Archive(Path(name)) as archive:
+        with Archive(Path(name), **needs) as archive:
             yield _noted(archive, name)
         return
     with tempfile.TemporaryDirectory(prefix="sttx-") as folder:
         copy = Path(folder, "standard input")
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        with Archive(copy) as archive:
+        with Archive(copy, **needs) as archive:
             yield _noted(archive, name)
 
 
@@ -85,26 +121,17 @@ def total_bytes(entries: Sequence["Entry"]) -> int:
     return sum(entry.size for entry in entries)
 
 
-def expanded(sources: Sequence[str]) -> list[str]:
+def expanded(sources: Sequence[str], *, beside: Path | None = None) -> list[str]:
     """Return sources with each archive replaced by a private folder of its files, until the command ends.
+
+    Args:
+        sources: files, folders and archives.
+        beside: a run's folder. The files then have the same path each time, so that the run can be resumed.
 
     Raises:
         SourceError: an archive is damaged.
     """
-    return [_expanded(name) if _is_archive(name) else name for name in sources]
-
-
-def refuse_archives(sources: Sequence[str]) -> None:
-    """Check that no source is an archive, for a run that continues in the files it has read.
-
-    Raises:
-        UsageError: one is; its files have another path each time, and would be read from the top.
-    """
-    for name in sources:
-        if _is_archive(name):
-            raise UsageError(
-                f"--resume cannot continue within the archive {name!r}: decompress it and train on the folder"
-            )
+    return [_expanded(name, beside) if _is_archive(name) else name for name in sources]
 
 
 def _is_archive(name: str) -> bool:
@@ -118,14 +145,14 @@ def _is_archive(name: str) -> bool:
         return False  # opening the source says what is wrong
 
 
-def _expanded(name: str) -> str:
+def _expanded(name: str, beside: Path | None) -> str:
     from sttx_train.coding import extract
 
     path = Path(name).expanduser()
-    folder = Path(tempfile.mkdtemp(prefix="sttx-"))
-    click.get_current_context().call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
-    prepare_coding()
     with opened(str(path)) as archive:
+        folder = Path(tempfile.mkdtemp(prefix="sttx-")) if beside is None else _folder_of(archive, beside)
+        click.get_current_context().call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
+        prepare_coding(network=archive.has_network)
         entries = archive.entries
         out = folder / path.stem
         if not entries:
@@ -135,3 +162,20 @@ def _expanded(name: str) -> str:
         check_whole(name, damage, "could not be read")
         say(f"source: {name!r} is an archive of {count(len(entries), 'file')}")
         return str(out / entries[0].path if len(entries) == 1 else out)
+
+
+def _folder_of(archive: "Archive", run: Path) -> Path:
+    """Return a new private folder beside a run's, always the same for one archive.
+
+    What a killed command left there is removed.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    folder = run.parent / f".{run.name}-{archive.identity[:16]}"
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise UsageError(f"{str(folder)!r} is not a folder: move it away")
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=PRIVATE_FOLDER, parents=True)
+    return folder

@@ -46,10 +46,13 @@ def from_option(help: str) -> Callable[[Decorated], Decorated]:
     )
 
 
-def named_sources(arguments: Sequence[str], from_sources: Sequence[str]) -> list[str]:
+def named_sources(
+    arguments: Sequence[str], from_sources: Sequence[str], *, beside: Path | None = None
+) -> list[str]:
     """Return the sources that were named, either way; empty if there are none.
 
-    An archive of `sttx compress` is decompressed, and a private folder of its files is returned for it.
+    An archive of `sttx compress` is decompressed, and a private folder of its files is returned for it. It
+    has the same path each time if it is ``beside`` a run's folder.
 
     Raises:
         UsageError: They were named in both ways, so that their order is unclear.
@@ -60,7 +63,7 @@ def named_sources(arguments: Sequence[str], from_sources: Sequence[str]) -> list
             f"sources are named both as arguments ({arguments[0]!r}) and with --from ({from_sources[0]!r}): "
             "use one of the two"
         )
-    return expanded(arguments or from_sources)
+    return expanded(arguments or from_sources, beside=beside)
 
 
 def require_data(data: Sequence[str], from_sources: Sequence[str]) -> None:

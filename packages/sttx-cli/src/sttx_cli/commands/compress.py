@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -10,12 +11,16 @@ import click
 
 from sttx_cli.archives import STREAM, binary_out, prepare_coding
 from sttx_cli.options import Name
-from sttx_cli.output import count, emit_json, emit_line, say
+from sttx_cli.output import count, emit_json, emit_line, note, say
+from sttx_cli.plain import one_line
 from sttx_cli.progress import progress_bar
+from sttx_cli.runs import model_option, without_pointer
 from sttx_core.errors import UsageError
 
 if TYPE_CHECKING:
     from sttx_train.coding import Compressed
+
+_SHOWN = 5  # names that a note lists
 
 
 @click.command("compress")
@@ -32,9 +37,31 @@ if TYPE_CHECKING:
     type=click.Choice(["fast", "default", "best"]),
     default="fast",
     show_default=True,
-    help="What predicts: fast is the experts alone. Default and best are not yet there, and are refused.",
+    help="What predicts: fast is experts alone. Default adds a network: smaller, and some 30 times slower. "
+    "Best has larger tables, and with --checkpoint also mixes in the model as it was before.",
 )
-@click.option("--method", type=Name(), metavar="METHOD", help="Instead of --level: experts.")
+@click.option(
+    "--method",
+    type=Name(),
+    metavar="METHOD",
+    help="What predicts, instead of what the level takes: experts, mini+experts, mini[learned]+experts or "
+    "mini[learned]+mini+experts; model in place of mini with --model.",
+)
+@model_option
+@click.option(
+    "--checkpoint",
+    type=Name(),
+    metavar="PATH",
+    help="Predict with what a run has learned: its folder, that of one checkpoint, or a tuned state. It "
+    "learns nothing more, and `sttx decompress` needs it too.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="Parts that a network reads side by side, by default 16. More are faster, fewer make the archive "
+    "smaller.",
+)
 @click.option(
     "--coder",
     type=click.Choice(["ac", "rans"]),
@@ -51,7 +78,9 @@ if TYPE_CHECKING:
     "it be read sooner, and 0 keeps each file apart.",
 )
 @click.option(
-    "--resume", is_flag=True, help="Continue an archive: add the files that it lacks. Its coder is kept."
+    "--resume",
+    is_flag=True,
+    help="Continue an archive: add the files that it lacks. Options must be those that it was made with.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: sizes, ratio and time.")
 def command(
@@ -59,6 +88,9 @@ def command(
     out: str | None,
     level: str,
     method: str | None,
+    model: str | None,
+    checkpoint: str | None,
+    streams: int | None,
     coder: str,
     segment_mb: float,
     resume: bool,
@@ -72,16 +104,20 @@ def command(
     """
     from sttx_train.coding import CompressConfig, compress, members_of, method_of
 
-    chosen = method_of(level, method)
-    config = CompressConfig(coder=coder, segment_mb=segment_mb)
-    members, total = members_of(files)
+    if checkpoint is not None:
+        checkpoint = without_pointer(checkpoint)
+    chosen = method_of(level, method=method, model=model, checkpoint=checkpoint, streams=streams)
+    members, total, left_out = members_of(files)
     target = _target(files, out)
     _refuse_itself(files, target)
     members = [member for member in members if not _is_same(member.path, target)]
     if not isinstance(target, Path) and (as_json or resume):
         option = "--json" if as_json else "--resume"
         raise UsageError(f"{option} needs a file: name the archive with -o")
-    prepare_coding()
+    if left_out:
+        note(_left_out(left_out))
+    prepare_coding(network=bool(chosen.networks))
+    config = CompressConfig(coder=coder, segment_mb=segment_mb)
     started = time.monotonic()
     with progress_bar("compressing", total, "bytes") as advance:
         done = compress(
@@ -115,6 +151,13 @@ def _summary(done: "Compressed", seconds: float) -> dict[str, object]:
         "method": done.method,
         "files": done.files,
     }
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """Say what an archive does not keep."""
+    shown = ", ".join(one_line(name, 200) for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"left out, since archives keep files only (links, pipes, empty folders): {shown}{more}"
 
 
 def _line(done: "Compressed") -> str:

@@ -1,13 +1,26 @@
 """`sttx decompress`: restores the files of an archive."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from sttx_cli.archives import STREAM, binary_out, check_whole, opened, prepare_coding, total_bytes
+from sttx_cli.archives import (
+    STREAM,
+    binary_out,
+    check_whole,
+    needed_options,
+    opened,
+    prepare_coding,
+    total_bytes,
+)
 from sttx_cli.options import Name
 from sttx_cli.output import count, emit_line, say
 from sttx_cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from sttx_train.coding import Entry
 
 
 @click.command("decompress")
@@ -18,10 +31,18 @@ from sttx_cli.progress import progress_bar
     "--out",
     type=Name(),
     metavar="PATH",
-    help="Folder to write to, - for standard output; for an archive of one file, the file's name. By default "
-    "the current folder.",
+    help="Where to write: - for standard output; the name of a file, if one file is named as NAME or the "
+    "archive was made of one file; otherwise a folder. With / at its end, or if it is a folder now, it is "
+    "always a folder. By default the current one.",
 )
-def command(archive: str, names: tuple[str, ...], out: str | None) -> None:
+@needed_options
+def command(
+    archive: str,
+    names: tuple[str, ...],
+    out: str | None,
+    model: str | None,
+    checkpoint: str | None,
+) -> None:
     """Restore the files of an archive, or those named NAME.
 
     ARCHIVE is a file that `sttx compress` wrote, or - for standard input. NAME is a file in it, or a folder.
@@ -30,21 +51,25 @@ def command(archive: str, names: tuple[str, ...], out: str | None) -> None:
     from sttx_train.coding import ToStream, extract
 
     stream = binary_out() if out == STREAM else None
-    with opened(archive) as source:
+    with opened(archive, model=model, checkpoint=checkpoint) as source:
         entries = source.named(names)
-        prepare_coding()
+        prepare_coding(network=source.has_network)
         with progress_bar("decompressing", total_bytes(entries), "bytes") as advance:
             if stream is not None:
                 damage = source.read(entries, lambda _: ToStream(stream), advance)
                 stream.flush()
             else:
                 target = Path(out or ".")
-                is_folder = target.is_dir() or (out or "").endswith("/")
-                alone = out is not None and len(source.entries) == 1 and not is_folder
-                damage = extract(source, entries, target, one_file=alone, advance=advance)
+                one_file = _is_file(entries, names) and not (target.is_dir() or (out or "").endswith("/"))
+                damage = extract(source, entries, target, one_file=one_file, advance=advance)
         check_whole(archive, damage, "not written" if stream is None else "not right")
     line = f"{count(len(entries), 'file')}, {total_bytes(entries):,} bytes"
     if stream is not None:
         say(line)
     else:
         emit_line(f"{out or '.'}: {line}")
+
+
+def _is_file(entries: Sequence["Entry"], names: tuple[str, ...]) -> bool:
+    """Return whether what is restored is one file, and no folder with one file in it."""
+    return len(entries) == 1 and (entries[0].path in names or "/" not in entries[0].path)

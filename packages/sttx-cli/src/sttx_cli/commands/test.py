@@ -2,7 +2,7 @@
 
 import click
 
-from sttx_cli.archives import check_whole, opened, prepare_coding, total_bytes
+from sttx_cli.archives import check_whole, needed_options, opened, prepare_coding, total_bytes
 from sttx_cli.options import Name
 from sttx_cli.output import count, emit_line
 from sttx_cli.progress import progress_bar
@@ -11,15 +11,16 @@ from sttx_core.errors import DataError
 
 @click.command("test")
 @click.argument("archive", type=Name(), metavar="ARCHIVE")
-def command(archive: str) -> None:
+@needed_options
+def command(archive: str, model: str | None, checkpoint: str | None) -> None:
     """Check that an archive is whole, by decoding all of it.
 
     ARCHIVE is a file that `sttx compress` wrote, or - for standard input.
     """
     from sttx_train.coding import Nowhere
 
-    with opened(archive) as source:
-        prepare_coding()
+    with opened(archive, model=model, checkpoint=checkpoint) as source:
+        prepare_coding(network=source.has_network)
         entries = source.entries
         with progress_bar("testing", total_bytes(entries), "bytes") as advance:
             damage = source.read(entries, lambda _: Nowhere(), advance)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sttx_ccsniff import Source, open_source
-from sttx_cli.archives import refuse_archives
 from sttx_cli.loading import load, prepare_experts
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import emit_json, emit_text, note, say
@@ -116,9 +115,7 @@ def command(
     per byte, and then learned from. Ctrl-C finishes the step, saves and stops; --resume continues from there.
     """
     learning, stream, phrases = _configs(options)
-    if resume:
-        refuse_archives([*arguments, *from_sources])
-    named = named_sources(arguments, from_sources)
+    named = named_sources(arguments, from_sources, beside=checkpoint_dir)
     check_model(model, EMBEDDED)
     _check_places(checkpoint_dir, stream, state, resume)
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))

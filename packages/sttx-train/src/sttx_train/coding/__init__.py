@@ -1,4 +1,4 @@
-"""Lossless compression: archives of files, coded by what the experts expect next.
+"""Lossless compression: archives of files, coded by what networks and experts expect next.
 
 `compress` writes an archive, `Archive` reads one, and `extract` restores its files. Anything is compressed;
 sessions of coding agents best.
@@ -8,7 +8,7 @@ from sttx_train.coding.archive import Archive, Damage, Sink
 from sttx_train.coding.container import MAGIC, Entry
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
-from sttx_train.coding.method import Level, method_of
+from sttx_train.coding.method import Level, Method, method_of
 from sttx_train.coding.writing import CompressConfig, Compressed, Member, compress
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Level",
     "MAGIC",
     "Member",
+    "Method",
     "Nowhere",
     "Sink",
     "ToStream",

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.foreign_files import open_regular, parse_json
+from sttx_train.coding.codec import Codec, codec_for
 from sttx_train.coding.container import (
     BLOCK,
     END_BYTES,
@@ -25,7 +26,6 @@ from sttx_train.coding.container import (
     read_payload,
     walk,
 )
-from sttx_train.coding.method import Codec, codec_for
 
 
 class Sink(Protocol):
@@ -59,6 +59,8 @@ class Archive:
 
     Args:
         path: the file.
+        model: the model that it was made with, None for goose-mini or none.
+        checkpoint: what was learned of it, None for nothing.
 
     Attributes:
         header: its method, coder, profile and digests.
@@ -73,8 +75,9 @@ class Archive:
         OSError: it cannot be read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, model: str | None = None, checkpoint: str | None = None) -> None:
         self._name = str(path)
+        self._needs = model, checkpoint
         self._file = open_regular(path)
         try:
             self.size = self._file.seek(0, 2)
@@ -103,6 +106,19 @@ class Archive:
         for values in ([entry.path for entry in self.entries], [entry.number for entry in self.entries]):
             if len(set(values)) < len(values):
                 raise DataError("the archive names a file twice")
+
+    @property
+    def has_network(self) -> bool:
+        """Whether decoding it takes a network."""
+        return isinstance(self.header, dict) and self.header.get("network") is not None
+
+    @property
+    def identity(self) -> str:
+        """A digest of the names and contents of its files, in their order."""
+        digest = sha256()
+        for entry in self.entries:
+            digest.update(f"{entry.path}\0{entry.sha256}\0".encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def _scan(self, start: int) -> None:
         """Find the files and segments record by record."""
@@ -166,7 +182,7 @@ class Archive:
             DataError: this installation cannot decode the archive.
         """
         try:
-            codec = codec_for(self.header)
+            codec = codec_for(self.header, *self._needs)
         except DataError as error:
             raise DataError(f"cannot read {self._name!r}: {error}") from error
         files = {entry.number: _File(entry, open_sink) for entry in entries}
@@ -210,7 +226,7 @@ class Archive:
         """Decode a segment as far as the file with number ``last``; return whether it is intact so far."""
         if number not in self.segments:
             return False
-        position, current = self.segments[number], -1
+        position = self.segments[number]
         codec.start_segment()
         while position < self.end:
             head = head_at(self._file, position)
@@ -219,24 +235,48 @@ class Archive:
             if head.kind == BLOCK:
                 if head.segment != number or head.file > last:
                     break
-                if current not in (-1, head.file):
-                    codec.start_file()
-                current = head.file
-                if (plain := self._decoded(codec, position, head)) is None:
+                if (batch := self._batch(position, head)) is None:
                     return False
-                if current in files and not files[current].write(plain):
+                if not _write(codec, batch, files, advance):
                     return False
-                advance(head.plain)
-            position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
+                position += sum(HEAD_BYTES + head.size for head, _ in batch)
+            else:
+                position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
         return True
 
-    def _decoded(self, codec: Codec, position: int, head: Head) -> bytes | None:
-        """Return the bytes of a block, or None if it is damaged."""
-        payload = read_payload(self._file, position, head)
-        if payload is None:
-            return None
-        plain = codec.decode(payload, head.tokens)
-        return plain if is_plain(head, plain) else None
+    def _batch(self, position: int, first: Head) -> list[tuple[Head, bytes]] | None:
+        """Return the heads and payloads of a batch, which starts with ``first``; None if it is damaged."""
+        batch, head = [], first
+        for more in range(first.more, -1, -1):
+            payload = read_payload(self._file, position, head)
+            if payload is None:
+                return None
+            batch.append((head, payload))
+            position += HEAD_BYTES + head.size
+            if more:
+                following = head_at(self._file, position)
+                if following is None or (following.kind, following.segment) != (BLOCK, head.segment):
+                    return None
+                if following.more != more - 1 or following.file < head.file:
+                    return None
+                head = following
+        return batch
+
+
+def _write(
+    codec: Codec,
+    batch: list[tuple[Head, bytes]],
+    files: Mapping[int, "_File"],
+    advance: Callable[[int], object],
+) -> bool:
+    """Decode a batch, and write what belongs to files; return whether all of it is right."""
+    plains = codec.decode([(head.file, head.tokens, payload) for head, payload in batch], advance)
+    for (head, _), plain in zip(batch, plains, strict=True):
+        if not is_plain(head, plain):
+            return False
+        if head.file in files and not files[head.file].write(plain):
+            return False
+    return True
 
 
 class _File:

@@ -3,8 +3,8 @@
 An archive starts with a magic number, its version and a header in JSON. Each record has a head of fixed size
 with a checksum of its own, and a payload. There are three kinds:
 
-- a block: part of a file, compressed. Blocks of a segment are decoded one after another; a segment needs no
-  other.
+- a block: part of a file, compressed. Blocks that were coded side by side stand together, as a batch; the
+  batches of a segment are decoded one after another, and a segment needs no other.
 - a file: its name, size and checksum; written when all of its blocks are.
 - an index: all files so far, and where segments start. Its place follows it, at the end of the archive.
 
@@ -24,16 +24,19 @@ from sttx_core.errors import DataError
 from sttx_core.foreign_files import parse_json
 
 MAGIC = b"\x8bsttx\r\n\x1a"
-VERSION = 1
+VERSION = 2
 BLOCK_BYTES = 1 << 18
 """Most bytes of a file that a block holds."""
 
-MOST_PAYLOAD = 64 * BLOCK_BYTES
+MOST_PAYLOAD = 80 * BLOCK_BYTES
+MOST_BATCH = 1 << 14
+"""Most blocks of a batch, each of a file or a part of one."""
+
 _MOST_HEADER, _MOST_INDEX = 1 << 16, 1 << 28
 _MARK = b"\xc7\x9e"
 _START = struct.Struct("<HH")
 _CHECK = struct.Struct("<I")
-_HEAD = struct.Struct("<2scIIIIII8s")
+_HEAD = struct.Struct("<2scIIHIIII8s")
 _END = struct.Struct("<Q8s")
 _END_MAGIC = b"sttx-end"
 END_BYTES = _END.size
@@ -49,6 +52,7 @@ class Head:
         kind: `BLOCK`, `FILE` or `INDEX`.
         segment: number of a block's segment.
         file: number of a block's file.
+        more: number of blocks of the same batch that follow.
         plain: bytes of the file that a block holds.
         tokens: tokens of a block.
         size: bytes of the payload.
@@ -59,6 +63,7 @@ class Head:
     kind: bytes
     segment: int = 0
     file: int = 0
+    more: int = 0
     plain: int = 0
     tokens: int = 0
     size: int
@@ -107,7 +112,10 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
         raise DataError(f"it is not an archive of sttx{_other_program(start)}")
     version, size = _START.unpack(start[len(MAGIC) :])
     if version != VERSION:
-        raise DataError(f"it is an archive of version {version}, and this sttx reads {VERSION}: update sttx")
+        which = "a later" if version > VERSION else "an earlier"
+        raise DataError(
+            f"{which} sttx wrote it: its format is version {version}, and this sttx reads {VERSION}"
+        )
     text = file.read(size)
     if len(text) < size or file.read(_CHECK.size) != _CHECK.pack(zlib.crc32(start + text)):
         raise DataError("the archive's header is damaged")
@@ -128,6 +136,7 @@ def _other_program(start: bytes) -> str:
 
 
 _OTHERS = {
+    b"GTPZ\x02": "rwkvzip (format 2)",
     b"7kSt": "zpaq",
     b"zPQ": "zpaq",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -138,11 +147,18 @@ _OTHERS = {
 
 
 def write_record(
-    kind: bytes, payload: bytes, plain: bytes = b"", *, segment: int = 0, file: int = 0, tokens: int = 0
+    kind: bytes,
+    payload: bytes,
+    plain: bytes = b"",
+    *,
+    segment: int = 0,
+    file: int = 0,
+    more: int = 0,
+    tokens: int = 0,
 ) -> bytes:
     """Return a record."""
     checks = zlib.crc32(payload), blake2b(plain, digest_size=8).digest()
-    head = _HEAD.pack(_MARK, kind, segment, file, len(plain), tokens, len(payload), *checks)
+    head = _HEAD.pack(_MARK, kind, segment, file, more, len(plain), tokens, len(payload), *checks)
     return head + _CHECK.pack(zlib.crc32(head)) + payload
 
 
@@ -153,14 +169,17 @@ def read_head(data: bytes) -> Head | None:
     packed = data[: _HEAD.size]
     if data[_HEAD.size :] != _CHECK.pack(zlib.crc32(packed)):
         return None
-    _, kind, segment, file, plain, tokens, size, payload_check, plain_check = _HEAD.unpack(packed)
+    _, kind, segment, file, more, plain, tokens, size, payload_check, plain_check = _HEAD.unpack(packed)
     most = {BLOCK: MOST_PAYLOAD, FILE: _MOST_HEADER, INDEX: _MOST_INDEX}.get(kind, -1)
-    if size > most or plain > BLOCK_BYTES or tokens > plain:
+    if size > most or plain > BLOCK_BYTES or tokens > plain or more >= MOST_BATCH:
+        return None
+    if kind == BLOCK and not tokens:
         return None
     return Head(
         kind=kind,
         segment=segment,
         file=file,
+        more=more,
         plain=plain,
         tokens=tokens,
         size=size,

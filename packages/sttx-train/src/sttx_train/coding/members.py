@@ -12,16 +12,17 @@ STDIN = "-"
 """Stands for standard input; its name in an archive is `stdin`."""
 
 
-def members_of(names: Sequence[str]) -> tuple[list[Member], int | None]:
-    """Return the files, those of a folder sorted by name, and how many bytes they have if that is known.
+def members_of(names: Sequence[str]) -> tuple[list[Member], int | None, list[str]]:
+    """Return the files, those of a folder sorted by name; their bytes if that is known; and what is left out.
 
     A file is named as its last part, a file in a folder by the folder's name and the path below it. Links in
-    folders are left out, like pipes and devices.
+    folders are left out, like pipes, devices and empty folders.
 
     Raises:
         UsageError: a file or folder does not exist, or is neither.
     """
     members: list[Member] = []
+    left_out: list[str] = []
     total: int | None = 0
     for name in names:
         if name == STDIN:
@@ -30,7 +31,7 @@ def members_of(names: Sequence[str]) -> tuple[list[Member], int | None]:
             continue
         path = Path(name)
         if path.is_dir():
-            found = _in_folder(path)
+            found = _in_folder(path, left_out)
         elif path.is_file():
             found = [Member(name=path.name, path=path)]
         else:
@@ -39,10 +40,10 @@ def members_of(names: Sequence[str]) -> tuple[list[Member], int | None]:
         members += found
         if total is not None:
             total += sum(member.path.stat().st_size for member in found if member.path)
-    return members, total
+    return members, total, left_out
 
 
-def _in_folder(folder: Path) -> list[Member]:
+def _in_folder(folder: Path, left_out: list[str]) -> list[Member]:
     top = folder.resolve().name
     found: list[Member] = []
 
@@ -56,4 +57,9 @@ def _in_folder(folder: Path) -> list[Member]:
             if path.is_file() and not path.is_symlink():
                 below = path.relative_to(folder).as_posix()
                 found.append(Member(name=f"{top}/{below}" if top else below, path=path))
+            else:
+                left_out.append(str(path))
+        left_out += [str(path) for name in folders if (path := Path(parent, name)).is_symlink()]
+        if not folders and not files:
+            left_out.append(parent)
     return found

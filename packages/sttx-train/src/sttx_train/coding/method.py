@@ -1,55 +1,112 @@
 """Which predictor drives the coder: the method string of an archive, and what it needs to be decoded.
 
-`experts` is the experts alone, which evaluate the same on every machine.
+A method names what is mixed, joined by `+`: `mini` is goose-mini and `model` another model, with `[learned]`
+what a run learned of it, and `experts` learn while they code. Everything evaluates the same on every machine.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any, Literal
 
-import numpy as np
-
 from sttx_core.errors import DataError, UsageError
-from sttx_core.experts import CoderName, Experts, ExpertsConfig, ExpertsDocument
+from sttx_core.experts import CoderName, ExpertsConfig
 from sttx_core.tokenizers import TrieTokenizer
 from sttx_train.formats.locate import EMBEDDED, locate_model
 
 Level = Literal["fast", "default", "best"]
-METHODS = {"fast": "experts"}
-"""The method of each level."""
-
+EXPERTS = "experts"
 PROFILE = "portable"
 CODERS: tuple[CoderName, ...] = ("ac", "rans")
 EXPERTS_VERSION = 1
 """Changes whenever the experts say something else of the same text: earlier archives are then refused."""
 
-_MOST_BITS = 22
-_NOT_YET = ("mini", "file:", "cfg:")
+NETWORK_VERSION = 1
+"""The same of the compiled step of networks, and of how blocks are coded side by side."""
+
+STREAMS = 8
+"""By default; with more the rate hardly grows, and the archive does."""
+
+MOST_STREAMS = 64
+_MOST_BITS = 24
+_LARGE = ExpertsConfig(slot_bits=22, history_bits=22, index_bits=20)
 
 
-def method_of(level: str, method: str | None) -> str:
-    """Return the canonical method of a level, or the one that is named.
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """What predicts.
+
+    Attributes:
+        name: canonical, as archives have it.
+        experts: sizes of the experts.
+        streams: most blocks that are coded side by side; 1 without a network.
+        model: the model, None for goose-mini.
+        checkpoint: what was learned of it, None for nothing.
+    """
+
+    name: str = EXPERTS
+    experts: ExpertsConfig = ExpertsConfig()
+    streams: int = 1
+    model: str | None = None
+    checkpoint: str | None = None
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The names of its networks: none, one or two."""
+        return tuple(self.name.split("+")[:-1])
+
+
+def method_of(
+    level: str = "fast",
+    *,
+    method: str | None = None,
+    model: str | None = None,
+    checkpoint: str | None = None,
+    streams: int | None = None,
+) -> Method:
+    """Return what a level, or a method that is named, means.
+
+    Args:
+        level: fast, default or best.
+        method: its canonical name, instead of what the level mixes.
+        model: the network's model, None for goose-mini.
+        checkpoint: what was learned of it.
+        streams: most blocks that are coded side by side.
 
     Raises:
-        UsageError: it is unknown, or needs a network.
+        UsageError: an option is unknown, or has no effect here.
     """
-    if method is None:
-        if level not in METHODS:
-            raise UsageError(
-                f"level {level!r} needs a network that computes the same on every machine, which this "
-                "version of sttx lacks: use --level fast"
-            )
-        return METHODS[level]
-    named = method.strip()
-    if named in METHODS.values():
-        return named
-    if named.startswith(_NOT_YET):
+    if level not in ("fast", "default", "best"):
+        raise UsageError(f"level must be fast, default or best, not {level!r}")
+    base = "mini" if model in (None, EMBEDDED) else "model"
+    known = [EXPERTS, f"{base}+experts"]
+    if checkpoint is not None:
+        known += [f"{base}[learned]+experts", f"{base}[learned]+{base}+experts"]
+    by_level = {"fast": 0, "default": 2 if checkpoint else 1, "best": 3 if checkpoint else 1}
+    name = known[by_level[level]] if method is None else method.strip()
+    if name not in known:
+        raise UsageError(f"method {method!r} is unknown, or not one of these options: use {_listed(known)}")
+    given = {"--model": model, "--checkpoint": checkpoint, "--streams": streams}
+    unused = [option for option, value in given.items() if value is not None]
+    if name == EXPERTS and unused:
         raise UsageError(
-            f"method {method!r} needs a network that computes the same on every machine, which this version "
-            "of sttx lacks: use 'experts'"
+            f"{unused[0]} is for a network, and the experts alone have none: use --level default"
         )
-    raise UsageError(f"method {method!r} is unknown: use 'experts'")
+    if checkpoint is not None and "[learned]" not in name:
+        raise UsageError(f"method {name!r} does not use what was learned: leave out --checkpoint")
+    if streams is not None and not 1 <= streams <= MOST_STREAMS:
+        raise UsageError(f"streams must be from 1 to {MOST_STREAMS}, not {streams}")
+    return Method(
+        name=name,
+        experts=_LARGE if level == "best" else ExpertsConfig(),
+        streams=1 if name == EXPERTS else streams or STREAMS,
+        model=None if base == "mini" else model,
+        checkpoint=checkpoint,
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return " or ".join(map(repr, names))
 
 
 @cache
@@ -58,42 +115,77 @@ def vocabulary() -> TrieTokenizer:
     return TrieTokenizer(locate_model(EMBEDDED)[1] / "vocab.txt")
 
 
-def new_header(method: str, coder: CoderName, config: ExpertsConfig) -> dict[str, Any]:
-    """Return the header of a new archive."""
+def header_of(
+    method: Method, coder: CoderName, vocabulary_sha256: str, network: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the header of a new archive; ``network`` identifies its model, as `network_of` returns it."""
     return {
-        "method": method,
+        "method": method.name,
         "coder": coder,
         "profile": PROFILE,
-        "model": None,
-        "vocabulary": vocabulary().sha256,
+        "network": network,
+        "vocabulary": vocabulary_sha256,
         "experts_version": EXPERTS_VERSION,
-        "experts": asdict(config),
+        "experts": asdict(method.experts),
     }
 
 
-def codec_for(header: Mapping[str, Any]) -> "Codec":
-    """Return what decodes an archive with such a header.
+def network_of(method: Method, name: str, model: str, learned: str | None) -> dict[str, Any]:
+    """Return what a header says of a network: its model, and the SHA-256 of what was learned of it."""
+    return {
+        "name": name,
+        "model": model,
+        "learned": learned,
+        "streams": method.streams,
+        "version": NETWORK_VERSION,
+    }
+
+
+def method_in(header: Any) -> Method:
+    """Return the method of an archive, without its model.
 
     Raises:
         DataError: this installation cannot decode it, or the header is damaged.
     """
-    expected = {"method": "experts", "profile": PROFILE, "model": None, "experts_version": EXPERTS_VERSION}
-    if not isinstance(header, dict) or header.keys() != {*expected, "coder", "vocabulary", "experts"}:
+    keys = header_of(Method(), "ac", "", None).keys()
+    if not isinstance(header, dict) or header.keys() != keys:
         raise DataError("the archive's header is damaged: it lacks what says how to decode it")
-    for name, value in expected.items():
-        if header[name] != value:
-            what = name.replace("_", " ")
-            raise DataError(f"the archive's {what} is {header[name]!r}, and this sttx decodes {value!r} only")
-    if header["vocabulary"] != vocabulary().sha256:
-        raise DataError(
-            f"the archive was made with another vocabulary ({str(header['vocabulary'])[:12]}…, here "
-            f"{vocabulary().sha256[:12]}…): use the version of sttx that made it"
-        )
+    for name, value in {"profile": PROFILE, "experts_version": EXPERTS_VERSION}.items():
+        _require(name, header[name], value)
     if header["coder"] not in CODERS:
         raise DataError(
             f"the archive's coder is {header['coder']!r}, and this sttx knows {', '.join(CODERS)}"
         )
-    return Codec(header["method"], header["coder"], _sizes(header["experts"]))
+    name, network = header["method"], header["network"]
+    bases = [f"{base}{learned}" for base in ("mini", "model") for learned in ("", "[learned]")]
+    alone = {f"{base}+experts" for base in bases}
+    both = {f"{base}[learned]+{base}+experts" for base in ("mini", "model")}
+    if name not in {EXPERTS, *alone, *both}:
+        raise DataError(f"the archive's method is {name!r}, which this sttx does not know: update sttx")
+    streams = 1
+    if name != EXPERTS:
+        _check_network(network, learned="[learned]" in name)
+        streams = network["streams"]
+    elif network is not None:
+        raise DataError("the archive's header is damaged: its method has no network")
+    return Method(name=name, experts=_sizes(header["experts"]), streams=streams)
+
+
+def _check_network(network: Any, *, learned: bool) -> None:
+    keys = network_of(Method(), "", "", None).keys()
+    if not isinstance(network, dict) or network.keys() != keys:
+        raise DataError("the archive's header is damaged: it lacks what says which network it needs")
+    _require("network version", network["version"], NETWORK_VERSION)
+    kinds = {"name": str, "model": str, "streams": int, "learned": str if learned else type(None)}
+    right = all(type(network[name]) is kind for name, kind in kinds.items())
+    if not right or not 1 <= network["streams"] <= MOST_STREAMS:
+        raise DataError("the archive's header is damaged: what it says of its network is impossible")
+
+
+def _require(name: str, found: Any, expected: Any) -> None:
+    if found != expected:
+        what = name.replace("_", " ")
+        raise DataError(f"the archive's {what} is {found!r}, and this sttx decodes {expected!r} only")
 
 
 def _sizes(value: Any) -> ExpertsConfig:
@@ -104,43 +196,3 @@ def _sizes(value: Any) -> ExpertsConfig:
     if max(config.slot_bits, config.history_bits, config.index_bits) > _MOST_BITS:
         raise DataError("the archive asks for experts larger than any that sttx uses: it is damaged")
     return config
-
-
-class Codec:
-    """Turns bytes into payloads and back, block by block, and remembers what came before in the segment.
-
-    Args:
-        method: what predicts.
-        coder: the entropy coder.
-        config: sizes of the experts.
-    """
-
-    def __init__(self, method: str, coder: CoderName, config: ExpertsConfig) -> None:
-        self.method = method
-        self._coder: CoderName = coder
-        self._config = config
-        self._experts: Experts | None = None
-        self._document: ExpertsDocument | None = None
-
-    def start_segment(self) -> None:
-        """Forget everything."""
-        tokens = vocabulary()
-        self._experts = Experts(list(map(tokens.token_bytes, range(tokens.vocab_size))), self._config)
-        self.start_file()
-
-    def start_file(self) -> None:
-        """Start a document; what was read is remembered."""
-        assert self._experts is not None, "no segment was started"
-        self._document = self._experts.document()
-
-    def encode(self, data: bytes) -> tuple[int, bytes]:
-        """Return the number of tokens of a block, and its payload."""
-        assert self._experts is not None and self._document is not None, "no segment was started"
-        ids = np.array(vocabulary().encode_bytes(data), np.int64)
-        return len(ids), self._experts.encode(self._document, ids, self._coder)
-
-    def decode(self, payload: bytes, tokens: int) -> bytes:
-        """Return the bytes of a block; wrong ones if the payload is damaged."""
-        assert self._experts is not None and self._document is not None, "no segment was started"
-        ids = self._experts.decode(self._document, payload, tokens, self._coder)
-        return vocabulary().decode_bytes(ids.tolist())

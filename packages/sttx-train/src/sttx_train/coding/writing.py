@@ -1,27 +1,30 @@
 """Writes archives: cuts files into blocks, codes them, and continues after an interrupted writer.
 
 Files stand one after another in a segment, which remembers all of them, until it would exceed its size. So
-one file is read by decoding at most one segment before it, and damage costs at most a segment.
+one file is read by decoding at most one segment before it, and damage costs at most a segment. What follows
+each other in a segment is coded side by side, in batches, if a network takes part.
 """
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.experts import CoderName, ExpertsConfig
+from sttx_core.experts import CoderName
 from sttx_core.foreign_files import open_regular
 from sttx_core.own_files import PRIVATE_FILE, open_own
 from sttx_train.coding.archive import Archive
+from sttx_train.coding.codec import Codec, new_codec
 from sttx_train.coding.container import (
     BLOCK,
     BLOCK_BYTES,
     FILE,
+    MOST_BATCH,
     Entry,
     is_inside,
     write_entry,
@@ -29,7 +32,10 @@ from sttx_train.coding.container import (
     write_index,
     write_record,
 )
-from sttx_train.coding.method import CODERS, METHODS, PROFILE, Codec, codec_for, new_header
+from sttx_train.coding.locking import only_writer
+from sttx_train.coding.method import CODERS, PROFILE, Method
+
+_MOST_PARTS = MOST_BATCH // 2  # each part may be cut once more than it is full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +95,7 @@ def compress(
     out: Path | BinaryIO,
     config: CompressConfig | None = None,
     *,
-    method: str = METHODS["fast"],
+    method: Method | None = None,
     stdin: BinaryIO | None = None,
     resume: bool = False,
     advance: Callable[[int], object] = lambda _: None,
@@ -100,9 +106,9 @@ def compress(
         members: the files, in the order in which they are compressed.
         out: the archive, a new file that only its owner may read; or a stream.
         config: how it is written.
-        method: what predicts; `method_of` returns it.
+        method: what predicts; `method_of` returns it. By default the experts alone.
         stdin: what a member without a path is read from.
-        resume: ``out`` exists: add the files that it lacks, after those it has. Its config is kept.
+        resume: ``out`` exists: add the files that it lacks, after those it has. Its method must be this one.
         advance: called with the number of bytes of files as they are done.
 
     Raises:
@@ -112,26 +118,28 @@ def compress(
         OSError: a file cannot be read or written.
     """
     config = config or CompressConfig()
-    header = new_header(method, cast(CoderName, config.coder), ExpertsConfig())
+    codec = new_codec(method or Method(), cast(CoderName, config.coder))
     if not isinstance(out, Path):
-        writer = _Writer(out, codec_for(header), config.segment_mb)
-        out.write(start := write_header(header))
-        writer.position = len(start)
-        return writer.write_all(members, stdin, advance)
+        return _started(out, codec, config).write_all(members, stdin, advance)
     with _opened(out, resume) as file:
-        if resume:
-            writer = _resumed(file, out, config.segment_mb)
-        else:
-            writer = _Writer(file, codec_for(header), config.segment_mb)
-            file.write(start := write_header(header))
-            writer.position = len(start)
+        writer = _resumed(file, out, codec, config) if resume else _started(file, codec, config)
         done = writer.write_all(members, stdin, advance)
         file.flush()
         os.fsync(file.fileno())
     return done
 
 
-def _opened(out: Path, resume: bool) -> BinaryIO:
+def _started(file: BinaryIO, codec: Codec, config: CompressConfig) -> "_Writer":
+    """Return a writer that has written the start of an archive."""
+    writer = _Writer(file, codec, config.segment_mb)
+    file.write(start := write_header(codec.header))
+    writer.position = len(start)
+    return writer
+
+
+@contextmanager
+def _opened(out: Path, resume: bool) -> Iterator[BinaryIO]:
+    """Open the archive, and keep other writers away."""
     if resume != os.path.lexists(out):
         raise UsageError(
             f"there is no archive {str(out)!r} to continue: leave out --resume"
@@ -139,23 +147,39 @@ def _opened(out: Path, resume: bool) -> BinaryIO:
             else f"{str(out)!r} exists: name another archive, remove it, or continue it by --resume"
         )
     flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (0 if resume else os.O_CREAT | os.O_EXCL)
-    return os.fdopen(open_own(out, flags, PRIVATE_FILE), "r+b")
+    with os.fdopen(open_own(out, flags, PRIVATE_FILE), "r+b") as file, only_writer(file, out):
+        yield file
 
 
-def _resumed(file: BinaryIO, out: Path, segment_mb: float) -> "_Writer":
+def _resumed(file: BinaryIO, out: Path, codec: Codec, config: CompressConfig) -> "_Writer":
     """Return a writer that goes on after the last file in an archive; what follows that is cut off."""
     with Archive(out) as archive:
+        _check_like(archive.header, codec.header, out)
         damage = archive.first_damage()
         if damage is not None and damage < archive.end:
             raise DataError(
                 f"cannot continue {str(out)!r}: it is damaged at byte {damage:,}; decompress what is left of "
                 "it, and make a new archive"
             )
-        writer = _Writer(file, codec_for(archive.header), segment_mb)
+        writer = _Writer(file, codec, config.segment_mb)
         writer.go_on(archive)
     file.truncate(writer.position)
     file.seek(writer.position)
     return writer
+
+
+def _check_like(header: Mapping[str, Any], wanted: Mapping[str, Any], out: Path) -> None:
+    """Check that an archive was written with the options that are to continue it.
+
+    Raises:
+        UsageError: it was not.
+    """
+    for name, value in wanted.items():
+        if (found := header.get(name)) != value:
+            raise UsageError(
+                f"{str(out)!r} was written with {name} {found!r}, and these options mean {value!r}: give the "
+                "same --level, --method, --coder, --model, --checkpoint and --streams, or make a new archive"
+            )
 
 
 class _Writer:
@@ -175,6 +199,10 @@ class _Writer:
         self.position = 0
         self.finished = False
         self._segment, self._in_segment = -1, -1  # of an earlier writer's segment nothing is remembered
+        self._starts = False
+        self._parts: list[tuple[int, bytes]] = []
+        self._size = 0  # bytes of them
+        self._read: list[Entry] = []  # files that end in them
 
     def go_on(self, archive: Archive) -> None:
         """Continue after the last file of an archive."""
@@ -194,14 +222,17 @@ class _Writer:
             if member.name in kept:
                 _check_same(kept[member.name], member, advance)
             else:
-                self.entries.append(self._write_file(member, stdin, advance))
+                self._take(member, stdin, advance)
+                if not self._codec.method.networks:  # nothing is coded side by side: each file is written
+                    self._flush(advance)
+        self._flush(advance)
         if not self.finished:
             self._append(write_index(self.entries, self.segments, self.position))
         return Compressed(
             bytes_in=sum(entry.size for entry in self.entries),
             bytes_out=self.position,
             files=len(self.entries),
-            method=self._codec.method,
+            method=self._codec.method.name,
             profile=PROFILE,
         )
 
@@ -209,22 +240,22 @@ class _Writer:
         self._file.write(record)
         self.position += len(record)
 
-    def _write_file(self, member: Member, stdin: BinaryIO | None, advance: Callable[[int], object]) -> Entry:
+    def _take(self, member: Member, stdin: BinaryIO | None, advance: Callable[[int], object]) -> None:
+        """Read a file into batches; they are written as they become full."""
         self.finished = False
         number, size, digest, first = len(self.entries), 0, sha256(), -1
         with _reading(member, stdin) as file:
             found = os.fstat(file.fileno()) if member.path else None
-            while block := _read_block(file):
-                coming = len(block) if size or found is None else found.st_size
-                self._begin(coming, starts_file=not size)
+            while part := _read_part(file, min(BLOCK_BYTES, self._codec.batch_bytes - self._size)):
+                self._begin(len(part) if size or found is None else found.st_size, advance)
                 first = self._segment if first < 0 else first
-                tokens, payload = self._codec.encode(block)
-                place = {"segment": self._segment, "file": number, "tokens": tokens}
-                self._append(write_record(BLOCK, payload, block, **place))
-                digest.update(block)
-                size += len(block)
-                self._in_segment += len(block)
-                advance(len(block))
+                self._parts.append((number, part))
+                self._size += len(part)
+                digest.update(part)
+                size += len(part)
+                self._in_segment += len(part)
+                if self._size >= self._codec.batch_bytes or len(self._parts) == _MOST_PARTS:
+                    self._flush(advance)
         entry = Entry(
             path=member.name,
             size=size,
@@ -234,24 +265,41 @@ class _Writer:
             number=number,
             segments=(first, self._segment if size else -1),
         )
-        self._append(write_record(FILE, write_entry(entry), file=number))
-        self._file.flush()
-        return entry
+        self.entries.append(entry)
+        self._read.append(entry)
 
-    def _begin(self, coming: int, *, starts_file: bool) -> None:
-        """Start a segment before a block if none is there, or it is full; otherwise a document if needed.
+    def _begin(self, coming: int, advance: Callable[[int], object]) -> None:
+        """Start a segment before a part of a file if there is none, or it is full.
 
         Args:
-            coming: bytes that should stand in one segment: a block, or at its start a whole file.
-            starts_file: whether the block is a file's first.
+            coming: bytes that should stand in one segment: a part, or at its start a whole file.
+            advance: as in `compress`.
         """
         if self._in_segment < 0 or (self._in_segment and self._in_segment + coming > self._most):
+            self._flush(advance)
             self._segment += 1
-            self.segments[self._segment] = self.position
             self._in_segment = 0
-            self._codec.start_segment()
-        elif starts_file:
-            self._codec.start_file()
+            self._starts = True
+
+    def _flush(self, advance: Callable[[int], object]) -> None:
+        """Write the batch, and the entries of the files that end in it."""
+        if self._parts:
+            if self._starts:
+                self.segments[self._segment] = self.position
+                self._codec.start_segment()
+                self._starts = False
+            blocks = self._codec.cut(self._parts)
+            coded = self._codec.encode(blocks, advance)
+            for left, ((file, data), (tokens, payload)) in zip(
+                reversed(range(len(blocks))), zip(blocks, coded, strict=True), strict=True
+            ):
+                place = {"segment": self._segment, "file": file, "more": left, "tokens": tokens}
+                self._append(write_record(BLOCK, payload, data, **place))
+        self._parts, self._size = [], 0
+        for entry in self._read:
+            self._append(write_record(FILE, write_entry(entry), file=entry.number))
+        self._read = []
+        self._file.flush()
 
 
 def _check_name(name: str, names: set[str]) -> None:
@@ -286,9 +334,9 @@ def _reading(member: Member, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
         yield stdin
 
 
-def _read_block(file: BinaryIO) -> bytes:
-    """Read a whole block, also from a pipe that gives less at a time; less at the end."""
-    data = file.read(BLOCK_BYTES)
-    while data and len(data) < BLOCK_BYTES and (more := file.read(BLOCK_BYTES - len(data))):
+def _read_part(file: BinaryIO, size: int) -> bytes:
+    """Read so many bytes, also from a pipe that gives less at a time; less at the end."""
+    data = file.read(size)
+    while data and len(data) < size and (more := file.read(size - len(data))):
         data += more
     return data

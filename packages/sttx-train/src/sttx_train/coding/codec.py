@@ -1,0 +1,214 @@
+"""Turns bytes into payloads and back, by the predictor of one archive. Knows blocks; no files, no records.
+
+Blocks come in batches. Those of a batch are coded side by side if there is a network. Experts remember all
+blocks of a segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.experts import CoderName, Experts, ExpertsDocument
+from sttx_core.tokenizers import Tokenizer
+from sttx_train.byte_lengths import every_token
+from sttx_train.coding.container import BLOCK_BYTES
+from sttx_train.coding.method import Method, header_of, method_in, network_of, vocabulary
+
+if TYPE_CHECKING:
+    from sttx_train.coding.lanes import Lanes
+    from sttx_train.coding.networks import Loaded
+
+_STREAM_BYTES = 1 << 17
+_LEAST_PIECE = 1 << 14
+"""Bytes of a block that is coded beside others: its document starts with what the experts know alone."""
+
+
+class Codec:
+    """Turns batches of blocks into payloads and back, and remembers what came before in the segment.
+
+    Args:
+        method: what predicts.
+        coder: the entropy coder.
+        loaded: the networks, None if the method has none.
+
+    Attributes:
+        method: what predicts.
+        header: of an archive that it writes.
+        batch_bytes: bytes that a batch should have.
+    """
+
+    def __init__(self, method: Method, coder: CoderName, loaded: Loaded | None) -> None:
+        self.method = method
+        self.batch_bytes = method.streams * _STREAM_BYTES if loaded else BLOCK_BYTES
+        self._coder: CoderName = coder
+        self._loaded = loaded
+        self._tokenizer: Tokenizer = loaded.tokenizer if loaded else vocabulary()
+        tokenizer = self._tokenizer
+        self._tokens = loaded.tokens if loaded else every_token(tokenizer, tokenizer.vocab_size)
+        self._lengths = np.array(list(map(len, self._tokens)))
+        network = network_of(method, loaded.name, loaded.model, loaded.learned) if loaded else None
+        self.header: dict[str, Any] = header_of(method, coder, self._tokenizer.sha256, network)
+        self._experts: Experts | None = None
+        self._document: ExpertsDocument | None = None
+        self._lanes: Lanes | None = None
+        self._file = -1
+
+    def start_segment(self) -> None:
+        """Forget everything."""
+        self._experts, self._file = Experts(self._tokens, self.method.experts), -1
+        self._lanes = self._new_lanes(self._experts)
+
+    def _new_lanes(self, experts: Experts) -> Lanes | None:
+        if self._loaded is None:
+            return None
+        from sttx_train.coding.lanes import Lanes
+
+        tuned, frozen = self._loaded.tuned, self._loaded.frozen
+        networks = [tuned if "[learned]" in name else frozen for name in self.method.networks]
+        assert all(networks), "a header without what its method needs was accepted"
+        return Lanes(
+            experts,
+            [network for network in networks if network is not None],
+            self.method.streams,
+            self._coder,
+            self._tokenizer.eot_id,
+        )
+
+    def cut(self, parts: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        """Cut parts of files into blocks of nearly the same size, about as many as there are streams.
+
+        Args:
+            parts: number of a file, and bytes of it.
+        """
+        total = sum(len(data) for _, data in parts)
+        most = min(max(_LEAST_PIECE, -(-total // self.method.streams)), BLOCK_BYTES)
+        blocks = []
+        for file, data in parts:
+            count = -(-len(data) // most)
+            bounds = [len(data) * number // count for number in range(count + 1)]
+            blocks += [(file, data[first:last]) for first, last in zip(bounds, bounds[1:], strict=False)]
+        return blocks
+
+    def encode(
+        self, blocks: Sequence[tuple[int, bytes]], advance: Callable[[int], object]
+    ) -> list[tuple[int, bytes]]:
+        """Return the number of tokens and the payload of each block of a batch.
+
+        Args:
+            blocks: number of each block's file, and its bytes, at least one.
+            advance: called with the number of bytes as they are coded.
+        """
+        ids = [np.array(self._tokenizer.encode_bytes(data), np.int64) for _, data in blocks]
+        goes_on = self._goes_on(blocks[0][0], blocks[-1][0])
+        if self._lanes is not None:
+            payloads = self._lanes.encode(ids, goes_on=goes_on, advance=self._counted(advance))
+            return list(zip(map(len, ids), payloads, strict=True))
+        assert self._experts is not None and len(blocks) == 1, "one block at a time without a network"
+        payload = self._experts.encode(self._current(goes_on), ids[0], self._coder)
+        advance(len(blocks[0][1]))
+        return [(len(ids[0]), payload)]
+
+    def decode(
+        self, blocks: Sequence[tuple[int, int, bytes]], advance: Callable[[int], object]
+    ) -> list[bytes]:
+        """Return the bytes of each block of a batch; wrong ones if a payload is damaged.
+
+        Args:
+            blocks: number of each block's file, its number of tokens and its payload.
+            advance: called with the number of bytes as they are decoded.
+        """
+        counts, payloads = [block[1] for block in blocks], [block[2] for block in blocks]
+        goes_on = self._goes_on(blocks[0][0], blocks[-1][0])
+        if self._lanes is not None:
+            ids = self._lanes.decode(payloads, counts, goes_on=goes_on, advance=self._counted(advance))
+        else:
+            assert self._experts is not None and len(blocks) == 1, "one block at a time without a network"
+            document = self._current(goes_on)
+            ids = [self._experts.decode(document, payloads[0], counts[0], self._coder)]
+            advance(int(self._lengths[ids[0]].sum()))
+        return [b"".join(map(self._tokens.__getitem__, block.tolist())) for block in ids]
+
+    def _goes_on(self, first: int, last: int) -> bool:
+        """Return whether the first block continues the last one of the batch before."""
+        before, self._file = self._file, last
+        return before == first
+
+    def _current(self, goes_on: bool) -> ExpertsDocument:
+        assert self._experts is not None, "no segment was started"
+        if self._document is None or not goes_on:
+            self._document = self._experts.document()
+        return self._document
+
+    def _counted(self, advance: Callable[[int], object]) -> Callable[[np.ndarray], object]:
+        return lambda ids: advance(int(self._lengths[ids].sum()))
+
+
+def new_codec(method: Method, coder: CoderName) -> Codec:
+    """Return what codes by a method.
+
+    Raises:
+        UsageError, ModelError, CheckpointError: its model or checkpoint cannot be used.
+    """
+    return Codec(method, coder, _load(method.model, method.checkpoint) if method.networks else None)
+
+
+def codec_for(header: Mapping[str, Any], model: str | None = None, checkpoint: str | None = None) -> Codec:
+    """Return what decodes an archive with such a header.
+
+    Args:
+        header: of the archive.
+        model: the model it needs, None for goose-mini.
+        checkpoint: what was learned of it, None for nothing.
+
+    Raises:
+        DataError: this installation cannot decode it, the header is damaged, or it needs another model or
+            checkpoint.
+        UsageError: it needs no model, or no checkpoint.
+        ModelError, CheckpointError: they cannot be read.
+    """
+    method = method_in(header)
+    if not method.networks:
+        if model is not None or checkpoint is not None:
+            option = "--model" if model is not None else "--checkpoint"
+            raise UsageError(f"the archive needs no network: leave out {option}")
+        _check_vocabulary(header, vocabulary())
+        return Codec(method, header["coder"], None)
+    needed = header["network"]
+    if checkpoint is not None and needed["learned"] is None:
+        raise UsageError("the archive was made without a checkpoint: leave out --checkpoint")
+    if checkpoint is None and needed["learned"] is not None:
+        raise DataError(
+            f"the archive was made with what a run learned, SHA-256 {needed['learned'][:16]}…: name the run, "
+            "checkpoint or tuned state with --checkpoint"
+        )
+    loaded = _load(model, checkpoint)
+    _check_same("model", needed["model"], loaded.model, f"{needed['name']!r} with --model")
+    _check_same("checkpoint", needed["learned"], loaded.learned, "the one it was made with")
+    _check_vocabulary(header, loaded.tokenizer)
+    return Codec(method, header["coder"], loaded)
+
+
+def _check_same(what: str, needed: str | None, found: str | None, advice: str) -> None:
+    if needed != found:
+        raise DataError(
+            f"the archive was made with another {what}, SHA-256 {str(needed)[:16]}… and not "
+            f"{str(found)[:16]}…: name {advice}"
+        )
+
+
+def _load(model: str | None, checkpoint: str | None) -> Loaded:
+    from sttx_train.coding.networks import load_networks
+
+    return load_networks(model, checkpoint)
+
+
+def _check_vocabulary(header: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    if header["vocabulary"] != tokenizer.sha256:
+        raise DataError(
+            f"the archive was made with another vocabulary ({str(header['vocabulary'])[:12]}…, here "
+            f"{tokenizer.sha256[:12]}…): use the version of sttx that made it"
+        )
