@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING
 from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sttx_train.fused.rows import FusedRows
     from sttx_train.fused.step import FusedStep, StepChoice, choose_step
 
-__all__ = ["FusedRows", "FusedStep", "StepChoice", "choose_step"]
+__all__ = ["FusedStep", "StepChoice", "choose_step"]
 
-__getattr__ = lazy_names(
-    __name__, {"rows": ["FusedRows"], "step": ["FusedStep", "StepChoice", "choose_step"]}
-)
+__getattr__ = lazy_names(__name__, {"step": ["FusedStep", "StepChoice", "choose_step"]})
