@@ -1,5 +1,6 @@
 """Tenants: each learns for itself, as the learner alone would, and nothing of one reaches another."""
 
+import asyncio
 import json
 import re
 import time
@@ -325,9 +326,13 @@ def test_a_slot_of_a_model_that_goes_on_learning_is_not_saved(base):
     learning = Tenants(base).served("ada")
     for number, served in enumerate((base, learning)):
         service.engine.slots[number] = Slot(served=served, ids=(1,), reader=served.predictor.read())
-    assert kept(service, 0).served is base
-    with pytest.raises(RequestError, match="slot 1 is of a model that goes on learning"):
-        kept(service, 1)
+    service.engine.start()
+    try:
+        assert asyncio.run(kept(service, 0)).served is base
+        with pytest.raises(RequestError, match="slot 1 is of a model that goes on learning"):
+            asyncio.run(kept(service, 1))
+    finally:
+        service.close()
 
 
 def test_what_a_tool_gave_is_learned_under_the_name_of_the_tool(base):

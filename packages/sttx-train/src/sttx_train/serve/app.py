@@ -92,8 +92,8 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
         served = await service.find(body.model, who)
         asks, starts = await to_thread(chat_asks, body, served, config.max_tokens)
         new = await to_thread(newest, body.messages, served) if service.learns(served) else ()
-        await service.prepare(asks)
-        chats, channel = Chats(body, served, asks, starts), Channel(service.engine, asks)
+        at_end = await service.prepare(asks)
+        chats, channel = Chats(body, served, asks, starts), Channel(service.engine, asks, at_end)
         await _learn(service, channel, asks[0], who, new)
         if body.stream:
             return EventStream(channel, chats.chunks(channel, config.ping))
@@ -104,8 +104,8 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
         body = parse(await body_of(request, config.body_bytes), Completion)
         served = await service.find(body.model, tenant_of(request, body.user))
         asks = await to_thread(completion_asks, body, served, config.max_tokens)
-        await service.prepare(asks)
-        completions, channel = Completions(body, served, asks), Channel(service.engine, asks)
+        at_end = await service.prepare(asks)
+        completions, channel = Completions(body, served, asks), Channel(service.engine, asks, at_end)
         if body.stream:
             return EventStream(channel, completions.chunks(channel, config.ping))
         return JSONResponse(completions.whole(await collect(request, channel)))
@@ -118,9 +118,9 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
         before = await service.continued(body.previous_response_id, served)
         ask, starts = await to_thread(response_ask, body, served, config.max_tokens, before)
         new = await to_thread(newest, messages_of(body), served) if service.learns(served) else ()
-        await service.prepare([ask])
+        at_end = await service.prepare([ask])
         responses = Responses(body, ask, starts, service.keep_response)
-        channel = Channel(service.engine, [ask])
+        channel = Channel(service.engine, [ask], at_end)
         await _learn(service, channel, ask, who, new)
         if body.stream:
             return EventStream(channel, responses.chunks(channel, config.ping))

@@ -144,7 +144,7 @@ class Responses:
         yield self._event(status, response=self._object())
 
     async def _keep_end(self, found: Event) -> None:
-        """Keep what was read, at the end of an answer that is to be stored."""
+        """Keep what was read, at the end of an answer, unless the request forbids it."""
         if isinstance(found, Ended) and self._body.store is not False:
             missing = next(END[size:] for size in (2, 1, 0) if found.data.endswith(END[:size].encode()))
             tokenizer = self._ask.served.predictor.loaded.tokenizer

@@ -17,7 +17,9 @@ from sttx_train.serve.failures import RequestError
 from sttx_train.serve.jobs import Ask
 from sttx_train.serve.kept_responses import KeptResponses, store_is_down
 from sttx_train.serve.metrics import Metrics
+from sttx_train.serve.shared_slots import SharedSlots
 from sttx_train.serve.shared_states import SharedStates
+from sttx_train.serve.streaming import AtEnd
 from sttx_train.serve.tenants import Tenants
 from sttx_train.stores import StoreDown, open_store
 
@@ -36,6 +38,7 @@ class Service:
         tenants: who learns; None if nobody does.
         store: where states of conversations and tenants are.
         states: shares states with other servers; None if no other can see the store.
+        slots: the slots of all servers; None if no other can see the store.
         responses: those that can be continued.
 
     Raises:
@@ -47,6 +50,7 @@ class Service:
         self.config, self.engine = config, Engine(config)
         self.store = open_store(config.state_store, config.state_bytes)
         self.states = SharedStates(self.store) if self.store.shared else None
+        self.slots = SharedSlots(self.store) if self.store.shared else None
         if self.states is not None:
             self.engine.cache.share = self.states.put
         self.responses = KeptResponses(self.store)
@@ -102,17 +106,37 @@ class Service:
         except CheckpointError as error:
             raise RequestError.of(error) from error
 
-    async def prepare(self, asks: Sequence[Ask]) -> None:
-        """Fetch states of prompts that another server has read, before the engine reads them again."""
-        if self.states is None:
-            return
+    async def prepare(self, asks: Sequence[Ask]) -> AtEnd | None:
+        """Fetch states of prompts that another server has read, before the engine reads them again.
+
+        Returns:
+            What is to do at the end: put into the store what the requests leave in slots. None for nothing.
+
+        Raises:
+            RequestError: a slot is asked for, and the store does not answer.
+        """
+        if self.states is None or self.slots is None:
+            return None
+        numbers = {ask.slot for ask in asks if ask.slot is not None}
+        versions = {number: await asyncio.to_thread(self.slots.version, number) for number in numbers}
+        await self._fetch_states(asks, self.states)
+
+        async def keep_slots() -> None:
+            for number, version in versions.items():
+                slot = await self._in_engine(lambda n=number: self.engine.slots.get(n))
+                await asyncio.to_thread(slots.put, number, slot, version)
+
+        slots = self.slots
+        return keep_slots if versions else None
+
+    async def _fetch_states(self, asks: Sequence[Ask], states: SharedStates) -> None:
         cache = self.engine.cache
         for ask in {ask.ids: ask for ask in asks if not ask.reads_all}.values():
             served = ask.served
             opened = ask.ids[:1] == (served.predictor.loaded.tokenizer.eot_id,)
             digest, ids = served.digest, ask.ids[opened:]
             known = await self._in_engine(lambda d=digest, i=ids: cache.known(d, i))
-            found = await asyncio.to_thread(self.states.find, digest, served.predictor, ids, known)
+            found = await asyncio.to_thread(states.find, digest, served.predictor, ids, known)
             if found is not None:
                 length, reader = found
                 await self._in_engine(lambda d=digest, i=ids[:length], r=reader: cache.put(d, i, r))

@@ -14,6 +14,7 @@ from sttx_train.serve.bodies import SLOTS, SlotFile, parse
 from sttx_train.serve.failures import RequestError, bad
 from sttx_train.serve.reading_bodies import body_of
 from sttx_train.serve.service import Service
+from sttx_train.serve.shared_slots import is_learning
 from sttx_train.serve.slots import Slot, restore_slot, save_slot
 
 
@@ -29,17 +30,17 @@ def add_slot_routes(app: FastAPI, service: Service) -> None:
         number = _number(request.path_params["number"])
         action = request.query_params.get("action", "")
         if action == "erase":
-            return JSONResponse(await _in_engine(service, lambda: _erase(service, number)))
+            return JSONResponse(await _erase(service, number))
         if action not in ("save", "restore"):
             raise bad(f"action must be save, restore or erase, not {action!r}", "action")
         name = parse(await body_of(request, config.body_bytes), SlotFile).filename
         about = {"id_slot": number, "filename": name}
         if action == "save":
-            found = await _in_engine(service, lambda: kept(service, number))
+            found = await kept(service, number)
             size = await asyncio.to_thread(save_slot, found, folder, name)
             return JSONResponse(about | {"n_saved": len(found.ids), "n_written": size})
         restored, size = await asyncio.to_thread(restore_slot, catalog, folder, name)
-        await _in_engine(service, lambda: _put(service, number, restored))
+        await _put(service, number, restored)
         return JSONResponse(about | {"n_restored": len(restored.ids), "n_read": size})
 
 
@@ -53,26 +54,44 @@ async def _in_engine(service: Service, function: Any) -> Any:
     return await asyncio.wrap_future(service.engine.call(function))
 
 
-def kept(service: Service, number: int) -> Slot:
+async def kept(service: Service, number: int) -> Slot:
     """Return a slot that can be saved.
 
     Raises:
         RequestError: it is empty, or of a model that goes on learning.
     """
-    if (slot := service.engine.slots.get(number)) is None:
+    if (slot := await _found(service, number)) is None:
         raise bad(f"slot {number} is empty: a request with id_slot fills it", "id_slot")
     if slot.served.base is not None:
-        raise bad(
-            f"slot {number} is of a model that goes on learning: its state cannot be restored", "id_slot"
-        )
+        raise is_learning(number)
     return slot
 
 
-def _put(service: Service, number: int, slot: Slot) -> None:
-    service.engine.slots[number] = slot
-    service.engine.cache.put(slot.served.digest, slot.ids, slot.reader)
+async def _found(service: Service, number: int) -> Slot | None:
+    if service.slots is not None:
+        return await asyncio.to_thread(service.slots.find, number, service.catalog)
+    return await _in_engine(service, lambda: service.engine.slots.get(number))
 
 
-def _erase(service: Service, number: int) -> dict[str, int]:
-    slot = service.engine.slots.pop(number, None)
+async def _put(service: Service, number: int, slot: Slot) -> None:
+    await _in_engine(service, lambda: service.engine.cache.put(slot.served.digest, slot.ids, slot.reader))
+    await _fill(service, number, slot)
+
+
+async def _erase(service: Service, number: int) -> dict[str, int]:
+    try:
+        slot = await _found(service, number)
+    except RequestError:  # it cannot be used, but it can be emptied
+        slot = None
+    await _fill(service, number, None)
     return {"id_slot": number, "n_erased": 0 if slot is None else len(slot.ids)}
+
+
+async def _fill(service: Service, number: int, slot: Slot | None) -> None:
+    if service.slots is not None:
+        version = await asyncio.to_thread(service.slots.version, number)
+        await asyncio.to_thread(service.slots.put, number, slot, version)
+    elif slot is not None:
+        await _in_engine(service, lambda: service.engine.slots.__setitem__(number, slot))
+    else:
+        await _in_engine(service, lambda: service.engine.slots.pop(number, None))

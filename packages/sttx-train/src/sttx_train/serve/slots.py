@@ -45,15 +45,20 @@ def save_slot(slot: Slot, folder: Path, name: str) -> int:
     Raises:
         OSError: it cannot be written.
     """
+    make_private_folder(folder)
+    with replacing_file(folder / name, private=True) as aside:
+        write_tensors(slot_tensors(slot), aside, {})
+    return (folder / name).stat().st_size
+
+
+def slot_tensors(slot: Slot) -> dict[str, torch.Tensor]:
+    """Return everything in a slot as tensors."""
     state = slot.reader.state_dict()
     about = json.dumps({"digest": slot.served.digest, "reader": state["meta"]}).encode()
     tensors = {f"{_READER}{key}": tensor for key, tensor in state["tensors"].items()}
     tensors[_IDS] = torch.from_numpy(np.array(slot.ids, np.int64))
     tensors[_ABOUT] = torch.from_numpy(np.frombuffer(about, np.uint8).copy())
-    make_private_folder(folder)
-    with replacing_file(folder / name, private=True) as aside:
-        write_tensors(tensors, aside, {})
-    return (folder / name).stat().st_size
+    return tensors
 
 
 def restore_slot(catalog: Catalog, folder: Path, name: str) -> tuple[Slot, int]:
@@ -68,12 +73,18 @@ def restore_slot(catalog: Catalog, folder: Path, name: str) -> tuple[Slot, int]:
     if (size := path.stat().st_size) > _MOST_BYTES:
         raise bad(f"{name!r} is too large for a saved slot", "filename")
     try:
-        return _restored(catalog, read_tensors(path)), size
+        return slot_from_tensors(catalog, read_tensors(path)), size
     except (DataError, KeyError, ValueError, TypeError) as error:
         raise bad(f"{name!r} is damaged, or no saved slot", "filename") from error
 
 
-def _restored(catalog: Catalog, tensors: dict[str, Any]) -> Slot:
+def slot_from_tensors(catalog: Catalog, tensors: dict[str, Any]) -> Slot:
+    """Return the slot that `slot_tensors` was given.
+
+    Raises:
+        RequestError: it is of a model that is not served.
+        CheckpointError, KeyError, ValueError, TypeError: it is damaged.
+    """
     about = json.loads(tensors.pop(_ABOUT).numpy().tobytes())
     ids = tuple(tensors.pop(_IDS).tolist())
     served = next((one for one in catalog if one.digest == about["digest"]), None)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,6 +24,8 @@ _HEADERS = (
     (b"x-accel-buffering", b"no"),
 )
 
+AtEnd: TypeAlias = Callable[[], Awaitable[None]]
+
 
 class Channel:
     """The events of the jobs of one request, in the order in which they came.
@@ -31,13 +33,14 @@ class Channel:
     Args:
         engine: computes them.
         asks: what is wanted.
+        at_end: is awaited after all jobs, before the last event is shown.
 
     Raises:
         RequestError: the engine takes no more.
     """
 
-    def __init__(self, engine: Engine, asks: Sequence[Ask]) -> None:
-        self._engine, self._loop = engine, asyncio.get_running_loop()
+    def __init__(self, engine: Engine, asks: Sequence[Ask], at_end: AtEnd | None = None) -> None:
+        self._engine, self._loop, self._at_end = engine, asyncio.get_running_loop(), at_end
         self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._jobs = [self._job(index, ask) for index, ask in enumerate(asks)]
         engine.submit(self._jobs)
@@ -60,7 +63,7 @@ class Channel:
             ping: yield None after each such number of seconds without an event.
 
         Raises:
-            RequestError: a job failed.
+            RequestError: a job failed, or `at_end` did.
         """
         left = len(self._jobs)
         while left:
@@ -72,6 +75,8 @@ class Channel:
             if isinstance(event, Failed):
                 raise RequestError(event.status, event.message)
             left -= isinstance(event, Ended)
+            if not left and self._at_end is not None:
+                await self._at_end()
             yield index, event
 
 

@@ -110,6 +110,12 @@ class Tenants:
     def __len__(self) -> int:
         return len(self._known)
 
+    @property
+    def waiting(self) -> int:
+        """Tokens of all tenants that wait to be learned."""
+        with self._lock:
+            return sum(tenant.waiting for tenant in self._known.values())
+
     def served(self, name: str) -> Served:
         """Return what answers a tenant: the frozen model with what the tenant has learned, on any server.
 

@@ -9,7 +9,7 @@ DIR/
 ```
 
 An entry is complete on the disk before it has its name, so a kill at any moment leaves the old one or the new
-one. Whoever finds `.total` unfinished counts the files again.
+one. A writer that finds `.total` unfinished counts the files again.
 """
 
 from __future__ import annotations
