@@ -1,6 +1,10 @@
 """The compiled step: it agrees with the definition in torch, and a row's bits depend on nothing else."""
 
 import copy
+import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +12,7 @@ import torch
 from numba import njit
 
 from sttx_train import Predictor, SamplingConfig
-from sttx_train.fused import FusedStep, choose_step, products
+from sttx_train.fused import FusedStep, choose_step, lanes, layers, products
 from sttx_train.fused import arithmetic as exact
 from sttx_train.rwkv7 import RecurrentState
 
@@ -61,6 +65,86 @@ def test_functions_are_accurate():
         assert apply(4, x, y, eps) == pytest.approx(wide @ y, abs=1e-5)
         apply(3, x, y, eps)
         np.testing.assert_allclose(y, (wide - wide.mean()) / np.sqrt(wide.var() + 1e-5), atol=1e-5)
+
+
+@njit
+def by_rows(x, matrix, packed):
+    """Return the packed product, and the same one number after the other."""
+    expected = np.zeros((x.shape[0], matrix.shape[1]), np.float32)
+    for row in range(x.shape[0]):
+        for out in range(matrix.shape[1]):
+            for k in range(matrix.shape[0]):
+                expected[row, out] = lanes.fma(x[row, k], matrix[k, out], expected[row, out])
+    return products.product(x, packed), expected
+
+
+@njit
+def renewed(old, lines, values):
+    """Return matrices and what they say, by the function for heads of 64 and by the one for any."""
+    new, said = np.empty((2, 64, 64), np.float32), np.empty((2, 64), np.float32)
+    lanes.renew(old, new[0], lines, values, said[0])
+    layers.renew_any(old, new[1], lines, values, said[1])
+    return new, said
+
+
+def some_products(rows, shape, halved):
+    random = np.random.default_rng(rows)
+    x, matrix = (random.normal(size=size).astype(np.float32) for size in ((rows, shape[0]), shape))
+    x[random.random(x.shape) < 0.5] = 0
+    x[:, 1] = 0
+    if halved:
+        matrix = (matrix.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    return by_rows(x, matrix, products.pack(matrix[None], halved=halved)[0])
+
+
+@pytest.mark.parametrize("halved", [False, True])
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 8, 9, 16, 17, 23])
+def test_products_have_the_bits_of_the_plain_loop(rows, halved):
+    for shape in ((3, 5), (16, 32), (24, 300)):
+        found, expected = some_products(rows, shape, halved)
+        assert found[:, : shape[1]].tobytes() == expected.tobytes()
+        assert not found[:, shape[1] :].any()
+
+
+def test_both_functions_for_heads_have_the_same_bits():
+    random = np.random.default_rng(0)
+    old, lines, values = (random.normal(size=size).astype(np.float32) for size in ((64, 64), (5, 64), 64))
+    new, said = renewed(old, lines, values)
+    assert new[0].tobytes() == new[1].tobytes() and said[0].tobytes() == said[1].tobytes()
+    unit, write, decay, key, read = lines.astype(np.float64)
+    wide = old * decay - np.outer(old @ unit, write) + np.outer(values, key)
+    np.testing.assert_allclose(new[0], wide, atol=1e-4)
+    np.testing.assert_allclose(said[0], wide @ read, atol=1e-3)
+
+
+def digest_of_products():
+    """Return a digest of products and of a head's step: `OTHER_PROCESSOR` prints it too."""
+    found = [some_products(rows, (24, 300), True)[0] for rows in (1, 3, 8, 16)]
+    random = np.random.default_rng(0)
+    head = renewed(*(random.normal(size=size).astype(np.float32) for size in ((64, 64), (5, 64), 64)))
+    return hashlib.sha256(b"".join(array.tobytes() for array in (*found, *head))).hexdigest()
+
+
+OTHER_PROCESSOR = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("test_fused", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+print(module.digest_of_products())
+"""
+
+
+def test_a_processor_without_vectors_or_fused_products_gives_the_same_bits():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", OTHER_PROCESSOR, __file__],
+        env={**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == digest_of_products()
 
 
 @pytest.mark.parametrize("halved", [False, True])

@@ -7,6 +7,7 @@ them. The C library's functions, and vectorized ones, differ in the last bits fr
 import numpy as np
 
 from sttx_core.experts.arithmetic import compiled
+from sttx_train.fused.lanes import LANES, dot_of_whole, fma
 
 ZERO, ONE, TWO = np.float32(0), np.float32(1), np.float32(2)
 
@@ -57,21 +58,11 @@ def tangents(values):
 
 @compiled
 def dot(x, y):
-    """Return the sum of the products: eight sums of every eighth, added in pairs, and then the rest."""
-    a = b = c = d = e = f = g = h = ZERO
-    whole = x.size // 8 * 8
-    for i in range(0, whole, 8):
-        a += x[i] * y[i]
-        b += x[i + 1] * y[i + 1]
-        c += x[i + 2] * y[i + 2]
-        d += x[i + 3] * y[i + 3]
-        e += x[i + 4] * y[i + 4]
-        f += x[i + 5] * y[i + 5]
-        g += x[i + 6] * y[i + 6]
-        h += x[i + 7] * y[i + 7]
-    total = ((a + e) + (c + g)) + ((b + f) + (d + h))
+    """Return the sum of the products: that of `dot_of_whole`, and then the rest one by one."""
+    whole = x.size // LANES * LANES
+    total = dot_of_whole(x, y, whole)
     for i in range(whole, x.size):
-        total += x[i] * y[i]
+        total = fma(x[i], y[i], total)
     return total
 
 

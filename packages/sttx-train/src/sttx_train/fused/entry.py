@@ -18,7 +18,7 @@ from sttx_train.fused.layers import read_rows
 def entry_point() -> Callable[..., None]:
     """Return `layers.read_rows`; it is compiled, or read from disk, when it is first called."""
     here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in ("arithmetic", "entry", "layers", "products")]
+    files = [here / f"{name}.py" for name in ("arithmetic", "entry", "lanes", "layers", "products")]
     sources = b"".join(path.read_bytes() for path in [*files, Path(arithmetic.__file__)])
     return _closed_over(int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from sttx_core.experts.arithmetic import compiled
 from sttx_train.fused.arithmetic import ONE, ZERO, dot, exponentials, normalize, sigmoids, tangents
+from sttx_train.fused.lanes import HEAD, fma, renew
 from sttx_train.fused.products import product
 
 _DECAY_SCALE = np.float32(0.6065306597126334)
@@ -25,6 +26,7 @@ VECTORS = (
 """Names of a block's vectors, in the order of `Weights.vectors`."""
 _W0, _A0, _V0, _K_K, _K_A, _R_K, _HEADS, _LN1, _LN2, _FFN = 6, 7, 8, 9, 10, 11, 12, 14, 16, 18
 _R, _W, _K, _V, _A, _G = range(6)
+_UNIT, _WRITE, _DECAY, _KEY, _READ = range(5)
 
 
 class Weights(NamedTuple):
@@ -204,24 +206,43 @@ def _head(parts, vectors, sizes, old, new, y):
     """Write what one head says of one row, gated, and its new matrix."""
     r, decay, k, v, rate, gate = parts
     size = r.size
-    unit, write = np.empty(size, np.float32), np.empty(size, np.float32)
+    lines, products = np.empty((5, size), np.float32), np.empty((2, size), np.float32)
+    unit, write, key = lines[_UNIT], lines[_WRITE], lines[_KEY]
     for i in range(size):
         unit[i] = k[i] * vectors[_K_K, i]
     norm = max(np.sqrt(dot(unit, unit)), _LEAST_NORM)
     for i in range(size):
         unit[i] = unit[i] / norm
         write[i] = unit[i] * rate[i]
-        k[i] = k[i] * (ONE + (rate[i] - ONE) * vectors[_K_A, i])
-    for value in range(size):
-        removed, added = dot(old[value], unit), v[value]
-        line, was = new[value], old[value]
-        for i in range(size):
-            line[i] = was[i] * decay[i] - removed * write[i] + added * k[i]
-        y[value] = dot(line, r)
+        key[i] = k[i] * (ONE + (rate[i] - ONE) * vectors[_K_A, i])
+        lines[_DECAY, i], lines[_READ, i] = decay[i], r[i]
+        products[0, i], products[1, i] = r[i] * key[i], vectors[_R_K, i]
+    if size == HEAD:
+        renew(old, new, lines, v, y)
+    else:
+        renew_any(old, new, lines, v, y)
     normalize(y, sizes.head_eps, y)
-    for i in range(size):
-        write[i] = r[i] * k[i]
-    bonus = dot(write, vectors[_R_K])
+    bonus = dot(products[0], products[1])
     for i in range(size):
         said = y[i] * vectors[_HEADS, i] + vectors[_HEADS + 1, i]
         y[i] = (said + bonus * v[i]) * gate[i]
+
+
+@compiled
+def renew_any(old, new, lines, values, outputs):
+    """Do what `renew` does, with the same bits, for heads of any size N.
+
+    Args:
+        old: [N, N] float32, the head's matrix before the token.
+        new: [N, N] float32, receives the one after it.
+        lines: [5, N] float32: unit, write, decay, key and receptance.
+        values: [N] float32, what is added, by line.
+        outputs: [N] float32, receives the product of each new line and the receptance.
+    """
+    unit, write, decay, key, read = lines[0], lines[1], lines[2], lines[3], lines[4]
+    for value in range(values.size):
+        was, line = old[value], new[value]
+        removed, added = -dot(was, unit), values[value]
+        for i in range(values.size):
+            line[i] = fma(added, key[i], fma(removed, write[i], was[i] * decay[i]))
+        outputs[value] = dot(line, read)

@@ -5,8 +5,11 @@ Legend: B rows, D hidden size, V vocabulary, L layers, H heads, N head size.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -98,16 +101,12 @@ class FusedStep:
         logits = np.empty((len(x), blocks * width), np.float32)
         arguments = (weights, self._sizes, x, old, new, logits)
         workers = min(torch.get_num_threads(), len(x))
-        if workers == 1:
-            entry_point()(*arguments, 0, len(x))
-        else:
-            bounds = [len(x) * part // workers for part in range(workers + 1)]
-            with ThreadPoolExecutor(workers) as pool:
-                list(
-                    pool.map(
-                        lambda part: entry_point()(*arguments, *part), zip(bounds, bounds[1:], strict=False)
-                    )
-                )
+        bounds = [len(x) * part // workers for part in range(workers + 1)]
+        read, (own, *others) = entry_point(), pairwise(bounds)
+        started = [_pool(os.getpid(), workers - 1).submit(read, *arguments, *part) for part in others]
+        read(*arguments, *own)
+        for part in started:
+            part.result()
         return torch.from_numpy(logits)[:, : self._vocab_size], tuple(map(torch.from_numpy, new))
 
     def _current(self) -> Weights:
@@ -116,6 +115,12 @@ class FusedStep:
         if self._weights is None or now != self._packed_of:
             self._weights, self._packed_of = packed_weights(self._parameters), now
         return self._weights
+
+
+@cache
+def _pool(process: int, workers: int) -> ThreadPoolExecutor:
+    """Return threads that are kept, since starting them takes as long as reading a token; a fork has none."""
+    return ThreadPoolExecutor(workers, "sttx-step")
 
 
 def packed_weights(parameters: Mapping[str, Tensor]) -> Weights:

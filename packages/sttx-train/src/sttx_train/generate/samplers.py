@@ -78,12 +78,15 @@ def keep_top_p(row: np.ndarray, p: float) -> np.ndarray:
 
     Source: Holtzman et al. 2019, The Curious Case of Neural Text Degeneration (arXiv 1904.09751).
     """
-    # Tokens less likely than this have together less than 1 - p, so the others are enough. Sorting those few
-    # is all that is needed, unless rounding tips the scales.
-    some = np.flatnonzero(row >= np.log((1 - p) / len(row))) if p < 1 else np.arange(len(row))
-    order = some[_likeliest(row[some])]
-    if _enough(row, order, p) > len(order):
-        order = _likeliest(row)
+    # The likeliest are mostly enough. Tokens below the second bound have together less than 1 - p, so the
+    # others are enough, unless rounding tips the scales.
+    bounds = [np.log((1 - p) / 64), np.log((1 - p) / len(row))] if p < 1 else []
+    for bound in bounds:
+        some = np.flatnonzero(row >= bound)
+        order = some[_likeliest(row[some])]
+        if (count := _enough(row, order, p)) <= len(order):
+            return _only(row, order[:count])
+    order = _likeliest(row)
     return _only(row, order[: _enough(row, order, p)])
 
 
@@ -109,9 +112,10 @@ def draw(row: np.ndarray, uniform: float) -> int:
     >>> [draw(np.log([0.5, 0.25, 0.25]), u) for u in (0.0, 0.49, 0.5, 0.99)]
     [0, 0, 1, 2]
     """
-    cumulative = np.cumsum(np.exp(row))
-    token = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    return min(token, int(np.flatnonzero(np.isfinite(row))[-1]))  # rounding may pass the last token
+    possible = np.flatnonzero(np.isfinite(row))
+    cumulative = np.cumsum(np.exp(row[possible]))
+    place = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
+    return int(possible[min(place, len(possible) - 1)])  # rounding may pass the last token
 
 
 def _likeliest(row: np.ndarray) -> np.ndarray:
@@ -125,5 +129,5 @@ def _enough(row: np.ndarray, order: np.ndarray, p: float) -> int:
 
 def _only(row: np.ndarray, kept: np.ndarray) -> np.ndarray:
     only = np.full_like(row, -np.inf)
-    only[kept] = row[kept]
-    return normalized(only)
+    only[kept] = normalized(row[kept])
+    return only
