@@ -42,19 +42,21 @@ class Constraint:
     option: str
 
     @classmethod
-    def of_schema(cls, schema: Schema | str) -> Constraint:
+    def of_schema(cls, schema: Schema | str, option: str = "--json-schema") -> Constraint:
         """Return the constraint that a text is JSON of a schema.
 
         Args:
             schema: a JSON schema, or its text. Keywords that cannot be enforced are refused.
+            option: what messages call it.
 
         Raises:
             UsageError: it is not a JSON schema, or llguidance is not installed.
         """
-        matcher, option = _matcher_class(), "--json-schema"
-        grammar = matcher.grammar_from_json_schema(
-            _schema_text(schema, option), overrides=cast(Any, _COMPACT)
-        )
+        matcher, text = _matcher_class(), _schema_text(schema, option)
+        try:
+            grammar = matcher.grammar_from_json_schema(text, overrides=cast(Any, _COMPACT))
+        except ValueError as error:  # it is nested too deep
+            raise UsageError(f"{option} cannot be used: {error}") from error
         return _checked(cls(grammar=grammar, option=option))
 
     @classmethod
@@ -101,8 +103,7 @@ class Constraint:
         Raises:
             UsageError: the grammar is too large.
         """
-        vocabulary = _vocabulary(tuple(tokens), end)
-        return Allowed(self, _matcher_class()(vocabulary, self.grammar, log_level=0), tokens)
+        return Allowed(self, _matcher(tuple(tokens), end, self.grammar).deep_copy(), tokens)
 
 
 class Allowed:
@@ -176,7 +177,10 @@ def _first_line(message: str) -> str:
 
 def _schema_text(schema: Schema | str, option: str) -> str:
     if not isinstance(schema, str):
-        return json.dumps(schema)
+        try:
+            return json.dumps(schema)
+        except RecursionError as error:
+            raise UsageError(f"{option} cannot be used: it is nested too deep") from error
     try:
         parsed = json.loads(schema)
     except ValueError as error:
@@ -202,6 +206,12 @@ def _matcher_class() -> type[LLMatcher]:
     except ImportError as error:
         raise UsageError(f"constraints need llguidance ({error}): install sttx-train[constrain]") from error
     return LLMatcher
+
+
+@lru_cache(maxsize=32)
+def _matcher(tokens: tuple[bytes, ...], end: int, grammar: str) -> LLMatcher:
+    """Return a matcher at a text's start; making one may take seconds, and copying it takes no time."""
+    return _matcher_class()(_vocabulary(tokens, end), grammar, log_level=0)
 
 
 @lru_cache(maxsize=4)

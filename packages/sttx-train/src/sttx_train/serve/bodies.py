@@ -189,10 +189,31 @@ class NamedTool(Struct):
     type: Literal["function"] = "function"
 
 
-class ResponseFormat(Struct):
-    """The form of an answer; only text is known."""
+class TextFormat(Struct, tag_field="type", tag="text"):
+    """An answer in words."""
 
-    type: Literal["text"]
+
+class ObjectFormat(Struct, tag_field="type", tag="json_object"):
+    """An answer that is an object of JSON."""
+
+
+class SchemaFormat(Struct, kw_only=True):
+    """A schema with its name; it is always enforced, strict or not."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ChatSchema(Struct, tag_field="type", tag="json_schema"):
+    """An answer that is JSON of a schema, in a chat."""
+
+    json_schema: SchemaFormat
+
+
+class ResponseSchema(SchemaFormat, tag_field="type", tag="json_schema"):
+    """An answer that is JSON of a schema, in a response."""
 
 
 class Chat(Sampled, kw_only=True, forbid_unknown_fields=True):
@@ -206,7 +227,7 @@ class Chat(Sampled, kw_only=True, forbid_unknown_fields=True):
     tools: Annotated[list[Tool], Meta(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None  # an answer has one call
-    response_format: ResponseFormat | None = None
+    response_format: TextFormat | ObjectFormat | ChatSchema | None = None
     reasoning_effort: Any = None
     verbosity: Any = None
     modalities: list[Literal["text"]] | None = None
@@ -231,6 +252,7 @@ class ResponseTool(Struct):
     name: str = ""
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class ResponseToolChoice(Struct):
@@ -241,9 +263,9 @@ class ResponseToolChoice(Struct):
 
 
 class ResponseText(Struct):
-    """The form of the text; only plain text is known."""
+    """The form of the text."""
 
-    format: ResponseFormat | None = None
+    format: TextFormat | ObjectFormat | ResponseSchema | None = None
     verbosity: Any = None
 
 

@@ -12,6 +12,7 @@ from sttx_train.serve.catalog import Served
 from sttx_train.serve.completions import FINISH
 from sttx_train.serve.conversation import END, Opening, encode_turns, openings, turns
 from sttx_train.serve.failures import bad
+from sttx_train.serve.forms import form_of
 from sttx_train.serve.jobs import Ask, Ended, Event, Generated, PromptRead
 from sttx_train.serve.streaming import DONE, PING, Channel, event
 from sttx_train.serve.tokens import Token, chat_logprobs
@@ -34,7 +35,8 @@ def chat_asks(body: Chat, served: Served, most: int) -> tuple[list[Ask], list[Op
     tokenizer = served.predictor.loaded.tokenizer
     sampling = body.sampling(len(served.predictor.tokens))
     tools = body.tools or []
-    starts = openings(tools, body.tool_choice)
+    form = form_of(body.response_format, "response_format", served)
+    starts = openings(tools, body.tool_choice, served, form)
     texts = turns(body.messages, [] if body.tool_choice == "none" else tools)
     if len(starts) == 1:
         texts.append(starts[0].text)
@@ -45,6 +47,7 @@ def chat_asks(body: Chat, served: Served, most: int) -> tuple[list[Ask], list[Op
             served=served,
             ids=ids,
             options=options,
+            forms=tuple(start.form for start in starts),
             sampling=sampling,
             max_tokens=TOKENS if asked is None else asked,
             stop=(END, *body.stops),

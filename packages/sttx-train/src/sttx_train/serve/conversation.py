@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from sttx_core.render import render
 from sttx_core.tokenizers import Tokenizer
 from sttx_core.traces import AssistantMessage, Meta, ToolResult, ToolUse, UserMessage
+from sttx_train.generate import Constraint
 from sttx_train.serve.bodies import Message, NamedTool, Part, Tool
 from sttx_train.serve.catalog import Served
 from sttx_train.serve.failures import bad
+from sttx_train.serve.forms import arguments_of
 
 ANSWER = "Assistant:"
 END = "\n\n"
@@ -31,10 +33,12 @@ class Opening:
     Attributes:
         text: what starts its turn.
         tool: name of the tool that is called; None for an answer in words.
+        form: what must follow; None for anything.
     """
 
     text: str
     tool: str | None = None
+    form: Constraint | None = None
 
 
 def turns(messages: Sequence[Message], tools: Sequence[Tool] = ()) -> list[str]:
@@ -64,14 +68,30 @@ def newest(messages: Sequence[Message], served: Served) -> tuple[int, ...]:
     return encode_turns(turns(messages)[after:], served.predictor.loaded.tokenizer)
 
 
-def openings(tools: Sequence[Tool], choice: str | NamedTool | None) -> list[Opening]:
+def openings(
+    tools: Sequence[Tool], choice: str | NamedTool | None, served: Served, form: Constraint | None = None
+) -> list[Opening]:
     """Return how the answer may start; one opening if there is no choice.
 
+    Args:
+        tools: the tools that may be called; what strict ones are called with fits their schema.
+        choice: whether one must be called, and which.
+        served: the model.
+        form: what an answer that is no call must be.
+
     Raises:
-        RequestError: a tool is asked for that is not there.
+        RequestError: a tool is asked for that is not there, or a schema cannot be enforced.
     """
-    calls = [Opening(text=f"Tool call: {tool.function.name} ", tool=tool.function.name) for tool in tools]
-    answer = Opening(text=ANSWER)
+    calls = [
+        Opening(
+            text=f"Tool call: {tool.function.name} ",
+            tool=tool.function.name,
+            form=arguments_of(tool, served),
+        )
+        for tool in tools
+    ]
+    # JSON starts with no space, so the turn's label has it.
+    answer = Opening(text=ANSWER if form is None else f"{ANSWER} ", form=form)
     if isinstance(choice, NamedTool):
         named = [call for call in calls if call.tool == choice.function.name]
         if not named:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sttx_train.generate import Finish, SamplingConfig
+from sttx_train.generate import Constraint, Finish, SamplingConfig
 from sttx_train.predict import Prices
 from sttx_train.serve.catalog import Served
 from sttx_train.serve.tokens import Token
@@ -21,6 +21,8 @@ class Ask:
         ids: the prompt.
         options: texts of which one is chosen and read after the prompt, by their probabilities; none for a
             prompt that is complete.
+        forms: what the text must be, for each option, or the only one; None for anything. None at all without
+            a constraint.
         sampling: how tokens are chosen.
         max_tokens: most tokens to generate; 0 to only read.
         stop: texts that end the text.
@@ -34,6 +36,7 @@ class Ask:
     served: Served
     ids: tuple[int, ...]
     options: tuple[tuple[int, ...], ...] = ()
+    forms: tuple[Constraint | None, ...] = ()
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     max_tokens: int = 0
     stop: tuple[str, ...] = ()

@@ -10,14 +10,19 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from secrets import token_hex
 from typing import Any, TypeAlias
 
+import msgspec
+
 from sttx_train.serve.bodies import (
     Function,
     Item,
     Message,
     NamedFunction,
     NamedTool,
+    ObjectFormat,
     Response,
+    ResponseSchema,
     ResponseToolChoice,
+    TextFormat,
     Tool,
     ToolCall,
     ToolFunction,
@@ -26,6 +31,7 @@ from sttx_train.serve.catalog import Served
 from sttx_train.serve.chat import TOKENS, Answer
 from sttx_train.serve.conversation import END, Opening, encode_turns, openings, turns
 from sttx_train.serve.failures import bad
+from sttx_train.serve.forms import form_of
 from sttx_train.serve.jobs import Ask, Ended, Event
 from sttx_train.serve.streaming import PING, Channel, event
 from sttx_train.serve.usage import Usage
@@ -47,7 +53,8 @@ def response_ask(
         raise bad("n must be 1: a response has one answer", "n")
     tokenizer = served.predictor.loaded.tokenizer
     tools = [_tool(tool) for tool in body.tools or () if tool.type == "function"]
-    starts = openings(tools, _choice(body.tool_choice))
+    form = form_of(body.text.format if body.text else None, "text", served)
+    starts = openings(tools, _choice(body.tool_choice), served, form)
     texts = turns(messages_of(body), [] if body.tool_choice == "none" else tools)
     if len(starts) == 1:
         texts.append(starts[0].text)
@@ -55,6 +62,7 @@ def response_ask(
         served=served,
         ids=(*before, *encode_turns(texts, tokenizer)),
         options=tuple(tuple(tokenizer.encode(one.text)) for one in starts) if len(starts) > 1 else (),
+        forms=tuple(start.form for start in starts),
         sampling=body.sampling(len(served.predictor.tokens)),
         max_tokens=TOKENS if body.max_output_tokens is None else body.max_output_tokens,
         stop=(END, *body.stops),
@@ -64,7 +72,9 @@ def response_ask(
 
 
 def _tool(tool: Any) -> Tool:
-    function = ToolFunction(name=tool.name, description=tool.description, parameters=tool.parameters)
+    function = ToolFunction(
+        name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict
+    )
     return Tool(function=function)
 
 
@@ -218,13 +228,17 @@ class Responses:
             "previous_response_id": body.previous_response_id,
             "store": body.store is not False,
             "temperature": self._ask.sampling.temperature,
-            "text": {"format": {"type": "text"}},
+            "text": {"format": msgspec.to_builtins(_format(body))},
             "tool_choice": body.tool_choice if isinstance(body.tool_choice, str) else "auto",
             "tools": [],
             "top_p": self._ask.sampling.top_p,
             "truncation": "disabled",
             "usage": self._usage.of_response() if ended else None,
         }
+
+
+def _format(body: Response) -> TextFormat | ObjectFormat | ResponseSchema:
+    return (body.text.format if body.text else None) or TextFormat()
 
 
 def _text(text: str) -> dict[str, Any]:

@@ -97,7 +97,11 @@ class Row:
         )
         ask = self.ask
         self.generation = self.reader.generate(
-            ask.sampling, max_tokens=ask.max_tokens, stop=ask.stop, stream=ask.stream
+            ask.sampling,
+            max_tokens=ask.max_tokens,
+            stop=ask.stop,
+            stream=ask.stream,
+            constraint=ask.forms[chosen or 0] if ask.forms else None,
         )
         self._end_if_done()
 
