@@ -11,10 +11,13 @@ from openai.types.responses import Response
 from sttx_core.errors import UsageError
 from sttx_train.generate import SamplingConfig
 from sttx_train.predict import Predictor
+from sttx_train.serve.bodies import Response as Body
+from sttx_train.serve.bodies import parse
 from sttx_train.serve.catalog import Catalog, Served
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.failures import RequestError
 from sttx_train.serve.kept_responses import KeptResponses
+from sttx_train.serve.responses import last_called, messages_of, new_of_response
 from sttx_train.serve.server import Server
 from sttx_train.serve.slots import Slot, restore_slot, save_slot
 from sttx_train.stores import FolderStore, MemoryStore
@@ -118,13 +121,53 @@ def test_a_response_that_calls_a_tool(client, loaded):
     assert after.output[0].type == "message"
 
 
+def test_what_a_tool_gave_has_its_name_when_its_call_was_in_the_response_before(client, server, monkeypatch):
+    asked, submit = [], server.service.engine.submit
+    monkeypatch.setattr(
+        server.service.engine, "submit", lambda jobs: asked.extend(job.ask for job in jobs) or submit(jobs)
+    )
+    loaded = server.service.catalog.frozen.predictor.loaded
+    tools = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in ("ls", "shell")]
+    choice = {"type": "function", "name": "shell"}
+    bias = {"logit_bias": {str(token): 1000 for token in loaded.tokenizer.encode("\n")}}
+    body = {"model": loaded.id, "tools": tools, "tool_choice": choice, **ASK}
+    first = client.responses.create(**body, input="list files", extra_body=bias)
+    output = {"type": "function_call_output", "call_id": first.output[0].call_id, "output": "a.txt"}
+    more = {"model": loaded.id, "previous_response_id": first.id, **ASK}
+    client.responses.create(**more, input=[output])
+    assert loaded.tokenizer.decode(asked[-1].ids).endswith("Tool result: shell\na.txt\n\nAssistant:")
+
+
+def test_the_last_call_is_that_of_the_last_turn(server):
+    served = server.service.catalog.frozen
+    encode = served.predictor.loaded.tokenizer.encode
+    long = "Tool call: run " + json.dumps({"text": "word " * 500}) + "\n\n"
+    for text, name in [
+        ("User: a\n\n" + long, "run"),
+        (long + "User: a\n\n", ""),
+        (long, "run"),
+        ("User: Tool call: x {}\n\n", ""),
+        ("", ""),
+    ]:
+        assert last_called(tuple(encode(text)), served) == name
+    item = {"type": "function_call_output", "call_id": "c", "output": "a"}
+    known = {"type": "function_call", "call_id": "c", "name": "ls", "arguments": "{}"}
+    for items, names in [([item], ["run"]), ([known, item], [None, None])]:
+        body = parse(json.dumps({"model": "m", "input": items}).encode(), Body)
+        assert [message.name for message in messages_of(body, "run")] == names
+    learned = new_of_response(
+        parse(json.dumps({"model": "m", "input": [item]}).encode(), Body), served, tuple(encode(long))
+    )
+    assert served.predictor.loaded.tokenizer.decode(learned) == "Tool result: run\na\n\n"
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [
         ({"input": []}, "input"),
         ({"input": [{"type": "image"}]}, "input"),
         ({"max_output_tokens": 10**9}, "max_output_tokens"),
-        ({"text": {"format": {"type": "json_object"}}}, "text"),
+        ({"text": {"format": {"type": "xml"}}}, "text"),
     ],
 )
 def test_a_response_that_is_wrong(client, loaded, more, param):

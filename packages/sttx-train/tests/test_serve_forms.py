@@ -168,7 +168,7 @@ def _deep(levels):
         ({"response_format": _named(UNKNOWN)}, "response_format", "not"),
         ({"response_format": _named({"$ref": "http://example.com/a"})}, "response_format", "example.com"),
         ({"response_format": _named(_deep(100))}, "response_format", "recursion limit"),
-        ({"response_format": _named({}, "a b")}, "response_format", "pattern"),
+        ({"response_format": _named({}, "a b")}, "response_format", "matching regex"),
         ({"response_format": {"type": "xml"}}, "response_format", "xml"),
         ({"response_format": {"type": "json_schema"}}, "response_format", "json_schema"),
         (

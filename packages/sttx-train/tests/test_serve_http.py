@@ -396,7 +396,7 @@ def test_a_completion_that_is_wrong(client, loaded, more):
         {"top_logprobs": 1},
         {"tool_choice": "required"},
         {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}},
-        {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "xml"}},
         {"tools": [{"type": "function", "function": {"name": "two words"}}]},
         {"tools": [{"type": "function", "function": {"name": "line\n"}}]},
     ],

@@ -25,7 +25,7 @@ from sttx_train.serve.guard import Guard
 from sttx_train.serve.jobs import Ask
 from sttx_train.serve.page import add_page
 from sttx_train.serve.reading_bodies import body_of, tenant_of
-from sttx_train.serve.responses import Responses, messages_of, response_ask
+from sttx_train.serve.responses import Responses, new_of_response, response_ask
 from sttx_train.serve.service import Service
 from sttx_train.serve.slot_routes import add_slot_routes
 from sttx_train.serve.streaming import Channel, EventStream, collect
@@ -117,7 +117,7 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
         served = await service.find(body.model, who)
         before = await service.continued(body.previous_response_id, served)
         ask, starts = await to_thread(response_ask, body, served, config.max_tokens, before)
-        new = await to_thread(newest, messages_of(body), served) if service.learns(served) else ()
+        new = await to_thread(new_of_response, body, served, before) if service.learns(served) else ()
         at_end = await service.prepare([ask])
         responses = Responses(body, ask, starts, service.keep_response)
         channel = Channel(service.engine, [ask], at_end)

@@ -5,6 +5,7 @@ What was read is kept as ids, and its state in the cache: a conversation continu
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from secrets import token_hex
@@ -29,12 +30,15 @@ from sttx_train.serve.bodies import (
 )
 from sttx_train.serve.catalog import Served
 from sttx_train.serve.chat import TOKENS, Answer
-from sttx_train.serve.conversation import END, Opening, encode_turns, openings, turns
+from sttx_train.serve.conversation import END, Opening, encode_turns, newest, openings, turns
 from sttx_train.serve.failures import bad
 from sttx_train.serve.forms import form_of
 from sttx_train.serve.jobs import Ask, Ended, Event
 from sttx_train.serve.streaming import PING, Channel, event
 from sttx_train.serve.usage import Usage
+
+_CALL = re.compile(r"Tool call: (\S+) ")
+_TAIL = 512  # ids at a conversation's end in which its last turn mostly stands
 
 Keep: TypeAlias = Callable[[str, tuple[int, ...], Served], Awaitable[None]]
 """Keeps what was read for a response, by its name and the model."""
@@ -55,7 +59,7 @@ def response_ask(
     tools = [_tool(tool) for tool in body.tools or () if tool.type == "function"]
     form = form_of(body.text.format if body.text else None, "text", served)
     starts = openings(tools, _choice(body.tool_choice), served, form)
-    texts = turns(messages_of(body), [] if body.tool_choice == "none" else tools)
+    texts = turns(messages_of(body, last_called(before, served)), [] if body.tool_choice == "none" else tools)
     if len(starts) == 1:
         texts.append(starts[0].text)
     ask = Ask(
@@ -84,8 +88,27 @@ def _choice(choice: str | ResponseToolChoice | None) -> str | NamedTool | None:
     return choice
 
 
-def messages_of(body: Response) -> list[Message]:
+def last_called(before: tuple[int, ...], served: Served) -> str:
+    """Return the name of the tool that the last turn of a conversation calls; empty if it calls none.
+
+    An answer has one call, so what a request sends after it as the output of a call is that of this one.
+    """
+    tokenizer, size = served.predictor.loaded.tokenizer, _TAIL
+    while True:
+        text = tokenizer.decode(before[-size:]).removesuffix(END)
+        _, end, turn = text.rpartition(END)
+        if end or size >= len(before):
+            found = _CALL.match(turn)
+            return found[1] if found else ""
+        size *= 8
+
+
+def messages_of(body: Response, called: str = "") -> list[Message]:
     """Return the instructions and the input as messages.
+
+    Args:
+        body: the request.
+        called: name of the tool whose output the input may have without its call.
 
     Raises:
         RequestError: the input has no item, or one of a type that is not known.
@@ -93,10 +116,20 @@ def messages_of(body: Response) -> list[Message]:
     found = [Message(role="system", content=body.instructions)] if body.instructions else []
     if isinstance(body.input, str):
         return [*found, Message(role="user", content=body.input)]
-    found += [message for item in body.input if (message := _message(item)) is not None]
+    calls = {item.call_id for item in body.input if item.type == "function_call"}
+    for item in body.input:
+        if (message := _message(item)) is not None:
+            if message.role == "tool" and item.call_id not in calls:
+                message.name = called or None
+            found.append(message)
     if not found:
         raise bad("input has no items", "input")
     return found
+
+
+def new_of_response(body: Response, served: Served, before: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the ids of what a request sends that was not sent before."""
+    return newest(messages_of(body, last_called(before, served)), served)
 
 
 def _message(item: Item) -> Message | None:
