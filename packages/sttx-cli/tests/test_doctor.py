@@ -9,6 +9,7 @@ import pytest
 from sttx_ccsniff import live_tools
 from sttx_cli.commands import doctor
 from sttx_core.errors import ModelError
+from sttx_train.coding import vector
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,16 @@ def test_everything_works_here(sttx):
     } <= found.keys()
     assert all(finding["status"] in ("ok", "note") and finding["detail"] for finding in found.values())
     assert found["model"]["detail"].startswith("goose-mini: ")
+
+
+def test_a_processor_that_codes_otherwise_is_noted(sttx, monkeypatch):
+    assert findings(sttx("doctor", "--json"))["archives"]["status"] == "ok"
+    monkeypatch.setitem(vector.EXPECTED, "mini+experts", "0" * 64)
+    vector.computes_as_expected.cache_clear()
+    result = sttx("doctor", "--json")
+    vector.computes_as_expected.cache_clear()
+    found = findings(result)["archives"]
+    assert (result.code, found["status"]) == (0, "note") and "unlike others" in found["detail"]
 
 
 def test_the_table_has_the_same_findings(sttx):

@@ -48,7 +48,7 @@ def command(model: str | None, as_json: bool) -> int:
     """Check what works on this machine. Exits with 1 if something is broken."""
     require_model_name(model, EMBEDDED)
     with progress_bar("checking"):
-        findings = [*_python(), *_torch(), *_model(model), *_live(), *_history(), *_log()]
+        findings = [*_python(), *_torch(), *_model(model), *_archives(), *_live(), *_history(), *_log()]
     broken = any(finding.status == "broken" for finding in findings)
     if as_json:
         emit_json({"ok": not broken, "findings": [asdict(finding) for finding in findings]})
@@ -126,6 +126,22 @@ def _model(spec: str | None) -> Iterator[Finding]:
         status="ok",
         detail=f"{sizes['id']}: {report['parameters']:,} parameters, {sizes['vocab_size']:,} tokens",
     )
+
+
+def _archives() -> Iterator[Finding]:
+    try:
+        from sttx_train.coding.vector import computes_as_expected
+
+        right = computes_as_expected()
+    except (SttxError, ImportError) as error:
+        yield Finding(name="archives", status="broken", detail=str(error))
+        return
+    detail = (
+        "this processor codes as others do: archives can be exchanged"
+        if right
+        else "this processor codes unlike others: it cannot read their archives, nor they those made here"
+    )
+    yield Finding(name="archives", status="ok" if right else "note", detail=detail)
 
 
 def _live() -> Iterator[Finding]:

@@ -1,5 +1,6 @@
 """A text whose archive is known: on a processor that computes something else, archives would not travel."""
 
+from functools import cache
 from hashlib import sha256
 
 from sttx_train.coding.codec import new_codec
@@ -33,8 +34,9 @@ def payloads_sha256(method: Method) -> str:
     return digest.hexdigest()
 
 
+@cache
 def computes_as_expected() -> bool:
-    """Return whether this processor codes as the archives of other machines need it.
+    """Return whether this processor codes as the archives of other machines need it; takes a second.
 
     Raises:
         ModelError: the embedded model cannot be read.
