@@ -1,5 +1,6 @@
 """`sttx serve`: a model, and what was learned of it, for OpenAI clients. Connects paths to a server."""
 
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,14 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
     "repeated; the first one is the page's model.",
 )
 @click.option(
+    "--run",
+    type=PathName(path_type=Path, file_okay=False),
+    default=None,
+    metavar="RUN",
+    help="Serve what a run in progress has learned as well: the folder of `sttx train`, which need not exist "
+    "yet. Its newest checkpoint is read again whenever it saves one.",
+)
+@click.option(
     "--state",
     type=PathName(path_type=Path, dir_okay=False),
     multiple=True,
@@ -50,6 +59,7 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 @config_options(ServeConfig, title="Serving")
 def command(
     checkpoint: tuple[str, ...],
+    run: Path | None,
     state: tuple[Path, ...],
     model: str | None,
     api_key_file: Path | None,
@@ -60,8 +70,9 @@ def command(
     """Serve a model to programs that speak OpenAI's API.
 
     The model answers under its own id, and each thing that was learned of it under MODEL:NAME@DIGEST; a
-    request names the one it wants. Experts are not mixed in: their memory is that of one stream. It listens
-    on this machine alone, unless --host and --api-key-file say otherwise. Ctrl-C ends it.
+    request names the one it wants. With --run, what a run learns is served while it goes on. Experts are not
+    mixed in: their memory is that of one stream. It listens on this machine alone, unless --host and
+    --api-key-file say otherwise. Ctrl-C ends it.
     """
     config = build(ServeConfig, options)
     _require_extra()
@@ -70,7 +81,7 @@ def command(
     learned += [str(named_state(path)) for path in state]
     check_model(model, EMBEDDED)
     with progress_bar("loading PyTorch"):
-        from sttx_train.serve import Catalog, Server
+        from sttx_train.serve import Catalog, FollowedRun, Server
     with Server(config, keys) as server:
         with Interruptible(server.request_stop, server.request_stop) as interruptible:
             loaded = load(model, kernel=kernel)
@@ -81,8 +92,10 @@ def command(
                 server.start(catalog)
                 for served in catalog:
                     say(f"serving: {served.id}")
-                say(f"listening on {server.url}")
-            server.wait()
+                follows = nullcontext() if run is None else FollowedRun(catalog, loaded, run, say)
+                with follows:
+                    say(f"listening on {server.url}")
+                    server.wait()
         say("stopping: requests that are not answered get an error")
 
 

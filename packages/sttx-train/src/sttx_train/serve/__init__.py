@@ -11,11 +11,17 @@ from sttx_train.serve.config import ServeConfig
 if TYPE_CHECKING:
     from sttx_train.serve.catalog import Catalog, Served
     from sttx_train.serve.engine import Engine
+    from sttx_train.serve.following import FollowedRun
     from sttx_train.serve.server import Server
 
-__all__ = ["Catalog", "Engine", "ServeConfig", "Served", "Server"]
+__all__ = ["Catalog", "Engine", "FollowedRun", "ServeConfig", "Served", "Server"]
 
 __getattr__ = lazy_names(
     __name__,
-    {"catalog": ["Catalog", "Served"], "engine": ["Engine"], "server": ["Server"]},
+    {
+        "catalog": ["Catalog", "Served"],
+        "engine": ["Engine"],
+        "following": ["FollowedRun"],
+        "server": ["Server"],
+    },
 )

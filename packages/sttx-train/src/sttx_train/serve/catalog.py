@@ -82,10 +82,21 @@ class Catalog:
         Raises:
             UsageError, CheckpointError, ModelError: as by `Predictor`.
         """
-        tuned = [_learned(loaded, path) for path in learned]
+        tuned = [learned_model(loaded, path) for path in learned]
         frozen = Predictor(loaded, experts=False, learns=False)
         frozen.read().log_probs()  # what is compiled at its first use is compiled now
         return cls([*tuned, Served(id=loaded.id, predictor=frozen, digest=digest_of(frozen))])
+
+    def put(self, served: Served) -> None:
+        """Offer a model in the place of the one that has its id but for the digest; a new one comes first.
+
+        Requests that are computed keep the model that they started with. May be called from any thread.
+        """
+        name = _without_digest(served.id)
+        others = list(self)
+        places = [index for index, one in enumerate(others) if _without_digest(one.id) == name]
+        others[places[0] if places else 0 : places[0] + 1 if places else 0] = [served]
+        self._by_id = {one.id: one for one in others}
 
     @property
     def frozen(self) -> Served:
@@ -105,13 +116,18 @@ class Catalog:
         """
         if (exact := self._by_id.get(name)) is not None:
             return exact
-        alike = [one for one in self if one.id.partition("@")[0] == name]
+        alike = [one for one in self if _without_digest(one.id) == name]
         if len(alike) == 1:
             return alike[0]
         known = ", ".join(repr(one.id) for one in self)
         raise RequestError(
             404, f"no model {name!r}: there are {known}", param="model", code="model_not_found"
         )
+
+
+def _without_digest(name: str) -> str:
+    """Return an id without its digest; the id of a frozen model has none."""
+    return name.partition("@")[0]
 
 
 def digest_of(predictor: Predictor) -> str:
@@ -127,7 +143,12 @@ def digest_of(predictor: Predictor) -> str:
     return digest.hexdigest()
 
 
-def _learned(loaded: LoadedModel, path: str | os.PathLike[str]) -> Served:
+def learned_model(loaded: LoadedModel, path: str | os.PathLike[str]) -> Served:
+    """Return what was learned: a run's newest checkpoint, one checkpoint, or the file of a tuned state.
+
+    Raises:
+        UsageError, CheckpointError, ModelError: as by `Predictor`.
+    """
     path = Path(path)
     predictor = Predictor(loaded, path, experts=False, learns=False)
     digest = digest_of(predictor)
