@@ -223,9 +223,10 @@ def tiny_path(make_model, tmp_path):
     return tmp_path / "model"
 
 
-def test_chunked_and_recurrent_kernels_write_the_same_greedy_text(tiny_path):
+@pytest.mark.parametrize("kernel", ["chunked", "compiled"])
+def test_all_kernels_write_the_same_greedy_text(tiny_path, kernel):
     ids = greedy_ids(tiny_path, "recurrent")
-    assert len(set(ids)) > 1 and ids == greedy_ids(tiny_path, "chunked")
+    assert len(set(ids)) > 1 and ids == greedy_ids(tiny_path, kernel)
 
 
 @pytest.mark.slow
@@ -243,6 +244,7 @@ def test_the_interpreted_fla_kernel_writes_the_same_greedy_text(tiny_path):
 
 
 if __name__ == "__main__":
+    from sttx_train.rwkv7 import model as of_model
     from sttx_train.wkv import dispatch
     from sttx_train.wkv.backends import KernelChoice
 
@@ -250,5 +252,6 @@ if __name__ == "__main__":
     of_fla = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(of_fla)
     of_fla.prepare_interpreter()
-    dispatch.choose_backend = lambda device, requested: KernelChoice(requested, "interpreted")
+    for module in (dispatch, of_model):
+        module.choose_backend = lambda device, requested: KernelChoice(requested, "interpreted")
     sys.stdout.write(json.dumps(greedy_ids(sys.argv[1], "fla")))

@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 from numba import njit
@@ -12,6 +14,16 @@ _NOT_KEPT = (
     "compiled code cannot be kept, so every process compiles again, which takes half a minute: no folder for "
     "it is writable; set NUMBA_CACHE_DIR to one that is"
 )
+
+
+def digest_of(*files: str | Path) -> int:
+    """Return a number, not 0, that changes with the contents of source files.
+
+    Numba keeps a compiled function while the function's own file is unchanged, even if a function that it
+    calls from another file has changed. A function that closes over this number is compiled again.
+    """
+    sources = b"".join(Path(path).read_bytes() for path in files)
+    return int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1
 
 
 def compiled_once(function: Callable[..., Any], *, reorder: bool = False) -> Any:

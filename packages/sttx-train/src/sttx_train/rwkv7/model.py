@@ -20,9 +20,10 @@ from torch.utils.checkpoint import checkpoint
 
 from sttx_train.fused import FusedStep, StepChoice, choose_step
 from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.elementwise import gated_output, recurrence_inputs, shifted_mixes
 from sttx_train.rwkv7.init import initialize as fill_parameters
 from sttx_train.rwkv7.state import RecurrentState
-from sttx_train.wkv import Backend, wkv
+from sttx_train.wkv import Backend, choose_backend, recurrence, wkv
 
 DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoid(.), so decay > 0.545
 
@@ -94,6 +95,8 @@ class TimeMix(nn.Module):
         backend: Backend,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the output ``[B, T, D]``, the new wkv state and layer 0's value."""
+        if backend == "compiled" and x.dtype == torch.float32:
+            return self._compiled(x, shift_BD, state_BHNN, v_first, valid_BT1, starts_BT)
         B, T, D = x.shape
         delta = _shifted(x, shift_BD, starts_BT) - x
         r = self.receptance(torch.addcmul(x, delta, self.x_r))
@@ -130,6 +133,42 @@ class TimeMix(nn.Module):
         bonus = (r.view(heads) * k.view(heads) * self.r_k).sum(-1, keepdim=True) * v.view(heads)
         assert v_first is not None
         return self.output((y + bonus.view(B, T, D)) * g), state_BHNN, v_first
+
+    def _compiled(
+        self,
+        x: Tensor,
+        shift_BD: Tensor,
+        state_BHNN: Tensor,
+        v_first: Tensor | None,
+        valid_BT1: Tensor | None,
+        starts_BT: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Do what `forward` does, with all that is not a product of matrices compiled."""
+        shares = (self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)
+        x_r, x_w, x_k, x_v, x_a, x_g = shifted_mixes(x, shift_BD, starts_BT, shares)
+        r, k, own_v = self.receptance(x_r), self.key(x_k), self.value(x_v)
+        raw_w, raw_a = torch.tanh(x_w @ self.w1) @ self.w2, x_a @ self.a1 @ self.a2
+        g = torch.sigmoid(x_g @ self.g1) @ self.g2
+        residual = None if v_first is None else (v_first, x_v @ self.v1 @ self.v2, self.v0)
+        w, k, v, a, b = recurrence_inputs(
+            k, own_v, raw_w, raw_a, self.w0, self.a0, self.k_k, self.k_a, self.size, residual
+        )
+        v_in = v
+        if valid_BT1 is not None:  # a padded step must not change the state
+            w, a, b, v_in = 1 + (w - 1) * valid_BT1, a * valid_BT1, b * valid_BT1, v * valid_BT1
+        heads = (*x.shape[:2], self.heads, self.size)
+        y, state_BHNN = recurrence(
+            r.view(heads),
+            w.view(heads),
+            k.view(heads),
+            v_in.view(heads),
+            a.view(heads),
+            b.view(heads),
+            state_BHNN,
+            starts_BT,
+        )
+        y = gated_output(y, r, k, v, g, self.r_k, self.ln_x.weight, self.ln_x.bias, self.ln_x.eps)
+        return self.output(y), state_BHNN, own_v if v_first is None else v_first
 
 
 class ChannelMix(nn.Module):
@@ -257,13 +296,13 @@ class RWKV7(nn.Module):
         if lengths_B is not None:
             valid_BT1 = torch.arange(T, device=x_BTD.device).expand(B, T) < lengths_B.unsqueeze(1)
             valid_BT1 = valid_BT1.unsqueeze(-1).to(x_BTD.dtype)
-        x = x_BTD
+        x, backend = x_BTD, choose_backend(x_BTD.device, self.backend).backend
         v_first: Tensor | None = None
         att_shift, matrices, ffn_shift = [], [], []
         for layer, block in enumerate(self.blocks):
             arguments = (x, state.att_shift[layer], state.wkv[layer], state.ffn_shift[layer])
             run = partial(checkpoint, block, use_reentrant=False) if self.recompute else block
-            x, x_att, x_ffn, matrix, v_first = run(*arguments, v_first, valid_BT1, starts_BT, self.backend)
+            x, x_att, x_ffn, matrix, v_first = run(*arguments, v_first, valid_BT1, starts_BT, backend)
             att_shift.append(_last_valid(x_att, lengths_B))
             ffn_shift.append(_last_valid(x_ffn, lengths_B))
             matrices.append(matrix)

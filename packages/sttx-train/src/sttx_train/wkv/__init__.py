@@ -10,6 +10,7 @@ from sttx_core.lazy import lazy_names
 if TYPE_CHECKING:
     from sttx_train.wkv.backends import BACKENDS, Backend, KernelChoice, choose_backend
     from sttx_train.wkv.chunked import wkv_chunked
+    from sttx_train.wkv.compiled import recurrence
     from sttx_train.wkv.dispatch import wkv
     from sttx_train.wkv.recurrent import wkv_recurrent
 
@@ -18,6 +19,7 @@ __all__ = [
     "Backend",
     "KernelChoice",
     "choose_backend",
+    "recurrence",
     "wkv",
     "wkv_chunked",
     "wkv_recurrent",
@@ -28,6 +30,7 @@ __getattr__ = lazy_names(
     {
         "backends": ["BACKENDS", "Backend", "KernelChoice", "choose_backend"],
         "chunked": ["wkv_chunked"],
+        "compiled": ["recurrence"],
         "dispatch": ["wkv"],
         "recurrent": ["wkv_recurrent"],
     },

@@ -49,10 +49,16 @@ def wkv_compiled(
 
     float64 is computed in float64, everything shorter in float32.
     """
+    return recurrence(r, torch.exp(log_w), k, v, a, b, state, starts)
+
+
+def recurrence(
+    r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, state: Tensor, starts: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Do what :func:`wkv_compiled` does with the decay itself, ``w``, in place of its logarithm."""
     dtype = state.dtype
     exact = dtype if dtype == torch.float64 else torch.float32
-    inputs = (x.to(exact) for x in (r, torch.exp(log_w), k, v, a, b, state))
-    y, final = _Recurrence.apply(*inputs, starts)
+    y, final = _Recurrence.apply(*(x.to(exact) for x in (r, w, k, v, a, b, state)), starts)
     return y.to(dtype), final.to(dtype)
 
 
@@ -75,7 +81,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
         dy, dstate = gradients
         *sequences, starts, kept = ctx.saved_tensors
         found = [torch.empty_like(x) for x in sequences]
@@ -86,7 +92,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _dense(x: Tensor, copy: bool = False) -> Tensor:
-    """Return the numbers in one piece of memory; a copy if they are to be overwritten."""
+    """Return the numbers in one piece of memory; a copy if the caller will overwrite them."""
     x = x.detach()
     return x.clone(memory_format=torch.contiguous_format) if copy else x.contiguous()
 

@@ -1,0 +1,329 @@
+"""The loops of :mod:`sttx_train.rwkv7.elementwise`, compiled: token by token, D numbers at a time.
+
+Every array of tokens is ``[..., B, T, D]``. A kernel takes the tokens from ``first`` to ``last - 1``, counted
+over all rows, and adds the gradients of vectors to its own part of ``sums``, so that threads share nothing.
+Forward every operation is rounded as written; the order of a gradient's sums is the compiler's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+
+from sttx_core.experts import arithmetic as tables
+from sttx_core.experts.kept import compiled_once, digest_of
+from sttx_train.fused import arithmetic, lanes
+from sttx_train.fused.arithmetic import exponentials, sigmoids
+
+_DECAY_SCALE = np.float32(0.6065306597126334)
+_LEAST_NORM = np.float32(1e-12)
+_ONE = np.float32(1)
+_inlined: Any = njit(inline="always")
+"""Compiles a function into each function that calls it, by the rules of that one."""
+
+
+class Kernels(NamedTuple):
+    """The compiled loops, forward and backward."""
+
+    mix: Callable[..., None]
+    mix_back: Callable[..., None]
+    prepare: Callable[..., None]
+    prepare_back: Callable[..., None]
+    finish: Callable[..., None]
+    finish_back: Callable[..., None]
+
+
+@cache
+def kernels() -> Kernels:
+    """Return the loops; each is compiled, or read from disk, when it is first called."""
+    return Kernels(
+        mix=compiled_once(_mix),
+        mix_back=compiled_once(_mix_back, reorder=True),
+        prepare=_with_imported(digest_of(arithmetic.__file__, lanes.__file__, tables.__file__)),
+        prepare_back=compiled_once(_prepare_back, reorder=True),
+        finish=compiled_once(_finish),
+        finish_back=compiled_once(_finish_back, reorder=True),
+    )
+
+
+def _with_imported(sources: int) -> Callable[..., None]:
+    """Return `_prepare`, which is compiled again after a change of the functions that it imports."""
+
+    def prepare(k, v, raw_w, raw_a, first_v, raw_v, shares, found, inner, norms, mixed, first, last, part):
+        if sources:
+            _prepare(
+                k, v, raw_w, raw_a, first_v, raw_v, shares, found, inner, norms, mixed, first, last, part
+            )
+
+    return compiled_once(prepare)
+
+
+@_inlined
+def _add(x, y, total):
+    for i in range(x.size):
+        total[i] = x[i] + y[i]
+
+
+@_inlined
+def _accumulate(x, total):
+    for i in range(x.size):
+        total[i] += x[i]
+
+
+@_inlined
+def _normalize(x, norms):
+    """Turn x into its negative, each head's part divided by its norm."""
+    size = x.size // norms.size
+    for head in range(norms.size):
+        part, total = x[head * size : (head + 1) * size], np.float32(0)
+        for i in range(size):
+            total += part[i] * part[i]
+        norms[head] = max(np.sqrt(total), _LEAST_NORM)
+        scale = -_ONE / norms[head]
+        for i in range(size):
+            part[i] *= scale
+
+
+@_inlined
+def _normalize_back(a, norms, change):
+    """Turn the gradient by the result of `_normalize`, with the sign changed, into that by its input."""
+    size = a.size // norms.size
+    for head in range(norms.size):
+        own, d, along = (
+            a[head * size : (head + 1) * size],
+            change[head * size : (head + 1) * size],
+            np.float32(0),
+        )
+        for i in range(size):
+            along += d[i] * own[i]
+        scale = _ONE / norms[head]
+        if norms[head] <= _LEAST_NORM:
+            along = np.float32(0)
+        for i in range(size):
+            d[i] = (d[i] - along * own[i]) * scale
+
+
+@_inlined
+def _decay_back(dw, w, decay, to_raw, into):
+    for i in range(w.size):
+        to_raw[i] = dw[i] * w[i] * -_DECAY_SCALE * decay[i] * (_ONE - decay[i])
+    _accumulate(to_raw, into)
+
+
+@_inlined
+def _value_back(dv, value, other, share, to_v, to_first, to_share):
+    for i in range(dv.size):
+        to_first[i] = dv[i] * share[i]
+    for i in range(dv.size):
+        to_v[i] = dv[i] - to_first[i]
+    for i in range(dv.size):
+        to_share[i] = to_first[i] * (other[i] - value[i]) * (_ONE - share[i])
+
+
+@_inlined
+def _standardize(x, epsilon, normed):
+    """Write x less its mean, divided by its standard deviation; return what it was multiplied by."""
+    total, squares, count = np.float32(0), np.float32(0), np.float32(x.size)
+    for j in range(x.size):
+        total += x[j]
+    mean = total / count
+    for j in range(x.size):
+        normed[j] = x[j] - mean
+    for j in range(x.size):
+        squares += normed[j] * normed[j]
+    scale = _ONE / np.sqrt(squares / count + epsilon)
+    for j in range(x.size):
+        normed[j] *= scale
+    return scale
+
+
+@_inlined
+def _product_of_three(x, y, z):
+    total = np.float32(0)
+    for j in range(x.size):
+        total += x[j] * y[j] * z[j]
+    return total
+
+
+@_inlined
+def _bonus_back(change, ask, key, r_k, to_r, to_k, into):
+    for j in range(ask.size):
+        to_r[j] = change * key[j] * r_k[j]
+    for j in range(ask.size):
+        to_k[j] = change * ask[j] * r_k[j]
+    for j in range(ask.size):
+        into[j] += change * ask[j] * key[j]
+
+
+@_inlined
+def _norm_back(d, normed, weight, scale, to_x, to_weight, to_bias):
+    level, along, count = np.float32(0), np.float32(0), np.float32(d.size)
+    for j in range(d.size):
+        to_weight[j] += d[j] * normed[j]
+    _accumulate(d, to_bias)
+    for j in range(d.size):
+        level += d[j] * weight[j]
+        along += d[j] * weight[j] * normed[j]
+    level, along = level / count, along / count
+    for j in range(d.size):
+        to_x[j] = scale * (d[j] * weight[j] - level - normed[j] * along)
+
+
+def _mix(x, before, starts, shares, mixes, _, first, last, part):
+    """Write the mixtures of each token with the token before it."""
+    steps, width = x.shape[1], x.shape[2]
+    none, change = np.zeros(width, np.float32), np.empty(width, np.float32)
+    for m in range(first, last):
+        row, t = m // steps, m % steps
+        own = x[row, t]
+        previous = none if starts[row, t] else before[row] if t == 0 else x[row, t - 1]
+        for i in range(width):
+            change[i] = previous[i] - own[i]
+        for p in range(shares.shape[0]):
+            share, mixed = shares[p], mixes[p, row, t]
+            for i in range(width):
+                mixed[i] = own[i] + change[i] * share[i]
+
+
+def _mix_back(x, before, starts, shares, given, dx, dbefore, sums, _, first, last, part):
+    """Write the gradients by the tokens and the tokens before the first; add those by the shares."""
+    steps, width = x.shape[1], x.shape[2]
+    none, change = np.zeros(width, np.float32), np.empty(width, np.float32)
+    for m in range(first, last):
+        row, t = m // steps, m % steps
+        own, total = x[row, t], dx[row, t]
+        previous = none if starts[row, t] else before[row] if t == 0 else x[row, t - 1]
+        read_by_next = t + 1 < steps and not starts[row, t + 1]
+        for i in range(width):
+            change[i] = previous[i] - own[i]
+            total[i] = 0
+        for p in range(shares.shape[0]):
+            share, d, into = shares[p], given[p, row, t], sums[part, p]
+            for i in range(width):
+                into[i] += d[i] * change[i]
+            for i in range(width):
+                total[i] += d[i] - d[i] * share[i]
+            if read_by_next:
+                later = given[p, row, t + 1]
+                for i in range(width):
+                    total[i] += later[i] * share[i]
+            if t == 0 and not starts[row, 0]:
+                past = dbefore[row]
+                for i in range(width):
+                    past[i] += d[i] * share[i]
+
+
+@_inlined
+def _prepare(k, v, raw_w, raw_a, first_v, raw_v, shares, found, inner, norms, mixed, first, last, part):
+    """Write what the recurrence reads, and what its gradients need."""
+    steps, width = k.shape[1], k.shape[2]
+    w0, a0, k_k, k_a, v0 = shares[0], shares[1], shares[2], shares[3], shares[4]
+    for m in range(first, last):
+        row, t = m // steps, m % steps
+        key, decay, w = k[row, t], inner[0, row, t], found[0, row, t]
+        _add(w0, raw_w[row, t], decay)
+        sigmoids(decay)
+        for i in range(width):
+            w[i] = -_DECAY_SCALE * decay[i]
+        exponentials(w)
+        rate, new_key = inner[1, row, t], found[1, row, t]
+        _add(a0, raw_a[row, t], rate)
+        sigmoids(rate)
+        for i in range(width):
+            new_key[i] = key[i] * (_ONE + (rate[i] - _ONE) * k_a[i])
+        if mixed:
+            value, other, new_value, share = (
+                v[row, t],
+                first_v[row, t],
+                found[2, row, t],
+                inner[2, row, t],
+            )
+            _add(v0, raw_v[row, t], share)
+            sigmoids(share)
+            for i in range(width):
+                new_value[i] = value[i] + (other[i] - value[i]) * share[i]
+        a, b, norm = found[3, row, t], found[4, row, t], norms[row, t]
+        for i in range(width):
+            a[i] = key[i] * k_k[i]
+        _normalize(a, norm)
+        for i in range(width):
+            b[i] = -a[i] * rate[i]
+
+
+def _prepare_back(k, v, first_v, shares, found, inner, norms, given, back, sums, mixed, first, last, part):
+    """Write the gradients by all inputs of `_prepare`; add those by the vectors."""
+    steps, width = k.shape[1], k.shape[2]
+    k_k, k_a, change = shares[2], shares[3], np.empty(width, np.float32)
+    for m in range(first, last):
+        row, t = m // steps, m % steps
+        key, rate, dk = k[row, t], inner[1, row, t], given[1, row, t]
+        _decay_back(given[0, row, t], found[0, row, t], inner[0, row, t], back[2, row, t], sums[part, 0])
+        da, db, a, to_a = given[3, row, t], given[4, row, t], found[3, row, t], back[3, row, t]
+        for i in range(width):
+            to_a[i] = (dk[i] * key[i] * k_a[i] - db[i] * a[i]) * rate[i] * (_ONE - rate[i])
+        _accumulate(to_a, sums[part, 1])
+        into = sums[part, 3]
+        for i in range(width):
+            into[i] += dk[i] * key[i] * (rate[i] - _ONE)
+        for i in range(width):
+            change[i] = db[i] * rate[i] - da[i]
+        _normalize_back(a, norms[row, t], change)
+        to_k, into = back[0, row, t], sums[part, 2]
+        for i in range(width):
+            to_k[i] = dk[i] * (_ONE + (rate[i] - _ONE) * k_a[i]) + change[i] * k_k[i]
+        for i in range(width):
+            into[i] += change[i] * key[i]
+        dv, to_v = given[2, row, t], back[1, row, t]
+        if mixed:
+            share, to_first, to_share = inner[2, row, t], back[4, row, t], back[5, row, t]
+            _value_back(dv, v[row, t], first_v[row, t], share, to_v, to_first, to_share)
+            _accumulate(to_share, sums[part, 4])
+        else:
+            to_v[:] = dv
+
+
+def _finish(y, r, k, v, gate, shares, out, eps, first, last, part):
+    """Write the gated output."""
+    steps, heads, size = y.shape[1], y.shape[2], y.shape[3]
+    epsilon, normed = np.float32(eps), np.empty(size, np.float32)
+    for m in range(first, last):
+        row, t = m // steps, m % steps
+        for head in range(heads):
+            of = slice(head * size, (head + 1) * size)
+            value, g, to = v[row, t, of], gate[row, t, of], out[row, t, of]
+            weight, bias = shares[1, of], shares[2, of]
+            _standardize(y[row, t, head], epsilon, normed)
+            bonus = _product_of_three(r[row, t, of], k[row, t, of], shares[0, of])
+            for j in range(size):
+                to[j] = (normed[j] * weight[j] + bias[j] + bonus * value[j]) * g[j]
+
+
+def _finish_back(y, r, k, v, gate, shares, given, back, sums, eps, first, last, part):
+    """Write the gradients by all inputs of `_finish`; add those by the vectors."""
+    steps, heads, size = y.shape[1], y.shape[2], y.shape[3]
+    epsilon, normed = np.float32(eps), np.empty(size, np.float32)
+    inner = np.empty(size, np.float32)
+    for m in range(first, last):
+        row, t = m // steps, m % steps
+        for head in range(heads):
+            of = slice(head * size, (head + 1) * size)
+            ask, key, value, r_k = r[row, t, of], k[row, t, of], v[row, t, of], shares[0, of]
+            weight, bias, g, d = shares[1, of], shares[2, of], gate[row, t, of], given[row, t, of]
+            scale = _standardize(y[row, t, head], epsilon, normed)
+            bonus = _product_of_three(ask, key, r_k)
+            to_gate, to_v, to_y = back[4, row, t, of], back[3, row, t, of], back[0, row, t, of]
+            for j in range(size):
+                to_gate[j] = d[j] * (normed[j] * weight[j] + bias[j] + bonus * value[j])
+            for j in range(size):
+                inner[j] = d[j] * g[j]
+            change = np.float32(0)
+            for j in range(size):
+                change += inner[j] * value[j]
+            for j in range(size):
+                to_v[j] = inner[j] * bonus
+            _bonus_back(change, ask, key, r_k, back[1, row, t, of], back[2, row, t, of], sums[part, 0, of])
+            _norm_back(inner, normed, weight, scale, to_y, sums[part, 1, of], sums[part, 2, of])
