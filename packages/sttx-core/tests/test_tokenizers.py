@@ -66,6 +66,24 @@ def longest_match(ids_of, data):
     return ids
 
 
+@pytest.mark.parametrize("piece", [1, 2, 7, 130, 1000])
+def test_a_long_text_is_encoded_in_pieces_to_the_same_ids(vocabulary, monkeypatch, piece):
+    tokenizer, dice = TrieTokenizer(vocabulary), random.Random(piece)
+    ids_of = {tokenizer.token_bytes(token_id): token_id for token_id in range(1, tokenizer.vocab_size)}
+    texts = [b"".join(dice.choices([*WORDS, *SINGLES], k=60)) for _ in range(8)]
+    texts += [b" " * 1000, b"=" * 999, b"", b"\xe6" * 300]
+    seen, find_all = [], tokenizer._find_all
+    monkeypatch.setitem(
+        vars(tokenizer),
+        "_find_all",
+        lambda data, start, end: seen.append(end - start) or find_all(data, start, end),
+    )
+    monkeypatch.setattr("sttx_core.tokenizers.trie._PIECE", piece)
+    for data in texts:
+        assert tokenizer.encode_bytes(data) == longest_match(ids_of, data)
+    assert max(seen) == piece + 128, "no call of the regex engine sees more: others run in between"
+
+
 @pytest.mark.parametrize("name", ["bytes", "trie", "single bytes only", "loaded"])
 def test_conformance(name, vocabulary, tmp_path):
     create_vocab_file(SINGLES, tmp_path / "singles.txt")

@@ -271,6 +271,43 @@ def test_a_saved_slot_that_is_damaged_or_of_other_knowledge(loaded, tmp_path):
         restore_slot(other, tmp_path, "good")
 
 
+def test_each_key_has_slots_of_its_own(loaded, tmp_path):
+    body = {"model": loaded.id, "prompt": "a text", "max_tokens": 1, "temperature": 0}
+    with Server(ServeConfig(port=0, slot_dir=str(tmp_path)), ["ada", "bob"]) as server:
+        server.start(Catalog.load(loaded))
+        clients = [
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) for key in ("ada", "bob")
+        ]
+        ada, bob = clients
+        ada.completions.create(**body, extra_body={"id_slot": 0})
+        with pytest.raises(openai.BadRequestError, match="slot 0 is empty"):
+            slot(bob, 0, "save", filename="mine")
+        assert slot(bob, 0, "erase")["n_erased"] == 0
+        saved = slot(ada, 0, "save", filename="mine")
+        with pytest.raises(openai.BadRequestError, match="no saved slot 'mine'"):
+            slot(bob, 0, "restore", filename="mine")
+        assert slot(ada, 1, "restore", filename="mine")["n_restored"] == saved["n_saved"]
+        names = [path.relative_to(tmp_path).parts for path in tmp_path.rglob("*") if path.is_file()]
+        assert len(names) == 1 and names[0][1] == "mine" and "ada" not in names[0][0]
+        for each in clients:
+            each.close()
+
+
+def test_without_a_folder_a_slot_is_refused(loaded):
+    with Server(ServeConfig(port=0)) as server:
+        server.start(Catalog.load(loaded))
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0) as client:
+            more = {"model": loaded.id, "extra_body": {"id_slot": 0}}
+            for create in (
+                lambda: client.completions.create(prompt="a", **more),
+                lambda: client.chat.completions.create(messages=[{"role": "user", "content": "a"}], **more),
+                lambda: client.responses.create(input="a", **more),
+            ):
+                with pytest.raises(openai.BadRequestError, match="--slot-dir") as wrong:
+                    create()
+                assert wrong.value.param == "id_slot"
+
+
 def test_without_a_folder_there_are_no_slots(loaded):
     with Server(ServeConfig(port=0)) as server:
         server.start(Catalog.load(loaded))

@@ -1,20 +1,24 @@
 """The engine: the same texts as alone, rows that join and leave, clients that leave, states found again."""
 
 import threading
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
-from sttx_core.errors import SttxError
+from sttx_core.errors import CheckpointError, SttxError
 from sttx_train.formats import save_state
 from sttx_train.generate import SamplingConfig
 from sttx_train.predict import Predictor
+from sttx_train.serve import states
 from sttx_train.serve.catalog import Catalog, Served, digest_of
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.engine import Engine
 from sttx_train.serve.failures import RequestError
 from sttx_train.serve.jobs import Ask, Ended, Failed, Generated, Job, PromptRead
+from sttx_train.serve.rows import Row
+from sttx_train.serve.slots import SlotName
 from sttx_train.serve.states import StateCache
 
 GREEDY = SamplingConfig(temperature=0)
@@ -147,7 +151,7 @@ def test_a_job_that_is_given_up_while_its_prompt_is_read_reads_no_further(served
     found = Collected(ask(served, "long prompt " * 100))
     read = []
 
-    def put(digest, ids, reader):
+    def put(digest, ids, reader, key):
         read.append(len(ids))
         if len(read) == 2:
             engine.cancel([found.job])
@@ -184,6 +188,38 @@ def test_a_failure_inside_is_no_end_of_the_engine(served, engines, monkeypatch, 
         assert found.wait().events[-1].status == 500
     assert "ZeroDivisionError" in caplog.text
     assert submit(engine, ask(served))[0].wait().text == alone(served, "User: hi")[0]
+
+
+def test_a_request_that_cannot_join_is_no_end_of_the_engine(served, engines, monkeypatch, caplog):
+    engine = engines()
+    for error, status in ((MemoryError("no room"), 500), (CheckpointError("the state is damaged"), 500)):
+        with monkeypatch.context() as patched:
+            patched.setattr(engine.cache, "find", Mock(side_effect=error))
+            (found,) = submit(engine, ask(served))
+            assert found.wait().events[-1].status == status
+    assert "no room" in caplog.text and found.events[-1].message == "the state is damaged"
+    assert submit(engine, ask(served))[0].wait().text == alone(served, "User: hi")[0]
+
+
+def test_a_slot_that_cannot_be_filled_is_no_end_of_the_engine(served, engines, monkeypatch, caplog):
+    engine, slot = engines(), SlotName("", 3)
+    monkeypatch.setattr(Row, "as_slot", Mock(side_effect=MemoryError("no room")))
+    submit(engine, ask(served, slot=slot))[0].wait()
+    assert submit(engine, ask(served))[0].wait().text == alone(served, "User: hi")[0]
+    assert "no room" in caplog.text and slot not in engine.slots
+
+
+def test_each_id_of_a_prompt_is_hashed_once(served, monkeypatch):
+    hashed, of_bytes = [], states._bytes
+    monkeypatch.setattr(states, "_bytes", lambda ids: hashed.append(len(ids)) or of_bytes(ids))
+    row = Row(Job(ask(served, "x" * 1000), lambda event: None), StateCache(10**9), chunk=8, every=8)
+    while piece := row.next_piece():
+        row.reader.advance(piece)
+        row.was_read(piece, None, None)
+    assert sum(hashed) == 2 * 1000, "once to look for a state, and once while it is read"
+    assert row.ids == row.ask.ids
+    for length in (8, 504, 1000):
+        assert row._cache.known(served.digest, row.ask.ids[:length]) == length
 
 
 def test_what_is_said_of_a_prompt_is_what_a_reader_says(served, engines):

@@ -21,12 +21,14 @@ from sttx_train.serve.failures import RequestError
 from sttx_train.serve.server import Server
 from sttx_train.serve.shared_slots import SharedSlots
 from sttx_train.serve.shared_states import SharedStates
-from sttx_train.serve.slots import Slot
+from sttx_train.serve.slots import Slot, SlotName
 from sttx_train.serve.tenants import Tenants
 from sttx_train.stores import FolderStore, MemoryStore, StoreDown, pack
 
 SECONDS = 300
 WORDS = "the file was read again and the test that failed now passes "
+
+FIVE = SlotName("", 5)
 
 
 @pytest.fixture(scope="module")
@@ -178,25 +180,25 @@ def test_a_slot_is_filled_on_one_server_and_saved_on_another(catalog, store_name
         assert ask(one.url, "/slots/6?action=restore", {"filename": "mine"})["n_restored"] == saved["n_saved"]
         assert ask(two.url, "/slots/6?action=erase", {})["n_erased"] == saved["n_saved"]
         assert ask(one.url, "/slots/6?action=erase", {})["n_erased"] == 0
-        late = one.service.slots.version(5)
-        two.service.slots.put(5, None, late)
+        late = one.service.slots.version(FIVE)
+        two.service.slots.put(FIVE, None, late)
         slot = Slot(served=catalog.default, ids=(1,), reader=catalog.default.predictor.read())
-        one.service.slots.put(5, slot, late)
-        assert one.service.slots.find(5, catalog) is None, "a late write does not win"
-        one.service.slots.put(5, slot, one.service.slots.version(5))
-        assert two.service.slots.find(5, catalog).ids == (1,)
+        one.service.slots.put(FIVE, slot, late)
+        assert one.service.slots.find(FIVE, catalog) is None, "a late write does not win"
+        one.service.slots.put(FIVE, slot, one.service.slots.version(FIVE))
+        assert two.service.slots.find(FIVE, catalog).ids == (1,)
         learning = Tenants(catalog.frozen).served("ada")
-        one.service.slots.put(5, replace(slot, served=learning), one.service.slots.version(5))
+        one.service.slots.put(FIVE, replace(slot, served=learning), one.service.slots.version(FIVE))
         with pytest.raises(RequestError, match="goes on learning"):
-            two.service.slots.find(5, catalog)
+            two.service.slots.find(FIVE, catalog)
 
 
 def test_a_slot_that_is_damaged_is_reported(catalog, tmp_path):
     slots = SharedSlots(store := FolderStore(tmp_path, 10**6))
     for data in (b"", pack({"holds": "state"}, {}), pack({"holds": "other"}, {}), pack({}, {})):
-        store.write("slot/1", data, expected=store.version("slot/1"))
+        store.write("slot/-1", data, expected=store.version("slot/-1"))
         with pytest.raises(RequestError, match="slot 1 is damaged in the state store"):
-            slots.find(1, catalog)
+            slots.find(SlotName("", 1), catalog)
 
 
 def test_a_store_that_ends_is_reported_and_what_needs_none_is_answered(catalog, redis_server):
@@ -219,7 +221,7 @@ def test_a_store_that_ends_is_reported_and_what_needs_none_is_answered(catalog, 
 
 def test_without_its_store_a_server_that_does_not_learn_answers(catalog, redis_server):
     name = catalog.default.id
-    with served(catalog, redis_server.url) as server:
+    with served(catalog, redis_server.url, slot_dir="slots") as server:
         redis_server.process.kill()
         redis_server.process.wait()
         body = {"model": name, "prompt": WORDS, "max_tokens": 2}

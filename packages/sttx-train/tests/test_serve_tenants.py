@@ -22,7 +22,7 @@ from sttx_train.serve.failures import RequestError
 from sttx_train.serve.server import Server
 from sttx_train.serve.service import Service
 from sttx_train.serve.slot_routes import kept
-from sttx_train.serve.slots import Slot
+from sttx_train.serve.slots import Slot, SlotName
 from sttx_train.serve.tenant_entry import Progress
 from sttx_train.serve.tenants import Tenants
 from sttx_train.stores import FolderStore, MemoryStore, StoreDown, pack, unpack
@@ -313,6 +313,10 @@ def test_users_of_a_server_learn_apart(tiny, tmp_path):
             time.sleep(0.02)
         after, other = score(server.url, "ada"), score(server.url, "bob")
         assert server.service.tenants.tokens_learned == rendered
+        with urlopen(f"{server.url}/metrics", timeout=60) as answer:
+            text = answer.read().decode()
+        assert f'sttx_tokens_total{{what="learned"}} {float(rendered)}' in text
+        assert 'sttx_tokens_total{what="not learned"} 0.0' in text and "sttx_tenants 2.0" in text
         assert after["bits"] < before["bits"] and after["frozen_bits"] == pytest.approx(before["bits"])
         assert re.search(r"_3$", after["system_fingerprint"]) and after["model"] == loaded.id
         assert other["bits"] == pytest.approx(before["bits"]) and other["system_fingerprint"].endswith("_0")
@@ -325,12 +329,14 @@ def test_a_slot_of_a_model_that_goes_on_learning_is_not_saved(base):
     service = Service(ServeConfig(learn=True, slot_dir="slots"))
     learning = Tenants(base).served("ada")
     for number, served in enumerate((base, learning)):
-        service.engine.slots[number] = Slot(served=served, ids=(1,), reader=served.predictor.read())
+        service.engine.slots[SlotName("", number)] = Slot(
+            served=served, ids=(1,), reader=served.predictor.read()
+        )
     service.engine.start()
     try:
-        assert asyncio.run(kept(service, 0)).served is base
+        assert asyncio.run(kept(service, SlotName("", 0))).served is base
         with pytest.raises(RequestError, match="slot 1 is of a model that goes on learning"):
-            asyncio.run(kept(service, 1))
+            asyncio.run(kept(service, SlotName("", 1)))
     finally:
         service.close()
 

@@ -30,6 +30,8 @@ from sttx_core.tokenizers.table import TokenTable
 _MOST_BYTES = 6_000_000
 """Of a vocabulary file, some 250,000 tokens; World's has 1.3 MB."""
 _LINE = re.compile(r"(\d+) (.+) (\d+)", re.DOTALL)
+_PIECE = 16_384
+"""Bytes that are encoded at once, some three milliseconds in which the regex engine holds Python's lock."""
 _DEEPEST_GROUP = 40
 """Alternatives are listed flat below this depth, because Python's regex compiler recurses."""
 
@@ -49,12 +51,25 @@ class TrieTokenizer(TokenTable):
         self._ids = {token: token_id for token_id, token in tokens.items()}
 
     @cached_property
-    def _find_all(self) -> Callable[[bytes], list[bytes]]:
+    def _find_all(self) -> Callable[[bytes, int, int], list[bytes]]:
         return re.compile(_trie_pattern(sorted(self._ids), 0), re.DOTALL).findall
 
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._ids))
+
     def encode_bytes(self, data: bytes) -> list[int]:
-        """Encode any bytes."""
-        return list(map(self._ids.__getitem__, self._find_all(data)))
+        """Encode any bytes. Other threads run between its pieces, of a few milliseconds each."""
+        ids: list[int] = []
+        start = 0
+        while start < len(data):
+            end = start + _PIECE + self._longest
+            found = self._find_all(data, start, end)
+            start, sure = end, end - self._longest if end < len(data) else end
+            while start - len(found[-1]) >= sure:  # the end of the piece may have cut it off
+                start -= len(found.pop())
+            ids.extend(map(self._ids.__getitem__, found))
+        return ids
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the vocabulary to a file from which the same tokenizer loads."""

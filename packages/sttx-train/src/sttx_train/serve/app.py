@@ -24,7 +24,7 @@ from sttx_train.serve.failures import RequestError
 from sttx_train.serve.guard import Guard
 from sttx_train.serve.jobs import Ask
 from sttx_train.serve.page import add_page
-from sttx_train.serve.reading_bodies import body_of, tenant_of
+from sttx_train.serve.reading_bodies import body_of, slot_of, tenant_of
 from sttx_train.serve.responses import Responses, new_of_response, response_ask
 from sttx_train.serve.service import Service
 from sttx_train.serve.slot_routes import add_slot_routes
@@ -88,9 +88,10 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Any:
         body = parse(await body_of(request, config.body_bytes), Chat)
+        slot = slot_of(request, body.id_slot, config)
         who = tenant_of(request, body.user)
         served = await service.find(body.model, who)
-        asks, starts = await to_thread(chat_asks, body, served, config.max_tokens)
+        asks, starts = await to_thread(chat_asks, body, served, config.max_tokens, slot)
         new = await to_thread(newest, body.messages, served) if service.learns(served) else ()
         at_end = await service.prepare(asks)
         chats, channel = Chats(body, served, asks, starts), Channel(service.engine, asks, at_end)
@@ -102,8 +103,9 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/completions")
     async def completion(request: Request) -> Any:
         body = parse(await body_of(request, config.body_bytes), Completion)
+        slot = slot_of(request, body.id_slot, config)
         served = await service.find(body.model, tenant_of(request, body.user))
-        asks = await to_thread(completion_asks, body, served, config.max_tokens)
+        asks = await to_thread(completion_asks, body, served, config.max_tokens, slot)
         at_end = await service.prepare(asks)
         completions, channel = Completions(body, served, asks), Channel(service.engine, asks, at_end)
         if body.stream:
@@ -113,10 +115,11 @@ def _add_generating_routes(app: FastAPI, service: Service) -> None:
     @app.post("/v1/responses")
     async def respond(request: Request) -> Any:
         body = parse(await body_of(request, config.body_bytes), ResponseBody)
+        slot = slot_of(request, body.id_slot, config)
         who = tenant_of(request, body.user)
         served = await service.find(body.model, who)
         before = await service.continued(body.previous_response_id, served)
-        ask, starts = await to_thread(response_ask, body, served, config.max_tokens, before)
+        ask, starts = await to_thread(response_ask, body, served, config.max_tokens, before, slot)
         new = await to_thread(new_of_response, body, served, before) if service.learns(served) else ()
         at_end = await service.prepare([ask])
         responses = Responses(body, ask, starts, service.keep_response)

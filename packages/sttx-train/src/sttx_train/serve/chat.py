@@ -14,6 +14,7 @@ from sttx_train.serve.conversation import END, Opening, encode_turns, openings, 
 from sttx_train.serve.failures import bad
 from sttx_train.serve.forms import form_of
 from sttx_train.serve.jobs import Ask, Ended, Event, Generated, PromptRead
+from sttx_train.serve.slots import SlotName
 from sttx_train.serve.streaming import DONE, PING, Channel, event
 from sttx_train.serve.tokens import Token, chat_logprobs
 from sttx_train.serve.usage import Usage
@@ -21,8 +22,16 @@ from sttx_train.serve.usage import Usage
 TOKENS = 1024  # of an answer, by default
 
 
-def chat_asks(body: Chat, served: Served, most: int) -> tuple[list[Ask], list[Opening]]:
+def chat_asks(
+    body: Chat, served: Served, most: int, slot: SlotName | None = None
+) -> tuple[list[Ask], list[Opening]]:
     """Return the answers that a body asks for, `n` of them, and how each of them may start.
+
+    Args:
+        body: the request.
+        served: the model.
+        most: most tokens that may be asked for.
+        slot: where the state at the end is kept.
 
     Raises:
         RequestError: the body asks for what is not possible.
@@ -53,7 +62,7 @@ def chat_asks(body: Chat, served: Served, most: int) -> tuple[list[Ask], list[Op
             stop=(END, *body.stops),
             stream=stream,
             top=(body.top_logprobs or 0) if body.logprobs else None,
-            slot=body.id_slot,
+            slot=slot,
         )
         for stream in range(body.n or 1)
     ]

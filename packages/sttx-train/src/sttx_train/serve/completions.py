@@ -13,6 +13,7 @@ from sttx_train.serve.catalog import Served
 from sttx_train.serve.conversation import END, encode_turns
 from sttx_train.serve.failures import bad
 from sttx_train.serve.jobs import Ask, Ended, Event, Generated, PromptRead
+from sttx_train.serve.slots import SlotName
 from sttx_train.serve.streaming import DONE, PING, Channel, event
 from sttx_train.serve.tokens import Token, completion_logprobs
 from sttx_train.serve.usage import Usage
@@ -23,8 +24,14 @@ _TURNS = re.compile(rf"(?<={END})")
 _MOST = 2048  # prompts of one request
 
 
-def completion_asks(body: Completion, served: Served, most: int) -> list[Ask]:
+def completion_asks(body: Completion, served: Served, most: int, slot: SlotName | None = None) -> list[Ask]:
     """Return the texts that a body asks for: `n` of each prompt, in order.
+
+    Args:
+        body: the request.
+        served: the model.
+        most: most tokens that may be asked for.
+        slot: where the state at the end is kept.
 
     Raises:
         RequestError: the body asks for what is not possible.
@@ -42,7 +49,7 @@ def completion_asks(body: Completion, served: Served, most: int) -> list[Ask]:
             stream=stream,
             top=body.logprobs,
             echo=bool(body.echo),
-            slot=body.id_slot,
+            slot=slot,
         )
         for ids in _prompts(body, served)
         for stream in range(body.n or 1)

@@ -19,7 +19,7 @@ from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.failures import RequestError
 from sttx_train.serve.jobs import Ask, Failed, Job
 from sttx_train.serve.rows import Row
-from sttx_train.serve.slots import Slot
+from sttx_train.serve.slots import Slot, SlotName
 from sttx_train.serve.states import StateCache
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Engine:
     def __init__(self, config: ServeConfig, idle: Idle | None = None) -> None:
         self._config, self.idle = config, idle
         self.cache = StateCache(config.cache_bytes)
-        self.slots: dict[int, Slot] = {}
+        self.slots: dict[SlotName, Slot] = {}
         self.tokens_read = self.tokens_generated = self.tokens_cached = 0
         self._changed = threading.Condition()
         self._waiting: deque[Job] = deque()
@@ -191,7 +191,18 @@ class Engine:
                 if not self._waiting:
                     return
                 job = self._waiting.popleft()
+            self._join(job)
+
+    def _join(self, job: Job) -> None:
+        """Make a row of a job; if that fails, the job fails."""
+        try:
             row = Row(job, self.cache, chunk=self._config.chunk, every=self._config.every)
+        except SttxError as error:
+            job.emit(_failed(error))
+        except Exception:  # noqa: BLE001  the others go on
+            _LOG.exception("a request could not join")
+            job.emit(_BUG)
+        else:
             self.tokens_cached += row.cached
             self._rows.append(row)
 
@@ -203,7 +214,7 @@ class Engine:
             self._guarded(rows, self._generate)
         for row in self._rows:
             if row.ended and row.ask.slot is not None:
-                self.slots[row.ask.slot] = row.as_slot()
+                self._guarded([row], self._fill_slot)
         self._rows = [row for row in self._rows if not row.ended]
 
     def _guarded(self, rows: list[Row], work: Callable[[list[Row]], None]) -> None:
@@ -211,8 +222,7 @@ class Engine:
         try:
             work(rows)
         except SttxError as error:
-            failed = RequestError.of(error)
-            self._fail(rows, Failed(status=failed.status, message=str(failed)))
+            self._fail(rows, _failed(error))
         except Exception:  # noqa: BLE001  the other rows go on
             _LOG.exception("a step failed")
             self._fail(rows, _BUG)
@@ -241,12 +251,22 @@ class Engine:
             if not row.next_piece():
                 self._guarded([row], lambda rows: rows[0].begin())
 
+    def _fill_slot(self, rows: list[Row]) -> None:
+        for row in rows:
+            if row.ask.slot is not None:
+                self.slots[row.ask.slot] = row.as_slot()
+
     def _generate(self, rows: list[Row]) -> None:
         batch = rows[0].predictor.batch([row.reader for row in rows])
         batch.advance([row.generation.behind for row in rows if row.generation is not None])
         for row, expected in zip(rows, batch.expected(), strict=True):
             row.take(expected)
         self.tokens_generated += len(rows)
+
+
+def _failed(error: SttxError) -> Failed:
+    failed = RequestError.of(error)
+    return Failed(status=failed.status, message=str(failed))
 
 
 def _shows_prompt(ask: Ask) -> bool:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from sttx_train.generate import Constraint, Finish, SamplingConfig
 from sttx_train.predict import Prices
 from sttx_train.serve.catalog import Served
+from sttx_train.serve.slots import SlotName
 from sttx_train.serve.tokens import Token
 
 
@@ -30,7 +31,7 @@ class Ask:
         top: how many likeliest tokens to show at each generated one; None for no log-probabilities.
         echo: show the prompt's tokens as well.
         prices: return what the prompt costs.
-        slot: name of the place where the state at the end is kept.
+        slot: where the state at the end is kept.
     """
 
     served: Served
@@ -44,7 +45,7 @@ class Ask:
     top: int | None = None
     echo: bool = False
     prices: bool = False
-    slot: int | None = None
+    slot: SlotName | None = None
 
     @property
     def reads_all(self) -> bool:

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from sttx_train.serve.engine import Engine
+from sttx_train.serve.tenants import Tenants
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 
@@ -42,7 +43,14 @@ class Metrics:
         }
         for name, (about, value) in gauges.items():
             Gauge(name, about, **registry).set_function(value)
-        self._registry.register(_Tokens(engine))
+        self._tokens = _Tokens(engine)
+        self._registry.register(self._tokens)
+
+    def count_learned(self, tenants: Tenants) -> None:
+        """Count what is learned too, and how many users there are in memory."""
+        self._tokens.tenants = tenants
+        gauge = Gauge("sttx_tenants", "Users whose state is in memory.", registry=self._registry)
+        gauge.set_function(lambda: len(tenants))
 
     def text(self) -> bytes:
         """Return all counts."""
@@ -54,6 +62,7 @@ class _Tokens(Collector):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.tenants: Tenants | None = None
 
     def collect(self):
         """Yield the counts."""
@@ -62,4 +71,7 @@ class _Tokens(Collector):
         family.add_metric(["read"], engine.tokens_read)
         family.add_metric(["generated"], engine.tokens_generated)
         family.add_metric(["cached"], engine.tokens_cached)
+        if self.tenants is not None:
+            family.add_metric(["learned"], self.tenants.tokens_learned)
+            family.add_metric(["not learned"], self.tenants.tokens_dropped)
         yield family

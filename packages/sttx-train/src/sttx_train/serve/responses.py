@@ -34,6 +34,7 @@ from sttx_train.serve.conversation import END, Opening, encode_turns, newest, op
 from sttx_train.serve.failures import bad
 from sttx_train.serve.forms import form_of
 from sttx_train.serve.jobs import Ask, Ended, Event
+from sttx_train.serve.slots import SlotName
 from sttx_train.serve.streaming import PING, Channel, event
 from sttx_train.serve.usage import Usage
 
@@ -45,9 +46,16 @@ Keep: TypeAlias = Callable[[str, tuple[int, ...], Served], Awaitable[None]]
 
 
 def response_ask(
-    body: Response, served: Served, most: int, before: tuple[int, ...]
+    body: Response, served: Served, most: int, before: tuple[int, ...], slot: SlotName | None = None
 ) -> tuple[Ask, list[Opening]]:
     """Return what a body asks for after the ids of the response that it continues, and how it may start.
+
+    Args:
+        body: the request.
+        served: the model.
+        most: most tokens that may be asked for.
+        before: the ids of the response that it continues.
+        slot: where the state at the end is kept.
 
     Raises:
         RequestError: the body asks for what is not possible.
@@ -70,7 +78,7 @@ def response_ask(
         sampling=body.sampling(len(served.predictor.tokens)),
         max_tokens=TOKENS if body.max_output_tokens is None else body.max_output_tokens,
         stop=(END, *body.stops),
-        slot=body.id_slot,
+        slot=slot,
     )
     return ask, starts
 

@@ -15,7 +15,7 @@ from sttx_train.generate.samplers import draw
 from sttx_train.predict import Predictor, Prices, Reader
 from sttx_train.serve.jobs import Ended, Generated, Job, PromptRead
 from sttx_train.serve.slots import Slot
-from sttx_train.serve.states import StateCache
+from sttx_train.serve.states import GrowingKey, StateCache
 from sttx_train.serve.tokens import Token, token_at
 
 
@@ -35,7 +35,8 @@ class Row:
         self.predictor: Predictor = job.ask.served.predictor
         # Every document opens with the end of text: a prompt that does so too starts after it.
         self._opened = self.ask.ids[:1] == (self.predictor.loaded.tokenizer.eot_id,)
-        self._ids = self.ask.ids[self._opened :]
+        self._ids = np.asarray(self.ask.ids[self._opened :], np.uint32)
+        self._key = GrowingKey(self._digest)
         known, reader = (0, None) if self.ask.reads_all else cache.find(self._digest, self._ids)
         self.reader: Reader = reader or self.predictor.read()
         self.cached = self._read = known
@@ -51,18 +52,21 @@ class Row:
     @property
     def ids(self) -> tuple[int, ...]:
         """What the reader has read."""
+        return tuple(self._read_ids().tolist())
+
+    def _read_ids(self) -> np.ndarray:
         if self.generation is None:
             return self._ids[: self._read]
         behind = len(self.generation.behind)
         generated = self.generation.ids[: len(self.generation.ids) - behind]
-        return (*self._ids, *self._option, *generated)
+        return np.concatenate([self._ids, np.array([*self._option, *generated], np.uint32)])
 
     # -- the prompt ----------------------------------------------------------------------------------------
 
     def next_piece(self) -> tuple[int, ...]:
         """Return the tokens of the prompt to read next; none if it is read."""
         boundary = (self._read // self._every + 1) * self._every
-        return self._ids[self._read : min(self._read + self._chunk, boundary)]
+        return tuple(self._ids[self._read : min(self._read + self._chunk, boundary)].tolist())
 
     def was_read(self, piece: Sequence[int], prices: Prices | None, log_probs: np.ndarray | None) -> None:
         """Note that a piece of the prompt was read, with what was said of it."""
@@ -77,7 +81,8 @@ class Row:
 
     def keep(self) -> None:
         """Keep the state where the reader stands."""
-        self._cache.put(self._digest, self.ids, self.reader)
+        ids = self._read_ids()
+        self._cache.put(self._digest, ids, self.reader, self._key.after(ids))
 
     def as_slot(self) -> Slot:
         """Return what a slot keeps of it."""

@@ -79,6 +79,7 @@ class Service:
         config = self.config
         if config.learn:
             self.tenants = Tenants(catalog.frozen, self.store, capacity=config.tenants)
+            self.metrics.count_learned(self.tenants)
             self.engine.idle = self.tenants.step
         self.engine.start()
         self._catalog = catalog

@@ -12,7 +12,7 @@ from sttx_core.saved_state import State, checked
 from sttx_train.serve.catalog import Catalog
 from sttx_train.serve.failures import RequestError, bad
 from sttx_train.serve.kept_responses import store_is_down
-from sttx_train.serve.slots import Slot, slot_from_tensors, slot_tensors
+from sttx_train.serve.slots import Slot, SlotName, slot_from_tensors, slot_tensors
 from sttx_train.stores import StateStore, StoreConflict, StoreDown, StoreFull, pack, unpack
 
 
@@ -30,20 +30,20 @@ class SharedSlots:
     def __init__(self, store: StateStore) -> None:
         self._store = store
 
-    def version(self, number: int) -> int:
+    def version(self, name: SlotName) -> int:
         """Return the version of a slot, which a later `put` replaces.
 
         Raises:
             RequestError: the store does not answer.
         """
         try:
-            return self._store.version(_key(number))
+            return self._store.version(_key(name))
         except StoreDown as error:
             raise store_is_down(error) from error
         except CheckpointError as error:
-            raise bad(f"slot {number}: {error}", "id_slot") from error
+            raise bad(f"slot {name}: {error}", "id_slot") from error
 
-    def put(self, number: int, slot: Slot | None, version: int) -> None:
+    def put(self, name: SlotName, slot: Slot | None, version: int) -> None:
         """Fill or empty a slot, unless somebody has done so since that version.
 
         Of a model that goes on learning only that is kept: its state cannot be restored.
@@ -58,7 +58,7 @@ class SharedSlots:
         else:
             data = pack({"holds": "state"}, slot_tensors(slot))
         try:
-            self._store.write(_key(number), data, expected=version)
+            self._store.write(_key(name), data, expected=version)
         except StoreConflict:
             return
         except StoreDown as error:
@@ -66,7 +66,7 @@ class SharedSlots:
         except StoreFull as error:
             raise RequestError(507, str(error), code="store_full") from error
 
-    def find(self, number: int, catalog: Catalog) -> Slot | None:
+    def find(self, name: SlotName, catalog: Catalog) -> Slot | None:
         """Return what is in a slot; None if it is empty.
 
         Raises:
@@ -74,23 +74,23 @@ class SharedSlots:
                 the store does not answer.
         """
         try:
-            if (entry := self._store.read(_key(number))) is None:
+            if (entry := self._store.read(_key(name))) is None:
                 return None
-            meta, tensors = unpack(entry.data, f"slot {number}")
+            meta, tensors = unpack(entry.data, f"slot {name}")
             holds = checked(_About, meta, "slot").holds
             if holds == "learning":
-                raise is_learning(number)
+                raise is_learning(name)
             return slot_from_tensors(catalog, tensors) if holds == "state" else None
         except StoreDown as error:
             raise store_is_down(error) from error
         except (CheckpointError, KeyError, ValueError, TypeError) as error:
-            raise bad(f"slot {number} is damaged in the state store: {error}", "id_slot") from error
+            raise bad(f"slot {name} is damaged in the state store: {error}", "id_slot") from error
 
 
-def is_learning(number: int) -> RequestError:
+def is_learning(name: SlotName) -> RequestError:
     """Return the error for a slot that cannot be saved."""
-    return bad(f"slot {number} is of a model that goes on learning: its state cannot be restored", "id_slot")
+    return bad(f"slot {name} is of a model that goes on learning: its state cannot be restored", "id_slot")
 
 
-def _key(number: int) -> str:
-    return f"slot/{number}"
+def _key(name: SlotName) -> str:
+    return f"slot/{name.owner}-{name.number}"

@@ -22,6 +22,7 @@ import numpy as np
 from sttx_core.errors import DataError
 from sttx_core.foreign_files import parse_json
 from sttx_train.predict import Predictor, Reader
+from sttx_train.serve.states import Ids
 from sttx_train.stores import StateStore, StoreConflict, StoreDown, pack, unpack
 
 _LOG = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class SharedStates:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
-        self._queue: queue.Queue[tuple[str, tuple[int, ...], Reader] | None] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[tuple[str, np.ndarray, Reader] | None] = queue.Queue(_WAITING)
         self._written: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
         self._silent_until = 0.0
@@ -52,7 +53,7 @@ class SharedStates:
         self._thread = threading.Thread(target=self._run, name="sttx-states", daemon=True)
         self._thread.start()
 
-    def put(self, digest: str, ids: Sequence[int], reader: Reader) -> None:
+    def put(self, digest: str, ids: Ids, reader: Reader) -> None:
         """Share where a reader stands after a text; it is written in the background.
 
         Args:
@@ -63,7 +64,7 @@ class SharedStates:
         if not len(ids) or self._is_written(_hash(digest, ids)):
             return
         try:
-            self._queue.put_nowait((digest, tuple(ids), reader))
+            self._queue.put_nowait((digest, np.array(ids, np.uint32), reader))
         except queue.Full:
             self.dropped += 1
 
@@ -119,7 +120,7 @@ class SharedStates:
         self._note(name)
         return reader
 
-    def _listed(self, digest: str, start: Sequence[int]) -> tuple[int, list[tuple[int, str]]]:
+    def _listed(self, digest: str, start: Ids) -> tuple[int, list[tuple[int, str]]]:
         """Return the list of the texts with a start: its version, and length and name of each state."""
         try:
             if (entry := self._store.read(_list_key(digest, start))) is None:
@@ -151,7 +152,7 @@ class SharedStates:
                 self._queue.task_done()
         self._queue.task_done()
 
-    def _write(self, digest: str, ids: tuple[int, ...], reader: Reader) -> None:
+    def _write(self, digest: str, ids: np.ndarray, reader: Reader) -> None:
         name = _hash(digest, ids)
         state = reader.state_dict()
         with suppress(StoreConflict):  # another server has read the same text
@@ -196,11 +197,11 @@ def _starts(length: int) -> list[int]:
     return [1 << power for power in reversed(range(length.bit_length()))]
 
 
-def _hash(digest: str, ids: Sequence[int]) -> str:
+def _hash(digest: str, ids: Ids) -> str:
     hashed = hashlib.blake2b(digest.encode() + b"\0", digest_size=20)
     hashed.update(np.asarray(ids, np.uint32).tobytes())
     return hashed.hexdigest()
 
 
-def _list_key(digest: str, start: Sequence[int]) -> str:
+def _list_key(digest: str, start: Ids) -> str:
     return f"list/{_hash(digest, start)}"

@@ -5,10 +5,11 @@ A file belongs to one digest of everything that was learned. Knows files and rea
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,26 @@ from sttx_train.serve.failures import bad
 
 _IDS, _ABOUT, _READER = "ids", "about", "reader."
 _MOST_BYTES = 2**31
+
+
+class SlotName(NamedTuple):
+    """Which slot: each key has slots of its own.
+
+    Attributes:
+        owner: says whose they are, and nothing of the key; empty if nobody needs a key.
+        number: the slot's number.
+    """
+
+    owner: str
+    number: int
+
+    def __str__(self) -> str:
+        return str(self.number)
+
+    @classmethod
+    def of(cls, key: str, number: int) -> SlotName:
+        """Return the name of a slot of a key."""
+        return cls(hashlib.sha256(key.encode()).hexdigest()[:32] if key else "", number)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,10 +10,13 @@ import hashlib
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from sttx_train.predict import Reader
+
+Ids: TypeAlias = Sequence[int] | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +39,7 @@ class StateCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.share: Callable[[str, Sequence[int], Reader], None] | None = None
+        self.share: Callable[[str, Ids, Reader], None] | None = None
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._lengths: Counter[int] = Counter()
         self.nbytes = 0
@@ -44,7 +47,7 @@ class StateCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, digest: str, ids: Sequence[int]) -> tuple[int, Reader | None]:
+    def find(self, digest: str, ids: Ids) -> tuple[int, Reader | None]:
         """Return the longest prefix that is known, as its length and a reader of its own at its end.
 
         Args:
@@ -57,12 +60,12 @@ class StateCache:
         entry = self._entries[key]
         return entry.count, entry.reader.copy()
 
-    def known(self, digest: str, ids: Sequence[int]) -> int:
+    def known(self, digest: str, ids: Ids) -> int:
         """Return the length of the longest prefix that is known."""
         key = self._longest(digest, ids)
         return 0 if key is None else self._entries[key].count
 
-    def _longest(self, digest: str, ids: Sequence[int]) -> bytes | None:
+    def _longest(self, digest: str, ids: Ids) -> bytes | None:
         """Return the key of the longest prefix that is known."""
         key, hashed, data = None, _hash(digest), _bytes(ids)
         before = 0
@@ -73,11 +76,17 @@ class StateCache:
                 key = found
         return key
 
-    def put(self, digest: str, ids: Sequence[int], reader: Reader) -> None:
-        """Keep where a reader stands after a text; a state larger than the limit is not kept."""
-        hashed = _hash(digest)
-        hashed.update(_bytes(ids))
-        if (key := hashed.digest()) in self._entries:
+    def put(self, digest: str, ids: Ids, reader: Reader, key: bytes | None = None) -> None:
+        """Keep where a reader stands after a text; a state larger than the limit is not kept.
+
+        Args:
+            digest: of what has read the text.
+            ids: the text.
+            reader: where it stands.
+            key: what `GrowingKey.after` returned for the text; by default it is hashed again.
+        """
+        key = GrowingKey(digest).after(ids) if key is None else key
+        if key in self._entries:
             self._entries.move_to_end(key)
             return
         kept = reader.copy()
@@ -105,9 +114,26 @@ class StateCache:
             del self._lengths[entry.count]
 
 
+class GrowingKey:
+    """The keys of a text's starts, each longer than the one before: every id is hashed once.
+
+    Args:
+        digest: of what reads the text.
+    """
+
+    def __init__(self, digest: str) -> None:
+        self._hashed, self._count = _hash(digest), 0
+
+    def after(self, ids: Ids) -> bytes:
+        """Return the key of a text that starts with the one before."""
+        self._hashed.update(_bytes(ids[self._count :]))
+        self._count = len(ids)
+        return self._hashed.copy().digest()
+
+
 def _hash(digest: str):
     return hashlib.blake2b(digest.encode() + b"\0", digest_size=20)
 
 
-def _bytes(ids: Sequence[int]) -> bytes:
+def _bytes(ids: Ids) -> bytes:
     return np.asarray(ids, np.uint32).tobytes()
