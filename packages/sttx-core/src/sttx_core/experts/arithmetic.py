@@ -16,6 +16,12 @@ compiled = cast(Any, njit)(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper
 Not kept on disk: numba would not notice a change in another file (see `entry`).
 """
 
+borrowing = cast(Any, njit)(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)
+"""The same for functions that make no array: they do not count the uses of the arrays that they are given.
+
+Numba counts at every call and for every array of a tuple, which took nearly half of the time.
+"""
+
 LIMIT = 1.0 / (1 << 18)
 """Least probability of a decision: one decision costs at most 18 bits."""
 
@@ -34,14 +40,14 @@ _SPREAD = np.uint64(0xBF58476D1CE4E5B9)
 _HALF, _LESS = np.uint64(32), np.uint64(29)
 
 
-@compiled
+@borrowing
 def hashed(state, value):
     """Return the hash of a hash and one more value; all are uint64."""
     state = (state ^ (value + _GOLDEN)) * _MIX
     return state ^ (state >> _HALF)
 
 
-@compiled
+@borrowing
 def scattered(state):
     """Return a hash whose upper 32 bits depend on all bits of ``state``."""
     state = state * _GOLDEN
@@ -49,7 +55,7 @@ def scattered(state):
     return state * _SPREAD
 
 
-@compiled
+@borrowing
 def log(x):
     """Return the natural logarithm of a positive number, to 1e-13.
 
@@ -76,7 +82,7 @@ def log(x):
     return 2.0 * z * series + exponent * _LN2
 
 
-@compiled
+@borrowing
 def exp(x):
     """Return e to the power of x, from -40 to 40, to 1e-13 of it."""
     power = int(math.floor(x * BITS + 0.5))
@@ -87,19 +93,19 @@ def exp(x):
     return series * (1 << power) if power >= 0 else series / (1 << -power)
 
 
-@compiled
+@borrowing
 def stretch(p):
     """Return ln(p / (1 - p)) of a probability between 0 and 1."""
     return log(p / (1.0 - p))
 
 
-@compiled
+@borrowing
 def squash(x):
     """Return the probability whose stretch is x."""
     return 1.0 / (1.0 + exp(-x))
 
 
-@compiled
+@borrowing
 def within(x, least, most):
     """Return x, or the bound that it exceeds."""
     return min(max(x, least), most)
@@ -120,7 +126,7 @@ STRETCHED, _SQUASHED = _tables()
 """The stretched probabilities of the middles of 4,096 equal ranges."""
 
 
-@compiled
+@borrowing
 def squash_roughly(x):
     """Return `squash` of x, from -14 to 14, to 0.4%."""
     return _SQUASHED[min(np.int64((x + _SPAN) * (_STEPS / (2 * _SPAN))), _STEPS - 1)]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import compiled
+from sttx_core.experts.arithmetic import borrowing
 
 TOTAL_BITS = 24
 """Probabilities are multiples of 2^-24, from 1 to 2^24 - 1 of them."""
@@ -45,7 +45,7 @@ class Coder(NamedTuple):
     state: np.ndarray
 
 
-@compiled
+@borrowing
 def coded(part, bit, mode, coder):
     """Note a decision, or return the one that is decoded; ``part`` 2^-24 is the probability of 1."""
     if mode == RANGE:
@@ -57,14 +57,14 @@ def coded(part, bit, mode, coder):
     return bit
 
 
-@compiled
+@borrowing
 def _split(low, high, part):
     """Return the greatest value that stands for 1."""
     width = high - low
     return low + (width >> _SHIFT) * part + (((width & _PART) * part) >> _SHIFT)
 
 
-@compiled
+@borrowing
 def _next_byte(data, state):
     """Return the next byte; zeros follow the last one."""
     at = state[AT]
@@ -72,7 +72,7 @@ def _next_byte(data, state):
     return np.uint64(data[at]) if at < state[END] else np.uint64(0)
 
 
-@compiled
+@borrowing
 def start_decoding(data, state):
     """Read what a decoder needs at first: 8 bytes, from ``state[AT]`` on."""
     state[_LOW] = state[_VALUE] = 0
@@ -81,7 +81,7 @@ def start_decoding(data, state):
         state[_VALUE] = state[_VALUE] << _BYTE_BITS | _next_byte(data, state)
 
 
-@compiled
+@borrowing
 def _range_decoded(part, data, state):
     low, high, value = state[_LOW], state[_HIGH], state[_VALUE]
     middle = _split(low, high, part)
@@ -97,7 +97,7 @@ def _range_decoded(part, data, state):
     return bit
 
 
-@compiled
+@borrowing
 def range_encode(noted, data):
     """Write the bytes of noted decisions; return how many. ``data`` has room for the most."""
     low, high, size = np.uint64(0), _ALL_ONES, 0
@@ -117,7 +117,7 @@ def range_encode(noted, data):
     return size
 
 
-@compiled
+@borrowing
 def _rans_decoded(part, data, state):
     value = state[_VALUE]
     rest = value & _PART
@@ -135,7 +135,7 @@ def _rans_decoded(part, data, state):
     return bit
 
 
-@compiled
+@borrowing
 def rans_encode(noted, data):
     """Write the bytes of noted decisions to the end of ``data``; return how many."""
     value, at = _LEAST, data.size
@@ -149,7 +149,7 @@ def rans_encode(noted, data):
     return data.size - _write_big(data, at, value, 8)
 
 
-@compiled
+@borrowing
 def _write_big(data, at, value, size):
     """Write a number before a position, the most significant byte first; return where it starts."""
     for _ in range(size):

@@ -6,7 +6,7 @@ the answer and its probability, or takes the answer from the bytes (`coders`). K
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import compiled
+from sttx_core.experts.arithmetic import borrowing
 from sttx_core.experts.coders import NOTE, TOTAL, Coder, coded
 from sttx_core.experts.counts import find_slots
 from sttx_core.experts.decisions import network_input, predict
@@ -17,7 +17,7 @@ from sttx_core.experts.reading import FALL, halves, learn_path, look
 from sttx_core.experts.text import read_bytes
 
 
-@compiled
+@borrowing
 def find_inputs(says, order, work, inputs):
     """Write the network's input at each node that decides, from its log-probabilities [V]."""
     find_masses(says, order, work.powers, work.mass)
@@ -26,7 +26,7 @@ def find_inputs(says, order, work, inputs):
         inputs[node] = network_input(left, right)
 
 
-@compiled
+@borrowing
 def code_tokens(memory, places, vocabulary, inputs, says, beside, ids, rates, seen, work, mode, coder):
     """Code the next tokens of each row in turn, learn them, and go on.
 
@@ -61,7 +61,7 @@ def code_tokens(memory, places, vocabulary, inputs, says, beside, ids, rates, se
             )
 
 
-@compiled
+@borrowing
 def _find_masses(logits, order, powers, mass):
     """Write the mass of each node, in relation to that of the most probable token."""
     most = logits[0]
@@ -72,7 +72,7 @@ def _find_masses(logits, order, powers, mass):
     find_masses(logits, order, powers, mass)
 
 
-@compiled
+@borrowing
 def _code_token(memory, place, vocabulary, networks, inputs, token, rates, seen, work, mode, coder):
     """Code a token or decode it, learn it, and go on to the next; return it."""
     look(memory, place, vocabulary, seen)
@@ -88,7 +88,7 @@ def _code_token(memory, place, vocabulary, networks, inputs, token, rates, seen,
     return token
 
 
-@compiled
+@borrowing
 def _code_path(memory, seen, networks, inputs, rank, size, work, mode, coder):
     """Code the decisions that lead to a token; return its rank.
 

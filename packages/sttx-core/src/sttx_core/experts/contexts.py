@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import compiled, hashed
+from sttx_core.experts.arithmetic import borrowing, hashed
 from sttx_core.experts.memory import (
     ABOVE,
     BYTE,
@@ -29,7 +29,7 @@ from sttx_core.experts.memory import (
 _START, _EIGHT = np.uint64(0x1234567), np.uint64(8)
 
 
-@compiled
+@borrowing
 def token_before(place, distance):
     """Return the token so many places back, plus one; 0 before the start of the document."""
     count = place.at[TOKENS]
@@ -38,7 +38,7 @@ def token_before(place, distance):
     return np.uint64(place.recent[(count - distance) & (RECENT - 1)] + 1)
 
 
-@compiled
+@borrowing
 def find_contexts(place, found):
     """Write the hashes of all contexts: the last tokens, then what `text` follows."""
     run = _START
@@ -70,7 +70,7 @@ def find_contexts(place, found):
         rest[number] = hashed(rest[number], np.uint64(ORDERS + number))
 
 
-@compiled
+@borrowing
 def _bytes_above(place):
     """Return a hash of three bytes of the line above, from this column on."""
     line, column, above = place.lines[place.at[LINE_NUMBER] ^ 1], place.at[COLUMN], _START

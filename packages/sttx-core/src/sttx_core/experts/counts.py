@@ -7,7 +7,7 @@ that three decisions read memory once.
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import STRETCHED, compiled, hashed, scattered
+from sttx_core.experts.arithmetic import STRETCHED, borrowing, hashed, scattered
 from sttx_core.experts.memory import CONTEXTS, LEVELS, MARKED, MATCHES, ORDERS, STATES
 
 _FIRST_INPUT = 3 + 2 * MATCHES
@@ -23,7 +23,7 @@ _SHARES = 1 / (np.arange(1 << 8) + 1.5)
 _MARKS = np.array([1 << MARKED.index(number) if number in MARKED else 0 for number in range(CONTEXTS)])
 
 
-@compiled
+@borrowing
 def find_slots(memory, seen, level, node, work):
     """Find the slot of each context for the decisions from a node on, which is at depth LEVELS * level."""
     slots = memory.slots
@@ -37,14 +37,14 @@ def find_slots(memory, seen, level, node, work):
             work.found[level, context] = key ^ 1
 
 
-@compiled
+@borrowing
 def _local(depth, node):
     """Return which count of a slot is a node's."""
     first = 1 << depth % LEVELS
     return first | (node & (first - 1))
 
 
-@compiled
+@borrowing
 def count_inputs(memory, depth, node, inputs, work):
     """Write two inputs of each context that has a count here; return the highest such order, and marks."""
     longest = marks = 0
@@ -67,7 +67,7 @@ def count_inputs(memory, depth, node, inputs, work):
     return longest, marks
 
 
-@compiled
+@borrowing
 def learn_counts(memory, level, leaf, depths, rates, work):
     """Learn the answers of a level's decisions on the path to a leaf."""
     for context in range(CONTEXTS):
@@ -82,7 +82,7 @@ def learn_counts(memory, level, leaf, depths, rates, work):
                 slot[local] = _counted(np.int64(slot[local]), bit)
 
 
-@compiled
+@borrowing
 def _claim(slots, key, check):
     """Return the slot with this check, or the one of its pair with fewer observations, cleared."""
     if slots[key, 0] == check:
@@ -96,13 +96,13 @@ def _claim(slots, key, check):
     return best
 
 
-@compiled
+@borrowing
 def _total(count):
     state = (np.int64(count) >> 16) & (STATES - 1)
     return (state >> 5) + ((state >> 1) & 15)
 
 
-@compiled
+@borrowing
 def _adapted(known, bit, limit):
     """Return an adaptive probability after one more bit."""
     p, n = np.int64(known) >> 8, np.int64(known) & _LOW8
@@ -110,7 +110,7 @@ def _adapted(known, bit, limit):
     return np.int32(min(p, _SURE) << 8 | min(n + 1, limit))
 
 
-@compiled
+@borrowing
 def _counted(count, bit):
     """Return a count after one more bit; a surprising bit halves the other number."""
     if not count:

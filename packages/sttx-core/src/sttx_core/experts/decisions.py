@@ -7,7 +7,7 @@ models for lossless data compression").
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import BITS, LIMIT, compiled, squash, squash_roughly, stretch, within
+from sttx_core.experts.arithmetic import BITS, LIMIT, borrowing, squash, squash_roughly, stretch, within
 from sttx_core.experts.counts import count_inputs
 from sttx_core.experts.memory import BANDS, CONFIDENCES, INPUTS, LENGTHS, MARKED, MATCHES, NO_MATCH, SETS
 
@@ -19,21 +19,21 @@ _MOST = 14.0
 _ZERO = np.float32(0)
 
 
-@compiled
+@borrowing
 def network_input(left, right):
     """Return the stretched probability of the right half from the masses of both."""
     mass = left + right
     return stretch(within(right / mass if mass > _NOTHING else 0.5, _UNSURE, 1 - _UNSURE))
 
 
-@compiled
+@borrowing
 def is_clipped(left, right):
     """Return whether `network_input` stays the same if the masses change a little."""
     mass = left + right
     return mass <= _NOTHING or not _UNSURE < right / mass < 1 - _UNSURE
 
 
-@compiled
+@borrowing
 def predict(memory, seen, depth, node, low, middle, high, first, second, work):
     """Return the probability that the token stands in the right half of a node.
 
@@ -54,7 +54,7 @@ def predict(memory, seen, depth, node, low, middle, high, first, second, work):
     return within(squash(within(total, -_MOST, _MOST)), LIMIT, 1 - LIMIT)
 
 
-@compiled
+@borrowing
 def _match_inputs(memory, seen, depth, low, middle, high, inputs):
     """Write two inputs of each match model; return the first model whose token is below the node."""
     matched = NO_MATCH
@@ -71,7 +71,7 @@ def _match_inputs(memory, seen, depth, low, middle, high, inputs):
     return matched
 
 
-@compiled
+@borrowing
 def _choose(seen, depth, node, middle, first, matched, longest, marks, rows, chosen):
     """Write which row of each weight set is used, and which row of the second layer."""
     matching = 1 if matched < NO_MATCH else 0
@@ -91,7 +91,7 @@ def _choose(seen, depth, node, middle, first, matched, longest, marks, rows, cho
     chosen[SETS] = (depth * LENGTHS + longest) * 2 + matching
 
 
-@compiled
+@borrowing
 def _product(weights, inputs):
     """Return the scalar product in float32, as four sums at a time."""
     a = b = c = d = _ZERO
@@ -103,7 +103,7 @@ def _product(weights, inputs):
     return np.float64((a + b) + (c + d))
 
 
-@compiled
+@borrowing
 def slope(memory, depth, bit, p, work):
     """Return the derivative of a decision's bits by the first network's input.
 
@@ -120,7 +120,7 @@ def slope(memory, depth, bit, p, work):
     return 0.0 if clipped else (p - bit) * BITS * by_input
 
 
-@compiled
+@borrowing
 def learn_mixer(memory, seen, depth, low, middle, high, bit, p, rate, rates, work):
     """Learn the answer of a decision that `predict` priced at p: weights, and whether matches were right."""
     inputs, outputs, chosen = work.inputs[depth], work.outputs[depth], work.chosen[depth]

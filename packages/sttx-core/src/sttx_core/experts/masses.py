@@ -6,7 +6,7 @@ do many at a time.
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import compiled
+from sttx_core.experts.arithmetic import borrowing
 
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_UPPER = np.float32(0.693359375)  # few bits, so that its product with a whole number is exact
@@ -18,7 +18,7 @@ _C7, _C6, _C5 = np.float32(1 / 5040), np.float32(1 / 720), np.float32(1 / 120)
 _C4, _C3, _C2 = np.float32(1 / 24), np.float32(1 / 6), np.float32(1 / 2)
 
 
-@compiled
+@borrowing
 def find_masses(log_probs, order, powers, mass):
     """Write the probability of each node.
 
@@ -38,7 +38,7 @@ def find_masses(log_probs, order, powers, mass):
         width //= 2
 
 
-@compiled
+@borrowing
 def _exponentials(log_probs, order, powers, values):
     """Write e to the power of each, sorted: 2^n times the series of the rest."""
     for rank in range(values.size):

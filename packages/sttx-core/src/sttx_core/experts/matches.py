@@ -6,7 +6,7 @@ interrupt each other's text. The oldest page is taken over when all are in use.
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import compiled, hashed, scattered
+from sttx_core.experts.arithmetic import borrowing, hashed, scattered
 from sttx_core.experts.memory import (
     LEAST_LENGTHS,
     LENGTH,
@@ -28,7 +28,7 @@ _RECOVERED = 16
 _INDEX = np.uint64(40)
 
 
-@compiled
+@borrowing
 def length_class(length):
     """Return 0 to 15: each length up to 8, then wider ranges."""
     if length <= 8:
@@ -36,7 +36,7 @@ def length_class(length):
     return 10 + (length > 12) + (length >= 16) + (length >= 20) + (length >= 24) + (length >= 32)
 
 
-@compiled
+@borrowing
 def seek(memory, place):
     """Find longer matches, or new ones, for the token that comes next."""
     for model in range(MATCHES):
@@ -52,13 +52,13 @@ def seek(memory, place):
                 match[POSITION], match[LENGTH], match[MISSED] = candidate, length, 0
 
 
-@compiled
+@borrowing
 def drop(match):
     """Forget a match."""
     match[POSITION], match[LENGTH], match[MISSED] = -1, 0, 0
 
 
-@compiled
+@borrowing
 def append(memory, place, token):
     """Add a token of the document to the history, and move the matches on."""
     position = _next_position(memory, place)
@@ -70,7 +70,7 @@ def append(memory, place, token):
     memory.filled[position // PAGE] += 1
 
 
-@compiled
+@borrowing
 def go_on(memory, place, token):
     """Move the matches on by a token; only ``place`` changes."""
     for model in range(MATCHES):
@@ -91,7 +91,7 @@ def go_on(memory, place, token):
     place.at[TOKENS] += 1
 
 
-@compiled
+@borrowing
 def _key(memory, place, least):
     """Return where the index keeps the position after the document's last ``least`` tokens."""
     run = np.uint64(least)
@@ -100,7 +100,7 @@ def _key(memory, place, least):
     return np.int64(scattered(run) >> _INDEX) & (memory.latest.shape[1] - 1)
 
 
-@compiled
+@borrowing
 def _common_length(memory, place, position):
     """Return how many tokens before a position equal the document's last ones."""
     length = 0
@@ -118,7 +118,7 @@ def _common_length(memory, place, position):
     return length
 
 
-@compiled
+@borrowing
 def _following(memory, position):
     """Return the position of the next token in the same document, or -1 if none was read yet."""
     page = position // PAGE
@@ -132,7 +132,7 @@ def _following(memory, position):
     return following if following % PAGE < memory.filled[page] else -1
 
 
-@compiled
+@borrowing
 def _next_position(memory, place):
     """Return where the document's next token goes; begin a page if its last one is full or taken over."""
     page = place.at[PAGE_NUMBER]
@@ -150,7 +150,7 @@ def _next_position(memory, place):
     return page * PAGE + memory.filled[page]
 
 
-@compiled
+@borrowing
 def _release(memory, page):
     """Empty a page and cut it out of the document that it belonged to."""
     before, after = memory.before[page], memory.after[page]

@@ -7,7 +7,7 @@ read on.
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import BITS, compiled, log
+from sttx_core.experts.arithmetic import BITS, borrowing, compiled, log
 from sttx_core.experts.counts import find_slots
 from sttx_core.experts.masses import find_masses
 from sttx_core.experts.memory import LEVELS
@@ -19,7 +19,7 @@ UNKNOWN = -1.0
 _LITTLE = 1e-3
 
 
-@compiled
+@borrowing
 def prepare(memory, place, vocabulary, says, beside, seen, work):
     """Find what `open_nodes` and `walk_down` need of the next token. Only ``place`` may change."""
     find_masses(says[0], vocabulary.order, work.powers, work.mass)
@@ -95,7 +95,7 @@ def walk_down(memory, seen, two, size, kept, excluded, uniform, opened, work):
     return node - (1 << depths)
 
 
-@compiled
+@borrowing
 def _open(memory, seen, two, size, depth, node, opened, found, work):
     """Make the probabilities of a node's halves known. ``found`` has the node of each level's slots."""
     if opened[2 * node] != UNKNOWN:
@@ -114,7 +114,7 @@ def _open(memory, seen, two, size, depth, node, opened, found, work):
     opened[2 * node + 1] = opened[node] * right
 
 
-@compiled
+@borrowing
 def _depth(node):
     depth = 0
     while node >> (depth + 1):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import BITS, compiled, log
+from sttx_core.experts.arithmetic import BITS, borrowing, log
 from sttx_core.experts.contexts import find_contexts, token_before
 from sttx_core.experts.counts import find_slots, learn_counts
 from sttx_core.experts.decisions import is_clipped, learn_mixer, network_input, predict, slope
@@ -120,7 +120,7 @@ def new_work(vocab_size: int, depth: int) -> Work:
     )
 
 
-@compiled
+@borrowing
 def read_tokens(memory, place, vocabulary, says, beside, ids, rates, seen, work, bits, slopes):
     """Price each token, learn it, and go on to the next.
 
@@ -146,7 +146,7 @@ def read_tokens(memory, place, vocabulary, says, beside, ids, rates, seen, work,
         memory.tokens[0] += 1
 
 
-@compiled
+@borrowing
 def follow_tokens(memory, place, vocabulary, ids, seen):
     """Go on to after the tokens without learning them; only ``place`` changes."""
     for step in range(ids.size):
@@ -162,7 +162,7 @@ def follow_tokens(memory, place, vocabulary, ids, seen):
         )
 
 
-@compiled
+@borrowing
 def look(memory, place, vocabulary, seen):
     """Find the contexts and matches of the next token."""
     find_contexts(place, seen.contexts)
@@ -180,7 +180,7 @@ def look(memory, place, vocabulary, seen):
             seen.length[0] = max(seen.length[0], length)
 
 
-@compiled
+@borrowing
 def price_path(memory, seen, two, rank, size, work):
     """Return the bits of the token with this rank: those of the decisions that lead to it."""
     depths = work.p.size
@@ -201,7 +201,7 @@ def price_path(memory, seen, two, rank, size, work):
     return -log(probability) * BITS
 
 
-@compiled
+@borrowing
 def find_slopes(memory, rank, work, slopes):
     """Write the derivative of the bits of each decision that `price_path` priced by the network's input."""
     depths = work.p.size
@@ -213,7 +213,7 @@ def find_slopes(memory, rank, work, slopes):
             slopes[depth] = slope(memory, depth, bit, work.p[depth], work)
 
 
-@compiled
+@borrowing
 def learn_path(memory, seen, rank, rate, rates, work):
     """Learn the decisions that `price_path` priced."""
     depths = work.p.size
@@ -228,7 +228,7 @@ def learn_path(memory, seen, rank, rate, rates, work):
         learn_counts(memory, level, rank | 1 << depths, depths, rates, work)
 
 
-@compiled
+@borrowing
 def node_probability(memory, seen, two, depth, node, low, middle, high, work):
     """Return the probability of a node's right half, from masses and slots that have been found."""
     first = network_input(*halves(work.mass, node))
@@ -236,7 +236,7 @@ def node_probability(memory, seen, two, depth, node, low, middle, high, work):
     return predict(memory, seen, depth, node, low, middle, high, first, second, work)
 
 
-@compiled
+@borrowing
 def halves(mass, node):
     """Return the masses of a node's halves."""
     return np.float64(mass[2 * node]), np.float64(mass[2 * node + 1])

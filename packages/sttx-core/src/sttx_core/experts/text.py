@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sttx_core.experts.arithmetic import compiled, hashed
+from sttx_core.experts.arithmetic import borrowing, hashed
 from sttx_core.experts.memory import (
     ABOVE,
     BEYOND,
@@ -35,7 +35,7 @@ _ONE, _EIGHT = np.uint64(1), np.uint64(8)
 _FIVE_BYTES = np.uint64((1 << 40) - 1)
 
 
-@compiled
+@borrowing
 def read_bytes(place, data, start, end, kinds):
     """Follow a token's bytes. ``kinds`` [256] says which bytes belong to words, and what they are."""
     for position in range(start, end):
@@ -48,7 +48,7 @@ def read_bytes(place, data, start, end, kinds):
         place.words[BYTE] = np.uint64(byte)
 
 
-@compiled
+@borrowing
 def _read_word(words, byte, kind):
     value = np.uint64(byte)
     if kind:
@@ -67,7 +67,7 @@ def _read_word(words, byte, kind):
     words[SHAPE] = (words[SHAPE] << _EIGHT | np.uint64(_shape(byte, kind))) & _FIVE_BYTES
 
 
-@compiled
+@borrowing
 def _shape(byte, kind):
     """Return the byte that stands for all of its kind."""
     if kind == 0:
@@ -79,7 +79,7 @@ def _shape(byte, kind):
     return 128 if kind == BEYOND else 97
 
 
-@compiled
+@borrowing
 def _read_line(place, byte):
     words, column = place.words, place.at[COLUMN]
     value = np.uint64(byte)
@@ -99,7 +99,7 @@ def _read_line(place, byte):
     place.at[COLUMN] = column + 1
 
 
-@compiled
+@borrowing
 def _end_line(place):
     words = place.words
     words[BLANK] = 1 if place.at[COLUMN] == 0 else 0
