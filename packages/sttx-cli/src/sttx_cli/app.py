@@ -34,6 +34,7 @@ COMMANDS = {
     "memory": "Test memories of many states.",
     "export": "Write what was learned as files of other programs.",
     "serve": "Serve a model to programs that speak OpenAI's API.",
+    "service": "Follow sessions, learn and serve in the background.",
     "watch": "Watch live sessions, and warn of loops.",
     "inspect": "Explain a run, a checkpoint or a model.",
     "merge-stats": "Show the phrases that a run has found.",
