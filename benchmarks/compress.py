@@ -1,12 +1,11 @@
 """Compares archives of sttx with other compressors on sessions: raw lines and rendered text apart.
 
-    python benchmarks/compress.py FOLDER [--most-bytes N]
+    python benchmarks/compress.py FOLDER [--most-bytes N] [--levels fast default best] [--only-rendered]
 
 Each session is compressed alone, and all in one file in the order of their names. In sequence, a session
 counts what it adds to those before it; the first is left out. Sizes are in bits per byte of the input and
-include everything that is written. Rates are per second of processor time of one core, and comparable within
-one run only. Other programs take part if they are installed. Every archive of sttx is decompressed again and
-compared.
+include everything that is written. Rates are per second of processor time, comparable within one run only.
+Other programs take part if they are installed. Every archive of sttx is decompressed again and compared.
 """
 
 import argparse
@@ -23,8 +22,9 @@ from pathlib import Path
 from sttx_ccsniff import open_source
 from sttx_core.experts import Experts, compile_coding
 from sttx_core.render import render
-from sttx_train.coding import Archive, CompressConfig, Member, compress
+from sttx_train.coding import Archive, CompressConfig, Member, compress, method_of
 from sttx_train.coding.extract import ToStream
+from sttx_train.coding.vector import computes_as_expected
 
 OTHERS = {
     "zpaq -m5": ["zpaq", "a", "OUT.zpaq", "IN", "-m5", "-t1"],
@@ -45,26 +45,35 @@ class Run:
     decoding: float = 0.0
 
 
-def ours(folder: Path, contents: Mapping[str, bytes]) -> Run:
-    """Compress into one archive, in this process, decompress it, and compare."""
-    members = []
-    for number, (name, content) in enumerate(contents.items()):
-        (folder / f"{number}").write_bytes(content)
-        members.append(Member(name=name, path=folder / f"{number}"))
-    out = folder / "a.sttx"
-    start = time.process_time()
-    compress(members, out, WITHOUT_LIMIT)
-    middle = time.process_time()
-    again = io.BytesIO()
-    with Archive(out) as archive:
-        archive.read(archive.entries, lambda _: ToStream(again))
-    end = time.process_time()
-    assert again.getvalue() == b"".join(contents.values()), "the archive holds other bytes"
-    memory = Experts([bytes([number % 256]) for number in range(4096)]).nbytes / 1e6
-    return Run(size=out.stat().st_size, seconds=middle - start, memory=memory, decoding=end - middle)
+Compress = Callable[[Path, Mapping[str, bytes]], Run]
 
 
-def other(command: Sequence[str]) -> Callable[[Path, Mapping[str, bytes]], Run]:
+def ours(level: str, streams: int | None = None) -> Compress:
+    """Return what compresses by a level of sttx, in this process, decompresses again, and compares."""
+    method = method_of(level, streams=streams)
+
+    def compressed(folder: Path, contents: Mapping[str, bytes]) -> Run:
+        members = []
+        for number, (name, content) in enumerate(contents.items()):
+            (folder / f"{number}").write_bytes(content)
+            members.append(Member(name=name, path=folder / f"{number}"))
+        out = folder / "a.sttx"
+        start = time.process_time()
+        compress(members, out, WITHOUT_LIMIT, method=method)
+        middle = time.process_time()
+        again = io.BytesIO()
+        with Archive(out) as archive:
+            archive.read(archive.entries, lambda _: ToStream(again))
+        end = time.process_time()
+        assert again.getvalue() == b"".join(contents.values()), "the archive holds other bytes"
+        tokens = [bytes([number % 256]) for number in range(4096)]
+        memory = Experts(tokens, method.experts).nbytes / 1e6
+        return Run(size=out.stat().st_size, seconds=middle - start, memory=memory, decoding=end - middle)
+
+    return compressed
+
+
+def other(command: Sequence[str]) -> Compress:
     """Return what compresses by another program, all in one file."""
 
     def compressed(folder: Path, contents: Mapping[str, bytes]) -> Run:
@@ -85,20 +94,22 @@ def other(command: Sequence[str]) -> Callable[[Path, Mapping[str, bytes]], Run]:
     return compressed
 
 
-def in_folder(compressed: Callable[[Path, Mapping[str, bytes]], Run], contents: Mapping[str, bytes]) -> Run:
+def in_folder(compressed: Compress, contents: Mapping[str, bytes]) -> Run:
     """Compress in a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         return compressed(Path(folder), contents)
 
 
-def compare(form: str, contents: Mapping[str, bytes]) -> None:
+def compare(form: str, contents: Mapping[str, bytes], levels: Sequence[str], one_stream: bool) -> None:
     """Print a row for each compressor."""
     total = sum(map(len, contents.values()))
     first = next(iter(contents))
     print(f"\n{form}: {len(contents)} sessions, {total:,} bytes")
     print("| compressor | each alone | one file | in sequence | kB/s | decoding | MB of tables |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    rows = {"sttx, fast": ours}
+    rows = {f"sttx, {level}": ours(level) for level in levels}
+    if one_stream:
+        rows["sttx, default, one stream"] = ours("default", 1)
     rows |= {name: other(words) for name, words in OTHERS.items() if shutil.which(words[0])}
     for name, compressed in rows.items():
         alone = {key: in_folder(compressed, {key: value}) for key, value in contents.items()}
@@ -136,11 +147,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--most-bytes", type=int, default=4_000_000, help="of each form")
+    parser.add_argument("--levels", nargs="+", default=["fast"], choices=["fast", "default", "best"])
+    parser.add_argument("--one-stream", action="store_true", help="also level default, nothing side by side")
+    parser.add_argument("--only-rendered", action="store_true", help="leave out raw lines")
     arguments = parser.parse_args()
     compile_coding()
+    if arguments.levels != ["fast"] or arguments.one_stream:
+        computes_as_expected()  # compiles the network
     paths = sorted(arguments.folder.rglob("*.jsonl"))
     for form, read in (("rendered text", rendered), ("raw lines", Path.read_bytes)):
-        compare(form, chosen({path.name: read(path) for path in paths}, arguments.most_bytes))
+        if form == "rendered text" or not arguments.only_rendered:
+            contents = chosen({path.name: read(path) for path in paths}, arguments.most_bytes)
+            compare(form, contents, arguments.levels, arguments.one_stream)
 
 
 if __name__ == "__main__":
