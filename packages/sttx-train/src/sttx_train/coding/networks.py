@@ -146,7 +146,7 @@ class Read(NamedTuple):
     """Where a network stands in a document: its state, and the number of tokens that it has read."""
 
     state: tuple[np.ndarray, ...]
-    count: int
+    tokens: int
 
 
 class NetworkRows:
@@ -208,7 +208,7 @@ class NetworkRows:
         """Let a row go on from where `place` stood; None is the start of a document."""
         for part, value in zip(self._state, place.state if place else (0.0, 0.0, 0.0), strict=True):
             part[:, row] = value
-        self._counts[row] = place.count if place else 0
+        self._counts[row] = place.tokens if place else 0
 
     def move(self, source: int, target: int) -> None:
         """Let a row stand where another one stands, which ends there."""
