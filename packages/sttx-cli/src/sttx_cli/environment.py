@@ -60,4 +60,4 @@ def data_home() -> Path:
 
 def service_variables() -> dict[str, str]:
     """Return the variables that an installed service is to have."""
-    return {name: os.environ[name] for name in SERVICE_VARIABLES if os.environ.get(name)}
+    return {name: value for name, value in sorted(os.environ.items()) if value and name in SERVICE_VARIABLES}

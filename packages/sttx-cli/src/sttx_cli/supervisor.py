@@ -1,7 +1,7 @@
 """Runs several commands as one: they end together, and their logs are bounded. Knows no system's services.
 
-It ends, so that whoever started it starts it again, when one command ends, when all of them take too much
-memory, and when sttx itself was upgraded.
+It ends when one command ends, when all of them take too much memory, and when sttx itself was upgraded. The
+system starts it again then.
 """
 
 import os
@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
-
-import psutil
 
 from sttx_core.own_files import make_private_folder, open_own
 
@@ -184,6 +182,8 @@ def installed_version() -> str | None:
 
 def _memory_of(process: int) -> int:
     """Return the resident bytes of a process and of those that it has started; 0 if it has ended."""
+    import psutil  # not at the head of the file: help must not load it
+
     try:
         parent = psutil.Process(process)
         family = [parent, *parent.children(recursive=True)]

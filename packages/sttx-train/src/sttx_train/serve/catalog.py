@@ -88,7 +88,7 @@ class Catalog:
         return cls([*tuned, Served(id=loaded.id, predictor=frozen, digest=digest_of(frozen))])
 
     def put(self, served: Served) -> None:
-        """Offer a model in the place of the one that has its id but for the digest; a new one comes first.
+        """Offer a model in the place of the one whose id differs in the digest alone; a new one comes first.
 
         Requests that are computed keep the model that they started with. May be called from any thread.
         """

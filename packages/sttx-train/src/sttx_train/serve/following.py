@@ -77,5 +77,5 @@ class FollowedRun:
         while not self._ending.wait(_PAUSE):
             try:
                 self.look()
-            except Exception:  # noqa: BLE001  the server goes on with what it has
+            except Exception:  # noqa: BLE001  the server answers from what it has
                 _LOG.exception("the run could not be followed")
