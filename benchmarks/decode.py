@@ -1,14 +1,16 @@
 """Measures how fast text is generated: one text and 16 side by side, next to the network's plain step.
 
-    uv run python benchmarks/decode.py [--model MODEL] [--tokens N] [--streams N] [--rounds N] [--llama]
+    uv run python benchmarks/decode.py [--model MODEL] [--tokens N] [--streams N] [--rounds N] [--threads N]
+                                       [--experts | --no-experts] [--llama DTYPE ...]
 
 The plain step is one forward pass of the network for one token in torch, with nothing around it, and the
 compiled step is the same in one compiled call. The other ways generate with `Predictor.generate`, alone and
-with `step_all`, without and with experts. Rounds alternate, in one thread, and medians of tokens per second
-are reported, by CPU seconds and by the clock, which says little on a busy machine.
+with `step_all`, without and with experts. Rounds alternate, and medians of tokens per second are reported,
+by CPU seconds and by the clock, which says little on a busy machine.
 
-`--llama` also lets a llama.cpp server in this process generate from the same weights, as GGUF in float32:
-alone and with as many requests at once (needs sttx-train[gguf] and xllamacpp). Prints one JSON object.
+`--llama` also lets a llama.cpp server in this process generate from the same weights, as GGUF in each dtype:
+alone and with as many requests at once (needs sttx-train[gguf] and xllamacpp). In float16 it rounds its
+activations to float16 too; sttx computes in float32. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 import torch
 
 from sttx_train import LoadedModel, Predictor, SamplingConfig, load_model
+from sttx_train.export import ExportDtype
 from sttx_train.generate import Generation, step_all
 
 PROMPT = "User: Please fix the failing test.\n\nAssistant:"
@@ -40,17 +43,22 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="tokens of each text")
     parser.add_argument("--streams", type=int, default=16, help="texts side by side")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--llama", action="store_true", help="also measure llama.cpp")
+    parser.add_argument("--threads", type=int, default=1, help="of torch, of the step and of llama.cpp")
+    parser.add_argument("--experts", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--llama", nargs="*", default=[], choices=["float32", "float16", "q8_0"])
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    loaded, more = load_model(args.model), {}
+    torch.set_num_threads(args.threads)
+    loaded = load_model(args.model)
     with ExitStack() as stack:
-        if args.llama:
-            more = {
-                f"llama.cpp, {count(texts)}": stack.enter_context(llama(loaded, args.tokens, texts))
-                for texts in dict.fromkeys((1, args.streams))
-            }
-        print(json.dumps(measure(loaded, args.tokens, args.streams, args.rounds, more)))
+        more = {
+            f"llama.cpp {dtype}, {count(texts)}": stack.enter_context(
+                llama(loaded, args.tokens, texts, dtype, args.threads)
+            )
+            for dtype in args.llama
+            for texts in dict.fromkeys((1, args.streams))
+        }
+        report = measure(loaded, args.tokens, args.streams, args.rounds, more, experts=args.experts)
+        print(json.dumps({"threads": args.threads} | report))
 
 
 def count(texts: int) -> str:
@@ -64,6 +72,8 @@ def measure(
     streams: int,
     rounds: int,
     more: Mapping[str, Callable[[], dict[str, float]]] | None = None,
+    *,
+    experts: bool = True,
 ) -> dict[str, object]:
     """Return the median rate of each way, in tokens per second, and in relation to the plain step.
 
@@ -73,14 +83,14 @@ def measure(
         streams: texts side by side.
         rounds: how often each way is measured.
         more: other ways to measure, by name.
+        experts: also measure texts with experts.
     """
     ways: dict[str, Callable[[], dict[str, float]]] = {
         "plain step": lambda: plain(loaded, tokens),
         "compiled step": lambda: compiled(loaded, tokens),
     }
-    for experts in (False, True):
-        predictor = Predictor(loaded, experts=experts)
-        beside = ", with experts" if experts else ""
+    for beside in ("", ", with experts") if experts else ("",):
+        predictor = Predictor(loaded, experts=bool(beside))
         ways[f"one text{beside}"] = lambda each=predictor: together(each, tokens, 1)
         ways[f"{streams} texts{beside}"] = lambda each=predictor: together(each, tokens, streams)
     ways |= more or {}
@@ -150,24 +160,26 @@ def together(predictor: Predictor, tokens: int, streams: int) -> dict[str, float
 
 
 @contextmanager
-def llama(loaded: LoadedModel, tokens: int, streams: int) -> Iterator[Callable[[], dict[str, float]]]:
+def llama(
+    loaded: LoadedModel, tokens: int, streams: int, dtype: ExportDtype = "float32", threads: int = 1
+) -> Iterator[Callable[[], dict[str, float]]]:
     """Yield a function that lets a llama.cpp server generate texts side by side, and times it.
 
-    Reading the prompts is timed too, as a few tokens of each text. It thinks in one thread of this process.
+    The prompts are one token long, since reading them is timed too. Its samplers are its own, which keep at
+    most 40 tokens before top-p.
     """
     from llama_server import running
 
     from sttx_train.export import export_model, model_to_export
 
-    prompt = [0, *loaded.tokenizer.encode(PROMPT)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(streams) as pool:
-        export_model(model_to_export(loaded), Path(folder) / "model.gguf", "gguf", "float32")
-        with running(Path(folder) / "model.gguf", streams=streams) as server:
+        export_model(model_to_export(loaded), Path(folder) / "model.gguf", "gguf", dtype)
+        with running(Path(folder) / "model.gguf", streams=streams, threads=threads) as server:
 
             def one(_: int) -> int:
                 answer = server.post(
                     "/completion",
-                    prompt=prompt,
+                    prompt=[0],
                     n_predict=tokens,
                     temperature=SAMPLING.temperature,
                     top_p=SAMPLING.top_p,

@@ -46,18 +46,19 @@ class Llama:
 
 
 @contextlib.contextmanager
-def running(model: Path, *, streams: int = 1, slots: Path | None = None) -> Iterator[Llama]:
-    """Run a server of a GGUF file in one thread while the block runs.
+def running(model: Path, *, streams: int = 1, slots: Path | None = None, threads: int = 1) -> Iterator[Llama]:
+    """Run a server of a GGUF file while the block runs.
 
     Args:
         model: the file.
         streams: texts side by side.
         slots: the folder for saved slots; none are saved when None.
+        threads: how many compute.
     """
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.n_ctx, params.n_parallel, params.n_gpu_layers, params.port = 2048 * streams, streams, 0, 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.warmup = params.fit_params = params.ctx_shift = False
     params.verbosity, params.hostnames = -1, ["127.0.0.1"]
     if slots is not None:

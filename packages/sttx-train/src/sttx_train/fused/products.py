@@ -1,7 +1,8 @@
 """The product of a few rows with a matrix: packed weights, and sums in the order of the matrix's rows.
 
 Each output is the sum over k of ``x[k] * W[k]`` from k = 0 on, one fused multiply-add after the other,
-however many rows there are. Weights are read once for up to 16 rows.
+however many rows there are. Eight rows are multiplied at a time, and then the next eight with weights that
+are still in the cache.
 
 A matrix is packed in panels of 16 outputs, padded with zeros: ``[panels, K, 16]``, as bits of float32, or of
 bfloat16 where that holds every weight exactly, which halves what is read.
@@ -14,11 +15,11 @@ import numpy as np
 from sttx_core.experts.arithmetic import compiled
 from sttx_train.fused.lanes import LANES, tile
 
-_MOST_ROWS = 16
+_MOST_ROWS = 8
 _PANELS = 2  # panels are padded to a multiple of it
 _one, _one_wide = tile(1, 2), tile(1, 8)
 _four, _four_wide = tile(4, 2), tile(4, 4)
-_eight, _sixteen = tile(8, 2), tile(16, 1)
+_eight = tile(8, 2)
 
 
 def pack(matrices: np.ndarray, *, halved: bool) -> np.ndarray:
@@ -52,67 +53,61 @@ def product(x, matrix):
         matrix: [panels, K, 16] uint16 or uint32, contiguous.
     """
     rows, (panels, deep, _) = x.shape[0], matrix.shape
-    y = np.empty((rows + _padding(rows), panels * LANES), np.float32)
-    for first in range(0, rows, _MOST_ROWS):
-        some = x[first : first + _MOST_ROWS]
-        inputs, used, count = _used(some, deep)
-        _multiply(inputs, used, count, matrix, y, first)
+    step = _at_a_time(rows)
+    groups = (rows + step - 1) // step
+    y = np.empty((groups * step, panels * LANES), np.float32)
+    inputs, used = np.zeros((groups, deep * step), np.float32), np.empty((groups, deep), np.int64)
+    counts = np.empty(groups, np.int64)
+    for group in range(groups):
+        counts[group] = _used(x[group * step : (group + 1) * step], step, inputs[group], used[group])
+    panel = 0
+    while panel < panels:
+        wide = _panels_at_a_time(step, panels - panel)
+        for group in range(groups):
+            some = inputs[group], used[group], counts[group], matrix, panel, deep, y, group * step, y.shape[1]
+            if step == 1 and wide == 8:
+                _one_wide(*some)
+            elif step == 1:
+                _one(*some)
+            elif step == 4 and wide == 4:
+                _four_wide(*some)
+            elif step == 4:
+                _four(*some)
+            else:
+                _eight(*some)
+        panel += wide
     return y[:rows]
 
 
 @compiled
 def _at_a_time(rows):
-    """Return how many rows are multiplied at a time, of which some are padding."""
-    return 1 if rows == 1 else 4 if rows <= 4 else 8 if rows <= 8 else _MOST_ROWS
+    """Return how many rows are multiplied at a time, of which some may be padding."""
+    return 1 if rows == 1 else 4 if rows <= 4 else _MOST_ROWS
 
 
 @compiled
-def _padding(rows):
-    """Return how many rows of zeros are multiplied beside these."""
-    last = rows % _MOST_ROWS
-    return _at_a_time(last) - last if last else 0
+def _panels_at_a_time(rows, panels):
+    """Return how many of the panels that are left are multiplied at a time with so many rows."""
+    most = 8 if rows == 1 else 4 if rows == 4 else 2
+    return most if panels >= most else _PANELS
 
 
 @compiled
-def _used(x, deep):
-    """Return the columns [count, rows] that are not 0 in all rows, which these are, and their count."""
-    rows = x.shape[0]
-    inputs, used, count = np.zeros((deep, _at_a_time(rows)), np.float32), np.empty(deep, np.int64), 0
+def _used(x, step, inputs, used):
+    """Write which columns of x are not 0 in all rows, and these columns [count, step]; return their count."""
+    deep, count = used.size, 0
+    some = np.zeros(deep, np.bool_)
+    for row in range(x.shape[0]):
+        line = x[row]
+        for k in range(deep):
+            some[k] |= line[k] != 0
     for k in range(deep):
-        some = False
-        for row in range(rows):
-            inputs[count, row] = x[row, k]
-            some |= x[row, k] != 0
         used[count] = k
-        count += some
-    return inputs, used, count
-
-
-@compiled
-def _multiply(inputs, used, count, matrix, y, first):
-    """Write the products of rows that are multiplied at a time, all outputs of them."""
-    panels, deep, _ = matrix.shape
-    rows, width = inputs.shape[1], y.shape[1]
-    panel = 0
-    if rows == 1:
-        while panel + 8 <= panels:
-            _one_wide(inputs, used, count, matrix, panel, deep, y, first, width)
-            panel += 8
-        while panel < panels:
-            _one(inputs, used, count, matrix, panel, deep, y, first, width)
-            panel += 2
-    elif rows == 4:
-        while panel + 4 <= panels:
-            _four_wide(inputs, used, count, matrix, panel, deep, y, first, width)
-            panel += 4
-        while panel < panels:
-            _four(inputs, used, count, matrix, panel, deep, y, first, width)
-            panel += 2
-    elif rows == 8:
-        while panel < panels:
-            _eight(inputs, used, count, matrix, panel, deep, y, first, width)
-            panel += 2
-    else:
-        while panel < panels:
-            _sixteen(inputs, used, count, matrix, panel, deep, y, first, width)
-            panel += 1
+        count += some[k]
+    # Unsigned indices are faster: numba lets negative ones count from the end.
+    for row in range(x.shape[0]):
+        line, place = x[row], np.uintp(row)
+        for i in range(count):
+            inputs[place] = line[np.uintp(used[i])]
+            place += np.uintp(step)
+    return count

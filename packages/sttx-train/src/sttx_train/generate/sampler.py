@@ -56,8 +56,10 @@ class Sampler:
             allowed: bool ``[V]``, the only tokens that may be chosen, at least one; None for all.
         """
         excluded = self._never if allowed is None else self._never | ~allowed
-        row = self._penalized(samplers.normalized(np.where(excluded, -np.inf, log_probs)))
-        config = self.config
+        config, row = self.config, np.where(excluded, -np.inf, log_probs)
+        if config.repetition_penalty != 1 or config.temperature in (0, 1):  # otherwise it follows below
+            row = samplers.normalized(row)
+        row = self._penalized(row)
         if config.temperature == 0:
             return row
         if config.temperature != 1:

@@ -18,8 +18,7 @@ def normalized(row: np.ndarray) -> np.ndarray:
     >>> np.exp(normalized(np.log([1.0, 3.0]))).tolist()
     [0.25, 0.75]
     """
-    above = row - row.max()
-    return above - np.log(np.exp(above).sum())
+    return _normalized(row - row.max())
 
 
 def penalize_repetition(row: np.ndarray, seen: np.ndarray, penalty: float) -> np.ndarray:
@@ -65,7 +64,7 @@ def add_bias(row: np.ndarray, bias: Sequence[tuple[int, float]]) -> np.ndarray:
 def apply_temperature(row: np.ndarray, temperature: float) -> np.ndarray:
     """Raise the probabilities to the power of 1 over a temperature above 0 (Ackley et al. 1985)."""
     with np.errstate(over="ignore"):  # next to 0 all but the likeliest become minus infinity
-        return normalized((row - row.max()) / temperature)
+        return _normalized((row - row.max()) / temperature)
 
 
 def keep_top_k(row: np.ndarray, k: int) -> np.ndarray:
@@ -116,6 +115,11 @@ def draw(row: np.ndarray, uniform: float) -> int:
     cumulative = np.cumsum(np.exp(row[possible]))
     place = np.searchsorted(cumulative, uniform * cumulative[-1], side="right")
     return int(possible[min(place, len(possible) - 1)])  # rounding may pass the last token
+
+
+def _normalized(row: np.ndarray) -> np.ndarray:
+    """Return `normalized` of a row whose greatest logarithm is 0."""
+    return row - np.log(np.exp(row).sum())
 
 
 def _likeliest(row: np.ndarray) -> np.ndarray:

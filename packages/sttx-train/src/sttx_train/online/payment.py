@@ -118,8 +118,12 @@ def token_bits(window: Window, log_p_TV: Tensor | None) -> np.ndarray:
     """Return the price of each token of a window in bits ``[T]``: 0 if it is not paid for, NaN if unknown."""
     if log_p_TV is None:
         return np.full(len(window.ids), np.nan)
-    ids = torch.tensor(window.ids, device=log_p_TV.device)
-    bits = -log_p_TV.detach().gather(-1, ids[:, None])[:, 0].double().cpu().numpy() * NATS_TO_BITS
+    if log_p_TV.device.type == "cpu":  # a few calls of torch cost more than all else for one token
+        nats = -log_p_TV.detach().numpy()[np.arange(len(window.ids)), window.ids].astype(np.float64)
+    else:
+        ids = torch.tensor(window.ids, device=log_p_TV.device)
+        nats = -log_p_TV.detach().gather(-1, ids[:, None])[:, 0].double().cpu().numpy()
+    bits = nats * NATS_TO_BITS
     return bits if window.paid is None else np.where(np.array(window.paid), bits, 0.0)
 
 
