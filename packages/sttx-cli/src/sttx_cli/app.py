@@ -45,6 +45,7 @@ COMMANDS = {
     "decompress": "Restore the files of an archive, or those named NAME.",
     "list": "List the files in an archive.",
     "test": "Check that an archive is whole, by decoding all of it.",
+    "info": "Measure information in texts, in bits by the predictor.",
     "data": "Pack data to pretrain on, or show what it holds.",
     "pretrain": "Train a base model on text, numbers or sessions.",
     "vocab": "Learn a vocabulary from text files.",
