@@ -123,6 +123,7 @@ def test_a_foreign_file_is_refused(sttx, folder):
     ("options", "said"),
     [
         (("--streams", "4"), "--streams is for a network"),
+        (("--profile", "native"), "--profile native is for a network"),
         (("--method", "mini-experts"), "use 'experts' or 'mini+experts'"),
         (("--level", "default", "--checkpoint", "none"), "none"),
         (("-o", "-", "--json"), "--json needs a file"),
@@ -206,3 +207,12 @@ def test_an_archive_is_made_with_a_network(sttx, folder, archive, tmp_path):
     assert content(tmp_path / "again" / "in") == content(folder)
     refused = sttx("test", archive, "--model", "goose-mini")
     assert refused.code == 2 and "needs no network" in refused.err
+
+
+def test_an_archive_of_profile_native_says_so(sttx, folder, tmp_path):
+    out = tmp_path / "native.sttx"
+    made = ("compress", folder / "s.jsonl", "-o", out, "--level", "default", "--profile", "native", "--json")
+    done = sttx(*made)
+    assert done.json["profile"] == "native" and "profile native computes" in done.err
+    assert sttx("decompress", out, "-o", tmp_path / "again").code == 0
+    assert (tmp_path / "again").read_bytes() == (folder / "s.jsonl").read_bytes()

@@ -192,6 +192,7 @@ def changed_header(archive, path, **changes):
     ("changes", "said"),
     [
         ({"method": "mini+experts"}, "which network it needs"),
+        ({"method": "mini[learning]+experts"}, "which network it needs"),
         ({"method": "mini*experts"}, "method is 'mini"),
         ({"profile": "native"}, "profile is 'native'"),
         ({"network": {"model": "ab"}}, "has no network"),
@@ -375,6 +376,10 @@ def test_methods_are_canonical():
         ({"level": "fast", "streams": 4}, "--streams is for a network"),
         ({"level": "default", "streams": 65}, "streams must be"),
         ({"method": "mini+experts", "checkpoint": "run"}, "leave out --checkpoint"),
+        ({"level": "fast", "profile": "native"}, "--profile native is for a network"),
+        ({"level": "default", "profile": "native", "streams": 2}, "leave out --streams"),
+        ({"level": "default", "profile": "native", "checkpoint": "run"}, "leave out --checkpoint"),
+        ({"profile": "exact"}, "profile must be"),
     ],
 )
 def test_options_without_effect_are_refused(options, said):

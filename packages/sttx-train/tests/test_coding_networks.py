@@ -14,9 +14,11 @@ from sttx_core.experts import Experts, ExpertsConfig
 from sttx_train import Predictor
 from sttx_train.coding import Archive, CompressConfig, Member, compress, lanes, method_of, vector
 from sttx_train.coding.extract import ToStream
+from sttx_train.coding.learning import LearningRows
 from sttx_train.coding.networks import NetworkRows, load_networks
 from sttx_train.formats import load_model, save_state
 from sttx_train.formats.state import INJECT, WINDOW
+from sttx_train.online import LearnerConfig
 
 TEXT = vector.TEXT
 TINY = ExpertsConfig(slot_bits=12, history_bits=12, index_bits=8)
@@ -42,7 +44,7 @@ def ids_of(goose, data):
 
 
 def in_lanes(goose, streams, coder="ac", networks=1):
-    both = [goose.frozen] * networks
+    both = [NetworkRows(goose.frozen) for _ in range(networks)]
     return lanes.Lanes(Experts(goose.tokens, TINY), both, streams, coder, goose.tokenizer.eot_id)
 
 
@@ -199,3 +201,31 @@ def test_another_process_with_other_settings_computes_the_same(capability, threa
         [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_network_that_learns_codes_and_decodes_here_only(tmp_path, tiny, monkeypatch):
+    model = str(tiny().path)
+    method = method_of("default", profile="native", model=model)
+    outs = []
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        outs.append(archive_of(tmp_path / name, {"a": 2 * TEXT, "b": TEXT}, method))
+        assert contents(outs[-1], model=model)[0] == 3 * TEXT
+    with Archive(outs[0]) as archive, Archive(outs[1]) as other:
+        assert archive.header == other.header
+        assert archive.header["profile"] == "native" and archive.header["network"]["streams"] == 1
+    monkeypatch.setattr("sttx_train.coding.learning.LEARNING", LearnerConfig(phrases="off", lr_state=0.1))
+    with Archive(outs[0], model=model) as archive, pytest.raises(DataError, match="computes other numbers"):
+        archive.read(archive.entries, lambda _: pytest.fail("decoded"))
+
+
+def test_learning_changes_what_a_network_says(tiny):
+    still, learning = NetworkRows(load_networks(str(tiny().path), None).frozen), LearningRows(tiny())
+    still.start(1)
+    last, differences = tiny().tokenizer.eot_id, []
+    for token in tiny().tokenizer.encode_bytes(TEXT[:140]):
+        said = still.step(np.array([last]))[0, :257], learning.step(np.array([last]))[0]
+        one, other = (np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum() for logits in said)
+        differences.append(np.abs(one - other).max())
+        last = token
+    assert max(differences[:60]) < 1e-5 < max(differences[70:])

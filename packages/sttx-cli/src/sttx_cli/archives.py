@@ -15,14 +15,14 @@ from sttx_cli.output import BinaryOut, count, note, say
 from sttx_cli.plain import one_line
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import Decorated, without_pointer
-from sttx_cli.threads import choose_threads, use_threads
+from sttx_cli.threads import ThreadChoice, choose_threads, use_threads
 from sttx_core.errors import DataError, SourceError, UsageError
 from sttx_core.foreign_files import open_regular
 from sttx_core.own_files import PRIVATE_FOLDER
 from sttx_train.formats import EMBEDDED
 
 if TYPE_CHECKING:
-    from sttx_train.coding import Archive, Damage, Entry
+    from sttx_train.coding import Archive, Damage, Entry, Profile
 
 STREAM = "-"
 """Stands for standard input or output."""
@@ -36,18 +36,20 @@ def binary_out() -> BinaryIO:
     return cast(BinaryIO, BinaryOut())
 
 
-def prepare_coding(*, network: bool) -> None:
+def prepare_coding(profile: "Profile | None") -> None:
     """Compile what codes, and say so: the first time it takes a while.
 
     Args:
-        network: whether a network takes part; then the number of threads is chosen and said.
+        profile: of the network that takes part, None without one. It decides the number of threads, which is
+            said.
     """
     from sttx_core.experts import compile_coding
 
-    if network:
+    if profile is not None:
         with progress_bar("loading PyTorch"):
             import torch  # noqa: F401  the import is slow
-        use_threads(choose_threads(most=2), say)
+        alone = ThreadChoice(1, "profile native computes other numbers with more")
+        use_threads(alone if profile == "native" else choose_threads(most=2), say)
     with progress_bar("preparing the experts; the first time they are compiled, for half a minute"):
         compile_coding()
 
@@ -152,7 +154,7 @@ def _expanded(name: str, beside: Path | None) -> str:
     with opened(str(path)) as archive:
         folder = Path(tempfile.mkdtemp(prefix="sttx-")) if beside is None else _folder_of(archive, beside)
         click.get_current_context().call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
-        prepare_coding(network=archive.has_network)
+        prepare_coding(archive.profile)
         entries = archive.entries
         out = folder / path.stem
         if not entries:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -63,6 +63,14 @@ _SHOWN = 5  # names that a note lists
     "smaller.",
 )
 @click.option(
+    "--profile",
+    type=click.Choice(["portable", "native"]),
+    default="portable",
+    show_default=True,
+    help="Where the archive can be read: portable everywhere; native only on a machine and installation that "
+    "compute the same as this one, and the network learns while it codes.",
+)
+@click.option(
     "--coder",
     type=click.Choice(["ac", "rans"]),
     default="ac",
@@ -91,6 +99,7 @@ def command(
     model: str | None,
     checkpoint: str | None,
     streams: int | None,
+    profile: str,
     coder: str,
     segment_mb: float,
     resume: bool,
@@ -106,7 +115,8 @@ def command(
 
     if checkpoint is not None:
         checkpoint = without_pointer(checkpoint)
-    chosen = method_of(level, method=method, model=model, checkpoint=checkpoint, streams=streams)
+    needs: dict[str, Any] = {"model": model, "checkpoint": checkpoint, "streams": streams}
+    chosen = method_of(level, method=method, profile=profile, **needs)
     members, total, left_out = members_of(files)
     target = _target(files, out)
     _refuse_itself(files, target)
@@ -116,7 +126,7 @@ def command(
         raise UsageError(f"{option} needs a file: name the archive with -o")
     if left_out:
         note(_left_out(left_out))
-    prepare_coding(network=bool(chosen.networks))
+    prepare_coding(chosen.profile if chosen.networks else None)
     config = CompressConfig(coder=coder, segment_mb=segment_mb)
     started = time.monotonic()
     with progress_bar("compressing", total, "bytes") as advance:

@@ -53,7 +53,7 @@ def command(
     stream = binary_out() if out == STREAM else None
     with opened(archive, model=model, checkpoint=checkpoint) as source:
         entries = source.named(names)
-        prepare_coding(network=source.has_network)
+        prepare_coding(source.profile)
         with progress_bar("decompressing", total_bytes(entries), "bytes") as advance:
             if stream is not None:
                 damage = source.read(entries, lambda _: ToStream(stream), advance)

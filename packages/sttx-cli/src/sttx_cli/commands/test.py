@@ -20,7 +20,7 @@ def command(archive: str, model: str | None, checkpoint: str | None) -> None:
     from sttx_train.coding import Nowhere
 
     with opened(archive, model=model, checkpoint=checkpoint) as source:
-        prepare_coding(network=source.has_network)
+        prepare_coding(source.profile)
         entries = source.entries
         with progress_bar("testing", total_bytes(entries), "bytes") as advance:
             damage = source.read(entries, lambda _: Nowhere(), advance)

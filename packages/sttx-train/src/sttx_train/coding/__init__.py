@@ -8,7 +8,7 @@ from sttx_train.coding.archive import Archive, Damage, Sink
 from sttx_train.coding.container import MAGIC, Entry
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
-from sttx_train.coding.method import Level, Method, method_of
+from sttx_train.coding.method import Level, Method, Profile, method_of
 from sttx_train.coding.writing import CompressConfig, Compressed, Member, compress
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Member",
     "Method",
     "Nowhere",
+    "Profile",
     "Sink",
     "ToStream",
     "compress",

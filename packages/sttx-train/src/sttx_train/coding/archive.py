@@ -26,6 +26,7 @@ from sttx_train.coding.container import (
     read_payload,
     walk,
 )
+from sttx_train.coding.method import Profile, method_in
 
 
 class Sink(Protocol):
@@ -108,9 +109,17 @@ class Archive:
                 raise DataError("the archive names a file twice")
 
     @property
-    def has_network(self) -> bool:
-        """Whether decoding it takes a network."""
-        return isinstance(self.header, dict) and self.header.get("network") is not None
+    def profile(self) -> Profile | None:
+        """The numeric profile of the network that decoding it takes; None without a network.
+
+        Raises:
+            DataError: this installation cannot decode it, or the header is damaged.
+        """
+        try:
+            method = method_in(self.header)
+        except DataError as error:
+            raise DataError(f"cannot read {self._name!r}: {error}") from error
+        return method.profile if method.networks else None
 
     @property
     def identity(self) -> str:

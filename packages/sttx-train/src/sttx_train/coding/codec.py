@@ -7,6 +7,7 @@ blocks of a segment.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sttx_train.coding.container import BLOCK_BYTES
 from sttx_train.coding.method import Method, header_of, method_in, network_of, vocabulary
 
 if TYPE_CHECKING:
-    from sttx_train.coding.lanes import Lanes
+    from sttx_train.coding.lanes import Lanes, Rows
     from sttx_train.coding.networks import Loaded
 
 _STREAM_BYTES = 1 << 17
@@ -34,6 +35,7 @@ class Codec:
         method: what predicts.
         coder: the entropy coder.
         loaded: the networks, None if the method has none.
+        fingerprint: of profile native, None for portable.
 
     Attributes:
         method: what predicts.
@@ -41,7 +43,13 @@ class Codec:
         batch_bytes: bytes that a batch should have.
     """
 
-    def __init__(self, method: Method, coder: CoderName, loaded: Loaded | None) -> None:
+    def __init__(
+        self,
+        method: Method,
+        coder: CoderName,
+        loaded: Loaded | None,
+        fingerprint: Mapping[str, Any] | None = None,
+    ) -> None:
         self.method = method
         self.batch_bytes = method.streams * _STREAM_BYTES if loaded else BLOCK_BYTES
         self._coder: CoderName = coder
@@ -50,7 +58,9 @@ class Codec:
         tokenizer = self._tokenizer
         self._tokens = loaded.tokens if loaded else every_token(tokenizer, tokenizer.vocab_size)
         self._lengths = np.array(list(map(len, self._tokens)))
-        network = network_of(method, loaded.name, loaded.model, loaded.learned) if loaded else None
+        network = (
+            network_of(method, loaded.name, loaded.model, loaded.learned, fingerprint) if loaded else None
+        )
         self.header: dict[str, Any] = header_of(method, coder, self._tokenizer.sha256, network)
         self._experts: Experts | None = None
         self._document: ExpertsDocument | None = None
@@ -67,16 +77,8 @@ class Codec:
             return None
         from sttx_train.coding.lanes import Lanes
 
-        tuned, frozen = self._loaded.tuned, self._loaded.frozen
-        networks = [tuned if "[learned]" in name else frozen for name in self.method.networks]
-        assert all(networks), "a header without what its method needs was accepted"
-        return Lanes(
-            experts,
-            [network for network in networks if network is not None],
-            self.method.streams,
-            self._coder,
-            self._tokenizer.eot_id,
-        )
+        networks = [_rows(name, self._loaded) for name in self.method.networks]
+        return Lanes(experts, networks, self.method.streams, self._coder, self._tokenizer.eot_id)
 
     def cut(self, parts: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Cut parts of files into blocks of nearly the same size, about as many as there are streams.
@@ -153,7 +155,8 @@ def new_codec(method: Method, coder: CoderName) -> Codec:
     Raises:
         UsageError, ModelError, CheckpointError: its model or checkpoint cannot be used.
     """
-    return Codec(method, coder, _load(method.model, method.checkpoint) if method.networks else None)
+    loaded = _load(method.model, method.checkpoint) if method.networks else None
+    return Codec(method, coder, loaded, _fingerprint(method, loaded))
 
 
 def codec_for(header: Mapping[str, Any], model: str | None = None, checkpoint: str | None = None) -> Codec:
@@ -189,7 +192,37 @@ def codec_for(header: Mapping[str, Any], model: str | None = None, checkpoint: s
     _check_same("model", needed["model"], loaded.model, f"{needed['name']!r} with --model")
     _check_same("checkpoint", needed["learned"], loaded.learned, "the one it was made with")
     _check_vocabulary(header, loaded.tokenizer)
-    return Codec(method, header["coder"], loaded)
+    if (here := _fingerprint(method, loaded)) is not None:
+        from sttx_train.coding.learning import check_fingerprint
+
+        check_fingerprint(needed["fingerprint"], here)
+    return Codec(method, header["coder"], loaded, here)
+
+
+def _rows(name: str, loaded: Loaded) -> Rows:
+    """Return the network with such a name in a method, ready to read documents."""
+    if "[learning]" in name:
+        from sttx_train.coding.learning import LearningRows
+
+        return LearningRows(loaded.base)
+    from sttx_train.coding.networks import NetworkRows
+
+    network = loaded.tuned if "[learned]" in name else loaded.frozen
+    assert network is not None, "a header without what its method needs was accepted"
+    return NetworkRows(network)
+
+
+def _fingerprint(method: Method, loaded: Loaded | None) -> dict[str, Any] | None:
+    """Return what profile native computes here, as the digest of a text that is coded; None for portable."""
+    if loaded is None or method.profile == "portable":
+        return None
+    from sttx_train.coding.learning import fingerprint
+    from sttx_train.coding.vector import TEXT
+
+    codec = Codec(method, "ac", loaded)
+    codec.start_segment()
+    [(_, payload)] = codec.encode([(0, 2 * TEXT)], lambda _: None)
+    return fingerprint(sha256(payload).hexdigest())
 
 
 def _check_same(what: str, needed: str | None, found: str | None, advice: str) -> None:

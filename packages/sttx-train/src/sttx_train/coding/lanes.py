@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from sttx_core.experts import CoderName, Experts
 from sttx_core.experts.memory import Place
-from sttx_train.coding.networks import Network, NetworkRows, Read
 
 _BLOCK, _AT, _END = range(3)
 
@@ -24,8 +23,29 @@ class _End(NamedTuple):
     """Where a document stands after a block: for the experts and each network, and its last token."""
 
     place: Place
-    read: list[Read]
+    read: list[Any]
     token: int
+
+
+class Rows(Protocol):
+    """Documents that a network reads side by side."""
+
+    def start(self, rows: int) -> None:
+        """Start so many documents."""
+
+    def step(self, ids: np.ndarray) -> np.ndarray:
+        """Read a token of each of the first rows [A], after which others end; return their logits [A, V]."""
+        ...
+
+    def place(self, row: int) -> Any:
+        """Return where a row stands."""
+        ...
+
+    def set_place(self, row: int, place: Any) -> None:
+        """Let a row go on from there; None is the start of a document."""
+
+    def move(self, source: int, target: int) -> None:
+        """Let a row stand where another one stands, which ends there."""
 
 
 class Lanes:
@@ -42,13 +62,13 @@ class Lanes:
     def __init__(
         self,
         experts: Experts,
-        networks: Sequence[Network],
+        networks: Sequence[Rows],
         streams: int,
         coder: CoderName,
         eot: int,
     ) -> None:
         self._coded = experts.rows(streams, coder)
-        self._networks = [NetworkRows(network) for network in networks]
+        self._networks = networks
         self._streams, self._eot = streams, eot
         self._last = np.zeros(streams, np.int64)
         self._end: _End | None = None

@@ -1,13 +1,15 @@
 """Which predictor drives the coder: the method string of an archive, and what it needs to be decoded.
 
 A method names what is mixed, joined by `+`: `mini` is goose-mini and `model` another model, with `[learned]`
-what a run learned of it, and `experts` learn while they code. Everything evaluates the same on every machine.
+what a run learned of it, and `experts` learn while they code. All of this gives the same numbers on every
+machine. A network that learns while it codes, `[learning]`, does not.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.experts import CoderName, ExpertsConfig
@@ -16,7 +18,7 @@ from sttx_train.formats.locate import EMBEDDED, locate_model
 
 Level = Literal["fast", "default", "best"]
 EXPERTS = "experts"
-PROFILE = "portable"
+Profile = Literal["portable", "native"]
 CODERS: tuple[CoderName, ...] = ("ac", "rans")
 EXPERTS_VERSION = 1
 """Changes whenever the experts say something else of the same text: earlier archives are then refused."""
@@ -55,6 +57,11 @@ class Method:
         """The names of its networks: none, one or two."""
         return tuple(self.name.split("+")[:-1])
 
+    @property
+    def profile(self) -> Profile:
+        """Whether it evaluates the same on every machine, or only where an archive was made."""
+        return "native" if "[learning]" in self.name else "portable"
+
 
 def method_of(
     level: str = "fast",
@@ -63,6 +70,7 @@ def method_of(
     model: str | None = None,
     checkpoint: str | None = None,
     streams: int | None = None,
+    profile: str = "portable",
 ) -> Method:
     """Return what a level, or a method that is named, means.
 
@@ -72,6 +80,7 @@ def method_of(
         model: the network's model, None for goose-mini.
         checkpoint: what was learned of it.
         streams: most blocks that are coded side by side.
+        profile: portable, or native, where the network learns while it codes.
 
     Raises:
         UsageError: an option is unknown, or has no effect here.
@@ -79,34 +88,47 @@ def method_of(
     if level not in ("fast", "default", "best"):
         raise UsageError(f"level must be fast, default or best, not {level!r}")
     base = "mini" if model in (None, EMBEDDED) else "model"
-    known = [EXPERTS, f"{base}+experts"]
-    if checkpoint is not None:
-        known += [f"{base}[learned]+experts", f"{base}[learned]+{base}+experts"]
-    by_level = {"fast": 0, "default": 2 if checkpoint else 1, "best": 3 if checkpoint else 1}
-    name = known[by_level[level]] if method is None else method.strip()
-    if name not in known:
-        raise UsageError(f"method {method!r} is unknown, or not one of these options: use {_listed(known)}")
-    given = {"--model": model, "--checkpoint": checkpoint, "--streams": streams}
-    unused = [option for option, value in given.items() if value is not None]
-    if name == EXPERTS and unused:
-        raise UsageError(
-            f"{unused[0]} is for a network, and the experts alone have none: use --level default"
-        )
-    if checkpoint is not None and "[learned]" not in name:
-        raise UsageError(f"method {name!r} does not use what was learned: leave out --checkpoint")
-    if streams is not None and not 1 <= streams <= MOST_STREAMS:
-        raise UsageError(f"streams must be from 1 to {MOST_STREAMS}, not {streams}")
+    known = _known(base, learned=checkpoint is not None, profile=profile)
+    name = known[level] if method is None else method.strip()
+    if name not in known.values():
+        names = " or ".join(map(repr, dict.fromkeys(known.values())))
+        raise UsageError(f"method {method!r} is unknown, or not one of these options: use {names}")
+    _check_effect(name, model, checkpoint, streams, native=profile == "native")
     return Method(
         name=name,
         experts=_LARGE if level == "best" else ExpertsConfig(),
-        streams=1 if name == EXPERTS else streams or STREAMS,
+        streams=1 if name == EXPERTS or profile == "native" else streams or STREAMS,
         model=None if base == "mini" else model,
         checkpoint=checkpoint,
     )
 
 
-def _listed(names: list[str]) -> str:
-    return " or ".join(map(repr, names))
+def _check_effect(
+    name: str, model: str | None, checkpoint: str | None, streams: int | None, *, native: bool
+) -> None:
+    """Refuse options without effect."""
+    given = {"--model": model, "--checkpoint": checkpoint, "--streams": streams}
+    unused = [option for option, value in given.items() if value is not None]
+    unused += ["--profile native"] if native else []
+    if name == EXPERTS and unused:
+        raise UsageError(f"{unused[0]} is for a network, and experts alone have none: use --level default")
+    if native and (checkpoint is not None or streams is not None):
+        option = "--streams" if checkpoint is None else "--checkpoint"
+        raise UsageError(f"profile native learns from the model on, one part at a time: leave out {option}")
+    if checkpoint is not None and "[learned]" not in name:
+        raise UsageError(f"method {name!r} does not use what was learned: leave out --checkpoint")
+    if streams is not None and not 1 <= streams <= MOST_STREAMS:
+        raise UsageError(f"streams must be from 1 to {MOST_STREAMS}, not {streams}")
+
+
+def _known(base: str, *, learned: bool, profile: str) -> dict[str, str]:
+    """Return the methods of a model with these options: those of the levels, and one for `--method` alone."""
+    if profile not in get_args(Profile):
+        raise UsageError(f"profile must be portable or native, not {profile!r}")
+    what = "[learning]" if profile == "native" else "[learned]" if learned else ""
+    both = f"{base}{what}+{base}+experts" if what else f"{base}+experts"
+    known = {"fast": EXPERTS, "default": f"{base}{what}+experts", "best": both}
+    return known | ({"": f"{base}+experts"} if learned else {})
 
 
 @cache
@@ -122,7 +144,7 @@ def header_of(
     return {
         "method": method.name,
         "coder": coder,
-        "profile": PROFILE,
+        "profile": method.profile,
         "network": network,
         "vocabulary": vocabulary_sha256,
         "experts_version": EXPERTS_VERSION,
@@ -130,13 +152,16 @@ def header_of(
     }
 
 
-def network_of(method: Method, name: str, model: str, learned: str | None) -> dict[str, Any]:
-    """Return what a header says of a network: its model, and the SHA-256 of what was learned of it."""
+def network_of(
+    method: Method, name: str, model: str, learned: str | None, fingerprint: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what a header says of a network: its model, what was learned, and where it can be computed."""
     return {
         "name": name,
         "model": model,
         "learned": learned,
         "streams": method.streams,
+        "fingerprint": fingerprint,
         "version": NETWORK_VERSION,
     }
 
@@ -150,17 +175,15 @@ def method_in(header: Any) -> Method:
     keys = header_of(Method(), "ac", "", None).keys()
     if not isinstance(header, dict) or header.keys() != keys:
         raise DataError("the archive's header is damaged: it lacks what says how to decode it")
-    for name, value in {"profile": PROFILE, "experts_version": EXPERTS_VERSION}.items():
-        _require(name, header[name], value)
+    _require("experts_version", header["experts_version"], EXPERTS_VERSION)
     if header["coder"] not in CODERS:
         raise DataError(
             f"the archive's coder is {header['coder']!r}, and this sttx knows {', '.join(CODERS)}"
         )
     name, network = header["method"], header["network"]
-    bases = [f"{base}{learned}" for base in ("mini", "model") for learned in ("", "[learned]")]
-    alone = {f"{base}+experts" for base in bases}
-    both = {f"{base}[learned]+{base}+experts" for base in ("mini", "model")}
-    if name not in {EXPERTS, *alone, *both}:
+    options = itertools.product(("mini", "model"), (False, True), get_args(Profile))
+    known = [_known(base, learned=learned, profile=profile) for base, learned, profile in options]
+    if not any(name in names.values() for names in known):
         raise DataError(f"the archive's method is {name!r}, which this sttx does not know: update sttx")
     streams = 1
     if name != EXPERTS:
@@ -168,7 +191,9 @@ def method_in(header: Any) -> Method:
         streams = network["streams"]
     elif network is not None:
         raise DataError("the archive's header is damaged: its method has no network")
-    return Method(name=name, experts=_sizes(header["experts"]), streams=streams)
+    method = Method(name=name, experts=_sizes(header["experts"]), streams=streams)
+    _require("profile", header["profile"], method.profile)
+    return method
 
 
 def _check_network(network: Any, *, learned: bool) -> None:

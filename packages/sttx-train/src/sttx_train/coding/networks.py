@@ -17,7 +17,7 @@ import torch
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.byte_lengths import every_token
-from sttx_train.formats import load_model
+from sttx_train.formats import LoadedModel, load_model
 from sttx_train.fused import FusedStep
 from sttx_train.fused.step import MOST_WEIGHTS
 
@@ -55,6 +55,7 @@ class Loaded:
     """A model and what was learned of it, ready to code.
 
     Attributes:
+        base: the model.
         name: of the model.
         model: SHA-256 of its weight files.
         learned: SHA-256 of what was learned, None for nothing.
@@ -64,6 +65,7 @@ class Loaded:
         tuned: the model with what was learned, None for nothing.
     """
 
+    base: LoadedModel
     name: str
     model: str
     learned: str | None
@@ -104,6 +106,7 @@ def load_networks(model: str | None, checkpoint: str | None) -> Loaded:
         predictor = Predictor(loaded, checkpoint, experts=False)
         tuned = _tuned(frozen, predictor)
     return Loaded(
+        base=loaded,
         name=loaded.id,
         model=loaded.sha256,
         learned=None if tuned is None else _digest(tuned, changed=tuned.parameters is not parameters),

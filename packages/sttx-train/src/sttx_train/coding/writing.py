@@ -33,7 +33,7 @@ from sttx_train.coding.container import (
     write_record,
 )
 from sttx_train.coding.locking import only_writer
-from sttx_train.coding.method import CODERS, PROFILE, Method
+from sttx_train.coding.method import CODERS, Method
 
 _MOST_PARTS = MOST_BATCH // 2  # each part may be cut once more than it is full
 
@@ -233,7 +233,7 @@ class _Writer:
             bytes_out=self.position,
             files=len(self.entries),
             method=self._codec.method.name,
-            profile=PROFILE,
+            profile=self._codec.method.profile,
         )
 
     def _append(self, record: bytes) -> None:
