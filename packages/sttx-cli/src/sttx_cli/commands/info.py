@@ -352,7 +352,7 @@ def size(
     learned = None if checkpoint is None else without_pointer(checkpoint)
     chosen = method_of(level, method=method, model=model, checkpoint=learned, streams=streams)
     members, total, _ = members_of(files)
-    prepare_coding(network=bool(chosen.networks))
+    prepare_coding(chosen.profile if chosen.networks else None)
     config = CompressConfig(coder=coder, segment_mb=segment_mb)
     stdin = sys.stdin.buffer if STREAM in files else None
     with progress_bar("measuring", total, "bytes") as advance:
