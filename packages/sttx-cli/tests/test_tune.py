@@ -90,3 +90,20 @@ def test_mistakes_are_one_sentence(sttx, common, tmp_path, arguments, said):
     assert (result.code, result.out) == (2, "")
     assert said in result.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("damaged", ["data", "validation"])
+def test_data_is_read_before_a_model_is_loaded(sttx, common, pairs, tmp_path, monkeypatch, damaged):
+    def load(*_):
+        raise AssertionError("a model is loaded")
+
+    monkeypatch.setattr("sttx_cli.commands.tune.load", load)
+    (tmp_path / "bad.jsonl").write_text('{"question": "a"}\n')
+    arguments = [*common, "--out", tmp_path / "run"]
+    if damaged == "data":
+        arguments[1] = tmp_path / "bad.jsonl"
+    else:
+        arguments += ["--validation", tmp_path / "bad.jsonl"]
+    result = sttx(*arguments)
+    assert result.code != 0 and "line 1 is the first that holds none" in result.err
+    assert not (tmp_path / "run").exists()

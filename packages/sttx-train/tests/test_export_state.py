@@ -8,8 +8,17 @@ from safetensors import safe_open
 
 from sttx_core.errors import CheckpointError, ModelError, SttxWarning, UsageError
 from sttx_train import LearnerConfig, Predictor, StreamConfig, StreamTrainer
-from sttx_train.export import check_out, export_state, state_to_export
+from sttx_train.export import (
+    MODEL_KINDS,
+    check_out,
+    chosen_dtype,
+    export_model,
+    export_state,
+    model_to_export,
+    state_to_export,
+)
 from sttx_train.formats import TunedState, load_state
+from sttx_train.predict import check_origin
 from sttx_train.wkv import wkv
 
 HEADS, SIZE = 2, 16
@@ -93,7 +102,8 @@ def test_a_run_gives_its_state_and_where_it_was_added(trained, tmp_path):
     of_start = export_state(
         state_to_export(trained("other", inject="start").checkpoint), tmp_path / "t.st", "state-st"
     )
-    assert (of_start.notes, of_start.identity["inject"]) == ((), "start")
+    assert (of_start.identity["inject"], of_start.identity["opening"]) == ("start", "eot")
+    assert len(of_start.notes) == 1 and "give token 0 first" in of_start.notes[0]
     assert load_state(tmp_path / "t.st").metadata == of_start.identity
 
 
@@ -177,3 +187,38 @@ class TestRefusals:
         export_state(TunedState(s0=torch.ones(2, 2, 32, 32), metadata=odd), tmp_path / "o.st", "state-st")
         with pytest.warns(SttxWarning), pytest.raises(ModelError, match="windows have '-3' tokens"):
             Predictor(tiny(), tmp_path / "o.st", experts=False)
+
+
+def test_what_was_read_first_is_compared(tiny, tmp_path):
+    loaded = tiny()
+    for opening, first in (("eot", "the end-of-text token"), ("text", "the text itself")):
+        state = TunedState(s0=torch.ones(2, HEADS, SIZE, SIZE), metadata={"opening": opening})
+        exported = export_state(state, tmp_path / f"{opening}.pth", "state-pth")
+        assert bool(exported.notes) == (opening == "eot")
+        other = "text" if opening == "eot" else "eot"
+        with pytest.warns(SttxWarning, match=f"was learned before {first}, and is given before"):
+            check_origin(tmp_path / "s.pth", state, loaded, used="start", opening=other)
+        check_origin(tmp_path / "s.pth", state, loaded, used="start", opening=opening)  # no warning
+
+
+def test_a_damaged_state_is_not_to_be_downloaded(tmp_path):
+    for name in ("s.pth", "s.st"):
+        export_state(TunedState(s0=torch.ones(2, HEADS, SIZE, SIZE)), tmp_path / name, f"state-{name[2:]}")
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(ModelError, match="export it again, or copy it again from where it was$"):
+            load_state(tmp_path / name)
+
+
+def test_a_model_is_written_with_its_own_vocabulary_beside_nothing_else(tiny, tmp_path):
+    (tmp_path / "m.vocabulary-of-mine").write_text("not of the export")
+    exported = export_model(model_to_export(tiny()), tmp_path / "m.pth", "blinkdl", "float32")
+    assert [file.name for file in exported.files] == ["m.pth", "m.vocab.txt"]
+    (tmp_path / "m.pth").unlink()
+    with pytest.raises(UsageError, match=r"m\.vocab\.txt' exists already"):
+        check_out("blinkdl", tmp_path / "m.pth")
+
+
+def test_what_was_learned_is_not_rounded_by_default():
+    assert [chosen_dtype(kind, None, learned=True) for kind in MODEL_KINDS] == ["float32"] * 3
+    assert chosen_dtype("blinkdl", "bfloat16", learned=True) == "bfloat16"

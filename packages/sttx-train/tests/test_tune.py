@@ -213,3 +213,31 @@ def test_bfloat16_products_give_nearly_the_same(make):
     exact, rounded = make(epochs=1).run(), make(epochs=1, bf16=True).run()
     assert rounded.before == pytest.approx(exact.before, rel=0.03)
     assert rounded.before != exact.before
+
+
+def test_a_resumed_run_knows_the_state_it_started_from(make, tmp_path):
+    start = make(lr=0.1).tuned()
+    start = replace(start, s0=torch.randn(start.s0.shape, generator=torch.Generator().manual_seed(0)))
+    make("run", start=start).run(stop=lambda: True)
+    other = replace(start, s0=start.s0.mT.contiguous())  # of the same norm
+    for wrong in (other, None):
+        with pytest.raises(UsageError, match="made with a --state of SHA-256"):
+            make("run", start=wrong, resume=True)
+    make("run", start=start, resume=True).run()
+
+
+def test_the_best_state_is_saved_when_it_is_measured(make, tmp_path):
+    class Ended(Exception):
+        pass
+
+    def end(step):
+        if step.step == 3:
+            raise Ended
+
+    tuner = make("run", lr=0.1, eval_every=1, checkpoint_every=1000)
+    with pytest.raises(Ended):
+        tuner.run(end)
+    assert tuner.best_step > 0
+    saved = state_to_export(tmp_path / "run")
+    assert saved.metadata["steps"] == str(tuner.best_step)
+    assert torch.equal(saved.s0, tuner.best)

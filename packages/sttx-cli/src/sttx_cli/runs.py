@@ -88,6 +88,16 @@ def device_options(command: Decorated) -> Decorated:
     )(command)
 
 
+def log_option(command: Decorated) -> Decorated:
+    """Add `--log` to a command."""
+    return click.option(
+        "--log",
+        multiple=True,
+        type=click.Choice(["tensorboard", "wandb"]),
+        help="Where the metrics go, besides metrics.jsonl.",
+    )(command)
+
+
 def kernel_option(command: Decorated) -> Decorated:
     """Add `--kernel` to a command."""
     return click.option(

@@ -53,7 +53,8 @@ _INJECT = {"every": "at every window", "start": "at a document's start"}
     "--dtype",
     type=click.Choice(DTYPES),
     default=None,
-    help="Data type of a model's matrices; by default bfloat16, and float16 with --to gguf.",
+    help="Data type of a model's matrices; by default float32 for what a run has learned; of a model alone "
+    "bfloat16, and float16 with --to gguf.",
 )
 @click.option(
     "--slot",
@@ -90,7 +91,9 @@ def command(
     _check(kind, source, state, out, model, dtype, slot)
     check_writable(out.parent, "the folder of --out,")
     if (of_model := model_kind(kind)) is not None:
-        exported = _model(of_model, source, out, model, chosen_dtype(of_model, dtype))
+        exported = _model(
+            of_model, source, out, model, chosen_dtype(of_model, dtype, learned=source is not None)
+        )
     else:
         assert source is not None
         exported = _state(kind, source, out, model, slot)
@@ -185,5 +188,7 @@ def _report(exported: "Exported", as_json: bool) -> None:
         return
     for file, size in report["files"].items():
         emit_line(f"{file}: {size:,} bytes")
+    if dtype := exported.identity.get("dtype"):
+        say(f"matrices in {dtype}")
     if where := _INJECT.get(exported.identity.get("inject", "")):
         say(f"a state of {exported.identity.get('model')}, learned to be added {where}")

@@ -15,7 +15,7 @@ from sttx_cli.output import count, emit_json, emit_text, number, say, skipped_fi
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
-from sttx_cli.runs import check_model
+from sttx_cli.runs import check_model, log_option
 from sttx_cli.session_texts import SessionTexts, split_sessions
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SESSIONS_HELP, check_sources, from_option, require_data
@@ -65,12 +65,7 @@ _RENAMED = {"--held-out": "--validation", "--phrases": "--phrase-prob"}
     show_default=True,
     help="Where to train; auto takes a CUDA device if there is one.",
 )
-@click.option(
-    "--log",
-    multiple=True,
-    type=click.Choice(["tensorboard", "wandb"]),
-    help="Where the metrics go, besides metrics.jsonl.",
-)
+@log_option
 @threads_option
 @redact_options
 @config_options(PretrainConfig, title="Model and training", skip=("vocab_size",))

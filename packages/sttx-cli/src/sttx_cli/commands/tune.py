@@ -13,7 +13,7 @@ from sttx_cli.options import Grouped, Name, PathName, build, config_options, ref
 from sttx_cli.output import count, emit_json, emit_text, note, number, say
 from sttx_cli.places import check_log_dir
 from sttx_cli.progress import progress_bar
-from sttx_cli.runs import check_model, device_options, kernel_option, model_option, named_state
+from sttx_cli.runs import check_model, device_options, kernel_option, log_option, model_option, named_state
 from sttx_cli.signals import Interruptible
 from sttx_cli.threads import choose_threads, threads_before, threads_option, use_threads
 from sttx_core.errors import UsageError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sttx_train import LoadedModel
     from sttx_train.export import Exported
     from sttx_train.formats import TunedState
-    from sttx_train.tune import Example, Tuner, TuneReport, TuneStep
+    from sttx_train.tune import Example, Lines, Tuner, TuneReport, TuneStep
 
 _LINE_SECONDS = 10.0
 _NAME = "state"
@@ -69,12 +69,7 @@ _NAME = "state"
 @click.option("--resume", is_flag=True, help="Continue the run in --out where it was saved.")
 @device_options
 @kernel_option
-@click.option(
-    "--log",
-    multiple=True,
-    type=click.Choice(["tensorboard", "wandb"]),
-    help="Where the metrics go, besides metrics.jsonl.",
-)
+@log_option
 @threads_option
 @config_options(TuneConfig, title="Tuning")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output at the end.")
@@ -105,13 +100,15 @@ def command(
     """
     config, share = _config(options, validation)
     _check_places(data, validation, share, out, model, state, resume)
+    with progress_bar("reading the examples"):
+        read = _read(data, validation, share)
     with progress_bar("loading PyTorch"):
         from sttx_train.tune import Tuner
     loaded = load(model, device, dtype, kernel)
     before = threads_before(out) if resume else None
     use_threads(choose_threads(threads, before=before), say, before=before)
-    train, measured = _examples(data, validation, share, loaded, config)
-    start = None if state is None else _start(state, loaded)
+    train, measured = _examples(*read, share, loaded, config)
+    start = None if state is None else _start(state, loaded, config)
     tuner = Tuner(
         loaded, config, train, measured, directory=out, start=start, resume=resume, log=log, say=say
     )
@@ -159,21 +156,31 @@ def _check_places(
     RunFolder(out, kind="tune", keep=1).expect(resume=resume)
 
 
-def _examples(
-    data: Path, validation: str, share: float | None, loaded: "LoadedModel", config: TuneConfig
-) -> "tuple[Sequence[Example], Sequence[Example]]":
-    """Read the examples to learn and those to measure, and say what was left out."""
-    from sttx_train.tune import read_examples, split_examples
+def _read(data: Path, validation: str, share: float | None) -> "tuple[Lines, Lines | None]":
+    """Read the examples as text, so that mistakes in the data show before a model is loaded."""
+    from sttx_train.tune import read_lines
 
-    with progress_bar("reading the examples"):
-        found = read_examples(data, loaded.tokenizer, config)
-        if share is None:
-            other = read_examples(Path(validation), loaded.tokenizer, config)
-            train, measured = found.examples, other.examples
-            notes = found.notes(data) + other.notes(Path(validation))
-        else:
+    return read_lines(data), None if share is not None else read_lines(Path(validation))
+
+
+def _examples(
+    data: "Lines",
+    validation: "Lines | None",
+    share: float | None,
+    loaded: "LoadedModel",
+    config: TuneConfig,
+) -> "tuple[Sequence[Example], Sequence[Example]]":
+    """Return the examples to learn and those to measure, and say what was left out."""
+    from sttx_train.tune import encode_examples, split_examples
+
+    with progress_bar("encoding the examples"):
+        found = encode_examples(data, loaded.tokenizer, config)
+        train, measured, notes = found.examples, (), found.notes(data.path)
+        if validation is not None:
+            other = encode_examples(validation, loaded.tokenizer, config)
+            measured, notes = other.examples, notes + other.notes(validation.path)
+        elif share is not None:
             train, measured = split_examples(found.examples, share, config.seed)
-            notes = found.notes(data)
     for text in notes:
         note(text)
     tokens = sum(1 + len(example.ids) for example in train)
@@ -185,12 +192,12 @@ def _examples(
     return train, measured
 
 
-def _start(state: Path, loaded: "LoadedModel") -> "TunedState":
+def _start(state: Path, loaded: "LoadedModel", config: TuneConfig) -> "TunedState":
     from sttx_train.formats import load_state
     from sttx_train.predict import check_origin
 
     tuned = load_state(state, config=loaded.model.config)
-    check_origin(state, tuned, loaded, used="start")
+    check_origin(state, tuned, loaded, used="start", opening="eot" if config.eot else "text")
     return tuned
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sttx_core.errors import UsageError
+from sttx_train.formats.vocabulary import FILES
 
 StateKind = Literal["state-pth", "state-st"]
 ModelKind = Literal["huggingface", "blinkdl", "gguf"]
@@ -44,6 +45,11 @@ def suffix_of(kind: Kind) -> str:
     return _SUFFIXES.get(kind, "")
 
 
+def vocabulary_prefix(path: Path) -> str:
+    """Return how the names of the vocabulary's files begin, beside the file of a model."""
+    return f"{path.stem}."
+
+
 def check_out(kind: Kind, out: str | os.PathLike[str]) -> None:
     """Check, before any work, the name of an export, and that no file of it is there.
 
@@ -57,22 +63,31 @@ def check_out(kind: Kind, out: str | os.PathLike[str]) -> None:
     path, suffix = Path(out), suffix_of(kind)
     if suffix and path.suffix != suffix:
         raise UsageError(f"--out {str(path)!r} must end in {suffix!r}: programs look for {kind} by it")
-    beside = [path.with_name(path.name + ".json")] if kind == "state-pth" else []
-    for one in (path, *beside):
+    beside = [path.name + ".json"] if kind == "state-pth" else []
+    if kind == "blinkdl":
+        beside = [vocabulary_prefix(path) + name for name in FILES]
+    for one in (path, *map(path.with_name, beside)):
         if os.path.lexists(one):
             raise UsageError(f"{str(one)!r} exists already: give another --out, or remove it")
 
 
-def chosen_dtype(kind: ModelKind, asked: ExportDtype | None) -> ExportDtype:
+def chosen_dtype(kind: ModelKind, asked: ExportDtype | None, *, learned: bool = False) -> ExportDtype:
     """Return the data type of a model's matrices: the one that was asked for, or the usual one.
+
+    For weights that a run has learned the usual one is float32: the others may round what was learned away.
+
+    Args:
+        kind: of the export.
+        asked: the type that was asked for.
+        learned: whether the weights are those of a run.
 
     Raises:
         UsageError: the kind does not have it.
 
-    >>> chosen_dtype("gguf", None)
-    'float16'
+    >>> chosen_dtype("gguf", None), chosen_dtype("gguf", None, learned=True)
+    ('float16', 'float32')
     """
     allowed = _DTYPES[kind]
     if asked is not None and asked not in allowed:
         raise UsageError(f"--dtype {asked} is none of {kind}: choose among {', '.join(allowed)}")
-    return asked or allowed[0]
+    return asked or ("float32" if learned else allowed[0])

@@ -12,10 +12,11 @@ import torch
 from sttx_core.errors import UsageError
 from sttx_core.own_files import make_private_folder
 from sttx_train.export.gguf import write_gguf
-from sttx_train.export.kinds import ExportDtype, ModelKind
+from sttx_train.export.kinds import ExportDtype, ModelKind, vocabulary_prefix
 from sttx_train.export.state import Exported
 from sttx_train.formats import LoadedModel, save_model
 from sttx_train.formats.state import MODEL_SHA256, VOCABULARY_SHA256
+from sttx_train.formats.vocabulary import tokenizer_files
 from sttx_train.online.scope import weights_in_scope
 from sttx_train.predict.learned import Learned, find_learned
 from sttx_train.saved_tensors import check_tensors
@@ -104,6 +105,7 @@ def export_model(
         UsageError: the format cannot hold this model, or a package is missing.
     """
     path, loaded = Path(out), merged.loaded
+    beside: list[str] = []
     make_private_folder(path.parent)
     if kind == "gguf":
         assert dtype != "bfloat16"
@@ -112,10 +114,9 @@ def export_model(
         )
     else:
         vocabulary = loaded.vocabulary
+        beside += list(tokenizer_files(vocabulary, vocabulary_prefix(path))) if kind == "blinkdl" else []
         save_model(loaded.model, path, format=kind, tokenizer=vocabulary, dtype=getattr(torch, dtype))
-    files = (
-        sorted(path.iterdir()) if path.is_dir() else [path, *sorted(path.parent.glob(f"{path.stem}.vocab*"))]
-    )
+    files = sorted(path.iterdir()) if path.is_dir() else [path, *map(path.with_name, sorted(beside))]
     return Exported(
         kind=kind,
         out=path,

@@ -16,13 +16,20 @@ from sttx_core.own_files import make_private_folder
 from sttx_train.checkpoint import Checkpoint
 from sttx_train.export.kinds import StateKind
 from sttx_train.formats import TunedState, load_state, save_state
-from sttx_train.formats.state import origin, sidecar
+from sttx_train.formats.state import OPENING, origin, sidecar
+from sttx_train.online.average import for_reading
 from sttx_train.predict.learned import tuned_state
 from sttx_train.run_folder import current_names, load_checkpoint
 
 _INJECTED = (
     "this state was learned by injection at every window; given once, at a document's start, it is worth "
     "little or does harm: tune one for the start with `sttx tune`, or use it in sttx"
+)
+
+
+_AFTER_EOT = (
+    "this state was learned before the end-of-text token: give token 0 first; RWKV-Runner and ai00 do not, "
+    "so tune with --no-eot for these"
 )
 
 
@@ -94,9 +101,8 @@ def export_state(state: TunedState, out: str | os.PathLike[str], kind: StateKind
     save_state(state.s0, path, metadata=state.metadata)
     beside = sidecar(path)
     files = (path, beside) if kind == "state-pth" and beside.exists() else (path,)
-    return Exported(
-        kind=kind, out=path, files=files, identity=dict(state.metadata), notes=injected_note(state)
-    )
+    notes = injected_note(state) or ((_AFTER_EOT,) if state.metadata.get(OPENING) == "eot" else ())
+    return Exported(kind=kind, out=path, files=files, identity=dict(state.metadata), notes=notes)
 
 
 def injected_note(state: TunedState) -> tuple[str, ...]:
@@ -116,11 +122,11 @@ def _of_training(saved: Checkpoint) -> TunedState:
         steps=saved.step,
         window=window if inject == "every" else None,
     )
-    return TunedState(s0=s0, metadata=metadata)
+    return TunedState(s0=s0, metadata=metadata | {OPENING: "eot"})
 
 
 def _learned_s0(saved: Checkpoint) -> Any:
-    s0 = saved.tensors["learned"].get("s0")
+    s0 = for_reading(saved.tensors["learned"])
     if s0 is None:
         scope = ",".join(saved.manifest["learning"]["scope"])
         raise UsageError(f"{str(saved.path)!r} has no tuned state: its run learned with --scope {scope}")

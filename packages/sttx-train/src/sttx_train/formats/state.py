@@ -47,6 +47,7 @@ MODEL_SHA256, VOCABULARY_SHA256 = "model_sha256", "vocabulary_sha256"
 
 _ENTRY = re.compile(r"blocks\.(\d+)\.att\.time_state")
 _LARGEST_HALF = 65504.0
+_AGAIN = "export it again, or copy it again from where it was"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +164,11 @@ def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = Non
         ModelError: the file is unreadable, damaged, not a tuned state, or of another model's shape.
     """
     path = Path(path)
-    state = _read_safetensors(path) if is_safetensors(path) else _read_pth(path)
+    try:
+        state = _read_safetensors(path) if is_safetensors(path) else _read_pth(path)
+    except ModelError as error:  # models are downloaded, but states are mostly one's own
+        said = str(error).removesuffix("download it again")
+        raise (error if said == str(error) else ModelError(f"{said}{_AGAIN}")) from error
     shape = list(state.s0.shape)
     if len(shape) != 4 or shape[-1] != shape[-2]:
         raise ModelError(

@@ -6,7 +6,7 @@ import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -27,6 +27,7 @@ _WHERE: dict[Injection | None, str] = {
     "start": "for the start of a document",
     "none": "nowhere",
 }
+_FIRST = {"eot": "the end-of-text token", "text": "the text itself"}
 _LONGEST_WINDOW = 1 << 20
 
 
@@ -132,7 +133,12 @@ def _tuned(path: Path, tuned: TunedState, loaded: LoadedModel) -> Learned:
 
 
 def check_origin(
-    path: Path, tuned: TunedState, loaded: LoadedModel, *, used: Injection | None = None
+    path: Path,
+    tuned: TunedState,
+    loaded: LoadedModel,
+    *,
+    used: Injection | None = None,
+    opening: Literal["eot", "text"] = "eot",
 ) -> Injection:
     """Return where a tuned state was added while it was learned; warn of what may make it worthless.
 
@@ -141,18 +147,27 @@ def check_origin(
         tuned: what is in it.
         loaded: the model that is to read with it.
         used: where it is added now; as it was learned when None.
+        opening: what is read first now, the end-of-text token or the text itself.
 
     Raises:
         UsageError: it was learned with another vocabulary, or is added at an unknown place.
 
     Warns:
-        SttxWarning: the state is not for the start, or it was learned with other files of a model.
+        SttxWarning: the state is not for the start, it was learned with other files of a model, or something
+            else was read first.
     """
     check_base(path, tuned, loaded)
     known: Injection | None = next((one for one in _INJECTIONS if one == tuned.inject), None)
     if known is None:
         raise UsageError(
             f"{str(path)!r} says that its state is added at {shown(tuned.inject)}: start or every is known"
+        )
+    if (first := tuned.metadata.get(OPENING, opening)) != opening:
+        warnings.warn(
+            f"the state in {str(path)!r} was learned before {_FIRST.get(first, shown(first))}, and is given "
+            f"before {_FIRST[opening]} here: expect less of it",
+            SttxWarning,
+            stacklevel=2,
         )
     if used not in (None, known):
         warnings.warn(

@@ -204,7 +204,7 @@ class _TuneManifest(State):
     tune_config: Values
     data_sha256: Sha256
     validation_sha256: Sha256
-    start_norm: Amount
+    start_sha256: Sha256
     kernel: Kernel
     device: Device
     dtype: Dtype

@@ -6,25 +6,44 @@ from sttx_core.lazy import lazy_names
 from sttx_train.tune.config import TuneConfig
 
 if TYPE_CHECKING:
-    from sttx_train.tune.examples import Example, Examples, read_examples, split_examples
+    from sttx_train.tune.examples import (
+        Example,
+        Examples,
+        Lines,
+        encode_examples,
+        read_examples,
+        read_lines,
+        split_examples,
+    )
     from sttx_train.tune.report import TuneReport, TuneStep
     from sttx_train.tune.tuner import Tuner
 
 __all__ = [
     "Example",
     "Examples",
+    "Lines",
     "TuneConfig",
     "TuneReport",
     "TuneStep",
     "Tuner",
+    "encode_examples",
     "read_examples",
+    "read_lines",
     "split_examples",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "examples": ["Example", "Examples", "read_examples", "split_examples"],
+        "examples": [
+            "Example",
+            "Examples",
+            "Lines",
+            "encode_examples",
+            "read_examples",
+            "read_lines",
+            "split_examples",
+        ],
         "report": ["TuneReport", "TuneStep"],
         "tuner": ["Tuner"],
     },

@@ -89,33 +89,72 @@ class Examples:
         return notes
 
 
-def read_examples(path: Path, tokenizer: Tokenizer, config: TuneConfig) -> Examples:
-    """Read the examples in a file of JSON lines.
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """The examples of a file as text.
+
+    Attributes:
+        path: the file.
+        parts: the parts of each example, in the file's order; at least one example.
+        damaged: numbers of the first lines that hold no example, from 1.
+        left_out: how many lines hold none.
+    """
+
+    path: Path
+    parts: tuple[tuple[Part, ...], ...]
+    damaged: tuple[int, ...]
+    left_out: int
+
+
+def read_lines(path: Path) -> Lines:
+    """Read the examples in a file of JSON lines as text, which takes no model.
 
     Raises:
         UsageError: there is no such file.
-        DataError: it cannot be read, or holds no example.
+        DataError: it cannot be read, or no line holds an example.
     """
     if not path.is_file():
         raise UsageError(f"{str(path)!r} is not a file: give JSON lines, {_WANTED}")
-    lengths = token_byte_lengths(tokenizer)
-    examples: list[Example] = []
-    counts, damaged = {"left_out": 0, "cut": 0, "empty": 0}, []
+    found, damaged = [], []
     for number, parts in _lines(path):
         if parts is None:
-            counts["left_out"] += 1
-            damaged += [number] if len(damaged) < _NAMED else []
-            continue
-        example, was_cut = _encoded(parts, tokenizer, lengths, config)
-        if example is None:
-            counts["empty"] += 1
-            continue
-        counts["cut"] += was_cut
-        examples.append(example)
-    if not examples:
+            damaged.append(number)
+        else:
+            found.append(parts)
+    if not found:
         first = f"; line {damaged[0]} is the first that holds none" if damaged else ""
         raise DataError(f"{str(path)!r} holds no example to learn from{first}: {_WANTED}")
-    return Examples(examples=tuple(examples), damaged=tuple(damaged), **counts)
+    return Lines(path=path, parts=tuple(found), damaged=tuple(damaged[:_NAMED]), left_out=len(damaged))
+
+
+def encode_examples(lines: Lines, tokenizer: Tokenizer, config: TuneConfig) -> Examples:
+    """Return the examples of a file as tokens.
+
+    Raises:
+        DataError: none of them has anything to learn.
+    """
+    lengths = token_byte_lengths(tokenizer)
+    encoded = [_encoded(parts, tokenizer, lengths, config) for parts in lines.parts]
+    examples = tuple(example for example, _ in encoded if example is not None)
+    if not examples:
+        raise DataError(f"{str(lines.path)!r} holds no example to learn from: {_WANTED}")
+    return Examples(
+        examples=examples,
+        damaged=lines.damaged,
+        left_out=lines.left_out,
+        cut=sum(was_cut for example, was_cut in encoded if example is not None),
+        empty=len(encoded) - len(examples),
+    )
+
+
+def read_examples(path: Path, tokenizer: Tokenizer, config: TuneConfig) -> Examples:
+    """Read the examples in a file of JSON lines as tokens.
+
+    Raises:
+        UsageError: there is no such file.
+        DataError: it cannot be read, or holds no example to learn from.
+    """
+    return encode_examples(read_lines(path), tokenizer, config)
 
 
 def split_examples(

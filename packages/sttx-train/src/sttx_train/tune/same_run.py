@@ -20,7 +20,7 @@ def _as_options(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "a vocabulary of SHA-256": manifest["tokenizer_sha256"],
         "examples of SHA-256": manifest["data_sha256"],
         "validation examples of SHA-256": manifest["validation_sha256"],
-        "a --state of norm": manifest["start_norm"],
+        "a --state of SHA-256": manifest["start_sha256"],
         "--kernel": manifest["kernel"],
         "--device": manifest["device"],
         "--dtype": manifest["dtype"],

@@ -6,6 +6,7 @@ example is a document: it is read whole from S0, and its gradient reaches S0 thr
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -201,7 +202,7 @@ class Tuner:
             step = TuneStep(**facts, seconds=self.seconds, validation_bpb=measured)
             if self.folder is not None:
                 self.folder.append_metrics(step.row())
-            if self.step % self.config.checkpoint_every == 0:
+            if self.step % self.config.checkpoint_every == 0 or self.best_step == self.step:
                 self.save()
             yield step
 
@@ -297,7 +298,7 @@ class Tuner:
             "tune_config": asdict(self.config),
             "data_sha256": fingerprint(self.train),
             "validation_sha256": fingerprint(self.validation),
-            "start_norm": 0.0 if start is None else float(start.s0.norm()),
+            "start_sha256": _hash_of(self.learner.s0),  # nothing is learned yet
             "kernel": self.loaded.kernel.backend,
             "device": str(model.device),
             "dtype": str(model.dtype).removeprefix("torch."),
@@ -342,6 +343,11 @@ def _learner(loaded: LoadedModel, config: TuneConfig) -> OnlineLearner:
     learner = OnlineLearner(loaded.model, lengths, learning, eot_id=loaded.tokenizer.eot_id)
     learner.model.recompute = config.recompute
     return learner
+
+
+def _hash_of(s0: Tensor) -> str:
+    """Return the SHA-256 of a state's numbers, as little-endian float32."""
+    return hashlib.sha256(s0.detach().to("cpu", torch.float32).numpy().astype("<f4").tobytes()).hexdigest()
 
 
 def _or_none(value: float | None) -> float | None:
