@@ -79,7 +79,7 @@ def rate_row(rate: "EntropyRate") -> dict[str, Any]:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a number, and None for what JSON has no number for."""
+    """Return a number, or None if it is not finite: JSON has no such numbers."""
     return value if value is None or math.isfinite(value) else None
 
 
