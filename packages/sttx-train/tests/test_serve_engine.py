@@ -215,7 +215,7 @@ def test_each_id_of_a_prompt_is_hashed_once(served, monkeypatch):
     row = Row(Job(ask(served, "x" * 1000), lambda event: None), StateCache(10**9), chunk=8, every=8)
     while piece := row.next_piece():
         row.reader.advance(piece)
-        row.was_read(piece, None, None)
+        row.was_read(piece, None)
     assert sum(hashed) == 2 * 1000, "once to look for a state, and once while it is read"
     assert row.ids == row.ask.ids
     for length in (8, 504, 1000):

@@ -54,6 +54,13 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
     metavar="FILE",
     help="A file of keys, one a line; each request must then have one of them.",
 )
+@click.option(
+    "--experts",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Mix experts in; each request has its own, which remember what it reads.",
+)
 @kernel_option
 @threads_option
 @config_options(ServeConfig, title="Serving")
@@ -63,6 +70,7 @@ def command(
     state: tuple[Path, ...],
     model: str | None,
     api_key_file: Path | None,
+    experts: str,
     kernel: Backend,
     threads: int,
     **options: Any,
@@ -70,8 +78,8 @@ def command(
     """Serve a model to programs that speak OpenAI's API.
 
     The model answers under its own id, and each thing that was learned of it under MODEL:NAME@DIGEST; a
-    request names the one it wants. With --run, what a run learns is served while it goes on. Experts are not
-    mixed in: their memory is that of one stream. It listens on this machine alone, unless --host and
+    request names the one it wants. With --run, what a run learns is served while it goes on. Experts know
+    what their own request reads, not what a run has read. It listens on this machine alone, unless --host and
     --api-key-file say otherwise. Ctrl-C ends it.
     """
     config = build(ServeConfig, options)
@@ -87,7 +95,7 @@ def command(
             loaded = load(model, kernel=kernel)
             use_threads(choose_threads(threads), say)
             with progress_bar("preparing the models"):
-                catalog = Catalog.load(loaded, learned)
+                catalog = Catalog.load(loaded, learned, experts=experts == "on")
             if interruptible.signaled is None:
                 server.start(catalog)
                 for served in catalog:

@@ -7,6 +7,7 @@ ids and probabilities; neither models nor optimizers.
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -119,8 +120,11 @@ class Mixture:
 
     def copy(self) -> Mixture:
         """Return experts that know the same, and share nothing with these."""
-        other = Mixture(self.tokens, self.capacity, self.experts.config)
-        other.load_state_dict(self.state_dict())
+        other = copy.copy(self)
+        other.experts, other.documents = self.experts.copy(), OrderedDict()
+        for name, document in self.documents.items():
+            other.documents[name] = other.experts.document()
+            other.documents[name].load_state_dict(document.state_dict())
         return other
 
     # -- saving --------------------------------------------------------------------------------------------

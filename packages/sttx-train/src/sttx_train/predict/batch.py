@@ -9,7 +9,7 @@ import numpy as np
 
 from sttx_core.errors import UsageError
 from sttx_train.online.prices import Prices
-from sttx_train.predict.distributions import advance_with_log_probs
+from sttx_train.predict.distributions import Note, advance_with_expected, advance_with_log_probs
 from sttx_train.predict.ordered import advance_in_order
 from sttx_train.predict.reading import advance_rows, learn_rows, next_log_probs, next_tokens, undone
 
@@ -61,6 +61,18 @@ class PredictorBatch:
             UsageError: the predictor learns.
         """
         return advance_with_log_probs(self.predictor, self.readers, ids)
+
+    def advance_with_expected(self, ids: Sequence[Sequence[int]], note: Note) -> None:
+        """Read the tokens of each row as :meth:`advance` does; before each, note what is expected there.
+
+        Args:
+            ids: tokens for each row.
+            note: is called with the row, the token, and what `expected` would have returned there.
+
+        Raises:
+            UsageError: the predictor learns.
+        """
+        advance_with_expected(self.predictor, self.readers, ids, note)
 
     def score(self, ids: Sequence[Sequence[int]]) -> list[Prices]:
         """Return what :meth:`advance` would return. Pure."""

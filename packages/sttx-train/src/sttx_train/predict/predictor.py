@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from sttx_core.experts import ExpertsConfig
 from sttx_core.phrases import PhraseConfig
 from sttx_train.byte_lengths import every_token
 from sttx_train.formats import LoadedModel
@@ -44,6 +45,7 @@ class Predictor:
         window: base tokens of a window: S0 is added at its start, and learning happens at its end.
         learns: whether its readers may learn.
         updates: how often its readers learned.
+        own_experts: whether each reader has experts of its own, as `with_own_experts` makes them.
         tokens: the bytes of each id; none for the end of text and unused ids.
 
     Raises:
@@ -66,7 +68,7 @@ class Predictor:
         self.loaded = loaded
         found = None if learned is None else find_learned(learned, loaded)
         config = found.config if found else learning or _NOTHING_LEARNS
-        self.updates = 0
+        self.updates, self.own_experts = 0, False
         self._s0_known: tuple[int, bool] | None = None  # version of S0, and whether it is not zero
         self.learns = learning is not None if learns is None else learns
         self.window = found.window if found else window
@@ -118,7 +120,22 @@ class Predictor:
                 there, and leave no memory of this document.
             go_on: stand where training left the document, if its state is carried.
         """
-        return Reader(self, document, alone=alone, go_on=go_on)
+        return Reader(self, document, alone=alone or self.own_experts, go_on=go_on)
+
+    def with_own_experts(self, config: ExpertsConfig | None = None) -> Predictor:
+        """Return a predictor like this one of which each reader has experts of its own, empty at its start.
+
+        They are part of the reader: of its copies, of its memory and of what it saves.
+
+        Args:
+            config: sizes and rates of the experts of one reader.
+        """
+        assert not self.learns, "what learns has one memory"
+        other, learner = copy.copy(self), copy.copy(self.learner)
+        learner.networks = copy.copy(learner.networks)
+        learner.use(Mixture(self.tokens, 1, config))
+        other.learner, other.own_experts = learner, True
+        return other
 
     def batch(self, readers: Sequence[Reader]) -> PredictorBatch:
         """Return readers of different documents as the rows of one batch."""

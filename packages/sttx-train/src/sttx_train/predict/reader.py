@@ -130,7 +130,7 @@ class Reader:
         Raises:
             UsageError: an option does not fit.
         """
-        own = self.mixture is not None and self.mixture is not self.predictor.learner.mixture
+        own = self.mixture is not self.predictor.learner.mixture and not self._has_own
         return Generation(
             self,
             self.predictor.tokens,
@@ -162,18 +162,24 @@ class Reader:
         return other
 
     @property
+    def _has_own(self) -> bool:
+        """Whether its experts are part of it."""
+        return self.mixture is not None and self.predictor.own_experts
+
+    @property
     def nbytes(self) -> int:
-        """Memory of its states in bytes, without the experts' and without what was computed ahead."""
+        """Memory of its states and of its own experts in bytes, without what was computed ahead."""
         carried = {id(one): one for one in (self.carried, self.start)}.values()
         states = [state for one in carried for state in (one.state, one.frozen) if state is not None]
-        return sum(state.nbytes for state in states)
+        own = self.mixture.experts.nbytes if self.mixture is not None and self._has_own else 0
+        return own + sum(state.nbytes for state in states)
 
     # -- snapshots -----------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         """Return where reading stands, anywhere in a window, as ``tensors`` and JSON-able ``meta``.
 
-        The memory of the experts is the predictor's, and not part of it.
+        The memory of the experts is part of it only in a predictor of which each reader has its own.
         """
         both = CarriedStates(2, 0)
         both.put("start", self.start)
@@ -185,6 +191,9 @@ class Reader:
         for index, part in enumerate(self.unlearned):
             tensors[f"bits.{index}"] = as_tensor(part.bits)
             tensors[f"slopes.{index}"] = as_tensor(part.slopes)
+        if self.mixture is not None and self._has_own:
+            memory = self.mixture.state_dict()["tensors"]
+            tensors |= {f"memory.{name}": tensor for name, tensor in memory.items()}
         window = [[list(part.ids), part.paid] for part in self.unlearned]
         return {
             "tensors": tensors,
@@ -198,20 +207,30 @@ class Reader:
             CheckpointError: the state is damaged, or of a predictor with other experts.
         """
         meta = checked(_Saved, state["meta"], _WHAT)
-        kinds = {name: {} for name in ("state", "frozen", "place", "bits", "slopes")}
+        kinds = {name: {} for name in ("state", "frozen", "place", "bits", "slopes", "memory")}
         for name, tensor in state["tensors"].items():
             kinds.setdefault(name.partition(".")[0], {})[name] = tensor
-        if [name for name, *_ in meta.carried.sessions] != ["start", "now"] or len(kinds) != 5:
+        if [name for name, *_ in meta.carried.sessions] != ["start", "now"] or len(kinds) != 6:
             raise damaged(_WHAT, "it is not that of one document")
         model = self.predictor.loaded.model
         carried = kinds["state"] | kinds["frozen"]
         check_carried_tensors(meta.carried, carried, model.config, model.dtype)
+        self._load_memory(kinds["memory"])
         self._load_place(as_arrays(_WHAT, kinds["place"]))
         self.unlearned = self._unlearned(meta, as_arrays(_WHAT, kinds["bits"] | kinds["slopes"]))
         both = CarriedStates(2, 0)
         both.load_state_dict({"tensors": carried, "meta": state["meta"]["carried"]})
         self.start, self.carried = both.entries["start"], both.entries["now"]
         self.filled, self.ahead = meta.filled, None
+
+    def _load_memory(self, tensors: Mapping[str, Any]) -> None:
+        """Load what its own experts remember."""
+        if self.mixture is None or not self._has_own:
+            if tensors:
+                raise damaged(_WHAT, "it is of a predictor with other experts")
+            return
+        memory = {name.removeprefix("memory."): tensor for name, tensor in tensors.items()}
+        self.mixture.load_state_dict({"tensors": memory, "documents": []})
 
     def _load_place(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Load where the experts stand."""

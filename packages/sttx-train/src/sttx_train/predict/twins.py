@@ -13,16 +13,16 @@ from sttx_train.predict.predictor import Predictor
 def with_s0(predictor: Predictor, s0: Tensor) -> Predictor:
     """Return a predictor like another one, with an S0 of its own that is added at each window's start.
 
-    Everything else is shared. It does not learn, and has no experts: their memory would be shared too.
+    Everything else is shared. It does not learn, and shares no experts: each reader has its own, or none.
 
     Args:
-        predictor: who predicts; without experts.
+        predictor: who predicts; without experts that all readers share.
         s0: ``[L, H, N, N]``; not copied.
 
     Raises:
-        UsageError: the predictor has experts or learns, or S0 has another shape.
+        UsageError: the predictor's readers share experts, or it learns, or S0 has another shape.
     """
-    if predictor.experts or predictor.learns:
+    if (predictor.experts and not predictor.own_experts) or predictor.learns:
         raise UsageError("a predictor with experts, or one that learns, has no twins: make one without")
     if s0.shape != predictor.learner.s0.shape:
         raise UsageError(f"S0 must be {list(predictor.learner.s0.shape)}, not {list(s0.shape)}")

@@ -11,9 +11,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
+
 from sttx_core.errors import SttxError
+from sttx_core.experts import NextToken
 from sttx_train.predict.twins import are_twins
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.failures import RequestError
@@ -241,11 +245,12 @@ class Engine:
             batch = some[0].predictor.batch([row.reader for row in some])
             ids = [pieces[id(row)] for row in some]
             if shown:
-                for row, piece, log_probs in zip(some, ids, batch.advance_with_log_probs(ids), strict=True):
-                    row.was_read(piece, None, log_probs)
+                batch.advance_with_expected(ids, partial(_note, some))
+                for row, piece in zip(some, ids, strict=True):
+                    row.was_read(piece, None)
             else:
                 for row, piece, prices in zip(some, ids, batch.advance(ids), strict=True):
-                    row.was_read(piece, prices, None)
+                    row.was_read(piece, prices)
             self.tokens_read += sum(map(len, ids))
         for row in rows:
             if not row.next_piece():
@@ -262,6 +267,10 @@ class Engine:
         for row, expected in zip(rows, batch.expected(), strict=True):
             row.take(expected)
         self.tokens_generated += len(rows)
+
+
+def _note(rows: list[Row], at: int, token: int, expected: np.ndarray | NextToken) -> None:
+    rows[at].note(token, expected)
 
 
 def _failed(error: SttxError) -> Failed:

@@ -18,6 +18,8 @@ from sttx_train.serve.slots import Slot
 from sttx_train.serve.states import GrowingKey, StateCache
 from sttx_train.serve.tokens import Token, token_at
 
+_AT_ONCE = 16  # options that are priced side by side: each has a state of its own
+
 
 class Row:
     """A row of the batch.
@@ -68,11 +70,13 @@ class Row:
         boundary = (self._read // self._every + 1) * self._every
         return tuple(self._ids[self._read : min(self._read + self._chunk, boundary)].tolist())
 
-    def was_read(self, piece: Sequence[int], prices: Prices | None, log_probs: np.ndarray | None) -> None:
-        """Note that a piece of the prompt was read, with what was said of it."""
-        if log_probs is not None and self.ask.top is not None:
-            for token, row in zip(piece, log_probs, strict=True):
-                self._tokens.append(token_at(token, row, self.predictor.tokens, self.ask.top))
+    def note(self, token: int, expected: np.ndarray | NextToken) -> None:
+        """Note a token of the prompt that is to be shown, with what was expected there."""
+        if self.ask.top is not None:
+            self._tokens.append(token_at(token, expected, self.predictor.tokens, self.ask.top))
+
+    def was_read(self, piece: Sequence[int], prices: Prices | None) -> None:
+        """Note that a piece of the prompt was read, and what it cost."""
         if prices is not None and self.ask.prices:
             self._prices.append(prices)
         self._read += len(piece)
@@ -119,8 +123,10 @@ class Row:
 
     def _choose(self) -> int:
         """Read one of the options, drawn by their probabilities after the prompt; return its index."""
-        readers = [self.reader.copy() for _ in self.ask.options]
-        prices = self.predictor.batch(readers).advance(self.ask.options)
+        prices, options = [], self.ask.options
+        for start in range(0, len(options), _AT_ONCE):
+            some = options[start : start + _AT_ONCE]
+            prices += self.predictor.batch([self.reader.copy() for _ in some]).advance(some)
         nats = -np.array([price.bits.sum() for price in prices]) * np.log(2)
         sampling = self.ask.sampling
         if sampling.temperature == 0:
@@ -129,7 +135,8 @@ class Row:
             row = (nats - nats.max()) / sampling.temperature
             dice = np.random.default_rng([sampling.seed, self.ask.stream, len(self.ask.ids), 1])
             chosen = draw(row, dice.random())
-        self.reader, self._option = readers[chosen], self.ask.options[chosen]
+        self._option = options[chosen]
+        self.reader.advance(self._option)
         return chosen
 
     # -- the text ------------------------------------------------------------------------------------------
@@ -146,11 +153,9 @@ class Row:
             expected: what the reader expects, as `next_tokens` returns it.
         """
         assert self.generation is not None
-        if self.ask.top is not None and not isinstance(expected, np.ndarray):
-            expected = expected.log_probs()  # all are shown
         text = self.generation.take(expected)
         chosen = self.generation.ids[-1]
-        if self.ask.top is None or not isinstance(expected, np.ndarray):
+        if self.ask.top is None:
             token = Token(id=chosen, data=self.predictor.tokens[chosen])
         else:
             token = token_at(chosen, expected, self.predictor.tokens, self.ask.top)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from sttx_core.experts import NextToken
+
 END = "<|endoftext|>"
 """How the id that ends a text is shown; it has no bytes."""
 
@@ -30,25 +32,44 @@ class Token:
     top: tuple[tuple[int, bytes, float], ...] = ()
 
 
-def token_at(token: int, row: np.ndarray, tokens: Sequence[bytes], top: int) -> Token:
+def token_at(token: int, expected: np.ndarray | NextToken, tokens: Sequence[bytes], top: int) -> Token:
     """Return a token with its log-probability and the likeliest ones at its place.
 
     Args:
         token: its id.
-        row: ``[V]`` natural log-probabilities there.
+        expected: ``[V]`` natural log-probabilities there, or what computes them.
         tokens: the bytes of each id.
         top: how many of the likeliest are wanted; the token itself is always among them.
     """
+    if isinstance(expected, np.ndarray):
+        ids, row = np.arange(len(expected)), expected
+    else:
+        ids, row = _likely(expected, token, top)
     likeliest = np.argpartition(-row, min(top, len(row) - 1))[:top] if top else np.zeros(0, int)
-    order = [int(one) for one in likeliest[np.argsort(-row[likeliest], kind="stable")]]
-    if token not in order:
-        order.append(token)
+    places = [int(one) for one in likeliest[np.argsort(-row[likeliest], kind="stable")]]
+    own = int(np.flatnonzero(ids == token)[0])
+    if own not in places:
+        places.append(own)
     return Token(
         id=token,
         data=tokens[token],
-        log_prob=float(row[token]),
-        top=tuple((one, tokens[one], float(row[one])) for one in order),
+        log_prob=float(row[own]),
+        top=tuple((int(ids[at]), tokens[ids[at]], float(row[at])) for at in places),
     )
+
+
+def _likely(expected: NextToken, token: int, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return tokens with their log-probabilities, among them the likeliest ones and one more."""
+    order, least = expected.order, 1 / 64
+    kept, needed = np.arange(len(order) + 1), np.zeros(len(order) + 1, np.int64)
+    needed[int(np.flatnonzero(order == token)[0]) + 1 :] = 1
+    while True:
+        parts = expected.parts(least, kept, needed)
+        single = parts.size == 1
+        known, others = parts.log_probs[single], parts.log_probs[~single]
+        if not len(others) or (known >= others.max()).sum() >= top:
+            return order[parts.first[single]], known
+        least = least / 16 if least > 1e-9 else 0.0
 
 
 def shown(data: bytes) -> str:
