@@ -5,12 +5,14 @@ import json
 import os
 import signal
 import sys
+from contextlib import nullcontext
 
 import pytest
 
-from sttx_cli import chat
+from sttx_cli import chat, loading
 from sttx_cli.commands import generate as generate_command
 from sttx_cli.plain import visible
+from sttx_core import experts
 from sttx_train.generate import Conversation, Generation
 
 HOSTILE = "caf\u00e9 \x1b]0;title\x07\x1b[2J\u202e\r\n"
@@ -359,3 +361,15 @@ def test_wrong_constraints_are_found_before_the_model_is_loaded(sttx, monkeypatc
     monkeypatch.setattr(generate_command, "load", lambda *_, **__: pytest.fail("the model was loaded"))
     result = sttx("generate", *arguments)
     assert result.code != 0 and message in result.err
+
+
+@pytest.mark.parametrize(("ready", "title"), [(True, "preparing"), (False, "compiling")])
+def test_that_something_is_compiled_is_said_only_where_it_is(monkeypatch, ready, title):
+    titles = []
+    monkeypatch.setattr(loading, "progress_bar", lambda title: titles.append(title) or nullcontext())
+    for name in ("compile_experts", "compile_choosing"):
+        monkeypatch.setattr(experts, name, lambda name=name: titles.append(name))
+    monkeypatch.setattr(experts, "experts_are_compiled", lambda choosing: ready)
+    loading.prepare_experts(choosing=True)
+    assert titles[0].startswith(f"{title} the experts") and ("half a minute" in titles[0]) is not ready
+    assert titles[1:] == ["compile_experts", "compile_choosing"]

@@ -1,5 +1,6 @@
 """The experts: exact, causal, bounded, deterministic, resumable, and equal to a slow twin in plain Python."""
 
+import importlib
 import math
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from sttx_core.errors import CheckpointError, SttxWarning, UsageError
 
 pytest.importorskip("numba", reason="needs sttx-core[experts]")
 
-from sttx_core.experts import Experts, ExpertsConfig
+from sttx_core.experts import Experts, ExpertsConfig, kept
 
 SMALL = ExpertsConfig(slot_bits=16, history_bits=12, index_bits=12)
 TOKENS = [b"", *(bytes([byte]) for byte in b"abcdefgh \n"), b"ab", b"the ", b"fed", b"\xc3\xa9", b"_a"]
@@ -268,3 +269,19 @@ def test_where_compiled_code_cannot_be_kept_a_warning_says_so(monkeypatch):
     with pytest.warns(SttxWarning, match="set NUMBA_CACHE_DIR"):
         doubled = compiled_once(lambda x: 2 * x)
     assert doubled(4) == 8
+
+
+def test_what_is_compiled_is_known_beforehand(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "to_compile.py").write_text("def double(x):\n    return x + x\n")
+
+    def loaded():
+        sys.modules.pop("to_compile", None)
+        return kept.compiled_once(importlib.import_module("to_compile").double)
+
+    first = loaded()
+    assert not kept.is_kept(first), "nobody has compiled it"
+    assert first(2) == 4 and kept.is_kept(first) and kept.is_kept(loaded()), "it is on the disk now"
+    (tmp_path / "to_compile.py").write_text("def double(x):\n    return 2 * x + 0\n")
+    importlib.invalidate_caches()
+    assert not kept.is_kept(loaded()), "its file has changed"

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+_ONCE = "for half a minute, once on this machine"
+
 
 def load(
     model: str | None,
@@ -51,6 +53,7 @@ def prepared(
     threads: int,
     most_threads: int | None = None,
     experts: bool = True,
+    choosing: bool = False,
 ) -> Made:
     """Make what predicts with a model: choose threads, prepare the experts, and say so.
 
@@ -60,17 +63,25 @@ def prepared(
         threads: What `--threads` asks for; 0 to choose.
         most_threads: How many are useful; None if there is no limit.
         experts: Whether experts are needed.
+        choosing: Whether they also say what comes next.
     """
     use_threads(choose_threads(threads, most=most_threads), say)
     if experts:
-        prepare_experts()
+        prepare_experts(choosing=choosing)
     with progress_bar("preparing the predictor"):
         return make(loaded)
 
 
-def prepare_experts() -> None:
-    """Compile the experts, and say so: the first time it takes a while."""
-    from sttx_core.experts import compile_experts
+def prepare_experts(*, choosing: bool = False) -> None:
+    """Compile the experts, and say so where they are not compiled yet.
 
-    with progress_bar("preparing the experts; the first time they are compiled, for half a minute"):
+    Args:
+        choosing: Also compile what says what comes next.
+    """
+    from sttx_core.experts import compile_choosing, compile_experts, experts_are_compiled
+
+    ready = experts_are_compiled(choosing=choosing)
+    with progress_bar("preparing the experts" if ready else f"compiling the experts, {_ONCE}"):
         compile_experts()
+        if choosing:
+            compile_choosing()

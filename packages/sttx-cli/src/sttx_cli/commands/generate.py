@@ -119,6 +119,7 @@ def command(
         lambda loaded: Predictor(loaded, learned, experts=on, learning=learning, learns=learn),
         threads=threads,
         experts=on,
+        choosing=True,
     )
     if chat:
         conversation = _conversation(predictor, sampling, max_tokens, stop, learn)
@@ -152,7 +153,11 @@ def _loaded(model: str | None, kernel: Backend) -> "LoadedModel":
     loaded = load(model, kernel=kernel)
     step = loaded.model.step_choice
     say(f"step: {'compiled' if step.fused else 'torch'} ({step.reason})")
-    with progress_bar("preparing the step; the first time it is compiled, for ten seconds"):
+    from sttx_train.fused.entry import step_is_compiled
+
+    ready = not step.fused or step_is_compiled()
+    what = "preparing the step" if ready else "compiling the step, for ten seconds, once on this machine"
+    with progress_bar(what):
         loaded.model.prepare_step()
     return loaded
 

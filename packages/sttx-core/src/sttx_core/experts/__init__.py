@@ -7,7 +7,12 @@ network's own distribution are mixed at each decision, and the mixer learns whom
 Needs numba: `sttx-core[experts]`.
 """
 
-from sttx_core.experts.compiling import compile_choosing, compile_coding, compile_experts
+from sttx_core.experts.compiling import (
+    compile_choosing,
+    compile_coding,
+    compile_experts,
+    experts_are_compiled,
+)
 from sttx_core.experts.config import ExpertsConfig
 from sttx_core.experts.experts import CoderName, Experts, ExpertsDocument
 from sttx_core.experts.next_token import NextToken, Parts
@@ -24,4 +29,5 @@ __all__ = [
     "compile_choosing",
     "compile_coding",
     "compile_experts",
+    "experts_are_compiled",
 ]

@@ -3,10 +3,19 @@
 import numpy as np
 
 from sttx_core.experts.config import ExpertsConfig
+from sttx_core.experts.entry import entry_points
 from sttx_core.experts.experts import Experts
+from sttx_core.experts.kept import is_kept
 
 _SMALL = ExpertsConfig(slot_bits=8, history_bits=10, index_bits=4)
 _EVEN = np.log(np.full((1, 2), 0.5))
+
+
+def experts_are_compiled(*, choosing: bool = False) -> bool:
+    """Return whether `compile_experts` has nothing to compile, and with ``choosing`` `compile_choosing`."""
+    points = entry_points()
+    needed = [points.read, *([points.open, points.walk] if choosing else [])]
+    return all(map(is_kept, needed))
 
 
 def compile_experts() -> None:

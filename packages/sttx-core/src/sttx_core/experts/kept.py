@@ -47,3 +47,18 @@ def compiled_once(function: Callable[..., Any], *, reorder: bool = False) -> Any
             raise
         warnings.warn(_NOT_KEPT, SttxWarning, stacklevel=2)
         return njit(**options)(function)
+
+
+def is_kept(compiled: Any) -> bool:
+    """Return whether a function of `compiled_once` is compiled already: in this process, or on the disk.
+
+    Numba does not say so; this reads its index, and returns False where it does not know how to.
+    """
+    if compiled.signatures:
+        return True
+    try:
+        cache = compiled._cache
+        wanted = cache._index_key(None, compiled.targetctx.codegen())[1:]
+        return any(key[1:] == wanted for key in cache._cache_file._load_index())
+    except AttributeError:  # another version of numba, or a function that is not kept
+        return False
