@@ -130,7 +130,7 @@ def _model(spec: str | None) -> Iterator[Finding]:
 
 def _archives() -> Iterator[Finding]:
     try:
-        from sttx_train.coding.vector import computes_as_expected
+        from sttx_train.coding import computes_as_expected
 
         right = computes_as_expected()
     except (SttxError, ImportError) as error:

@@ -100,7 +100,7 @@ class CodedRows:
         return Place(*(array[row].copy() for array in self._places))
 
     def set_place(self, row: int, place: Place | None) -> None:
-        """Let a row go on where `place` stood; None is the start of a document."""
+        """Let a row continue from where `place` stood; None is the start of a document."""
         for array, value in zip(self._places, place or new_place(), strict=True):
             array[row] = value
 

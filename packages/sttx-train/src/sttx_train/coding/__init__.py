@@ -9,6 +9,7 @@ from sttx_train.coding.container import MAGIC, Entry
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
 from sttx_train.coding.method import Level, Method, Profile, method_of
+from sttx_train.coding.vector import computes_as_expected
 from sttx_train.coding.writing import CompressConfig, Compressed, Member, compress
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Sink",
     "ToStream",
     "compress",
+    "computes_as_expected",
     "extract",
     "members_of",
     "method_of",

@@ -42,7 +42,7 @@ class Rows(Protocol):
         ...
 
     def set_place(self, row: int, place: Any) -> None:
-        """Let a row go on from there; None is the start of a document."""
+        """Let a row continue from there; None is the start of a document."""
 
     def move(self, source: int, target: int) -> None:
         """Let a row stand where another one stands, which ends there."""
@@ -80,7 +80,7 @@ class Lanes:
 
         Args:
             blocks: each [T] int64, T at least 1. A block starts a document.
-            goes_on: the first block goes on where the last block of the call before ended.
+            goes_on: the first block continues the document of the last block of the call before.
             advance: called with the tokens of each step.
         """
         ids, bounds = np.concatenate(blocks), _bounds(list(map(len, blocks)))

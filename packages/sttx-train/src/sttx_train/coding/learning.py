@@ -51,7 +51,7 @@ class LearningRows:
         return self._reader
 
     def set_place(self, row: int, place: Reader | None) -> None:
-        """Go on from where `place` stood; None is the start of a document."""
+        """Continue from where `place` stood; None is the start of a document."""
         self._reader = place
 
     def move(self, source: int, target: int) -> None:

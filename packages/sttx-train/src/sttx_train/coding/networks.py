@@ -208,7 +208,7 @@ class NetworkRows:
         return Read(tuple(part[:, row].copy() for part in self._state), int(self._counts[row]))
 
     def set_place(self, row: int, place: Read | None) -> None:
-        """Let a row go on from where `place` stood; None is the start of a document."""
+        """Let a row continue from where `place` stood; None is the start of a document."""
         for part, value in zip(self._state, place.state if place else (0.0, 0.0, 0.0), strict=True):
             part[:, row] = value
         self._counts[row] = place.tokens if place else 0
