@@ -312,6 +312,21 @@ def test_kept_states_have_bounded_memory_and_the_least_used_goes_first(served):
     assert len(small) == 0
 
 
+def test_states_of_what_nobody_asks_for_are_forgotten(served):
+    reader, cache = served.predictor.read(), StateCache(10**9)
+    reader.advance([1])
+    for digest, ids in (("old", (1,)), ("old", (1, 2)), ("new", (1,))):
+        cache.put(digest, ids, reader)
+    cache.forget("old")
+    cache.forget("never seen")
+    assert (len(cache), cache.nbytes) == (1, reader.copy().nbytes)
+    assert cache.find("old", (1, 2, 3)) == (0, None) and cache.find("new", (1,))[0] == 1
+    cache.put("old", (1,), reader)
+    assert cache.find("old", (1,))[0] == 1
+    cache.clear()
+    assert (len(cache), cache.nbytes) == (0, 0)
+
+
 def test_the_digest_follows_everything_that_was_learned(tiny):
     predictors = [Predictor(tiny(seed), experts=False) for seed in (0, 0, 1)]
     same, again, other = map(digest_of, predictors)

@@ -27,9 +27,9 @@ def training(talk, tmp_path):
 
 def test_a_run_is_served_as_it_goes_on(tiny, training):
     train, run = training
-    loaded, said = tiny(), []
+    loaded, said, left = tiny(), [], []
     catalog = Catalog.load(loaded)
-    followed = FollowedRun(catalog, loaded, run, said.append)
+    followed = FollowedRun(catalog, loaded, run, said.append, left.append)
     assert not followed.look() and followed.step is None
     with pytest.raises(RequestError):
         catalog.find(f"{loaded.id}:mine")
@@ -41,6 +41,7 @@ def test_a_run_is_served_as_it_goes_on(tiny, training):
     assert followed.look() and followed.step == 5
     second = catalog.find(f"{loaded.id}:mine")
     assert second.digest != first.digest and len(list(catalog)) == 2
+    assert left == [first]
     assert said == [f"serving: {one.id}, step {one.step}" for one in (first, second)]
     with pytest.raises(RequestError):
         catalog.find(first.id)

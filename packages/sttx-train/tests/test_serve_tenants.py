@@ -59,6 +59,18 @@ def test_a_tenant_learns_as_the_learner_alone_does(base):
     assert bool(served.predictor.learner.s0.any())
 
 
+def test_states_before_a_step_are_forgotten_with_it(base):
+    left = []
+    tenants = Tenants(base, forget=left.append)
+    tenants.add("ada", ids_of(0, 128))
+    expected = []
+    while True:
+        expected.append(tenants.served("ada").digest)
+        if not tenants.step():
+            break
+    assert left == expected and tenants.served("ada").digest not in left
+
+
 def test_what_one_of_256_tenants_sends_changes_nothing_of_the_others_by_a_bit(base):
     others = [f"tenant {number}" for number in range(255)]
 

@@ -67,6 +67,21 @@ def test_a_store_in_redis(redis_url):
     check_state_store(make, damage)
 
 
+def test_what_may_be_dropped_takes_a_part_of_the_memory():
+    store = MemoryStore(10_000, droppable=3_000)
+    for number in range(20):
+        store.write(f"response/{number}", bytes(500), expected=0)
+        store.write(f"tenant/{number}", bytes(300), expected=0)
+    assert store.nbytes == 3_000 + 20 * 300
+    assert [bool(store.version(f"response/{number}")) for number in range(20)] == [False] * 14 + [True] * 6
+    store.write("response/19", bytes(2_900), expected=store.version("response/19"))
+    assert store.nbytes == 2_900 + 20 * 300
+    with pytest.raises(StoreFull):
+        store.write("response/20", bytes(3_001), expected=0)
+    store.write("tenant/0", bytes(4_000), expected=store.version("tenant/0"))
+    assert store.nbytes == 4_000 + 19 * 300 and not store.version("response/19")
+
+
 # --- a folder
 
 

@@ -102,8 +102,8 @@ def command(
                 server.start(catalog)
                 for served in catalog:
                     say(f"serving: {served.id}")
-                follows = nullcontext() if run is None else FollowedRun(catalog, loaded, run, say)
-                with follows:
+                forget = server.service.forget
+                with nullcontext() if run is None else FollowedRun(catalog, loaded, run, say, forget):
                     say(f"listening on {server.url}")
                     server.wait()
         say("stopping: requests that are not answered get an error")

@@ -100,16 +100,21 @@ class Catalog:
         frozen.read().log_probs()  # what is compiled at its first use is compiled now
         return cls([*tuned, Served(id=loaded.id, predictor=frozen, digest=digest_of(frozen))])
 
-    def put(self, served: Served) -> None:
+    def put(self, served: Served) -> Served | None:
         """Offer a model in the place of the one whose id differs in the digest alone; a new one comes first.
 
         Requests that are computed keep the model that they started with. May be called from any thread.
+
+        Returns:
+            The model that was there; None if there was none.
         """
         name = _without_digest(served.id)
         others = list(self)
         places = [index for index, one in enumerate(others) if _without_digest(one.id) == name]
-        others[places[0] if places else 0 : places[0] + 1 if places else 0] = [served]
+        before = others.pop(places[0]) if places else None
+        others.insert(places[0] if places else 0, served)
         self._by_id = {one.id: one for one in others}
+        return before
 
     @property
     def frozen(self) -> Served:

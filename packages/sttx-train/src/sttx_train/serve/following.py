@@ -13,7 +13,7 @@ from pathlib import Path
 from sttx_core.errors import SttxError
 from sttx_train.checkpoint import CheckpointStore
 from sttx_train.formats import LoadedModel
-from sttx_train.serve.catalog import Catalog, learned_model
+from sttx_train.serve.catalog import Catalog, Served, learned_model
 
 _LOG = logging.getLogger(__name__)
 _PAUSE = 5.0  # seconds between two looks
@@ -27,6 +27,7 @@ class FollowedRun:
         loaded: the model that the run learns with.
         run: the run's folder.
         say: is called with a sentence for each model that is served from then on.
+        forget: is called with each model that is not served any more.
 
     Attributes:
         step: of the checkpoint that is served; None before the first.
@@ -38,8 +39,10 @@ class FollowedRun:
         loaded: LoadedModel,
         run: Path,
         say: Callable[[str], None] = _LOG.info,
+        forget: Callable[[Served], object] = lambda served: None,
     ) -> None:
-        self._catalog, self._loaded, self._run, self._say = catalog, loaded, Path(run), say
+        self._catalog, self._loaded, self._run = catalog, loaded, Path(run)
+        self._say, self._forget = say, forget
         self.step: int | None = None
         self._failed: int | None = None  # the step of a checkpoint that cannot be served
         self._ending = threading.Event()
@@ -61,7 +64,8 @@ class FollowedRun:
             _LOG.warning("step %d of %r is not served: %s", step, str(self._run), error)
             self._failed = step
             return False
-        self._catalog.put(served)
+        if (before := self._catalog.put(served)) is not None:
+            self._forget(before)
         self.step, self._failed = served.step, None
         self._say(f"serving: {served.id}, step {served.step}")
         return True

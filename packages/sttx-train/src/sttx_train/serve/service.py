@@ -78,7 +78,9 @@ class Service:
         """Answer with these models from now on."""
         config = self.config
         if config.learn:
-            self.tenants = Tenants(catalog.frozen, self.store, capacity=config.tenants)
+            self.tenants = Tenants(
+                catalog.frozen, self.store, capacity=config.tenants, forget=self.engine.cache.forget
+            )
             self.metrics.count_learned(self.tenants)
             self.engine.idle = self.tenants.step
         self.engine.start()
@@ -90,6 +92,10 @@ class Service:
         if self.states is not None:
             self.states.close()
         self.store.close()
+
+    def forget(self, served: Served) -> None:
+        """Drop the states of a model that nobody asks for any more; may be called from any thread."""
+        self.engine.call(lambda: self.engine.cache.forget(served.digest))
 
     async def find(self, name: str, tenant: str) -> Served:
         """Return a model by its id; while learning, the frozen one is what a tenant has made of it.

@@ -21,6 +21,7 @@ Ids: TypeAlias = Sequence[int] | np.ndarray
 
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
+    digest: str
     reader: Reader
     count: int
     nbytes: int
@@ -42,6 +43,7 @@ class StateCache:
         self.share: Callable[[str, Ids, Reader], None] | None = None
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._lengths: Counter[int] = Counter()
+        self._of: dict[str, set[bytes]] = {}
         self.nbytes = 0
 
     def __len__(self) -> int:
@@ -92,14 +94,20 @@ class StateCache:
         kept = reader.copy()
         if self.share is not None:
             self.share(digest, ids, kept)
-        entry = _Entry(reader=kept, count=len(ids), nbytes=kept.nbytes)
+        entry = _Entry(digest=digest, reader=kept, count=len(ids), nbytes=kept.nbytes)
         if entry.nbytes > self._limit or not len(ids):
             return
         self._entries[key] = entry
+        self._of.setdefault(digest, set()).add(key)
         self._lengths[entry.count] += 1
         self.nbytes += entry.nbytes
         while self.nbytes > self._limit:
             self._drop(next(iter(self._entries)))
+
+    def forget(self, digest: str) -> None:
+        """Forget the states of what nobody asks for any more; each holds what has read it in memory."""
+        for key in list(self._of.get(digest, ())):
+            self._drop(key)
 
     def clear(self) -> None:
         """Forget all states."""
@@ -109,6 +117,9 @@ class StateCache:
     def _drop(self, key: bytes) -> None:
         entry = self._entries.pop(key)
         self.nbytes -= entry.nbytes
+        self._of[entry.digest].discard(key)
+        if not self._of[entry.digest]:
+            del self._of[entry.digest]
         self._lengths[entry.count] -= 1
         if not self._lengths[entry.count]:
             del self._lengths[entry.count]

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from secrets import token_hex
 
@@ -86,6 +86,7 @@ class Tenants:
         store: keeps what is learned; None for the memory of this process.
         capacity: most tenants in memory, beside the store.
         config: rates and limits; only those of S0 count.
+        forget: is called with the digest of what a tenant has learned once a step replaces it.
 
     Attributes:
         tokens_learned: tokens that were learned and are in the store.
@@ -100,7 +101,9 @@ class Tenants:
         *,
         capacity: int = 256,
         config: LearnerConfig | None = None,
+        forget: Callable[[str], object] = lambda digest: None,
     ) -> None:
+        self._forget_states = forget
         self._base, self._store, self._capacity = base, store or MemoryStore(_BYTES), capacity
         self._config = config or LearnerConfig(phrases="off", replay_rows=0)
         self._lock = threading.RLock()
@@ -234,6 +237,7 @@ class Tenants:
                 self.tokens_dropped += len(window.ids)
                 self._drop_pending(tenant)
             return
+        self._forget_states(tenant.served.digest)
         with self._lock:
             learned.version = tenant.seen = version
             tenant.served, tenant.stale = served, False

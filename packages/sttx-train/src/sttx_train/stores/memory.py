@@ -13,16 +13,18 @@ class MemoryStore:
 
     Args:
         limit: most bytes of all entries.
+        droppable: most bytes of those that may be dropped; by default all that is left.
     """
 
     shared = False
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, droppable: int | None = None) -> None:
         self._limit, self._last = limit, 0
+        self._droppable = limit if droppable is None else droppable
         self._lock = threading.Lock()
         self._entries: dict[str, Stored] = {}
         self._used: OrderedDict[str, None] = OrderedDict()  # those that may be dropped, oldest use first
-        self._nbytes = 0
+        self._nbytes = self._nbytes_droppable = 0
 
     def read(self, key: str) -> Stored | None:
         """Return an entry."""
@@ -42,11 +44,12 @@ class MemoryStore:
             if (found := self._version(key)) != expected:
                 raise StoreConflict(key, expected, found)
             before = len(self._entries[key].data) if key in self._entries else 0
-            self._make_room(key, len(data), self._nbytes - before)
+            self._make_room(key, len(data), before)
             self._last += 1
             self._entries[key] = Stored(version=self._last, data=data)
             self._nbytes += len(data) - before
             if not is_kept(key):
+                self._nbytes_droppable += len(data) - before
                 self._used[key] = None
                 self._used.move_to_end(key)
             return self._last
@@ -63,23 +66,28 @@ class MemoryStore:
         entry = self._entries.get(key)
         return 0 if entry is None else entry.version
 
-    def _make_room(self, key: str, size: int, others: int) -> None:
+    def _make_room(self, key: str, size: int, before: int) -> None:
         """Drop entries until there is room, all that is needed or none.
 
         Args:
             key: of the entry that comes; it is not dropped.
             size: its bytes.
-            others: bytes of all other entries.
+            before: bytes of the entry that it replaces.
         """
-        dropped = []
+        more = size - before
+        over = self._nbytes + more - self._limit
+        if not is_kept(key):
+            over = max(over, self._nbytes_droppable + more - self._droppable)
+        dropped, freed = [], 0
         for old in self._used:
-            if others + size <= self._limit:
+            if freed >= over:
                 break
             if old != key:
                 dropped.append(old)
-                others -= len(self._entries[old].data)
-        if others + size > self._limit:
+                freed += len(self._entries[old].data)
+        if freed < over:
             raise StoreFull(key, size, self._limit)
         for old in dropped:
-            self._nbytes -= len(self._entries.pop(old).data)
-            del self._used[old]
+            del self._entries[old], self._used[old]
+        self._nbytes -= freed
+        self._nbytes_droppable -= freed

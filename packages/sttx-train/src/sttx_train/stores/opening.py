@@ -10,6 +10,8 @@ from sttx_train.stores.memory import MemoryStore
 from sttx_train.stores.protocol import StateStore
 from sttx_train.stores.redis_store import SCHEMES, RedisStore
 
+_DROPPABLE = 64_000_000  # bytes of the entries in memory that may be dropped: what no other process can use
+
 
 def open_store(name: str, limit: int) -> StateStore:
     """Open a store.
@@ -25,7 +27,7 @@ def open_store(name: str, limit: int) -> StateStore:
     if not name:
         raise UsageError("--state-store is empty: give memory, a folder, or redis://HOST")
     if name == "memory":
-        return MemoryStore(limit)
+        return MemoryStore(limit, min(limit, _DROPPABLE))
     scheme, sign, _ = name.partition("://")
     if not sign:
         return FolderStore(Path(name), limit)
