@@ -92,7 +92,7 @@ def test_web_rwkv_reads_values_of_the_right_orientation(tmp_path, transposed):
 def test_a_run_gives_its_state_and_where_it_was_added(trained, tmp_path):
     trainer = trained()
     exported = export_state(state_to_export(tmp_path / "run"), tmp_path / "s.pth", "state-pth")
-    assert torch.equal(load_state(tmp_path / "s.pth").s0, trainer.learner.s0)
+    assert torch.equal(load_state(tmp_path / "s.pth").s0, trainer.learner.average.value / 2)
     assert exported.files == (tmp_path / "s.pth", tmp_path / "s.pth.json")
     identity = json.loads((tmp_path / "s.pth.json").read_text())
     assert identity == exported.identity

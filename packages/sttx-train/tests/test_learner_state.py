@@ -111,12 +111,28 @@ def test_saving_changes_nothing(make):
         assert one.step([window]) == other.step([window])
 
 
+def test_the_average_of_s0_is_its_mean_and_goes_on_after_a_resume(make):
+    learner, known = make(), []
+    for window in stream(5):
+        learner.learn_one(window)
+        known.append(learner.s0.detach().clone())
+    torch.testing.assert_close(learner.average.value, torch.stack(known).mean(0))
+    state = saved(learner)
+    resumed = make()
+    resumed.load_state_dict(state)
+    assert torch.equal(resumed.average.value, learner.average.value) and resumed.average.steps == 5
+    del state["tensors"]["learned"]["s0_average"], state["documents"]["learner"]["averaged"]
+    earlier = make()  # a checkpoint of an earlier version has no average
+    earlier.load_state_dict(state)
+    assert earlier.average.steps == 0 and torch.equal(earlier.average.value, learner.s0)
+
+
 def test_only_tensors_that_learn_are_saved(make):
     learner = make(scope=("state", "bias"))
     for window in stream(3):
         learner.learn_one(window)
     tensors = saved(learner)["tensors"]
-    assert set(tensors["learned"]) == set(learner.trainable())
+    assert set(tensors["learned"]) == {*learner.trainable(), "s0_average"}
     assert {name.rsplit("/", 1)[0] for name in tensors["optimizer"]} == set(learner.trainable())
     assert {name.rsplit("/", 1)[1] for name in tensors["optimizer"]} == {"step", "exp_avg", "exp_avg_sq"}
 

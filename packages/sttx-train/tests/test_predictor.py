@@ -216,8 +216,16 @@ def test_a_document_goes_on_where_training_left_it(tiny, run):
     ids = ids_of(tiny(), "and the test that failed")
     resumed, fresh = predictor.read(name, alone=True, go_on=True), predictor.read(name, alone=True)
     assert resumed.advance(ids).bits[0] != fresh.advance(ids).bits[0]
-    expected = trainer.learner.networks
-    assert torch.equal(predictor.learner.s0, trainer.learner.s0) and expected.inject == "every"
+    assert trainer.learner.networks.inject == "every"
+
+
+def test_who_learns_nothing_takes_half_of_the_average_of_s0(tiny, run):
+    folder, trainer = run
+    learner = trainer.learner
+    assert learner.average.steps == trainer.totals.steps > 1
+    assert torch.equal(Predictor(tiny(), folder).learner.s0, learner.average.value / 2)
+    goes_on = Predictor(tiny(), folder, learns=True).learner
+    assert torch.equal(goes_on.s0, learner.s0) and torch.equal(goes_on.average.value, learner.average.value)
 
 
 def test_experts_of_a_run_know_what_it_read(tiny, run):

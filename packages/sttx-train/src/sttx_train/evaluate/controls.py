@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from sttx_train.online.average import for_reading
 from sttx_train.predict.learned import Learned
 
 CONTROLS = {
@@ -23,7 +24,7 @@ def state_of(learned: Learned) -> np.ndarray | None:
     """Return the tuned state ``[L, H, N, N]`` of what was learned; None if its scope had none."""
     s0 = learned.s0
     if s0 is None and learned.state is not None:
-        s0 = learned.state["tensors"]["learned"].get("s0")
+        s0 = for_reading(learned.state["tensors"]["learned"])
     return None if s0 is None or not bool(s0.any()) else s0.detach().cpu().float().numpy().copy()
 
 

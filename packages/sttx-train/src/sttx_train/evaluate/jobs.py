@@ -114,6 +114,7 @@ def tuned_state(
     predictor = Predictor(loaded, experts=False, learning=learning, window=window)
     for one in windows:
         predictor.step([one])
+    predictor.learner.stand_still()
     return predictor.learner.s0.detach().cpu().numpy().copy()
 
 

@@ -23,6 +23,7 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import Drawn, ReplayBuffer
 from sttx_core.saved_state import damaged
+from sttx_train.online.average import AVERAGE, RunningAverage, for_reading
 from sttx_train.online.carried import Carried, CarriedStates
 from sttx_train.online.config import PHRASES, LearnerConfig
 from sttx_train.online.gate import PhraseGate
@@ -60,6 +61,7 @@ class OnlineLearner:
 
     Attributes:
         skipped_steps: steps without an update because the gradient was not finite.
+        average: the average of S0 over the steps, if it learns.
 
     Warns:
         SttxWarning: S0 is to learn, but no gradient can reach it.
@@ -101,6 +103,7 @@ class OnlineLearner:
             parameter.requires_grad_(True)
         self.optimizer = online_optimizer(self.trainable(), config)
         self.skipped_steps = 0
+        self.average = RunningAverage(self.s0)
         self.head = PhraseHead(model, self.hypernet, self.table)
         self.mixture = mixture
         self.networks = Networks(
@@ -215,6 +218,17 @@ class OnlineLearner:
             parameters["bias"] = self.bias
         return parameters | self.weights
 
+    @torch.no_grad()
+    def stand_still(self) -> None:
+        """Take the S0 that readers take which learn nothing: half of its average."""
+        if (s0 := for_reading(self._learned())) is not None:
+            self.s0.copy_(s0)
+
+    def _learned(self) -> dict[str, Tensor]:
+        """Return every learned tensor, and the average of S0 if it learns, by name."""
+        found = {name: parameter.detach() for name, parameter in self.trainable().items()}
+        return found | ({AVERAGE: self.average.value} if "s0" in found else {})
+
     # -- saving --------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,7 +244,7 @@ class OnlineLearner:
         return {
             "tensors": {
                 **({"experts": mixture["tensors"]} if mixture else {}),
-                "learned": {name: parameter.detach() for name, parameter in trainable.items()},
+                "learned": self._learned(),
                 "optimizer": optimizer_tensors(self.optimizer, trainable),
                 "sessions": carried["tensors"],
                 "replay": {name: torch.from_numpy(array) for name, array in replay["arrays"].items()},
@@ -241,6 +255,7 @@ class OnlineLearner:
                     "gate": self.gate.state_dict(),
                     "replay": replay["meta"],
                     "skipped_steps": self.skipped_steps,
+                    "averaged": self.average.steps,
                     **({"experts": mixture["documents"]} if mixture else {}),
                     **carried["meta"],
                 },
@@ -258,7 +273,7 @@ class OnlineLearner:
         """
         tensors, device = state["tensors"], self.s0.device
         trainable = self.trainable()
-        if different := sorted(set(trainable) ^ set(tensors["learned"])):
+        if different := sorted((set(trainable) ^ set(tensors["learned"])) - {AVERAGE}):
             raise CheckpointError(
                 f"the checkpoint was made with another --scope: tensor {shown(different[0])} differs"
             )
@@ -269,6 +284,7 @@ class OnlineLearner:
         with torch.no_grad():
             for name, parameter in trainable.items():
                 parameter.copy_(tensors["learned"][name])
+            self.average.restore(tensors["learned"].get(AVERAGE, self.s0), meta.averaged)
         load_optimizer_tensors(self.optimizer, trainable, tensors["optimizer"])
         self.table.load_state_dict(state["documents"]["phrases"])
         if self.table.config != phrases:
@@ -295,6 +311,7 @@ class OnlineLearner:
             grad_norm = float(nn.utils.clip_grad_norm_(parameters, self.config.clip))
             if math.isfinite(grad_norm):
                 self.optimizer.step()
+                self.average.add(self.s0)
             else:
                 self.skipped_steps += 1
             self.optimizer.zero_grad(set_to_none=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sttx_core.foreign_files import shown
 from sttx_core.phrases import PhraseConfig
 from sttx_core.saved_state import checked, damaged
+from sttx_train.online.average import AVERAGE
 from sttx_train.online.config import LearnerConfig
 from sttx_train.online.states import CarriedState, LearnerState, check_carried
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
@@ -46,7 +47,7 @@ def checked_learner(
     meta, tensors = checked(LearnerState, state["documents"]["learner"], "learner"), state["tensors"]
     if ("experts" in tensors, meta.experts is not UNSET) != (experts, experts):
         raise damaged("learner", f"it was saved {'without' if experts else 'with'} experts")
-    check_tensors("learned.safetensors", tensors["learned"], trainable)
+    _check_learned(tensors["learned"], trainable, meta.averaged)
     check_moments("optimizer.safetensors", tensors["optimizer"], trainable)
     _check_replayed(tensors["replay"], sizes.vocab_size)
     check_carried(meta, config.max_documents, sizes.vocab_size, phrases.max_length)
@@ -68,6 +69,16 @@ def check_carried_tensors(
             like = RecurrentState.zeros(sizes, rows, device="meta", dtype=dtype)
             expected |= {f"{which}.{field}": tensor for field, tensor in vars(like).items()}
     check_tensors("sessions.safetensors", tensors, expected)
+
+
+def _check_learned(
+    tensors: Mapping[str, Tensor], trainable: Mapping[str, nn.Parameter], averaged: int
+) -> None:
+    """Check the learned tensors, and the average of S0, which earlier versions did not keep."""
+    expected: dict[str, Tensor] = dict(trainable)
+    if "s0" in trainable and (averaged or AVERAGE in tensors):
+        expected[AVERAGE] = trainable["s0"]
+    check_tensors("learned.safetensors", tensors, expected)
 
 
 def _check_replayed(tensors: Mapping[str, Tensor], vocab_size: int) -> None:

@@ -36,12 +36,14 @@ class CarriedState(State):
 class LearnerState(CarriedState):
     """The learner's document; the gate and the replay buffer check their own parts.
 
-    With experts, `experts` names the documents that they are reading.
+    With experts, `experts` names the documents that they are reading. `averaged` counts the steps that the
+    average of S0 has seen; earlier versions kept none.
     """
 
     gate: dict[str, Any]
     replay: dict[str, Any]
     skipped_steps: Count
+    averaged: Count = 0
     experts: list[str] | UnsetType = UNSET
 
 

@@ -33,7 +33,8 @@ class Predictor:
     Args:
         loaded: the frozen model and its vocabulary.
         learned: what was learned of it: the folder of a run of `sttx train` or of one of its checkpoints, or
-            the file of a tuned state; None for nothing.
+            the file of a tuned state; None for nothing. A predictor that does not learn takes half of the
+            average of a run's S0, because the last S0 fits the newest text only.
         experts: mix experts in. Those of a checkpoint know what its run has read; others start empty.
         learning: how to learn, to start learning. With ``learned`` leave it out: a checkpoint says how.
         learns: whether :meth:`Reader.learn` may be called; by default with ``learning``.
@@ -191,6 +192,8 @@ class Predictor:
     def _load(self, found: Learned) -> None:
         if found.state is not None:
             self.learner.load_state_dict(found.state)
+            if not self.learns:
+                self.learner.stand_still()
         else:
             with torch.no_grad():
                 self.learner.s0.copy_(found.s0)
