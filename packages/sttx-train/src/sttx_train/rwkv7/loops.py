@@ -93,11 +93,8 @@ def _normalize_back(a, norms, change):
     """Turn the gradient by the result of `_normalize`, with the sign changed, into that by its input."""
     size = a.size // norms.size
     for head in range(norms.size):
-        own, d, along = (
-            a[head * size : (head + 1) * size],
-            change[head * size : (head + 1) * size],
-            np.float32(0),
-        )
+        own, d = a[head * size : (head + 1) * size], change[head * size : (head + 1) * size]
+        along = np.float32(0)
         for i in range(size):
             along += d[i] * own[i]
         scale = _ONE / norms[head]

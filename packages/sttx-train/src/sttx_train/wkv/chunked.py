@@ -1,4 +1,4 @@
-"""The wkv recurrence in chunks, plain torch: the CPU's fast path. Knows nothing of the model.
+"""The wkv recurrence in chunks, plain torch: for devices without a kernel of their own, and torch.compile.
 
 Within a chunk of C steps every interaction is a product of [C, N] matrices. A chunk changes the state that
 enters it by one affine map, ``S -> M S + G``, so only these small products run one after the other. Derived
