@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -33,6 +34,13 @@ def plan_of(folder, *sources, **config):
 # --- files for the system
 
 
+@pytest.fixture
+def short():
+    """Return an empty folder with a short name: systemd has sockets in it, whose paths are bounded."""
+    with tempfile.TemporaryDirectory(prefix="sttx-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 def complaints(unit, folder):
     """Return what systemd says of a unit; nothing if it understands all of it."""
     if (program := shutil.which("systemd-analyze")) is None:
@@ -49,16 +57,16 @@ def complaints(unit, folder):
 
 @on_linux
 @pytest.mark.parametrize("folder", ["/var/tmp/sttx", f"/var/tmp/{ODD}"])
-def test_systemd_understands_the_unit(folder, tmp_path):
+def test_systemd_understands_the_unit(folder, short):
     unit = systemd_unit(plan_of(folder, "claude", f"/x/{ODD}"), {"PATH": f"/bin:{ODD}"})
-    assert complaints(unit, tmp_path) == ""
+    assert complaints(unit, short) == ""
 
 
 @on_linux
 @pytest.mark.parametrize(("right", "wrong"), [("Nice=10", "Nice=ten"), ("MemoryMax=", "MemoryMux=")])
-def test_what_systemd_does_not_understand_is_noticed(right, wrong, tmp_path):
+def test_what_systemd_does_not_understand_is_noticed(right, wrong, short):
     unit = systemd_unit(plan_of("/var/tmp/sttx", "claude"), {})
-    assert right in unit and complaints(unit.replace(right, wrong), tmp_path)
+    assert right in unit and complaints(unit.replace(right, wrong), short)
 
 
 def test_the_unit_states_priority_and_memory():
