@@ -153,7 +153,7 @@ def _loaded(model: str | None, kernel: Backend) -> "LoadedModel":
     loaded = load(model, kernel=kernel)
     step = loaded.model.step_choice
     say(f"step: {'compiled' if step.fused else 'torch'} ({step.reason})")
-    from sttx_train.fused.entry import step_is_compiled
+    from sttx_train.fused import step_is_compiled
 
     ready = not step.fused or step_is_compiled()
     what = "preparing the step" if ready else "compiling the step, for ten seconds, once on this machine"

@@ -78,8 +78,8 @@ class NextToken:
 
         Args:
             least: a probability.
-            kept: [V + 1] for each rank the number of tokens before it that may be chosen; others are not
-                told apart.
+            kept: [V + 1] for each rank the number of tokens before it that may be chosen; a part without any
+                may have several tokens, however probable.
             needed: [V + 1] the same of tokens that are each to be a part, however improbable.
         """
         size = len(self.order)

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING
 from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sttx_train.fused.entry import step_is_compiled
     from sttx_train.fused.step import FusedStep, StepChoice, choose_step
 
-__all__ = ["FusedStep", "StepChoice", "choose_step"]
+__all__ = ["FusedStep", "StepChoice", "choose_step", "step_is_compiled"]
 
-__getattr__ = lazy_names(__name__, {"step": ["FusedStep", "StepChoice", "choose_step"]})
+__getattr__ = lazy_names(
+    __name__, {"entry": ["step_is_compiled"], "step": ["FusedStep", "StepChoice", "choose_step"]}
+)

@@ -91,7 +91,7 @@ def choose_in_part(expected: Expected, config: SamplingConfig, marks: Marks, uni
         if token is not None:
             return token
     if config.repetition_penalty != 1:
-        needed |= ~marks.kept  # it applies to probabilities of which those of excluded tokens are no part
+        needed |= ~marks.kept  # it applies after their probabilities are left out
     least = 0.0 if config.typical_p < 1 and not config.top_k else _LEAST
     counts = _before(needed, order)
     while True:

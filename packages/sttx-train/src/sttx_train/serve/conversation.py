@@ -77,7 +77,7 @@ def openings(
         tools: the tools that may be called; what strict ones are called with fits their schema.
         choice: whether one must be called, and which.
         served: the model.
-        form: what an answer that is no call must be.
+        form: what an answer in words must be.
 
     Raises:
         RequestError: a tool is asked for that is not there, or a schema cannot be enforced.

@@ -71,7 +71,7 @@ class Row:
         return tuple(self._ids[self._read : min(self._read + self._chunk, boundary)].tolist())
 
     def note(self, token: int, expected: np.ndarray | NextToken) -> None:
-        """Note a token of the prompt that is to be shown, with what was expected there."""
+        """Note a token of a prompt that the answer shows, with what was expected there."""
         if self.ask.top is not None:
             self._tokens.append(token_at(token, expected, self.predictor.tokens, self.ask.top))
 
