@@ -37,7 +37,7 @@ class RunningAverage:
         self.value.lerp_(s0.detach(), 1 / min(self.steps, _STEPS))
 
     @torch.no_grad()
-    def restore(self, value: Tensor, steps: int) -> None:
+    def load(self, value: Tensor, steps: int) -> None:
         """Continue from a saved average."""
         self.value.copy_(value)
         self.steps = steps

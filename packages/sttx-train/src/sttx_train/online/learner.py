@@ -284,7 +284,7 @@ class OnlineLearner:
         with torch.no_grad():
             for name, parameter in trainable.items():
                 parameter.copy_(tensors["learned"][name])
-            self.average.restore(tensors["learned"].get(AVERAGE, self.s0), meta.averaged)
+            self.average.load(tensors["learned"].get(AVERAGE, self.s0), meta.averaged)
         load_optimizer_tensors(self.optimizer, trainable, tensors["optimizer"])
         self.table.load_state_dict(state["documents"]["phrases"])
         if self.table.config != phrases:
