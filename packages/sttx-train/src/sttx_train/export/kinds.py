@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from sttx_core.errors import UsageError
-from sttx_train.formats.vocabulary import FILES
 
 StateKind = Literal["state-pth", "state-st"]
 ModelKind = Literal["huggingface", "blinkdl", "gguf"]
@@ -65,6 +64,8 @@ def check_out(kind: Kind, out: str | os.PathLike[str]) -> None:
         raise UsageError(f"--out {str(path)!r} must end in {suffix!r}: programs look for {kind} by it")
     beside = [path.name + ".json"] if kind == "state-pth" else []
     if kind == "blinkdl":
+        from sttx_train.formats.vocabulary import FILES  # not above: help must not load tokenizers
+
         beside = [vocabulary_prefix(path) + name for name in FILES]
     for one in (path, *map(path.with_name, beside)):
         if os.path.lexists(one):
