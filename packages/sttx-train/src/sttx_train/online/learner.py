@@ -32,8 +32,10 @@ from sttx_train.online.networks import Networks
 from sttx_train.online.optimizer import load_optimizer_tensors, online_optimizer, optimizer_tensors
 from sttx_train.online.payment import NATS_TO_BITS, pay, window_bytes
 from sttx_train.online.phrase_head import Batch, PhraseHead, Priced
+from sttx_train.online.policy import Train
 from sttx_train.online.saved import checked_learner
-from sttx_train.online.scope import s0_cannot_learn, weights_in_scope
+from sttx_train.online.scope import Scope, s0_cannot_learn, weights_in_scope
+from sttx_train.online.update import in_scope, take_step
 from sttx_train.online.window import Score, StepReport, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState
 
@@ -61,6 +63,7 @@ class OnlineLearner:
 
     Attributes:
         skipped_steps: steps without an update because the gradient was not finite.
+        how: how the next step learns, within the config; None to pay and read only.
         average: the average of S0 over the steps, if it learns.
 
     Warns:
@@ -103,6 +106,7 @@ class OnlineLearner:
             parameter.requires_grad_(True)
         self.optimizer = online_optimizer(self.trainable(), config)
         self.skipped_steps = 0
+        self.how: Train | None = Train()
         self.average = RunningAverage(self.s0)
         self.head = PhraseHead(model, self.hypernet, self.table)
         self.mixture = mixture
@@ -179,9 +183,11 @@ class OnlineLearner:
             )
         config, count = self.config, len(windows)
         carried = [self.carried.get(window.document) for window in windows]
-        drawn = self.replay.draw(config.replay_rows) if len(self.replay) else []
+        learns = self.how is not None
+        drawn = self.replay.draw(config.replay_rows) if learns and len(self.replay) else []
         replayed = [item.item for item in drawn]
-        batch, learned = self.networks.read(windows, carried, phrases=self.gate.on, replayed=replayed)
+        with torch.set_grad_enabled(learns):
+            batch, learned = self.networks.read(windows, carried, phrases=self.gate.on, replayed=replayed)
         new_nats, replayed_nats = learned.nats_B[:count], learned.nats_B[count:]
         if not math.isfinite(float(learned.nats_B.detach().sum())):
             raise ModelError(_NOT_FINITE)
@@ -217,6 +223,10 @@ class OnlineLearner:
         if "bias" in self.config.scope:
             parameters["bias"] = self.bias
         return parameters | self.weights
+
+    def in_scope(self, scope: tuple[Scope, ...] | None) -> dict[str, nn.Parameter]:
+        """Return those of the tensors that learn which a scope names; all of them for None."""
+        return in_scope(self.trainable(), self.model, scope)
 
     @torch.no_grad()
     def stand_still(self) -> None:
@@ -302,16 +312,20 @@ class OnlineLearner:
 
     def _update(self, loss: Tensor) -> dict[str, float]:
         """Take one optimizer step; return the norms of the gradient, of the gradient of S0, and of S0."""
-        parameters = list(self.trainable().values())
-        grad_norm, grad_s0 = 0.0, 0.0
-        if self.optimizer is not None and loss.requires_grad:
+        grad_norm, grad_s0, how = 0.0, 0.0, self.how
+        if self.optimizer is not None and how is not None and loss.requires_grad:
             loss.backward()
+            learning = self.in_scope(how.scope)
+            for name, parameter in self.trainable().items():
+                if name not in learning:
+                    parameter.grad = None
             if self.s0.grad is not None:
                 grad_s0 = float(self.s0.grad.norm())
-            grad_norm = float(nn.utils.clip_grad_norm_(parameters, self.config.clip))
+            grad_norm = float(nn.utils.clip_grad_norm_(learning.values(), how.clip or self.config.clip))
             if math.isfinite(grad_norm):
-                self.optimizer.step()
-                self.average.add(self.s0)
+                take_step(self.optimizer, how)
+                if "s0" in learning or "state" not in self.config.scope:
+                    self.average.add(self.s0)
             else:
                 self.skipped_steps += 1
             self.optimizer.zero_grad(set_to_none=True)

@@ -21,7 +21,10 @@ _RENAMED = {
 }
 """Options by the name under which older runs saved them, for each group of a manifest or document."""
 
-_OLDER: dict[str, dict[str, Any]] = {"stream_config": {"experts": "off"}, "learning": {"loss": "network"}}
+_OLDER: dict[str, dict[str, Any]] = {
+    "stream_config": {"experts": "off", "policy": None},
+    "learning": {"loss": "network"},
+}
 """Values of options that older runs did not save, because they did not have what the option is for."""
 
 

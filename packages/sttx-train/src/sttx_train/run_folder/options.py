@@ -37,6 +37,7 @@ class _StreamOptions(msgspec.Struct):
     experts: Literal["on", "off"] | UnsetType = UNSET
     batch: Positive | UnsetType = UNSET
     api_pairs: bool | UnsetType = UNSET
+    policy: Line | None | UnsetType = UNSET
 
 
 class _PretrainOptions(msgspec.Struct):

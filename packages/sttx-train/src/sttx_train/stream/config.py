@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sttx_core.errors import UsageError
+from sttx_train.online.policy import Policy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,8 @@ class StreamConfig:
         checkpoint_every: steps between checkpoints (0: only at the end).
         keep: number of checkpoints to keep; older ones are removed.
         api_pairs: make pairs of prompt and completion, and pay for the completions only.
+        policy: when to learn and how, such as "schedule=0..1000000:train;1000000..:infer". Positions are
+            bytes of text, or percentages of --steps. By default every window is learned from.
     """
 
     experts: Literal["on", "off"] = "on"
@@ -30,6 +33,7 @@ class StreamConfig:
     checkpoint_every: int = 50
     keep: int = 3
     api_pairs: bool = False
+    policy: str | None = None
 
     def __post_init__(self) -> None:
         if self.experts not in ("on", "off"):
@@ -38,3 +42,23 @@ class StreamConfig:
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} must be at least {least}, not {getattr(self, name)!r}")
+        if self.policy is not None:
+            _check_policy(policy := Policy.parse(self.policy), self.steps)
+            object.__setattr__(self, "policy", str(policy))
+
+
+def _check_policy(policy: Policy, steps: int) -> None:
+    """Refuse what has no effect on a stream.
+
+    Raises:
+        UsageError: a position or an option has none.
+    """
+    if policy.percent and not steps:
+        raise UsageError("--policy has percentages of an unknown length: give --steps, or positions in bytes")
+    if policy.percent and policy.repeats:
+        raise UsageError("--policy has percentages of steps and a repeat in bytes: give positions in bytes")
+    for action in policy.actions():
+        if action.bptt not in (None, 1):
+            raise UsageError("--policy: gradients reach back one window, whose size is --window: bptt is 1")
+        if action.momentum is not None:
+            raise UsageError("--policy: sgd has no momentum here: leave it out, or use opt=adam")

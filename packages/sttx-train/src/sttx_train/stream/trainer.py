@@ -30,6 +30,7 @@ from sttx_train.predict.learned import check_origin
 from sttx_train.run_folder import RunFolder, current_names, require_same_run
 from sttx_train.stream.config import StreamConfig
 from sttx_train.stream.phrase_list import phrase_list
+from sttx_train.stream.schedule import Schedule
 from sttx_train.stream.totals import Progress, Totals, finite, ratio
 from sttx_train.stream.windows import TraceWindows
 
@@ -93,6 +94,7 @@ class StreamTrainer:
             window=self.config.window,
         )
         self.learner = self.predictor.learner
+        self._schedule = Schedule(self.config, self.learner)
         self._state_sha256 = None if state is None else self._start_from(state)
         self.folder = RunFolder(directory, kind="stream", keep=self.config.keep) if directory else None
         self.pairs = PairMaker() if self.config.api_pairs else None
@@ -141,6 +143,7 @@ class StreamTrainer:
         self.log.write("started", step=self.totals.steps, **self._identity())
         for windows in self._batches(traces):
             started = time.monotonic()
+            self.learner.how = self._schedule.how(self.totals)
             report = self.predictor.step(windows)
             self.totals.add(report.score, len(windows))
             metrics = self._metrics(report, time.monotonic() - started)
@@ -291,6 +294,7 @@ class StreamTrainer:
         `_as_options` names what a resumed run must share.
         """
         stream = {name: value for name, value in asdict(self.config).items() if name in _SHAPING}
+        stream["policy"] = self._schedule.identity
         return {
             "base_model": self.loaded.id,
             "base_sha256": self.loaded.sha256,

@@ -1,0 +1,61 @@
+"""One optimizer step by the action of a policy: of which tensors, by which optimizer, at which rate.
+
+Knows tensors by their names in :meth:`OnlineLearner.trainable`; neither windows nor losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from sttx_train.adamw import AdamW
+from sttx_train.online.policy import Train
+from sttx_train.online.scope import Scope, weights_in_scope
+from sttx_train.rwkv7 import RWKV7
+
+_OWN_RATE = "hypernet."  # the hypernetwork keeps its rate, which is far from that of S0
+
+
+def in_scope(
+    parameters: Mapping[str, nn.Parameter], model: RWKV7, scope: Sequence[Scope] | None
+) -> dict[str, nn.Parameter]:
+    """Return the learning tensors that a scope names; all of them for None."""
+    if scope is None:
+        return dict(parameters)
+    named = weights_in_scope(model, scope).keys() | ({"bias"} if "bias" in scope else set())
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if name in named or ("state" in scope and (name == "s0" or name.startswith(_OWN_RATE)))
+    }
+
+
+def take_step(optimizer: AdamW, how: Train) -> None:
+    """Change each tensor that has a gradient: by AdamW, or by plain gradient descent without weight decay.
+
+    Args:
+        optimizer: with one group for each tensor, which has its name and its usual rate.
+        how: the optimizer and the rate; None in it is AdamW, or the usual rate.
+    """
+    usual = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        if how.lr is not None and not group["name"].startswith(_OWN_RATE):
+            group["lr"] = how.lr
+    try:
+        if how.opt == "sgd":
+            _descend(optimizer)
+        else:
+            optimizer.step()
+    finally:
+        for group, rate in zip(optimizer.param_groups, usual, strict=True):
+            group["lr"] = rate
+
+
+@torch.no_grad()
+def _descend(optimizer: AdamW) -> None:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                parameter.sub_(parameter.grad, alpha=group["lr"])

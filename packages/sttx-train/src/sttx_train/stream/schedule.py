@@ -1,0 +1,49 @@
+"""What a policy says of each step of a run. Follows from what was read, so a resumed run continues it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sttx_core.errors import UsageError
+from sttx_train.online.policy import Policy, Train
+from sttx_train.stream.config import StreamConfig
+
+if TYPE_CHECKING:
+    from sttx_train.online import OnlineLearner
+    from sttx_train.stream.totals import Totals
+
+
+class Schedule:
+    """When a run learns, and how.
+
+    Args:
+        config: with the policy, if there is one.
+        learner: who learns.
+
+    Raises:
+        UsageError: the policy names a scope that does not learn in this run.
+    """
+
+    def __init__(self, config: StreamConfig, learner: OnlineLearner) -> None:
+        self._policy = None if config.policy is None else Policy.parse(config.policy)
+        self._steps = config.steps
+        actions = self._policy.actions() if self._policy else []
+        for scopes in [action.scope for action in actions if action.scope]:
+            if missing := [scope for scope in scopes if not learner.in_scope((scope,))]:
+                raise UsageError(f"--policy learns {missing[0]}, which this run does not: add it to --scope")
+
+    def how(self, totals: Totals) -> Train | None:
+        """Return how the next step learns; None if it does not."""
+        policy = self._policy
+        if policy is None:
+            return Train()
+        position = (totals.steps, self._steps) if policy.percent else (totals.bytes, None)
+        how = policy.action_at(*position)
+        return None if how is None or totals.steps % (how.stride or 1) else how
+
+    @property
+    def identity(self) -> str | None:
+        """What a resumed run must share; None without a policy."""
+        if self._policy is None or not self._policy.percent:
+            return self._policy and str(self._policy)
+        return f"{self._policy} of {self._steps} steps"
