@@ -17,7 +17,8 @@ def serving(start, tiny_model):
     started = []
 
     def serve(*arguments):
-        server = start("serve", "--model", tiny_model, "--port", 0, "--threads", 1, *arguments)
+        line = ["serve", "--model", tiny_model, "--port", 0, "--threads", 1, "--experts", "off"]
+        server = start(*line, *arguments)
         started.append(server)
         said = []
         for line in server.stderr:
@@ -41,7 +42,7 @@ def ask(url, body=None, key=""):
 def test_it_serves_until_it_is_interrupted(serving, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("first\nsecond\n")
-    server, url, said = serving("--api-key-file", keys)
+    server, url, said = serving("--api-key-file", keys, "--experts", "on")
     assert url.startswith("http://127.0.0.1:") and "kernel:" in said and "serving: " in said
     with pytest.raises(HTTPError) as refused:
         ask(f"{url}/v1/models", key="wrong")

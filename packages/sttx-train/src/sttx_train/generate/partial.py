@@ -15,11 +15,8 @@ import numpy as np
 from sttx_train.generate import samplers
 from sttx_train.generate.config import SamplingConfig
 
-_LEAST, _FALL, _END = (
-    1 / 256,
-    1 / 16,
-    1e-10,
-)  # the first bound, how it falls, and where all tokens are computed
+# The first bound, by how much it falls, and where all tokens are computed.
+_LEAST, _FALL, _END = 1 / 256, 1 / 4, 1e-10
 _FEW = 64  # excluded tokens whose probabilities a walk may compute
 
 
