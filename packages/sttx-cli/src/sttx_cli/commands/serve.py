@@ -57,7 +57,7 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 @click.option(
     "--experts",
     type=click.Choice(["on", "off"]),
-    default="on",
+    default="off",
     show_default=True,
     help="Mix experts in; each request has its own, which remember what it reads.",
 )
