@@ -33,6 +33,8 @@ CHANGES_THE_PRICE = {
     "--experts off": "",
     "--loss mixed": "--phrases off",
     "--dtype bfloat16": "",
+    "--policy schedule=0..64:infer;64..:train": "",
+    "--policy schedule=0..50%:train;50%..:infer": "",
 }
 SEEN_ELSEWHERE = {
     "--from",
