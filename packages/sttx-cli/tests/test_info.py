@@ -102,6 +102,13 @@ def test_standard_input_folders_and_sessions(measure, folder, sessions, monkeypa
     assert names[4:] == ["document 1", "document 2"] and report["texts"][0]["bytes"] == 11
 
 
+def test_what_a_run_has_read_costs_little(measure, finished, sessions):
+    fresh = measure("entropy", "--from", sessions, "--json", experts="on").json
+    known = measure("entropy", "--from", sessions, "--json", "--checkpoint", finished, experts="on").json
+    assert known["bytes"] == fresh["bytes"] and known["bits"] < 0.9 * fresh["bits"]
+    assert known["network_bits"] != fresh["network_bits"], "the network has learned too"
+
+
 def test_the_size_is_that_of_the_archive(sttx, folder, tmp_path):
     report = sttx("info", "size", folder, "--segment-mb", 0, "--json").json
     assert sttx("compress", folder, "--segment-mb", 0, "-o", tmp_path / "a.sttx").code == 0

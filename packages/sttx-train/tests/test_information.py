@@ -21,6 +21,7 @@ from sttx_train.information import (
 )
 from sttx_train.online import LearnerConfig
 from sttx_train.predict import Predictor
+from sttx_train.stream import StreamConfig, StreamTrainer
 
 CLOSE = 1e-4  # bits a token that costs may differ by if texts are split otherwise
 NAMES = ["ada", "grace", "edsger", "barbara", "alan", "donald"]
@@ -112,6 +113,19 @@ def test_the_predictor_stays_as_it_is(tiny):
     predictor = Predictor(tiny())
     Meter(predictor).read([prose(1)])
     assert predictor.learner.mixture.experts.tokens_read == 0
+
+
+def test_from_where_a_run_left_a_document(tiny, talk, tmp_path):
+    learning = LearnerConfig(phrases="off", replay_rows=0)
+    config = StreamConfig(window=32, experts="off", steps=6)
+    StreamTrainer(tiny(), learning, config, directory=tmp_path / "run").run(talk(24))
+    predictor = Predictor(tiny(), tmp_path / "run", experts=False)
+    text = prose(1, 20)
+    here, elsewhere = Meter(predictor, "s0"), Meter(predictor)
+    expected = predictor.read("s0", go_on=True).score(predictor.loaded.tokenizer.encode(text))
+    np.testing.assert_allclose(cross_entropy(here, text).bits_T, expected.bits, rtol=0, atol=CLOSE)
+    assert not same(cross_entropy(here, text), cross_entropy(elsewhere, text))
+    assert same(cross_entropy(here.fresh(), text), cross_entropy(elsewhere, text))
 
 
 # --- known sources
