@@ -279,6 +279,21 @@ def test_lists_of_states_are_bounded_and_the_newest_stay(catalog, reader, states
     assert known == list(range(36, 100))
 
 
+def test_nobody_waits_for_what_is_put_later(catalog, reader, states, monkeypatch):
+    written, write = [], states._write
+
+    def endless(digest, ids, reader):  # while one state is written, another comes
+        written.append(tuple(ids))
+        write(digest, ids, reader)
+        states.put("d", (5, 6, len(written) + 10), reader)
+
+    monkeypatch.setattr(states, "_write", endless)
+    states.put("d", (5, 6, 7), reader)
+    states.settle()
+    assert (5, 6, 7) in written
+    monkeypatch.setattr(states, "_write", write)
+
+
 class Overtaken(MemoryStore):
     """A store in which another server changes each list first, three times."""
 

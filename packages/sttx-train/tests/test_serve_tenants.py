@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import threading
 import time
 from urllib.request import Request, urlopen
 
@@ -14,19 +15,23 @@ from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
 from sttx_train.predict import Predictor
 from sttx_train.predict.twins import are_twins, with_s0
+from sttx_train.serve import learning as learning_module
 from sttx_train.serve.bodies import Function, Message, ToolCall
 from sttx_train.serve.catalog import Catalog
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.conversation import newest
+from sttx_train.serve.engine import Engine
 from sttx_train.serve.failures import RequestError
+from sttx_train.serve.learning import Learning
 from sttx_train.serve.server import Server
 from sttx_train.serve.service import Service
 from sttx_train.serve.slot_routes import kept
 from sttx_train.serve.slots import Slot, SlotName
-from sttx_train.serve.tenant_entry import Progress
+from sttx_train.serve.tenant_entry import SHARE, Progress
 from sttx_train.serve.tenants import Tenants
 from sttx_train.stores import FolderStore, MemoryStore, StoreDown, pack, unpack
 
+SECONDS = 300
 WORDS = "the file was read again and the test that failed now passes " * 3
 
 
@@ -37,6 +42,13 @@ def base(tiny):
 
 def ids_of(seed, count):
     return np.random.default_rng(seed).integers(1, 257, count).tolist()
+
+
+def until(condition):
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def finish(tenants):
@@ -55,8 +67,9 @@ def test_a_tenant_learns_as_the_learner_alone_does(base):
         learner.learn_one(Window(document="d", ids=tuple(ids[start : start + 64])))
     served = tenants.served("ada")
     assert served.step == 3 and served.base is base and tenants.tokens_learned == 150
-    torch.testing.assert_close(served.predictor.learner.s0, learner.s0.detach(), rtol=1e-4, atol=1e-5)
-    assert bool(served.predictor.learner.s0.any())
+    s0 = served.predictor.learner.s0
+    torch.testing.assert_close(s0, SHARE * learner.s0.detach(), rtol=1e-4, atol=1e-5)
+    assert bool(s0.any())
 
 
 def test_states_before_a_step_are_forgotten_with_it(base):
@@ -162,6 +175,72 @@ def test_nothing_answers_from_what_is_not_saved_and_it_is_learned_later(base):
     whole.add("ada", ids)
     finish(whole)
     assert tenants.served("ada").digest == whole.served("ada").digest
+
+
+class Silent(MemoryStore):
+    """A store whose writes take until `answers` is set."""
+
+    def __init__(self, limit):
+        super().__init__(limit)
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def write(self, key, data, *, expected):
+        self.asked.set()
+        assert self.answers.wait(SECONDS)
+        return super().write(key, data, expected=expected)
+
+
+def test_the_engine_goes_on_while_the_store_is_silent(base):
+    engine, store = Engine(ServeConfig()), Silent(10**9)
+    tenants = Tenants(base, store)
+    learning = Learning(tenants, engine)
+    engine.start()
+    try:
+        tenants.add("ada", ids_of(1, 100))
+        learning.wake()
+        assert store.asked.wait(SECONDS)
+        assert engine.call(lambda: "next").result(SECONDS) == "next"
+        assert not store.answers.is_set() and tenants.tokens_learned == 0
+        store.answers.set()
+        until(lambda: tenants.tokens_learned == 100)
+    finally:
+        store.answers.set()
+        engine.stop()
+        learning.close()
+    whole = Tenants(base)
+    whole.add("ada", ids_of(1, 100))
+    finish(whole)
+    assert tenants.served("ada").digest == whole.served("ada").digest
+
+
+def test_what_waits_is_learned_once_the_store_answers_again(base, monkeypatch, caplog):
+    monkeypatch.setattr(learning_module, "_PAUSE", 0.01)
+    engine, store = Engine(ServeConfig()), Failing(10**9)
+    store.failure = StoreDown("it is silent")
+    tenants = Tenants(base, store)
+    learning = Learning(tenants, engine)
+    engine.start()
+    try:
+        tenants.add("ada", ids_of(1, 100))
+        learning.wake()
+        until(lambda: "nothing is learned until the state store answers: it is silent" in caplog.text)
+        store.failure = None
+        until(lambda: tenants.tokens_learned == 100)
+    finally:
+        engine.stop()
+        learning.close()
+    assert caplog.text.count("nothing is learned") == 1
+
+
+def test_learning_ends_with_an_engine_that_takes_no_more_work(base):
+    engine = Engine(ServeConfig())
+    learning = Learning(tenants := Tenants(base), engine)
+    tenants.add("ada", ids_of(1, 100))
+    learning.wake()
+    until(lambda: learning._work is not None)  # nobody will do it: the engine never starts
+    engine.stop()
+    learning.close()
+    assert not learning._thread.is_alive() and tenants.tokens_learned == 0
 
 
 def test_without_room_nobody_learns_more_and_what_was_learned_stays(base):

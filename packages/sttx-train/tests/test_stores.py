@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import time
 
 import pytest
@@ -19,6 +20,7 @@ from sttx_train.stores import (
     check_state_store,
     open_store,
     pack,
+    redis_store,
     unpack,
 )
 
@@ -163,6 +165,22 @@ def test_redis_that_ends_is_one_sentence(redis_server):
     ):
         with pytest.raises(StoreDown):
             act()
+
+
+def test_only_one_operation_waits_for_a_redis_that_does_not_answer(redis_server, monkeypatch):
+    monkeypatch.setattr(redis_store, "_PAUSE", 1e9)
+    store = RedisStore(redis_server.url, 1000)
+    pool = store._client.connection_pool
+    pool.connection_kwargs["socket_timeout"] = 0.1
+    pool.disconnect()
+    redis_server.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(StoreDown, match="Timeout"):
+        store.read("state/a")
+    redis_server.process.send_signal(signal.SIGCONT)
+    with pytest.raises(StoreDown, match="did not answer a moment ago"):
+        store.read("state/a")
+    store._silent_until, pool.connection_kwargs["socket_timeout"] = 0.0, 300
+    assert store.read("state/a") is None
 
 
 # --- names and bytes

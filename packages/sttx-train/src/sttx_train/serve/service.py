@@ -16,6 +16,7 @@ from sttx_train.serve.engine import Engine
 from sttx_train.serve.failures import RequestError
 from sttx_train.serve.jobs import Ask
 from sttx_train.serve.kept_responses import KeptResponses, store_is_down
+from sttx_train.serve.learning import Learning
 from sttx_train.serve.metrics import Metrics
 from sttx_train.serve.shared_slots import SharedSlots
 from sttx_train.serve.shared_states import SharedStates
@@ -57,6 +58,7 @@ class Service:
         self.metrics = Metrics(self.engine)
         self._catalog: Catalog | None = None
         self.tenants: Tenants | None = None
+        self._learning: Learning | None = None
 
     @property
     def ready(self) -> bool:
@@ -79,23 +81,28 @@ class Service:
         config = self.config
         if config.learn:
             self.tenants = Tenants(
-                catalog.frozen, self.store, capacity=config.tenants, forget=self.engine.cache.forget
+                catalog.frozen, self.store, capacity=config.tenants, forget=self._forget_states
             )
             self.metrics.count_learned(self.tenants)
-            self.engine.idle = self.tenants.step
+            self._learning = Learning(self.tenants, self.engine)
         self.engine.start()
         self._catalog = catalog
 
     def close(self) -> None:
         """Give up all requests, end the threads, and let go of the store."""
         self.engine.stop()
+        if self._learning is not None:
+            self._learning.close()
         if self.states is not None:
             self.states.close()
         self.store.close()
 
     def forget(self, served: Served) -> None:
         """Drop the states of a model that nobody asks for any more; may be called from any thread."""
-        self.engine.call(lambda: self.engine.cache.forget(served.digest))
+        self._forget_states(served.digest)
+
+    def _forget_states(self, digest: str) -> None:
+        self.engine.call(lambda: self.engine.cache.forget(digest))
 
     async def find(self, name: str, tenant: str) -> Served:
         """Return a model by its id; while learning, the frozen one is what a tenant has made of it.
@@ -190,7 +197,7 @@ class Service:
         Raises:
             RequestError: the store does not answer, or what it has of the tenant is damaged.
         """
-        if self.tenants is None or not self.learns(ask.served):
+        if self.tenants is None or self._learning is None or not self.learns(ask.served):
             return
         prompt = hashlib.blake2b(np.asarray(ask.ids, np.uint32).tobytes(), digest_size=16).hexdigest()
         try:
@@ -199,4 +206,4 @@ class Service:
             raise store_is_down(error) from error
         except CheckpointError as error:
             raise RequestError.of(error) from error
-        self.engine.wake()
+        self._learning.wake()

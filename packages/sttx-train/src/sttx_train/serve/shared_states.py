@@ -45,7 +45,8 @@ class SharedStates:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
-        self._queue: queue.Queue[tuple[str, np.ndarray, Reader] | None] = queue.Queue(_WAITING)
+        self._queue: queue.Queue[tuple[str, np.ndarray, Reader] | threading.Event | None]
+        self._queue = queue.Queue(_WAITING)
         self._written: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
         self._silent_until = 0.0
@@ -69,8 +70,10 @@ class SharedStates:
             self.dropped += 1
 
     def settle(self) -> None:
-        """Return when everything that was put before is written, or cannot be."""
-        self._queue.join()
+        """Return when everything that was put before is written, or cannot be; what comes later may wait."""
+        reached = threading.Event()
+        self._queue.put(reached)
+        reached.wait()
 
     def find(
         self, digest: str, predictor: Predictor, ids: Sequence[int], beyond: int
@@ -138,7 +141,9 @@ class SharedStates:
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             try:
-                if time.monotonic() < self._silent_until:
+                if isinstance(item, threading.Event):
+                    item.set()
+                elif time.monotonic() < self._silent_until:
                     self.dropped += 1
                 else:
                     self._write(*item)
@@ -148,9 +153,6 @@ class SharedStates:
                 _LOG.warning("a state is not shared: %s", error)
             except Exception:  # noqa: BLE001  the states after it are written
                 _LOG.exception("a state is not shared")
-            finally:
-                self._queue.task_done()
-        self._queue.task_done()
 
     def _write(self, digest: str, ids: np.ndarray, reader: Reader) -> None:
         name = _hash(digest, ids)

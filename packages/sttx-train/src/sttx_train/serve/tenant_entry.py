@@ -29,6 +29,8 @@ from sttx_train.serve.catalog import Served
 from sttx_train.stores import pack, unpack
 
 _KIND, _WHAT = "tenant", "what a tenant has learned"
+SHARE = 0.5
+"""How much of S0 answers come from (docs/log.md, "which S0 of a user should a server take?")."""
 _REMEMBERED = 1024  # conversations of a tenant of which is known how much was learned
 
 
@@ -99,7 +101,7 @@ def nothing_learned(base: Served, config: LearnerConfig) -> Learned:
 
 
 def answering(base: Served, name: str, s0: Tensor, step: int) -> Served:
-    """Return the frozen model with an S0 of its own, which is copied.
+    """Return the frozen model with its share of an S0, which is copied.
 
     Args:
         base: the frozen model.
@@ -107,7 +109,7 @@ def answering(base: Served, name: str, s0: Tensor, step: int) -> Served:
         s0: ``[L, H, N, N]`` what it has learned.
         step: steps so far.
     """
-    values = s0.detach().clone()
+    values = s0.detach() * SHARE
     digest = hashlib.sha256(f"{base.digest}\0{name}\0{step}\0".encode())
     digest.update(values.cpu().numpy().tobytes())
     return Served(

@@ -79,7 +79,7 @@ class _Window:
 class Tenants:
     """The tenants of a server.
 
-    `served` and `add` may be called from any thread; everything else belongs to the engine's.
+    `served` and `add` may be called from any thread, `step` from one at a time.
 
     Args:
         base: the frozen model, without experts.
@@ -153,8 +153,12 @@ class Tenants:
             if done < len(ids[:room]):
                 tenant.pending[name_of] = tuple(ids[:room])
 
-    def step(self) -> bool:
+    def step(self, in_turn: Callable[[Callable[[], None]], None] = lambda work: work()) -> bool:
         """Take one step of the tenants that wait, at most 64 of them; return whether more is left.
+
+        Args:
+            in_turn: runs what computes with the model, and returns when that is done. The store is read
+                before and written after it.
 
         Raises:
             StoreDown: what was learned cannot be saved; answers do not come from it, and it is learned again.
@@ -164,7 +168,7 @@ class Tenants:
         if windows:
             for window in windows:
                 window.tenant.stale = True  # until it is in the store
-            self._learn(windows)
+            in_turn(lambda: self._learn(windows))
             for window in windows:
                 self._publish(window)
         with self._lock:

@@ -7,6 +7,7 @@ own end: let it append to a file (``appendonly yes``), and not evict (``maxmemor
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from sttx_train.stores.sealed import seal, unseal
 SCHEMES = ("redis", "rediss", "unix")
 _PREFIX = "{sttx}:"  # the braces keep all keys on one node of a cluster
 _SECONDS = 10.0  # until an operation fails
+_PAUSE = 5.0  # seconds after that in which operations fail at once, so that only one caller waits
 
 _READ = """
 local found = redis.call('HMGET', KEYS[1], 'version', 'data')
@@ -80,13 +82,20 @@ class RedisStore:
     def __init__(self, url: str, limit: int) -> None:
         try:
             import redis
+            from redis.backoff import NoBackoff
+            from redis.retry import Retry
         except ImportError as error:
             raise UsageError("--state-store in Redis needs redis: install 'sttx-train[serve]'") from error
-        self._limit, self._failures = limit, redis.RedisError
+        self._limit, self._failures, self._timeout = limit, redis.RedisError, redis.TimeoutError
+        self._silent_until = 0.0
         self._name = _without_password(url)
         try:
             self._client: Any = redis.Redis.from_url(
-                url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS
+                url,
+                socket_timeout=_SECONDS,
+                socket_connect_timeout=_SECONDS,
+                # A connection may have ended since its last use. A silent server is not asked again.
+                retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
             )
         except ValueError as error:
             raise UsageError(f"--state-store {self._name!r} is not an address of Redis: {error}") from error
@@ -146,9 +155,13 @@ class RedisStore:
 
     @contextmanager
     def _described(self) -> Iterator[None]:
+        if time.monotonic() < self._silent_until:
+            raise StoreDown(f"the state store {self._name!r} fails: it did not answer a moment ago")
         try:
             yield
         except self._failures as error:
+            if isinstance(error, self._timeout):
+                self._silent_until = time.monotonic() + _PAUSE
             raise StoreDown(f"the state store {self._name!r} fails: {error}") from error
 
 
