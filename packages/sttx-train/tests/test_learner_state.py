@@ -13,6 +13,7 @@ from sttx_core.phrase_counts import ChoiceCounts
 from sttx_core.phrases import DynamicTokenizer, PhraseConfig
 from sttx_core.replay import ReplayBuffer
 from sttx_train.online import LearnerConfig, OnlineLearner, PhraseGate, Window
+from sttx_train.online.average import for_reading
 from sttx_train.online.carried import CarriedStates
 from sttx_train.pretrain.phrases import PhraseStreams, PhraseTraining
 from sttx_train.pretrain.spike_guard import SpikeGuard
@@ -125,6 +126,18 @@ def test_the_average_of_s0_is_its_mean_and_goes_on_after_a_resume(make):
     earlier = make()  # a checkpoint of an earlier version has no average
     earlier.load_state_dict(state)
     assert earlier.average.steps == 0 and torch.equal(earlier.average.value, learner.s0)
+
+
+def test_readers_take_s0_itself_before_the_first_step(make):
+    learner = make()
+    with torch.no_grad():
+        learner.s0.normal_()
+    state, start = saved(learner), learner.s0.detach().clone()
+    assert torch.equal(for_reading(state["tensors"]["learned"]), start)
+    resumed = make()
+    resumed.load_state_dict(state)
+    resumed.stand_still()
+    assert torch.equal(resumed.s0, start)
 
 
 def test_only_tensors_that_learn_are_saved(make):

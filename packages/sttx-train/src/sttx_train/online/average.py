@@ -46,7 +46,7 @@ class RunningAverage:
 def for_reading(learned: Mapping[str, Tensor]) -> Tensor | None:
     """Return the S0 that readers take from a checkpoint's learned tensors; None if its scope has none.
 
-    A checkpoint of a version that kept no average gives its last S0.
+    Without an average, before the first step or in a checkpoint of an earlier version, it is the last S0.
     """
     if (average := learned.get(AVERAGE)) is None:
         return learned.get("s0")

@@ -235,9 +235,9 @@ class OnlineLearner:
             self.s0.copy_(s0)
 
     def _learned(self) -> dict[str, Tensor]:
-        """Return every learned tensor, and the average of S0 if it learns, by name."""
+        """Return every learned tensor, and the average of S0 once it has learned, by name."""
         found = {name: parameter.detach() for name, parameter in self.trainable().items()}
-        return found | ({AVERAGE: self.average.value} if "s0" in found else {})
+        return found | ({AVERAGE: self.average.value} if "s0" in found and self.average.steps else {})
 
     # -- saving --------------------------------------------------------------------------------------------
 
