@@ -80,6 +80,22 @@ def test_the_compiled_kernel_takes_transposed_inputs_and_keeps_its_own():
     assert all(torch.equal(x, y) for x, y in zip(odd, kept, strict=True))
 
 
+def test_states_are_kept_only_for_gradients(monkeypatch):
+    kept, share = [], compiled._share
+    monkeypatch.setattr(compiled, "_share", lambda *x: (kept.append(x[10].shape[2]), share(*x))[1])
+    inputs = [x.requires_grad_() for x in draw(1, 20, 1, 4)]
+    wkv_compiled(*inputs)
+    for quiet in (torch.no_grad, torch.inference_mode):
+        with quiet():
+            wkv_compiled(*inputs)
+    assert kept == [2, 0, 0]
+
+
+def test_no_rows_are_no_error():
+    y, final = wkv_compiled(*draw(0, 5, 2, 8))
+    assert y.shape == (0, 5, 2, 8) and final.shape == (0, 2, 8, 8)
+
+
 def test_a_row_gives_the_same_bits_in_any_batch():
     inputs = [x.float() for x in draw(3, 20, 2, 16)]
     together = wkv(*inputs, backend="compiled")
@@ -199,11 +215,12 @@ def test_low_precision_inputs_run_in_the_states_dtype(backend):
     assert relative(y, expected) < 1e-5
 
 
-def test_autocast_leaves_the_kernel_alone():
+@pytest.mark.parametrize("backend", ["chunked", "compiled"])
+def test_autocast_leaves_the_kernel_alone(backend):
     inputs = [x.float() for x in draw(1, 40, 1, 16)]
-    expected = wkv(*inputs, backend="chunked")
+    expected = wkv(*inputs, backend=backend)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = wkv(*inputs, backend="chunked")
+        found = wkv(*inputs, backend=backend)
     assert all(torch.equal(x, y) for x, y in zip(found, expected, strict=True))
 
 

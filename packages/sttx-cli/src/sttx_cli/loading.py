@@ -54,8 +54,9 @@ def prepared(
     most_threads: int | None = None,
     experts: bool = True,
     choosing: bool = False,
+    learns: bool = False,
 ) -> Made:
-    """Make what predicts with a model: choose threads, prepare the experts, and say so.
+    """Make what predicts with a model: choose threads, prepare the kernels and the experts, and say so.
 
     Args:
         loaded: The model.
@@ -64,12 +65,31 @@ def prepared(
         most_threads: How many are useful; None if there is no limit.
         experts: Whether experts are needed.
         choosing: Whether they also say what comes next.
+        learns: Whether the predictor may learn.
     """
     use_threads(choose_threads(threads, most=most_threads), say)
+    prepare_kernels(loaded, learns=learns)
     if experts:
         prepare_experts(choosing=choosing)
     with progress_bar("preparing the predictor"):
         return make(loaded)
+
+
+def prepare_kernels(loaded: "LoadedModel", *, learns: bool) -> None:
+    """Compile the kernels of a model where they are not compiled yet, and say so.
+
+    Args:
+        loaded: The model.
+        learns: Also compile what gradients need.
+    """
+    if loaded.kernel.backend != "compiled":
+        return
+    from sttx_train.rwkv7 import compile_kernels, kernels_are_compiled
+
+    size, dtype = loaded.model.config.head_size, loaded.model.dtype
+    if not kernels_are_compiled(size, dtype, learns=learns):
+        with progress_bar(f"compiling the kernels, {_ONCE}"):
+            compile_kernels(size, dtype, learns=learns)
 
 
 def prepare_experts(*, choosing: bool = False) -> None:

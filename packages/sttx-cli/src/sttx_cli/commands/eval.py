@@ -9,7 +9,7 @@ import click
 from sttx_ccsniff import open_source, sample_folder
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.evaluation_tables import arms_table, controls_table, kinds_table
-from sttx_cli.loading import load, prepare_experts
+from sttx_cli.loading import load, prepare_experts, prepare_kernels
 from sttx_cli.options import CommaList, Name, PathName
 from sttx_cli.output import count, emit_json, emit_line, emit_table, emit_text, note, say
 from sttx_cli.places import check_log_dir, check_page
@@ -132,6 +132,7 @@ def command(
     with progress_bar("loading PyTorch"):
         from sttx_train.evaluate import Evaluation
     loaded = load(model, device="cpu", dtype="float32")
+    prepare_kernels(loaded, learns=True)
     prepare_experts()
     with progress_bar("cutting the stream into windows"):
         evaluation = Evaluation(

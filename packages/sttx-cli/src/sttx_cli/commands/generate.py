@@ -120,6 +120,7 @@ def command(
         threads=threads,
         experts=on,
         choosing=True,
+        learns=learn,
     )
     if chat:
         conversation = _conversation(predictor, sampling, max_tokens, stop, learn)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sttx_cli.loading import load, prepare_experts
+from sttx_cli.loading import load, prepare_experts, prepare_kernels
 from sttx_cli.options import Grouped, Name, PathName, build, config_options
 from sttx_cli.output import say
 from sttx_cli.progress import progress_bar
@@ -94,6 +94,7 @@ def command(
         with Interruptible(server.request_stop, server.request_stop) as interruptible:
             loaded = load(model, kernel=kernel)
             use_threads(choose_threads(threads), say)
+            prepare_kernels(loaded, learns=config.learn)
             if experts == "on":
                 prepare_experts(choosing=True)
             with progress_bar("preparing the models"):

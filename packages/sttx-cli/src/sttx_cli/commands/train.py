@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sttx_ccsniff import Source, open_source
-from sttx_cli.loading import load, prepare_experts
+from sttx_cli.loading import load, prepare_experts, prepare_kernels
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import emit_json, emit_text, note, say
 from sttx_cli.panel import StepPanel
@@ -131,6 +131,7 @@ def command(
     step = stream.window * stream.batch * loaded.model.config.hidden_size
     choice = choose_threads(threads, before=before, most=useful_threads(step, follows=follows))
     use_threads(choice, say, before=before)
+    prepare_kernels(loaded, learns=bool(learning.scope))
     if stream.experts == "on":
         prepare_experts()
     with progress_bar("preparing the learner"):

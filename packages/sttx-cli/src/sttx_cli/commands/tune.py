@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sttx_cli.loading import load
+from sttx_cli.loading import load, prepare_kernels
 from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
 from sttx_cli.output import count, emit_json, emit_text, note, number, say
 from sttx_cli.places import check_log_dir
@@ -107,6 +107,7 @@ def command(
     loaded = load(model, device, dtype, kernel)
     before = threads_before(out) if resume else None
     use_threads(choose_threads(threads, before=before), say, before=before)
+    prepare_kernels(loaded, learns=True)
     train, measured = _examples(*read, share, loaded, config)
     start = None if state is None else _start(state, loaded, config)
     tuner = Tuner(

@@ -37,7 +37,7 @@ from sttx_train.pretrain.parallel import Workers, joined
 from sttx_train.pretrain.start import StartingModel, TrainingData, training_kernel
 from sttx_train.pretrain.trainer import PretrainStep, Trainer
 from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
-from sttx_train.rwkv7 import RWKV7
+from sttx_train.rwkv7 import RWKV7, compile_kernels, kernels_are_compiled
 from sttx_train.saved_tensors import check_tensors
 
 Array = np.ndarray | Sequence[Sequence[int]]
@@ -319,6 +319,11 @@ class Pretrainer:
         dtype = "products in bfloat16, weights in float32" if products.bf16 else "float32"
         kernel_line = f"kernel: {kernel.backend} ({kernel.reason})"
         self._say(f"device: {device} ({reason}); {dtype} ({products.reason}); {kernel_line}")
+        if kernel.backend == "compiled":
+            size = self._start.model.config.head_size if self._start else self.config.head_size
+            if not kernels_are_compiled(size, learns=True):
+                self._say("compiling the kernels, for half a minute, once on this machine")
+                compile_kernels(size, learns=True)
         return device
 
     def _documents(self, data: Data | Documents | Array) -> Documents:

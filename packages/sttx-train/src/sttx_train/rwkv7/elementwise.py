@@ -105,7 +105,7 @@ class _Mixes(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, before: Tensor, starts: Tensor | None, *shares: Tensor) -> Any:
         B, T, D = x.shape
         x, before = _dense(x), _dense(before)
-        starts = torch.zeros(B, T, dtype=torch.bool) if starts is None else _dense(starts)
+        starts = torch.zeros(B, T, dtype=torch.bool) if starts is None else starts.contiguous()
         table = torch.stack([share.detach() for share in shares])
         mixes = torch.empty(len(shares), B, T, D)
         _share(kernels().mix, B * T, x, before, starts, table, mixes)

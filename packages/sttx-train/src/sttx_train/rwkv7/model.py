@@ -230,7 +230,7 @@ class RWKV7(nn.Module):
 
     Args:
         config: the sizes.
-        backend: which wkv kernel runs (``recurrent``, ``chunked``, ``fla``, or ``auto``).
+        backend: which wkv kernel runs (``recurrent``, ``chunked``, ``compiled``, ``fla``, or ``auto``).
         initialize: fill the parameters with the published initialization. False is for loaders, which
             overwrite them all: the parameters are then uninitialized memory. Parameters on the device
             ``meta`` have no memory, and are never filled.
@@ -238,7 +238,7 @@ class RWKV7(nn.Module):
 
     Attributes:
         config: the sizes.
-        backend: which wkv kernel runs (``recurrent``, ``chunked``, ``fla``, or ``auto``).
+        backend: which wkv kernel runs (``recurrent``, ``chunked``, ``compiled``, ``fla``, or ``auto``).
         recompute: recompute the activations inside the blocks in the backward pass, to save memory.
     """
 

@@ -58,7 +58,10 @@ def recurrence(
     """Do what :func:`wkv_compiled` does with the decay itself, ``w``, in place of its logarithm."""
     dtype = state.dtype
     exact = dtype if dtype == torch.float64 else torch.float32
-    y, final = _Recurrence.apply(*(x.to(exact) for x in (r, w, k, v, a, b, state)), starts)
+    tensors = [x.to(exact) for x in (r, w, k, v, a, b, state)]
+    if not torch.is_grad_enabled():  # of what requires gradients, states would be kept even so
+        tensors = [x.detach() for x in tensors]
+    y, final = _Recurrence.apply(*tensors, starts)
     return y.to(dtype), final.to(dtype)
 
 
@@ -75,7 +78,7 @@ class _Recurrence(torch.autograd.Function):
         segments = -(-T // SEGMENT) if any(ctx.needs_input_grad) else 0
         kept = state.new_empty(B, H, segments, N, N)
         y = state.new_empty(B, T, H, N)
-        _share(_reading(N == _USUAL_SIZE), B * H, *sequences, starts, carried, kept, y)
+        _share(forward_kernel(N), B * H, *sequences, starts, carried, kept, y)
         ctx.save_for_backward(*sequences, starts, kept)
         return y, carried.transpose(-1, -2).contiguous()
 
@@ -87,8 +90,18 @@ class _Recurrence(torch.autograd.Function):
         found = [torch.empty_like(x) for x in sequences]
         B, _, H, N = dy.shape
         d = _dense(dstate.transpose(-1, -2), copy=True)
-        _share(_going_back(N == _USUAL_SIZE), B * H, *sequences, starts, kept, _dense(dy), d, *found)
+        _share(backward_kernel(N), B * H, *sequences, starts, kept, _dense(dy), d, *found)
         return *found, d.transpose(-1, -2), None
+
+
+def forward_kernel(size: int) -> Callable[..., None]:
+    """Return what reads, for heads of a size; it is compiled, or read from disk, when it is first called."""
+    return _reading(size == _USUAL_SIZE)
+
+
+def backward_kernel(size: int) -> Callable[..., None]:
+    """Return what computes gradients, for heads of a size; as `forward_kernel`."""
+    return _going_back(size == _USUAL_SIZE)
 
 
 def _dense(x: Tensor, copy: bool = False) -> Tensor:
@@ -100,7 +113,7 @@ def _dense(x: Tensor, copy: bool = False) -> Tensor:
 def _share(kernel: Callable[..., None], heads: int, *tensors: Tensor) -> None:
     """Run a kernel over all rows' heads, a part of them on each of torch's threads."""
     arrays = [x.numpy() for x in tensors]
-    workers = min(torch.get_num_threads(), heads)
+    workers = max(1, min(torch.get_num_threads(), heads))
     bounds = [heads * part // workers for part in range(workers + 1)]
     if workers == 1:
         kernel(*arrays, 0, heads)

@@ -1,0 +1,36 @@
+"""Loading a model: its kernels are compiled before work starts, and a command says so."""
+
+import re
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from sttx_cli import loading
+from sttx_cli.commands import generate as generate_command
+from sttx_train import rwkv7
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_that_kernels_are_compiled_is_said_only_where_they_are(monkeypatch, ready):
+    done = []
+    monkeypatch.setattr(loading, "progress_bar", lambda title: done.append(title) or nullcontext())
+    monkeypatch.setattr(rwkv7, "kernels_are_compiled", lambda *_, learns: ready)
+    monkeypatch.setattr(rwkv7, "compile_kernels", lambda size, dtype, learns: done.append((size, learns)))
+    model = SimpleNamespace(config=SimpleNamespace(head_size=64), dtype=None)
+    for backend in ("chunked", "compiled"):
+        loaded = SimpleNamespace(kernel=SimpleNamespace(backend=backend), model=model)
+        loading.prepare_kernels(loaded, learns=True)
+    assert done == (
+        [] if ready else ["compiling the kernels, for half a minute, once on this machine", (64, True)]
+    )
+
+
+def test_every_command_that_computes_prepares_the_kernels():
+    commands = Path(generate_command.__file__).parent
+    loads = {p.stem: p.read_text() for p in commands.glob("*.py") if " load(" in p.read_text()}
+    assert {name for name, text in loads.items() if not re.search("prepare(d|_kernels)[(]", text)} == {
+        "doctor",  # that load is the processor's
+        "export",
+    }
