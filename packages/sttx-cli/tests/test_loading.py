@@ -4,6 +4,7 @@ import re
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_that_kernels_are_compiled_is_said_only_where_they_are(monkeypatch, read
     monkeypatch.setattr(rwkv7, "compile_kernels", lambda size, dtype, learns: done.append((size, learns)))
     model = SimpleNamespace(config=SimpleNamespace(head_size=64), dtype=None)
     for backend in ("chunked", "compiled"):
-        loaded = SimpleNamespace(kernel=SimpleNamespace(backend=backend), model=model)
+        loaded: Any = SimpleNamespace(kernel=SimpleNamespace(backend=backend), model=model)
         loading.prepare_kernels(loaded, learns=True)
     assert done == (
         [] if ready else ["compiling the kernels, for half a minute, once on this machine", (64, True)]

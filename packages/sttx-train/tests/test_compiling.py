@@ -1,5 +1,7 @@
 """Kernels are compiled beforehand: all that a model then runs, and nothing else is said to be compiled."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -12,7 +14,7 @@ from sttx_train.wkv.compiled import backward_kernel, forward_kernel
 def test_a_model_runs_what_was_compiled_beforehand():
     compile_kernels(16, learns=True)
     assert kernels_are_compiled(16, learns=True)
-    compiled = [*kernels(), forward_kernel(16), backward_kernel(16)]
+    compiled: list[Any] = [*kernels(), forward_kernel(16), backward_kernel(16)]
     before = [list(kernel.signatures) for kernel in compiled]
     model = RWKV7(RWKV7Config(vocab_size=9, hidden_size=32, num_layers=2, head_size=16), seed=0)
     ids, starts = torch.arange(60).view(2, 30) % 9, torch.arange(60).view(2, 30) % 7 == 0
