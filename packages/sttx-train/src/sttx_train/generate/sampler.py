@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import ModelError, UsageError
 from sttx_train.generate import samplers
 from sttx_train.generate.config import SamplingConfig
+from sttx_train.generate.draws import draw_token
 from sttx_train.generate.partial import Expected, Marks, choose_in_part
+from sttx_train.generate.uniform import uniform, words
 
 
 class Sampler:
@@ -41,7 +43,13 @@ class Sampler:
             )
         if never.all():
             raise UsageError("this vocabulary has no token that can be generated")
-        self.config, self._never, self._stream, self._order = config, never, stream, order
+        self.config, self._never, self._order = config, never, np.arange(vocab_size)
+        if order is not None:
+            self._order = np.ascontiguousarray(order, np.int64)
+        self._place = np.empty(vocab_size, np.int64)
+        self._place[self._order] = np.arange(vocab_size)
+        self._entropy = words(config.seed, stream)
+        self._changes = config.penalizes or bool(config.logit_bias)
         self.generated = 0
         self._seen = np.zeros(vocab_size, bool)
         self._counts = np.zeros(vocab_size)
@@ -55,8 +63,7 @@ class Sampler:
             log_probs: ``[V]`` natural log-probabilities of the next token.
             allowed: bool ``[V]``, the only tokens that may be chosen, at least one; None for all.
         """
-        excluded = self._never if allowed is None else self._never | ~allowed
-        config, row = self.config, np.where(excluded, -np.inf, log_probs)
+        config, row = self.config, np.where(self._excluded(allowed), -np.inf, log_probs)
         if config.repetition_penalty != 1 or config.temperature in (0, 1):  # otherwise it follows below
             row = samplers.normalized(row)
         row = self._penalized(row)
@@ -84,17 +91,25 @@ class Sampler:
                 with the same order. The token is the same.
             allowed: as in `distribution`.
         """
-        uniform = np.random.default_rng([self.config.seed, self._stream, self.generated]).random()
         if not isinstance(says, np.ndarray):
             kept = ~self._never if allowed is None else allowed & ~self._never
             marks = Marks(kept=kept, seen=self._seen, counts=self._counts)
-            return choose_in_part(says, self.config, marks, uniform)
-        row = self.distribution(says, allowed)
-        if self.config.temperature == 0:
-            return int(row.argmax())
-        if self._order is None:
-            return samplers.draw(row, uniform)
-        return int(self._order[samplers.draw(row[self._order], uniform)])
+            return choose_in_part(says, self.config, marks, self._uniform())
+        config = self.config
+        if config.temperature == 0:
+            return int(self.distribution(says, allowed).argmax())
+        if config.typical_p < 1:
+            row = self.distribution(says, allowed)
+            return int(self._order[samplers.draw(row[self._order], self._uniform())])
+        excluded = self._excluded(allowed)
+        if self._changes:
+            says = self._penalized(samplers.normalized(np.where(excluded, -np.inf, says)))
+        how = (config.temperature, config.top_k, config.top_p, config.min_p)
+        row = np.ascontiguousarray(says, np.float64)
+        token = draw_token(row, excluded, self._order, self._place, *how, self._uniform())
+        if token < 0:
+            raise ModelError("the probabilities of the next token are not finite: the weights are damaged")
+        return token
 
     def add(self, token: int) -> None:
         """Count a token that was generated."""
@@ -103,6 +118,13 @@ class Sampler:
             self._counts *= self.config.penalty_decay
         self._counts[token] += 1
         self._seen[token] = True
+
+    def _excluded(self, allowed: np.ndarray | None) -> np.ndarray:
+        return self._never if allowed is None else self._never | ~allowed
+
+    def _uniform(self) -> float:
+        """Return the random number of the next token."""
+        return uniform(self._entropy, self.generated)
 
     def _penalized(self, row: np.ndarray) -> np.ndarray:
         config = self.config
