@@ -1,5 +1,6 @@
 """`sttx service`: the files for systemd and launchd, what they run, and what is asked of the system."""
 
+import errno
 import os
 import plistlib
 import shutil
@@ -400,6 +401,17 @@ def test_logs_are_bounded_and_private(tmp_path):
     assert found["a.log.1"].endswith(b"line 49\n") and found["a.log"] == b"x" * 100
     assert (found["a.log.2"] + found["a.log.1"]).count(b"\n") == len(found["a.log.2"] + found["a.log.1"]) // 8
     assert stat.S_IMODE((tmp_path / "a.log").stat().st_mode) == 0o600
+
+
+def test_a_log_that_cannot_rotate_closes_its_file_once(tmp_path):
+    log = RotatingLog(tmp_path / "a.log", limit=100, files=3)
+    log.write(b"x" * 90)
+    (tmp_path / "a.log.1").mkdir()
+    (tmp_path / "a.log.1" / "in the way").touch()
+    (tmp_path / "a.log.2").write_text("")
+    with pytest.raises(OSError) as error:
+        log.write(b"y" * 90)
+    assert error.value.errno != errno.EBADF, "another thread may have got the number of a closed file"
 
 
 def test_a_full_disk_does_not_hold_a_command_up(quick, tmp_path, monkeypatch):

@@ -26,7 +26,7 @@ def served(tiny):
 
 @pytest.fixture(scope="module")
 def client(served):
-    with openai.OpenAI(base_url=f"{served[0]}/v1", api_key="secret", max_retries=0, timeout=60) as client:
+    with openai.OpenAI(base_url=f"{served[0]}/v1", api_key="secret", max_retries=0, timeout=300) as client:
         yield client
 
 
@@ -89,7 +89,7 @@ def test_llm_prompts(served, answer, tmp_path):
         [*command, "Please run the tests."],
         env=os.environ | {"LLM_USER_PATH": str(tmp_path), "PYTHONIOENCODING": "utf-8"},
         capture_output=True,
-        timeout=200,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode() == answer + "\n"

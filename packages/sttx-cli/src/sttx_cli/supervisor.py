@@ -57,18 +57,13 @@ class RotatingLog:
             OSError: it cannot be written.
         """
         line = line[: self._limit]
-        handle = self._opened()
+        if self._path.exists() and self._path.stat().st_size + len(line) > self._limit:
+            self._rotate()
+        handle = open_own(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
-            if os.fstat(handle).st_size + len(line) > self._limit:
-                os.close(handle)
-                self._rotate()
-                handle = self._opened()
             os.write(handle, line)
         finally:
             os.close(handle)
-
-    def _opened(self) -> int:
-        return open_own(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
     def _rotate(self) -> None:
         for number in range(self._files - 2, -1, -1):

@@ -48,7 +48,7 @@ async function failure(response) {
 
 // What the person said, with what each token cost.
 async function price(place, text) {
-  const body = JSON.stringify({ model: at("model").value, input: "User: " + text });
+  const body = JSON.stringify({ model: chosen(), input: "User: " + text });
   const response = await fetch("v1/score", { method: "POST", headers: headers(), body });
   if (!response.ok) throw await failure(response);
   const entry = (await response.json()).data[0];
@@ -77,7 +77,7 @@ async function* events(response) {
 }
 
 async function answer(place) {
-  const body = JSON.stringify({ model: at("model").value, messages, stream: true, logprobs: true });
+  const body = JSON.stringify({ model: chosen(), messages, stream: true, logprobs: true });
   const response = await fetch("v1/chat/completions", { method: "POST", headers: headers(), body, signal: running.signal });
   if (!response.ok) throw await failure(response);
   const decoder = new TextDecoder(), began = performance.now();
@@ -129,13 +129,25 @@ async function say(text) {
   window.scrollTo(0, document.body.scrollHeight);
 }
 
-// Filled here if the page came before the models, or needs a key to ask for them.
+const nameOf = (id) => id.split("@")[0];
+
+// A run that goes on changes its digest, so its name is asked for while only one model has it.
+function chosen() {
+  const id = at("model").value, name = nameOf(id);
+  return [...at("model").options].filter((one) => nameOf(one.value) === name).length > 1 ? id : name;
+}
+
+// Filled here if the page came before the models, or needs a key to ask for them, and when a run has learned more.
 async function models() {
-  const key = at("key");
+  const key = at("key"), list = at("model");
   if (key && !key.value) return;
   const response = await fetch("v1/models", { headers: headers() });
   if (!response.ok) return;
-  for (const model of (await response.json()).data) at("model").append(new Option(model.id));
+  const ids = (await response.json()).data.map((model) => model.id);
+  if (ids.join() === [...list.options].map((one) => one.value).join()) return;
+  const before = list.value;
+  list.replaceChildren(...ids.map((id) => new Option(id)));
+  list.value = ids.find((id) => id === before) || ids.find((id) => nameOf(id) === nameOf(before)) || ids[0];
 }
 
 async function health() {
@@ -143,7 +155,7 @@ async function health() {
   try {
     const response = await fetch("health");
     state = response.ok ? "ok" : "loading";
-    if (response.ok && !at("model").options.length) await models();
+    if (response.ok) await models();
   } catch (error) { /* the server is gone, which is what is shown */ }
   at("health").className = state;
   at("health").textContent = { ok: "ready", loading: "loading", gone: "no answer" }[state];
@@ -165,6 +177,6 @@ at("reset").addEventListener("click", () => {
   messages = [];
   for (const box of document.querySelectorAll(".turn")) box.remove();
 });
-if (at("key")) at("key").addEventListener("change", () => at("model").options.length || models());
+if (at("key")) at("key").addEventListener("change", models);
 setInterval(health, 5000);
 health();
