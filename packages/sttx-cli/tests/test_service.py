@@ -414,11 +414,15 @@ def test_a_log_that_cannot_rotate_closes_its_file_once(tmp_path):
     assert error.value.errno != errno.EBADF, "another thread may have got the number of a closed file"
 
 
-def test_a_full_disk_does_not_hold_a_command_up(quick, tmp_path, monkeypatch):
-    def full(self, line):
-        raise OSError(28, "No space left on device")
+FULL, LINK = OSError(28, "No space left on device"), UsageError("it is a link")
 
-    monkeypatch.setattr(RotatingLog, "write", full)
+
+@pytest.mark.parametrize("error", [FULL, LINK])
+def test_a_log_that_cannot_be_written_does_not_hold_a_command_up(quick, tmp_path, monkeypatch, error):
+    def fails(self, line):
+        raise error
+
+    monkeypatch.setattr(RotatingLog, "write", fails)
     prints = [sys.executable, "-c", "for _ in range(5000): print('x' * 100)"]
     ended = supervised({"one": prints}, tmp_path).run()
     assert (ended.name, ended.code) == ("one", 0)

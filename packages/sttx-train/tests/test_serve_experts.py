@@ -1,6 +1,8 @@
 """Serving with experts: each request has its own, which are part of its state, and of nobody else's."""
 
+import json
 import threading
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sttx_train.serve.catalog import Catalog, Served
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.engine import Engine
 from sttx_train.serve.jobs import Ask, Ended, Failed, Generated, Job, PromptRead
+from sttx_train.serve.server import Server
 from sttx_train.serve.slots import Slot, restore_slot, save_slot
 from sttx_train.serve.states import StateCache
 from sttx_train.serve.tokens import token_at
@@ -172,3 +175,17 @@ def test_users_who_learn_have_experts_too(engine, served):
     twin = Served(id="t", predictor=with_s0(served.predictor, s0.clone()), digest="other")
     [[*_, last], other] = answers(engine, ask(twin, REPEATED), ask(served, REPEATED))
     assert isinstance(last, Ended) and last.data == other[-1].data
+
+
+@pytest.mark.parametrize("learn", [False, True])
+def test_frozen_bits_are_those_of_the_frozen_network_alone(catalog, served, learn):
+    body = json.dumps({"model": served.id, "input": REPEATED}).encode()
+    with Server(ServeConfig(port=0, learn=learn)) as server:
+        server.start(catalog)
+        asked = Request(f"{server.url}/v1/score", body, {"content-type": "application/json"})
+        with urlopen(asked, timeout=300) as answer:
+            found = json.load(answer)
+    prices = served.predictor.read().score(ids_of(served, REPEATED))
+    assert found["bits"] == pytest.approx(prices.bits.sum(), rel=1e-3)
+    assert found["frozen_bits"] == pytest.approx(prices.network.sum(), rel=1e-3)
+    assert found["frozen_bits"] > 1.2 * found["bits"]

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
+from sttx_core.errors import SttxError
 from sttx_core.own_files import make_private_folder, open_own
 
 _TICK = 1.0  # seconds between two looks at the commands
@@ -199,5 +200,5 @@ def _copy(source: IO[bytes], log: RotatingLog) -> None:
         for line in iter(lambda: source.readline(LOG_BYTES), b""):
             try:
                 log.write(line)
-            except OSError:
+            except (OSError, SttxError):  # a full disk, or a link in the log's place
                 continue

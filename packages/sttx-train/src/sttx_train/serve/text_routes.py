@@ -47,7 +47,7 @@ def add_text_routes(app: FastAPI, service: Service) -> None:
         data = []
         for index, text in enumerate(texts):
             price = prices[index]
-            frozen = price.frozen if served.base is None else prices[len(texts) + index].bits
+            frozen = price.frozen if served.base is None else prices[len(texts) + index].network
             data.append(_priced(index, text, asks[index], price.bits, frozen))
         return JSONResponse(_scores(served, data))
 
