@@ -11,6 +11,7 @@ from sttx_core.errors import CheckpointError, UsageError
 from sttx_train.formats import save_state
 from sttx_train.online import LearnerConfig, Window
 from sttx_train.predict import Predictor
+from sttx_train.predict.twins import with_s0
 from sttx_train.stream import StreamConfig, StreamTrainer
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-9}  # bits a token
@@ -122,6 +123,31 @@ def test_rows_of_a_batch_cost_what_they_cost_alone(tiny, run, experts):
         np.testing.assert_allclose(bits, expected.bits, rtol=0, atol=1e-4)
         if len(rows[row]) > 9:
             assert -ahead[row, rows[row][9]] / math.log(2) == pytest.approx(expected.bits[9], abs=1e-4)
+
+
+@pytest.mark.parametrize("experts", [True, False])
+def test_reading_without_prices_reads_what_advancing_does(tiny, run, experts):
+    predictor = Predictor(tiny(), run[0], experts=experts)
+    rows = [ids_of(predictor.loaded, text) for text in (TEXT, TEXT[9:80], "x")]
+
+    def readers(read):
+        batch = predictor.batch([predictor.read(str(n), alone=True) for n in range(len(rows))])
+        for start, end in ((0, 9), (9, 10), (10, 11), (11, None)):
+            getattr(batch, read)([row[start:end] for row in rows])
+            batch.log_probs()  # the next token is computed ahead, and read from there if it comes alone
+        return batch.readers, batch.log_probs()
+
+    (read, said), (advanced, expected) = readers("read"), readers("advance")
+    assert np.array_equal(said, expected)
+    for one, other in zip(read, advanced, strict=True):
+        assert_equal(one.state_dict(), other.state_dict())
+
+
+def test_a_twin_knows_its_own_s0(tiny):
+    predictor = Predictor(tiny(), experts=False)
+    assert not predictor.has_learned and not predictor.has_s0
+    twin = with_s0(predictor, torch.ones_like(predictor.learner.s0))
+    assert twin.has_learned and twin.has_s0 and not predictor.has_s0
 
 
 def test_a_reader_is_a_row_only_once(tiny):

@@ -168,10 +168,11 @@ def draw_token(
         return -1
     if top_k == 0 and top_p >= 1.0 and min_p <= 0.0:
         return _drawn(order, weights, uniform)
-    tokens = _at_least(weights, min_p)
     if top_k or top_p < 1.0:
         tokens = _likeliest(row, weights, total, top_k, top_p)
         if min_p > 0.0:
             tokens = tokens[: max(1, (weights[tokens] >= min_p).sum())]
+    else:
+        tokens = _at_least(weights, min_p)
     _sort(tokens, place, False)
     return _drawn(tokens, weights, uniform)

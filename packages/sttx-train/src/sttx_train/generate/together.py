@@ -18,7 +18,7 @@ class Rows(Protocol):
         """Return what is expected as each next token. Pure."""
         ...
 
-    def advance(self, ids: Sequence[Sequence[int]]) -> Any:
+    def read(self, ids: Sequence[Sequence[int]]) -> None:
         """Read the tokens of each row."""
         ...
 
@@ -34,7 +34,7 @@ def step_all(generations: Sequence[Generation], batch: Callable[[Sequence[Any]],
     if not running:
         return [""] * len(generations)
     rows = batch([generation.reader for generation in running])
-    rows.advance([generation.behind for generation in running])
+    rows.read([generation.behind for generation in running])
     expected = rows.expected()
     pieces = {
         id(generation): generation.take(each) for generation, each in zip(running, expected, strict=True)

@@ -11,7 +11,14 @@ from sttx_core.errors import UsageError
 from sttx_train.online.prices import Prices
 from sttx_train.predict.distributions import Note, advance_with_expected, advance_with_log_probs
 from sttx_train.predict.ordered import advance_in_order
-from sttx_train.predict.reading import advance_rows, learn_rows, next_log_probs, next_tokens, undone
+from sttx_train.predict.reading import (
+    advance_rows,
+    learn_rows,
+    next_log_probs,
+    next_tokens,
+    read_rows,
+    undone,
+)
 
 if TYPE_CHECKING:
     from sttx_core.experts import NextToken
@@ -49,6 +56,10 @@ class PredictorBatch:
     def advance(self, ids: Sequence[Sequence[int]]) -> list[Prices]:
         """Read the tokens of each row, as `Reader.advance` does."""
         return advance_rows(self.predictor, self.readers, ids)
+
+    def read(self, ids: Sequence[Sequence[int]]) -> None:
+        """Read the tokens of each row as :meth:`advance` does; compute no prices if nothing needs them."""
+        read_rows(self.predictor, self.readers, ids)
 
     def advance_with_log_probs(self, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Read the tokens of each row as :meth:`advance` does, and return what was expected at each token.

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sttx_core.experts import ExpertsConfig
 from sttx_core.phrases import PhraseConfig
@@ -70,7 +71,7 @@ class Predictor:
         found = None if learned is None else find_learned(learned, loaded)
         config = found.config if found else learning or _NOTHING_LEARNS
         self.updates, self.own_experts = 0, False
-        self._s0_known: tuple[int, bool] | None = None  # version of S0, and whether it is not zero
+        self._s0_known: tuple[Tensor, int, bool] | None = None  # S0, its version, whether it is not zero
         self.learns = learning is not None if learns is None else learns
         self.window = found.window if found else window
         tokenizer, size = loaded.tokenizer, loaded.model.config.vocab_size
@@ -95,12 +96,15 @@ class Predictor:
     @property
     def has_learned(self) -> bool:
         """Whether its network may differ from the frozen one."""
-        if self.learner.trainable():
-            return True
-        s0 = self.learner.s0
-        if self._s0_known is None or self._s0_known[0] != s0._version:
-            self._s0_known = (s0._version, bool(s0.any()))
-        return self._s0_known[1]
+        return bool(self.learner.trainable()) or self.has_s0
+
+    @property
+    def has_s0(self) -> bool:
+        """Whether its S0 is not zero."""
+        s0, known = self.learner.s0, self._s0_known
+        if known is None or known[0] is not s0 or known[1] != s0._version:  # a copy may have another S0
+            self._s0_known = known = (s0, s0._version, bool(s0.any()))
+        return known[2]
 
     @property
     def experts(self) -> bool:

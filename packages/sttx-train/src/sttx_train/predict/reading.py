@@ -93,10 +93,10 @@ def next_tokens(predictor: Predictor, readers: Sequence[Reader]) -> list[np.ndar
     for reader in readers:
         assert reader.ahead is not None
         said = reader.ahead.said
-        network, frozen = inputs(predictor, said)
         if reader.mixture is None or reader.place is None:
             found.append(as_array(said.network_TV)[0].astype(np.float64))
         else:
+            network, frozen = inputs(predictor, said)
             beside = None if frozen is None else frozen[0]
             found.append(reader.mixture.experts.next_token(reader.place, network[0], beside))
     return found
@@ -131,6 +131,24 @@ def advance_rows(
             ended = [readers[row] for row in rows if readers[row].filled == 0]
             _learn(predictor, ended)
     return [Prices.join(part) for part in parts]
+
+
+def read_rows(predictor: Predictor, readers: Sequence[Reader], ids: Sequence[Sequence[int]]) -> None:
+    """Read the tokens of each row as :func:`advance_rows` does, without prices where nothing needs them.
+
+    What learns needs them, and so do experts.
+    """
+    if predictor.learns or predictor.learner.mixture is not None:
+        advance_rows(predictor, readers, ids)
+        return
+    left = [checked(predictor, row) for row in ids]
+    while rows := [row for row, rest in enumerate(left) if rest]:
+        some = [readers[row] for row in rows]
+        segments = [left[row][: reach(predictor, readers[row], _LONGEST)] for row in rows]
+        saying = ask(predictor, some, segments)
+        for row, reader, segment, said in zip(rows, some, segments, saying, strict=True):
+            del left[row][: len(segment)]
+            move(predictor, reader, segment, said)
 
 
 def learn_rows(
@@ -171,7 +189,7 @@ def checked(predictor: Predictor, ids: Sequence[int]) -> list[int]:
 def reach(predictor: Predictor, reader: Reader, longest: int) -> int:
     """Return how many tokens may be read in one pass: up to the window's end, if anything happens there."""
     learner = reader.predictor.learner
-    windowed = predictor.learns or (learner.networks.inject == "every" and bool(learner.s0.any()))
+    windowed = predictor.learns or (learner.networks.inject == "every" and reader.predictor.has_s0)
     return predictor.window - reader.filled if windowed else longest
 
 
@@ -248,13 +266,14 @@ def _forward(predictor: Predictor, readers: Sequence[Reader], segments: Sequence
 def _starts(readers: Sequence[Reader]) -> list[Carried]:
     """Return what readers carry, with their own S0 added where a window starts."""
     return [
-        Carried(
-            reader.predictor.learner.networks.start(reader.carried.state, at_start=reader.filled == 0),
-            reader.carried.context,
-            reader.carried.frozen,
-        )
+        _start(reader) if reader.filled == 0 or reader.carried.state is None else reader.carried
         for reader in readers
     ]
+
+
+def _start(reader: Reader) -> Carried:
+    state = reader.predictor.learner.networks.start(reader.carried.state, at_start=reader.filled == 0)
+    return Carried(state, reader.carried.context, reader.carried.frozen)
 
 
 def move(predictor: Predictor, reader: Reader, segment: Sequence[int], said: Said) -> None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from sttx_train.rwkv7.config import RWKV7Config
-
-_FIELDS = ("att_shift", "wkv", "ffn_shift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,13 +60,18 @@ class RecurrentState:
     @classmethod
     def joined(cls, states: Sequence[RecurrentState]) -> RecurrentState:
         """Return :meth:`stack`, but of all :meth:`rows` of a state, in their order, that state: no copy."""
-        parts = ([s.att_shift for s in states], [s.wkv for s in states], [s.ffn_shift for s in states])
-        return cls(**dict(zip(_FIELDS, map(_joined, parts), strict=True)))
+        first = states[0]
+        if not isinstance(first, _Row):
+            return first if len(states) == 1 else cls.stack(states)
+        in_order = first.whole.batch == len(states) and all(
+            isinstance(state, _Row) and state.whole is first.whole and state.row == row
+            for row, state in enumerate(states)
+        )
+        return first.whole if in_order else cls.stack(states)
 
     def rows(self) -> list[RecurrentState]:
         """Return each row of the batch; they share this state's memory."""
-        parts = (self.att_shift.split(1, 1), self.wkv.split(1, 1), self.ffn_shift.split(1, 1))
-        return [RecurrentState(**dict(zip(_FIELDS, row, strict=True))) for row in zip(*parts, strict=True)]
+        return [_Row(self, row) for row in range(self.batch)]
 
     def select(self, rows: Sequence[int]) -> RecurrentState:
         """Return a copy of the given rows of the batch, in that order."""
@@ -107,19 +111,31 @@ class RecurrentState:
         return self.att_shift.nbytes + self.wkv.nbytes + self.ffn_shift.nbytes
 
 
-def _joined(rows: Sequence[Tensor]) -> Tensor:
-    """Return rows ``[L, 1, ...]`` as one tensor: the one of which they are all rows, if there is one."""
-    first, step = rows[0], rows[0].stride(1)
-    if len(rows) == 1 and first.is_contiguous():
-        return first
-    memory, start = first.untyped_storage().data_ptr(), first.storage_offset()
-    whole = all(
-        row.untyped_storage().data_ptr() == memory
-        and row.storage_offset() == start + index * step
-        and row.stride() == first.stride()
-        for index, row in enumerate(rows)
-    )
-    shape = (first.shape[0], len(rows), *first.shape[2:])
-    if whole and first.stride(0) == len(rows) * step and first[0, 0].is_contiguous():
-        return first.as_strided(shape, first.stride(), start)
-    return torch.cat(list(rows), dim=1)
+class _Row(RecurrentState):
+    """One row of a state, whose memory it shares; its tensors are taken out when they are asked for.
+
+    Attributes:
+        whole: the state.
+        row: which row of its batch this is.
+    """
+
+    def __init__(self, whole: RecurrentState, row: int) -> None:
+        self.__dict__.update(whole=whole, row=row)  # the class of a state is frozen
+
+    whole: RecurrentState
+    row: int
+
+    @cached_property
+    def att_shift(self) -> Tensor:  # type: ignore[override]
+        """As in `RecurrentState`, of one row."""
+        return self.whole.att_shift[:, self.row : self.row + 1]
+
+    @cached_property
+    def wkv(self) -> Tensor:  # type: ignore[override]
+        """As there."""
+        return self.whole.wkv[:, self.row : self.row + 1]
+
+    @cached_property
+    def ffn_shift(self) -> Tensor:  # type: ignore[override]
+        """As there."""
+        return self.whole.ffn_shift[:, self.row : self.row + 1]

@@ -263,7 +263,7 @@ class Engine:
 
     def _generate(self, rows: list[Row]) -> None:
         batch = rows[0].predictor.batch([row.reader for row in rows])
-        batch.advance([row.generation.behind for row in rows if row.generation is not None])
+        batch.read([row.generation.behind for row in rows if row.generation is not None])
         for row, expected in zip(rows, batch.expected(), strict=True):
             row.take(expected)
         self.tokens_generated += len(rows)
