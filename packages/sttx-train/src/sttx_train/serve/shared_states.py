@@ -132,7 +132,7 @@ class SharedStates:
             return entry.version, found
         except StoreDown:
             raise
-        except (DataError, ValueError, TypeError) as error:
+        except (DataError, ValueError, TypeError, OverflowError) as error:
             _LOG.warning("a list of states in the state store is not used: %s", error)
             return 0, []
 
