@@ -12,6 +12,9 @@ CONFIGS = [
     SamplingConfig(temperature=0.8, top_p=0.95),
     SamplingConfig(temperature=3.0, top_p=0.99),
     SamplingConfig(temperature=1e-300, top_p=0.5),
+    SamplingConfig(temperature=1e300),
+    SamplingConfig(temperature=0),
+    SamplingConfig(temperature=0, presence_penalty=2.0),
     SamplingConfig(top_k=1),
     SamplingConfig(top_k=7, temperature=1.4),
     SamplingConfig(top_k=10**9, top_p=0.7),
@@ -27,7 +30,10 @@ CONFIGS = [
 def slow(sampler, order, row, allowed, stream):
     """Draw by the definition: the distribution of all tokens, summed in the order of the ids."""
     dice = np.random.default_rng([sampler.config.seed, stream, sampler.generated])
-    return order[samplers.draw(sampler.distribution(row, allowed)[order], dice.random())]
+    distribution = sampler.distribution(row, allowed)
+    if sampler.config.temperature == 0:
+        return distribution.argmax()
+    return order[samplers.draw(distribution[order], dice.random())]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))

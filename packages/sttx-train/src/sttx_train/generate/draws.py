@@ -28,8 +28,9 @@ def _weights(row, excluded, temperature):
         if not excluded[token] and row[token] > greatest:
             greatest = row[token]
     weights, rounded = np.empty(len(row)), np.empty(len(row))
+    sharpness = min(1.0 / temperature, 1e300) if temperature > 1e-300 else 1e300
     for token in range(len(row)):
-        x = (row[token] - greatest) / temperature
+        x = (row[token] - greatest) * sharpness
         x = -np.inf if excluded[token] else x
         inside = max(x, _LOWEST)
         shifted = inside * _BITS + _SHIFTER

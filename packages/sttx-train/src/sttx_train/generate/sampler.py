@@ -96,6 +96,8 @@ class Sampler:
             marks = Marks(kept=kept, seen=self._seen, counts=self._counts)
             return choose_in_part(says, self.config, marks, self._uniform())
         config = self.config
+        if config.temperature == 0 and not self._changes:
+            return int(np.where(self._excluded(allowed), -np.inf, says).argmax())
         if config.temperature == 0:
             return int(self.distribution(says, allowed).argmax())
         if config.typical_p < 1:
