@@ -124,9 +124,8 @@ def command(
         check_page(out)
     check_model(model, EMBEDDED)
     check_log_dir()
-    named = named_sources(arguments, from_sources)
     redact = chosen_redaction(no_redact, redact_rules)
-    sources = sources_or_default(named)
+    sources = sources_or_default(named_sources(arguments, from_sources))
     check_sources(sources, "--model", EMBEDDED, follow=False, redact=redact)
     traces, description, redacted = _read(sources, redact)
     with progress_bar("loading PyTorch"):
