@@ -59,7 +59,7 @@ _SHOWN = 5  # names that a note lists
     "--streams",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Parts that a network reads side by side, by default 16. More are faster, fewer make the archive "
+    help="Parts that a network reads side by side, by default 8. More are faster, fewer make the archive "
     "smaller.",
 )
 @click.option(
