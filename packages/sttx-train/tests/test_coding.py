@@ -6,6 +6,9 @@ import json
 import struct
 import subprocess
 import sys
+import tracemalloc
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_core.errors import DataError, UsageError
+from sttx_core.experts import ExpertsConfig
 from sttx_train.coding import Archive, CompressConfig, Member, codec, compress, container, method, method_of
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
@@ -201,6 +205,7 @@ def changed_header(archive, path, **changes):
         ({"coder": "huffman"}, "coder is 'huffman'"),
         ({"experts": {"slot_bits": 30}}, "larger than any"),
         ({"experts": 5}, "lacks the sizes"),
+        ({"experts": {**asdict(ExpertsConfig()), "limit": 255.0}}, "lacks the sizes"),
         ({"more": 1}, "lacks what says"),
     ],
 )
@@ -262,6 +267,57 @@ def test_impossible_segments_are_refused(tmp_path, spans):
     path.write_bytes(header + container.write_record(container.FILE, json.dumps(entry).encode()))
     with pytest.raises(DataError, match="entry in the archive is damaged"):
         Archive(path)
+
+
+def index_of(**value):
+    """Return an index that says so, and the end of the archive, for an archive with nothing else."""
+    position = len(container.write_header({}))
+    payload = zlib.compress(json.dumps({"files": [], "segments": [], **value}).encode())
+    return container.write_record(container.INDEX, payload) + container._END.pack(position, b"sttx-end")
+
+
+@pytest.mark.parametrize(
+    ("start", "rest", "said"),
+    [
+        ([1], b"", "header is damaged"),
+        ({}, index_of(segments=[[0, -5]]), "index is damaged"),
+        ({}, index_of(segments=[[0, 1e400]]), "index is damaged"),
+        ({}, index_of(segments=[["0", "9"]]), "index is damaged"),
+        ({}, index_of(segments=7), "index is damaged"),
+    ],
+    ids=["list", "negative", "infinite", "text", "number"],
+)
+def test_impossible_headers_and_indexes_are_refused(tmp_path, start, rest, said):
+    path = tmp_path / "x.sttx"
+    path.write_bytes(container.write_header(start) + rest)
+    with pytest.raises(DataError, match=said):
+        Archive(path)
+
+
+def test_an_index_is_not_expanded_beyond_what_the_archive_can_hold(tmp_path):
+    path = tmp_path / "x.sttx"
+    path.write_bytes(container.write_header({}) + index_of(files=[[]] * 1_000_000))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="index is damaged"):
+        Archive(path)
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
+
+
+def test_a_batch_where_there_is_no_network_is_damage(archive, tmp_path):
+    data = bytearray(archive.read_bytes())
+    with Archive(archive) as opened:
+        place = opened.segments[0]
+    with archive.open("rb") as file:
+        head = container.head_at(file, place)
+        payload = container.read_payload(file, place, head)
+    forged = container.write_record(
+        container.BLOCK, payload, FILES["a/one"], segment=0, file=0, more=1, tokens=head.tokens
+    )
+    path = tmp_path / "x.sttx"
+    path.write_bytes(data[:place] + forged + data[place + len(forged) :])
+    kept, damage = contents(path)
+    assert damage.lost == ("a/one",) and len(kept) == len(FILES) - 1
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95, 1.0])

@@ -12,7 +12,7 @@ import torch
 from sttx_core.errors import DataError, UsageError
 from sttx_core.experts import Experts, ExpertsConfig
 from sttx_train import Predictor
-from sttx_train.coding import Archive, CompressConfig, Member, compress, lanes, method_of, vector
+from sttx_train.coding import Archive, CompressConfig, Member, compress, container, lanes, method_of, vector
 from sttx_train.coding.extract import ToStream
 from sttx_train.coding.learning import LearningRows
 from sttx_train.coding.networks import NetworkRows, load_networks
@@ -158,6 +158,29 @@ def test_an_archive_is_continued_and_only_with_its_own_options(tmp_path):
             compress(members, out, method=other, resume=True)
     compress(members, out, method=method, resume=True)
     assert contents(out)[0] == TEXT + TEXT[9:]
+
+
+def test_a_file_whose_first_blocks_an_interrupted_writer_left_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("sttx_train.coding.codec._STREAM_BYTES", 60)
+    monkeypatch.setattr("sttx_train.coding.codec._LEAST_PIECE", 20)
+    files, method = {"a": TEXT[:50], "b": TEXT, "c": TEXT[:30]}, method_of("default", streams=2)
+    out = archive_of(tmp_path, files, method)
+    with Archive(out) as archive, out.open("rb") as file:
+        heads = list(container.walk(file, archive.segments[0]))
+    first = next(number for number, (_, head) in enumerate(heads) if head.kind == container.FILE)
+    assert {head.file for _, head in heads[:first]} == {0, 1}
+    out.write_bytes(out.read_bytes()[: heads[first + 1][0]])
+    compress([Member(name=name, path=tmp_path / name) for name in files], out, method=method, resume=True)
+    found, damage = contents(out)
+    assert found == b"".join(files.values()) and not damage.lost
+
+
+def test_a_batch_larger_than_any_is_damage(tmp_path, monkeypatch):
+    out = archive_of(tmp_path, {"a": TEXT, "b": TEXT}, method_of("default", streams=2))
+    assert contents(out)[0] == 2 * TEXT
+    monkeypatch.setattr("sttx_train.coding.codec._STREAM_BYTES", len(TEXT) - 1)
+    monkeypatch.setattr(lanes.Lanes, "decode", lambda *_, **__: pytest.fail("decoded"))
+    assert contents(out)[1].lost == ("a", "b")
 
 
 @pytest.mark.filterwarnings("ignore:the state in")

@@ -202,8 +202,9 @@ class Archive:
         damaged = []
         try:
             for number, wanted in sorted(needed.items()):
-                last = wanted[-1].entry.number
-                if not self._read_segment(number, last, codec, files, advance):
+                # An interrupted writer leaves blocks of a file in a segment that the file does not name.
+                inside = {file.entry.number: file for file in wanted}
+                if not self._read_segment(number, codec, inside, advance):
                     damaged.append(number)
                 for file in wanted:
                     if number == file.entry.segments[1]:
@@ -227,14 +228,14 @@ class Archive:
     def _read_segment(
         self,
         number: int,
-        last: int,
         codec: Codec,
         files: Mapping[int, "_File"],
         advance: Callable[[int], object],
     ) -> bool:
-        """Decode a segment as far as the file with number ``last``; return whether it is intact so far."""
+        """Decode a segment as far as the last of these files; return whether it is intact so far."""
         if number not in self.segments:
             return False
+        last = max(files)
         position = self.segments[number]
         codec.start_segment()
         while position < self.end:
@@ -244,7 +245,7 @@ class Archive:
             if head.kind == BLOCK:
                 if head.segment != number or head.file > last:
                     break
-                if (batch := self._batch(position, head)) is None:
+                if (batch := self._batch(position, head, codec)) is None:
                     return False
                 if not _write(codec, batch, files, advance):
                     return False
@@ -253,12 +254,14 @@ class Archive:
                 position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
         return True
 
-    def _batch(self, position: int, first: Head) -> list[tuple[Head, bytes]] | None:
+    def _batch(self, position: int, first: Head, codec: Codec) -> list[tuple[Head, bytes]] | None:
         """Return the heads and payloads of a batch, which starts with ``first``; None if it is damaged."""
-        batch, head = [], first
+        if first.more and not codec.method.networks:
+            return None
+        batch, head, left = [], first, codec.batch_bytes
         for more in range(first.more, -1, -1):
-            payload = read_payload(self._file, position, head)
-            if payload is None:
+            left -= head.plain
+            if left < 0 or (payload := read_payload(self._file, position, head)) is None:
                 return None
             batch.append((head, payload))
             position += HEAD_BYTES + head.size

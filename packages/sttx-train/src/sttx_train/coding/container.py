@@ -33,6 +33,7 @@ MOST_BATCH = 1 << 14
 """Most blocks of a batch, each of a file or a part of one."""
 
 _MOST_HEADER, _MOST_INDEX = 1 << 16, 1 << 28
+_KEYS_OF_INDEX = 64
 _MARK = b"\xc7\x9e"
 _START = struct.Struct("<HH")
 _CHECK = struct.Struct("<I")
@@ -120,9 +121,12 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
     if len(text) < size or file.read(_CHECK.size) != _CHECK.pack(zlib.crc32(start + text)):
         raise DataError("the archive's header is damaged")
     try:
-        return parse_json(text)
+        header = parse_json(text)
     except ValueError as error:
         raise DataError("the archive's header is damaged") from error
+    if not isinstance(header, dict):
+        raise DataError("the archive's header is damaged")
+    return header
 
 
 def _other_program(start: bytes) -> str:
@@ -303,8 +307,11 @@ def read_index(file: BinaryIO, size: int) -> tuple[list[Entry], dict[int, int]] 
     if head is None or head.kind != INDEX or (payload := read_payload(file, position, head)) is None:
         return None
     try:
-        value = parse_json(zlib.decompressobj().decompress(payload, _MOST_INDEX))
-        segments = {int(number): int(at) for number, at in value["segments"]}
+        # It repeats what stands before it in longer records, but for its own keys.
+        value = parse_json(zlib.decompressobj().decompress(payload, position + _KEYS_OF_INDEX))
+        if not all(type(one) is int and one >= 0 for pair in value["segments"] for one in pair):
+            raise ValueError("a segment's number or position is impossible")
+        segments = dict(value["segments"])
         return [read_entry(entry) for entry in value["files"]], segments
     except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise DataError("the archive's index is damaged") from error

@@ -220,4 +220,7 @@ def _sizes(value: Any) -> ExpertsConfig:
         raise DataError("the archive's header is damaged: it lacks the sizes of the experts") from error
     if max(config.slot_bits, config.history_bits, config.index_bits) > _MOST_BITS:
         raise DataError("the archive asks for experts larger than any that sttx uses: it is damaged")
+    # Numba would compile everything again for a number of another type.
+    if any(type(value.get(name)) is not type(default) for name, default in asdict(ExpertsConfig()).items()):
+        raise DataError("the archive's header is damaged: it lacks the sizes of the experts")
     return config
