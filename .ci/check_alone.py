@@ -20,6 +20,7 @@ NEEDS_AN_EXTRA = {
     "sttx_cli.plotting": "sttx-cli[plot]",
     "sttx_train.generate.constraint": "sttx-train[constrain]",
     "sttx_train.serve": "sttx-train[serve]",
+    "sttx_train.stores.redis_store": "sttx-train[serve]",
 }
 # Used if installed, and never required.
 OPTIONAL = {"tensorboard", "wandb", "matplotlib", "zstandard"}
