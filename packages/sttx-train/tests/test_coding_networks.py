@@ -14,7 +14,7 @@ from sttx_core.experts import Experts, ExpertsConfig
 from sttx_train import Predictor
 from sttx_train.coding import Archive, CompressConfig, Member, compress, container, lanes, method_of, vector
 from sttx_train.coding.extract import ToStream
-from sttx_train.coding.learning import LearningRows
+from sttx_train.coding.learning import LearningRows, check_fingerprint, fingerprint
 from sttx_train.coding.networks import NetworkRows, load_networks
 from sttx_train.formats import load_model, save_state
 from sttx_train.formats.state import INJECT, WINDOW
@@ -238,8 +238,28 @@ def test_a_network_that_learns_codes_and_decodes_here_only(tmp_path, tiny, monke
         assert archive.header == other.header
         assert archive.header["profile"] == "native" and archive.header["network"]["streams"] == 1
     monkeypatch.setattr("sttx_train.coding.learning.LEARNING", LearnerConfig(phrases="off", lr_state=0.1))
-    with Archive(outs[0], model=model) as archive, pytest.raises(DataError, match="computes other numbers"):
+    with Archive(outs[0], model=model) as archive, pytest.raises(DataError, match="compute other numbers"):
         archive.read(archive.entries, lambda _: pytest.fail("decoded"))
+
+
+@pytest.mark.parametrize("changed", ["torch", "processor", "threads", "probe"])
+def test_each_part_of_a_fingerprint_must_be_the_same(tiny, changed):
+    found = fingerprint(tiny(), TEXT)
+    check_fingerprint(found, fingerprint(tiny(), TEXT))
+    with pytest.raises(DataError, match="decompress it where it was made"):
+        check_fingerprint({**found, changed: "other"}, found)
+    with pytest.raises(DataError, match="lacks the fingerprint"):
+        check_fingerprint({"probe": found["probe"]}, found)
+
+
+def test_a_fingerprint_is_of_exact_logits(tiny, monkeypatch):
+    found, step = fingerprint(tiny(), TEXT), LearningRows.step
+
+    def nudged(rows, ids):
+        return np.nextafter(step(rows, ids), np.float32(0))
+
+    monkeypatch.setattr(LearningRows, "step", nudged)
+    assert fingerprint(tiny(), TEXT)["probe"] != found["probe"]
 
 
 def test_learning_changes_what_a_network_says(tiny):

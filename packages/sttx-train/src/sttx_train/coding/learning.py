@@ -1,12 +1,13 @@
 """A network that learns while it codes, by gradients in torch: only where it was made does an archive decode.
 
 Torch's sums differ from one processor, version and number of threads to another. So the archive holds a
-fingerprint, the digest of a probe that was coded in the same way; decoding compares it first.
+fingerprint: versions, and a digest of the logits while a known text is learned. Decoding compares it first.
 """
 
 from __future__ import annotations
 
 import platform
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -58,13 +59,22 @@ class LearningRows:
         """Do nothing: there is one row."""
 
 
-def fingerprint(probe: str) -> dict[str, Any]:
-    """Return what an archive says of where it was made; ``probe`` is the digest of a text coded there."""
+def fingerprint(loaded: LoadedModel, text: bytes) -> dict[str, Any]:
+    """Return what an archive says of where it is made: versions, and a digest of exact logits.
+
+    Args:
+        loaded: the model.
+        text: what the probe reads and learns; it should fill several windows.
+    """
+    rows, digest = LearningRows(loaded), sha256()
+    rows.start(1)
+    for token in (loaded.tokenizer.eot_id, *loaded.tokenizer.encode_bytes(text)):
+        digest.update(rows.step(np.array([token])).tobytes())
     return {
         "torch": torch.__version__,
         "processor": platform.machine(),
         "threads": torch.get_num_threads(),
-        "probe": probe,
+        "probe": digest.hexdigest(),
     }
 
 
@@ -76,12 +86,12 @@ def check_fingerprint(needed: Any, here: dict[str, Any]) -> None:
     """
     if not isinstance(needed, dict) or needed.keys() != here.keys():
         raise DataError("the archive's header is damaged: it lacks the fingerprint of profile native")
-    if needed["probe"] != here["probe"]:
+    if needed != here:
         made, now = (
             f"torch {one['torch']} on {one['processor']} with {one['threads']} threads"
             for one in (needed, here)
         )
         raise DataError(
-            f"the archive was made by profile native with {made}, and here {now} computes other numbers: "
+            f"the archive was made by profile native with {made}, and {now} here may compute other numbers: "
             "decompress it where it was made"
         )
