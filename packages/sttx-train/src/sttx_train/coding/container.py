@@ -307,7 +307,7 @@ def read_index(file: BinaryIO, size: int) -> tuple[list[Entry], dict[int, int]] 
     if head is None or head.kind != INDEX or (payload := read_payload(file, position, head)) is None:
         return None
     try:
-        # It repeats what stands before it in longer records, but for its own keys.
+        # Each item here also has a record in the archive, which is longer.
         value = parse_json(zlib.decompressobj().decompress(payload, position + _KEYS_OF_INDEX))
         if not all(type(one) is int and one >= 0 for pair in value["segments"] for one in pair):
             raise ValueError("a segment's number or position is impossible")
