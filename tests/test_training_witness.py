@@ -66,7 +66,7 @@ def test_s0_has_changed_and_no_weight_was_saved(run):
     learned = load_file(Path(report["checkpoint"]) / "learned.safetensors")
     assert float(learned["s0"].norm()) == pytest.approx(report["norm_s0"]) != 0
     assert learned["s0"].shape == (2, 2, 32, 32)
-    assert {name.split(".")[0] for name in learned} == {"s0", "hypernet"}
+    assert {name.split(".")[0] for name in learned} == {"s0", "s0_average", "hypernet"}
 
 
 def test_inspect_agrees_with_the_run(run):
@@ -98,7 +98,8 @@ def test_the_checkpoint_restores_the_run(run, tiny_model):
     resumed = StreamTrainer(load_model(tiny_model), *options, directory=folder, resume=True)
     assert resumed.totals.steps == STEPS and resumed.totals.bytes == report["bytes"]
     learned = load_file(Path(report["checkpoint"]) / "learned.safetensors")
-    assert resumed.learner.trainable().keys() == learned.keys()
+    assert {*resumed.learner.trainable(), "s0_average"} == learned.keys()
+    assert torch.equal(resumed.learner.average.value, learned["s0_average"])
     for name, tensor in resumed.learner.trainable().items():
         assert torch.equal(tensor.detach(), learned[name]), name
     with open_source(FIXTURE, say=lambda message: None) as source:

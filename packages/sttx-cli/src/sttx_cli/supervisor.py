@@ -60,11 +60,8 @@ class RotatingLog:
         line = line[: self._limit]
         if self._path.exists() and self._path.stat().st_size + len(line) > self._limit:
             self._rotate()
-        handle = open_own(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
-            os.write(handle, line)
-        finally:
-            os.close(handle)
+        with os.fdopen(open_own(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as file:
+            file.write(line)
 
     def _rotate(self) -> None:
         for number in range(self._files - 2, -1, -1):
