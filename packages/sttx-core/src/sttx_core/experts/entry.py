@@ -1,19 +1,17 @@
 """The functions that Python calls, compiled once and then read from disk until any source file changes.
 
-Compiling takes many seconds. Numba keeps a compiled function while the function's own file is unchanged, even
-if a function that it calls has changed. So the entry points close over a digest of all sources, which numba
-compares.
+Compiling takes many seconds. The entry points close over a digest of all sources, which numba compares
+(`kept`).
 """
 
 from collections.abc import Callable
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sttx_core.experts.coders import RANS, range_encode, rans_encode, start_decoding
 from sttx_core.experts.coding import code_tokens, find_inputs
-from sttx_core.experts.kept import compiled_once
+from sttx_core.experts.kept import compiled_once, digest_of
 from sttx_core.experts.opening import open_nodes, prepare, walk_down
 from sttx_core.experts.reading import follow_tokens, read_tokens
 
@@ -34,8 +32,7 @@ class EntryPoints(NamedTuple):
 @cache
 def entry_points() -> EntryPoints:
     """Return the functions; they are compiled, or read from disk, when they are first called."""
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    digest = int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1
+    digest = digest_of(*sorted(Path(__file__).parent.glob("*.py")))
     return EntryPoints(*_reading(digest), *_opening(digest), *_coding(digest))
 
 

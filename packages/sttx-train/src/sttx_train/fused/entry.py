@@ -1,16 +1,14 @@
 """The function that Python calls, compiled once and then read from disk until a source file changes.
 
-Numba keeps a compiled function while the function's own file is unchanged, even if a function that it calls
-has changed. So it closes over a digest of all sources, which numba compares.
+It closes over a digest of all sources, which numba compares (`sttx_core.experts.kept`).
 """
 
 from collections.abc import Callable
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 
 from sttx_core.experts import arithmetic
-from sttx_core.experts.kept import compiled_once, is_kept
+from sttx_core.experts.kept import compiled_once, digest_of, is_kept
 from sttx_train.fused.layers import read_rows
 
 
@@ -19,8 +17,7 @@ def entry_point() -> Callable[..., None]:
     """Return `layers.read_rows`; it is compiled, or read from disk, when it is first called."""
     here = Path(__file__).parent
     files = [here / f"{name}.py" for name in ("arithmetic", "entry", "lanes", "layers", "products")]
-    sources = b"".join(path.read_bytes() for path in [*files, Path(arithmetic.__file__)])
-    return _closed_over(int.from_bytes(blake2b(sources, digest_size=7).digest()) | 1)
+    return _closed_over(digest_of(*files, arithmetic.__file__))
 
 
 def step_is_compiled() -> bool:
