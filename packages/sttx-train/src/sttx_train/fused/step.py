@@ -5,11 +5,7 @@ Legend: B rows, D hidden size, V vocabulary, L layers, H heads, N head size.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-from itertools import pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -20,6 +16,7 @@ from torch import Tensor
 from sttx_train.fused.entry import entry_point
 from sttx_train.fused.layers import VECTORS, Sizes, State, Weights
 from sttx_train.fused.products import is_halved_exactly, pack
+from sttx_train.parts import parts_of, run_parts
 
 MOST_WEIGHTS = 2**29
 """Most weights that are packed, because the packed ones are a second copy: 1 GiB in bfloat16."""
@@ -100,13 +97,8 @@ class FusedStep:
         blocks, _, width = weights.head.shape[1:]
         logits = np.empty((len(x), blocks * width), np.float32)
         arguments = (weights, self._sizes, x, old, new, logits)
-        workers = min(torch.get_num_threads(), len(x))
-        bounds = [len(x) * part // workers for part in range(workers + 1)]
-        read, (own, *others) = entry_point(), pairwise(bounds)
-        started = [_pool(os.getpid(), workers - 1).submit(read, *arguments, *part) for part in others]
-        read(*arguments, *own)
-        for part in started:
-            part.result()
+        parts = parts_of(len(x), torch.get_num_threads())
+        run_parts(entry_point(), [(*arguments, *part) for part in parts])
         return torch.from_numpy(logits)[:, : self._vocab_size], tuple(map(torch.from_numpy, new))
 
     def _current(self) -> Weights:
@@ -115,12 +107,6 @@ class FusedStep:
         if self._weights is None or now != self._packed_of:
             self._weights, self._packed_of = packed_weights(self._parameters), now
         return self._weights
-
-
-@cache
-def _pool(process: int, workers: int) -> ThreadPoolExecutor:
-    """Return threads that are kept, since starting them takes as long as reading a token; a fork has none."""
-    return ThreadPoolExecutor(workers, "sttx-step")
 
 
 def packed_weights(parameters: Mapping[str, Tensor]) -> Weights:

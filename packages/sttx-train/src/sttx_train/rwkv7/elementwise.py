@@ -9,13 +9,13 @@ Legend: B rows, T steps, M = B * T tokens, D hidden size, H heads, N head size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from sttx_train.parts import parts_of, run_parts
 from sttx_train.rwkv7.loops import kernels
 
 
@@ -189,17 +189,10 @@ def _dense(x: Tensor) -> Tensor:
 
 def _parts(tokens: int) -> list[tuple[int, int]]:
     """Return the first token of each thread's part, and the one after its last."""
-    workers = max(1, min(torch.get_num_threads(), tokens // 16))
-    bounds = [tokens * part // workers for part in range(workers + 1)]
-    return list(zip(bounds, bounds[1:], strict=False))
+    return parts_of(tokens, min(torch.get_num_threads(), tokens // 16))
 
 
 def _share(kernel: Callable[..., None], tokens: int, *tensors: Tensor, number: float = 0) -> None:
     """Run a kernel over all tokens, a part of them on each of torch's threads."""
     arrays = [x.numpy() for x in tensors]
-    parts = _parts(tokens)
-    if len(parts) == 1:
-        kernel(*arrays, number, 0, tokens, 0)
-        return
-    with ThreadPoolExecutor(len(parts)) as pool:
-        list(pool.map(lambda part, at: kernel(*arrays, number, *at, part), range(len(parts)), parts))
+    run_parts(kernel, [(*arrays, number, *at, part) for part, at in enumerate(_parts(tokens))])

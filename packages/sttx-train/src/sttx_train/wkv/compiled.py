@@ -17,7 +17,6 @@ Legend: B rows, T steps, H heads, N head size, G segments of 16 steps.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
@@ -28,6 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sttx_core.experts.kept import compiled_once
+from sttx_train.parts import parts_of, run_parts
 
 SEGMENT = 16  # steps whose states are computed again at once: 256 kB in float32, which a core's cache holds
 _USUAL_SIZE = 64  # of a head, in every published model: as a constant, it lets the compiler unroll the loops
@@ -113,13 +113,7 @@ def _dense(x: Tensor, copy: bool = False) -> Tensor:
 def _share(kernel: Callable[..., None], heads: int, *tensors: Tensor) -> None:
     """Run a kernel over all rows' heads, a part of them on each of torch's threads."""
     arrays = [x.numpy() for x in tensors]
-    workers = max(1, min(torch.get_num_threads(), heads))
-    bounds = [heads * part // workers for part in range(workers + 1)]
-    if workers == 1:
-        kernel(*arrays, 0, heads)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda first, last: kernel(*arrays, first, last), bounds, bounds[1:]))
+    run_parts(kernel, [(*arrays, *part) for part in parts_of(heads, torch.get_num_threads())])
 
 
 @_inlined
