@@ -1,9 +1,10 @@
-"""The shape of an RWKV-7 model. Knows sizes only; files and weights are elsewhere."""
+"""The sizes that all models have, and those of RWKV-7. Knows sizes only; files and weights are elsewhere."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from sttx_core.errors import UsageError
 from sttx_core.foreign_files import shown
@@ -15,26 +16,16 @@ def _rank(factor: float, hidden_size: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RWKV7Config:
-    """Sizes of an RWKV-7 model.
-
-    The four ranks and ``ffn_size`` default to the published formulas. Published files do not always follow
-    them, so loaders pass the sizes of the tensors.
+class ModelConfig:
+    """The sizes that models of all architectures have.
 
     Attributes:
         vocab_size: rows of the embedding and of the head.
         hidden_size: D, width of the residual stream; a multiple of ``head_size``.
         num_layers: L, number of blocks.
         head_size: N, side of each head's N x N state.
-        ffn_size: width of the channel mix, by default ``4 * hidden_size``.
-        decay_rank: inner width of the decay's low-rank map (W1, W2).
-        a_rank: inner width of the in-context learning rate's map (A1, A2).
-        v_rank: inner width of the value residual's map (V1, V2).
-        gate_rank: inner width of the output gate's map (G1, G2).
-        layer_norm_eps: epsilon of every LayerNorm. The heads' GroupNorm uses ``head_size * 1e-5``.
-
-    >>> RWKV7Config(vocab_size=4096, hidden_size=256, num_layers=8).num_heads
-    4
+        ffn_size: width of the channel mix.
+        layer_norm_eps: epsilon of every LayerNorm.
     """
 
     vocab_size: int
@@ -42,36 +33,33 @@ class RWKV7Config:
     num_layers: int
     head_size: int = 64
     ffn_size: int = 0
-    decay_rank: int = 0
-    a_rank: int = 0
-    v_rank: int = 0
-    gate_rank: int = 0
     layer_norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            least = int(name in ("vocab_size", "hidden_size", "num_layers", "head_size"))
-            if name == "layer_norm_eps":
+            if name.endswith("_eps"):
                 if not isinstance(value, int | float) or not 0 < value < 1:  # not NaN either
                     raise UsageError(f"{name} must be a number above 0 and below 1, not {shown(value)}")
-            elif isinstance(value, bool) or not isinstance(value, int):
-                raise UsageError(f"{name} must be a whole number, not {shown(value)}")
-            elif value < least:
-                raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
+            elif name != "architecture":
+                self._require_whole(name, value)
         if self.hidden_size % self.head_size:
             raise UsageError(
                 f"hidden_size {self.hidden_size!r} must be a multiple of head_size {self.head_size!r}"
             )
-        defaults = {
-            "ffn_size": 4 * self.hidden_size,
-            "decay_rank": _rank(2.5, self.hidden_size),
-            "a_rank": _rank(2.5, self.hidden_size),
-            "v_rank": _rank(1.7, self.hidden_size),
-            "gate_rank": _rank(5.0, self.hidden_size),
-        }
-        for name, value in defaults.items():
+        for name, value in self._defaults().items():
             if getattr(self, name) == 0:
                 object.__setattr__(self, name, value)
+
+    def _require_whole(self, name: str, value: object) -> None:
+        least = int(name in ("vocab_size", "hidden_size", "num_layers", "head_size"))
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise UsageError(f"{name} must be a whole number, not {shown(value)}")
+        if value < least:
+            raise UsageError(f"{name} must be at least {least}, not {shown(value)}")
+
+    def _defaults(self) -> dict[str, int]:
+        """Return the sizes that stand for a 0."""
+        return {}
 
     @property
     def num_heads(self) -> int:
@@ -80,12 +68,53 @@ class RWKV7Config:
 
     @property
     def group_norm_eps(self) -> float:
+        """Epsilon of the GroupNorm of the heads' outputs."""
+        raise NotImplementedError
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able dictionary, from which the class of the config restores it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RWKV7Config(ModelConfig):
+    """Sizes of an RWKV-7 model.
+
+    The four ranks and ``ffn_size`` default to the published formulas. Published files do not always follow
+    them, so loaders pass the sizes of the tensors.
+
+    Attributes:
+        ffn_size: width of the channel mix, by default ``4 * hidden_size``.
+        decay_rank: inner width of the decay's low-rank map (W1, W2).
+        a_rank: inner width of the in-context learning rate's map (A1, A2).
+        v_rank: inner width of the value residual's map (V1, V2).
+        gate_rank: inner width of the output gate's map (G1, G2).
+        layer_norm_eps: epsilon of every LayerNorm. The heads' GroupNorm uses ``head_size * 1e-5``.
+
+    The other attributes are those of `ModelConfig`.
+
+    >>> RWKV7Config(vocab_size=4096, hidden_size=256, num_layers=8).num_heads
+    4
+    """
+
+    decay_rank: int = 0
+    a_rank: int = 0
+    v_rank: int = 0
+    gate_rank: int = 0
+
+    def _defaults(self) -> dict[str, int]:
+        return {
+            "ffn_size": 4 * self.hidden_size,
+            "decay_rank": _rank(2.5, self.hidden_size),
+            "a_rank": _rank(2.5, self.hidden_size),
+            "v_rank": _rank(1.7, self.hidden_size),
+            "gate_rank": _rank(5.0, self.hidden_size),
+        }
+
+    @property
+    def group_norm_eps(self) -> float:
         """Epsilon of the per-head GroupNorm (64e-5 for heads of 64)."""
         return self.head_size * 1e-5
-
-    def to_dict(self) -> dict[str, int | float]:
-        """Return the fields as a JSON-able dictionary; ``RWKV7Config(**d)`` restores it."""
-        return asdict(self)
 
 
 def parameter_shapes(config: RWKV7Config) -> dict[str, tuple[int, ...]]:

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from sttx_train.rwkv7.model import RWKV7, Block
+    from sttx_train.rwkv7.language_model import Block
+    from sttx_train.rwkv7.model import RWKV7, ChannelMix, TimeMix
 
 
 def initialize(model: RWKV7, *, seed: int | None = 0) -> RWKV7:
@@ -39,7 +40,7 @@ def initialize(model: RWKV7, *, seed: int | None = 0) -> RWKV7:
 def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Generator | None) -> None:
     for norm in (block.ln1, block.ln2, *([block.ln0] if layer == 0 else [])):
         _ones(norm)
-    att, ffn = block.att, block.ffn
+    att, ffn = cast("TimeMix", block.att), cast("ChannelMix", block.ffn)
     width, size = att.k_k.numel(), att.size
     rising = layer / max(layers - 1, 1)
     falling = 1.0 - layer / layers

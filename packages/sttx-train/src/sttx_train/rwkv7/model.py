@@ -8,37 +8,21 @@ Legend: B rows, T time, D hidden size, H heads, N head size, V vocabulary, L lay
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.checkpoint import checkpoint
 
 from sttx_train.fused import FusedStep, StepChoice, choose_step
 from sttx_train.rwkv7.config import RWKV7Config
 from sttx_train.rwkv7.elementwise import gated_output, recurrence_inputs, shifted_mixes
 from sttx_train.rwkv7.init import initialize as fill_parameters
+from sttx_train.rwkv7.language_model import Block, LanguageModel, shifted
 from sttx_train.rwkv7.state import RecurrentState
-from sttx_train.wkv import Backend, choose_backend, recurrence, wkv
+from sttx_train.wkv import Backend, recurrence, wkv
 
 DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoid(.), so decay > 0.545
-
-
-def _shifted(x_BTD: Tensor, last_BD: Tensor, starts_BT: Tensor | None) -> Tensor:
-    """Return x delayed by one step; the first step comes from the state, or is 0 where a document starts."""
-    previous = torch.cat([last_BD.unsqueeze(1).to(x_BTD.dtype), x_BTD[:, :-1]], dim=1)
-    return previous if starts_BT is None else previous.masked_fill(starts_BT.unsqueeze(-1), 0)
-
-
-def _last_valid(x_BTD: Tensor, lengths_B: Tensor | None) -> Tensor:
-    """Return each row's last step that is not padding."""
-    if lengths_B is None:
-        return x_BTD[:, -1]
-    return x_BTD[torch.arange(x_BTD.shape[0], device=x_BTD.device), lengths_B - 1]
 
 
 class TimeMix(nn.Module):
@@ -98,7 +82,7 @@ class TimeMix(nn.Module):
         if backend == "compiled" and x.dtype == torch.float32:
             return self._compiled(x, shift_BD, state_BHNN, v_first, valid_BT1, starts_BT)
         B, T, D = x.shape
-        delta = _shifted(x, shift_BD, starts_BT) - x
+        delta = shifted(x, shift_BD, starts_BT) - x
         r = self.receptance(torch.addcmul(x, delta, self.x_r))
         k = self.key(torch.addcmul(x, delta, self.x_k))
         x_v = torch.addcmul(x, delta, self.x_v)
@@ -182,51 +166,12 @@ class ChannelMix(nn.Module):
 
     def forward(self, x: Tensor, shift_BD: Tensor, starts_BT: Tensor | None) -> Tensor:
         """Return the output ``[B, T, D]``."""
-        delta = _shifted(x, shift_BD, starts_BT) - x
+        delta = shifted(x, shift_BD, starts_BT) - x
         return self.value(torch.relu(self.key(torch.addcmul(x, delta, self.x_k))).square())
 
 
-class Block(nn.Module):
-    """Pre-LayerNorm residual block; the first one also normalizes the embedding (``ln0``)."""
-
-    def __init__(self, config: RWKV7Config, layer: int) -> None:
-        super().__init__()
-        width, eps = config.hidden_size, config.layer_norm_eps
-        if layer == 0:
-            self.ln0 = nn.LayerNorm(width, eps=eps)
-        self.ln1 = nn.LayerNorm(width, eps=eps)
-        self.ln2 = nn.LayerNorm(width, eps=eps)
-        self.att = TimeMix(config, layer)
-        self.ffn = ChannelMix(config)
-
-    def forward(
-        self,
-        x: Tensor,
-        att_shift_BD: Tensor,
-        state_BHNN: Tensor,
-        ffn_shift_BD: Tensor,
-        v_first: Tensor | None,
-        valid_BT1: Tensor | None,
-        starts_BT: Tensor | None,
-        backend: Backend,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return the output ``[B, T, D]``, both halves' inputs, the new wkv state and layer 0's value."""
-        if v_first is None:  # layer 0
-            x = self.ln0(x)
-        x_att = self.ln1(x)
-        y, state_BHNN, value = self.att(
-            x_att, att_shift_BD, state_BHNN, v_first, valid_BT1, starts_BT, backend
-        )
-        x = x + y
-        x_ffn = self.ln2(x)
-        return x + self.ffn(x_ffn, ffn_shift_BD, starts_BT), x_att, x_ffn, state_BHNN, value
-
-
-class RWKV7(nn.Module):
+class RWKV7(LanguageModel):
     """An RWKV-7 language model.
-
-    ``model(ids_BT, state)`` returns logits ``[B, T, V]`` and the state after the last token; it is
-    differentiable in the state.
 
     Args:
         config: the sizes.
@@ -235,12 +180,9 @@ class RWKV7(nn.Module):
             overwrite them all: the parameters are then uninitialized memory. Parameters on the device
             ``meta`` have no memory, and are never filled.
         seed: of the random matrices; torch's global generator draws them when None.
-
-    Attributes:
-        config: the sizes.
-        backend: which wkv kernel runs (``recurrent``, ``chunked``, ``compiled``, ``fla``, or ``auto``).
-        recompute: recompute the activations inside the blocks in the backward pass, to save memory.
     """
+
+    config: RWKV7Config
 
     def __init__(
         self,
@@ -250,66 +192,13 @@ class RWKV7(nn.Module):
         initialize: bool = True,
         seed: int | None = None,
     ) -> None:
-        super().__init__()
-        self.config = config
-        self.backend: Backend = backend
-        self.recompute = False
-        with _NoLayerInit():
-            self.emb = nn.Embedding(config.vocab_size, config.hidden_size)
-            self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.num_layers))
-            self.ln_out = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-            self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        super().__init__(
+            config,
+            lambda layer: Block(config, layer, TimeMix(config, layer), ChannelMix(config)),
+            backend=backend,
+        )
         if initialize and not self.emb.weight.is_meta:
             fill_parameters(self, seed=seed)
-
-    def forward(
-        self,
-        ids_BT: Tensor,
-        state: RecurrentState | None = None,
-        lengths_B: Tensor | None = None,
-        starts_BT: Tensor | None = None,
-    ) -> tuple[Tensor, RecurrentState]:
-        """Return logits ``[B, T, V]`` and the new state.
-
-        Args:
-            ids_BT: token ids.
-            state: the initial state; zeros when None.
-            lengths_B: number of real tokens of each row, at least 1. The rest is padding, which changes
-                neither the state nor the logits before it.
-            starts_BT: true at the first token of a document: it does not see the tokens before it.
-        """
-        hidden, state = self.hidden(self.emb(ids_BT), state, lengths_B, starts_BT)
-        return self.head(hidden), state
-
-    def hidden(
-        self,
-        x_BTD: Tensor,
-        state: RecurrentState | None = None,
-        lengths_B: Tensor | None = None,
-        starts_BT: Tensor | None = None,
-    ) -> tuple[Tensor, RecurrentState]:
-        """Run the blocks on embeddings ``[B, T, D]``; return the input of the head and the new state."""
-        B, T, _ = x_BTD.shape
-        if state is None:
-            state = RecurrentState.zeros(self.config, B, device=x_BTD.device, dtype=x_BTD.dtype)
-        valid_BT1 = None
-        if lengths_B is not None:
-            valid_BT1 = torch.arange(T, device=x_BTD.device).expand(B, T) < lengths_B.unsqueeze(1)
-            valid_BT1 = valid_BT1.unsqueeze(-1).to(x_BTD.dtype)
-        x, backend = x_BTD, choose_backend(x_BTD.device, self.backend).backend
-        v_first: Tensor | None = None
-        att_shift, matrices, ffn_shift = [], [], []
-        for layer, block in enumerate(self.blocks):
-            arguments = (x, state.att_shift[layer], state.wkv[layer], state.ffn_shift[layer])
-            run = partial(checkpoint, block, use_reentrant=False) if self.recompute else block
-            x, x_att, x_ffn, matrix, v_first = run(*arguments, v_first, valid_BT1, starts_BT, backend)
-            att_shift.append(_last_valid(x_att, lengths_B))
-            ffn_shift.append(_last_valid(x_ffn, lengths_B))
-            matrices.append(matrix)
-        new_state = RecurrentState(
-            att_shift=torch.stack(att_shift), wkv=torch.stack(matrices), ffn_shift=torch.stack(ffn_shift)
-        )
-        return self.ln_out(x), new_state
 
     @property
     def step_choice(self) -> StepChoice:
@@ -350,28 +239,6 @@ class RWKV7(nn.Module):
             eps=config.layer_norm_eps,
             head_eps=config.group_norm_eps,
         )
-
-    @property
-    def device(self) -> torch.device:
-        """The device of the weights."""
-        return self.emb.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the weights."""
-        return self.emb.weight.dtype
-
-
-class _NoLayerInit(TorchFunctionMode):
-    """Make layers without torch's default values, which :class:`RWKV7` or a loader replaces.
-
-    On the device ``meta``, torch would import its compiler to draw them.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
 
 
 _Kind = tuple[int, torch.dtype, Backend]

@@ -12,12 +12,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentState:
-    """All that RWKV-7 remembers of the tokens it has read.
+    """All that a model remembers of the tokens it has read.
 
     Attributes:
         att_shift: ``[L, B, D]`` the previous input of each time mix.
@@ -32,7 +32,7 @@ class RecurrentState:
     @classmethod
     def zeros(
         cls,
-        config: RWKV7Config,
+        config: ModelConfig,
         batch: int = 1,
         *,
         device: torch.device | str = "cpu",
