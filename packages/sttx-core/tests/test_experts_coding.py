@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("numba", reason="needs sttx-core[experts]")
 
 from sttx_core.errors import UsageError
-from sttx_core.experts import Experts, ExpertsConfig
+from sttx_core.experts import Experts, ExpertsConfig, rows_without_experts
 
 SMALL = ExpertsConfig(slot_bits=14, history_bits=12, index_bits=10)
 TOKENS = [b"", *(bytes([byte]) for byte in b"abcdefgh \n"), b"ab", b"the ", b"fed", b"\xc3\xa9", b"_a"]
@@ -167,10 +167,11 @@ def said(row, step):
     return np.random.default_rng((row, step)).normal(size=V).astype(np.float32)
 
 
-def in_rows(blocks, coder, payloads=None):
+def in_rows(blocks, coder, payloads=None, *, alone=False):
     """Code blocks side by side, each row of them as long as it lasts; return payloads or tokens."""
-    experts = Experts(TOKENS, SMALL)
-    rows, active = experts.rows(len(blocks), coder), list(range(len(blocks)))
+    count = len(blocks)
+    rows = rows_without_experts(TOKENS, count, coder) if alone else Experts(TOKENS, SMALL).rows(count, coder)
+    active = list(range(count))
     ends = np.cumsum([0, *map(len, payloads or blocks)]).tolist()
     if payloads is None:
         rows.start_encoding(ends[-1])
@@ -194,12 +195,24 @@ def in_rows(blocks, coder, payloads=None):
     return found if payloads else done
 
 
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("coder", CODERS)
-def test_rows_of_different_lengths_come_back(coder):
+def test_rows_of_different_lengths_come_back(coder, alone):
     blocks = [text(count, count) for count in (40, 90, 10, 70)]
-    payloads = in_rows(blocks, coder)
-    found = in_rows([np.zeros(len(block), np.int64) for block in blocks], coder, payloads)
+    payloads = in_rows(blocks, coder, alone=alone)
+    unknown = [np.zeros(len(block), np.int64) for block in blocks]
+    found = in_rows(unknown, coder, payloads, alone=alone)
     assert [list(block) for block in blocks] == found
+
+
+@pytest.mark.parametrize("coder", CODERS)
+def test_a_network_alone_costs_what_it_says(coder):
+    ids = text(3000)
+    logits = np.stack([said(0, step) for step in range(len(ids))]).astype(np.float64)
+    log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    bits = -log_probs[np.arange(len(ids)), ids].sum() / np.log(2)
+    [payload] = in_rows([ids], coder, alone=True)
+    assert bits - 1 <= 8 * len(payload) <= 1.001 * bits + 64
 
 
 def test_a_row_costs_what_reading_with_its_network_costs():

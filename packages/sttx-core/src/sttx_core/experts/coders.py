@@ -4,7 +4,7 @@ Probabilities are multiples of 2^-24. The range coder (Martin 1979) has an inter
 carry. rANS (Duda 2013) codes backwards, and so needs a whole block of decisions.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,12 @@ TOTAL_BITS = 24
 
 NOTE, RANGE, RANS = range(3)
 """What is done with a decision: note it, or decode it by one of the coders."""
+
+CoderName = Literal["ac", "rans"]
+"""Range coding, which is arithmetic coding in bytes, or rANS; of one block both make nearly the same size."""
+
+MODES: dict[CoderName, int] = {"ac": RANGE, "rans": RANS}
+"""What each coder does to decode."""
 
 MOST_BYTES, MORE_BYTES = 4, 16
 """Of a decision, in any coder; and of a block, in addition."""

@@ -49,9 +49,9 @@ def code_tokens(memory, places, vocabulary, inputs, says, beside, ids, rates, se
     for step in range(ids.shape[0]):
         for row in range(ids.shape[1]):
             if networks:
-                _find_masses(says[row], vocabulary.order, work.powers, work.mass)
+                masses_of_logits(says[row], vocabulary.order, work.powers, work.mass)
             if networks == 2:
-                _find_masses(beside[row], vocabulary.order, work.powers, work.beside)
+                masses_of_logits(beside[row], vocabulary.order, work.powers, work.beside)
             place = Place(
                 places.recent[row], places.words[row], places.match[row], places.at[row], places.lines[row]
             )
@@ -62,7 +62,7 @@ def code_tokens(memory, places, vocabulary, inputs, says, beside, ids, rates, se
 
 
 @borrowing
-def _find_masses(logits, order, powers, mass):
+def masses_of_logits(logits, order, powers, mass):
     """Write the mass of each node, in relation to that of the most probable token."""
     most = logits[0]
     for token in range(order.size):

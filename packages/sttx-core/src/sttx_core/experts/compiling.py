@@ -6,6 +6,7 @@ from sttx_core.experts.config import ExpertsConfig
 from sttx_core.experts.entry import entry_points
 from sttx_core.experts.experts import Experts
 from sttx_core.experts.kept import is_kept
+from sttx_core.experts.rows import rows_without_experts
 
 _SMALL = ExpertsConfig(slot_bits=8, history_bits=10, index_bits=4)
 _EVEN = np.log(np.full((1, 2), 0.5))
@@ -37,10 +38,10 @@ def compile_coding() -> None:
     experts = Experts([b"", b"a"], _SMALL)
     data = experts.encode(experts.document(), np.array([1]))
     experts.decode(experts.document(), data, 1)
-    rows, logits = experts.rows(1), np.zeros((1, 2), np.float32)
-    rows.start_encoding(1)
-    rows.start(0)
-    rows.code(np.array([1]), logits)
-    rows.payload(0)
-    rows.start_decoding(data)
-    rows.start(0, 0, len(data))
+    for rows in (experts.rows(1), rows_without_experts([b"", b"a"], 1)):
+        rows.start_encoding(1)
+        rows.start(0)
+        rows.code(np.array([1]), np.zeros((1, 2), np.float32))
+        rows.payload(0)
+        rows.start_decoding(data)
+        rows.start(0, 0, len(data))

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sttx_core.experts.alone import code_alone
 from sttx_core.experts.coders import RANS, range_encode, rans_encode, start_decoding
 from sttx_core.experts.coding import code_tokens, find_inputs
 from sttx_core.experts.kept import compiled_once, digest_of
@@ -17,7 +18,7 @@ from sttx_core.experts.reading import follow_tokens, read_tokens
 
 
 class EntryPoints(NamedTuple):
-    """Compiled functions: of `reading`, `opening`, `coding` and `coders`."""
+    """Compiled functions: of `reading`, `opening`, `coding`, `alone` and `coders`."""
 
     read: Callable[..., None]
     follow: Callable[..., None]
@@ -27,13 +28,14 @@ class EntryPoints(NamedTuple):
     code: Callable[..., None]
     start: Callable[..., None]
     encode: Callable[..., Any]
+    code_alone: Callable[..., None]
 
 
 @cache
 def entry_points() -> EntryPoints:
     """Return the functions; they are compiled, or read from disk, when they are first called."""
     digest = digest_of(*sorted(Path(__file__).parent.glob("*.py")))
-    return EntryPoints(*_reading(digest), *_opening(digest), *_coding(digest))
+    return EntryPoints(*_reading(digest), *_opening(digest), *_coding(digest), _alone(digest))
 
 
 def _reading(sources: int) -> tuple[Callable[..., None], ...]:
@@ -95,3 +97,12 @@ def _coding(sources: int) -> tuple[Callable[..., Any], ...]:
         return range_encode(noted, data) if sources else 0
 
     return inputs, code, start, encode
+
+
+def _alone(sources: int) -> Callable[..., None]:
+    @compiled_once
+    def alone(vocabulary, logits, ids, work, mode, coder):
+        if sources:
+            code_alone(vocabulary, logits, ids, work, mode, coder)
+
+    return alone

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from sttx_core.errors import UsageError
-from sttx_core.experts.coders import END, MORE_BYTES, MOST_BYTES, NOTE, NOTED, RANGE, RANS, STATE, Coder
+from sttx_core.experts.coders import (
+    END,
+    MODES,
+    MORE_BYTES,
+    MOST_BYTES,
+    NOTE,
+    NOTED,
+    STATE,
+    Coder,
+    CoderName,
+)
 from sttx_core.experts.config import ExpertsConfig
 from sttx_core.experts.entry import entry_points
 from sttx_core.experts.memory import (
-    BEYOND,
-    DIGIT,
-    HEX,
-    LETTER,
-    UPPER,
     Memory,
     Place,
     aligned,
@@ -26,21 +31,10 @@ from sttx_core.experts.memory import (
     new_place,
 )
 from sttx_core.experts.next_token import NextToken
-from sttx_core.experts.reading import Rates, Vocabulary, new_seen, new_work
+from sttx_core.experts.reading import Rates, new_seen, new_work
 from sttx_core.experts.rows import CodedRows
+from sttx_core.experts.vocabulary import vocabulary_of
 from sttx_core.saved_state import damaged
-
-CoderName = Literal["ac", "rans"]
-"""Range coding, which is arithmetic coding in bytes, or rANS; of one block both make nearly the same size."""
-
-_MODES = {"ac": RANGE, "rans": RANS}
-_KINDS = {
-    DIGIT: b"0123456789",
-    HEX: b"abcdef",
-    LETTER: b"ghijklmnopqrstuvwxyz_",
-    UPPER: b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-    BEYOND: range(128, 256),
-}
 
 
 class ExpertsDocument:
@@ -108,14 +102,8 @@ class Experts:
             raise UsageError(f"experts need a vocabulary of two tokens or more, not {len(tokens)}")
         self.config = config or ExpertsConfig()
         self.vocab_size = len(tokens)
-        self.order = np.array(sorted(range(len(tokens)), key=lambda token: (tokens[token], token)))
-        self._vocabulary = Vocabulary(
-            order=self.order.astype(np.uint32),
-            rank=np.argsort(self.order),
-            data=np.frombuffer(b"".join(tokens) or b"\0", np.uint8),
-            start=np.cumsum([0, *map(len, tokens)]),
-            kinds=_kinds(),
-        )
+        self._vocabulary = vocabulary_of(tokens)
+        self.order = self._vocabulary.order.astype(np.int64)
         self.depth = (len(tokens) - 1).bit_length()
         self._memory = new_memory(len(tokens), self.depth, self.config)
         self._seen, self._work = new_seen(), new_work(len(tokens), self.depth)
@@ -197,7 +185,7 @@ class Experts:
         """
         noted = self.decisions(document, ids)
         data = np.zeros(len(noted) * MOST_BYTES + MORE_BYTES, np.uint8)
-        size = entry_points().encode(noted, data, _MODES[coder])
+        size = entry_points().encode(noted, data, MODES[coder])
         return (data[:size] if coder == "ac" else data[len(data) - size :]).tobytes()
 
     def decode(
@@ -217,7 +205,7 @@ class Experts:
             [T] int64.
         """
         ids = np.zeros(count, np.int64)
-        self._code(document, ids, _MODES[coder], np.zeros(0, np.int32), np.frombuffer(data, np.uint8).copy())
+        self._code(document, ids, MODES[coder], np.zeros(0, np.int32), np.frombuffer(data, np.uint8).copy())
         return ids
 
     def decisions(self, document: ExpertsDocument, ids: np.ndarray) -> np.ndarray:
@@ -253,7 +241,7 @@ class Experts:
     def rows(self, count: int, coder: CoderName = "ac") -> CodedRows:
         """Return what codes so many documents side by side, with what networks say of them."""
         arrays = self._memory, self._vocabulary, self._rates, self._seen, self._work
-        return CodedRows(count, _MODES[coder], *arrays)
+        return CodedRows(count, MODES[coder], *arrays)
 
     def path(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the ranges of ranks between which each token's decisions choose.
@@ -360,13 +348,6 @@ class Experts:
                 f"log_probs must have the shape {(rows, self.vocab_size)}, not {log_probs.shape}"
             )
         return np.ascontiguousarray(log_probs, np.float32)
-
-
-def _kinds() -> np.ndarray:
-    kinds = np.zeros(256, np.uint8)
-    for kind, values in _KINDS.items():
-        kinds[list(values)] = kind
-    return kinds
 
 
 def _copied(arrays: Memory | Place) -> dict[str, np.ndarray]:
