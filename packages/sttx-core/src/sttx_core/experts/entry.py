@@ -35,7 +35,7 @@ class EntryPoints(NamedTuple):
 def entry_points() -> EntryPoints:
     """Return the functions; they are compiled, or read from disk, when they are first called."""
     digest = digest_of(*sorted(Path(__file__).parent.glob("*.py")))
-    return EntryPoints(*_reading(digest), *_opening(digest), *_coding(digest), _alone(digest))
+    return EntryPoints(*_reading(digest), *_opening(digest), *_coding(digest), code_alone=_alone(digest))
 
 
 def _reading(sources: int) -> tuple[Callable[..., None], ...]:
