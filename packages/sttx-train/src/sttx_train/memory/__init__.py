@@ -1,0 +1,30 @@
+"""An online memory beside the attention of a frozen Transformers model: RWKV-7 states, written and read.
+
+`core` has the equations, `attached` puts them beside a model. The names load no torch and no transformers.
+"""
+
+from typing import TYPE_CHECKING
+
+from sttx_core.lazy import lazy_names
+from sttx_train.memory.config import MemoryConfig
+
+if TYPE_CHECKING:
+    from sttx_train.memory.attached import AttachedMemory, attach
+    from sttx_train.memory.core import LayerAdapter, LayerState, scan
+
+__all__ = [
+    "AttachedMemory",
+    "LayerAdapter",
+    "LayerState",
+    "MemoryConfig",
+    "attach",
+    "scan",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "attached": ["AttachedMemory", "attach"],
+        "core": ["LayerAdapter", "LayerState", "scan"],
+    },
+)
