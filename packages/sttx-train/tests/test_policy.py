@@ -15,6 +15,7 @@ CANONICAL = [
     "schedule=0..1000:train(opt=sgd,lr=1e-05,momentum=0.9);1000..5000:infer;5000..:train(scope=all)",
     "schedule=0..100:infer;100..:repeat(30:train(lr=0.1,clip=2),70:infer)",
     "schedule=0..12.5%:infer;12.5%..:train",
+    "schedule=0..:train(scope=all);load_from=a folder;(1",
 ]
 
 
@@ -30,6 +31,7 @@ def test_a_canonical_text_is_printed_back(text):
         (" schedule = 0 .. 5 : train( lr = 0.10 ) ; 5..:infer", "schedule=0..5:train(lr=0.1);5..:infer"),
         ("schedule=0%..100%:train(scope=bias+state)", "schedule=0..:train(scope=state+bias)"),
         ("schedule=0..10.0%:infer;10%..100%:train", "schedule=0..10%:infer;10%..:train"),
+        ("schedule=0..: train(scope=s0);load_from= run ", "schedule=0..:train(scope=state);load_from=run"),
     ],
 )
 def test_other_texts_have_a_canonical_one(text, canonical):
@@ -79,6 +81,8 @@ def test_percentages_need_a_length():
         ("schedule=0..:train(clip=0)", "clip cannot be 0"),
         ("schedule=0..:train(stride=0)", "stride must be at least 1"),
         ("schedule=0..:train(bptt=0)", "bptt must be at least 1"),
+        ("schedule=0..:train(bptt=2)", "bptt is 1"),
+        ("schedule=0..:train;load_from= ", "load_from is empty"),
         ("schedule=0..:train(stride=1.5)", "stride cannot be '1.5'"),
         ("schedule=0..:train(opt=lion)", "adam or sgd"),
         ("schedule=0..:train(momentum=0.9)", "goes with opt=sgd"),
@@ -182,6 +186,27 @@ def test_sgd_rates_and_clips_have_an_effect(make, talk):
     assert moved("lr=0") == 0
 
 
+def test_momentum_adds_the_last_step_and_is_saved(make, talk):
+    def moves(options, steps):
+        trainer = make(f"schedule=0..:train(opt=sgd,lr=0,{options})", steps=steps, scope=("bias",))
+        trainer.run(talk(24))
+        return trainer.learner.optimizer.last_steps
+
+    assert not moves("momentum=0", 2)
+    [first], [second] = (moves("momentum=0.5,clip=1000", steps).values() for steps in (1, 2))
+    assert not torch.equal(first, second)
+    policy, traces = "schedule=0..:train(opt=sgd,lr=0.1,momentum=0.9)", talk(24)
+    whole = make(policy)
+    whole.run(traces)
+    make(policy, "run", steps=5).run(traces)
+    again = make(policy, "run", resume=True)
+    again.run(traces[sum(again.taken.values()) :])
+    assert torch.equal(again.learner.s0, whole.learner.s0) and again.learner.s0.any()
+    plain = make("schedule=0..:train(opt=sgd,lr=0.1)")
+    plain.run(traces)
+    assert not torch.equal(plain.learner.s0, whole.learner.s0)
+
+
 def test_a_run_resumes_inside_a_schedule(make, talk):
     policy, traces = "schedule=0..150:train;150..:repeat(96:infer,64:train(lr=0.1))", talk(24)
     whole = make(policy)
@@ -201,8 +226,6 @@ def test_a_run_resumes_inside_a_schedule(make, talk):
     ("policy", "message"),
     [
         ("schedule=0..10%:train;10%..:infer", "give --steps"),
-        ("schedule=0..:train(bptt=2)", "bptt is 1"),
-        ("schedule=0..:train(opt=sgd,momentum=0.5)", "no momentum"),
         ("schedule=0..:train(scope=head)", "add it to --scope"),
     ],
 )

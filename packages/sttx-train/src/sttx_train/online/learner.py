@@ -33,8 +33,9 @@ from sttx_train.online.optimizer import load_optimizer_tensors, online_optimizer
 from sttx_train.online.payment import NATS_TO_BITS, pay, window_bytes
 from sttx_train.online.phrase_head import Batch, PhraseHead, Priced
 from sttx_train.online.policy import Train
-from sttx_train.online.saved import checked_learner
+from sttx_train.online.saved import checked_learned, checked_learner
 from sttx_train.online.scope import Scope, s0_cannot_learn, weights_in_scope
+from sttx_train.online.states import LearnerState
 from sttx_train.online.update import in_scope, take_step
 from sttx_train.online.window import Score, StepReport, Window
 from sttx_train.rwkv7 import RWKV7, RecurrentState
@@ -291,22 +292,44 @@ class OnlineLearner:
         has_experts = self.mixture is not None
         meta = checked_learner(state, trainable, sizes, self.model.dtype, self.config, phrases, has_experts)
         self.gate.load_state_dict(meta.gate)
-        with torch.no_grad():
-            for name, parameter in trainable.items():
-                parameter.copy_(tensors["learned"][name])
-            self.average.load(tensors["learned"].get(AVERAGE, self.s0), meta.averaged)
-        load_optimizer_tensors(self.optimizer, trainable, tensors["optimizer"])
+        self._take(tensors, meta)
         self.table.load_state_dict(state["documents"]["phrases"])
         if self.table.config != phrases:
             raise damaged("phrase table", f"it has {self.table.config}, and this learner {phrases}")
         self.skipped_steps = meta.skipped_steps
-        arrays = {name: tensor.numpy() for name, tensor in tensors["replay"].items()}
-        self.replay.load_state_dict({"arrays": arrays, "meta": meta.replay})
         states = {name: tensor.to(device) for name, tensor in tensors["sessions"].items()}
         if self.mixture is not None:
             self.mixture.load_state_dict({"tensors": tensors["experts"], "documents": meta.experts})
         carried = {"evictions": meta.evictions, "sessions": meta.sessions}
         self.carried.load_state_dict({"tensors": states, "meta": carried})
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Start with what another learner of the same model learned: tensors, optimizer, windows for replay.
+
+        Args:
+            state: what its :meth:`state_dict` returned. Documents, phrases and experts are left out.
+
+        Raises:
+            UsageError: it learned other tensors than this learner's scope.
+            CheckpointError: the state is damaged, or its replay has another capacity.
+        """
+        tensors, trainable = state["tensors"], self.trainable()
+        if different := sorted((set(trainable) ^ set(tensors["learned"])) - {AVERAGE}):
+            raise UsageError(
+                f"what was learned has another scope than {','.join(self.config.scope)}: tensor "
+                f"{shown(different[0])} differs"
+            )
+        self._take(tensors, checked_learned(state, trainable, self.model.config.vocab_size))
+
+    def _take(self, tensors: Mapping[str, Any], meta: LearnerState) -> None:
+        """Take over copies of checked tensors: what was learned, the optimizer's, windows for replay."""
+        with torch.no_grad():
+            for name, parameter in self.trainable().items():
+                parameter.copy_(tensors["learned"][name])
+            self.average.load(tensors["learned"].get(AVERAGE, self.s0), meta.averaged)
+        load_optimizer_tensors(self.optimizer, self.trainable(), tensors["optimizer"])
+        arrays = {name: tensor.numpy() for name, tensor in tensors["replay"].items()}
+        self.replay.load_state_dict({"arrays": arrays, "meta": meta.replay})
 
     # -- learning ------------------------------------------------------------------------------------------
 

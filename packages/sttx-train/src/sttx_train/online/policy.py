@@ -7,8 +7,8 @@ A policy is ``schedule=`` and its phases, separated by ``;``. They follow one an
 
 A phase is ``START..END:ACTION``; the last one has no END. Positions are bytes of the text that was paid for,
 or percentages of the whole. An action is ``infer``, ``train``, ``train(option=value,…)``, or ``repeat(…)``,
-which takes turns of so many bytes. Decides from positions alone; knows neither tensors nor streams. Loads no
-torch.
+which takes turns of so many bytes. ``;load_from=PATH`` at the end names what was learned before. Decides from
+positions alone; knows neither tensors nor streams. Loads no torch.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from sttx_core.errors import UsageError
-from sttx_train.online.scope import SCOPES, Scope
+from sttx_train.online.scope import ALIASES, SCOPES, Scope
 
-_HEAD = "schedule="
+_HEAD, _LOAD = "schedule=", ";load_from="
 _POSITION = re.compile(r"(\d{1,15}(?:\.\d{1,6})?)(%?)")
 
 
@@ -36,7 +36,7 @@ class Train:
         stride: learn from every so many steps only.
         bptt: how many windows gradients reach back.
         clip: maximum norm of the gradient.
-        momentum: of sgd.
+        momentum: of sgd, below 1: how much of the last step is added to the next one.
     """
 
     scope: tuple[Scope, ...] | None = None
@@ -52,6 +52,8 @@ class Train:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"a policy's {name} must be at least {least}, not {value}")
+        if self.bptt not in (None, 1):
+            raise UsageError(f"a policy's bptt is 1: gradients reach back one window, not {self.bptt}")
         for name, right in (("lr", lambda x: x >= 0), ("clip", lambda x: x > 0), ("momentum", _is_share)):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and right(value)):
@@ -118,10 +120,12 @@ class Policy:
     Attributes:
         phases: in order; the first starts at 0.
         percent: whether positions are percentages.
+        load_from: where what was learned before is, to go on from; None to start from nothing.
     """
 
     phases: tuple[Phase, ...]
     percent: bool = False
+    load_from: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Policy:
@@ -133,7 +137,10 @@ class Policy:
         >>> print(Policy.parse("schedule=0..10%: train(lr=.30, scope=bias+state) ;10%..:infer"))
         schedule=0..10%:train(scope=state+bias,lr=0.3);10%..:infer
         """
-        compact = "".join(text.split())
+        schedule, load, path = text.partition(_LOAD)
+        if load and not path.strip():
+            raise UsageError("a policy's load_from is empty: name a run, a checkpoint or what was exported")
+        compact = "".join(schedule.split())
         if not compact.startswith(_HEAD):
             raise UsageError(f"policy {text!r} must start with {_HEAD!r}")
         parts = [_phase(part) for part in _split(compact.removeprefix(_HEAD), ";")]
@@ -150,7 +157,11 @@ class Policy:
         percent = True in percents
         if end is not None and not (percent and end == 100):
             raise UsageError("a policy's last phase has no end: write START..:ACTION")
-        return cls(phases=tuple(phase for phase, _, _ in parts), percent=percent and len(parts) > 1)
+        return cls(
+            phases=tuple(phase for phase, _, _ in parts),
+            percent=percent and len(parts) > 1,
+            load_from=path.strip() if load else None,
+        )
 
     def __str__(self) -> str:
         starts = [self._position(phase.start) for phase in self.phases]
@@ -159,7 +170,7 @@ class Policy:
             turns = ",".join(map(str, phase.turns))
             action = turns if phase.turns[0].length is None else f"repeat({turns})"
             shown.append(f"{start}..{end}:{action}")
-        return _HEAD + ";".join(shown)
+        return _HEAD + ";".join(shown) + ("" if self.load_from is None else _LOAD + self.load_from)
 
     def _position(self, value: float) -> str:
         return _shown(value) + ("%" if self.percent and value else "")
@@ -172,6 +183,25 @@ class Policy:
     def actions(self) -> list[Train]:
         """Return every way of learning that it has."""
         return [turn.action for phase in self.phases for turn in phase.turns if turn.action is not None]
+
+    def scopes(self) -> tuple[Scope, ...]:
+        """Return every scope that it names, in the order of `SCOPES`."""
+        named = {scope for action in self.actions() for scope in action.scope or ()}
+        return tuple(scope for scope in SCOPES if scope in named)
+
+    def step_at(self, position: int, steps: int, length: int | None = None) -> Train | None:
+        """Return how a step learns; None if it only infers, also because of a stride.
+
+        Args:
+            position: as in `action_at`.
+            steps: steps that were taken so far.
+            length: as in `action_at`.
+
+        Raises:
+            UsageError: as `action_at`.
+        """
+        how = self.action_at(position, length)
+        return None if how is None or steps % (how.stride or 1) else how
 
     def action_at(self, position: int, length: int | None = None) -> Train | None:
         """Return what to do at a position: how to learn, or None to infer.
@@ -252,7 +282,7 @@ def _action(text: str) -> Train | None:
 
 
 def _scopes(text: str) -> tuple[str, ...]:
-    names = text.split("+")
+    names = [ALIASES.get(name, name) for name in text.split("+")]
     known = [scope for scope in SCOPES if scope in names]
     return (*known, *(name for name in names if name not in SCOPES))
 

@@ -14,9 +14,10 @@ from sttx_core.phrases import PhraseConfig
 from sttx_core.saved_state import checked, damaged
 from sttx_train.online.average import AVERAGE
 from sttx_train.online.config import LearnerConfig
+from sttx_train.online.optimizer import MOMENTUM
 from sttx_train.online.states import CarriedState, LearnerState, check_carried
 from sttx_train.rwkv7 import RecurrentState, RWKV7Config
-from sttx_train.saved_tensors import check_moments, check_tensors
+from sttx_train.saved_tensors import check_moments, check_tensor, check_tensors
 
 _OF_NUMPY = (torch.int32, torch.int64, torch.float64)  # dtypes of the arrays of replay
 
@@ -44,14 +45,26 @@ def checked_learner(
     Raises:
         CheckpointError: says what does not fit.
     """
-    meta, tensors = checked(LearnerState, state["documents"]["learner"], "learner"), state["tensors"]
+    meta, tensors = checked_learned(state, trainable, sizes.vocab_size), state["tensors"]
     if ("experts" in tensors, meta.experts is not UNSET) != (experts, experts):
         raise damaged("learner", f"it was saved {'without' if experts else 'with'} experts")
-    _check_learned(tensors["learned"], trainable, meta.averaged)
-    check_moments("optimizer.safetensors", tensors["optimizer"], trainable)
-    _check_replayed(tensors["replay"], sizes.vocab_size)
     check_carried(meta, config.max_documents, sizes.vocab_size, phrases.max_length)
     check_carried_tensors(meta, tensors["sessions"], sizes, dtype)
+    return meta
+
+
+def checked_learned(
+    state: Mapping[str, Any], trainable: Mapping[str, nn.Parameter], vocab_size: int
+) -> LearnerState:
+    """Return the learner's document, if what was learned, the optimizer's tensors and replay fit a learner.
+
+    Raises:
+        CheckpointError: says what does not fit.
+    """
+    meta, tensors = checked(LearnerState, state["documents"]["learner"], "learner"), state["tensors"]
+    _check_learned(tensors["learned"], trainable, meta.averaged)
+    _check_optimizer(tensors["optimizer"], trainable)
+    _check_replayed(tensors["replay"], vocab_size)
     return meta
 
 
@@ -79,6 +92,16 @@ def _check_learned(
     if "s0" in trainable and (averaged or AVERAGE in tensors):
         expected[AVERAGE] = trainable["s0"]
     check_tensors("learned.safetensors", tensors, expected)
+
+
+def _check_optimizer(tensors: Mapping[str, Tensor], trainable: Mapping[str, nn.Parameter]) -> None:
+    """Check AdamW's moments, and the last steps of gradient descent with momentum."""
+    file, steps = "optimizer.safetensors", {f"{name}/{MOMENTUM}": name for name in trainable}
+    for path in steps.keys() & tensors.keys():
+        parameter = trainable[steps[path]]
+        check_tensor(file, path, tensors[path], parameter.shape, (parameter.dtype,))
+    moments = {path: tensor for path, tensor in tensors.items() if path not in steps}
+    check_moments(file, moments, trainable)
 
 
 def _check_replayed(tensors: Mapping[str, Tensor], vocab_size: int) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 Scope = Literal["state", "bias", "vectors", "head", "all"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
+ALIASES: dict[str, Scope] = {"s0": "state"}
+"""Other names that are understood."""
 
 
 def parse_scopes(text: str) -> tuple[Scope, ...]:
@@ -25,7 +27,8 @@ def parse_scopes(text: str) -> tuple[Scope, ...]:
     >>> parse_scopes("state,bias")
     ('state', 'bias')
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    given = [name.strip() for name in text.split(",") if name.strip()]
+    names = tuple(dict.fromkeys(ALIASES.get(name, name) for name in given))
     unknown = [name for name in names if name not in SCOPES]
     if unknown or not names:
         raise UsageError(f"unknown scope {(unknown or [text])[0]!r}; choose among {', '.join(SCOPES)}")

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import nn
 
-from sttx_train.adamw import AdamW
+from sttx_train.online.optimizer import OnlineOptimizer
 from sttx_train.online.policy import Train
 from sttx_train.online.scope import Scope, weights_in_scope
 from sttx_train.rwkv7 import RWKV7
@@ -32,7 +31,7 @@ def in_scope(
     }
 
 
-def take_step(optimizer: AdamW, how: Train) -> None:
+def take_step(optimizer: OnlineOptimizer, how: Train) -> None:
     """Change each tensor that has a gradient: by AdamW, or by plain gradient descent without weight decay.
 
     Args:
@@ -45,17 +44,9 @@ def take_step(optimizer: AdamW, how: Train) -> None:
             group["lr"] = how.lr
     try:
         if how.opt == "sgd":
-            _descend(optimizer)
+            optimizer.descend(how.momentum or 0.0)
         else:
             optimizer.step()
     finally:
         for group, rate in zip(optimizer.param_groups, usual, strict=True):
             group["lr"] = rate
-
-
-@torch.no_grad()
-def _descend(optimizer: AdamW) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                parameter.sub_(parameter.grad, alpha=group["lr"])

@@ -57,8 +57,3 @@ def _check_policy(policy: Policy, steps: int) -> None:
         raise UsageError("--policy has percentages of an unknown length: give --steps, or positions in bytes")
     if policy.percent and policy.repeats:
         raise UsageError("--policy has percentages of steps and a repeat in bytes: give positions in bytes")
-    for action in policy.actions():
-        if action.bptt not in (None, 1):
-            raise UsageError("--policy: gradients reach back one window, whose size is --window: bptt is 1")
-        if action.momentum is not None:
-            raise UsageError("--policy: sgd has no momentum here: leave it out, or use opt=adam")

@@ -27,19 +27,18 @@ class Schedule:
     def __init__(self, config: StreamConfig, learner: OnlineLearner) -> None:
         self._policy = None if config.policy is None else Policy.parse(config.policy)
         self._steps = config.steps
-        actions = self._policy.actions() if self._policy else []
-        for scopes in [action.scope for action in actions if action.scope]:
-            if missing := [scope for scope in scopes if not learner.in_scope((scope,))]:
-                raise UsageError(f"--policy learns {missing[0]}, which this run does not: add it to --scope")
+        scopes = self._policy.scopes() if self._policy else ()
+        if missing := [scope for scope in scopes if not learner.in_scope((scope,))]:
+            raise UsageError(f"--policy learns {missing[0]}, which this run does not: add it to --scope")
 
     def how(self, totals: Totals) -> Train | None:
         """Return how the next step learns; None if it does not."""
         policy = self._policy
         if policy is None:
             return Train()
-        position = (totals.steps, self._steps) if policy.percent else (totals.bytes, None)
-        how = policy.action_at(*position)
-        return None if how is None or totals.steps % (how.stride or 1) else how
+        if policy.percent:  # of the steps
+            return policy.step_at(totals.steps, totals.steps, self._steps)
+        return policy.step_at(totals.bytes, totals.steps)
 
     @property
     def identity(self) -> str | None:
