@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_core.traces import AssistantMessage, Meta, ToolResult, ToolUse, UserMessage
+from sttx_train.architectures import build_model, new_config
 from sttx_train.formats import load_model, save_model
-from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 _RECIPE = Path(__file__).parents[1] / "recipes" / "goose_mini"
 
@@ -42,16 +42,12 @@ def randomize(model, seed=0):
 def make_model():
     """Return a function from sizes to a randomized model in evaluation mode."""
 
-    def make(seed=0, dtype=torch.float32, **sizes):
-        defaults = {
-            "vocab_size": 61,
-            "hidden_size": 32,
-            "num_layers": 3,
-            "head_size": 16,
-            "v_rank": 8,
-            "a_rank": 16,
-        }
-        model = randomize(RWKV7(RWKV7Config(**(defaults | sizes)), initialize=False), seed)
+    def make(seed=0, dtype=torch.float32, architecture="x070", **sizes):
+        defaults = {"vocab_size": 61, "hidden_size": 32, "num_layers": 3, "head_size": 16}
+        if architecture == "x070":
+            defaults |= {"v_rank": 8, "a_rank": 16}
+        config = new_config(architecture, **(defaults | sizes))
+        model = randomize(build_model(config, initialize=False), seed)
         return model.to(dtype).eval().requires_grad_(False)
 
     return make

@@ -20,9 +20,10 @@ from torch import Tensor
 from sttx_core.errors import UsageError
 from sttx_core.own_files import replacing_file
 from sttx_core.tokenizers import Tokenizer
+from sttx_train.architectures import require_x070
 from sttx_train.byte_lengths import every_token
 from sttx_train.formats import HuggingFaceTokenizer
-from sttx_train.rwkv7 import RWKV7, RWKV7Config
+from sttx_train.rwkv7 import LanguageModel, ModelConfig, RWKV7Config
 
 GgufDtype = Literal["float32", "float16", "q8_0"]
 
@@ -78,12 +79,15 @@ def require_gguf() -> None:
         raise UsageError("--to gguf needs the package 'gguf': pip install 'sttx-train[gguf]'")
 
 
-def check_gguf(config: RWKV7Config, tokenizer: Tokenizer) -> None:
-    """Check that llama.cpp would compute the same as sttx.
+def check_gguf(config: ModelConfig, tokenizer: Tokenizer) -> RWKV7Config:
+    """Return the config if llama.cpp would compute the same as sttx.
 
     Raises:
-        UsageError: the sizes or the vocabulary are none that it knows.
+        UsageError: the architecture, the sizes or the vocabulary are none that sttx writes.
     """
+    sizes = require_x070(
+        config, "GGUF is written of RWKV-7 alone, so export with --to blinkdl or huggingface"
+    )
     if config.head_size != _HEAD_SIZE:
         raise UsageError(
             f"the model has heads of {config.head_size}, and llama.cpp normalizes as for {_HEAD_SIZE}: "
@@ -93,10 +97,11 @@ def check_gguf(config: RWKV7Config, tokenizer: Tokenizer) -> None:
         raise UsageError("the model has a tokenizer.json, and only RWKV vocabularies are written as GGUF")
     if tokenizer.eot_id != 0:
         raise UsageError(f"the end-of-text id is {tokenizer.eot_id}, and llama.cpp's RWKV vocabulary needs 0")
+    return sizes
 
 
 def write_gguf(
-    model: RWKV7,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     out: Path,
     *,
@@ -118,11 +123,11 @@ def write_gguf(
         UsageError: the package is not installed, or llama.cpp would not compute the same.
     """
     require_gguf()
-    check_gguf(model.config, tokenizer)
+    sizes = check_gguf(model.config, tokenizer)
     gguf = importlib.import_module("gguf")
     with replacing_file(out) as aside:
         writer = gguf.GGUFWriter(aside, _ARCHITECTURE)
-        _add_facts(writer, gguf, model.config, dtype, name, metadata)
+        _add_facts(writer, gguf, sizes, dtype, name, metadata)
         _add_vocabulary(writer, gguf, tokenizer, model.config.vocab_size)
         for tensor_name, array, is_large in gguf_tensors(model):
             _add(writer, gguf, tensor_name, array, dtype if is_large else "float32")
@@ -132,7 +137,7 @@ def write_gguf(
         writer.close()
 
 
-def gguf_tensors(model: RWKV7) -> Iterator[tuple[str, np.ndarray, bool]]:
+def gguf_tensors(model: LanguageModel) -> Iterator[tuple[str, np.ndarray, bool]]:
     """Yield the name and values of each tensor, in float32, and whether it is a large matrix."""
     weights = {name: weight.detach().to("cpu").float() for name, weight in model.state_dict().items()}
     for ours, theirs in _TOP.items():

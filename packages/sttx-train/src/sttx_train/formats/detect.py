@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
-from typing import Literal
+from typing import Any, Literal
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.foreign_files import shown
-from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.architectures import ARCHITECTURES, NAMES, Architecture, config_from
+from sttx_train.rwkv7.config import ModelConfig
 
 Version = Literal["x040", "x050", "x051", "x052", "x060", "x070"]
 Naming = Literal["blinkdl", "huggingface"]
@@ -52,25 +53,29 @@ def detect_naming(names: Collection[str]) -> Naming | None:
     """
     if "emb.weight" in names:
         return "blinkdl"
-    if "model.embeddings.weight" in names or "lm_head.weight" in names:  # one of them may stand for both
+    theirs = ("model.embeddings.weight", "lm_head.weight", "rwkv.embeddings.weight")
+    if any(name in names for name in theirs):  # one of them may stand for embedding and head
         return "huggingface"
     return None
 
 
-def require_x070(shapes: Mapping[str, Sequence[int]], source: str) -> None:
-    """Check that the tensors are an RWKV-7 model.
+RUNNING = f"{', '.join(f'{NAMES[a]} ({a})' for a in ARCHITECTURES[:-1])} and {NAMES['x052']} (x052) run here"
+"""What runs, in words."""
+
+
+def require_architecture(shapes: Mapping[str, Sequence[int]], source: str) -> Architecture:
+    """Return the architecture of tensors that are a model which runs here.
 
     Raises:
         ModelError: they are an older RWKV, another architecture, a tuned state, or empty.
     """
     version = detect_version(shapes)
-    if version == "x070":
-        return
+    known: Architecture | None = next((one for one in ARCHITECTURES if one == version), None)
+    if known is not None:
+        return known
     advice = "give an RWKV-7 (x070) model, such as RWKV/RWKV7-Goose-World3-1.5B-HF"
     if version is not None:
-        raise ModelError(
-            f"{source!r} is an RWKV model of architecture {version}; only RWKV-7 (x070) runs here: {advice}"
-        )
+        raise ModelError(f"{source!r} is an RWKV model of architecture {version}; only {RUNNING}: {advice}")
     if not shapes:
         raise ModelError(f"{source!r} holds no tensors: {advice}")
     if all(name.endswith("time_state") for name in shapes) or set(shapes) == {"s0"}:
@@ -80,22 +85,17 @@ def require_x070(shapes: Mapping[str, Sequence[int]], source: str) -> None:
     )
 
 
-def detect_config(shapes: Mapping[str, Sequence[int]], source: str = "model") -> RWKV7Config:
-    """Return the sizes of an RWKV-7 model from its tensors, named as in ``.pth`` files.
+def detect_config(shapes: Mapping[str, Sequence[int]], source: str = "model") -> ModelConfig:
+    """Return the sizes of a model from its tensors, named as in ``.pth`` files.
 
-    Only the tensors count, because published files do not follow the published formulas for the low ranks. A
-    model of one layer has no value residual; its ``v_rank`` keeps its default.
+    Only the tensors count, because published files do not follow the published formulas for the low ranks. An
+    RWKV-7 of one layer has no value residual; its ``v_rank`` keeps its default.
 
     Raises:
         ModelError: it is another architecture, or a tensor that gives a size is missing.
     """
-    require_x070(shapes, source)
-    layers = {int(match[1]) for name in shapes if (match := _LAYER.match(name))}
-    missing = next(layer for layer in count() if layer not in layers)
-    if missing < len(layers) or not layers:
-        raise ModelError(f"{source!r} has no tensors of layer {missing}: the file is incomplete")
-    if len(layers) > MOST_LAYERS:
-        raise ModelError(f"{source!r} has {len(layers):,} layers; sttx loads at most {MOST_LAYERS:,}")
+    architecture = require_architecture(shapes, source)
+    layers = _layers(shapes, source)
 
     def size(name: str, dimension: int) -> int:
         shape = shapes.get(name, ())
@@ -105,18 +105,41 @@ def detect_config(shapes: Mapping[str, Sequence[int]], source: str = "model") ->
             )
         return shape[dimension]
 
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": size("emb.weight", 0),
         "hidden_size": size("emb.weight", 1),
-        "num_layers": len(layers),
-        "head_size": size("blocks.0.att.r_k", 1),
+        "num_layers": layers,
         "ffn_size": size("blocks.0.ffn.key.weight", 0),
-        "decay_rank": size("blocks.0.att.w1", 1),
-        "a_rank": size("blocks.0.att.a1", 1),
-        "v_rank": size("blocks.1.att.v1", 1) if len(layers) > 1 else 0,
-        "gate_rank": size("blocks.0.att.g1", 1),
     }
+    match architecture:
+        case "x070":
+            sizes |= {
+                "head_size": size("blocks.0.att.r_k", 1),
+                "decay_rank": size("blocks.0.att.w1", 1),
+                "a_rank": size("blocks.0.att.a1", 1),
+                "v_rank": size("blocks.1.att.v1", 1) if layers > 1 else 0,
+                "gate_rank": size("blocks.0.att.g1", 1),
+            }
+        case "x060":
+            sizes |= {
+                "architecture": architecture,
+                "head_size": size("blocks.0.att.time_faaaa", 1),
+                "mix_rank": size("blocks.0.att.time_maa_w1", 1) // 5,
+                "decay_rank": size("blocks.0.att.time_decay_w1", 1),
+            }
+        case "x052":
+            sizes |= {"architecture": architecture, "head_size": size("blocks.0.att.time_faaaa", 1)}
     try:
-        return RWKV7Config(**sizes)
+        return config_from(sizes)
     except UsageError as error:
         raise ModelError(f"the tensors of {source!r} have impossible sizes: {error}") from error
+
+
+def _layers(shapes: Mapping[str, Sequence[int]], source: str) -> int:
+    layers = {int(match[1]) for name in shapes if (match := _LAYER.match(name))}
+    missing = next(layer for layer in count() if layer not in layers)
+    if missing < len(layers) or not layers:
+        raise ModelError(f"{source!r} has no tensors of layer {missing}: the file is incomplete")
+    if len(layers) > MOST_LAYERS:
+        raise ModelError(f"{source!r} has {len(layers):,} layers; sttx loads at most {MOST_LAYERS:,}")
+    return len(layers)

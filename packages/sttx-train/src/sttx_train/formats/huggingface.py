@@ -115,6 +115,15 @@ def check_config(config: Mapping[str, Any], detected: RWKV7Config, source: str) 
         "intermediate_size": detected.ffn_size,
         "attn": None,  # layers of another kind between those of RWKV-7
     }
+    check_values(config, expected, source)
+
+
+def check_values(config: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> None:
+    """Check what a ``config.json`` says against what the tensors or the model need.
+
+    Raises:
+        ModelError: a key differs; the message names it.
+    """
     for key, value in expected.items():
         if config.get(key) not in (None, value):
             raise ModelError(

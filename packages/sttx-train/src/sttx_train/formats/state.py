@@ -31,7 +31,7 @@ from sttx_train.formats.tensorfiles import (
     write_tensors,
 )
 from sttx_train.formats.weights import check_numbers
-from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.config import ModelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -153,7 +153,7 @@ def _name(layer: int) -> str:
     return f"blocks.{layer}.att.time_state"
 
 
-def load_state(path: str | os.PathLike[str], *, config: RWKV7Config | None = None) -> TunedState:
+def load_state(path: str | os.PathLike[str], *, config: ModelConfig | None = None) -> TunedState:
     """Read a tuned state in any of the three formats, detected by the file's content.
 
     Args:

@@ -18,8 +18,9 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.own_files import replacing_file
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_core.tokenizers.protocol import EOT_ID
+from sttx_train.architectures import build_model
 from sttx_train.files import refuse_foreign, replacing_folder, sha256_of
-from sttx_train.formats import blinkdl, huggingface, sttx
+from sttx_train.formats import blinkdl, huggingface, huggingface56, sttx
 from sttx_train.formats.locate import locate_model
 from sttx_train.formats.pth import read_pth, read_pth_infos, write_pth
 from sttx_train.formats.tensorfiles import (
@@ -33,7 +34,8 @@ from sttx_train.formats.tensorfiles import (
 )
 from sttx_train.formats.vocabulary import FILES, tokenizer_files, tokenizer_for
 from sttx_train.formats.weights import Format, Weights, check_fit, check_runs, interpret
-from sttx_train.rwkv7 import RWKV7, RWKV7Config
+from sttx_train.rwkv7 import LanguageModel, ModelConfig, RWKV7Config
+from sttx_train.rwkv56 import RWKV56Config
 from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
 _FOLDER_FILES = FILES | {"config.json", SINGLE, sttx.HYPERNET}
@@ -54,7 +56,7 @@ class LoadedModel:
         notes: what was taken off or added to read its files, each a clause for a person.
     """
 
-    model: RWKV7
+    model: LanguageModel
     id: str
     path: Path
     sha256: str
@@ -90,7 +92,7 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     kernel: Backend = "auto",
 ) -> LoadedModel:
-    """Load an RWKV-7 model for prediction.
+    """Load a model for prediction; its tensors say which architecture it has.
 
     Args:
         spec: a folder (ours or Hugging Face's), a ``.pth`` or ``.safetensors`` file, an id of Hugging
@@ -147,7 +149,7 @@ def check_destination(path: str | os.PathLike[str]) -> None:
 
 
 def save_model(
-    model: RWKV7,
+    model: LanguageModel,
     path: str | os.PathLike[str],
     *,
     format: Format = "sttx",
@@ -186,19 +188,31 @@ def save_model(
     elif format == "huggingface":
         saved_dtype = str(dtype or model.dtype).removeprefix("torch.")
         eot_id = EOT_ID if tokenizer is None else tokenizer.eot_id
-        config = huggingface.config_dict(model.config, saved_dtype, eot_id)
-        _save_folder(path, config, huggingface.to_huggingface(tensors), tokenizer)
+        config, named = _huggingface(model.config, tensors, saved_dtype, eot_id)
+        _save_folder(path, config, named, tokenizer)
     else:
         raise UsageError(f"unknown model format {format!r}: choose 'sttx', 'huggingface' or 'blinkdl'")
 
 
+def _huggingface(
+    config: ModelConfig, tensors: Mapping[str, Tensor], dtype: str, eot_id: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the ``config.json`` and the tensors of Hugging Face's classes for an architecture."""
+    if isinstance(config, RWKV56Config):
+        named = huggingface56.to_huggingface(blinkdl.to_pth(tensors))
+        return huggingface56.config_dict(config, dtype, eot_id), named
+    assert isinstance(config, RWKV7Config)
+    return huggingface.config_dict(config, dtype, eot_id), huggingface.to_huggingface(tensors)
+
+
 def _save_blinkdl(
-    config: RWKV7Config, tensors: Mapping[str, Tensor], path: Path, tokenizer: AnyTokenizer | None
+    config: ModelConfig, tensors: Mapping[str, Tensor], path: Path, tokenizer: AnyTokenizer | None
 ) -> None:
-    if config.layer_norm_eps != 1e-5:
-        raise UsageError(
-            f"'blinkdl' cannot hold layer_norm_eps {config.layer_norm_eps!r}, only 1e-05: save as 'sttx'"
-        )
+    held = [("layer_norm_eps", config.layer_norm_eps, 1e-5)]
+    held += [("head_norm_eps", config.group_norm_eps, 64e-5)] if isinstance(config, RWKV56Config) else []
+    for name, value, needed in held:
+        if value != needed:
+            raise UsageError(f"'blinkdl' cannot hold {name} {value!r}, only {needed!r}: save as 'sttx'")
     if path.is_dir():
         raise UsageError(f"{str(path)!r} is a folder, but 'blinkdl' is a file: give a name ending in '.pth'")
     own = f"{path.stem}."
@@ -244,7 +258,7 @@ def _read(path: Path) -> Weights[Tensor]:
 
 def _build(
     weights: Weights[Tensor], source: str, device: torch.device, dtype: torch.dtype, backend: Backend
-) -> RWKV7:
+) -> LanguageModel:
     """Return the model with converted copies of the tensors, so that no file stays mapped."""
     model = _skeleton(weights, source, backend)
     copies = {
@@ -255,13 +269,13 @@ def _build(
     return model.eval().requires_grad_(False)
 
 
-def _skeleton(weights: Weights[Tensor], source: str, backend: Backend) -> RWKV7:
+def _skeleton(weights: Weights[Tensor], source: str, backend: Backend) -> LanguageModel:
     """Return the model that the tensors belong to, itself on the device ``meta``.
 
     Raises:
         ModelError: the tensors do not fit; the message names missing, extra and wrongly shaped ones.
     """
     with torch.device("meta"):
-        model = RWKV7(weights.config, backend=backend, initialize=False)
-    check_fit({name: tensor.shape for name, tensor in model.state_dict().items()}, weights.tensors, source)
+        model = build_model(weights.config, backend=backend, initialize=False)
+    check_fit(weights.config, weights.tensors, source)
     return model

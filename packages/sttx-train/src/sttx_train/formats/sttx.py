@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.foreign_files import shown
+from sttx_train.architectures import architecture_of, config_from
 from sttx_train.formats.tensorfiles import has_file
-from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.config import ModelConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,12 +26,18 @@ VERSION = 1
 HYPERNET = "hypernet.safetensors"
 """The file of the hypernetwork that was trained with the model, if there is one."""
 
+_NAMES = {"x070": "rwkv7", "x060": "rwkv6", "x052": "rwkv5"}
 _RANK = "input.0.weight"  # its first dimension is the inner width
 
 
-def config_dict(config: RWKV7Config, hypernet: bool = False) -> dict[str, Any]:
+def config_dict(config: ModelConfig, hypernet: bool = False) -> dict[str, Any]:
     """Return the ``config.json`` of a model folder; it names the hypernetwork if there is one."""
-    content = {"format": FORMAT, "version": VERSION, "architecture": "rwkv7", "model": config.to_dict()}
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": _NAMES[architecture_of(config)],
+        "model": config.to_dict(),
+    }
     return content | ({"hypernet": HYPERNET} if hypernet else {})
 
 
@@ -87,7 +94,7 @@ def check_hypernet(shapes: Mapping[str, Sequence[int]], width: int, source: str)
         )
 
 
-def read_config(saved: Mapping[str, Any], detected: RWKV7Config, source: str) -> RWKV7Config:
+def read_config(saved: Mapping[str, Any], detected: ModelConfig, source: str) -> ModelConfig:
     """Read the sizes of a ``config.json`` and check them against those detected in the tensors.
 
     Raises:
@@ -105,14 +112,15 @@ def read_config(saved: Mapping[str, Any], detected: RWKV7Config, source: str) ->
     if unknown := sorted(given.keys() - sizes.keys()):
         raise ModelError(f"{damaged}, its 'model' has an unknown {shown(unknown[0])}: download it again")
     try:
-        config = RWKV7Config(**given)
+        config = config_from(given)
     except (TypeError, UsageError) as error:  # a TypeError names what is missing
         raise ModelError(f"{damaged} ({error}): download it again") from error
     saved_sizes = config.to_dict()
-    for name in saved_sizes.keys() - {"layer_norm_eps", *(["v_rank"] if config.num_layers == 1 else [])}:
-        if saved_sizes[name] != sizes[name]:
+    unseen = {"layer_norm_eps", "head_norm_eps", *(["v_rank"] if config.num_layers == 1 else [])}
+    for name in saved_sizes.keys() - unseen:
+        if saved_sizes[name] != sizes.get(name):
             raise ModelError(
                 f"config.json of {source!r} says {name} = {shown(saved_sizes[name])}, "
-                f"but the tensors have {sizes[name]!r}"
+                f"but the tensors have {sizes.get(name)!r}"
             )
     return config

@@ -1,6 +1,6 @@
 """Takes off what training programs wrap around a model: dictionaries around its tensors, prefixes of names.
 
-Whatever is taken off is said. Knows the names of RWKV-7's embedding and head, but no files.
+Whatever is taken off is said. Knows the names of embedding and head, but no files.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ _WRAPPERS = frozenset(
     ("_orig_mod", "_forward_module", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 )
 """Parts of names that torch and Lightning add when they wrap a module, at any depth."""
-_ANCHORS = ("emb.weight", "model.embeddings.weight", "head.weight", "lm_head.weight")
+_ANCHORS = (
+    "emb.weight",
+    "model.embeddings.weight",
+    "rwkv.embeddings.weight",
+    "head.weight",
+    "lm_head.weight",
+)
 """Names at the top of a model, in BlinkDL's and Hugging Face's naming; what precedes them is a prefix."""
 _BARE = "embeddings.weight"  # of Hugging Face's model without its head
 _COUNTERS = frozenset(("n_averaged",))  # of torch's averaged models

@@ -5,18 +5,20 @@ Works on tensors and on their shapes alone (`TensorInfo`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Generic, Literal, NamedTuple
+from typing import Any, Generic, Literal, NamedTuple
 
 from sttx_core.errors import ModelError
 from sttx_core.foreign_files import shown
-from sttx_train.formats import blinkdl, huggingface, sttx
-from sttx_train.formats.detect import detect_config, detect_naming, require_x070
+from sttx_train.architectures import NAMES, architecture_of, parameter_shapes
+from sttx_train.formats import blinkdl, huggingface, huggingface56, sttx
+from sttx_train.formats.detect import detect_config, detect_naming, require_architecture
 from sttx_train.formats.tensorfiles import has_file, read_json
 from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo
 from sttx_train.formats.unwrap import unwrap_names
-from sttx_train.rwkv7.config import RWKV7Config, parameter_shapes
+from sttx_train.rwkv7.config import ModelConfig, RWKV7Config
+from sttx_train.rwkv56.config import RWKV56Config
 
 Format = Literal["sttx", "huggingface", "blinkdl"]
 
@@ -31,7 +33,7 @@ class Weights(NamedTuple, Generic[AnyTensor]):
 
     format: Format
     files: tuple[Path, ...]
-    config: RWKV7Config
+    config: ModelConfig
     tensors: dict[str, AnyTensor]
     hypernet: Path | None = None
     notes: tuple[str, ...] = ()
@@ -49,10 +51,10 @@ def interpret(
         notes: what was left out of the files to get at the tensors.
 
     Raises:
-        ModelError: they are not an RWKV-7, are incomplete, or differ from the ``config.json``.
+        ModelError: they are not a model that runs here, are incomplete, or differ from the ``config.json``.
     """
     source = str(path)
-    require_x070({name: tensor.shape for name, tensor in tensors.items()}, source)
+    architecture = require_architecture({name: tensor.shape for name, tensor in tensors.items()}, source)
     tensors, taken_off = unwrap_names(tensors, source)
     naming = detect_naming(tensors)
     if naming is None:
@@ -61,7 +63,8 @@ def interpret(
     ours = saved.get("format") == sttx.FORMAT
     added: tuple[str, ...] = ()
     if naming == "huggingface":
-        tensors = huggingface.to_model(tensors)
+        x070 = architecture == "x070"
+        tensors = huggingface.to_model(tensors) if x070 else huggingface56.to_model(tensors, source)
         tensors, added = huggingface.completed(tensors, {} if ours else saved, source)
     tensors = blinkdl.to_model(tensors)
     config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
@@ -71,9 +74,18 @@ def interpret(
         format, config = "sttx", sttx.read_config(saved, config, source)
         hypernet = sttx.hypernet_file(saved, path)
     elif naming == "huggingface":
-        huggingface.check_config(saved, config, source)
+        _check_config(saved, config, source)
     files += () if hypernet is None else (hypernet,)
     return Weights(format, files, config, tensors, hypernet, notes + taken_off + added)
+
+
+def _check_config(saved: Mapping[str, Any], config: ModelConfig, source: str) -> None:
+    """Check Hugging Face's ``config.json`` against the tensors."""
+    if isinstance(config, RWKV56Config):
+        huggingface56.check_config(saved, config, source)
+    else:
+        assert isinstance(config, RWKV7Config)
+        huggingface.check_config(saved, config, source)
 
 
 def check_runs(
@@ -86,7 +98,7 @@ def check_runs(
     """
     weights = interpret(path, tensors, files, notes)
     check_numbers(weights.tensors, str(path))
-    check_fit(parameter_shapes(weights.config), weights.tensors, str(path))
+    check_fit(weights.config, weights.tensors, str(path))
     return weights
 
 
@@ -104,24 +116,25 @@ def check_numbers(tensors: Mapping[str, TensorInfo], source: str) -> None:
             )
 
 
-def check_fit(expected: Mapping[str, Sequence[int]], tensors: Mapping[str, AnyTensor], source: str) -> None:
-    """Check that tensors have the names and the shapes of a model's.
+def check_fit(config: ModelConfig, tensors: Mapping[str, AnyTensor], source: str) -> None:
+    """Check that tensors have the names and the shapes of a model of these sizes.
 
     Raises:
         ModelError: they do not; the message names missing, extra and wrongly shaped ones.
     """
+    expected, name_of_model = parameter_shapes(config), NAMES[architecture_of(config)]
     problems = []
     if missing := sorted(expected.keys() - tensors.keys()):
         problems.append(f"it lacks {_some(missing)}")
     if unexpected := sorted(tensors.keys() - expected.keys()):
-        problems.append(f"it has {_some(unexpected)}, which RWKV-7 does not have")
+        problems.append(f"it has {_some(unexpected)}, which {name_of_model} does not have")
     problems += [
         f"{shown(name)} is {shown(list(tensors[name].shape))}, not {list(shape)}"
         for name, shape in expected.items()
         if name in tensors and tuple(tensors[name].shape) != tuple(shape)
     ][:3]
     if problems:
-        raise ModelError(f"{source!r} does not fit the RWKV-7 model: {'; '.join(problems)}")
+        raise ModelError(f"{source!r} does not fit the {name_of_model} model: {'; '.join(problems)}")
 
 
 def _some(names: list[str]) -> str:

@@ -38,7 +38,7 @@ from sttx_train.online.scope import Scope, s0_cannot_learn, weights_in_scope
 from sttx_train.online.states import LearnerState
 from sttx_train.online.update import in_scope, take_step
 from sttx_train.online.window import Score, StepReport, Window
-from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.rwkv7 import LanguageModel, RecurrentState
 
 _NOT_FINITE = "the loss is not finite: the weights are damaged or the learning rate is too high"
 _S0_CANNOT_LEARN = (
@@ -73,7 +73,7 @@ class OnlineLearner:
 
     def __init__(
         self,
-        model: RWKV7,
+        model: LanguageModel,
         byte_lengths: np.ndarray,
         config: LearnerConfig | None = None,
         *,

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import STOP, DynamicTokenizer
-from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.rwkv7 import LanguageModel, RecurrentState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ class PhraseHead:
         table: the live phrases.
     """
 
-    def __init__(self, model: RWKV7, hypernet: HyperNetwork, table: DynamicTokenizer) -> None:
+    def __init__(self, model: LanguageModel, hypernet: HyperNetwork, table: DynamicTokenizer) -> None:
         self.model, self.hypernet, self.table = model, hypernet, table
 
     # -- layout: integers only ---------------------------------------------------------------------------

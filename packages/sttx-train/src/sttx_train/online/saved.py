@@ -16,7 +16,7 @@ from sttx_train.online.average import AVERAGE
 from sttx_train.online.config import LearnerConfig
 from sttx_train.online.optimizer import MOMENTUM
 from sttx_train.online.states import CarriedState, LearnerState, check_carried
-from sttx_train.rwkv7 import RecurrentState, RWKV7Config
+from sttx_train.rwkv7 import ModelConfig, RecurrentState
 from sttx_train.saved_tensors import check_moments, check_tensor, check_tensors
 
 _OF_NUMPY = (torch.int32, torch.int64, torch.float64)  # dtypes of the arrays of replay
@@ -25,7 +25,7 @@ _OF_NUMPY = (torch.int32, torch.int64, torch.float64)  # dtypes of the arrays of
 def checked_learner(
     state: Mapping[str, Any],
     trainable: Mapping[str, nn.Parameter],
-    sizes: RWKV7Config,
+    sizes: ModelConfig,
     dtype: torch.dtype,
     config: LearnerConfig,
     phrases: PhraseConfig,
@@ -69,7 +69,7 @@ def checked_learned(
 
 
 def check_carried_tensors(
-    meta: CarriedState, tensors: Mapping[str, Tensor], sizes: RWKV7Config, dtype: torch.dtype
+    meta: CarriedState, tensors: Mapping[str, Tensor], sizes: ModelConfig, dtype: torch.dtype
 ) -> None:
     """Check the states of carried documents: as many rows as documents, in the model's sizes.
 

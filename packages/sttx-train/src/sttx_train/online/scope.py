@@ -10,7 +10,7 @@ from sttx_core.errors import UsageError
 if TYPE_CHECKING:
     from torch import nn
 
-    from sttx_train.rwkv7 import RWKV7
+    from sttx_train.rwkv7 import LanguageModel
 
 Scope = Literal["state", "bias", "vectors", "head", "all"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -35,16 +35,16 @@ def parse_scopes(text: str) -> tuple[Scope, ...]:
     return tuple(scope for scope in SCOPES if scope in names)
 
 
-def weights_in_scope(model: RWKV7, scopes: Sequence[Scope]) -> dict[str, nn.Parameter]:
+def weights_in_scope(model: LanguageModel, scopes: Sequence[Scope]) -> dict[str, nn.Parameter]:
     """Return the model's own weights that the scopes name.
 
-    ``vectors`` are norms, mixes, decay and gate biases (every tensor of one dimension, and ``r_k``); ``head``
-    is the output matrix; ``all`` is every weight. ``state`` and ``bias`` name no weights of the model: their
-    tensors belong to the learner.
+    ``vectors`` are norms, mixes, decay and gate biases (every tensor of one dimension, and those of
+    ``[H, N]``: ``r_k``, ``time_faaaa`` and RWKV-5.2's ``time_decay``); ``head`` is the output matrix; ``all``
+    is every weight. ``state`` and ``bias`` name no weights of the model: their tensors belong to the learner.
     """
     chosen = {}
     for name, parameter in model.named_parameters():
-        vector = parameter.ndim == 1 or name.endswith("r_k")
+        vector = parameter.ndim == 1 or name.endswith(("r_k", "time_faaaa", "time_decay"))
         if (
             "all" in scopes
             or ("vectors" in scopes and vector)

@@ -12,13 +12,13 @@ from torch import nn
 from sttx_train.online.optimizer import OnlineOptimizer
 from sttx_train.online.policy import Train
 from sttx_train.online.scope import Scope, weights_in_scope
-from sttx_train.rwkv7 import RWKV7
+from sttx_train.rwkv7 import LanguageModel
 
 _OWN_RATE = "hypernet."  # the hypernetwork keeps its rate, which is far from that of S0
 
 
 def in_scope(
-    parameters: Mapping[str, nn.Parameter], model: RWKV7, scope: Sequence[Scope] | None
+    parameters: Mapping[str, nn.Parameter], model: LanguageModel, scope: Sequence[Scope] | None
 ) -> dict[str, nn.Parameter]:
     """Return the learning tensors that a scope names; all of them for None."""
     if scope is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sttx_core.errors import UsageError
+from sttx_train.architectures import ARCHITECTURES, Architecture
 
 Schedule = Literal["cosine", "wsd", "constant"]
 Parallel = Literal["ddp", "fsdp"]
@@ -35,6 +36,7 @@ class PretrainConfig:
     of them, after one epoch.
 
     Attributes:
+        architecture: the model's equations: RWKV-7 (x070), RWKV-6 (x060) or RWKV-5.2 (x052).
         vocab_size: size of the vocabulary: rows of the embedding and of the head (0: the tokenizer's).
         hidden_size: width of the model, a multiple of the head size.
         layers: number of the model's layers.
@@ -42,7 +44,7 @@ class PretrainConfig:
         ctx: tokens of a window.
         batch: streams read side by side, in each process and pass.
         accumulate: passes whose gradients make one step; like a batch that many times larger, in less memory.
-        lr: peak learning rate; the decay bias ``w0`` learns at twice this rate, as published.
+        lr: peak learning rate; the bias of the decay learns at twice this rate, as published.
         schedule: how the learning rate falls: along a cosine, at the end only (wsd), or never (constant).
         final: learning rate at the end, as a share of the peak.
         decay: share of the run in which the wsd schedule falls.
@@ -68,6 +70,7 @@ class PretrainConfig:
         seed: seed of the initial weights, of the order of the documents and of the validation documents.
     """
 
+    architecture: Architecture = "x070"
     vocab_size: int = 0
     hidden_size: int = 256
     layers: int = 8
@@ -107,6 +110,7 @@ class PretrainConfig:
             "be a share from 0 to below 1": (("validation",), lambda value: 0 <= value < 1),
             "be finite": (("lr", "minutes", "weight_decay", "clip", "spike"), math.isfinite),
             f"be one of {', '.join(get_args(Schedule))}": (("schedule",), get_args(Schedule).__contains__),
+            f"be one of {', '.join(ARCHITECTURES)}": (("architecture",), ARCHITECTURES.__contains__),
             f"be one of {', '.join(get_args(Parallel))}": (("parallel",), get_args(Parallel).__contains__),
             "be 0, or a factor above 1": (("spike",), lambda value: value == 0 or value > 1),
         }

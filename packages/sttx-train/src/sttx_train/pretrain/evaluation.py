@@ -20,7 +20,7 @@ from sttx_train.data.documents import Documents
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
-from sttx_train.rwkv7 import RecurrentState, RWKV7Config
+from sttx_train.rwkv7 import ModelConfig, RecurrentState
 
 STREAMS = 8
 """Number of streams; a few more if the processes cannot share these evenly."""
@@ -89,7 +89,7 @@ class Evaluation:
     def __call__(
         self,
         model: nn.Module,
-        config: RWKV7Config,
+        config: ModelConfig,
         device: torch.device,
         phrases: PhraseModel | None = None,
     ) -> Validation:
@@ -124,7 +124,7 @@ class Evaluation:
     def _sums(
         self,
         price: Callable[[int, WindowBatch, RecurrentState], Priced],
-        config: RWKV7Config,
+        config: ModelConfig,
         device: torch.device,
     ) -> tuple[float, float]:
         """Return the nats and the counts of all documents, over all processes.

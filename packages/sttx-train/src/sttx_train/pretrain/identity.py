@@ -16,7 +16,7 @@ _MAY_CHANGE = {
 }
 
 _SIZES = {
-    **{name: option(name) for name in ("vocab_size", "hidden_size", "head_size")},
+    **{name: option(name) for name in ("vocab_size", "hidden_size", "head_size", "architecture")},
     "num_layers": option("layers"),
 }
 """The options that set a model's sizes."""

@@ -1,6 +1,6 @@
-"""AdamW over an RWKV-7's weights with the published parameter groups, and its state by weight name.
+"""AdamW over a model's weights with the published parameter groups, and its state by weight name.
 
-Source: RWKV-LM, RWKV-v7/train_temp/src/model.py (BlinkDL), `configure_optimizers`.
+Source: RWKV-LM (BlinkDL), RWKV-v7/train_temp/src/model.py and RWKV-v5/src/model.py, `configure_optimizers`.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
+_DECAY_BIASES = ("att.w0", "att.time_decay")
+
+
 def make_optimizer(model: nn.Module, config: PretrainConfig, hypernet: nn.Module | None = None) -> AdamW:
-    """Return AdamW: weight decay on matrices only, the decay bias ``w0`` at twice the learning rate.
+    """Return AdamW: weight decay on matrices only, the bias of the decay at twice the learning rate.
 
     The hypernetwork has its own group without weight decay, as in online learning.
     """
     matrices, doubled, rest = [], [], []
     for name, parameter in model.named_parameters():
-        if name.endswith("att.w0"):
+        if name.endswith(_DECAY_BIASES):
             doubled.append(parameter)
         elif parameter.ndim == 2 and name.endswith(".weight"):
             matrices.append(parameter)

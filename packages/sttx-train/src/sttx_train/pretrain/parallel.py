@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from sttx_core.errors import UsageError
 from sttx_train.environment import torchrun_launched
 from sttx_train.pretrain.config import Parallel
-from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.rwkv7 import LanguageModel, RecurrentState
 
 if TYPE_CHECKING:
     from torch.distributed.fsdp import FSDPModule
@@ -73,13 +73,13 @@ class Workers:
     def wrap(self, model: nn.Module, parallel: Parallel) -> nn.Module:
         """Return a module to call instead of the model, which shares gradients among the processes.
 
-        ``fsdp`` accepts only an RWKV-7.
+        ``fsdp`` accepts only a model.
         """
         if self.count == 1:
             return model
         if parallel == "ddp":
             return DistributedDataParallel(model)
-        assert isinstance(model, RWKV7)
+        assert isinstance(model, LanguageModel)
         from torch.distributed.fsdp import fully_shard
 
         for block in model.blocks:

@@ -27,7 +27,7 @@ from sttx_train.online.phrase_head import Batch, PhraseHead, Row
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.optimizer import weights
 from sttx_train.pretrain.parallel import Workers
-from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.rwkv7 import LanguageModel, RecurrentState
 from sttx_train.saved_tensors import check_tensors
 
 _DRAW = 1  # makes these draws differ from the sampler's, which use the same seed
@@ -108,7 +108,7 @@ class PhraseStreams:
 class PhraseModel(nn.Module):
     """A model and its hypernetwork as one module, so that processes share the gradients of both."""
 
-    def __init__(self, model: RWKV7, hypernet: HyperNetwork) -> None:
+    def __init__(self, model: LanguageModel, hypernet: HyperNetwork) -> None:
         super().__init__()
         self.model, self.hypernet = model, hypernet
 
@@ -183,7 +183,7 @@ class PhraseTraining:
     def __init__(
         self,
         config: PretrainConfig,
-        model: RWKV7,
+        model: LanguageModel,
         hypernet: HyperNetwork | None,
         workers: Workers,
         rows: int,

@@ -25,6 +25,7 @@ import torch
 from sttx_core.errors import DataError, ModelError, UsageError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.tokenizers import AnyTokenizer, IntegerTokenizer, Tokenizer
+from sttx_train.architectures import architecture_of, build_model
 from sttx_train.data.arrays import ArrayDocuments, require_rows
 from sttx_train.data.documents import Documents, split
 from sttx_train.data.reader import Data
@@ -37,7 +38,7 @@ from sttx_train.pretrain.parallel import Workers, joined
 from sttx_train.pretrain.start import StartingModel, TrainingData, training_kernel
 from sttx_train.pretrain.trainer import PretrainStep, Trainer
 from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
-from sttx_train.rwkv7 import RWKV7, compile_kernels, kernels_are_compiled
+from sttx_train.rwkv7 import LanguageModel, compile_kernels, kernels_are_compiled
 from sttx_train.saved_tensors import check_tensors
 
 Array = np.ndarray | Sequence[Sequence[int]]
@@ -135,7 +136,7 @@ class Pretrainer:
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
     @property
-    def model(self) -> RWKV7:
+    def model(self) -> LanguageModel:
         """The model as it is now; there is none before `fit` or `steps`."""
         return self._running_trainer().model
 
@@ -213,7 +214,7 @@ class Pretrainer:
         model, hypernet = trainer.model, trainer.hypernet
         if self.folder is not None and trainer.best is not None:
             best = self.folder.load_best().tensors
-            model = RWKV7(model.config, initialize=False)
+            model = build_model(model.config, initialize=False)
             check_tensors("model.safetensors", best["model"], model.state_dict())
             model.load_state_dict(best["model"])
             if hypernet is not None:
@@ -273,6 +274,7 @@ class Pretrainer:
             sizes = start.model.config
             config = replace(
                 config,
+                architecture=architecture_of(sizes),
                 hidden_size=sizes.hidden_size,
                 layers=sizes.num_layers,
                 head_size=sizes.head_size,

@@ -8,9 +8,10 @@ import torch
 
 from sttx_core.errors import UsageError
 from sttx_core.hypernet import HyperNetwork
+from sttx_train.architectures import build_model, new_config
 from sttx_train.data.documents import Documents
 from sttx_train.pretrain.config import PretrainConfig
-from sttx_train.rwkv7 import RWKV7, RWKV7Config
+from sttx_train.rwkv7 import LanguageModel, ModelConfig
 from sttx_train.wkv import KernelChoice, choose_backend
 
 
@@ -41,7 +42,7 @@ class StartingModel:
         sha256: hash of its weights; None if it is not known.
     """
 
-    model: RWKV7
+    model: LanguageModel
     hypernet: HyperNetwork | None = None
     sha256: str | None = None
 
@@ -53,7 +54,7 @@ def training_kernel(device: torch.device, *, compile: bool) -> KernelChoice:
     return choose_backend(device)
 
 
-def model_to_train(config: PretrainConfig, start: RWKV7 | None) -> RWKV7:
+def model_to_train(config: PretrainConfig, start: LanguageModel | None) -> LanguageModel:
     """Return a model with all weights trainable, in float32.
 
     Args:
@@ -64,7 +65,7 @@ def model_to_train(config: PretrainConfig, start: RWKV7 | None) -> RWKV7:
         UsageError: the sizes do not fit, or the model's vocabulary is smaller than the data's.
     """
     if start is None:
-        return RWKV7(model_sizes(config), seed=config.seed)
+        return build_model(model_sizes(config), seed=config.seed)
     if start.config.vocab_size < config.vocab_size:
         raise UsageError(
             f"the model to start from has {start.config.vocab_size} rows, and the vocabulary has "
@@ -73,7 +74,7 @@ def model_to_train(config: PretrainConfig, start: RWKV7 | None) -> RWKV7:
     return start.float().train().requires_grad_(True)
 
 
-def model_sizes(config: PretrainConfig) -> RWKV7Config:
+def model_sizes(config: PretrainConfig) -> ModelConfig:
     """Return the model sizes of a config.
 
     Raises:
@@ -87,7 +88,8 @@ def model_sizes(config: PretrainConfig) -> RWKV7Config:
         raise UsageError(
             f"vocab_size must be at least 2, not {config.vocab_size!r}: give the tokenizer's vocabulary size"
         )
-    return RWKV7Config(
+    return new_config(
+        config.architecture,
         vocab_size=config.vocab_size,
         hidden_size=config.hidden_size,
         num_layers=config.layers,

@@ -1,4 +1,4 @@
-"""The training loop: all weights of an RWKV-7 on documents of ids. Knows neither text nor traces.
+"""The training loop: all weights of a model on documents of ids. Knows neither text nor traces.
 
 Each row of a batch is a stream of documents read in order. Its state is carried from window to window and
 starts again with each document, as when the model is used. How the rows are divided among processes and
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from sttx_core.errors import DataError
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.saved_state import damaged
+from sttx_train.architectures import build_model
 from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.data.documents import fingerprint
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
@@ -39,7 +40,7 @@ from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
 from sttx_train.pretrain.start import StartingModel, TrainingData, model_to_train, training_kernel
 from sttx_train.run_folder import RunFolder
-from sttx_train.rwkv7 import RWKV7, RecurrentState
+from sttx_train.rwkv7 import RecurrentState
 from sttx_train.saved_tensors import check_tensors
 
 
@@ -170,7 +171,7 @@ class Trainer:
         """End the run: hold the whole model in this process again. Every process must call this."""
         if split_by_fsdp(self.model) is not None:
             model_weights, moments = weights(self.model), optimizer_state(self.model, self.optimizer)
-            self.model = RWKV7(self.model.config, initialize=False).to(self.device)
+            self.model = build_model(self.model.config, initialize=False).to(self.device)
             self.model.load_state_dict(model_weights)
             self.optimizer = make_optimizer(self.model, self.config)
             load_optimizer_state(self.model, self.optimizer, moments)

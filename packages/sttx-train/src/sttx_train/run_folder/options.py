@@ -15,15 +15,16 @@ from msgspec import UNSET, Meta, UnsetType
 from sttx_core.errors import UsageError
 from sttx_core.phrases import PhraseConfig
 from sttx_core.saved_state import Amount, Count, Line, Number, Positive, converted
+from sttx_train.architectures import Architecture, config_from
 from sttx_train.online.config import LearnerConfig
 from sttx_train.run_folder.identity import current_names
-from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.config import ModelConfig
 
 Values = dict[Line, bool | int | Number | Line | None | list[Line]]
 """What any option may be, by name."""
 
-Sizes = dict[Line, Positive | Annotated[float, Meta(gt=0, lt=1)]]
-"""The sizes of a model, and its epsilon."""
+Sizes = dict[Line, Positive | Annotated[float, Meta(gt=0, lt=1)] | Line]
+"""The sizes of a model, its epsilons, and its architecture if it is not RWKV-7."""
 
 _MOST = 2**53
 _Share = Annotated[float, Meta(ge=0, le=1)]
@@ -43,6 +44,7 @@ class _StreamOptions(msgspec.Struct):
 class _PretrainOptions(msgspec.Struct):
     """The options of `PretrainConfig`."""
 
+    architecture: Architecture | UnsetType = UNSET
     vocab_size: Count | UnsetType = UNSET
     hidden_size: Positive | UnsetType = UNSET
     layers: Positive | UnsetType = UNSET
@@ -123,7 +125,7 @@ def check_options(group: str, saved: Any) -> dict[str, Any]:
     return options
 
 
-def check_sizes(saved: Mapping[str, Any]) -> RWKV7Config:
+def check_sizes(saved: Mapping[str, Any]) -> ModelConfig:
     """Return the sizes of a model that a checkpoint records.
 
     Raises:
@@ -131,7 +133,7 @@ def check_sizes(saved: Mapping[str, Any]) -> RWKV7Config:
     """
     sizes: dict[str, Any] = converted(Sizes, saved)
     try:
-        return _in_words(lambda: RWKV7Config(**sizes))
+        return _in_words(lambda: config_from(sizes))
     except TypeError as error:
         raise ValueError("a size is missing or unknown") from error
 

@@ -123,17 +123,32 @@ def parameter_shapes(config: RWKV7Config) -> dict[str, tuple[int, ...]]:
     >>> parameter_shapes(RWKV7Config(vocab_size=4096, hidden_size=256, num_layers=8))["head.weight"]
     (4096, 256)
     """
+    width = config.hidden_size
+    ffn = {"x_k": (width,), "key.weight": (config.ffn_size, width), "value.weight": (width, config.ffn_size)}
+    first, later = ({"att": _time_mix(config, layer), "ffn": ffn} for layer in (0, 1))
+    return outer_shapes(config, later, first)
+
+
+def outer_shapes(
+    config: ModelConfig,
+    halves: dict[str, dict[str, tuple[int, ...]]],
+    first: dict[str, dict[str, tuple[int, ...]]] | None = None,
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all parameters of a model of any architecture, in the model's order.
+
+    Args:
+        config: the sizes.
+        halves: the shapes of the parameters of a block's ``att`` and ``ffn``.
+        first: those of the first block; as the others when None.
+    """
     width, table = config.hidden_size, (config.vocab_size, config.hidden_size)
     shapes: dict[str, tuple[int, ...]] = {"emb.weight": table}
     for layer in range(config.num_layers):
         norms = ["ln0", "ln1", "ln2"][layer > 0 :]  # the first block also normalizes the embedding
         for name in norms:
             shapes |= _norm(f"blocks.{layer}.{name}", width)
-        for name, shape in _time_mix(config, layer).items():
-            shapes[f"blocks.{layer}.att.{name}"] = shape
-        shapes[f"blocks.{layer}.ffn.x_k"] = (width,)
-        shapes[f"blocks.{layer}.ffn.key.weight"] = (config.ffn_size, width)
-        shapes[f"blocks.{layer}.ffn.value.weight"] = (width, config.ffn_size)
+        for half, inner in ((first or halves) if layer == 0 else halves).items():
+            shapes |= {f"blocks.{layer}.{half}.{name}": shape for name, shape in inner.items()}
     return shapes | _norm("ln_out", width) | {"head.weight": table}
 
 

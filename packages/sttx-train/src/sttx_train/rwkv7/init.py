@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from sttx_train.rwkv7.language_model import Block
+    from sttx_train.rwkv7.language_model import Block, LanguageModel
     from sttx_train.rwkv7.model import RWKV7, ChannelMix, TimeMix
 
 
@@ -28,18 +28,23 @@ def initialize(model: RWKV7, *, seed: int | None = 0) -> RWKV7:
     generator = None if seed is None else torch.Generator(model.device).manual_seed(seed)
     config = model.config
     with torch.no_grad():
-        model.emb.weight.uniform_(-1e-4, 1e-4, generator=generator)
-        ratio = config.vocab_size / config.hidden_size
-        _orthogonal(model.head.weight, 0.5 * math.sqrt(max(ratio, 1.0)), generator)
-        _ones(model.ln_out)
+        fill_outside(model, generator)
         for layer, block in enumerate(model.blocks):
             _initialize_block(cast("Block", block), layer, config.num_layers, generator)
     return model
 
 
+def fill_outside(model: LanguageModel, generator: torch.Generator | None) -> None:
+    """Fill the parameters outside the blocks, which all architectures have."""
+    model.emb.weight.uniform_(-1e-4, 1e-4, generator=generator)
+    ratio = model.config.vocab_size / model.config.hidden_size
+    orthogonal(model.head.weight, 0.5 * math.sqrt(max(ratio, 1.0)), generator)
+    fill_with_ones(model.ln_out)
+
+
 def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Generator | None) -> None:
     for norm in (block.ln1, block.ln2, *([block.ln0] if layer == 0 else [])):
-        _ones(norm)
+        fill_with_ones(norm)
     att, ffn = cast("TimeMix", block.att), cast("ChannelMix", block.ffn)
     width, size = att.k_k.numel(), att.size
     rising = layer / max(layers - 1, 1)
@@ -60,25 +65,27 @@ def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Ge
         if hasattr(att, f"{name}1"):
             getattr(att, f"{name}1").zero_()
             matrix = getattr(att, f"{name}2")
-            _orthogonal(matrix, 0.1 * math.sqrt(max(matrix.shape[0] / matrix.shape[1], 1.0)), generator)
+            orthogonal(matrix, 0.1 * math.sqrt(max(matrix.shape[0] / matrix.shape[1], 1.0)), generator)
     att.k_k.copy_(0.71 - linear * 0.1)
     att.k_a.fill_(1.02)
     att.r_k.fill_(-0.04)
-    _orthogonal(att.receptance.weight, 1.0, generator)
-    _orthogonal(att.key.weight, 0.1, generator)
-    _orthogonal(att.value.weight, 1.0, generator)
+    orthogonal(att.receptance.weight, 1.0, generator)
+    orthogonal(att.key.weight, 0.1, generator)
+    orthogonal(att.value.weight, 1.0, generator)
     att.output.weight.zero_()
     att.ln_x.weight.fill_(((1 + layer) / layers) ** 0.7)
     att.ln_x.bias.zero_()
     ffn.x_k.copy_(1.0 - (channel / width) ** (falling**4))
-    _orthogonal(ffn.key.weight, 1.0, generator)
+    orthogonal(ffn.key.weight, 1.0, generator)
     ffn.value.weight.zero_()
 
 
-def _ones(norm: nn.LayerNorm) -> None:
+def fill_with_ones(norm: nn.LayerNorm) -> None:
+    """Fill a norm so that it only normalizes."""
     norm.weight.fill_(1.0)
     norm.bias.zero_()
 
 
-def _orthogonal(matrix: Tensor, gain: float, generator: torch.Generator | None) -> None:
+def orthogonal(matrix: Tensor, gain: float, generator: torch.Generator | None) -> None:
+    """Fill a matrix with a random orthogonal one times ``gain``."""
     nn.init.orthogonal_(matrix, gain=gain, generator=generator)

@@ -50,7 +50,7 @@ def wkv_chunked(
     kept = torch.exp(end)  # decay of the incoming state
     to_end = kept * grow  # exp(P_C - P)
     if starts is not None:
-        same, from_before, in_last = _document_masks(F.pad(starts, (0, padding)).view(B, 1, -1, chunk))
+        same, from_before, in_last = document_masks(F.pad(starts, (0, padding)).view(B, 1, -1, chunk))
         lower = lower & same
         r_in, a_in, to_end = r_in * from_before, a_in * from_before, to_end * in_last
         kept = kept * from_before[..., -1:, :]
@@ -79,7 +79,7 @@ def _in_order(step: Tensor, added: Tensor, state: Tensor) -> tuple[Tensor, Tenso
     return torch.stack(entering, dim=2), state
 
 
-def _document_masks(starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def document_masks(starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return masks for which steps of a chunk belong to the same document.
 
     Args:

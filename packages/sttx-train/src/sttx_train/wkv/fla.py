@@ -52,7 +52,7 @@ def wkv_fla(
     decoding = r.shape[1] <= DECODE_STEPS and not learning
     kernel = fused_recurrent_rwkv7 if decoding else partial(chunk_rwkv7, lower_bound=LOWEST_LOG_DECAY)
     r, k, v, a, b = (x.to(r.dtype).contiguous() for x in (r, k, v, a, b))
-    packed = _Packed.of(starts)
+    packed = PackedRows.of(starts)
     entering, (r, log_w, k, v, a, b) = packed.entering(state), map(packed.flat, (r, log_w, k, v, a, b))
     with warnings.catch_warnings():
         # Tests compare float32 with the definition.
@@ -73,7 +73,7 @@ def wkv_fla(
 
 
 @dataclass(frozen=True)
-class _Packed:
+class PackedRows:
     """Rows of several documents as fla takes them: one long row, and the bounds of its pieces.
 
     Attributes:
@@ -88,7 +88,8 @@ class _Packed:
     continues: Tensor | None = None
 
     @classmethod
-    def of(cls, starts: Tensor | None) -> _Packed:
+    def of(cls, starts: Tensor | None) -> PackedRows:
+        """Return how rows are packed in which documents start as ``starts [B, T]`` says."""
         if starts is None:
             return cls()
         B, T = starts.shape
@@ -100,9 +101,11 @@ class _Packed:
         return cls(torch.cat([at, at.new_tensor([B * T])]), first, count - 1, ~starts[:, 0])
 
     def flat(self, x: Tensor) -> Tensor:
+        """Return rows ``[B, T, ...]`` as one, ``[1, B * T, ...]``."""
         return x if self.bounds is None else x.reshape(1, -1, *x.shape[2:])
 
     def rows(self, x: Tensor) -> Tensor:
+        """Return the one row as rows again."""
         return x if self.first is None else x.reshape(len(self.first), -1, *x.shape[2:])
 
     def entering(self, state: Tensor) -> Tensor:
@@ -113,4 +116,5 @@ class _Packed:
         return pieces.index_copy(0, self.first, state * self.continues.view(-1, 1, 1, 1))
 
     def leaving(self, final: Tensor) -> Tensor:
+        """Return each row's last state, of the last states of all pieces."""
         return final if self.last is None else final.index_select(0, self.last)
