@@ -5,7 +5,7 @@ Legend: B rows, D hidden size, V vocabulary, L layers, H heads, N head size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -40,17 +40,19 @@ class StepChoice(NamedTuple):
     reason: str
 
 
-def choose_step(parameters: Mapping[str, Tensor], backend: str) -> StepChoice:
+def choose_step(parameters: Mapping[str, Tensor], backend: str, *, count: int | None = None) -> StepChoice:
     """Return whether a model reads single tokens by the compiled step where no gradient is wanted.
 
     Args:
         parameters: the model's, by name.
         backend: the kernel that was asked for; a CPU's ``auto`` is ``compiled``.
+        count: of the weights that would be packed, if it is not the number of the parameters.
     """
-    table = parameters["emb.weight"]
-    count = sum(parameter.numel() for parameter in parameters.values())
-    if table.device.type != "cpu":
-        return StepChoice(False, f"{table.device.type}: the compiled step runs on a CPU")
+    device = next(iter(parameters.values())).device
+    if count is None:
+        count = sum(parameter.numel() for parameter in parameters.values())
+    if device.type != "cpu":
+        return StepChoice(False, f"{device.type}: the compiled step runs on a CPU")
     if backend not in ("auto", "compiled"):
         return StepChoice(False, f"kernel {backend!r} was asked for")
     if any(parameter.dtype != torch.float32 for parameter in parameters.values()):
@@ -69,14 +71,21 @@ class FusedStep:
         head_size: N.
         eps: epsilon of every LayerNorm.
         head_eps: epsilon of the norm of each head's output.
+        expand: returns the dense weights of the parameters when they are packed; None if they are dense.
     """
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], *, head_size: int, eps: float, head_eps: float
+        self,
+        parameters: Mapping[str, Tensor],
+        *,
+        head_size: int,
+        eps: float,
+        head_eps: float,
+        expand: Callable[[], Mapping[str, Tensor]] | None = None,
     ) -> None:
-        self._parameters = dict(parameters)
+        self._parameters, self._expand = dict(parameters), expand
         self._sizes = Sizes(head_size, np.float32(eps), np.float32(head_eps))
-        self._vocab_size = parameters["head.weight"].shape[0]
+        self._vocab_size = 0
         self._watched = list(self._parameters.values())
         self._packed_of = -1
         self._weights: Weights | None = None
@@ -105,7 +114,9 @@ class FusedStep:
         """Return the packed weights, of the parameters as they are now."""
         now = sum(map(_VERSION, self._watched))  # each of them only grows
         if self._weights is None or now != self._packed_of:
-            self._weights, self._packed_of = packed_weights(self._parameters), now
+            dense = self._parameters if self._expand is None else self._expand()
+            self._weights, self._packed_of = packed_weights(dense), now
+            self._vocab_size = dense["head.weight"].shape[0]
         return self._weights
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sttx_core.errors import UsageError
 from sttx_core.foreign_files import shown
+from sttx_train.forms.form import Form, StoredTensor, module_of
+
+_GHOSTS = (
+    *(f".att.{name}.weight" for name in ("receptance", "key", "value", "output")),
+    *(f".ffn.{name}.weight" for name in ("key", "value")),
+)
 
 
 def _rank(factor: float, hidden_size: int) -> int:
@@ -90,6 +97,10 @@ class RWKV7Config(ModelConfig):
         v_rank: inner width of the value residual's map (V1, V2).
         gate_rank: inner width of the output gate's map (G1, G2).
         layer_norm_eps: epsilon of every LayerNorm. The heads' GroupNorm uses ``head_size * 1e-5``.
+        forms: the form of each matrix that is not stored dense, by the name of the dense parameter; a
+            mapping is taken too (`sttx_train.forms`).
+        ghost_ratio: share of the rows of the channel mix and of the four projections that are made of the
+            others (0: none). Without ``forms`` it gives those matrices a ghost form.
 
     The other attributes are those of `ModelConfig`.
 
@@ -101,6 +112,30 @@ class RWKV7Config(ModelConfig):
     a_rank: int = 0
     v_rank: int = 0
     gate_rank: int = 0
+    forms: Any = ()  # ((name, text), ...): dataclasses compare and hash it
+    ghost_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        ratio = self.ghost_ratio
+        if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
+            raise UsageError(f"ghost_ratio must be a share from 0 to below 1, not {shown(ratio)}")
+        forms = self.forms.items() if isinstance(self.forms, Mapping) else self.forms
+        if not isinstance(forms, Iterable) or not all(map(_is_pair, forms)):
+            raise UsageError(f"forms must be texts by the names of matrices, not {shown(self.forms)}")
+        named = sorted((name, str(Form.parse(text))) for name, text in forms)
+        object.__setattr__(self, "forms", tuple(named))
+        if ratio and not named:
+            object.__setattr__(self, "forms", _ghost_forms(self))
+
+    def _require_whole(self, name: str, value: object) -> None:
+        if name not in ("forms", "ghost_ratio"):
+            super()._require_whole(name, value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a JSON-able dictionary; a model of dense matrices has no forms in it."""
+        sizes = asdict(self) | {"forms": dict(self.forms)}
+        return {name: value for name, value in sizes.items() if value or name not in ("forms", "ghost_ratio")}
 
     def _defaults(self) -> dict[str, int]:
         return {
@@ -168,3 +203,55 @@ def _time_mix(config: RWKV7Config, layer: int) -> dict[str, tuple[int, ...]]:
     shapes |= {"k_k": (width,), "k_a": (width,), "r_k": (config.num_heads, config.head_size)}
     shapes |= {f"{name}.weight": (width, width) for name in ("receptance", "key", "value", "output")}
     return shapes | _norm("ln_x", width)
+
+
+def stored_forms(config: ModelConfig) -> dict[str, Form]:
+    """Return the form of each matrix of a model that is not stored dense.
+
+    Raises:
+        UsageError: a form belongs to no matrix of the model, or its matrix cannot have it.
+    """
+    if not isinstance(config, RWKV7Config) or not config.forms:
+        return {}
+    shapes, forms = parameter_shapes(config), {}
+    for name, text in config.forms:
+        if len(shapes.get(name, ())) != 2 or name.endswith("r_k"):
+            raise UsageError(f"forms names {shown(name)}, which is no matrix of this model")
+        form = forms[name] = Form.parse(text)
+        form.tensors((shapes[name][0], shapes[name][1]))
+    return forms
+
+
+def stored_tensors(config: RWKV7Config) -> dict[str, StoredTensor]:
+    """Return what each tensor of a model holds, by the name that a file of ours gives it.
+
+    Raises:
+        UsageError: as `stored_forms`.
+
+    >>> sizes = {"vocab_size": 8, "hidden_size": 64, "num_layers": 1}
+    >>> stored = stored_tensors(RWKV7Config(**sizes, forms={"head.weight": "low-rank:2"}))
+    >>> stored["head.left"], "head.weight" in stored
+    (StoredTensor(shape=(8, 2), kind='float'), False)
+    """
+    forms, stored = stored_forms(config), {}
+    for name, shape in parameter_shapes(config).items():
+        if name in forms:
+            tensors = forms[name].tensors((shape[0], shape[1]))
+            stored |= {f"{module_of(name)}.{part}": tensor for part, tensor in tensors.items()}
+        else:
+            stored[name] = StoredTensor(shape, "float")
+    return stored
+
+
+def _is_pair(entry: object) -> bool:
+    return isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[0], str)
+
+
+def _ghost_forms(config: RWKV7Config) -> tuple[tuple[str, str], ...]:
+    """Return the forms of a ghost ratio: its projections have an eighth of the matrix's smaller side."""
+    forms = {}
+    for name, shape in parameter_shapes(config).items():
+        if name.endswith(_GHOSTS):
+            core = min(max(1, round((1 - config.ghost_ratio) * shape[0])), shape[0] - 1)
+            forms[name] = str(Form(structure="ghost", core=core, rank=max(1, min(core, shape[1]) // 8)))
+    return tuple(sorted(forms.items()))

@@ -178,15 +178,19 @@ class LanguageModel(nn.Module):
     def prepare_step(self) -> None:
         """Compile the step, once on a machine, and pack its weights; do nothing where it does not run."""
 
+    def dense_weights(self) -> dict[str, Tensor]:
+        """Return all weights by their published names, detached; what is stored otherwise is expanded."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.emb.weight.device
+        return self.ln_out.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights."""
-        return self.emb.weight.dtype
+        return self.ln_out.weight.dtype
 
 
 class _NoLayerInit(TorchFunctionMode):

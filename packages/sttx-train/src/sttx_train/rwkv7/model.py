@@ -8,14 +8,18 @@ Legend: B rows, T time, D hidden size, H heads, N head size, V vocabulary, L lay
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+import math
+from collections.abc import Callable, Mapping
+from weakref import WeakKeyDictionary, ref
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sttx_train.forms.form import module_of
+from sttx_train.forms.matrix import StoredMatrix, install
 from sttx_train.fused import FusedStep, StepChoice, choose_step
-from sttx_train.rwkv7.config import RWKV7Config
+from sttx_train.rwkv7.config import RWKV7Config, parameter_shapes, stored_forms
 from sttx_train.rwkv7.elementwise import gated_output, recurrence_inputs, shifted_mixes
 from sttx_train.rwkv7.init import initialize as fill_parameters
 from sttx_train.rwkv7.language_model import Block, LanguageModel, shifted
@@ -197,13 +201,32 @@ class RWKV7(LanguageModel):
             lambda layer: Block(config, layer, TimeMix(config, layer), ChannelMix(config)),
             backend=backend,
         )
-        if initialize and not self.emb.weight.is_meta:
+        fill = initialize and not self.emb.weight.is_meta
+        if fill:
             fill_parameters(self, seed=seed)
+        if forms := stored_forms(config):
+            install(self, forms, fill=fill)
 
     @property
     def step_choice(self) -> StepChoice:
         """Whether :meth:`step` takes the compiled step where no gradient is wanted, and why."""
-        return choose_step(dict(self.named_parameters()), self.backend)
+        count = sum(map(math.prod, parameter_shapes(self.config).values()))
+        choice = choose_step(dict(self.named_parameters()), self.backend, count=count)
+        if choice.fused and self.config.forms:
+            return StepChoice(True, f"{choice.reason}, with expanded weights")
+        return choice
+
+    def dense_weights(self) -> dict[str, Tensor]:
+        """Return all weights by their published names, detached; matrices that have a form are expanded."""
+        if not self.config.forms:
+            return super().dense_weights()
+        weights: dict[str, Tensor] = dict(self.named_parameters())
+        with torch.no_grad():
+            for name, _ in self.config.forms:
+                stored = self.get_submodule(module_of(name))
+                assert isinstance(stored, StoredMatrix)
+                weights[name] = stored.weight
+            return {name: weights[name].detach() for name in parameter_shapes(self.config)}
 
     def step(self, ids_B: Tensor, state: RecurrentState) -> tuple[Tensor, RecurrentState]:
         """Read one token of each row; return the logits ``[B, V]`` and the new state, as `forward` does.
@@ -214,7 +237,7 @@ class RWKV7(LanguageModel):
             logits_BTV, state = self(ids_B.unsqueeze(1), state)
             return logits_BTV[:, 0], state
         parts = (state.att_shift, state.wkv, state.ffn_shift)
-        logits_BV, (att_shift, wkv_, ffn_shift) = fused(F.embedding(ids_B, self.emb.weight), parts)
+        logits_BV, (att_shift, wkv_, ffn_shift) = fused(self.emb(ids_B), parts)
         return logits_BV, RecurrentState(att_shift=att_shift, wkv=wkv_, ffn_shift=ffn_shift)
 
     def prepare_step(self) -> None:
@@ -225,7 +248,7 @@ class RWKV7(LanguageModel):
 
     def _fused(self) -> FusedStep | None:
         """Return the compiled step of these weights; None where it does not run."""
-        kind: _Kind = (self.emb.weight.data_ptr(), self.dtype, self.backend)
+        kind: _Kind = (self.ln_out.weight.data_ptr(), self.dtype, self.backend)
         known = _STEPS.get(self)
         if known is None or known[0] != kind:
             known = _STEPS[self] = (kind, self._new_step() if self.step_choice.fused else None)
@@ -234,11 +257,24 @@ class RWKV7(LanguageModel):
     def _new_step(self) -> FusedStep:
         config = self.config
         return FusedStep(
-            dict(self.named_parameters()),
+            {**dict(self.named_parameters()), **dict(self.named_buffers())},
+            expand=_expand(self) if config.forms else None,
             head_size=config.head_size,
             eps=config.layer_norm_eps,
             head_eps=config.group_norm_eps,
         )
+
+
+def _expand(model: RWKV7) -> Callable[[], Mapping[str, Tensor]]:
+    """Return what expands a model's weights, without keeping the model alive."""
+    held = ref(model)
+
+    def expand() -> Mapping[str, Tensor]:
+        alive = held()
+        assert alive is not None, "only the model itself takes its compiled step"
+        return alive.dense_weights()
+
+    return expand
 
 
 _Kind = tuple[int, torch.dtype, Backend]
