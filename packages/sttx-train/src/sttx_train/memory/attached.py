@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from sttx_core.errors import UsageError
 from sttx_train.memory.config import MemoryConfig
 from sttx_train.memory.core import LayerAdapter, LayerState, Writing, normalized, scan
+
+Records: TypeAlias = dict[int, tuple[Tensor, Writing]]
+"""What each layer writes in a call, by its number: the normalized hidden states, and which of them."""
 
 
 def attach(model: nn.Module, config: MemoryConfig | None = None) -> AttachedMemory:
@@ -41,11 +45,8 @@ def attention_layers(model: nn.Module) -> dict[int, tuple[nn.Linear, nn.Linear]]
 
     Layers that reuse the keys and values of another one (``is_kv_shared_layer``) are left out.
     """
-    get_decoder = getattr(model, "get_decoder", None)
-    decoder = get_decoder() if callable(get_decoder) else model
-    assert isinstance(decoder, nn.Module), decoder
     found: dict[int, tuple[nn.Linear, nn.Linear]] = {}
-    for module in decoder.modules():
+    for module in decoder_of(model).modules():
         number = getattr(module, "layer_idx", None)
         q, o = getattr(module, "q_proj", None), getattr(module, "o_proj", None)
         if type(number) is not int or not isinstance(q, nn.Linear) or not isinstance(o, nn.Linear):
@@ -53,6 +54,14 @@ def attention_layers(model: nn.Module) -> dict[int, tuple[nn.Linear, nn.Linear]]
         if not getattr(module, "is_kv_shared_layer", False):
             found[number] = q, o
     return dict(sorted(found.items()))
+
+
+def decoder_of(model: nn.Module) -> nn.Module:
+    """Return the part of a model that holds its layers, without the head."""
+    get_decoder = getattr(model, "get_decoder", None)
+    decoder = get_decoder() if callable(get_decoder) else model
+    assert isinstance(decoder, nn.Module), decoder
+    return decoder
 
 
 class AttachedMemory(nn.Module):
@@ -63,6 +72,8 @@ class AttachedMemory(nn.Module):
     Attributes:
         config: as given, with the numbers of all layers that have a memory.
         layers: the `LayerAdapter` of each layer, by its number as text.
+        state: what each layer remembers, by its number; without those that remember nothing.
+        records: if it is a dictionary, it gets what each layer writes in the latest call.
     """
 
     def __init__(self, model: nn.Module, config: MemoryConfig) -> None:
@@ -79,6 +90,7 @@ class AttachedMemory(nn.Module):
             adapter = LayerAdapter(q.in_features, config.rank, q.out_features, o.out_features, generator)
             self.layers[str(number)] = adapter.to(q.weight.device)
         self.state: dict[int, LayerState] = {}
+        self.records: Records | None = None
         self._opens: Tensor | None = None
         self._written_mask: Tensor | None = None
         self._writes = False
@@ -93,7 +105,7 @@ class AttachedMemory(nn.Module):
         for parameter in self._required:
             parameter.requires_grad_(False)
         begin: Any = self._begin
-        self._handles = [model.register_forward_pre_hook(begin, with_kwargs=True)]
+        self._handles = [decoder_of(model).register_forward_pre_hook(begin, with_kwargs=True)]
         for number, (q, o) in attentions.items():
             self._handles.append(q.register_forward_hook(_QueryHook(self, number)))
             self._handles.append(o.register_forward_hook(_OutputHook(self, number)))
@@ -131,6 +143,21 @@ class AttachedMemory(nn.Module):
             yield
         finally:
             self._writes, self._written_mask = before
+
+    def rewrite(self, records: Records, order: Tensor | None = None) -> None:
+        """Forget everything, and write a recorded call again; gradients reach the adapter but not the base.
+
+        Args:
+            records: of a call that began with an empty memory.
+            order: the order in which the tokens are written ``[T]``; their own when None.
+        """
+        self.reset()
+        for number, (h_BTD, writing) in records.items():
+            if order is not None:
+                h_BTD, writing = h_BTD[:, order], replace(writing, mask=writing.mask[:, order])
+            adapter = self.adapter(number)
+            _, _, self.state[number] = scan(adapter, self._empty(number, len(h_BTD)), h_BTD, writing)
+            self._opens = writing.opens & ~writing.mask.any(dim=1)
 
     def reset(self) -> None:
         """Forget everything."""
@@ -231,15 +258,21 @@ class AttachedMemory(nn.Module):
     def _empty(self, number: int, rows: int) -> LayerState:
         return LayerState.empty(rows, self.adapter(number), self.config.slots)
 
-    def _begin(self, model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        """Before a call of the model: find out which tokens are written, and forget an interrupted call."""
+    def _begin(self, decoder: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Before a call: find out which tokens are written, and forget an interrupted call."""
         self._deltas, self._call = {}, None
         if not self._writes:
             return
-        if model.training and any(getattr(one, "gradient_checkpointing", False) for one in model.modules()):
+        if decoder.training and any(
+            getattr(one, "gradient_checkpointing", False) for one in decoder.modules()
+        ):
             raise UsageError("gradient checkpointing would write every token twice: disable it")
         mask = self._written_mask if self._written_mask is not None else kwargs.get("attention_mask")
-        self._call_mask = mask if isinstance(mask, Tensor) and mask.ndim == 2 else None
+        if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2):
+            raise UsageError(
+                "the attention_mask is not [B, T]: say with writing(mask) which tokens are written"
+            )
+        self._call_mask = mask
 
     def _writing(self, rows: int, length: int, device: torch.device) -> Writing:
         """Return what a layer writes of a call; the first layer of the call decides for all."""
@@ -271,11 +304,17 @@ class AttachedMemory(nn.Module):
         writing = self._writing(rows, length, x_BTD.device) if self._writes else None
         adapter = self.adapter(number)
         with torch.autocast(x_BTD.device.type, enabled=False):
-            y_BTR, found_BT, after = scan(adapter, state, normalized(x_BTD), writing)
+            h_BTD = normalized(x_BTD)
+            if writing is not None and self.records is not None:
+                self.records[number] = (h_BTD.detach(), writing)
+            y_BTR, found_BT, after = scan(adapter, state, h_BTD, writing)
             delta = nn.functional.linear(y_BTR, adapter.delta_q)
             self._deltas[number] = nn.functional.linear(y_BTR, adapter.delta_o), found_BT
         if writing is not None:
             self.state[number] = after
+            if not self.config.write_reads:
+                del self._deltas[number]
+                return output
         return _added(output, delta, found_BT)
 
     def _output(self, number: int, output: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ class MemoryConfig:
             session does at each message or sentence.
         chunk: tokens of a state with the cut ``chunk``.
         layers: numbers of the layers with a memory; None: all that have their own keys and values.
+        write_reads: whether a token that is written also reads. Without, what is written depends on the base
+            alone.
         seed: of the adapter's initial weights.
     """
 
@@ -33,6 +35,7 @@ class MemoryConfig:
     cut: Cut = "chunk"
     chunk: int = 64
     layers: tuple[int, ...] | None = None
+    write_reads: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,6 +50,8 @@ class MemoryConfig:
                 raise UsageError(f"--{name} must be a whole number from {low} to {high}, not {value!r}")
         if self.cut not in get_args(Cut):
             raise UsageError(f"--cut must be one of {', '.join(get_args(Cut))}, not {self.cut!r}")
+        if type(self.write_reads) is not bool:
+            raise UsageError(f"--write-reads must be true or false, not {self.write_reads!r}")
         layers = self.layers
         if layers is not None and (
             not layers or list(layers) != sorted({layer for layer in layers if _is_layer(layer)})
