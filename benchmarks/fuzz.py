@@ -1,4 +1,4 @@
-"""Checks that damaged files do not crash, hang or bloat what reads them: sessions, checkpoints and models.
+"""Checks that damaged files do not crash, hang or bloat readers: sessions, archives, models, checkpoints.
 
     python benchmarks/fuzz.py FOLDER... [--files N] [--seed S] [--first K] [--limit-mb M] [--seconds T]
 
@@ -8,8 +8,8 @@ compressed and damaged again) and reads it: most through the parser in random pi
 the whole `open_source` with redaction. Every trace must be encodable, renderable and not too deep, and every
 record must become a trace or a count. Prints the counts. At the first failure it prints the options that make
 the same file again (`--first K --files 1`) and exits with 1. A file that takes more than T seconds, or a
-process that grows by more than M megabytes, is a failure. Then it runs `fuzz_checkpoints.py` and
-`fuzz_models.py`, which forge theirs; `--first` leaves them out.
+process that grows by more than M megabytes, is a failure. Then it runs `fuzz_archives.py`,
+`fuzz_checkpoints.py` and `fuzz_models.py`, which forge theirs; `--first` leaves them out.
 """
 
 import argparse
@@ -48,7 +48,7 @@ SLICE = 48 * 2**10
 DEEPEST = 70
 THROUGH_ALL = 20
 SESSION_FILES = {".jsonl", ".ndjson", ".json"}
-OTHERS = ("fuzz_checkpoints.py", "fuzz_models.py")
+OTHERS = ("fuzz_archives.py", "fuzz_checkpoints.py", "fuzz_models.py")
 JUNK = (
     b"\n", b"\r\n", b"\n\n", b"\0" * 16, b"\xff\xfe", b"\xef\xbb\xbf", b"\xe2\x80\xa8", b"{", b"}", b'"',
     b"\\", b"\\ud800", b"\\udc00\\ud800", b"\xed\xa0\x80", b"\xf0\x9f", b"[" * 3000, b'{"a":' * 3000,
