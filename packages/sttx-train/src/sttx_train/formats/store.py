@@ -35,6 +35,7 @@ from sttx_train.formats.tensorfiles import (
 from sttx_train.formats.vocabulary import FILES, tokenizer_files, tokenizer_for
 from sttx_train.formats.weights import Format, Weights, check_fit, check_runs, interpret
 from sttx_train.rwkv7 import LanguageModel, ModelConfig, RWKV7Config
+from sttx_train.rwkv7.stored import dense_model, model_at_rest, stored_matrices
 from sttx_train.rwkv56 import RWKV56Config
 from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
@@ -177,8 +178,10 @@ def save_model(
     path = Path(path)
     if hypernet is not None and format != "sttx":
         raise UsageError(f"{format!r} cannot hold the hypernetwork of this model: save as 'sttx'")
+    model = model_at_rest(model) if format == "sttx" else dense_model(model)
     tensors = {
-        name: tensor.detach().to("cpu", dtype or tensor.dtype) for name, tensor in model.state_dict().items()
+        name: tensor.detach().to("cpu", _dtype_of(tensor, dtype))
+        for name, tensor in model.state_dict().items()
     }
     if format == "blinkdl":
         _save_blinkdl(model.config, tensors, path, tokenizer)
@@ -262,11 +265,18 @@ def _build(
     """Return the model with converted copies of the tensors, so that no file stays mapped."""
     model = _skeleton(weights, source, backend)
     copies = {
-        name: torch.empty(tensor.shape, dtype=dtype, device=device).copy_(tensor)
+        name: torch.empty(tensor.shape, dtype=_dtype_of(tensor, dtype), device=device).copy_(tensor)
         for name, tensor in weights.tensors.items()
     }
     model.load_state_dict(copies, strict=True, assign=True)
+    for name, matrix in stored_matrices(model).items():
+        matrix.check(name, source)
     return model.eval().requires_grad_(False)
+
+
+def _dtype_of(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    """Return the dtype that a tensor is to have: codes, masks and places keep theirs."""
+    return dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
 
 
 def _skeleton(weights: Weights[Tensor], source: str, backend: Backend) -> LanguageModel:

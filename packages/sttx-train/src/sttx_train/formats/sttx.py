@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.foreign_files import shown
 from sttx_train.architectures import architecture_of, config_from
+from sttx_train.formats.detect import MOST_LAYERS
 from sttx_train.formats.tensorfiles import has_file
-from sttx_train.rwkv7.config import ModelConfig
+from sttx_train.rwkv7.config import ModelConfig, RWKV7Config
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 FORMAT = "sttx"
 VERSION = 1
+STORED = 2
+"""The version of a folder whose ``config.json`` names forms of matrices; earlier programs refuse it."""
 HYPERNET = "hypernet.safetensors"
 """The file of the hypernetwork that was trained with the model, if there is one."""
 
@@ -34,7 +37,7 @@ def config_dict(config: ModelConfig, hypernet: bool = False) -> dict[str, Any]:
     """Return the ``config.json`` of a model folder; it names the hypernetwork if there is one."""
     content = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": STORED if isinstance(config, RWKV7Config) and config.forms else VERSION,
         "architecture": _NAMES[architecture_of(config)],
         "model": config.to_dict(),
     }
@@ -94,6 +97,38 @@ def check_hypernet(shapes: Mapping[str, Sequence[int]], width: int, source: str)
         )
 
 
+def read_stored_config(saved: Mapping[str, Any], source: str) -> RWKV7Config | None:
+    """Read the sizes of a ``config.json`` that names forms of matrices; None if it names none.
+
+    They cannot be detected in the tensors, so the caller checks every tensor against them.
+
+    Raises:
+        ModelError: the file has another version, or is damaged.
+    """
+    given = saved.get("model")
+    if not isinstance(given, dict) or "forms" not in given:
+        return None
+    if saved.get("version") != STORED:
+        raise ModelError(
+            f"{source!r} has format version {shown(saved.get('version'))}, and its forms need {STORED}: "
+            "update sttx, or download it again"
+        )
+    layers = given.get("num_layers")
+    if not isinstance(layers, int) or layers > MOST_LAYERS:
+        raise ModelError(f"config.json of {source!r} says num_layers = {shown(layers)}: download it again")
+    config = _config_of(given, source)
+    if not isinstance(config, RWKV7Config) or not config.forms:
+        raise ModelError(f"config.json of {source!r} names forms that no model has: download it again")
+    return config
+
+
+def _config_of(given: Mapping[str, Any], source: str) -> ModelConfig:
+    try:
+        return config_from(given)
+    except (TypeError, UsageError) as error:  # a TypeError names what is missing
+        raise ModelError(f"config.json of {source!r} is damaged ({error}): download it again") from error
+
+
 def read_config(saved: Mapping[str, Any], detected: ModelConfig, source: str) -> ModelConfig:
     """Read the sizes of a ``config.json`` and check them against those detected in the tensors.
 
@@ -111,10 +146,7 @@ def read_config(saved: Mapping[str, Any], detected: ModelConfig, source: str) ->
         raise ModelError(f"{damaged}, its 'model' is {shown(given)}: download it again")
     if unknown := sorted(given.keys() - sizes.keys()):
         raise ModelError(f"{damaged}, its 'model' has an unknown {shown(unknown[0])}: download it again")
-    try:
-        config = config_from(given)
-    except (TypeError, UsageError) as error:  # a TypeError names what is missing
-        raise ModelError(f"{damaged} ({error}): download it again") from error
+    config = _config_of(given, source)
     saved_sizes = config.to_dict()
     unseen = {"layer_norm_eps", "head_norm_eps", *(["v_rank"] if config.num_layers == 1 else [])}
     for name in saved_sizes.keys() - unseen:

@@ -5,11 +5,13 @@ Works on tensors and on their shapes alone (`TensorInfo`).
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple
 
-from sttx_core.errors import ModelError
+from sttx_core.errors import ModelError, UsageError
 from sttx_core.foreign_files import shown
 from sttx_train.architectures import NAMES, architecture_of, parameter_shapes
 from sttx_train.formats import blinkdl, huggingface, huggingface56, sttx
@@ -17,7 +19,8 @@ from sttx_train.formats.detect import detect_config, detect_naming, require_arch
 from sttx_train.formats.tensorfiles import has_file, read_json
 from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo
 from sttx_train.formats.unwrap import unwrap_names
-from sttx_train.rwkv7.config import ModelConfig, RWKV7Config
+from sttx_train.forms.form import StoredTensor
+from sttx_train.rwkv7.config import ModelConfig, RWKV7Config, stored_tensors
 from sttx_train.rwkv56.config import RWKV56Config
 
 Format = Literal["sttx", "huggingface", "blinkdl"]
@@ -55,12 +58,16 @@ def interpret(
     """
     source = str(path)
     architecture = require_architecture({name: tensor.shape for name, tensor in tensors.items()}, source)
+    saved = read_json(path / "config.json") if path.is_dir() and has_file(path / "config.json") else {}
+    ours = saved.get("format") == sttx.FORMAT
+    if ours and (stored := sttx.read_stored_config(saved, source)) is not None:
+        hypernet = sttx.hypernet_file(saved, path)
+        files += () if hypernet is None else (hypernet,)
+        return Weights("sttx", files, stored, dict(tensors), hypernet, (*notes, described(stored)))
     tensors, taken_off = unwrap_names(tensors, source)
     naming = detect_naming(tensors)
     if naming is None:
         raise ModelError(f"{source!r} has no embedding under any known name: the file is incomplete")
-    saved = read_json(path / "config.json") if path.is_dir() and has_file(path / "config.json") else {}
-    ours = saved.get("format") == sttx.FORMAT
     added: tuple[str, ...] = ()
     if naming == "huggingface":
         x070 = architecture == "x070"
@@ -97,22 +104,29 @@ def check_runs(
         ModelError: it does not run here: as `interpret`, `check_numbers` and `check_fit`.
     """
     weights = interpret(path, tensors, files, notes)
-    check_numbers(weights.tensors, str(path))
+    check_numbers(weights.tensors, str(path), weights.config)
     check_fit(weights.config, weights.tensors, str(path))
     return weights
 
 
-def check_numbers(tensors: Mapping[str, TensorInfo], source: str) -> None:
-    """Check that every tensor holds floating-point numbers, not those of a quantized model.
+def check_numbers(tensors: Mapping[str, TensorInfo], source: str, config: ModelConfig | None = None) -> None:
+    """Check that every tensor holds floating-point numbers, or what the forms of a model say.
 
     Raises:
         ModelError: one does not; the message names it.
     """
+    stored = {} if config is None else _expected(config, source)
     for name, tensor in tensors.items():
-        if tensor.dtype not in _FLOATS:
+        kind = stored[name].kind if name in stored else "float"
+        if kind == "float" and tensor.dtype not in _FLOATS:
             raise ModelError(
                 f"{source!r} holds {shown(name)} in {tensor.dtype}, but a model is read from "
                 f"{', '.join(_FLOATS)}: convert it"
+            )
+        if kind != "float" and tensor.dtype != kind:
+            raise ModelError(
+                f"{source!r} holds {shown(name)} in {tensor.dtype}, but its form has {kind}: "
+                "download it again"
             )
 
 
@@ -122,7 +136,8 @@ def check_fit(config: ModelConfig, tensors: Mapping[str, AnyTensor], source: str
     Raises:
         ModelError: they do not; the message names missing, extra and wrongly shaped ones.
     """
-    expected, name_of_model = parameter_shapes(config), NAMES[architecture_of(config)]
+    name_of_model = NAMES[architecture_of(config)]
+    expected = {name: stored.shape for name, stored in _expected(config, source).items()}
     problems = []
     if missing := sorted(expected.keys() - tensors.keys()):
         problems.append(f"it lacks {_some(missing)}")
@@ -135,6 +150,22 @@ def check_fit(config: ModelConfig, tensors: Mapping[str, AnyTensor], source: str
     ][:3]
     if problems:
         raise ModelError(f"{source!r} does not fit the {name_of_model} model: {'; '.join(problems)}")
+
+
+def _expected(config: ModelConfig, source: str) -> dict[str, StoredTensor]:
+    """Return what each tensor of a model holds."""
+    if not isinstance(config, RWKV7Config):
+        return {name: StoredTensor(shape, "float") for name, shape in parameter_shapes(config).items()}
+    try:
+        return stored_tensors(config)
+    except UsageError as error:
+        raise ModelError(f"config.json of {source!r} is damaged ({error}): download it again") from error
+
+
+def described(config: RWKV7Config) -> str:
+    """Return how the matrices of a model are stored, as a clause."""
+    counts = Counter(re.sub(":[0-9:]+", "", text) for _, text in config.forms)
+    return f"stored otherwise than dense: {', '.join(f'{n} {form}' for form, n in counts.most_common())}"
 
 
 def _some(names: list[str]) -> str:

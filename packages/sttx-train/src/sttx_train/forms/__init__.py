@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from sttx_core.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from sttx_train.forms.encode import encode, relative_error, singular_values
+    from sttx_train.forms.encoding import encode, relative_error, singular_values
     from sttx_train.forms.form import Form, StoredTensor
     from sttx_train.forms.matrix import StoredEmbedding, StoredMatrix, install
 
@@ -23,7 +23,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "encode": ["encode", "relative_error", "singular_values"],
+        "encoding": ["encode", "relative_error", "singular_values"],
         "form": ["Form", "StoredTensor"],
         "matrix": ["StoredEmbedding", "StoredMatrix", "install"],
     },

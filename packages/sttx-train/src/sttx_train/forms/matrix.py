@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from sttx_core.errors import ModelError
 from sttx_core.foreign_files import shown
 from sttx_train.forms import numbers
-from sttx_train.forms.encode import start
+from sttx_train.forms.encoding import encode_parts, start
 from sttx_train.forms.form import Form, module_of
 
 _DTYPES = {"int8": torch.int8, "uint8": torch.uint8, "int32": torch.int32}
+_PLACES = ("order", "mask", "places")
 _Kept = tuple[tuple[Tensor, ...], Sequence[object], Tensor]
 """The tensors of a matrix, which keeps their ids in use; what was known of them; and the expanded tensor."""
 
@@ -89,6 +90,13 @@ class StoredMatrix(nn.Module):
         with torch.no_grad():
             for name, tensor in tensors.items():
                 own[name].copy_(tensor)
+
+    def recoded(self, form: Form) -> dict[str, Tensor]:
+        """Return the tensors of the same parts in a form that differs in its numbers alone."""
+        with torch.no_grad():
+            parts = {name: self._part(name) for name in self.form.parts((self.rows, self.columns))}
+            places = {name: tensor for name, tensor in self.named_buffers() if name in _PLACES}
+            return encode_parts(form, parts) | places
 
     def check(self, name: str, source: str) -> None:
         """Check the masks, places and orders that were read from a file.

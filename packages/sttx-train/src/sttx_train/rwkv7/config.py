@@ -11,6 +11,7 @@ from sttx_core.errors import UsageError
 from sttx_core.foreign_files import shown
 from sttx_train.forms.form import Form, StoredTensor, module_of
 
+_MOST_GHOSTS = 1000  # layers: a bound on what a forged file can ask for
 _GHOSTS = (
     *(f".att.{name}.weight" for name in ("receptance", "key", "value", "output")),
     *(f".ffn.{name}.weight" for name in ("key", "value")),
@@ -249,6 +250,8 @@ def _is_pair(entry: object) -> bool:
 
 def _ghost_forms(config: RWKV7Config) -> tuple[tuple[str, str], ...]:
     """Return the forms of a ghost ratio: its projections have an eighth of the matrix's smaller side."""
+    if config.num_layers > _MOST_GHOSTS:
+        raise UsageError(f"ghost_ratio is for at most {_MOST_GHOSTS:,} layers, not {config.num_layers:,}")
     forms = {}
     for name, shape in parameter_shapes(config).items():
         if name.endswith(_GHOSTS):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -39,20 +40,20 @@ def encode(form: Form, matrix_OI: Tensor, gram_II: Tensor | None = None) -> dict
     gram = None if gram_II is None else _damped(gram_II.cpu().double())
     match form.structure:
         case "dense":
-            return _numbers(form, {"full": matrix}, {"full": gram})
+            return encode_parts(form, {"full": matrix}, {"full": gram})
         case "low-rank":
-            return _numbers(form, _low_rank(matrix, form.rank, gram), {"right": gram})
+            return encode_parts(form, _low_rank(matrix, form.rank, gram), {"right": gram})
         case "ghost":
             parts, order = _ghost(matrix, form, gram)
-            return _numbers(form, parts, {"core": gram}) | {"order": order}
+            return encode_parts(form, parts, {"core": gram}) | {"order": order}
         case "sparse":
             mask = _largest(_scores(matrix, gram).flatten(), form.kept).view(rows, columns)
             values = matrix[mask].unsqueeze(0)
-            return _numbers(form, {"values": values}, {}) | {"mask": _packed_bits(mask)}
+            return encode_parts(form, {"values": values}) | {"mask": _packed_bits(mask)}
         case "2:4":
             places = _scores(matrix, gram).view(rows, -1, 4).topk(2).indices.sort().values
             values = matrix.view(rows, -1, 4).gather(-1, places).flatten(1)
-            return _numbers(form, {"values": values}, {}) | {"places": _packed_pairs(places)}
+            return encode_parts(form, {"values": values}) | {"places": _packed_pairs(places)}
 
 
 def start(form: Form, matrix_OI: Tensor) -> dict[str, Tensor]:
@@ -69,7 +70,7 @@ def start(form: Form, matrix_OI: Tensor) -> dict[str, Tensor]:
     torch.nn.init.orthogonal_(down, generator=generator)
     torch.nn.init.orthogonal_(up, math.sqrt(max(1.0, len(up) / form.rank)), generator=generator)
     parts = {"core": matrix[: form.core], "down": down, "up": up}
-    return _numbers(form, parts, {}) | {"order": torch.arange(rows, dtype=torch.int32)}
+    return encode_parts(form, parts) | {"order": torch.arange(rows, dtype=torch.int32)}
 
 
 def singular_values(matrix_OI: Tensor, gram_II: Tensor | None = None) -> Tensor:
@@ -90,7 +91,9 @@ def relative_error(matrix_OI: Tensor, other_OI: Tensor, gram_II: Tensor | None =
     return float((matrix - other).norm() / size) if size else 0.0
 
 
-def _numbers(form: Form, parts: dict[str, Tensor], grams: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+def encode_parts(
+    form: Form, parts: Mapping[str, Tensor], grams: Mapping[str, Tensor | None] = MappingProxyType({})
+) -> dict[str, Tensor]:
     """Return the parts as the form's numbers; those with a Gram matrix of their inputs are chosen by it."""
     stored: dict[str, Tensor] = {}
     for name, part in parts.items():
