@@ -225,11 +225,24 @@ class TestDetection:
     }
 
     @pytest.mark.parametrize("version", OLDER)
-    def test_older_architectures_are_recognized_and_refused(self, version, tmp_path):
+    def test_older_architectures_are_recognized(self, version):
+        assert detect_version({"emb.weight": (10, 8)} | self.OLDER[version]) == version
+
+    @pytest.mark.parametrize("version", ["x040", "x050", "x051"])
+    def test_the_oldest_architectures_are_refused(self, version, tmp_path):
         shapes = {"emb.weight": (10, 8)} | self.OLDER[version]
-        assert detect_version(shapes) == version
         torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "old.pth")
-        with pytest.raises(ModelError, match=rf"architecture {version}; only RWKV-7 \(x070\) runs here"):
+        runs = (
+            rf"architecture {version}; only RWKV-7 \(x070\), RWKV-6 \(x060\) and RWKV-5.2 \(x052\) run here"
+        )
+        with pytest.raises(ModelError, match=runs):
+            load_model(tmp_path / "old.pth")
+
+    @pytest.mark.parametrize("version", ["x052", "x060"])
+    def test_an_incomplete_older_model_is_refused(self, version, tmp_path):
+        shapes = {"emb.weight": (10, 8)} | self.OLDER[version]
+        torch.save({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "old.pth")
+        with pytest.raises(ModelError, match="is incomplete: it has no matrix"):
             load_model(tmp_path / "old.pth")
 
     @pytest.mark.parametrize("version", IN_HUGGINGFACE_NAMES)

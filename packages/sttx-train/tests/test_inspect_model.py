@@ -13,7 +13,7 @@ from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
 from sttx_train.formats import load_model, save_model, save_state
 from sttx_train.inspect.model import inspect_model
 
-VERSIONS = ["x040", "x051", "x052", "x060"]
+VERSIONS = ["x040", "x051"]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,22 @@ class TestNotRunnable:
         assert report["parameters"] == sum(tensor.numel() for tensor in tensors.values())
         assert report["dtypes"] == {"bfloat16": report["parameters"]}
         assert report["problems"] == report["uses"] == []
-        assert "only RWKV-7 (x070) runs here: run it with the Python package `rwkv`" in report["advice"]
+        runs = "only RWKV-7 (x070), RWKV-6 (x060) and RWKV-5.2 (x052) run here: "
+        assert report["advice"].startswith(f"{runs}run it with the Python package `rwkv`")
+
+    @pytest.mark.parametrize("version", ["x052", "x060"])
+    def test_older_versions_that_run_are_reported(self, published, tmp_path, no_loading, version):
+        tensors = published.older(version)
+        torch.save(tensors, tmp_path / "old.pth")
+        report = report_of(tmp_path / "old.pth")
+        (problem,) = report["problems"]
+        assert (report["version"], report["runs"]) == (version, True) and "without a vocabulary" in problem
+        sizes = {"architecture": version, "head_size": published.HEAD, "num_layers": published.LAYERS}
+        sizes |= {"mix_rank": published.MIX, "decay_rank": published.DECAY} if version == "x060" else {}
+        assert report["sizes"].items() >= sizes.items()
+        assert report["parameters"] == sum(tensor.numel() for tensor in tensors.values())
+        assert report["uses"][0].startswith("train all of it on data, with a vocabulary that fits")
+        assert report["advice"] is None
 
     @pytest.mark.parametrize("version", VERSIONS)
     def test_older_versions_are_not_run(self, published, tmp_path, version):

@@ -20,8 +20,9 @@ from sttx_core.errors import ModelError, SttxError, UsageError
 from sttx_core.foreign_files import open_regular, shown
 from sttx_core.os_errors import explain
 from sttx_core.tokenizers import require_text
+from sttx_train.architectures import ARCHITECTURES
 from sttx_train.files import sha256_of
-from sttx_train.formats.detect import Version, detect_naming, detect_version
+from sttx_train.formats.detect import RUNNING, Version, detect_naming, detect_version
 from sttx_train.formats.locate import EMBEDDED, locate_model
 from sttx_train.formats.state import read_sidecar
 from sttx_train.formats.sttx import check_hypernet
@@ -31,7 +32,7 @@ from sttx_train.formats.vocabulary import tokenizer_for
 from sttx_train.formats.weights import Weights, check_runs
 from sttx_train.inspect.outline import Outline, read_outline
 
-ARCHITECTURES: dict[Version, str] = {
+_NAMES: dict[Version, str] = {
     "x040": "RWKV-4",
     "x050": "RWKV-5.0",
     "x051": "RWKV-5.1",
@@ -85,7 +86,7 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     version = detect_version({name: tensor.shape for name, tensor in outline.tensors.items()})
     if version is not None:
         report = _model(name, path, outline, version)
-        if version == "x070" and report["runs"]:
+        if report["runs"]:
             report["uses"] = _uses(str(spec or EMBEDDED), report["vocabulary"])
     elif _is_state(outline.tensors):
         report = _state(path, outline)
@@ -176,7 +177,7 @@ def _check_not_text(path: Path) -> None:
 
 
 def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[str, Any]:
-    weights, hypernet = _runnable(path, outline) if version == "x070" else (None, None)
+    weights, hypernet = _runnable(path, outline) if version in ARCHITECTURES else (None, None)
     whole = weights is not None or not outline.problems
     sizes = _sizes(outline.tensors, version) if weights is None else weights.config.to_dict()
     tensors = outline.tensors if weights is None else weights.tensors
@@ -185,9 +186,9 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
     summary = ("hidden_size", "num_layers", "vocab_size")
     return {
         "kind": "model",
-        "what": f"a model of architecture {ARCHITECTURES[version]} ({version})",
+        "what": f"a model of architecture {_NAMES[version]} ({version})",
         "version": version,
-        "architecture": f"{ARCHITECTURES[version]} ({version})",
+        "architecture": f"{_NAMES[version]} ({version})",
         "format": detect_naming(outline.tensors) if weights is None else weights.format,
         "model": {"id": name, "sha256": sha256_of(files) if whole else None}
         | {key: sizes[key] for key in summary},
@@ -197,7 +198,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         "hypernetwork": None if hypernet is None else {"parameters": hypernet},
         "runs": weights is not None,
         "notes": list(outline.notes if weights is None else weights.notes),
-        "advice": None if version == "x070" else f"only RWKV-7 (x070) runs here: {_ELSEWHERE}, or {_OURS}",
+        "advice": None if version in ARCHITECTURES else f"only {RUNNING}: {_ELSEWHERE}, or {_OURS}",
     }
 
 
