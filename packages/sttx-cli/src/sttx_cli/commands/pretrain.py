@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sttx_ccsniff.redact import Redactor
 from sttx_cli.options import Grouped, Name, PathName, build, config_options, refuse_unused
-from sttx_cli.output import count, emit_json, emit_text, number, say, skipped_files
+from sttx_cli.output import count, emit_json, emit_text, number, say
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options, redaction_of_sessions
 from sttx_cli.runs import check_model, log_option
-from sttx_cli.session_texts import SessionTexts, split_sessions
+from sttx_cli.session_texts import split_sessions
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SESSIONS_HELP, check_sources, from_option, require_data
 from sttx_cli.threads import choose_threads, threads_before, threads_option, use_threads
 from sttx_cli.tokenizer import chosen_tokenizer, say_numbering, tokenizer_option
+from sttx_cli.training_data import opened_data
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.environment import is_first_process, torchrun_launched
@@ -126,7 +126,7 @@ def command(
         )
     if is_first_process():  # only now is it known: a run to resume may number otherwise
         say_numbering(pretrainer.tokenizer)
-    opened = _opened(paths, sessions, redact, pretrainer.tokenizer, talk)
+    opened = opened_data(paths, sessions, redact, pretrainer.tokenizer, talk)
     report, ended = _train(pretrainer, opened, talk)
     if is_first_process():
         _finish(pretrainer, report, opened, out=out if ended == "done" else None, as_json=as_json)
@@ -192,34 +192,6 @@ def _tokenizer(
 
         return numbered_as(CheckpointStore(resumed).manifest().get("tokenizer_sha256"), tokenizer)
     return tokenizer
-
-
-def _opened(
-    paths: Sequence[Path],
-    sessions: Sequence[str],
-    redact: Redactor | bool,
-    tokenizer: AnyTokenizer | None,
-    talk: Any,
-) -> "Data":
-    from sttx_train.data import open_data
-
-    assert tokenizer is not None
-
-    def note(text: str) -> None:
-        talk(f"note: {text}")
-
-    texts = SessionTexts(sessions, redact=redact, say=note) if sessions else None
-    if is_first_process():
-        with progress_bar("reading", None, "bytes") as progress:
-            opened = open_data(paths, tokenizer, texts=texts, say=note, progress=progress)
-    else:
-        opened = open_data(paths, tokenizer, texts=texts)
-    lengths = opened.documents.lengths
-    per_id = f" ({opened.text_bytes / lengths.sum():.2f} bytes each)" if opened.text_bytes else ""
-    talk(f"data: {count(int(lengths.sum()), 'id')}{per_id} in {count(len(lengths), 'document')}")
-    if opened.skipped:
-        talk(skipped_files(opened.skipped))
-    return opened
 
 
 def _train(pretrainer: "Pretrainer", data: "Data", talk: Any) -> "tuple[PretrainReport, str]":

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
 
 
+_MATRICES = (".weight", *(f".{part}" for part in ("full", "left", "right", "core", "down", "up", "values")))
+"""Ends of the names of matrices, and of the parts of those that are stored otherwise (`sttx_train.forms`)."""
 _DECAY_BIASES = ("att.w0", "att.time_decay")
 
 
@@ -32,7 +34,7 @@ def make_optimizer(model: nn.Module, config: PretrainConfig, hypernet: nn.Module
     for name, parameter in model.named_parameters():
         if name.endswith(_DECAY_BIASES):
             doubled.append(parameter)
-        elif parameter.ndim == 2 and name.endswith(".weight"):
+        elif parameter.ndim == 2 and name.endswith(_MATRICES):
             matrices.append(parameter)
         else:
             rest.append(parameter)
@@ -73,8 +75,9 @@ def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the model's weights by name, complete and detached."""
-    return {name: whole(value.detach()) for name, value in named_parameters(model)}
+    """Return the model's weights by name, complete and detached; the places of sparse ones too."""
+    places = {name: buffer.detach() for name, buffer in model.named_buffers()}
+    return {name: whole(value.detach()) for name, value in named_parameters(model)} | places
 
 
 def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

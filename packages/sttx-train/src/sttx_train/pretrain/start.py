@@ -12,6 +12,7 @@ from sttx_train.architectures import build_model, new_config
 from sttx_train.data.documents import Documents
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.rwkv7 import LanguageModel, ModelConfig
+from sttx_train.rwkv7.stored import model_in_training
 from sttx_train.wkv import KernelChoice, choose_backend
 
 
@@ -71,7 +72,7 @@ def model_to_train(config: PretrainConfig, start: LanguageModel | None) -> Langu
             f"the model to start from has {start.config.vocab_size} rows, and the vocabulary has "
             f"{config.vocab_size} ids: give the model's own vocabulary"
         )
-    return start.float().train().requires_grad_(True)
+    return model_in_training(start).float().train().requires_grad_(True)
 
 
 def model_sizes(config: PretrainConfig) -> ModelConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sttx_core.errors import UsageError
 from sttx_core.foreign_files import shown
@@ -242,6 +242,43 @@ def stored_tensors(config: RWKV7Config) -> dict[str, StoredTensor]:
         else:
             stored[name] = StoredTensor(shape, "float")
     return stored
+
+
+class Counts(NamedTuple):
+    """How large a model is.
+
+    Attributes:
+        numbers: that are stored, without scales, masks and places.
+        multiplications: of one token in products with matrices, as they run here; the recurrence is left out.
+        dense: numbers of the same model with dense matrices.
+    """
+
+    numbers: int
+    multiplications: int
+    dense: int
+
+
+def counts(config: RWKV7Config) -> Counts:
+    """Return how large a model is.
+
+    Raises:
+        UsageError: as `stored_forms`.
+
+    >>> sizes = {"vocab_size": 8, "hidden_size": 64, "num_layers": 1}
+    >>> factors = {"head.weight": "low-rank:2"}
+    >>> dense, small = (counts(RWKV7Config(**sizes, forms=forms)) for forms in ({}, factors))
+    >>> dense.numbers - small.numbers, dense.multiplications - small.multiplications
+    (368, 368)
+    """
+    forms, numbers, multiplications, dense = stored_forms(config), 0, 0, 0
+    for name, shape in parameter_shapes(config).items():
+        form, size = forms.get(name), math.prod(shape)
+        matrix = (shape[0], shape[-1])
+        dense += size
+        numbers += size if form is None else form.numbers(matrix)
+        if len(shape) == 2 and name != "emb.weight" and not name.endswith("r_k"):
+            multiplications += size if form is None else form.products(matrix)
+    return Counts(numbers, multiplications, dense)
 
 
 def _is_pair(entry: object) -> bool:
