@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.experts import ExpertsConfig
-from sttx_train.coding import Archive, CompressConfig, Member, codec, compress, container, method, method_of
+from sttx_train.coding import Archive, CompressConfig, Member, codec, compress, container, method
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
 
@@ -196,14 +196,16 @@ def changed_header(archive, path, **changes):
     ("changes", "said"),
     [
         ({"method": "mini+experts"}, "which network it needs"),
-        ({"method": "mini[learning]+experts"}, "which network it needs"),
+        ({"method": "mini;policy:schedule=0..:train"}, "which network it needs"),
+        ({"method": "mini;policy:schedule=0..1%:train;1%..:infer"}, "method is 'mini;"),
+        ({"method": "cfg:64,64,1,adam,1,0.1"}, "method is 'cfg:"),
         ({"method": "mini*experts"}, "method is 'mini"),
         ({"profile": "native"}, "profile is 'native'"),
         ({"network": {"model": "ab"}}, "has no network"),
         ({"vocabulary": "00" * 32}, "another vocabulary"),
         ({"experts_version": 2}, "experts version is 2"),
         ({"coder": "huffman"}, "coder is 'huffman'"),
-        ({"experts": {"slot_bits": 30}}, "larger than any"),
+        ({"experts": {"slot_bits": 23}}, "larger than any"),
         ({"experts": 5}, "lacks the sizes"),
         ({"experts": {**asdict(ExpertsConfig()), "limit": 255.0}}, "lacks the sizes"),
         ({"more": 1}, "lacks what says"),
@@ -409,38 +411,6 @@ def test_members_are_named_by_their_folder(tmp_path):
     assert members_of([str(tmp_path / "in" / "c"), "-"])[1] is None
     with pytest.raises(UsageError, match="does not exist"):
         members_of([str(tmp_path / "none")])
-
-
-def test_methods_are_canonical():
-    assert method_of("fast").name == method_of("best", method=" experts ").name == "experts"
-    assert method_of("default").name == method_of("best", model="goose-mini").name == "mini+experts"
-    assert method_of("default", checkpoint="run").name == "mini[learned]+experts"
-    both = method_of("best", checkpoint="run", model="folder")
-    assert (both.name, both.networks) == ("model[learned]+model+experts", ("model[learned]", "model"))
-    assert both.experts.slot_bits > method_of("default").experts.slot_bits
-    assert (method_of("fast").streams, method_of("default").streams) == (1, method.STREAMS)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"level": "slow"}, "level must be"),
-        ({"method": "magic"}, "unknown"),
-        ({"method": "mini[learned]+experts"}, "not one of these options"),
-        ({"level": "fast", "model": "folder"}, "--model is for a network"),
-        ({"level": "fast", "checkpoint": "run"}, "--checkpoint is for a network"),
-        ({"level": "fast", "streams": 4}, "--streams is for a network"),
-        ({"level": "default", "streams": 65}, "streams must be"),
-        ({"method": "mini+experts", "checkpoint": "run"}, "leave out --checkpoint"),
-        ({"level": "fast", "profile": "native"}, "--profile native is for a network"),
-        ({"level": "default", "profile": "native", "streams": 2}, "leave out --streams"),
-        ({"level": "default", "profile": "native", "checkpoint": "run"}, "leave out --checkpoint"),
-        ({"profile": "exact"}, "profile must be"),
-    ],
-)
-def test_options_without_effect_are_refused(options, said):
-    with pytest.raises(UsageError, match=said):
-        method_of(**options)
 
 
 @pytest.mark.parametrize("wrong", [{"coder": "zip"}, {"segment_mb": -1}, {"segment_mb": float("nan")}])

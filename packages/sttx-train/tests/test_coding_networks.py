@@ -14,11 +14,9 @@ from sttx_core.experts import Experts, ExpertsConfig
 from sttx_train import Predictor
 from sttx_train.coding import Archive, CompressConfig, Member, compress, container, lanes, method_of, vector
 from sttx_train.coding.extract import ToStream
-from sttx_train.coding.learning import LearningRows, check_fingerprint, fingerprint
 from sttx_train.coding.networks import NetworkRows, load_networks
 from sttx_train.formats import load_model, save_state
 from sttx_train.formats.state import INJECT, WINDOW
-from sttx_train.online import LearnerConfig
 
 TEXT = vector.TEXT
 TINY = ExpertsConfig(slot_bits=12, history_bits=12, index_bits=8)
@@ -45,7 +43,8 @@ def ids_of(goose, data):
 
 def in_lanes(goose, streams, coder="ac", networks=1):
     both = [NetworkRows(goose.frozen) for _ in range(networks)]
-    return lanes.Lanes(Experts(goose.tokens, TINY), both, streams, coder, goose.tokenizer.eot_id)
+    coded = Experts(goose.tokens, TINY).rows(streams, coder)
+    return lanes.Lanes(coded, both, streams, goose.tokenizer.eot_id)
 
 
 def archive_of(folder, files, method, **config):
@@ -224,51 +223,3 @@ def test_another_process_with_other_settings_computes_the_same(capability, threa
         [sys.executable, "-c", code], env=os.environ | settings, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-
-
-def test_a_network_that_learns_codes_and_decodes_here_only(tmp_path, tiny, monkeypatch):
-    model = str(tiny().path)
-    method = method_of("default", profile="native", model=model)
-    outs = []
-    for name in ("one", "two"):
-        (tmp_path / name).mkdir()
-        outs.append(archive_of(tmp_path / name, {"a": 2 * TEXT, "b": TEXT}, method))
-        assert contents(outs[-1], model=model)[0] == 3 * TEXT
-    with Archive(outs[0]) as archive, Archive(outs[1]) as other:
-        assert archive.header == other.header
-        assert archive.header["profile"] == "native" and archive.header["network"]["streams"] == 1
-    monkeypatch.setattr("sttx_train.coding.learning.LEARNING", LearnerConfig(phrases="off", lr_state=0.1))
-    with Archive(outs[0], model=model) as archive, pytest.raises(DataError, match="compute other numbers"):
-        archive.read(archive.entries, lambda _: pytest.fail("decoded"))
-
-
-@pytest.mark.parametrize("changed", ["torch", "processor", "threads", "probe"])
-def test_each_part_of_a_fingerprint_must_be_the_same(tiny, changed):
-    found = fingerprint(tiny(), TEXT)
-    check_fingerprint(found, fingerprint(tiny(), TEXT))
-    with pytest.raises(DataError, match="decompress it where it was made"):
-        check_fingerprint({**found, changed: "other"}, found)
-    with pytest.raises(DataError, match="lacks the fingerprint"):
-        check_fingerprint({"probe": found["probe"]}, found)
-
-
-def test_a_fingerprint_is_of_exact_logits(tiny, monkeypatch):
-    found, step = fingerprint(tiny(), TEXT), LearningRows.step
-
-    def nudged(rows, ids):
-        return np.nextafter(step(rows, ids), np.float32(0))
-
-    monkeypatch.setattr(LearningRows, "step", nudged)
-    assert fingerprint(tiny(), TEXT)["probe"] != found["probe"]
-
-
-def test_learning_changes_what_a_network_says(tiny):
-    still, learning = NetworkRows(load_networks(str(tiny().path), None).frozen), LearningRows(tiny())
-    still.start(1)
-    last, differences = tiny().tokenizer.eot_id, []
-    for token in tiny().tokenizer.encode_bytes(TEXT[:140]):
-        said = still.step(np.array([last]))[0, :257], learning.step(np.array([last]))[0]
-        one, other = (np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum() for logits in said)
-        differences.append(np.abs(one - other).max())
-        last = token
-    assert max(differences[:60]) < 1e-5 < max(differences[70:])

@@ -14,8 +14,9 @@ from sttx_cli.options import Name
 from sttx_cli.output import count, emit_json, emit_line, note, say
 from sttx_cli.plain import one_line
 from sttx_cli.progress import progress_bar
-from sttx_cli.runs import model_option, without_pointer
+from sttx_cli.runs import check_model, model_option, without_pointer
 from sttx_core.errors import UsageError
+from sttx_train.formats import EMBEDDED
 
 if TYPE_CHECKING:
     from sttx_train.coding import Compressed
@@ -34,18 +35,19 @@ _SHOWN = 5  # names that a note lists
 )
 @click.option(
     "--level",
-    type=click.Choice(["fast", "default", "best"]),
+    type=click.Choice(["fast", "network", "best", "default"]),
     default="fast",
     show_default=True,
-    help="What predicts: fast is experts alone. Default adds a network: smaller, and some 30 times slower. "
-    "Best has larger tables, and with --checkpoint also mixes in the model as it was before.",
+    help="What predicts: fast is experts alone. Network adds a network: smaller, and some 30 times slower; "
+    "default is another name of it. Best has larger tables, and with --checkpoint also mixes in the model as "
+    "it was before.",
 )
 @click.option(
     "--method",
     type=Name(),
     metavar="METHOD",
-    help="What predicts, instead of what the level takes: experts, mini+experts, mini[learned]+experts or "
-    "mini[learned]+mini+experts; model in place of mini with --model.",
+    help="What predicts, instead of what the level takes: experts, mini, mini+experts, file:PATH, cfg:… and "
+    "more, each perhaps with +experts and ;policy:…",
 )
 @model_option
 @click.option(
@@ -69,6 +71,20 @@ _SHOWN = 5  # names that a note lists
     show_default=True,
     help="Where the archive can be read: portable everywhere; native only on a machine and installation that "
     "compute the same as this one, and the network learns while it codes.",
+)
+@click.option(
+    "--policy",
+    type=Name(),
+    metavar="POLICY",
+    help="When the network learns and how, with --profile native, such as schedule=0..10%:train;10%..:infer. "
+    "Positions are bytes, or percentages of the files. By default S0 always learns.",
+)
+@click.option(
+    "--save-learned",
+    type=Name(),
+    metavar="FOLDER",
+    help="Keep what the network learned while coding, in a new folder, for a policy's load_from and for "
+    "--checkpoint.",
 )
 @click.option(
     "--coder",
@@ -100,6 +116,8 @@ def command(
     checkpoint: str | None,
     streams: int | None,
     profile: str,
+    policy: str | None,
+    save_learned: str | None,
     coder: str,
     segment_mb: float,
     resume: bool,
@@ -111,12 +129,13 @@ def command(
     other text best. `sttx traces`, `train`, `score`, `report` and `validate-data` read an archive like a
     folder of its files.
     """
-    from sttx_train.coding import CompressConfig, compress, members_of, method_of
+    from sttx_train.coding import CompressConfig, check_target, compress, members_of, method_of
 
     if checkpoint is not None:
         checkpoint = without_pointer(checkpoint)
     needs: dict[str, Any] = {"model": model, "checkpoint": checkpoint, "streams": streams}
-    chosen = method_of(level, method=method, profile=profile, **needs)
+    chosen = method_of(level, method=method, profile=profile, policy=policy, **needs)
+    config = CompressConfig(coder=coder, segment_mb=segment_mb)
     members, total, left_out = members_of(files)
     target = _target(files, out)
     _refuse_itself(files, target)
@@ -124,10 +143,12 @@ def command(
     if not isinstance(target, Path) and (as_json or resume):
         option = "--json" if as_json else "--resume"
         raise UsageError(f"{option} needs a file: name the archive with -o")
+    learned = None if save_learned is None else Path(save_learned)
+    check_target(target, chosen, members, config, resume=resume, save_learned=learned)
+    _check_models(chosen.model, chosen.checkpoint)
     if left_out:
         note(_left_out(left_out))
     prepare_coding(chosen.profile if chosen.networks else None)
-    config = CompressConfig(coder=coder, segment_mb=segment_mb)
     started = time.monotonic()
     with progress_bar("compressing", total, "bytes") as advance:
         done = compress(
@@ -138,6 +159,7 @@ def command(
             stdin=sys.stdin.buffer if STREAM in files else None,
             resume=resume,
             advance=advance,
+            save_learned=learned,
         )
     seconds = time.monotonic() - started
     if as_json:
@@ -146,6 +168,19 @@ def command(
         emit_line(f"{target}: {_line(done)}")
     else:
         say(_line(done))
+
+
+def _check_models(model: str | None, checkpoint: str | None) -> None:
+    """Check that a model and a checkpoint are there.
+
+    Raises:
+        UsageError: one is not.
+    """
+    check_model(model, EMBEDDED)
+    if checkpoint is not None and not os.path.lexists(checkpoint):
+        raise UsageError(
+            f"no checkpoint at {checkpoint!r}: give the folder of a run or a checkpoint, or a tuned state"
+        )
 
 
 def _summary(done: "Compressed", seconds: float) -> dict[str, object]:

@@ -1,13 +1,15 @@
 """`sttx list`: shows the files in an archive, without decoding any."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from typing import Any
 
 import click
 from rich.table import Table
 
 from sttx_cli.archives import opened, total_bytes
 from sttx_cli.options import Name
-from sttx_cli.output import count, emit_json, emit_table
+from sttx_cli.output import count, emit_json, emit_line, emit_table
 from sttx_cli.plain import one_line
 
 
@@ -40,7 +42,22 @@ def command(archive: str, as_json: bool) -> None:
             first, last = entry.segments
             where = "" if first < 0 else f"{first + 1}" if first == last else f"{first + 1} to {last + 1}"
             table.add_row(f"{entry.size:,}", where, one_line(entry.path, 1000))
-        size, method = total_bytes(entries), source.header.get("method")
-        emit_table(
-            f"{count(len(entries), 'file')}, {size:,} bytes in {source.size:,}; method {method!r}", table
-        )
+        emit_table(f"{count(len(entries), 'file')}, {total_bytes(entries):,} bytes in {source.size:,}", table)
+        for line in _needs(source.header):
+            emit_line(one_line(line, 2000))
+
+
+def _needs(header: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines on what decoding takes: the method, and digests of the model and of what was learned."""
+    method, profile, coder = (header.get(name) for name in ("method", "profile", "coder"))
+    yield f"method {method}, profile {profile}, coder {coder}"
+    network = header.get("network")
+    if not isinstance(network, dict):
+        return
+    yield f"model {network.get('name')}, SHA-256 {network.get('model')}"
+    if network.get("learned") is not None:
+        yield f"checkpoint, SHA-256 {network['learned']}"
+    made = network.get("fingerprint")
+    if isinstance(made, dict):
+        where = f"torch {made.get('torch')} on {made.get('processor')}"
+        yield f"made with {where} and {made.get('threads')} threads, probe {made.get('probe')}"

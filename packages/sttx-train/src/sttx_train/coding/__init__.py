@@ -9,8 +9,9 @@ from sttx_train.coding.container import MAGIC, Entry
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
 from sttx_train.coding.method import Level, Method, Profile, method_of
+from sttx_train.coding.target import CompressConfig, Member, check_target
 from sttx_train.coding.vector import computes_as_expected
-from sttx_train.coding.writing import CompressConfig, Compressed, Member, compress
+from sttx_train.coding.writing import Compressed, compress
 
 __all__ = [
     "Archive",
@@ -26,6 +27,7 @@ __all__ = [
     "Profile",
     "Sink",
     "ToStream",
+    "check_target",
     "compress",
     "computes_as_expected",
     "extract",

@@ -26,7 +26,8 @@ from sttx_train.coding.container import (
     read_payload,
     walk,
 )
-from sttx_train.coding.method import Profile, method_in
+from sttx_train.coding.header import method_in
+from sttx_train.coding.method import Profile
 
 
 class Sink(Protocol):

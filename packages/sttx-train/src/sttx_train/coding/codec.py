@@ -7,19 +7,22 @@ blocks of a segment.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.experts import CoderName, Experts, ExpertsDocument
+from sttx_core.experts import CoderName, Experts, ExpertsDocument, rows_without_experts
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.byte_lengths import every_token
 from sttx_train.coding.container import BLOCK_BYTES
-from sttx_train.coding.method import Method, header_of, method_in, network_of, vocabulary
+from sttx_train.coding.header import header_of, method_in, network_of, vocabulary
+from sttx_train.coding.method import Method, Reading
 
 if TYPE_CHECKING:
     from sttx_train.coding.lanes import Lanes, Rows
+    from sttx_train.coding.learning import LearningRows
     from sttx_train.coding.networks import Loaded
 
 _STREAM_BYTES = 1 << 17
@@ -60,24 +63,43 @@ class Codec:
         network = (
             network_of(method, loaded.name, loaded.model, loaded.learned, fingerprint) if loaded else None
         )
-        self.header: dict[str, Any] = header_of(method, coder, self._tokenizer.sha256, network)
+        named = method.named(loaded.name) if loaded else method
+        self.header: dict[str, Any] = header_of(named, coder, self._tokenizer.sha256, network)
         self._experts: Experts | None = None
         self._document: ExpertsDocument | None = None
         self._lanes: Lanes | None = None
+        self._learning: LearningRows | None = None
         self._file = -1
 
     def start_segment(self) -> None:
         """Forget everything."""
-        self._experts, self._file = Experts(self._tokens, self.method.experts), -1
-        self._lanes = self._new_lanes(self._experts)
+        self._file = -1
+        self._experts = Experts(self._tokens, self.method.experts) if self.method.with_experts else None
+        self._lanes = None if self._loaded is None else self._new_lanes(self._loaded)
 
-    def _new_lanes(self, experts: Experts) -> Lanes | None:
-        if self._loaded is None:
-            return None
+    def _new_lanes(self, loaded: Loaded) -> Lanes:
         from sttx_train.coding.lanes import Lanes
 
-        networks = [_rows(name, self._loaded) for name in self.method.networks]
-        return Lanes(experts, networks, self.method.streams, self._coder, self._tokenizer.eot_id)
+        streams, coder = self.method.streams, self._coder
+        coded = (
+            rows_without_experts(self._tokens, streams, coder)
+            if self._experts is None
+            else self._experts.rows(streams, coder)
+        )
+        networks = [_rows(reading, self.method, loaded) for reading in self.method.networks]
+        self._learning = cast("LearningRows", networks[0]) if self.method.learns else None
+        return Lanes(coded, networks, streams, self._tokenizer.eot_id)
+
+    def save_learned(self, folder: Path) -> Path:
+        """Write what the network has learned in the segment so far; return the checkpoint.
+
+        Raises:
+            CheckpointError: it cannot be written.
+        """
+        if self._learning is None:  # nothing was coded
+            self.start_segment()
+        assert self._learning is not None, "no network learns"
+        return self._learning.save(folder)
 
     def cut(self, parts: Sequence[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         """Cut parts of files into blocks of nearly the same size, about as many as there are streams.
@@ -154,7 +176,7 @@ def new_codec(method: Method, coder: CoderName) -> Codec:
     Raises:
         UsageError, ModelError, CheckpointError: its model or checkpoint cannot be used.
     """
-    loaded = _load(method.model, method.checkpoint) if method.networks else None
+    loaded = _load(method, method.model, method.checkpoint) if method.networks else None
     return Codec(method, coder, loaded, _fingerprint(method, loaded))
 
 
@@ -173,21 +195,16 @@ def codec_for(header: Mapping[str, Any], model: str | None = None, checkpoint: s
         ModelError, CheckpointError: they cannot be read.
     """
     method = method_in(header)
-    if not method.networks:
-        if model is not None or checkpoint is not None:
-            option = "--model" if model is not None else "--checkpoint"
-            raise UsageError(f"the archive needs no network: leave out {option}")
+    needed = header["network"]
+    _check_options(method, needed, model, checkpoint)
+    if needed is None:
         _check_vocabulary(header, vocabulary())
         return Codec(method, header["coder"], None)
-    needed = header["network"]
-    if checkpoint is not None and needed["learned"] is None:
-        raise UsageError("the archive was made without a checkpoint: leave out --checkpoint")
-    if checkpoint is None and needed["learned"] is not None:
-        raise DataError(
-            f"the archive was made with what a run learned, SHA-256 {needed['learned'][:16]}…: name the run, "
-            "checkpoint or tuned state with --checkpoint"
-        )
-    loaded = _load(model, checkpoint)
+    if method.learns:  # before anything is loaded
+        from sttx_train.coding.learning import check_fingerprint, versions
+
+        check_fingerprint(needed["fingerprint"], versions())
+    loaded = _load(method, model, checkpoint)
     _check_same("model", needed["model"], loaded.model, f"{needed['name']!r} with --model")
     _check_same("checkpoint", needed["learned"], loaded.learned, "the one it was made with")
     _check_vocabulary(header, loaded.tokenizer)
@@ -198,27 +215,45 @@ def codec_for(header: Mapping[str, Any], model: str | None = None, checkpoint: s
     return Codec(method, header["coder"], loaded, here)
 
 
-def _rows(name: str, loaded: Loaded) -> Rows:
-    """Return the network with such a name in a method, ready to read documents."""
-    if "[learning]" in name:
+def _check_options(
+    method: Method, needed: Mapping[str, Any] | None, model: str | None, checkpoint: str | None
+) -> None:
+    """Refuse a model or a checkpoint that an archive does not need, and a missing checkpoint."""
+    if model is not None and (needed is None or method.random):
+        what = "no network" if needed is None else "a random model, which its method describes"
+        raise UsageError(f"the archive needs {what}: leave out --model")
+    learned = None if needed is None else needed["learned"]
+    if checkpoint is not None and learned is None:
+        raise UsageError("the archive was made without a checkpoint: leave out --checkpoint")
+    if checkpoint is None and learned is not None:
+        raise DataError(
+            f"the archive was made with what a run learned, SHA-256 {learned[:16]}…: name the run, "
+            "checkpoint or tuned state with --checkpoint"
+        )
+
+
+def _rows(reading: Reading, method: Method, loaded: Loaded) -> Rows:
+    """Return a network that reads so, ready to read documents."""
+    if reading == "learning":
         from sttx_train.coding.learning import LearningRows
 
-        return LearningRows(loaded.base)
+        assert method.learns is not None, "a network learns by a policy"
+        return LearningRows(loaded.base, method.learns, loaded.start)
     from sttx_train.coding.networks import NetworkRows
 
-    network = loaded.tuned if "[learned]" in name else loaded.frozen
+    network = loaded.tuned if reading == "learned" else loaded.frozen
     assert network is not None, "a header without what its method needs was accepted"
     return NetworkRows(network)
 
 
 def _fingerprint(method: Method, loaded: Loaded | None) -> dict[str, Any] | None:
     """Return what profile native computes here, with a text that is learned; None for portable."""
-    if loaded is None or method.profile == "portable":
+    if loaded is None or method.learns is None:
         return None
     from sttx_train.coding.learning import fingerprint
     from sttx_train.coding.vector import TEXT
 
-    return fingerprint(loaded.base, 4 * TEXT)
+    return fingerprint(loaded.base, 4 * TEXT, method.learns, loaded.start)
 
 
 def _check_same(what: str, needed: str | None, found: str | None, advice: str) -> None:
@@ -229,10 +264,11 @@ def _check_same(what: str, needed: str | None, found: str | None, advice: str) -
         )
 
 
-def _load(model: str | None, checkpoint: str | None) -> Loaded:
+def _load(method: Method, model: str | None, checkpoint: str | None) -> Loaded:
     from sttx_train.coding.networks import load_networks
 
-    return load_networks(model, checkpoint)
+    learns = method.learns is not None
+    return load_networks(model, checkpoint, random=method.random, learns=learns)
 
 
 def _check_vocabulary(header: Mapping[str, Any], tokenizer: Tokenizer) -> None:

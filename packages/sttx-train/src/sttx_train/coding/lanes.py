@@ -13,16 +13,16 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from sttx_core.experts import CoderName, Experts
+from sttx_core.experts import AloneRows, CodedRows
 from sttx_core.experts.memory import Place
 
 _BLOCK, _AT, _END = range(3)
 
 
 class _End(NamedTuple):
-    """Where a document stands after a block: for the experts and each network, and its last token."""
+    """Where a document stands after a block: for experts, if any, and each network, and its last token."""
 
-    place: Place
+    place: Place | None
     read: list[Any]
     token: int
 
@@ -52,22 +52,16 @@ class Lanes:
     """Codes blocks side by side.
 
     Args:
-        experts: they learn from all blocks.
+        coded: rows of experts, which learn from all blocks, or of a network alone.
         networks: one or two; what they say is mixed by the experts.
-        streams: most blocks at a time.
-        coder: the entropy coder.
+        streams: most blocks at a time, as ``coded`` has rows.
         eot: the token that opens a document.
     """
 
     def __init__(
-        self,
-        experts: Experts,
-        networks: Sequence[Rows],
-        streams: int,
-        coder: CoderName,
-        eot: int,
+        self, coded: CodedRows | AloneRows, networks: Sequence[Rows], streams: int, eot: int
     ) -> None:
-        self._coded = experts.rows(streams, coder)
+        self._coded: Any = coded
         self._networks = networks
         self._streams, self._eot = streams, eot
         self._last = np.zeros(streams, np.int64)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sttx_core.errors import UsageError
 from sttx_core.os_errors import explain
-from sttx_train.coding.writing import Member
+from sttx_train.coding.target import Member
 
 STDIN = "-"
 """Stands for standard input; its name in an archive is `stdin`."""

@@ -1,25 +1,28 @@
 """The networks that say what comes next while coding, frozen, and their identity. Torch computes nothing.
 
 A network is a model, perhaps with what a run learned of it: S0, which is added where the run added it, a bias
-of the output, or weights. Nothing learns here but the experts.
+of the output, or weights. Nothing learns here but the experts; networks that learn are in `learning`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import Tokenizer
+from sttx_train.architectures import require_x070
 from sttx_train.byte_lengths import every_token
+from sttx_train.coding.random_model import RandomModel
 from sttx_train.formats import LoadedModel, load_model
 from sttx_train.fused import FusedStep
 from sttx_train.fused.step import MOST_WEIGHTS
+from sttx_train.rwkv7 import RWKV7
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,7 +65,8 @@ class Loaded:
         tokenizer: its vocabulary.
         tokens: the bytes of each id.
         frozen: the model as it is.
-        tuned: the model with what was learned, None for nothing.
+        tuned: the model with what was learned, None for nothing, or if it goes on learning.
+        start: what a network that learns starts from, None for nothing.
     """
 
     base: LoadedModel
@@ -73,21 +77,28 @@ class Loaded:
     tokens: list[bytes]
     frozen: Network
     tuned: Network | None
+    start: Mapping[str, Any] | None = None
 
 
-def load_networks(model: str | None, checkpoint: str | None) -> Loaded:
+def load_networks(
+    model: str | None, checkpoint: str | None, *, random: RandomModel | None = None, learns: bool = False
+) -> Loaded:
     """Load a model, and what was learned of it.
 
     Args:
         model: as `load_model` takes it.
         checkpoint: as `Predictor` takes it; None for nothing.
+        random: draw this model instead.
+        learns: the network goes on learning, with the optimizer of the checkpoint.
 
     Raises:
-        UsageError: the model is too large for the compiled step, or the checkpoint is of another model.
+        UsageError: the model is not RWKV-7 or is too large for the compiled step, or the checkpoint is of
+            another model.
         ModelError, CheckpointError: they cannot be read.
     """
-    loaded = load_model(model)
-    config, parameters = loaded.model.config, dict(loaded.model.named_parameters())
+    loaded = load_model(model) if random is None else _drawn(random)
+    config = require_x070(loaded.model.config, "coding runs RWKV-7 alone: give such a model, or --level fast")
+    parameters = dict(loaded.model.named_parameters())
     if (count := sum(parameter.numel() for parameter in parameters.values())) > MOST_WEIGHTS:
         raise UsageError(
             f"model {loaded.id!r} has {count:,} weights, and coding takes at most {MOST_WEIGHTS:,}: use a "
@@ -99,22 +110,52 @@ def load_networks(model: str | None, checkpoint: str | None) -> Loaded:
         eps=config.layer_norm_eps,
         head_eps=config.group_norm_eps,
     )
-    tuned = None
-    if checkpoint is not None:
+    tuned, start, learned = None, None, None
+    if checkpoint is not None and learns:
+        start, learned = _start(checkpoint, loaded)
+    elif checkpoint is not None:
         from sttx_train.predict import Predictor
 
-        predictor = Predictor(loaded, checkpoint, experts=False)
-        tuned = _tuned(frozen, predictor)
+        tuned = _tuned(frozen, Predictor(loaded, checkpoint, experts=False))
+        learned = _digest(tuned, changed=tuned.parameters is not parameters)
     return Loaded(
         base=loaded,
         name=loaded.id,
         model=loaded.sha256,
-        learned=None if tuned is None else _digest(tuned, changed=tuned.parameters is not parameters),
+        learned=learned,
         tokenizer=loaded.tokenizer,
         tokens=every_token(loaded.tokenizer, config.vocab_size),
         frozen=frozen,
         tuned=tuned,
+        start=start,
     )
+
+
+def _drawn(random: RandomModel) -> LoadedModel:
+    """Return a model of random weights with the vocabulary of goose-mini."""
+    like = load_model(None)
+    model = RWKV7(random.sizes(like.model.config.vocab_size), seed=random.seed).eval().requires_grad_(False)
+    digest = sha256()
+    for name, weight in model.named_parameters():
+        digest.update(f"\n{name} {tuple(weight.shape)} ".encode())
+        digest.update(np.ascontiguousarray(weight.numpy(), "<f4").tobytes())
+    return replace(like, model=model, id="random", sha256=digest.hexdigest(), hypernet=None, notes=())
+
+
+def _start(checkpoint: str, loaded: LoadedModel) -> tuple[Mapping[str, Any], str]:
+    """Return what a network that learns starts from, and its SHA-256.
+
+    Raises:
+        UsageError: it is a tuned state, or of another model.
+        CheckpointError, ModelError: it cannot be read.
+    """
+    from sttx_train.coding.learning import digest_of
+    from sttx_train.predict.learned import find_learned
+
+    found = find_learned(checkpoint, loaded)
+    if found.state is None:
+        raise UsageError(f"{checkpoint!r} is a tuned state, without an optimizer: it cannot go on learning")
+    return found.state, digest_of(found.state)
 
 
 def _tuned(frozen: Network, predictor: Predictor) -> Network:

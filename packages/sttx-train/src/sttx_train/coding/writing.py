@@ -26,49 +26,16 @@ from sttx_train.coding.container import (
     FILE,
     MOST_BATCH,
     Entry,
-    is_inside,
     write_entry,
     write_header,
     write_index,
     write_record,
 )
 from sttx_train.coding.locking import only_writer
-from sttx_train.coding.method import CODERS, Method
+from sttx_train.coding.method import Method
+from sttx_train.coding.target import CompressConfig, Member, check_name, check_out, check_target, in_bytes
 
 _MOST_PARTS = MOST_BATCH // 2  # each part may be cut once more than it is full
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompressConfig:
-    """How an archive is written.
-
-    Attributes:
-        coder: entropy coder, ac (arithmetic) or rans.
-        segment_mb: most megabytes of files that share one memory. More makes a smaller archive, fewer let one
-            file of it be read sooner.
-    """
-
-    coder: str = "ac"
-    segment_mb: float = 4.0
-
-    def __post_init__(self) -> None:
-        if self.coder not in CODERS:
-            raise UsageError(f"coder must be {' or '.join(CODERS)}, not {self.coder!r}")
-        if not 0 <= self.segment_mb <= 1e6:
-            raise UsageError(f"segment_mb must be from 0 to 1,000,000, not {self.segment_mb}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """A file to compress.
-
-    Attributes:
-        name: its name in the archive, with / between folders.
-        path: where it is; None for standard input.
-    """
-
-    name: str
-    path: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +66,7 @@ def compress(
     stdin: BinaryIO | None = None,
     resume: bool = False,
     advance: Callable[[int], object] = lambda _: None,
+    save_learned: Path | None = None,
 ) -> Compressed:
     """Write an archive of files; each is readable as soon as it is written, also if the process then ends.
 
@@ -110,22 +78,27 @@ def compress(
         stdin: what a member without a path is read from.
         resume: ``out`` exists: add the files that it lacks, after those it has. Its method must be this one.
         advance: called with the number of bytes of files as they are done.
+        save_learned: where to keep what the network learned in the last segment, a new folder.
 
     Raises:
         UsageError: ``out`` exists, or with ``resume`` does not; or two files have one name, or a file that
-            the archive has is another one now.
+            the archive has is another one now; or ``save_learned`` exists, or nothing learns.
         DataError: the archive that is resumed is damaged.
         OSError: a file cannot be read or written.
     """
-    config = config or CompressConfig()
-    codec = new_codec(method or Method(), cast(CoderName, config.coder))
+    config, members, method = config or CompressConfig(), list(members), method or Method()
+    check_target(out, method, members, config, resume=resume, save_learned=save_learned)
+    codec = new_codec(in_bytes(method, members, config), cast(CoderName, config.coder))
     if not isinstance(out, Path):
-        return _started(out, codec, config).write_all(members, stdin, advance)
-    with _opened(out, resume) as file:
-        writer = _resumed(file, out, codec, config) if resume else _started(file, codec, config)
-        done = writer.write_all(members, stdin, advance)
-        file.flush()
-        os.fsync(file.fileno())
+        done = _started(out, codec, config).write_all(members, stdin, advance)
+    else:
+        with _opened(out, resume) as file:
+            writer = _resumed(file, out, codec, config) if resume else _started(file, codec, config)
+            done = writer.write_all(members, stdin, advance)
+            file.flush()
+            os.fsync(file.fileno())
+    if save_learned is not None:
+        codec.save_learned(save_learned)
     return done
 
 
@@ -140,12 +113,7 @@ def _started(file: BinaryIO, codec: Codec, config: CompressConfig) -> "_Writer":
 @contextmanager
 def _opened(out: Path, resume: bool) -> Iterator[BinaryIO]:
     """Open the archive, and keep other writers away."""
-    if resume != os.path.lexists(out):
-        raise UsageError(
-            f"there is no archive {str(out)!r} to continue: leave out --resume"
-            if resume
-            else f"{str(out)!r} exists: name another archive, remove it, or continue it by --resume"
-        )
+    check_out(out, resume=resume)
     flags = os.O_RDWR | getattr(os, "O_BINARY", 0) | (0 if resume else os.O_CREAT | os.O_EXCL)
     with os.fdopen(open_own(out, flags, PRIVATE_FILE), "r+b") as file, only_writer(file, out):
         yield file
@@ -218,7 +186,7 @@ class _Writer:
         kept = {entry.path: entry for entry in self.entries}
         names: set[str] = set()
         for member in members:
-            _check_name(member.name, names)
+            check_name(member.name, names)
             if member.name in kept:
                 _check_same(kept[member.name], member, advance)
             else:
@@ -232,8 +200,8 @@ class _Writer:
             bytes_in=sum(entry.size for entry in self.entries),
             bytes_out=self.position,
             files=len(self.entries),
-            method=self._codec.method.name,
-            profile=self._codec.method.profile,
+            method=self._codec.header["method"],
+            profile=self._codec.header["profile"],
         )
 
     def _append(self, record: bytes) -> None:
@@ -300,14 +268,6 @@ class _Writer:
             self._append(write_record(FILE, write_entry(entry), file=entry.number))
         self._read = []
         self._file.flush()
-
-
-def _check_name(name: str, names: set[str]) -> None:
-    if not is_inside(name):
-        raise UsageError(f"a file in an archive cannot have the name {name!r}: rename it")
-    if name in names:
-        raise UsageError(f"two files would have the name {name!r} in the archive: name a folder above both")
-    names.add(name)
 
 
 def _check_same(entry: Entry, member: Member, advance: Callable[[int], object]) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from sttx_core.errors import UsageError
@@ -188,6 +188,19 @@ class Policy:
         """Return every scope that it names, in the order of `SCOPES`."""
         named = {scope for action in self.actions() for scope in action.scope or ()}
         return tuple(scope for scope in SCOPES if scope in named)
+
+    def in_bytes(self, length: int) -> Policy:
+        """Return the same with positions in bytes, if they are percentages of so many bytes."""
+        if not self.percent:
+            return self
+        starts = [int(phase.start * length / 100) for phase in self.phases]
+        ends = [*starts[1:], None]
+        kept = [
+            replace(phase, start=float(start))
+            for phase, start, end in zip(self.phases, starts, ends, strict=True)
+            if end is None or end > start
+        ]
+        return replace(self, phases=tuple(kept), percent=False)
 
     def step_at(self, position: int, steps: int, length: int | None = None) -> Train | None:
         """Return how a step learns; None if it only infers, also because of a stride.

@@ -72,9 +72,15 @@ def find_learned(path: str | os.PathLike[str], loaded: LoadedModel) -> Learned:
     saved = load_checkpoint(path, tensors=True)
     if saved.manifest["kind"] == "tune":
         return _tuned(saved.path, _fitting(tuned_state(saved), saved, loaded), loaded)
-    if saved.manifest["kind"] != "stream":
+    if saved.manifest["kind"] not in ("stream", "coding"):
         raise CheckpointError(f"{str(path)!r} is not a checkpoint of `sttx train`, but of `sttx pretrain`")
     _require_same_base(saved, loaded)
+    state = {"tensors": saved.tensors, "documents": saved.documents}
+    if saved.manifest["kind"] == "coding":
+        learning = {**saved.manifest["learning"], "scope": tuple(saved.manifest["learning"]["scope"])}
+        return Learned(
+            path=saved.path, config=LearnerConfig(**learning), window=saved.manifest["window"], state=state
+        )
     options = {name: current_names(name, saved.manifest[name]) for name in ("learning", "stream_config")}
     learning = {**options["learning"], "scope": tuple(options["learning"]["scope"])}
     return Learned(
@@ -83,7 +89,7 @@ def find_learned(path: str | os.PathLike[str], loaded: LoadedModel) -> Learned:
         phrases=PhraseConfig(**current_names("phrase_config", saved.manifest["phrase_config"])),
         window=options["stream_config"]["window"],
         experts=options["stream_config"]["experts"] == "on",
-        state={"tensors": saved.tensors, "documents": saved.documents},
+        state=state,
     )
 
 

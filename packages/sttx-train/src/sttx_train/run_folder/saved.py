@@ -223,6 +223,17 @@ class _TuneProgress(State):
 
 
 _PRETRAIN: dict[str, Any] = {"config": Values, "model": Sizes, "data": _Data}
+class _CodingManifest(State):
+    kind: Literal["coding"]
+    base_model: Line
+    base_sha256: Sha256
+    tokenizer_sha256: Sha256
+    learning: Values
+    window: Positive
+    torch: Line
+    torch_threads: Count
+
+
 _DOCUMENTS: dict[str, dict[str, Any]] = {
     "stream": {
         "stream": _Stream,
@@ -236,6 +247,7 @@ _DOCUMENTS: dict[str, dict[str, Any]] = {
     "pretrain-best": {**_PRETRAIN, "validation": SavedValidation | None},
     "tune": {"progress": _TuneProgress},
 }
+    "coding": {"learner": LearnerState, "phrases": PhraseTableState},
 _MORE = {"pretrain": {"phrases": list[PhraseStreamState]}}
 _MANIFESTS: dict[str, type[State]] = {
     "stream": _StreamManifest,
@@ -243,12 +255,14 @@ _MANIFESTS: dict[str, type[State]] = {
     "pretrain-best": _BestManifest,
     "tune": _TuneManifest,
 }
+    "coding": _CodingManifest,
 _TENSORS = {
     "stream": ({"learned", "optimizer", "sessions", "replay"}, {"experts"}),
     "pretrain": ({"model", "optimizer", "state"}, {"hypernet", "hypernet_optimizer"}),
     "pretrain-best": ({"model"}, {"hypernet"}),
     "tune": ({"tuned", "optimizer"}, set()),
 }
+    "coding": ({"learned", "optimizer", "sessions", "replay"}, set()),
 """The files of tensors that must be there, and those that may be, of each kind."""
 
 _RENAMED = {"held_out": "validation"}
@@ -299,6 +313,8 @@ def check_checkpoint(saved: Checkpoint) -> None:
         case "tune":
             _check_tuning(saved)
         case _:
+        case "coding":
+            _options(saved, "manifest.json", "learning", saved.manifest["learning"])
             _check_pretraining(saved, documents)
 
 

@@ -41,6 +41,11 @@ class Schedule:
         return policy.step_at(totals.bytes, totals.steps)
 
     @property
+    def load_from(self) -> str | None:
+        """Where what was learned before is, for a run to start with."""
+        return None if self._policy is None else self._policy.load_from
+
+    @property
     def identity(self) -> str | None:
         """What a resumed run must share; None without a policy."""
         if self._policy is None or not self._policy.percent:

@@ -26,7 +26,7 @@ from sttx_train.files import sha256_of
 from sttx_train.formats import LoadedModel, load_state
 from sttx_train.online import LearnerConfig, StepReport, Window
 from sttx_train.predict import Predictor
-from sttx_train.predict.learned import check_origin
+from sttx_train.predict.learned import check_origin, find_learned
 from sttx_train.run_folder import RunFolder, current_names, require_same_run
 from sttx_train.stream.config import StreamConfig
 from sttx_train.stream.phrase_list import phrase_list
@@ -105,6 +105,8 @@ class StreamTrainer:
         self.log = EventLog("train")
         self._stopping = False
         self._saved_step: int | None = None
+        if self._schedule.load_from is not None and not resume:
+            self._go_on_from(self._schedule.load_from, state)
         if resume:
             self._resume()
         elif self.folder is not None:
@@ -289,6 +291,20 @@ class StreamTrainer:
             raise damaged("replay buffer", f"an item is longer than a window of {self.config.window}")
 
     def _identity(self) -> dict[str, Any]:
+    def _go_on_from(self, path: str, state: Path | None) -> None:
+        """Start with what another run learned, and its optimizer, as the policy says.
+
+        Raises:
+            UsageError: it was learned with another model or scope, is a tuned state, or there is a state too.
+            CheckpointError: there is nothing, or it is damaged.
+        """
+        if state is not None:
+            raise UsageError("--state and the policy's load_from both say what to start from: leave out one")
+        found = find_learned(path, self.loaded)
+        if found.state is None:
+            raise UsageError(f"{path!r} is a tuned state, without an optimizer: give it as --state")
+        self.learner.go_on_from(found.state)
+
         """Return what a checkpoint records about this run.
 
         `_as_options` names what a resumed run must share.
