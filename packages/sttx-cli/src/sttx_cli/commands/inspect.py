@@ -133,7 +133,9 @@ def _model(report: Mapping[str, Any]) -> dict[str, object]:
         "architecture": report["architecture"],
         "format": _format(report),
         "size": f"{report['bytes']:,} bytes" + (f" in {len(files)} files" if len(files) > 1 else ""),
-        "parameters": f"{report['parameters']:,}" if "parameters" in report else None,
+        "parameters": _parameters(report),
+        "multiplications": f"{report['multiplications']:,} a token" if "multiplications" in report else None,
+        "forms": [f"{count} matrices: {form}" for form, count in report.get("forms", {}).items()],
         "dtype": ", ".join(
             dtype if len(report["dtypes"]) == 1 else f"{dtype} ({count:,})"
             for dtype, count in report.get("dtypes", {}).items()
@@ -159,6 +161,13 @@ def _hypernetwork(report: Mapping[str, Any]) -> str | None:
 def _format(report: Mapping[str, Any]) -> str | None:
     container = {"safetensors": ".safetensors", "pth": ".pth"}.get(report.get("container", ""))
     return ", ".join(word for word in (report.get("format"), container) if word) or None
+
+def _parameters(report: Mapping[str, Any]) -> str | None:
+    if "parameters" not in report:
+        return None
+    dense = f", {report['dense_parameters']:,} if all were dense" if "dense_parameters" in report else ""
+    return f"{report['parameters']:,}{dense}"
+
 
 
 def _sizes(sizes: Mapping[str, Any]) -> dict[str, str | None]:

@@ -98,7 +98,7 @@ def load_networks(
     """
     loaded = load_model(model) if random is None else _drawn(random)
     config = require_x070(loaded.model.config, "coding runs RWKV-7 alone: give such a model, or --level fast")
-    parameters = dict(loaded.model.named_parameters())
+    parameters = loaded.model.dense_weights()
     if (count := sum(parameter.numel() for parameter in parameters.values())) > MOST_WEIGHTS:
         raise UsageError(
             f"model {loaded.id!r} has {count:,} weights, and coding takes at most {MOST_WEIGHTS:,}: use a "
@@ -163,7 +163,7 @@ def _tuned(frozen: Network, predictor: Predictor) -> Network:
     learner = predictor.learner
     changed = bool(learner.weights)
     return Network(
-        parameters=dict(learner.model.named_parameters()) if changed else frozen.parameters,
+        parameters=learner.model.dense_weights() if changed else frozen.parameters,
         head_size=frozen.head_size,
         eps=frozen.eps,
         head_eps=frozen.head_eps,

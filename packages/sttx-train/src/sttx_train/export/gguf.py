@@ -139,7 +139,7 @@ def write_gguf(
 
 def gguf_tensors(model: LanguageModel) -> Iterator[tuple[str, np.ndarray, bool]]:
     """Yield the name and values of each tensor, in float32, and whether it is a large matrix."""
-    weights = {name: weight.detach().to("cpu").float() for name, weight in model.state_dict().items()}
+    weights = {name: weight.to("cpu").float() for name, weight in model.dense_weights().items()}
     for ours, theirs in _TOP.items():
         yield theirs, weights[ours].numpy(), ours in ("emb.weight", "head.weight")
     for layer in range(model.config.num_layers):

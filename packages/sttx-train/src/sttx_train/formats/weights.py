@@ -5,8 +5,6 @@ Works on tensors and on their shapes alone (`TensorInfo`).
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple
@@ -20,7 +18,7 @@ from sttx_train.formats.tensorfiles import has_file, read_json
 from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo
 from sttx_train.formats.unwrap import unwrap_names
 from sttx_train.forms.form import StoredTensor
-from sttx_train.rwkv7.config import ModelConfig, RWKV7Config, stored_tensors
+from sttx_train.rwkv7.config import ModelConfig, RWKV7Config, forms_of, stored_tensors
 from sttx_train.rwkv56.config import RWKV56Config
 
 Format = Literal["sttx", "huggingface", "blinkdl"]
@@ -164,8 +162,8 @@ def _expected(config: ModelConfig, source: str) -> dict[str, StoredTensor]:
 
 def described(config: RWKV7Config) -> str:
     """Return how the matrices of a model are stored, as a clause."""
-    counts = Counter(re.sub(":[0-9:]+", "", text) for _, text in config.forms)
-    return f"stored otherwise than dense: {', '.join(f'{n} {form}' for form, n in counts.most_common())}"
+    forms = ", ".join(f"{count} as {form}" for form, count in forms_of(config).items())
+    return f"matrices that are not stored dense: {forms}"
 
 
 def _some(names: list[str]) -> str:

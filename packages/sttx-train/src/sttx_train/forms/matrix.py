@@ -58,7 +58,7 @@ class StoredMatrix(nn.Module):
             case "dense":
                 return self._part("full")
             case "low-rank":
-                return self._held("whole", lambda: self._part("left") @ self._part("right"))
+                return self._held("whole", self._product)
             case "ghost":
                 return self._held("whole", self._ghost)
             case "sparse":
@@ -162,9 +162,13 @@ class StoredMatrix(nn.Module):
                 found = self._kept[name] = tensors, now, make().detach()
         return found[2]
 
+    def _product(self) -> Tensor:
+        return numbers.ordered_product(self._part("left"), self._part("right"))
+
     def _ghost(self) -> Tensor:
         core = self._part("core")
-        cheap = self._part("up") @ (self._part("down") @ core)
+        middle = numbers.ordered_product(self._part("down"), core)
+        cheap = numbers.ordered_product(self._part("up"), middle)
         return torch.cat([core, cheap]).index_select(0, self.get_buffer("order"))
 
     def _scattered(self, places: Tensor) -> Tensor:

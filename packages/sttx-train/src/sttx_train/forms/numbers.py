@@ -49,6 +49,19 @@ def rounded(matrix_RC: Tensor, bits: int, group: int) -> Tensor:
     return matrix_RC + (nearest - matrix_RC).detach()
 
 
+def ordered_product(left_OR: Tensor, right_RI: Tensor) -> Tensor:
+    """Return the product of two matrices; without gradients its sums have a fixed order.
+
+    The order of a library's product differs from machine to machine, and archives need the same bits.
+    """
+    if torch.is_grad_enabled() and (left_OR.requires_grad or right_RI.requires_grad):
+        return left_OR @ right_RI
+    total = left_OR.new_zeros(left_OR.shape[0], right_RI.shape[1])
+    for index in range(left_OR.shape[1]):
+        total += left_OR[:, index : index + 1] * right_RI[index]
+    return total
+
+
 def pack4(codes_RC: Tensor) -> Tensor:
     """Return codes of 4 bits, two in a byte, the lower half first.
 

@@ -31,6 +31,7 @@ from sttx_train.formats.tensorinfo import TensorInfo
 from sttx_train.formats.vocabulary import tokenizer_for
 from sttx_train.formats.weights import Weights, check_runs
 from sttx_train.inspect.outline import Outline, read_outline
+from sttx_train.rwkv7.config import ModelConfig, RWKV7Config, counts, forms_of
 
 _NAMES: dict[Version, str] = {
     "x040": "RWKV-4",
@@ -69,7 +70,9 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
     Returns:
         ``kind``: ``model``, ``state`` (a tuned one) or ``other``; ``what`` it is in words; ``path``,
         ``files``, ``bytes``; ``version``, ``architecture``, ``sizes`` (None if no tensor shows them),
-        ``parameters``, ``dtypes`` (parameters by dtype), ``vocabulary``; ``hypernetwork`` (its
+        ``parameters``, ``multiplications`` (of a token, in products with matrices), ``forms`` and
+        ``dense_parameters`` of a model whose matrices have some, ``dtypes`` (stored values by dtype),
+        ``vocabulary``; ``hypernetwork`` (its
         ``parameters``, None if there is none); ``problems``, each a sentence that says what to do; ``notes``,
         what was taken off or added to read the files; ``uses``, what sttx can do with the model as it is;
         ``advice`` if it is not for sttx.
@@ -192,14 +195,29 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         "format": detect_naming(outline.tensors) if weights is None else weights.format,
         "model": {"id": name, "sha256": sha256_of(files) if whole else None}
         | {key: sizes[key] for key in summary},
-        "sizes": sizes,
-        "parameters": sum(tensor.numel() for tensor in tensors.values()),
+        "sizes": {name: size for name, size in sizes.items() if name != "forms"},
+        **_counts(tensors, None if weights is None else weights.config),
         "vocabulary": vocabulary,
         "hypernetwork": None if hypernet is None else {"parameters": hypernet},
         "runs": weights is not None,
         "notes": list(outline.notes if weights is None else weights.notes),
         "advice": None if version in ARCHITECTURES else f"only {RUNNING}: {_ELSEWHERE}, or {_OURS}",
     }
+
+
+def _counts(tensors: Mapping[str, TensorInfo], config: ModelConfig | None) -> dict[str, Any]:
+    """Return the number of parameters; of matrices that have a form, the numbers that are stored.
+
+    An RWKV-7 also has ``multiplications`` of one token in products with matrices, and, if matrices have
+    forms, how many have each one (``forms``), and the parameters of the same model with dense ones.
+    """
+    if not isinstance(config, RWKV7Config):
+        return {"parameters": sum(tensor.numel() for tensor in tensors.values())}
+    found = counts(config)
+    report = {"parameters": found.numbers, "multiplications": found.multiplications}
+    if config.forms:
+        report |= {"dense_parameters": found.dense, "forms": forms_of(config)}
+    return report
 
 
 def _runnable(path: Path, outline: Outline) -> tuple[Weights[TensorInfo] | None, int | None]:

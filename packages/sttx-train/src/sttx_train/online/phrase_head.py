@@ -227,15 +227,15 @@ class PhraseHead:
         parents = [phrase.parent for phrase in live]
         tokens = torch.tensor([phrase.token for phrase in live], device=device)
         lengths = [len(phrase.tokens) for phrase in live]
-        weight, dtype = self.model.emb.weight, next(self.hypernet.parameters()).dtype
-        token_rows = weight[tokens].to(dtype)
+        embed, dtype = self.model.emb, next(self.hypernet.parameters()).dtype
+        token_rows = embed(tokens).to(dtype)
         rows: Tensor | None = None
         all_parents: list[Tensor] = []
         start = 0
         while start < len(live):
             stop = start + lengths[start:].count(lengths[start])
             if rows is None:
-                parent_rows = weight[torch.tensor(parents[start:stop], device=device)].to(dtype)
+                parent_rows = embed(torch.tensor(parents[start:stop], device=device)).to(dtype)
             else:
                 parent_rows = rows[torch.tensor([order[p] for p in parents[start:stop]], device=device)]
             new_rows = self.hypernet.input_rows(parent_rows, token_rows[start:stop])

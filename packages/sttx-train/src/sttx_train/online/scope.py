@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from sttx_core.errors import UsageError
+from sttx_train.rwkv7.config import stored_forms
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from sttx_train.rwkv7 import LanguageModel
 
@@ -41,14 +42,24 @@ def weights_in_scope(model: LanguageModel, scopes: Sequence[Scope]) -> dict[str,
     ``vectors`` are norms, mixes, decay and gate biases (every tensor of one dimension, and those of
     ``[H, N]``: ``r_k``, ``time_faaaa`` and RWKV-5.2's ``time_decay``); ``head`` is the output matrix; ``all``
     is every weight. ``state`` and ``bias`` name no weights of the model: their tensors belong to the learner.
+
+    Raises:
+        UsageError: a scope names a matrix that is stored in codes, which cannot learn.
     """
+    for name, form in stored_forms(model.config).items():
+        learns = "all" in scopes or ("head" in scopes and name == "head.weight")
+        if learns and form.bits and not form.training:
+            raise UsageError(
+                f"scope {','.join(scopes)} would learn {name!r}, which is stored in codes ({form}): learn "
+                "with the original model, or in a narrower scope"
+            )
     chosen = {}
     for name, parameter in model.named_parameters():
         vector = parameter.ndim == 1 or name.endswith(("r_k", "time_faaaa", "time_decay"))
         if (
             "all" in scopes
             or ("vectors" in scopes and vector)
-            or ("head" in scopes and name == "head.weight")
+            or ("head" in scopes and name.startswith("head."))
         ):
             chosen[name] = parameter
     return chosen
@@ -61,5 +72,5 @@ def s0_cannot_learn(model: nn.Module, scopes: Sequence[Scope], *, inject: bool) 
     """
     if "state" not in scopes or "all" in scopes or not inject:
         return False
-    outputs = (w for name, w in model.named_parameters() if name.endswith("att.output.weight"))
-    return not any(bool(weight.any()) for weight in outputs)
+    outputs = (layer for name, layer in model.named_modules() if name.endswith("att.output"))
+    return not any(bool(cast("Tensor", layer.weight).any()) for layer in outputs)

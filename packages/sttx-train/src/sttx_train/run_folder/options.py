@@ -23,8 +23,8 @@ from sttx_train.rwkv7.config import ModelConfig
 Values = dict[Line, bool | int | Number | Line | None | list[Line]]
 """What any option may be, by name."""
 
-Sizes = dict[Line, Positive | Annotated[float, Meta(gt=0, lt=1)] | Line]
-"""The sizes of a model, its epsilons, and its architecture if it is not RWKV-7."""
+Sizes = dict[Line, Positive | Annotated[float, Meta(gt=0, lt=1)] | Line | dict[Line, Line]]
+"""The sizes of a model, its epsilons, its architecture if it is not RWKV-7, and forms of its matrices."""
 
 _MOST = 2**53
 _Share = Annotated[float, Meta(ge=0, le=1)]

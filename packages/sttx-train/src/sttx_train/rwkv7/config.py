@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -242,6 +243,20 @@ def stored_tensors(config: RWKV7Config) -> dict[str, StoredTensor]:
         else:
             stored[name] = StoredTensor(shape, "float")
     return stored
+
+
+def forms_of(config: RWKV7Config) -> dict[str, int]:
+    """Return how many matrices have each kind of form, the most frequent first.
+
+    >>> sizes = {"vocab_size": 8, "hidden_size": 64, "num_layers": 1}
+    >>> forms_of(RWKV7Config(**sizes, forms={"emb.weight": "int8:32", "head.weight": "low-rank:2+int4"}))
+    {'int8': 1, 'low-rank+int4': 1}
+    """
+    kinds = (
+        "+".join(word if word == "2:4" else word.partition(":")[0] for word in text.split("+"))
+        for _, text in config.forms
+    )
+    return dict(Counter(kinds).most_common())
 
 
 class Counts(NamedTuple):

@@ -19,13 +19,13 @@ from sttx_train.data.documents import Documents, split
 from sttx_train.data.scanning import text_bytes
 from sttx_train.formats import LoadedModel, load_model, save_model
 from sttx_train.formats.tensorfiles import SINGLE
-from sttx_train.forms import Form, encode, relative_error
+from sttx_train.forms import encode, relative_error
 from sttx_train.forms.form import module_of
 from sttx_train.pretrain import PretrainConfig, Pretrainer
 from sttx_train.pretrain.evaluation import STREAMS, Evaluation, Validation
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.rwkv7 import RWKV7, LanguageModel
-from sttx_train.rwkv7.config import RWKV7Config, counts
+from sttx_train.rwkv7.config import RWKV7Config, counts, forms_of
 from sttx_train.rwkv7.stored import stored_matrices
 from sttx_train.shrink.calibration import input_grams
 from sttx_train.shrink.config import ShrinkConfig
@@ -188,17 +188,11 @@ def _report(
     prices: Mapping[str, Validation],
     steps: int,
 ) -> ShrinkReport:
-    kinds: dict[str, int] = {}
-    for _, text in small.config.forms:
-        form = Form.parse(text)
-        structure = "" if form.structure == "dense" else form.structure
-        kind = "+".join(filter(None, [structure, f"int{form.bits}" if form.bits else ""]))
-        kinds[kind] = kinds.get(kind, 0) + 1
     files = [loaded.path] if loaded.path.is_file() else sorted(loaded.path.glob("model*.safetensors"))
     assert isinstance(loaded.model.config, RWKV7Config)
     before, after = counts(loaded.model.config), counts(small.config)
     return ShrinkReport(
-        forms=kinds,
+        forms=forms_of(small.config),
         bytes={"before": sum(file.stat().st_size for file in files), "after": (out / SINGLE).stat().st_size},
         numbers={"before": before.numbers, "after": after.numbers},
         multiplications={"before": before.multiplications, "after": after.multiplications},
