@@ -11,12 +11,21 @@ from sttx_train.memory.config import MemoryConfig
 if TYPE_CHECKING:
     from sttx_train.memory.attached import AttachedMemory, attach
     from sttx_train.memory.core import LayerAdapter, LayerState, scan
+    from sttx_train.memory.evaluation import Evaluator, MemoryEvalConfig
+    from sttx_train.memory.session import OnlineMemorySession, SessionConfig
+    from sttx_train.memory.training import MemoryTrainConfig, MemoryTrainer
 
 __all__ = [
     "AttachedMemory",
+    "Evaluator",
     "LayerAdapter",
     "LayerState",
     "MemoryConfig",
+    "MemoryEvalConfig",
+    "MemoryTrainConfig",
+    "MemoryTrainer",
+    "OnlineMemorySession",
+    "SessionConfig",
     "attach",
     "scan",
 ]
@@ -26,5 +35,8 @@ __getattr__ = lazy_names(
     {
         "attached": ["AttachedMemory", "attach"],
         "core": ["LayerAdapter", "LayerState", "scan"],
+        "evaluation": ["Evaluator", "MemoryEvalConfig"],
+        "session": ["OnlineMemorySession", "SessionConfig"],
+        "training": ["MemoryTrainConfig", "MemoryTrainer"],
     },
 )

@@ -48,8 +48,8 @@ write       k_t  = unit(W_k (h_t + m * (h' - h_t)))   m = 1: the key is the hidd
 
 A token reads before it writes: its read uses the slots as the tokens before it left them. A token that is not
 written (reading only, or padding) changes nothing. With the config's `write_reads` off, no token of a call
-that writes gets deltas. Lengths and means run over the whole vector; ``+=`` adds after rounding the delta to the
-dtype of the base.
+that writes gets deltas. Lengths and means run over the whole vector; ``+=`` adds after rounding the delta to
+the dtype of the base.
 
 **Slots.** With the cut ``chunk`` a token that is written, and finds `chunk` or more tokens in the open slot,
 opens the next one before it reads; with ``block`` the first token written after `new_block` does. If all N
