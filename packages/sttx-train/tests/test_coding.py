@@ -234,7 +234,7 @@ def test_other_files_are_refused(tmp_path, start, said):
         Archive(path)
 
 
-@pytest.mark.parametrize(("version", "said"), [(b"\x01", "an earlier"), (b"\x03", "a later")])
+@pytest.mark.parametrize(("version", "said"), [(b"\x02", "an earlier"), (b"\x04", "a later")])
 def test_other_versions_are_refused(archive, tmp_path, version, said):
     path = tmp_path / "x.sttx"
     data = archive.read_bytes()
@@ -252,6 +252,8 @@ def test_names_that_leave_the_folder_are_refused(tmp_path, name):
         "mode": 0,
         "modified": 0,
         "number": 0,
+        "form": "bytes",
+        "coded": 0,
         "segments": [-1, -1],
     }
     with pytest.raises(DataError, match="outside"):
@@ -264,6 +266,7 @@ def test_names_that_leave_the_folder_are_refused(tmp_path, name):
 @pytest.mark.parametrize("spans", [[0, 10**15], [3, 1], [-1, -1], [0], [0.5, 1], None])
 def test_impossible_segments_are_refused(tmp_path, spans):
     entry = {"path": "f", "size": 9, "sha256": "", "mode": 0, "modified": 0, "number": 0, "segments": spans}
+    entry |= {"form": "bytes", "coded": 9}
     header = container.write_header(codec.new_codec(method.Method(), "ac").header)
     path = tmp_path / "x.sttx"
     path.write_bytes(header + container.write_record(container.FILE, json.dumps(entry).encode()))
@@ -462,6 +465,8 @@ def test_two_files_with_one_name_or_number_are_refused(tmp_path, changed):
         "mode": 0,
         "modified": 0,
         "number": 0,
+        "form": "bytes",
+        "coded": 0,
         "segments": [-1, -1],
     }
     header = container.write_header(codec.new_codec(method.Method(), "ac").header)
@@ -474,6 +479,7 @@ def test_two_files_with_one_name_or_number_are_refused(tmp_path, changed):
 
 def test_a_name_that_no_file_can_have_is_refused():
     entry = {"path": "\ud800", "size": 0, "sha256": "", "mode": 0, "modified": 0, "number": 0}
+    entry |= {"form": "bytes", "coded": 0}
     with pytest.raises(DataError, match="cannot store"):
         container.read_entry({**entry, "segments": [-1, -1]})
 

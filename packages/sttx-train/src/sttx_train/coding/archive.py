@@ -16,6 +16,7 @@ from sttx_train.coding.container import (
     FILE,
     HEAD_BYTES,
     INDEX,
+    STORED,
     Entry,
     Head,
     head_at,
@@ -26,7 +27,9 @@ from sttx_train.coding.container import (
     read_payload,
     walk,
 )
+from sttx_train.coding.forms import decoder_of, scaled
 from sttx_train.coding.header import method_in
+from sttx_train.coding.jsonl import Damaged
 from sttx_train.coding.method import Profile
 
 
@@ -109,6 +112,8 @@ class Archive:
             if len(set(values)) < len(values):
                 raise DataError("the archive names a file twice")
 
+        self._ratios = {entry.number: entry.size / max(entry.coded, 1) for entry in self.entries}
+
     @property
     def profile(self) -> Profile | None:
         """The numeric profile of the network that decoding it takes; None without a network.
@@ -135,7 +140,7 @@ class Archive:
         entries: list[Entry] = []
         self.segments, self.end = {}, start
         for position, head in walk(self._file, start):
-            if head.kind == BLOCK:
+            if head.kind in (BLOCK, STORED):
                 self.segments.setdefault(head.segment, position)
             elif (payload := read_payload(self._file, position, head)) is None:
                 continue
@@ -243,17 +248,27 @@ class Archive:
             head = head_at(self._file, position)
             if head is None:
                 return False
+            if head.kind in (BLOCK, STORED) and (head.segment != number or head.file > last):
+                break
             if head.kind == BLOCK:
-                if head.segment != number or head.file > last:
-                    break
                 if (batch := self._batch(position, head, codec)) is None:
                     return False
-                if not _write(codec, batch, files, advance):
+                if not _write(codec, batch, files, scaled(advance, self._ratio(batch))):
                     return False
                 position += sum(HEAD_BYTES + head.size for head, _ in batch)
+            elif head.kind == STORED and head.file in files:
+                stored = read_payload(self._file, position, head)
+                if stored is None or not files[head.file].store(stored):
+                    return False
+                position += HEAD_BYTES + head.size
             else:
                 position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
         return True
+
+    def _ratio(self, batch: list[tuple[Head, bytes]]) -> float:
+        """Return how many bytes of files there are for each byte of the text in a batch."""
+        size = sum(head.plain * self._ratios.get(head.file, 1.0) for head, _ in batch)
+        return size / max(sum(head.plain for head, _ in batch), 1)
 
     def _batch(self, position: int, first: Head, codec: Codec) -> list[tuple[Head, bytes]] | None:
         """Return the heads and payloads of a batch, which starts with ``first``; None if it is damaged."""
@@ -299,6 +314,7 @@ class _File:
         self.entry = entry
         self._open = open_sink
         self._sink: Sink | None = None
+        self._decoder = decoder_of(entry.form)
         self._digest, self._size = sha256(), 0
         self._kept: bool | None = None
 
@@ -307,7 +323,22 @@ class _File:
         first, last = self.entry.segments
         return range(first, last + 1) if self.entry.size else range(0)
 
-    def write(self, data: bytes) -> bool:
+    def store(self, data: bytes) -> bool:
+        """Take the next stored bytes; return whether it has some."""
+        try:
+            self._decoder.store(data)
+        except Damaged:
+            return False
+        return True
+
+    def write(self, text: bytes) -> bool:
+        """Take the next text; return False if it is not right."""
+        try:
+            return all(map(self._take, self._decoder.feed(text)))
+        except Damaged:
+            return False
+
+    def _take(self, data: bytes) -> bool:
         """Take the next bytes, and end the file after the last; return False if they are too many."""
         if self._kept is not None or self._size + len(data) > self.entry.size:
             return False

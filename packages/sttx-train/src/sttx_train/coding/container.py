@@ -1,10 +1,11 @@
 """The bytes of an archive: a header, then records that are only ever appended. Knows nothing of coders.
 
 An archive starts with a magic number, its version and a header in JSON. Each record has a head of fixed size
-with a checksum of its own, and a payload. There are three kinds:
+with a checksum of its own, and a payload. There are four kinds:
 
 - a block: part of a file, compressed. Blocks that were coded side by side stand together, as a batch; the
   batches of a segment are decoded one after another, and a segment needs no other.
+- stored bytes of a file, which no coder makes smaller; they stand before the block whose text refers to them.
 - a file: its name, size and checksum; written when all of its blocks are.
 - an index: all files so far, and where segments start. Its place follows it, at the end of the archive.
 
@@ -22,13 +23,17 @@ from typing import Any, BinaryIO
 
 from sttx_core.errors import DataError
 from sttx_core.foreign_files import parse_json
+from sttx_train.coding.forms import FORMS, Form
 
 MAGIC = b"\x8bsttx\r\n\x1a"
-VERSION = 2
+VERSION = 3
 BLOCK_BYTES = 1 << 18
-"""Most bytes of a file that a block holds."""
+"""Most bytes of text that a block holds."""
 
 MOST_PAYLOAD = 80 * BLOCK_BYTES
+MOST_STORED = 1 << 22
+"""Most bytes in a record of stored bytes."""
+
 MOST_BATCH = 1 << 14
 """Most blocks of a batch, each of a file or a part of one."""
 
@@ -42,7 +47,7 @@ _END = struct.Struct("<Q8s")
 _END_MAGIC = b"sttx-end"
 END_BYTES = _END.size
 HEAD_BYTES = _HEAD.size + _CHECK.size
-BLOCK, FILE, INDEX = b"B", b"F", b"I"
+BLOCK, STORED, FILE, INDEX = b"B", b"S", b"F", b"I"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +55,11 @@ class Head:
     """The head of a record.
 
     Attributes:
-        kind: `BLOCK`, `FILE` or `INDEX`.
-        segment: number of a block's segment.
-        file: number of a block's file.
+        kind: `BLOCK`, `STORED`, `FILE` or `INDEX`.
+        segment: number of the segment of a block, or of stored bytes.
+        file: number of their file.
         more: number of blocks of the same batch that follow.
-        plain: bytes of the file that a block holds.
+        plain: bytes of text that a block holds.
         tokens: tokens of a block.
         size: bytes of the payload.
         payload_check: CRC-32 of the payload.
@@ -84,6 +89,8 @@ class Entry:
         modified: when it was changed last, Unix seconds.
         number: of the file, in the order in which files are compressed.
         segments: first and last segment that hold it; equal for most files, and -1 for an empty one.
+        form: how its bytes became text, as `sttx_train.coding.forms` has it.
+        coded: bytes of that text.
     """
 
     path: str
@@ -93,6 +100,8 @@ class Entry:
     modified: float
     number: int
     segments: tuple[int, int]
+    form: Form = "bytes"
+    coded: int = 0
 
 
 def write_header(header: Mapping[str, Any]) -> bytes:
@@ -174,7 +183,7 @@ def read_head(data: bytes) -> Head | None:
     if data[_HEAD.size :] != _CHECK.pack(zlib.crc32(packed)):
         return None
     _, kind, segment, file, more, plain, tokens, size, payload_check, plain_check = _HEAD.unpack(packed)
-    most = {BLOCK: MOST_PAYLOAD, FILE: _MOST_HEADER, INDEX: _MOST_INDEX}.get(kind, -1)
+    most = {BLOCK: MOST_PAYLOAD, STORED: MOST_STORED, FILE: _MOST_HEADER, INDEX: _MOST_INDEX}.get(kind, -1)
     if size > most or plain > BLOCK_BYTES or tokens > plain or more >= MOST_BATCH:
         return None
     if kind == BLOCK and not tokens:
@@ -257,10 +266,12 @@ def read_entry(value: Any) -> Entry:
         DataError: it is not one, or its name leads out of a folder.
     """
     kinds = {"path": str, "size": int, "sha256": str, "mode": int, "modified": (int, float), "number": int}
+    kinds |= {"form": str, "coded": int}
     if not isinstance(value, dict) or value.keys() != {*kinds, "segments"}:
         raise DataError("a file's entry in the archive is damaged")
     right = all(isinstance(value[name], kind) for name, kind in kinds.items())
     spans = value["segments"]
+    right = right and value["form"] in FORMS and value["coded"] >= 0
     if not (right and isinstance(spans, list) and list(map(type, spans)) == [int, int]):
         raise DataError("a file's entry in the archive is damaged")
     if not (0 <= spans[0] <= spans[1] if value["size"] > 0 else value["size"] == 0 and spans == [-1, -1]):

@@ -19,23 +19,24 @@ from sttx_core.experts import CoderName
 from sttx_core.foreign_files import open_regular
 from sttx_core.own_files import PRIVATE_FILE, open_own
 from sttx_train.coding.archive import Archive
+from sttx_train.coding.batch import Batch
 from sttx_train.coding.codec import Codec, new_codec
 from sttx_train.coding.container import (
     BLOCK,
     BLOCK_BYTES,
     FILE,
-    MOST_BATCH,
+    MOST_STORED,
+    STORED,
     Entry,
     write_entry,
     write_header,
     write_index,
     write_record,
 )
+from sttx_train.coding.forms import Form, encoder_of, form_of, scaled
 from sttx_train.coding.locking import only_writer
 from sttx_train.coding.method import Method
 from sttx_train.coding.target import CompressConfig, Member, check_name, check_out, check_target, in_bytes
-
-_MOST_PARTS = MOST_BATCH // 2  # each part may be cut once more than it is full
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +169,8 @@ class _Writer:
         self.finished = False
         self._segment, self._in_segment = -1, -1  # of an earlier writer's segment nothing is remembered
         self._starts = False
-        self._parts: list[tuple[int, bytes]] = []
-        self._size = 0  # bytes of them
+        self._batch = Batch(codec.batch_bytes)
+        self._coded = 0  # bytes of text so far
         self._read: list[Entry] = []  # files that end in them
 
     def go_on(self, archive: Archive) -> None:
@@ -211,19 +212,24 @@ class _Writer:
     def _take(self, member: Member, stdin: BinaryIO | None, advance: Callable[[int], object]) -> None:
         """Read a file into batches; they are written as they become full."""
         self.finished = False
-        number, size, digest, first = len(self.entries), 0, sha256(), -1
+        number, size, digest, first, coded = len(self.entries), 0, sha256(), -1, self._coded
+        form: Form = "bytes"
+        encoder = encoder_of(form)
         with _reading(member, stdin) as file:
             found = os.fstat(file.fileno()) if member.path else None
-            while part := _read_part(file, min(BLOCK_BYTES, self._codec.batch_bytes - self._size)):
-                self._begin(len(part) if size or found is None else found.st_size, advance)
+            while data := _read_part(file, min(BLOCK_BYTES, self._codec.batch_bytes)):
+                if not size:
+                    form = form_of(data)
+                    encoder = encoder_of(form)
+                self._begin(len(data) if size or found is None else found.st_size, advance)
                 first = self._segment if first < 0 else first
-                self._parts.append((number, part))
-                self._size += len(part)
-                digest.update(part)
-                size += len(part)
-                self._in_segment += len(part)
-                if self._size >= self._codec.batch_bytes or len(self._parts) == _MOST_PARTS:
-                    self._flush(advance)
+                self._in_segment += len(data)
+                self._batch.represents += len(data)
+                self._add(number, *encoder.feed(data), advance)
+                digest.update(data)
+                size += len(data)
+            if size:
+                self._add(number, *encoder.finish(), advance)
         entry = Entry(
             path=member.name,
             size=size,
@@ -232,9 +238,20 @@ class _Writer:
             modified=found.st_mtime if found else 0.0,
             number=number,
             segments=(first, self._segment if size else -1),
+            form=form,
+            coded=self._coded - coded,
         )
         self.entries.append(entry)
         self._read.append(entry)
+
+    def _add(self, number: int, text: bytes, stored: bytes, advance: Callable[[int], object]) -> None:
+        """Add text and stored bytes of a file; what is full is written."""
+        self._coded += len(text)
+        self._batch.store(number, stored)
+        while text:
+            text = self._batch.add(number, text)
+            if self._batch.is_full:
+                self._flush(advance)
 
     def _begin(self, coming: int, advance: Callable[[int], object]) -> None:
         """Start a segment before a part of a file if there is none, or it is full.
@@ -245,29 +262,37 @@ class _Writer:
         """
         if self._in_segment < 0 or (self._in_segment and self._in_segment + coming > self._most):
             self._flush(advance)
-            self._segment += 1
+            self._segment += not self._starts  # nothing may have been written in it, of a long line
             self._in_segment = 0
             self._starts = True
 
     def _flush(self, advance: Callable[[int], object]) -> None:
         """Write the batch, and the entries of the files that end in it."""
-        if self._parts:
+        batch, self._batch = self._batch, Batch(self._codec.batch_bytes)
+        if batch.parts:
             if self._starts:
                 self.segments[self._segment] = self.position
                 self._codec.start_segment()
                 self._starts = False
-            blocks = self._codec.cut(self._parts)
-            coded = self._codec.encode(blocks, advance)
+            for number, stored in batch.stored.items():
+                self._write_stored(number, stored)
+            blocks = self._codec.cut([(file, bytes(text)) for file, text in batch.parts])
+            coded = self._codec.encode(blocks, scaled(advance, batch.represents / batch.size))
             for left, ((file, data), (tokens, payload)) in zip(
                 reversed(range(len(blocks))), zip(blocks, coded, strict=True), strict=True
             ):
                 place = {"segment": self._segment, "file": file, "more": left, "tokens": tokens}
                 self._append(write_record(BLOCK, payload, data, **place))
-        self._parts, self._size = [], 0
         for entry in self._read:
             self._append(write_record(FILE, write_entry(entry), file=entry.number))
         self._read = []
         self._file.flush()
+
+    def _write_stored(self, number: int, stored: bytearray) -> None:
+        """Write the stored bytes of a file that the batch refers to."""
+        for start in range(0, len(stored), MOST_STORED):
+            payload = bytes(stored[start : start + MOST_STORED])
+            self._append(write_record(STORED, payload, segment=self._segment, file=number))
 
 
 def _check_same(entry: Entry, member: Member, advance: Callable[[int], object]) -> None:

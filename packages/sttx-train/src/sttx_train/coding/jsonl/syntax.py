@@ -57,7 +57,7 @@ def paths_of(skeleton: str) -> list[str]:
     for step in _STEP.finditer(skeleton):
         name, opens, closes, place = step.groups()
         if name is not None:
-            key = name[1 : 1 + _MOST_KEY]
+            key = name[1:-1][:_MOST_KEY]
         elif opens:
             above.append(key)
             key = opens

@@ -119,7 +119,7 @@ def unpack(how: int, data: bytes, size: int) -> bytes:
     elif how in (1, 2) and size <= MOST_LINE:
         way = bz2.BZ2Decompressor() if how == 1 else lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
         try:
-            result = way.decompress(data, size)
+            result = way.decompress(data, size + 1)
         except (OSError, lzma.LZMAError, EOFError) as error:
             raise Damaged("stored bytes are damaged") from error
     else:
