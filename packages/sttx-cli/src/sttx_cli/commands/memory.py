@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sttx_cli.memory_adapter import compare, export, inspect, materialize
 from sttx_cli.options import PathName, SuggestingGroup
 from sttx_cli.output import count, emit_json, emit_text
 from sttx_cli.places import check_writable
@@ -99,3 +100,7 @@ def _sentences(short: Mapping[str, Any], verdicts: Mapping[str, bool]) -> str:
     if short["out"] is not None:
         lines.append(f"Written: {_REPORT}, {_PLOT}, {_SUMMARY} and {_TRIALS} in {short['out']}.")
     return "\n".join(lines)
+
+
+for one in (export, inspect, materialize, compare):
+    command.add_command(one)
