@@ -2,8 +2,8 @@
 
 With the inputs' Gram matrix C = X^T X = L L^T, the error of the outputs is |(W - W') L|, so a low-rank matrix
 is cut from the singular values of W L and multiplied by L^-1 again. A sparse one keeps the numbers whose
-|w| * sqrt(C_ii) is largest. Codes are chosen column by column, and what rounding has cost the outputs is made
-up for by the columns that are still to come (Frantar et al., "GPTQ", 2022).
+|w| * sqrt(C_ii) is largest (Sun et al., "Wanda", 2023). Codes and zeros are set column by column, and the
+columns that are still to come make up for the error (Frantar et al., "GPTQ", 2022; "SparseGPT", 2023).
 
 Legend: O outputs (rows), I inputs (columns).
 """
@@ -11,7 +11,7 @@ Legend: O outputs (rows), I inputs (columns).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import torch
@@ -48,11 +48,13 @@ def encode(form: Form, matrix_OI: Tensor, gram_II: Tensor | None = None) -> dict
             return encode_parts(form, parts, {"core": gram}) | {"order": order}
         case "sparse":
             mask = _largest(_scores(matrix, gram).flatten(), form.kept).view(rows, columns)
-            values = matrix[mask].unsqueeze(0)
+            values = _without(matrix, mask, gram)[mask].unsqueeze(0)
             return encode_parts(form, {"values": values}) | {"mask": _packed_bits(mask)}
         case "2:4":
             places = _scores(matrix, gram).view(rows, -1, 4).topk(2).indices.sort().values
-            values = matrix.view(rows, -1, 4).gather(-1, places).flatten(1)
+            mask = torch.zeros(rows, columns // 4, 4, dtype=torch.bool).scatter_(-1, places, True)
+            kept = _without(matrix, mask.view(rows, columns), gram)
+            values = kept.view(rows, -1, 4).gather(-1, places).flatten(1)
             return encode_parts(form, {"values": values}) | {"places": _packed_pairs(places)}
 
 
@@ -111,21 +113,45 @@ def _codes(part_RC: Tensor, bits: int, group: int, gram_CC: Tensor | None) -> tu
     scales = numbers.scales_of(part_RC, bits, group)
     if gram_CC is None:
         return numbers.codes_of(part_RC, scales, bits, group), scales
+    codes = torch.zeros(part_RC.shape, dtype=torch.int8)
+    wide = group or part_RC.shape[1]
+
+    def nearest(column: int, left_RC: Tensor) -> Tensor:
+        number = column // wide
+        if column % wide == 0:
+            scales[:, number] = numbers.scales_of(left_RC[:, column : column + wide], bits, 0)[:, 0]
+        scale = scales[:, number : number + 1]
+        code = numbers.codes_of(left_RC[:, column : column + 1], scale, bits, 0)
+        codes[:, column] = code[:, 0]
+        return numbers.numbers_of(code, scale, 0)[:, 0]
+
+    _compensated(part_RC, gram_CC, nearest)
+    return codes, scales
+
+
+def _compensated(matrix_RC: Tensor, gram_CC: Tensor, nearest: Callable[[int, Tensor], Tensor]) -> Tensor:
+    """Replace the columns one after the other; later columns make up for the error of each.
+
+    Args:
+        matrix_RC: the matrix.
+        gram_CC: of its inputs, with an inverse.
+        nearest: returns what replaces a column, given its number and the matrix as it is by then.
+    """
     # The upper factor of the inverse: row j says how later columns make up for an error in column j.
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram_CC))
     upper = torch.linalg.cholesky(inverse, upper=True)
-    left, codes = part_RC.clone(), torch.zeros(part_RC.shape, dtype=torch.int8)
-    wide = group or part_RC.shape[1]
-    for column in range(part_RC.shape[1]):
-        number = column // wide
-        if column % wide == 0:
-            scales[:, number] = numbers.scales_of(left[:, column : column + wide], bits, 0)[:, 0]
-        scale = scales[:, number : number + 1]
-        code = numbers.codes_of(left[:, column : column + 1], scale, bits, 0)
-        codes[:, column] = code[:, 0]
-        error = (left[:, column] - numbers.numbers_of(code, scale, 0)[:, 0]) / upper[column, column]
+    left = matrix_RC.clone()
+    for column in range(matrix_RC.shape[1]):
+        error = (left[:, column] - nearest(column, left)) / upper[column, column]
         left[:, column:] -= error.unsqueeze(1) * upper[column, column:]
-    return codes, scales
+    return left
+
+
+def _without(matrix_OI: Tensor, mask_OI: Tensor, gram_II: Tensor | None) -> Tensor:
+    """Return a matrix whose numbers outside a mask are to be left out; the others make up for them."""
+    if gram_II is None:
+        return matrix_OI
+    return _compensated(matrix_OI, gram_II, lambda column, left: left[:, column] * mask_OI[:, column])
 
 
 def _low_rank(matrix: Tensor, rank: int, gram: Tensor | None) -> dict[str, Tensor]:

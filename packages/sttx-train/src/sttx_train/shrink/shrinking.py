@@ -135,33 +135,49 @@ def shrink_to(
         grams = input_grams(loaded.model, train, config.calibration, seed=config.seed)
     small, errors = shrink_model(loaded.model, config, grams)
     save_model(small, out, tokenizer=vocabulary, dtype=_DTYPE, hypernet=loaded.hypernet)
-    measure = None if validation is None else _meter(validation, vocabulary)
+    measure = None if validation is None else meter(validation, vocabulary)
     prices: dict[str, Validation] = {}
     if measure is not None:
         say("measuring both models")
         prices = {"before": measure(loaded.model), "after": measure(load_model(out).model)}
     steps = 0
     if config.heal_minutes and documents is not None:
-        steps = _heal(out, documents, vocabulary, config, say)
+        steps = heal(out, documents, vocabulary, config, say)
         if measure is not None:
             prices["healed"] = measure(load_model(out).model)
     return _report(loaded, small, Path(out), errors, prices, steps)
 
 
-def _meter(validation: Documents, tokenizer: AnyTokenizer) -> Callable[[LanguageModel], Validation]:
+def meter(validation: Documents, tokenizer: AnyTokenizer) -> Callable[[LanguageModel], Validation]:
+    """Return what measures a model on validation documents.
+
+    Args:
+        validation: the documents.
+        tokenizer: theirs, whose text gives bits per byte.
+    """
     size = text_bytes(validation, tokenizer) if isinstance(tokenizer, Tokenizer) else None
     evaluation = Evaluation(validation, rows=STREAMS, context=_CONTEXT, workers=Workers(), text_bytes=size)
     return lambda model: evaluation(model, model.config, model.device)
 
 
-def _heal(
+def heal(
     out: str | os.PathLike[str],
     documents: Documents,
     tokenizer: AnyTokenizer,
     config: ShrinkConfig,
     say: Callable[[str], None],
 ) -> int:
-    """Train the model in a folder for some minutes, write it there again, and return the steps."""
+    """Train the model in a folder for some minutes, write it there again, and return the steps.
+
+    Its codes are trained as numbers that are rounded whenever they are used; places of zeros stay.
+
+    Args:
+        out: the folder.
+        documents: the data, of which a share is not trained on.
+        tokenizer: that of the data.
+        config: the minutes, the learning rate and the share.
+        say: called with a sentence for the user.
+    """
     pretraining = PretrainConfig(
         minutes=config.heal_minutes,
         lr=config.heal_lr,
@@ -175,8 +191,7 @@ def _heal(
     pretrainer = Pretrainer(pretraining, tokenizer=tokenizer, start=out, device="cpu", say=say)
     hypernet = load_model(out).hypernet
     report = pretrainer.fit(documents)
-    model = pretrainer.model.eval()
-    save_model(model, out, tokenizer=tokenizer, dtype=_DTYPE, hypernet=hypernet)
+    save_model(pretrainer.model.eval(), out, tokenizer=tokenizer, dtype=_DTYPE, hypernet=hypernet)
     return report.steps
 
 
