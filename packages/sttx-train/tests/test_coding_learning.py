@@ -240,6 +240,45 @@ def test_load_from_takes_a_run_of_training_and_training_takes_what_coding_learne
         trainer(policy=f"schedule=0..:train;load_from={tmp_path / 'none'}")
 
 
+@pytest.mark.parametrize("method", ["MODEL", "MODEL+MODEL+experts"])
+def test_an_archive_is_continued_in_the_middle_of_its_schedule(tiny, tmp_path, method):
+    model, text = (
+        str(tiny().path),
+        ";policy:schedule=0..300:train(scope=all);300..:repeat(100:infer,70:train)",
+    )
+    files = {"a": TEXT, "b": TEXT[::-1], "c": 2 * TEXT}
+    learns = method_of(method=method.replace("MODEL", f"file:{model}") + text, **NATIVE)
+    whole = archive_of(tmp_path / "whole", files, learns)
+    out = tmp_path / "part"
+    for count in (1, 2):  # the second time it was interrupted: its index is lost
+        archive_of(out, dict(list(files.items())[:count]), learns, resume=count > 1)
+    part = out / "a.sttx"
+    part.write_bytes(part.read_bytes()[:-30])
+    archive_of(out, files, learns, resume=True)
+    assert contents(part, model=model) == b"".join(files.values())
+    assert [payloads(part, name) for name in files] == [payloads(whole, name) for name in files]
+    with Archive(part) as archive:
+        assert len(archive.segments) == 1
+
+
+def test_an_archive_goes_on_after_blocks_of_a_file_that_was_not_finished(tiny, tmp_path, monkeypatch):
+    from sttx_train.coding import container
+
+    monkeypatch.setattr("sttx_train.coding.codec._STREAM_BYTES", 120)
+    model, files = str(tiny().path), {"a": TEXT[:100], "b": TEXT, "c": TEXT[::-1]}
+    learns = method_of(method=f"file:{model};policy:schedule=0..:train(scope=bias)", **NATIVE)
+    out = archive_of(tmp_path / "x", files, learns)
+    with Archive(out) as archive, out.open("rb") as file:
+        heads = list(container.walk(file, archive.segments[0]))
+    first = next(number for number, (_, head) in enumerate(heads) if head.kind == container.FILE)
+    assert {head.file for _, head in heads[:first]} == {0, 1}
+    out.write_bytes(out.read_bytes()[: heads[first + 1][0]])
+    archive_of(tmp_path / "x", files, learns, resume=True)
+    assert contents(out, model=model) == b"".join(files.values())
+    with Archive(out) as archive:
+        assert ([entry.number for entry in archive.entries], len(archive.segments)) == ([0, 2, 3], 1)
+
+
 def test_percentages_are_of_the_files_and_need_their_size(tiny, tmp_path):
     text = f"file:{tiny().path};policy:schedule=0..25%:train;25%..:infer"
     out = archive_of(tmp_path / "x", {"a": 400 * b"a", "b": 400 * b"b"}, method_of(method=text, **NATIVE))

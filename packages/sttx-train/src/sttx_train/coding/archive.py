@@ -231,6 +231,28 @@ class Archive:
             position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
         return None
 
+    def catch_up(self, number: int, codec: Codec) -> tuple[int, int] | None:
+        """Let a codec stand where a segment ends, by decoding all of it.
+
+        Returns:
+            The bytes in it, and the number of its last file; None if it is damaged.
+        """
+        position, size, last = self.segments[number], 0, -1
+        codec.start_segment()
+        while position < self.end:
+            head = head_at(self._file, position)
+            if head is None:
+                return None
+            if head.kind == BLOCK:
+                batch = self._batch(position, head, codec)
+                if batch is None or not _write(codec, batch, {}, lambda _: None):
+                    return None
+                position += sum(HEAD_BYTES + head.size for head, _ in batch)
+                size, last = size + sum(head.plain for head, _ in batch), batch[-1][0].file
+            else:
+                position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
+        return size, last
+
     def _read_segment(
         self,
         number: int,

@@ -27,6 +27,9 @@ from sttx_train.online.policy import Policy, Train
 from sttx_train.online.scope import SCOPES, Scope
 from sttx_train.predict import Predictor, Reader
 
+_PROBED = 300
+"""Most tokens of a fingerprint: somewhat more than four windows."""
+
 _MOST_PROBED = 4
 """Actions of a policy that a fingerprint tries: a foreign archive may have thousands."""
 
@@ -154,7 +157,7 @@ def fingerprint(
 
     Args:
         loaded: the model.
-        text: what the probe reads and learns; it should fill several windows.
+        text: what the probe reads and learns; it should fill four windows.
         policy: its ways of learning are tried in turn, a window each.
         start: what the network starts from.
     """
@@ -162,7 +165,7 @@ def fingerprint(
     rows = LearningRows(loaded, policy, start, choose=partial(_in_turn, actions))
     digest = sha256()
     rows.start(1)
-    for token in (loaded.tokenizer.eot_id, *loaded.tokenizer.encode_bytes(text)):
+    for token in (loaded.tokenizer.eot_id, *loaded.tokenizer.encode_bytes(text)[:_PROBED]):
         digest.update(rows.step(np.array([token])).tobytes())
     return {**versions(), "probe": digest.hexdigest()}
 

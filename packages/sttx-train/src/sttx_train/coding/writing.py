@@ -132,6 +132,8 @@ def _resumed(file: BinaryIO, out: Path, codec: Codec, config: CompressConfig) ->
             )
         writer = _Writer(file, codec, config.segment_mb)
         writer.go_on(archive)
+        if codec.method.learns and writer.segments and not writer.catch_up(archive):
+            raise DataError(f"cannot continue {str(out)!r}: its last segment is damaged; make a new archive")
     file.truncate(writer.position)
     file.seek(writer.position)
     return writer
@@ -145,10 +147,20 @@ def _check_like(header: Mapping[str, Any], wanted: Mapping[str, Any], out: Path)
     """
     for name, value in wanted.items():
         if (found := header.get(name)) != value:
+            what, found, value = _difference(name, found, value)
             raise UsageError(
-                f"{str(out)!r} was written with {name} {found!r}, and these options mean {value!r}: give the "
-                "same --level, --method, --coder, --model, --checkpoint and --streams, or make a new archive"
+                f"{str(out)!r} was written with {what} {found!r}, and these options mean {value!r}: give the "
+                "same options, model and checkpoint, for percentages the same files, or make a new archive"
             )
+
+
+def _difference(name: str, found: Any, value: Any) -> tuple[str, Any, Any]:
+    """Return the name and both values of what differs, which may be inside."""
+    if isinstance(found, dict) and isinstance(value, dict):
+        for inner in value:
+            if found.get(inner) != value[inner]:
+                return _difference(f"{name} {inner}", found.get(inner), value[inner])
+    return name, found, value
 
 
 class _Writer:
@@ -164,10 +176,12 @@ class _Writer:
     def __init__(self, file: BinaryIO, codec: Codec, segment_mb: float) -> None:
         self._file, self._codec, self._most = file, codec, int(segment_mb * 1e6)
         self.entries: list[Entry] = []
+        self._number = 0  # of the next file
         self.segments: dict[int, int] = {}
         self.position = 0
         self.finished = False
-        self._segment, self._in_segment = -1, -1  # of an earlier writer's segment nothing is remembered
+        # Nothing is remembered of another writer's segment, unless a network learned in it.
+        self._segment, self._in_segment = -1, -1
         self._starts = False
         self._batch = Batch(codec.batch_bytes)
         self._coded = 0  # bytes of text so far
@@ -179,6 +193,15 @@ class _Writer:
         self.entries = list(archive.entries)
         self.segments = {number: at for number, at in archive.segments.items() if at < archive.end}
         self._segment = max(self.segments, default=-1)
+        self._number = len(self.entries)
+
+    def catch_up(self, archive: Archive) -> bool:
+        """Go on in the last segment, with all that was learned in it; return False if it is damaged."""
+        done = archive.catch_up(self._segment, self._codec)
+        if done is not None:
+            self._in_segment, last = done
+            self._number = max(self._number, last + 1)  # blocks of a file that was not finished stay unused
+        return done is not None
 
     def write_all(
         self, members: Iterable[Member], stdin: BinaryIO | None, advance: Callable[[int], object]
@@ -212,7 +235,7 @@ class _Writer:
     def _take(self, member: Member, stdin: BinaryIO | None, advance: Callable[[int], object]) -> None:
         """Read a file into batches; they are written as they become full."""
         self.finished = False
-        number, size, digest, first, coded = len(self.entries), 0, sha256(), -1, self._coded
+        number, size, digest, first, coded = self._number, 0, sha256(), -1, self._coded
         form: Form = "bytes"
         encoder = encoder_of(form)
         with _reading(member, stdin) as file:
@@ -241,6 +264,7 @@ class _Writer:
             form=form,
             coded=self._coded - coded,
         )
+        self._number += 1
         self.entries.append(entry)
         self._read.append(entry)
 
