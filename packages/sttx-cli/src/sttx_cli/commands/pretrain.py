@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep, Validation
 
 _LINE_SECONDS = 10.0
-_SIZES = ("hidden_size", "layers", "head_size")
+_SIZES = ("architecture", "ghost_ratio", "hidden_size", "layers", "head_size")
 _RENAMED = {"--held-out": "--validation", "--phrases": "--phrase-prob"}
 
 
@@ -137,7 +137,7 @@ def _config(options: dict[str, Any], start: str | None) -> PretrainConfig:
     config = build(PretrainConfig, options)
     refuse_unused(config.without_effect(alone=not torchrun_launched()))
     if start is not None:
-        refuse_unused(dict.fromkeys(_SIZES, "the sizes are those of --start-from"))
+        refuse_unused(dict.fromkeys(_SIZES, "the architecture and sizes are those of --start-from"))
     return config
 
 

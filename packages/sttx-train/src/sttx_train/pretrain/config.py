@@ -37,6 +37,8 @@ class PretrainConfig:
 
     Attributes:
         architecture: the model's equations: RWKV-7 (x070), RWKV-6 (x060) or RWKV-5.2 (x052).
+        ghost_ratio: share of the rows of the channel mix and the projections that a small projection makes of
+            the others (0: none), for RWKV-7.
         vocab_size: size of the vocabulary: rows of the embedding and of the head (0: the tokenizer's).
         hidden_size: width of the model, a multiple of the head size.
         layers: number of the model's layers.
@@ -71,6 +73,7 @@ class PretrainConfig:
     """
 
     architecture: Architecture = "x070"
+    ghost_ratio: float = 0.0
     vocab_size: int = 0
     hidden_size: int = 256
     layers: int = 8
@@ -107,7 +110,7 @@ class PretrainConfig:
             "not be negative": (_NOT_NEGATIVE, lambda value: value >= 0),
             "be above 0": (_ABOVE_ZERO, lambda value: value > 0),
             "be a share from 0 to 1": (_SHARES, lambda value: 0 <= value <= 1),
-            "be a share from 0 to below 1": (("validation",), lambda value: 0 <= value < 1),
+            "be a share from 0 to below 1": (("validation", "ghost_ratio"), lambda value: 0 <= value < 1),
             "be finite": (("lr", "minutes", "weight_decay", "clip", "spike"), math.isfinite),
             f"be one of {', '.join(get_args(Schedule))}": (("schedule",), get_args(Schedule).__contains__),
             f"be one of {', '.join(ARCHITECTURES)}": (("architecture",), ARCHITECTURES.__contains__),
@@ -118,6 +121,10 @@ class PretrainConfig:
             for name in names:
                 if not allowed(getattr(self, name)):
                     raise UsageError(f"{option(name)} must {what}, not {getattr(self, name)!r}")
+        if self.ghost_ratio and self.architecture != "x070":
+            raise UsageError(
+                f"--ghost-ratio is for x070, not --architecture {self.architecture}: leave it out"
+            )
         if self.phrase_prob and self.compile:
             raise UsageError(
                 "--compile cannot be used with --phrase-prob, whose windows differ in length: leave one out"

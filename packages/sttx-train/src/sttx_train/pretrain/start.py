@@ -95,4 +95,5 @@ def model_sizes(config: PretrainConfig) -> ModelConfig:
         hidden_size=config.hidden_size,
         num_layers=config.layers,
         head_size=config.head_size,
+        **({"ghost_ratio": config.ghost_ratio} if config.ghost_ratio else {}),
     )
