@@ -46,7 +46,7 @@ def test_a_folder_comes_back_and_the_numbers_are_right(sttx, folder, tmp_path):
     assert (done["bytes_in"], done["bytes_out"], done["files"]) == (size, out.stat().st_size, 3)
     assert done["ratio"] == pytest.approx(done["bytes_out"] / size)
     assert done["bpb"] == pytest.approx(8 * done["ratio"])
-    assert (done["profile"], done["method"]) == ("portable", "experts") and done["seconds"] > 0
+    assert (done["profile"], done["method"]) == ("portable", "experts[primed]") and done["seconds"] > 0
     result = sttx("decompress", out, "-o", tmp_path / "again")
     assert result.code == 0 and f"3 files, {size:,} bytes" in result.out
     assert content(tmp_path / "again" / "in") == content(folder)
@@ -55,7 +55,11 @@ def test_a_folder_comes_back_and_the_numbers_are_right(sttx, folder, tmp_path):
 def test_an_archive_is_listed_and_tested(sttx, archive):
     listed = sttx("list", archive, "--json").json
     assert [file["path"] for file in listed["files"]] == ["in/empty", "in/s.jsonl", "in/deep/copy"]
-    assert listed["finished"] and listed["method"] == "experts" and listed["bytes"] == archive.stat().st_size
+    assert (
+        listed["finished"]
+        and listed["method"] == "experts[primed]"
+        and listed["bytes"] == archive.stat().st_size
+    )
     shown = sttx("list", archive).out
     assert "in/deep/copy" in shown and "3 files" in shown
     tested = sttx("test", archive)
@@ -124,8 +128,17 @@ def test_a_foreign_file_is_refused(sttx, folder):
     [
         (("--streams", "4"), "--streams is for a network"),
         (("--profile", "native"), "--profile native is for a network"),
-        (("--method", "mini-experts"), "use 'experts' or 'mini+experts'"),
-        (("--level", "default", "--checkpoint", "none"), "none"),
+        (("--method", "mini-experts"), "use experts, or mini, file:PATH or cfg:"),
+        (("--method", "file:none+experts"), "no model at 'none'"),
+        (("--method", "mini;policy:schedule=0..:train"), "takes --profile native"),
+        (
+            ("--method", "cfg:64,0,1,sgd,0,0.1", "--profile", "native", "--streams", "2"),
+            "leave out --streams",
+        ),
+        (("--policy", "schedule=0..:train"), "give --profile native"),
+        (("--save-learned", "here"), "would keep nothing"),
+        (("--level", "network", "--checkpoint", "none"), "no checkpoint at 'none'"),
+        (("-o", "none/a.sttx"), "no folder 'none'"),
         (("-o", "-", "--json"), "--json needs a file"),
         (("-o", "-", "--resume"), "--resume needs a file"),
         (("-o", "none.sttx", "--resume"), "no archive"),
@@ -134,6 +147,17 @@ def test_a_foreign_file_is_refused(sttx, folder):
 def test_what_cannot_work_is_refused(sttx, folder, options, said):
     result = sttx("compress", folder, *options)
     assert result.code == 2 and said in result.err
+
+
+def test_what_cannot_work_is_refused_before_anything_is_compiled_or_loaded(
+    sttx, folder, archive, monkeypatch
+):
+    monkeypatch.setattr("sttx_cli.commands.compress.prepare_coding", lambda _: pytest.fail("compiled"))
+    for options in (("-o", archive), ("-o", folder / "none" / "a"), ("-o", folder / "a", "--resume")):
+        assert sttx("compress", folder, *options).code == 2
+    percent = ("--level", "network", "--profile", "native", "--policy", "schedule=0..1%:train;1%..:infer")
+    result = sttx("compress", "-", "-o", folder / "a", *percent)
+    assert result.code == 2 and "known size" in result.err
 
 
 def test_nothing_is_overwritten_and_resume_adds(sttx, folder, archive, tmp_path):
@@ -210,9 +234,34 @@ def test_an_archive_is_made_with_a_network(sttx, folder, archive, tmp_path):
 
 
 def test_an_archive_of_profile_native_says_so(sttx, folder, tmp_path):
-    out = tmp_path / "native.sttx"
-    made = ("compress", folder / "s.jsonl", "-o", out, "--level", "default", "--profile", "native", "--json")
-    done = sttx(*made)
+    out, learned, source = tmp_path / "native.sttx", tmp_path / "learned", folder / "s.jsonl"
+    method = "cfg:hidden=64,layers=1,seed=7"
+    policy = "schedule=0..50%:train(scope=all,lr=0.01);50%..:infer"
+    made = ("--method", method, "--profile", "native", "--policy", policy, "--save-learned", learned)
+    done = sttx("compress", source, "-o", out, *made, "--json")
     assert done.json["profile"] == "native" and "profile native computes" in done.err
+    half = source.stat().st_size // 2
+    canonical = f"{method};policy:schedule=0..{half}:train(scope=all,lr=0.01);{half}..:infer"
+    assert done.json["method"] == canonical
     assert sttx("decompress", out, "-o", tmp_path / "again").code == 0
-    assert (tmp_path / "again").read_bytes() == (folder / "s.jsonl").read_bytes()
+    assert (tmp_path / "again").read_bytes() == source.read_bytes()
+    shown = "".join(sttx("list", out).out.split())
+    network = sttx("list", out, "--json").json["network"]
+    for part in (canonical, "profilenative", "coderac", network["model"], network["fingerprint"]["probe"]):
+        assert part in shown
+    report = sttx("inspect", learned, "--json").json
+    assert (report["kind"], report["learning"]["scope"], report["model"]["id"]) == (
+        "coding",
+        ["all"],
+        "random",
+    )
+    assert "while `sttx compress` coded" in sttx("inspect", learned).out
+    again = tmp_path / "more.sttx"
+    more = ("--method", f"{method};policy:{policy};load_from={learned}", "--profile", "native")
+    assert sttx("compress", source, "-o", again, *more).code == 0
+    assert (
+        f"checkpoint, SHA-256 {sttx('list', again, '--json').json['network']['learned']}"
+        in sttx("list", again).out
+    )
+    assert sttx("test", again).code == 1
+    assert sttx("test", again, "--checkpoint", learned).code == 0

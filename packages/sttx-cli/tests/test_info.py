@@ -113,7 +113,7 @@ def test_the_size_is_that_of_the_archive(sttx, folder, tmp_path):
     report = sttx("info", "size", folder, "--segment-mb", 0, "--json").json
     assert sttx("compress", folder, "--segment-mb", 0, "-o", tmp_path / "a.sttx").code == 0
     assert report["bytes_out"] == (tmp_path / "a.sttx").stat().st_size
-    assert (report["files"], report["method"]) == (3, "experts")
+    assert (report["files"], report["method"]) == (3, "experts[primed]")
     assert report["bpb"] == pytest.approx(8 * report["bytes_out"] / report["bytes_in"])
     assert f"3 files, {report['bytes_in']:,} bytes in" in sttx("info", "size", folder).out
 

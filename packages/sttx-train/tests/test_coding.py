@@ -208,6 +208,8 @@ def changed_header(archive, path, **changes):
         ({"experts": {"slot_bits": 23}}, "larger than any"),
         ({"experts": 5}, "lacks the sizes"),
         ({"experts": {**asdict(ExpertsConfig()), "limit": 255.0}}, "lacks the sizes"),
+        ({"primer": "00" * 32}, "primer is '0000"),
+        ({"method": "experts[primed]"}, "primer is None"),
         ({"more": 1}, "lacks what says"),
     ],
 )

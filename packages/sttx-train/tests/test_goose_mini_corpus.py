@@ -425,6 +425,27 @@ def test_sessions_list_the_files_they_quote(recipe: dict[str, ModuleType], files
         assert row["quotes"] and set(row["quotes"]) == quoted
 
 
+def test_the_primer_is_starts_of_sessions_about_files_that_git_knows(
+    recipe: dict[str, ModuleType], files: list[dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipe["primer"], "SESSIONS_BYTES", 60_000)
+    for row in files:
+        path = tmp_path / "packages" / row["path"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(row["text"])
+    (tmp_path / "unknown.py").write_text("HIDDEN_FROM_GIT = 1\n" * 100)
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "packages"], cwd=tmp_path, check=True)
+    texts = []
+    for out in (tmp_path / "one.txt", tmp_path / "two.txt"):
+        monkeypatch.setattr("sys.argv", ["primer.py", "--repository", str(tmp_path), "--out", str(out)])
+        recipe["primer"].main()
+        texts.append(out.read_text())
+    starts = texts[0].split("\f")
+    assert texts[0] == texts[1] and "HIDDEN_FROM_GIT" not in texts[0] and "src/part_" in texts[0]
+    assert all(start.startswith("User: ") for start in starts) and max(map(len, starts)) < 7_000
+
+
 def test_packages_that_were_used_are_listed(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
     entries = [
         {

@@ -19,6 +19,7 @@ from sttx_train.byte_lengths import every_token
 from sttx_train.coding.container import BLOCK_BYTES
 from sttx_train.coding.header import header_of, method_in, network_of, vocabulary
 from sttx_train.coding.method import Method, Reading
+from sttx_train.coding.primer import primed
 
 if TYPE_CHECKING:
     from sttx_train.coding.lanes import Lanes, Rows
@@ -74,8 +75,13 @@ class Codec:
     def start_segment(self) -> None:
         """Forget everything."""
         self._file = -1
-        self._experts = Experts(self._tokens, self.method.experts) if self.method.with_experts else None
+        self._experts = self._new_experts() if self.method.with_experts else None
         self._lanes = None if self._loaded is None else self._new_lanes(self._loaded)
+
+    def _new_experts(self) -> Experts:
+        if self.method.primed:
+            return primed(self._tokenizer, self.method.experts).copy()
+        return Experts(self._tokens, self.method.experts)
 
     def _new_lanes(self, loaded: Loaded) -> Lanes:
         from sttx_train.coding.lanes import Lanes

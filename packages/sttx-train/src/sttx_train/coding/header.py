@@ -13,6 +13,7 @@ from sttx_core.experts import CoderName, ExpertsConfig
 from sttx_core.foreign_files import shown
 from sttx_core.tokenizers import TrieTokenizer
 from sttx_train.coding.method import MOST_STREAMS, Method
+from sttx_train.coding.primer import primer_sha256
 from sttx_train.formats.locate import EMBEDDED, locate_model
 
 CODERS: tuple[CoderName, ...] = ("ac", "rans")
@@ -44,6 +45,7 @@ def header_of(
         "vocabulary": vocabulary_sha256,
         "experts_version": EXPERTS_VERSION,
         "experts": asdict(method.experts),
+        "primer": primer_sha256() if method.primed else None,
     }
 
 
@@ -94,6 +96,7 @@ def method_in(header: Any) -> Method:
     elif network is not None:
         raise DataError("the archive's header is damaged: its method has no network")
     _require("profile", header["profile"], method.profile)
+    _require("primer", header["primer"], primer_sha256() if method.primed else None)
     return replace(method, experts=_sizes(header["experts"]))
 
 

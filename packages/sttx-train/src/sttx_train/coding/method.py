@@ -7,6 +7,7 @@ machine:
     mini+experts
     mini[learned]+experts               with what a run learned
     mini[learned]+mini+experts          beside it the network as it was
+    experts[primed]                     experts alone, which have read the text of `primer`
 
 A network that learns while it codes does not. After `;policy:` stands when it learns, and how:
 
@@ -27,6 +28,7 @@ from sttx_train.online.policy import Policy
 
 Level = Literal["fast", "network", "best"]
 EXPERTS, MINI, FILE = "experts", "mini", "file:"
+PRIMED = "experts[primed]"
 Profile = Literal["portable", "native"]
 Reading = Literal["learning", "learned", "frozen"]
 """How a network reads: it learns, it has learned, or it is as it was."""
@@ -50,6 +52,7 @@ class Method:
         learned: the network has what a run learned.
         beside: mix in the network as it was, too.
         with_experts: mix in experts.
+        primed: experts alone have read a text before the first file.
         policy: when the network learns, and how; None if it does not, or a random model says it.
         experts: sizes of the experts.
         streams: most blocks that are coded side by side; 1 without a network.
@@ -60,6 +63,7 @@ class Method:
     learned: bool = False
     beside: bool = False
     with_experts: bool = True
+    primed: bool = False
     policy: Policy | None = None
     experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     streams: int = 1
@@ -70,6 +74,8 @@ class Method:
             if self.policy is not None:
                 raise UsageError("experts alone have no network that could learn: leave out the policy")
             return
+        if self.primed:
+            raise UsageError("a network knows what the primer says: leave out [primed]")
         if not (self.network == MINI or self.random or self.network[len(FILE) :].strip()):
             raise UsageError(f"a method's network cannot be {self.network!r}: use mini, file:PATH or cfg:…")
         if self.beside and not self.with_experts:
@@ -103,8 +109,8 @@ class Method:
         """
         predictors, learns, policy = text.strip().partition(_POLICY)
         parsed = Policy.parse(policy) if learns else None
-        if predictors == EXPERTS:
-            return cls(policy=parsed)
+        if predictors in (EXPERTS, PRIMED):
+            return cls(primed=predictors == PRIMED, policy=parsed)
         names = predictors.removesuffix(f"+{EXPERTS}")
         found = _NETWORKS.fullmatch(names)
         network = found["network"] if found else ""
@@ -124,7 +130,7 @@ class Method:
 
     def __str__(self) -> str:
         if self.network is None:
-            return EXPERTS
+            return PRIMED if self.primed else EXPERTS
         first = self.network + ("[learned]" if self.learned else "")
         parts = [first, *([self.network] if self.beside else []), *([EXPERTS] if self.with_experts else [])]
         return "+".join(parts) + ("" if self.policy is None else f"{_POLICY}{self.policy}")
@@ -244,7 +250,7 @@ def _policy_of(policy: str | None, checkpoint: str | None) -> Policy:
 
 def _of_level(level: str, model: str | None, learned: bool, policy: Policy | None) -> Method:
     if level == "fast":
-        return Method()
+        return Method(primed=True)
     network = MINI if model in (None, EMBEDDED) else f"{FILE}{model}"
     beside = level == "best" and (learned or policy is not None)
     return Method(network=network, learned=learned, beside=beside, policy=policy)

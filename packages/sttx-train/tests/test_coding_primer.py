@@ -1,0 +1,81 @@
+"""The text that experts have read before the first file: it saves bytes, and an archive names it."""
+
+from dataclasses import replace
+
+import pytest
+
+from sttx_core.errors import DataError, UsageError
+from sttx_core.experts import ExpertsConfig
+from sttx_train.coding import Archive, CompressConfig, Member, Method, compress, method_of, primer
+from sttx_train.coding.container import BLOCK, read_header, read_payload, walk
+from sttx_train.coding.header import vocabulary
+
+TEXT = (
+    b'User: Fix the test.\n\nTool call: Read {"file_path":"/home/ann/a.py"}\n\n'
+    b"Tool result: Read\n     1\timport re\n     2\t\n     3\tdef main() -> None:\n\n"
+)
+SMALL = ExpertsConfig(slot_bits=18, history_bits=16, index_bits=14)
+
+
+def archive_of(folder, method, files, **config):
+    members = []
+    for number, content in enumerate(files):
+        (folder / f"{number}").write_bytes(content)
+        members.append(Member(name=f"{number}", path=folder / f"{number}"))
+    out = folder / f"{method}-{len(config)}.sttx"
+    compress(members, out, CompressConfig(**config), method=method)
+    return out
+
+
+class Kept:
+    def __init__(self, kept, entry):
+        self.write, self.keep, self.drop = kept.setdefault(entry.path, bytearray()).extend, int, int
+
+
+def read(path):
+    kept: dict[str, bytearray] = {}
+    with Archive(path) as archive:
+        damage = archive.read(archive.entries, lambda entry: Kept(kept, entry))
+    assert not damage.lost and not damage.segments
+    return [bytes(content) for content in kept.values()]
+
+
+def payloads(path):
+    with path.open("rb") as file:
+        read_header(file)
+        records = list(walk(file, file.tell()))
+        return [read_payload(file, position, head) for position, head in records if head.kind == BLOCK]
+
+
+def test_level_fast_is_primed_and_small_sessions_are_smaller(tmp_path):
+    primed = replace(method_of("fast"), experts=SMALL)
+    plain = replace(primed, primed=False)
+    assert str(method_of("fast")) == "experts[primed]" and method_of("best").primed is False
+    paths = [archive_of(tmp_path, method, [TEXT]) for method in (primed, plain)]
+    assert [read(path) for path in paths] == [[TEXT], [TEXT]]
+    sizes = [sum(map(len, payloads(path))) for path in paths]
+    assert sizes[0] < 0.9 * sizes[1]
+
+
+def test_each_segment_starts_with_the_primer_and_nothing_else(tmp_path):
+    method = replace(method_of("fast"), experts=SMALL)
+    tokens = primer.primed(vocabulary(), SMALL).tokens_read
+    path = archive_of(tmp_path, method, [TEXT, b"between", TEXT], segment_mb=0)
+    assert read(path) == [TEXT, b"between", TEXT]
+    assert primer.primed(vocabulary(), SMALL).tokens_read == tokens > 10_000, "what is shared reads a file"
+    first, between, last = payloads(path)
+    assert first == last != between
+
+
+def test_another_primer_is_refused_before_decoding(tmp_path, monkeypatch):
+    path = archive_of(tmp_path, replace(method_of("fast"), experts=SMALL), [TEXT])
+    monkeypatch.setattr("sttx_train.coding.header.primer_sha256", lambda: "ab" * 32)
+    with Archive(path) as archive, pytest.raises(DataError, match="primer is"):
+        archive.read(archive.entries, lambda _: pytest.fail("decoded"))
+
+
+def test_a_network_is_not_primed():
+    with pytest.raises(UsageError, match=r"leave out \[primed\]"):
+        Method(network="mini", primed=True)
+    with pytest.raises(UsageError, match="unknown"):
+        Method.parse("mini+experts[primed]")
