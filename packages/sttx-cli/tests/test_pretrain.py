@@ -171,7 +171,7 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
         (["--out", "/dev/null/model"], 2, "cannot be written: a part of the path is a file"),
         (["--hidden-size", 100], 2, "must be a multiple of --head-size 64"),
         (["--validation", 1], 2, "--validation must be a share from 0 to below 1"),
-        (["--start-from", "goose-mini"], 2, "no effect: the architecture and sizes are those of --start-from"),
+        (["--start-from", "goose-mini"], 2, "no effect: the architecture and sizes are those of --start"),
         (["--no-redact"], 2, "--no-redact would have no effect: there are no sessions in the data"),
         (["--tokenizer", "integer:5"], 2, "holds text, but the tokenizer is one of numbers"),
         (["--resume"], 2, "leave out --resume to start there"),

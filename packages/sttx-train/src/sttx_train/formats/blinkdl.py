@@ -29,7 +29,7 @@ _UNUSED = tuple(f"blocks.0.att.v{i}" for i in range(3))
 def to_model(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
     """Turn a file's tensors into the model's."""
     return {
-        name: _flat(tensor) if _is_vector(name, tensor, 3) else tensor
+        name: _flat(tensor) if _is_vector(name, len(tensor.shape), 3) else tensor
         for name, tensor in tensors.items()
         if name not in _UNUSED
     }
@@ -38,7 +38,7 @@ def to_model(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
 def to_pth(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Turn the model's tensors into a file's: the inverse of :func:`to_model`."""
     named = {
-        name: tensor.view(1, 1, -1) if _is_vector(name, tensor, 1) else tensor
+        name: tensor.view(1, 1, -1) if _is_vector(name, tensor.ndim, 1) else tensor
         for name, tensor in tensors.items()
     }
     for i, unused in enumerate(_UNUSED if "blocks.0.att.a0" in named else ()):
@@ -46,10 +46,10 @@ def to_pth(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return named
 
 
-def _is_vector(name: str, tensor: AnyTensor, dimensions: int) -> bool:
-    """Return whether a tensor is stored as ``[1, 1, D]``; a decay is if it has so many dimensions."""
+def _is_vector(name: str, dimensions: int, of_decay: int) -> bool:
+    """Return whether a tensor is stored as ``[1, 1, D]``; a decay is if it has ``of_decay`` dimensions."""
     last = name.rsplit(".", 1)[-1]
-    return last in VECTORS or (last == _DECAY and len(tensor.shape) == dimensions)
+    return last in VECTORS or (last == _DECAY and dimensions == of_decay)
 
 
 def _flat(tensor: AnyTensor) -> AnyTensor:
