@@ -67,3 +67,10 @@ def train_at_random(memory: torch.nn.Module, scale: float = 0.3) -> None:
     with torch.no_grad():
         for parameter in memory.parameters():
             parameter += scale * torch.randn(parameter.shape, generator=draws)
+
+
+def words(count: int, seed: int) -> list[int]:
+    """Return tokens that repeat phrases of their own, so that a memory of them is worth something."""
+    draws = torch.Generator().manual_seed(seed)
+    phrases = torch.randint(3, VOCABULARY, (4, 6), generator=draws)
+    return phrases[torch.randint(0, 4, (count // 6 + 1,), generator=draws)].flatten().tolist()[:count]

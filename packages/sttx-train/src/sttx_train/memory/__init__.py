@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from sttx_core.lazy import lazy_names
 from sttx_train.memory.config import MemoryConfig
+from sttx_train.memory.eval_config import MemoryEvalConfig
+from sttx_train.memory.session_config import SessionConfig
+from sttx_train.memory.train_config import MemoryTrainConfig
 
 if TYPE_CHECKING:
     from sttx_train.memory.attached import AttachedMemory, attach
     from sttx_train.memory.core import LayerAdapter, LayerState, scan
-    from sttx_train.memory.evaluation import Evaluator, MemoryEvalConfig
-    from sttx_train.memory.session import OnlineMemorySession, SessionConfig
-    from sttx_train.memory.training import MemoryTrainConfig, MemoryTrainer
+    from sttx_train.memory.evaluation import Evaluator
+    from sttx_train.memory.session import OnlineMemorySession
+    from sttx_train.memory.training import MemoryTrainer
 
 __all__ = [
     "AttachedMemory",
@@ -35,8 +38,8 @@ __getattr__ = lazy_names(
     {
         "attached": ["AttachedMemory", "attach"],
         "core": ["LayerAdapter", "LayerState", "scan"],
-        "evaluation": ["Evaluator", "MemoryEvalConfig"],
-        "session": ["OnlineMemorySession", "SessionConfig"],
-        "training": ["MemoryTrainConfig", "MemoryTrainer"],
+        "evaluation": ["Evaluator"],
+        "session": ["OnlineMemorySession"],
+        "training": ["MemoryTrainer"],
     },
 )

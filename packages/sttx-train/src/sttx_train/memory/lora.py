@@ -7,12 +7,16 @@ remembered: what this gains is what training on such text gains.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from sttx_core.errors import CheckpointError, ModelError
+from sttx_train.checkpoint import CheckpointStore
 from sttx_train.memory.attached import AttachedMemory, attention_layers
+from sttx_train.saved_tensors import check_tensors
 
 
 class LowRank(nn.Module):
@@ -68,3 +72,25 @@ class _Hook:
     def __call__(self, module: nn.Module, args: tuple[Tensor], output: Tensor) -> Tensor:
         delta = nn.functional.linear(nn.functional.linear(args[0].float(), self.pair.down), self.pair.up)
         return output + delta.to(output.dtype)
+
+
+def read_control(memory: AttachedMemory, folder: Path) -> LowRank:
+    """Read a trained control from the folder of its run.
+
+    Args:
+        memory: beside the same base, with the same layers.
+        folder: of a run of `MemoryTrainer` with a control.
+
+    Raises:
+        CheckpointError: it is damaged, or its tensors do not fit.
+        ModelError: it was trained beside another base.
+    """
+    saved = CheckpointStore(folder).load()
+    if saved.manifest.get("kind") != "low-rank" or "adapter" not in saved.tensors:
+        raise CheckpointError(f"{str(folder)!r} holds no trained control: give another folder")
+    if saved.manifest.get("base_sha256") != memory.base_digest():
+        raise ModelError(f"the control in {str(folder)!r} was trained beside another base: give that base")
+    control = LowRank(memory)
+    check_tensors("adapter.safetensors", saved.tensors["adapter"], control.state_dict())
+    control.load_state_dict(saved.tensors["adapter"])
+    return control
