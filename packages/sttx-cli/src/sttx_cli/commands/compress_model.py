@@ -67,9 +67,10 @@ def command(
         with progress_bar("looking for the sessions"):
             check_sources(sessions, "--model", EMBEDDED, follow=False, redact=redact)
     with progress_bar("loading PyTorch"):
-        from sttx_train.shrink import shrink_to
+        from sttx_train.shrink import check_shrinkable, shrink_to
     use_threads(choose_threads(threads), say)
     loaded = load(model, "cpu", "float32")
+    check_shrinkable(loaded.model, config)
     documents = None
     if paths or sessions:
         documents = opened_data(paths, sessions, redact, loaded.vocabulary, say).documents

@@ -30,6 +30,7 @@ from sttx_train.pretrain import PretrainConfig
 if TYPE_CHECKING:
     from sttx_train.data import Data
     from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep, Validation
+    from sttx_train.rwkv7 import LanguageModel
 
 _LINE_SECONDS = 10.0
 _SIZES = ("architecture", "ghost_ratio", "hidden_size", "layers", "head_size")
@@ -57,6 +58,12 @@ _RENAMED = {"--held-out": "--validation", "--phrases": "--phrase-prob"}
     default=None,
     help="Folder for checkpoints and metrics.jsonl; by default the one of --out with -run added.",
 )
+@click.option(
+    "--store",
+    type=click.Choice(["int8", "int4"]),
+    default=None,
+    help="Store the matrices of --out in codes of so many bits, as `sttx compress-model` does.",
+)
 @click.option("--resume", is_flag=True, help="Continue the run in --checkpoint-dir where it was saved.")
 @click.option(
     "--device",
@@ -77,6 +84,7 @@ def command(
     tokenizer: str | None,
     start: str | None,
     checkpoint_dir: Path | None,
+    store: str | None,
     resume: bool,
     device: Any,
     threads: int,
@@ -98,6 +106,8 @@ def command(
     """
     require_data(data, from_sources)
     config = _config(options, start)
+    if store is not None and config.architecture != "x070":
+        raise UsageError(f"--store is for --architecture x070, not {config.architecture}: leave it out")
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
     paths, sessions = split_sessions(data)
     sessions += from_sources
@@ -124,12 +134,15 @@ def command(
             log=log,
             say=lambda text: talk(f"note: {text}"),
         )
+    if store is not None and pretrainer.start is not None:
+        _check_store(pretrainer.start.model, store)
     if is_first_process():  # only now is it known: a run to resume may number otherwise
         say_numbering(pretrainer.tokenizer)
     opened = opened_data(paths, sessions, redact, pretrainer.tokenizer, talk)
     report, ended = _train(pretrainer, opened, talk)
     if is_first_process():
-        _finish(pretrainer, report, opened, out=out if ended == "done" else None, as_json=as_json)
+        written = out if ended == "done" else None
+        _finish(pretrainer, report, opened, out=written, store=store, as_json=as_json)
 
 
 def _config(options: dict[str, Any], start: str | None) -> PretrainConfig:
@@ -141,12 +154,39 @@ def _config(options: dict[str, Any], start: str | None) -> PretrainConfig:
     return config
 
 
+def _check_store(model: "LanguageModel", store: str) -> None:
+    from sttx_train.shrink import ShrinkConfig, check_shrinkable
+
+    check_shrinkable(model, ShrinkConfig(bits=8 if store == "int8" else 4))
+
+
+def _stored(pretrainer: "Pretrainer", data: "Data", out: Path, store: str) -> None:
+    """Store the matrices of the model in codes, and say what that costs."""
+    from sttx_train import load_model
+    from sttx_train.shrink import ShrinkConfig, shrink_to
+
+    config = pretrainer.config
+    shrink = ShrinkConfig(bits=8 if store == "int8" else 4, validation=config.validation, seed=config.seed)
+    report = shrink_to(load_model(out), out, shrink, data.documents, tokenizer=pretrainer.tokenizer, say=say)
+    prices = report.loss
+    cost = f"; {prices['before']:.4f} nats per token before, {prices['after']:.4f} after" if prices else ""
+    say(f"stored as {store}: {report.bytes['before']:,} bytes are {report.bytes['after']:,}{cost}")
+
+
 def _finish(
-    pretrainer: "Pretrainer", report: "PretrainReport", data: "Data", *, out: Path | None, as_json: bool
+    pretrainer: "Pretrainer",
+    report: "PretrainReport",
+    data: "Data",
+    *,
+    out: Path | None,
+    store: str | None,
+    as_json: bool,
 ) -> None:
     """Write the model, unless the run was interrupted, and print the report."""
     if out is not None:
         pretrainer.save_model(out)
+        if store is not None:
+            _stored(pretrainer, data, out, store)
     result = asdict(report) | {
         "ended": "interrupted" if out is None else "done",
         "out": None if out is None else str(out),

@@ -95,6 +95,9 @@ class Pretrainer:
         log: where the metrics of each step go beside ``metrics.jsonl``.
         say: called with a sentence for the user.
 
+    Attributes:
+        start: the model to continue, which is trained in place; None for a new one.
+
     Raises:
         UsageError: the folder holds another run or none to resume, or cannot be written; ``resume`` or
             ``log`` lacks a folder; a package that ``log`` needs is not installed.
@@ -128,10 +131,10 @@ class Pretrainer:
         if self.folder is not None:
             self.folder.expect(resume=resume)
         self.trainer: Trainer | None = None
-        self._start: LoadedModel | None = None if start is None else load_model(start)
+        self.start: LoadedModel | None = None if start is None else load_model(start)
         self._say = say or (lambda text: None)
-        if self._start is not None:
-            self._settle_vocabulary(self._start)
+        if self.start is not None:
+            self._settle_vocabulary(self.start)
         self._device, self._resume, self._log = self._choose_device(device), resume, tuple(log)
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
@@ -267,7 +270,7 @@ class Pretrainer:
         config = self.config
         if not config.vocab_size:
             config = replace(config, vocab_size=self._vocab_size(documents))
-        start = self._start
+        start = self.start
         if start is not None:
             for note in start.notes:
                 self._say(f"model: {note}")
@@ -322,7 +325,7 @@ class Pretrainer:
         kernel_line = f"kernel: {kernel.backend} ({kernel.reason})"
         self._say(f"device: {device} ({reason}); {dtype} ({products.reason}); {kernel_line}")
         if kernel.backend == "compiled":
-            size = self._start.model.config.head_size if self._start else self.config.head_size
+            size = self.start.model.config.head_size if self.start else self.config.head_size
             if not kernels_are_compiled(size, learns=True):
                 self._say("compiling the kernels, for half a minute, once on this machine")
                 compile_kernels(size, learns=True)

@@ -8,11 +8,12 @@ if TYPE_CHECKING:
     from sttx_train.shrink.calibration import input_grams
     from sttx_train.shrink.config import ShrinkConfig
     from sttx_train.shrink.plan import choose_forms
-    from sttx_train.shrink.shrinking import ShrinkReport, shrink_model, shrink_to
+    from sttx_train.shrink.shrinking import ShrinkReport, check_shrinkable, shrink_model, shrink_to
 
 __all__ = [
     "ShrinkConfig",
     "ShrinkReport",
+    "check_shrinkable",
     "choose_forms",
     "input_grams",
     "shrink_model",
@@ -25,6 +26,6 @@ __getattr__ = lazy_names(
         "calibration": ["input_grams"],
         "config": ["ShrinkConfig"],
         "plan": ["choose_forms"],
-        "shrinking": ["ShrinkReport", "shrink_model", "shrink_to"],
+        "shrinking": ["ShrinkReport", "check_shrinkable", "shrink_model", "shrink_to"],
     },
 )

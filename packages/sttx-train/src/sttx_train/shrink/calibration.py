@@ -22,7 +22,7 @@ def input_grams(model: RWKV7, documents: Documents, tokens: int, *, seed: int = 
     """Return the sum of x x^T over the inputs of each linear layer, by the name of its weight.
 
     Args:
-        model: a model of dense matrices.
+        model: the model; the inputs of layers with a structure are not measured.
         documents: what it reads, in an order that the seed draws.
         tokens: how many; all of the documents if they have fewer.
         seed: of the order.

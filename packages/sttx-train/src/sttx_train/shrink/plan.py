@@ -18,7 +18,7 @@ from torch import Tensor
 from sttx_core.errors import UsageError
 from sttx_train.forms import Form, singular_values
 from sttx_train.rwkv7 import RWKV7
-from sttx_train.rwkv7.config import parameter_shapes
+from sttx_train.rwkv7.config import parameter_shapes, stored_forms
 from sttx_train.shrink.config import ShrinkConfig
 
 _FLOAT_BYTES = 2  # of what stays floating-point: bfloat16
@@ -38,7 +38,7 @@ def choose_forms(model: RWKV7, config: ShrinkConfig, grams: Mapping[str, Tensor]
     """Return the form of each matrix that is to have one, by name of the dense parameter.
 
     Args:
-        model: a model of dense matrices.
+        model: the model; matrices that have a structure keep it.
         config: what to do.
         grams: Gram matrices of the layers' inputs, by which singular values are weighed; may be empty.
 
@@ -48,7 +48,7 @@ def choose_forms(model: RWKV7, config: ShrinkConfig, grams: Mapping[str, Tensor]
     plain = Form(
         bits=0 if config.bits == 16 else config.bits, group=config.scale_group if config.bits != 16 else 0
     )
-    matrices = _matrices(model)
+    matrices, given = _matrices(model), stored_forms(model.config)
     forms = {matrix.name: _layer_form(matrix, config, plain) for matrix in matrices}
     if config.energy or config.size:
         values = _singular_values(model, matrices, grams)
@@ -59,6 +59,7 @@ def choose_forms(model: RWKV7, config: ShrinkConfig, grams: Mapping[str, Tensor]
         for matrix in matrices:
             if matrix.name in ranks:
                 forms[matrix.name] = _factored(matrix.shape, ranks[matrix.name], plain)
+    forms |= {name: replace(form, bits=plain.bits, group=plain.group) for name, form in given.items()}
     return {name: form for name, form in forms.items() if str(form)}
 
 

@@ -25,7 +25,7 @@ from sttx_train.pretrain import PretrainConfig, Pretrainer
 from sttx_train.pretrain.evaluation import STREAMS, Evaluation, Validation
 from sttx_train.pretrain.parallel import Workers
 from sttx_train.rwkv7 import RWKV7, LanguageModel
-from sttx_train.rwkv7.config import RWKV7Config, counts, forms_of
+from sttx_train.rwkv7.config import RWKV7Config, counts, forms_of, stored_forms
 from sttx_train.rwkv7.stored import stored_matrices
 from sttx_train.shrink.calibration import input_grams
 from sttx_train.shrink.config import ShrinkConfig
@@ -73,19 +73,19 @@ def shrink_model(
         grams: Gram matrices of the layers' inputs, as `input_grams` returns them.
 
     Raises:
-        UsageError: the model is not an RWKV-7, or has stored matrices already; or as `choose_forms`.
+        UsageError: as `check_shrinkable` and `choose_forms`.
     """
-    if not isinstance(model, RWKV7):
-        raise UsageError("only an RWKV-7 (x070) model can be made smaller")
-    if model.config.forms:
-        raise UsageError("the model's matrices have forms already: give the model that it was made of")
+    model = check_shrinkable(model, config)
     grams = grams or {}
-    forms = choose_forms(model, config, grams)
+    forms, matrices = choose_forms(model, config, grams), stored_matrices(model)
     weights = model.dense_weights()
     tensors: dict[str, Tensor] = {name: weight for name, weight in weights.items() if name not in forms}
     for name, form in forms.items():
-        for part, tensor in encode(form, weights[name], grams.get(name)).items():
-            tensors[f"{module_of(name)}.{part}"] = tensor
+        if name in matrices:
+            parts = matrices[name].recoded(form)
+        else:
+            parts = encode(form, weights[name], grams.get(name))
+        tensors |= {f"{module_of(name)}.{part}": tensor for part, tensor in parts.items()}
     small = RWKV7(
         replace(model.config, forms={name: str(form) for name, form in forms.items()}),
         backend=model.backend,
@@ -98,6 +98,25 @@ def shrink_model(
         for name, matrix in stored_matrices(small).items()
     }
     return small, errors
+
+
+def check_shrinkable(model: LanguageModel, config: ShrinkConfig) -> RWKV7:
+    """Return the model if it can be made smaller in this way.
+
+    Raises:
+        UsageError: it is not an RWKV-7, or its matrices have a structure or codes already.
+    """
+    if not isinstance(model, RWKV7):
+        raise UsageError("only an RWKV-7 (x070) model can be made smaller")
+    forms = stored_forms(model.config)
+    if any(form.bits for form in forms.values()):
+        raise UsageError("the model is stored in codes already: give the model that it was made of")
+    if forms and config.structures:
+        raise UsageError(
+            f"the model's matrices have a structure already, so {config.structures[0]} cannot give them one: "
+            "give the model that it was made of, or only --bits"
+        )
+    return model
 
 
 def shrink_to(
