@@ -42,7 +42,7 @@ def test_the_table_has_the_same_numbers(sttx, finished, sessions):
     assert rows["bits per byte paid"] == f"{report['bpb']['paid']:.3f}"
     assert rows["of the frozen model"].startswith(f"{report['bpb']['frozen']:.3f}  ")
     assert rows["replay"] == "8 windows, drawn 7 times"
-    assert rows["learned"].endswith("(scope state)")
+    assert rows["learned"].endswith("(scope state)") and rows["policy"] == "always learns"
     phrases = report["phrases"]
     assert rows["phrases"].startswith(f"{phrases['live']} live ({phrases['promotions']} found so far, ")
     assert rows["phrases"].endswith("removed again); always used, as asked")

@@ -199,6 +199,7 @@ def changed_header(archive, path, **changes):
         ({"method": "mini;policy:schedule=0..:train"}, "which network it needs"),
         ({"method": "mini;policy:schedule=0..1%:train;1%..:infer"}, "method is 'mini;"),
         ({"method": "cfg:64,64,1,adam,1,0.1"}, "method is 'cfg:"),
+        ({"method": "cfg:hidden=64,layers=1"}, "method is 'cfg:"),
         ({"method": "mini*experts"}, "method is 'mini"),
         ({"profile": "native"}, "profile is 'native'"),
         ({"network": {"model": "ab"}}, "has no network"),

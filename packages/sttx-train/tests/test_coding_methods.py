@@ -60,7 +60,6 @@ def test_other_texts_have_a_canonical_one(text, canonical):
         ("mini+mini", "add .experts"),
         ("mini+mini+experts", "says the same"),
         (f"mini[learned]+experts{ALWAYS}", "load_from"),
-        ("cfg:hidden=64,layers=1", "train=adam or train=sgd, or by a policy"),
         (f"cfg:hidden=64,layers=1,train=adam{ALWAYS}", "give one of them"),
         ("cfg:hidden=64,layers=1,train=adam[learned]", "load_from"),
         ("cfg:hidden=64,layers=1,lr=0.1", "lr goes with train"),
@@ -119,6 +118,8 @@ def test_profile_native_learns_by_a_policy():
     assert str(method_of("best", **native)) == f"mini+mini+experts{ALWAYS}"
     assert str(method_of(method="mini", **native)) == f"mini{ALWAYS}"
     assert str(method_of("network", policy="schedule=0..:infer", **native)).endswith("schedule=0..:infer")
+    random = method_of(method="cfg:hidden=64,layers=1", policy="schedule=0..:train", **native)
+    assert str(random) == f"cfg:hidden=64,layers=1{ALWAYS}"
     started = method_of("network", checkpoint="run", **native)
     assert str(started) == f"mini+experts{ALWAYS};load_from=run" and started.checkpoint == "run"
     named = method_of(method=f"mini{ALWAYS};load_from=run", **native)
@@ -143,6 +144,8 @@ def test_profile_native_learns_by_a_policy():
         ({"level": "network", "policy": "schedule=0..:train"}, "give --profile native"),
         ({"method": f"mini{ALWAYS}"}, "takes --profile native"),
         ({"method": "cfg:64,0,1,sgd,0,0.1"}, "takes --profile native"),
+        ({"method": "cfg:hidden=64,layers=1", "profile": "native"}, "knows nothing"),
+        ({"method": "cfg:hidden=64,layers=1"}, "knows nothing"),
         (
             {"method": f"mini{ALWAYS}", "profile": "native", "policy": "schedule=0..:infer"},
             "leave out --policy",

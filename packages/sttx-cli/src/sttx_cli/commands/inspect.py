@@ -52,7 +52,7 @@ def _emit(path: str, report: Mapping[str, Any]) -> None:
     if kind in _MODELS:
         title, rows = report["what"], _model(report)
     else:
-        rows = {"stream": _run, "tune": _tuning}.get(kind, _pretraining)(report)
+        rows = {"stream": _run, "tune": _tuning, "coding": _coding}.get(kind, _pretraining)(report)
     emit_table(f"{path}: {title}", facts(rows))
 
 
@@ -61,6 +61,7 @@ _TITLES = {
     "stream": "a run of `sttx train`; every file as it was saved",
     "pretrain": "a run of `sttx pretrain`; every file as it was saved",
     "tune": "a run of `sttx tune`; every file as it was saved",
+    "coding": "what a network learned while `sttx compress` coded; every file as it was saved",
     "pretrain-best": "the best of a run of `sttx pretrain`; every file as it was saved",
 }
 _VALIDATION = {
@@ -70,6 +71,17 @@ _VALIDATION = {
     "phrases_bpb": "bits per byte with phrases",
 }
 _MODELS = ("model", "state", "other")
+
+
+def _coding(report: Mapping[str, Any]) -> dict[str, object]:
+    model = report["model"]
+    return {
+        "checkpoint": report["checkpoint"],
+        "saved": _saved(report),
+        "windows": f"{report['step']:,} of {report['window']} tokens",
+        "learned": f"scope {','.join(report['learning']['scope'])}",
+        "model": f"{model['id']}, sha256 {model['sha256'][:16]}…",
+    }
 
 
 def _run(report: Mapping[str, Any]) -> dict[str, object]:
@@ -89,6 +101,7 @@ def _run(report: Mapping[str, Any]) -> dict[str, object]:
         "documents carried": f"{report['sessions']['carried']:,}",
         "learned": f"{report['trainable_parameters']:,} parameters (scope {','.join(report['scope'])})",
         "norm of S0": number(report["norm_s0"]),
+        "policy": report["stream"].get("policy") or "always learns",
         "model": f"{model['id']}: {count(model['num_layers'], 'layer')} of {model['hidden_size']}, "
         f"{model['vocab_size']:,} tokens, sha256 {model['sha256'][:16]}…",
         "device": f"{report['device']}, {report['dtype']}",

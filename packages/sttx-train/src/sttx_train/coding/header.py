@@ -109,7 +109,8 @@ def _named_method(name: Any) -> Method:
         method = Method.parse(name)
     except UsageError as error:
         raise DataError(unknown) from error
-    if str(method) != name or (method.policy is not None and method.policy.percent):
+    percent = method.policy is not None and method.policy.percent
+    if str(method) != name or percent or (method.random and not method.learns):
         raise DataError(unknown)
     return method
 

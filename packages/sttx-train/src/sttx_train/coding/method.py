@@ -92,10 +92,8 @@ class Method:
     def _check_random(self, random: RandomModel) -> None:
         if self.beside or self.learned:
             raise UsageError("a random model has not learned before: name it once, without [learned]")
-        if (random.policy is None) == (self.policy is None):
-            raise UsageError(
-                "a random model learns by train=adam or train=sgd, or by a policy: give one of them"
-            )
+        if random.policy is not None and self.policy is not None:
+            raise UsageError("a random model learns by train=… or by a policy: give one of them")
 
     @classmethod
     def parse(cls, text: str) -> "Method":
@@ -267,6 +265,10 @@ def _with_policy(method: Method, policy: Policy | None, given: tuple[str | None,
     Raises:
         UsageError: both have a policy, or the method learns and the profile is portable.
     """
+    if method.random and method.learns is None and given[0] is None:
+        raise UsageError(
+            "a random model that learns nothing knows nothing: give train=adam, train=sgd or a policy"
+        )
     if policy is None:
         if method.learns:
             raise UsageError(f"method {str(method)!r} learns by gradient, which takes --profile native")

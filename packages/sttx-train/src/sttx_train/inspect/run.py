@@ -49,9 +49,9 @@ def inspect_checkpoint(
 ) -> dict[str, Any]:
     """Verify a checkpoint and return a report on it: the given one, or the latest of a run's folder.
 
-    For `sttx train` this is the run's report. For `sttx tune` it is its options and how far it is. For
-    `sttx pretrain` it is the model's sizes, and the run's metrics up to the checkpoint's step if there are
-    any.
+    For `sttx train` this is the run's report. For `sttx tune` it is its options and how far it is. For what a
+    network learned in `sttx compress` it is how it learns. For `sttx pretrain` it is the model's sizes, and
+    the run's metrics up to the checkpoint's step if there are any.
     """
     checkpoint = load_checkpoint(spec, check_cursor=check_cursor)
     manifest = checkpoint.manifest
@@ -71,6 +71,13 @@ def inspect_checkpoint(
         }
     elif manifest.get("kind") == "tune":
         facts |= _tune_facts(checkpoint)
+    elif manifest.get("kind") == "coding":
+        facts |= {
+            "learning": manifest["learning"],
+            "window": manifest["window"],
+            "model": {"id": manifest["base_model"], "sha256": manifest["base_sha256"]},
+            "torch": manifest["torch"],
+        }
     else:
         facts |= _pretrain_facts(checkpoint)
     return facts | {"checkpoint": str(checkpoint.path)}
