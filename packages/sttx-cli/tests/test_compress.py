@@ -95,6 +95,26 @@ def test_an_archive_is_a_source_of_sessions(sttx, archive, folder):
     assert "is an archive of 3 files" in packed.err
 
 
+def test_an_archive_that_needs_a_model_takes_that_of_the_command(sttx, folder, tmp_path, tiny_model):
+    session, out = folder / "s.jsonl", tmp_path / "tiny.sttx"
+    made = ("--level", "default", "--model", tiny_model, "--streams", "1")
+    assert sttx("compress", session, "-o", out, *made).code == 0
+    score = ("score", "--model", tiny_model, "--experts", "off", "--json")
+    directly, packed = sttx(*score, session), sttx(*score, out)
+    assert packed.code == 0 and "is an archive of 1 file" in packed.err
+    totals = [json.loads(one.out.splitlines()[-1])["bits"] for one in (directly, packed)]
+    assert totals[0] == totals[1] > 0
+    for command in (("traces", out), ("validate-data", out), ("score", out, "--json")):
+        refused = sttx(*command)
+        assert refused.code == 1 and "made with another model" in refused.err
+        assert "restore its files with `sttx decompress`" in refused.err
+
+
+def test_an_archive_without_a_model_is_read_with_any_model(sttx, archive, tiny_model):
+    done = sttx("score", archive, "--model", tiny_model, "--experts", "off", "--json")
+    assert done.code == 0 and "is an archive of 3 files" in done.err
+
+
 def test_damage_is_one_sentence_and_exit_code_1(sttx, archive, tmp_path):
     data = bytearray(archive.read_bytes())
     with Archive(archive) as opened:
@@ -240,7 +260,8 @@ def test_an_archive_of_profile_native_says_so(sttx, folder, tmp_path):
     made = ("--method", method, "--profile", "native", "--policy", policy, "--save-learned", learned)
     done = sttx("compress", source, "-o", out, *made, "--json")
     assert done.json["profile"] == "native" and "profile native computes" in done.err
-    half = source.stat().st_size // 2
+    with Archive(out) as opened:
+        half = opened.entries[0].coded // 2  # of the text that the lines of JSON become
     canonical = f"{method};policy:schedule=0..{half}:train(scope=all,lr=0.01);{half}..:infer"
     assert done.json["method"] == canonical
     assert sttx("decompress", out, "-o", tmp_path / "again").code == 0

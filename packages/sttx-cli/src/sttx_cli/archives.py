@@ -123,17 +123,27 @@ def total_bytes(entries: Sequence["Entry"]) -> int:
     return sum(entry.size for entry in entries)
 
 
-def expanded(sources: Sequence[str], *, beside: Path | None = None) -> list[str]:
+def expanded(
+    sources: Sequence[str],
+    *,
+    beside: Path | None = None,
+    model: str | None = None,
+    checkpoint: str | None = None,
+) -> list[str]:
     """Return sources with each archive replaced by a private folder of its files, until the command ends.
 
     Args:
         sources: files, folders and archives.
         beside: a run's folder. The files then have the same path each time, so that the run can be resumed.
+        model: the command's model, for archives that need one.
+        checkpoint: the command's checkpoint, for archives that need one.
 
     Raises:
-        SourceError: an archive is damaged.
+        DataError: an archive is damaged.
+        SourceError: an archive is empty, or needs another model or checkpoint.
     """
-    return [_expanded(name, beside) if _is_archive(name) else name for name in sources]
+    needs: dict[str, Any] = {"model": model, "checkpoint": checkpoint}
+    return [_expanded(name, beside, needs) if _is_archive(name) else name for name in sources]
 
 
 def _is_archive(name: str) -> bool:
@@ -147,11 +157,12 @@ def _is_archive(name: str) -> bool:
         return False  # opening the source says what is wrong
 
 
-def _expanded(name: str, beside: Path | None) -> str:
+def _expanded(name: str, beside: Path | None, needs: dict[str, Any]) -> str:
     from sttx_train.coding import extract
 
     path = Path(name).expanduser()
-    with opened(str(path)) as archive:
+    with opened(str(path), **needs) as archive:
+        archive.leave_out_unneeded()
         folder = Path(tempfile.mkdtemp(prefix="sttx-")) if beside is None else _folder_of(archive, beside)
         click.get_current_context().call_on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
         prepare_coding(archive.profile)
@@ -160,7 +171,13 @@ def _expanded(name: str, beside: Path | None) -> str:
         if not entries:
             raise SourceError(f"there is no file in the archive {name!r}")
         with progress_bar("decompressing", total_bytes(entries), "bytes") as advance:
-            damage = extract(archive, entries, out, one_file=False, advance=advance)
+            try:
+                damage = extract(archive, entries, out, one_file=False, advance=advance)
+            except DataError as error:
+                raise SourceError(
+                    f"{error}. Or restore its files with `sttx decompress`, which takes these options for "
+                    "every archive, and name their folder"
+                ) from error
         check_whole(name, damage, "could not be read")
         say(f"source: {name!r} is an archive of {count(len(entries), 'file')}")
         return str(out / entries[0].path if len(entries) == 1 else out)

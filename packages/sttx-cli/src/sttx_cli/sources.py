@@ -47,23 +47,30 @@ def from_option(help: str) -> Callable[[Decorated], Decorated]:
 
 
 def named_sources(
-    arguments: Sequence[str], from_sources: Sequence[str], *, beside: Path | None = None
+    arguments: Sequence[str],
+    from_sources: Sequence[str],
+    *,
+    beside: Path | None = None,
+    model: str | None = None,
+    checkpoint: str | None = None,
 ) -> list[str]:
     """Return the sources that were named, either way; empty if there are none.
 
     An archive of `sttx compress` is decompressed, and a private folder of its files is returned for it. It
-    has the same path each time if it is ``beside`` a run's folder.
+    has the same path each time if it is ``beside`` a run's folder. One that was made with another model than
+    goose-mini, or with what a run learned, is decompressed with the command's ``model`` and ``checkpoint``.
 
     Raises:
         UsageError: They were named in both ways, so that their order is unclear.
         DataError: An archive is damaged.
+        SourceError: An archive needs another model or checkpoint.
     """
     if arguments and from_sources:
         raise UsageError(
             f"sources are named both as arguments ({arguments[0]!r}) and with --from ({from_sources[0]!r}): "
             "use one of the two"
         )
-    return expanded(arguments or from_sources, beside=beside)
+    return expanded(arguments or from_sources, beside=beside, model=model, checkpoint=checkpoint)
 
 
 def require_data(data: Sequence[str], from_sources: Sequence[str]) -> None:

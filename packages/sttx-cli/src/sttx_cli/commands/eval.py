@@ -125,7 +125,7 @@ def command(
     check_model(model, EMBEDDED)
     check_log_dir()
     redact = chosen_redaction(no_redact, redact_rules)
-    sources = sources_or_default(named_sources(arguments, from_sources))
+    sources = sources_or_default(named_sources(arguments, from_sources, model=model, checkpoint=checkpoint))
     check_sources(sources, "--model", EMBEDDED, follow=False, redact=redact)
     traces, description, redacted = _read(sources, redact)
     with progress_bar("loading PyTorch"):

@@ -122,7 +122,7 @@ def command(
     """
     is_text = _reads_text(arguments, from_sources, session)
     _asks_predictor(predictor, is_text, knows_calls=True)  # finds mistakes
-    named = named_sources(arguments, from_sources)
+    named = named_sources(arguments, from_sources, model=model, checkpoint=checkpoint)
     learned = named_learned(checkpoint, state)
     check_model(model, EMBEDDED)
     redact = chosen_redaction(no_redact, redact_rules)

@@ -114,7 +114,7 @@ def command(
     """
     if not limit >= 0:
         raise UsageError(f"--limit must be 0 or more megabytes, not {limit!r}")
-    named = named_sources(arguments, from_sources)
+    named = named_sources(arguments, from_sources, model=model, checkpoint=checkpoint)
     check_page(out)
     learned = named_learned(checkpoint, state)
     check_model(model, EMBEDDED)

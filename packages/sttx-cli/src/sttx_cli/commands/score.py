@@ -79,7 +79,7 @@ def command(
     """
     if tokens and not as_json:
         raise UsageError("--tokens would have no effect: it goes with --json; leave it out")
-    named = named_sources(arguments, from_sources)
+    named = named_sources(arguments, from_sources, model=model, checkpoint=checkpoint)
     learned = named_learned(checkpoint, state)
     check_model(model, EMBEDDED)
     redact = chosen_redaction(no_redact, redact_rules)

@@ -113,7 +113,7 @@ def command(
     """
     if once and tail is not None:
         raise UsageError("--tail would have no effect with --once, which reads everything: leave it out")
-    named = named_sources(arguments, from_sources)
+    named = named_sources(arguments, from_sources, model=model, checkpoint=checkpoint)
     words = parsed_command(hook) if hook is not None else None
     learned = named_learned(checkpoint, state)
     check_model(model, EMBEDDED)

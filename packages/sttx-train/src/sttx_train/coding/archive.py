@@ -127,6 +127,20 @@ class Archive:
             raise DataError(f"cannot read {self._name!r}: {error}") from error
         return method.profile if method.networks else None
 
+    def leave_out_unneeded(self) -> None:
+        """Forget the model or the checkpoint if it was made without one.
+
+        Raises:
+            DataError: this installation cannot decode it, or the header is damaged.
+        """
+        try:
+            method = method_in(self.header)
+        except DataError as error:
+            raise DataError(f"cannot read {self._name!r}: {error}") from error
+        network, (model, checkpoint) = self.header["network"], self._needs
+        has_learned = network is not None and network["learned"] is not None
+        self._needs = model if method.model else None, checkpoint if has_learned else None
+
     @property
     def identity(self) -> str:
         """A digest of the names and contents of its files, in their order."""

@@ -5,7 +5,7 @@ with a checksum of its own, and a payload. There are four kinds:
 
 - a block: part of a file, compressed. Blocks that were coded side by side stand together, as a batch; the
   batches of a segment are decoded one after another, and a segment needs no other.
-- stored bytes of a file, which no coder makes smaller; they stand before the block whose text refers to them.
+- stored bytes of a file, which no coder makes smaller; the block whose text refers to them follows.
 - a file: its name, size and checksum; written when all of its blocks are.
 - an index: all files so far, and where segments start. Its place follows it, at the end of the archive.
 

@@ -6,7 +6,7 @@ are stored; and back. An archive names the form of each file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, Protocol, get_args
 
 from sttx_train.coding.jsonl import Damaged, LinesDecoder, LinesEncoder, is_json_lines
@@ -75,6 +75,16 @@ def encoder_of(form: Form) -> Encoder:
 def decoder_of(form: Form) -> Decoder:
     """Return what turns this form into a file."""
     return LinesDecoder() if form == "lines" else _SameAgain()
+
+
+def sizes(parts: Iterable[bytes]) -> tuple[int, int]:
+    """Return the bytes of a file that is read in parts, and those of its text."""
+    size = text = 0
+    encoder: Encoder | None = None
+    for part in parts:
+        encoder = encoder or encoder_of(form_of(part))
+        size, text = size + len(part), text + len(encoder.feed(part)[0])
+    return size, text + (len(encoder.finish()[0]) if encoder else 0)
 
 
 def scaled(advance: Callable[[int], object], ratio: float) -> Callable[[int], object]:

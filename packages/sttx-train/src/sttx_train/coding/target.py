@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sttx_core.errors import UsageError
+from sttx_core.foreign_files import open_regular
 from sttx_train.checkpoint.store import CheckpointStore
-from sttx_train.coding.container import is_inside
+from sttx_train.coding.container import BLOCK_BYTES, is_inside
+from sttx_train.coding.forms import sizes
 from sttx_train.coding.header import CODERS
 from sttx_train.coding.method import Method
 
@@ -89,18 +91,24 @@ def check_out(out: Path, *, resume: bool) -> None:
 
 
 def in_bytes(method: Method, members: Sequence[Member], config: CompressConfig) -> Method:
-    """Return a method whose policy has no percentages: they are of the files, or of a segment if it is less.
+    """Return a method whose policy has no percentages: they are of all text, or of a segment's if it is less.
+
+    Text is what is coded of the files: JSON lines become less, so they are taken apart to measure it.
 
     Raises:
         UsageError: there are some, and the size of a file is unknown.
     """
     if method.policy is None or not method.policy.percent:
         return method
-    paths = [member.path for member in members]
-    if None in paths:
-        raise UsageError("the policy's percentages need files of known size: give positions in bytes")
-    size = sum(path.stat().st_size for path in paths if path is not None)
-    return method.in_bytes(min(size, int(config.segment_mb * 1e6)) if config.segment_mb else size)
+    size = text = 0
+    for member in members:
+        if member.path is None:
+            raise UsageError("the policy's percentages need files of known size: give positions in bytes")
+        with open_regular(member.path) as file:
+            read, coded = sizes(iter(lambda file=file: file.read(BLOCK_BYTES), b""))
+        size, text = size + read, text + coded
+    segment = int(config.segment_mb * 1e6)
+    return method.in_bytes(text * segment // size if 0 < segment < size else text)
 
 
 def check_name(name: str, names: set[str]) -> None:

@@ -88,7 +88,7 @@ def unpack_letters(data: bytes, count: int) -> str:
 
 
 def from_base64(text: str) -> bytes | None:
-    """Return the bytes of a text in base 64; None if it is none, or would be written otherwise."""
+    """Return the bytes of a text in base 64; None if it is something else, or would be written otherwise."""
     if not _BASE64.fullmatch(text):
         return None
     data = binascii.a2b_base64(text)
@@ -194,7 +194,7 @@ def with_numbers(way: int, first: int, text: str, rest: str) -> str:
 
 
 def list_as_lines(value: str) -> str | None:
-    """Return a list of strings as lines; None if it is none, or one of them has lines."""
+    """Return a list of strings as lines; None if something else is in it, or one of them has lines."""
     items = items_of(value)
     if not items or any(item[0] != '"' for item in items):
         return None
