@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from sttx_cli.memory_adapter import compare, export, inspect, materialize
+from sttx_cli.memory_chat import chat
+from sttx_cli.memory_training import evaluate, train
 from sttx_cli.options import PathName, SuggestingGroup
 from sttx_cli.output import count, emit_json, emit_text
 from sttx_cli.places import check_writable
@@ -102,5 +104,5 @@ def _sentences(short: Mapping[str, Any], verdicts: Mapping[str, bool]) -> str:
     return "\n".join(lines)
 
 
-for one in (export, inspect, materialize, compare):
+for one in (train, evaluate, chat, export, inspect, materialize, compare):
     command.add_command(one)
