@@ -5,6 +5,7 @@ Numbers are values for a tokenizer of values, and ids for the vocabulary of a fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from sttx_train.data.text_files import iter_texts, read_text
 from sttx_train.formats.tokenizer_json import HuggingFaceTokenizer
 
 Say = Callable[[str], None]
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +178,8 @@ class _Opening:
             where = f"{entries.unit} {number} of {str(path)!r}"
             if not entry:
                 continue
+            if isinstance(entry, str) and not isinstance(self._tokenizer, Tokenizer):
+                entry = numbers_in(entry) or entry
             if isinstance(entry, str):
                 self._write(self._of_text(where).encode(entry))
             elif reads_ids(self._tokenizer):
@@ -257,6 +262,16 @@ class _Opening:
         self._parts.append(Packed(ids, self._tokenizer.eot_id))
         if self._lengths is not None:
             self._bytes += bytes_of_ids(ids, self._lengths)
+
+
+def numbers_in(text: str) -> list[int] | None:
+    """Return the numbers between the spaces of a text, as rwkv_trainer writes them; None for other words.
+
+    >>> numbers_in("3 141 59"), numbers_in("3 apples")
+    ([3, 141, 59], None)
+    """
+    words = text.split()
+    return [int(word) for word in words] if words and all(map(_NUMBER.fullmatch, words)) else None
 
 
 def check_pair_tokenizer(path: Path, tokenizer: AnyTokenizer) -> None:
