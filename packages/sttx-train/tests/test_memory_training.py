@@ -20,7 +20,7 @@ from sttx_train.memory import (
 from sttx_train.memory.evaluation import WITH_STATE, WITH_TEXT
 from sttx_train.memory.lora import LowRank, read_control
 from sttx_train.memory.training import nats_of, write_windows
-from sttx_train.memory.verdict import report, verdict
+from sttx_train.memory.verdict import memory_report, verdict
 from sttx_train.memory.windows import SessionTokens, drawn, long_enough, split_sessions, spread
 
 from .memory_models import a_model, train_at_random, words
@@ -228,7 +228,7 @@ def test_the_report_pairs_by_session_and_averages_over_runs():
         {"correct": zero - [10, 21, 9] + shift, "zero": zero, "donor": zero - [9, 20, 10]}
         for shift in (1, -1)
     ]
-    result = report(runs, sizes)
+    result = memory_report(runs, sizes)
     assert result.arms["zero"] == pytest.approx(490 / 400)
     assert result.effects["memory"]["mean"] == pytest.approx(np.mean([-0.1, -0.105, -0.09]))
     assert result.effects["content"]["mean"] == pytest.approx(np.mean([-0.01, -0.005, 0.01]))

@@ -11,7 +11,7 @@ Redaction has a face of its own, `sttx_ccsniff.redact`.
 """
 
 from sttx_ccsniff.default_source import DefaultSource, History, claude_history, default_source, sample_folder
-from sttx_ccsniff.environment import claude_projects
+from sttx_ccsniff.environment import cache_folder, claude_projects
 from sttx_ccsniff.follow.folders import session_files
 from sttx_ccsniff.listing import SessionSummary, in_reading_order, list_sessions, session_traces
 from sttx_ccsniff.live.install import Tool, live_tools
@@ -29,6 +29,7 @@ __all__ = [
     "SourceReport",
     "TRACES_HEADER",
     "Tool",
+    "cache_folder",
     "check_cursor",
     "claude_history",
     "claude_projects",

@@ -14,11 +14,10 @@ from sttx_cli.threads import choose_threads, threads_option, use_threads
 from sttx_core.errors import UsageError
 from sttx_core.render import render
 from sttx_core.traces import Meta, UserMessage
-from sttx_train.memory.session_config import SessionConfig
+from sttx_train.memory import SessionConfig
 
 if TYPE_CHECKING:
-    from sttx_train.memory import OnlineMemorySession
-    from sttx_train.memory.base import Base
+    from sttx_train.memory import Base, OnlineMemorySession
 
 _ANSWER, _END = "Assistant:", "\n\n"
 _SENTENCE_ENDS = frozenset(".!?\n")
@@ -75,10 +74,9 @@ def chat(
     """
     config = build(SessionConfig, options)
     with progress_bar("loading PyTorch"):
-        from sttx_train.memory import OnlineMemorySession, attach
-        from sttx_train.memory.adapter import read_adapter
+        from sttx_train.memory import OnlineMemorySession, attach, read_adapter
     saved = read_adapter(adapter)
-    named, of_type = _base_of(adapter, base, dtype)
+    named, of_type = base_of(adapter, base, dtype)
     opened = open_base(named, of_type)
     use_threads(choose_threads(threads), say)
     memory = attach(opened.model, saved.config)
@@ -100,7 +98,7 @@ def chat(
             session.save(folder)
 
 
-def _base_of(adapter: Path, base: str | None, dtype: str | None) -> tuple[str, str]:
+def base_of(adapter: Path, base: str | None, dtype: str | None) -> tuple[str, str]:
     """Return the base's name and data type, those of the run where nothing else is asked for."""
     from sttx_train.checkpoint import CheckpointStore
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sttx_ccsniff.environment import cache_folder
+from sttx_ccsniff import cache_folder
 from sttx_cli.options import Name
 from sttx_cli.output import count, say
 from sttx_cli.progress import progress_bar
@@ -15,8 +15,7 @@ from sttx_cli.session_texts import SessionTexts
 from sttx_cli.sources import find_sources
 
 if TYPE_CHECKING:
-    from sttx_train.memory.base import Base
-    from sttx_train.memory.windows import SessionTokens
+    from sttx_train.memory import Base, SessionTokens
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -67,7 +66,7 @@ def open_base(name: str, dtype: str) -> "Base":
     with progress_bar("loading the base"):
         import torch
 
-        from sttx_train.memory.base import load_base
+        from sttx_train.memory import load_base
 
         base = load_base(name, cache_folder(), dtype=None if dtype == "auto" else getattr(torch, dtype))
     kind, weights = type(base.model).__name__, str(base.model.dtype).removeprefix("torch.")
@@ -84,7 +83,7 @@ def session_tokens(
         UsageError: a source does not exist.
         SourceError: there is no session in them.
     """
-    from sttx_train.memory.windows import SessionTokens
+    from sttx_train.memory import SessionTokens
 
     redact = chosen_redaction(no_redact, redact_rules)
     found = find_sources(list(sources), follow=False, redact=redact)

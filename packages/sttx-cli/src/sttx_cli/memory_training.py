@@ -16,15 +16,10 @@ from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SOURCES, from_option, named_sources
 from sttx_cli.threads import choose_threads, threads_option, use_threads
 from sttx_core.errors import DataError, UsageError
-from sttx_train.memory.config import MemoryConfig
-from sttx_train.memory.eval_config import MemoryEvalConfig
-from sttx_train.memory.train_config import MemoryTrainConfig
+from sttx_train.memory import MemoryConfig, MemoryEvalConfig, MemoryTrainConfig
 
 if TYPE_CHECKING:
-    from sttx_train.memory.base import Base
-    from sttx_train.memory.training import TrainStep
-    from sttx_train.memory.verdict import MemoryReport
-    from sttx_train.memory.windows import SessionTokens
+    from sttx_train.memory import Base, MemoryReport, SessionTokens, TrainStep
 
 _LINE_SECONDS = 10.0
 _RUN = PathName(path_type=Path, file_okay=False)
@@ -81,9 +76,7 @@ def train(
     named = named_sources(arguments, from_sources)
     with progress_bar("loading PyTorch"):
         from sttx_train.checkpoint import CheckpointStore
-        from sttx_train.memory import MemoryTrainer, attach
-        from sttx_train.memory.lora import LowRank
-        from sttx_train.memory.windows import long_enough, split_sessions
+        from sttx_train.memory import LowRank, MemoryTrainer, attach, long_enough, split_sessions
     CheckpointStore(out).expect(run=resume)
     opened = open_base(base, dtype)
     use_threads(choose_threads(threads), say)
@@ -230,7 +223,7 @@ def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _held_out(
     sessions: "list[SessionTokens]", manifests: "list[dict[str, Any]]", length: int
 ) -> "list[SessionTokens]":
-    from sttx_train.memory.windows import long_enough
+    from sttx_train.memory import long_enough
 
     trained = {sha256 for manifest in manifests for sha256 in manifest["sessions_sha256"]}
     others = [session for session in sessions if session.sha256 not in trained]
@@ -251,11 +244,15 @@ def _evaluated(
     sessions: "list[SessionTokens]",
     config: MemoryEvalConfig,
 ) -> "MemoryReport":
-    from sttx_train.memory import Evaluator, attach
-    from sttx_train.memory.adapter import read_adapter
-    from sttx_train.memory.evaluation import WITH_STATE, WITH_TEXT
-    from sttx_train.memory.lora import read_control
-    from sttx_train.memory.verdict import report
+    from sttx_train.memory import (
+        WITH_STATE,
+        WITH_TEXT,
+        Evaluator,
+        attach,
+        memory_report,
+        read_adapter,
+        read_control,
+    )
 
     text: dict[str, Any] = {}
     priced: list[dict[str, Any]] = []
@@ -273,11 +270,11 @@ def _evaluated(
         priced.append({**bits, **text})
         sizes = evaluator.bytes.tolist()
         memory.detach()
-    return report(priced, sizes)
+    return memory_report(priced, sizes)
 
 
 def _sentences(result: "MemoryReport") -> str:
-    from sttx_train.memory.verdict import EFFECTS
+    from sttx_train.memory import EFFECTS
 
     lines = [f"{count(result.sessions, 'session')}, {count(result.runs, 'run')}; bits per byte:"]
     lines += [f"  {arm:<10} {bpb:.4f}" for arm, bpb in result.arms.items()]

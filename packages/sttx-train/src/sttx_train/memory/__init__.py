@@ -12,34 +12,65 @@ from sttx_train.memory.session_config import SessionConfig
 from sttx_train.memory.train_config import MemoryTrainConfig
 
 if TYPE_CHECKING:
+    from sttx_train.memory.adapter import SavedAdapter, differences, read_adapter, write_run, write_sidecar
     from sttx_train.memory.attached import AttachedMemory, attach
+    from sttx_train.memory.base import SMOLLM2, Base, Vocabulary, cached_smollm2, load_base
     from sttx_train.memory.core import LayerAdapter, LayerState, scan
-    from sttx_train.memory.evaluation import Evaluator
+    from sttx_train.memory.evaluation import WITH_STATE, WITH_TEXT, Evaluator
+    from sttx_train.memory.lora import LowRank, read_control
     from sttx_train.memory.session import OnlineMemorySession
-    from sttx_train.memory.training import MemoryTrainer
+    from sttx_train.memory.training import MemoryTrainer, TrainStep
+    from sttx_train.memory.verdict import EFFECTS, MemoryReport, memory_report
+    from sttx_train.memory.windows import SessionTokens, long_enough, split_sessions
 
 __all__ = [
     "AttachedMemory",
+    "Base",
+    "EFFECTS",
     "Evaluator",
     "LayerAdapter",
     "LayerState",
+    "LowRank",
     "MemoryConfig",
     "MemoryEvalConfig",
+    "MemoryReport",
     "MemoryTrainConfig",
     "MemoryTrainer",
     "OnlineMemorySession",
+    "SMOLLM2",
+    "SavedAdapter",
     "SessionConfig",
+    "SessionTokens",
+    "TrainStep",
+    "Vocabulary",
+    "WITH_STATE",
+    "WITH_TEXT",
     "attach",
+    "cached_smollm2",
+    "differences",
+    "load_base",
+    "long_enough",
+    "memory_report",
+    "read_adapter",
+    "read_control",
     "scan",
+    "split_sessions",
+    "write_run",
+    "write_sidecar",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "adapter": ["SavedAdapter", "differences", "read_adapter", "write_run", "write_sidecar"],
         "attached": ["AttachedMemory", "attach"],
+        "base": ["Base", "SMOLLM2", "Vocabulary", "cached_smollm2", "load_base"],
         "core": ["LayerAdapter", "LayerState", "scan"],
-        "evaluation": ["Evaluator"],
+        "evaluation": ["Evaluator", "WITH_STATE", "WITH_TEXT"],
+        "lora": ["LowRank", "read_control"],
         "session": ["OnlineMemorySession"],
-        "training": ["MemoryTrainer"],
+        "training": ["MemoryTrainer", "TrainStep"],
+        "verdict": ["EFFECTS", "MemoryReport", "memory_report"],
+        "windows": ["SessionTokens", "long_enough", "split_sessions"],
     },
 )

@@ -52,7 +52,7 @@ class MemoryReport:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
-def report(runs: Sequence[Mapping[str, Sequence[float]]], sizes: Sequence[float]) -> MemoryReport:
+def memory_report(runs: Sequence[Mapping[str, Sequence[float]]], sizes: Sequence[float]) -> MemoryReport:
     """Return what the evaluations of some runs say.
 
     Args:
