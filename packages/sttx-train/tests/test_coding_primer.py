@@ -1,6 +1,7 @@
 """The text that experts have read before the first file: it saves bytes, and an archive names it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,16 @@ def test_level_fast_is_primed_and_small_sessions_are_smaller(tmp_path):
     assert [read(path) for path in paths] == [[TEXT], [TEXT]]
     sizes = [sum(map(len, payloads(path))) for path in paths]
     assert sizes[0] < 0.9 * sizes[1]
+
+
+def test_the_primer_knows_lines_as_claude_code_writes_them(tmp_path):
+    lines = Path(primer.__file__).with_name("primer.jsonl").read_bytes().split(b"\n")
+    session = b"\n".join(line.replace(b"calm-green-river", b"odd-blue-hill") for line in lines[2:40])
+    primed = replace(method_of("fast"), experts=SMALL)
+    paths = [archive_of(tmp_path, method, [session]) for method in (primed, replace(primed, primed=False))]
+    assert [read(path) for path in paths] == [[session], [session]]
+    sizes = [sum(map(len, payloads(path))) for path in paths]
+    assert sizes[0] < 0.5 * sizes[1]
 
 
 def test_each_segment_starts_with_the_primer_and_nothing_else(tmp_path):

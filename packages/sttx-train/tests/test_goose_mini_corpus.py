@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from sttx_core.render import render
+from sttx_train.coding import primer
 from sttx_train.stream.windows import TraceWindows
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "goose_mini"
@@ -444,6 +445,20 @@ def test_the_primer_is_starts_of_sessions_about_files_that_git_knows(
     starts = texts[0].split("\f")
     assert texts[0] == texts[1] and "HIDDEN_FROM_GIT" not in texts[0] and "src/part_" in texts[0]
     assert all(start.startswith("User: ") for start in starts) and max(map(len, starts)) < 7_000
+
+
+def test_the_lines_that_ship_are_those_of_the_recipe(
+    recipe: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "primer.jsonl"
+    monkeypatch.setattr("sys.argv", ["primer_lines.py", "--out", str(out)])
+    recipe["primer_lines"].main()
+    assert out.read_bytes() == Path(primer.__file__).with_name("primer.jsonl").read_bytes()
+    records = [json.loads(line) for line in out.read_bytes().splitlines()]
+    identifiers = [record["uuid"] for record in records if "uuid" in record]
+    assert len(set(identifiers)) == len(identifiers) > 150
+    parents = {record["parentUuid"] for record in records if record.get("parentUuid")}
+    assert parents <= set(identifiers)
 
 
 def test_packages_that_were_used_are_listed(recipe: dict[str, ModuleType], tmp_path: Path) -> None:
