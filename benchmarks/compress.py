@@ -1,16 +1,23 @@
 """Compares archives of sttx with other compressors on sessions: raw lines and rendered text apart.
 
-    python benchmarks/compress.py FOLDER [--most-bytes N] [--levels fast default best] [--only-rendered]
+    python benchmarks/compress.py FOLDER [--most-bytes N] [--levels fast network best] [--only-rendered]
+                                  [--rwkvzip BYTES]
 
 Each session is compressed alone, and all in one file in the order of their names. In sequence, a session
 counts what it adds to those before it; the first is left out. Sizes are in bits per byte of the input and
 include everything that is written. Rates are per second of processor time, comparable within one run only.
 Other programs take part if they are installed. Every archive of sttx is decompressed again and compared.
+
+With --rwkvzip, its network of the same width (256, and 6 layers) codes the first BYTES of the first session,
+random as it starts: frozen, and learning every byte. It is `infotheory_rs`, run by the Python that the
+environment variable RWKVZIP_PYTHON names (a command; its wheel may need a newer C library than the system's).
 """
 
 import argparse
 import io
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +31,7 @@ from sttx_core.experts import Experts, compile_coding
 from sttx_core.render import render
 from sttx_train.coding import Archive, CompressConfig, Member, compress, method_of
 from sttx_train.coding.extract import ToStream
+from sttx_train.coding.method import STREAMS
 from sttx_train.coding.vector import computes_as_expected
 
 OTHERS = {
@@ -44,6 +52,28 @@ class Run:
     memory: float = 0.0
     decoding: float = 0.0
 
+
+RWKVZIP = (
+    "cfg:hidden=256,layers=6,intermediate=1024,decay_rank=32,a_rank=32,v_rank=32,g_rank=64,seed=7,train="
+)
+RWKVZIP_WAYS = {"frozen": "none", "learning every byte": "adam,lr=0.001,stride=1"}
+RWKVZIP_PROGRAM = """
+import json, sys, time
+import infotheory_rs as info
+data = open(sys.argv[1], "rb").read()
+def backend():
+    return info.CompressionBackend.rate_ac(info.RateBackend.rwkv7(sys.argv[2]), "framed")
+coder = backend()
+start = time.process_time()
+packed = info.compress_bytes_backend(data, compression_backend=coder)
+middle = time.process_time()
+coder = backend()
+ready = time.process_time()
+assert info.decompress_bytes_backend(packed, compression_backend=coder) == data
+end = time.process_time()
+print(json.dumps([len(packed), middle - start, end - ready]))
+"""
+"""What the other Python runs: size, and seconds of processor time to encode and to decode."""
 
 Compress = Callable[[Path, Mapping[str, bytes]], Run]
 
@@ -109,7 +139,7 @@ def compare(form: str, contents: Mapping[str, bytes], levels: Sequence[str], one
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     rows = {f"sttx, {level}": ours(level) for level in levels}
     if one_stream:
-        rows["sttx, default, one stream"] = ours("default", 1)
+        rows["sttx, network, one stream"] = ours("network", 1)
     rows |= {name: other(words) for name, words in OTHERS.items() if shutil.which(words[0])}
     for name, compressed in rows.items():
         alone = {key: in_folder(compressed, {key: value}) for key, value in contents.items()}
@@ -124,6 +154,39 @@ def compare(form: str, contents: Mapping[str, bytes], levels: Sequence[str], one
             f"| {decoding} | {memory} |",
             flush=True,
         )
+
+
+def compare_rwkvzip(session: bytes, most: int, python: str) -> None:
+    """Print rows for rwkvzip and for level network, on the same bytes and one core.
+
+    Level network also codes as many bytes for each of its streams, because its rate depends on them.
+
+    Args:
+        session: its text.
+        most: bytes of it.
+        python: a command that runs a Python which imports `infotheory_rs`.
+    """
+    content = session[:most]
+    print(f"\nrwkvzip, width 256: {len(content):,} bytes")
+    print("| compressor | bits per byte | B/s | decoding |")
+    print("| --- | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as folder:
+        (path := Path(folder, "in")).write_bytes(content)
+        for way, train in RWKVZIP_WAYS.items():
+            words = [*shlex.split(python), "-c", RWKVZIP_PROGRAM, str(path), RWKVZIP + train]
+            alone = os.environ | {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+            done = subprocess.run(words, check=True, capture_output=True, env=alone)
+            print_rates(f"rwkvzip, {way}", len(content), *json.loads(done.stdout))
+    for part in (content, session[: STREAMS * most]):
+        run = in_folder(ours("network"), {"session": part})
+        print_rates(f"sttx, network, {len(part):,} bytes", len(part), run.size, run.seconds, run.decoding)
+
+
+def print_rates(name: str, total: int, size: int, seconds: float, decoding: float) -> None:
+    """Print a row."""
+    print(
+        f"| {name} | {8 * size / total:.3f} | {total / seconds:,.0f} | {total / decoding:,.0f} |", flush=True
+    )
 
 
 def rendered(path: Path) -> bytes:
@@ -147,14 +210,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--most-bytes", type=int, default=4_000_000, help="of each form")
-    parser.add_argument("--levels", nargs="+", default=["fast"], choices=["fast", "default", "best"])
-    parser.add_argument("--one-stream", action="store_true", help="also level default, nothing side by side")
+    parser.add_argument("--levels", nargs="+", default=["fast"], choices=["fast", "network", "best"])
+    parser.add_argument("--one-stream", action="store_true", help="also level network, nothing side by side")
+    parser.add_argument("--rwkvzip", type=int, metavar="BYTES", help="compare with rwkvzip, and nothing else")
     parser.add_argument("--only-rendered", action="store_true", help="leave out raw lines")
     arguments = parser.parse_args()
     compile_coding()
-    if arguments.levels != ["fast"] or arguments.one_stream:
+    if arguments.levels != ["fast"] or arguments.one_stream or arguments.rwkvzip:
         computes_as_expected()  # compiles the network
     paths = sorted(arguments.folder.rglob("*.jsonl"))
+    if arguments.rwkvzip:
+        if not (python := os.environ.get("RWKVZIP_PYTHON")):
+            raise SystemExit("set RWKVZIP_PYTHON to a command that runs a Python with infotheory-rs")
+        compare_rwkvzip(rendered(paths[0]), arguments.rwkvzip, python)
+        return
     for form, read in (("rendered text", rendered), ("raw lines", Path.read_bytes)):
         if form == "rendered text" or not arguments.only_rendered:
             contents = chosen({path.name: read(path) for path in paths}, arguments.most_bytes)

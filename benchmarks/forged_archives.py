@@ -3,6 +3,7 @@
 `fuzz_archives.py` reads them. A forgery depends on the dice alone.
 """
 
+import base64
 import copy
 import dataclasses
 import json
@@ -20,25 +21,45 @@ from fuzz import ODD, damaged_bytes, nested, places
 from sttx_core.experts import ExpertsConfig
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_train.coding import MAGIC, CompressConfig, Member, Method, codec, compress, method_of, networks
-from sttx_train.coding.container import BLOCK, FILE, HEAD_BYTES, INDEX
+from sttx_train.coding.container import BLOCK, FILE, HEAD_BYTES, INDEX, STORED, VERSION
 from sttx_train.formats import save_model
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
 TEXT = b"".join(
     b'{"type":"user","uuid":"u-%d","text":"Run test %d again"}\n' % (turn, turn) for turn in range(9)
 )
+SIGNED = base64.b64encode(random.Random(0).randbytes(300))
+LINES = b"".join(
+    b'{"uuid":"%s","at":"2026-12-01T10:00:%02d.%03dZ","n": %d.50,"signature":"%s"}\n'
+    % (
+        f"0f8c{97 * turn:04x}-1d2e-4a3b-8c4d-5e6f7a8b9c{turn:02x}".encode(),
+        turn,
+        turn,
+        turn,
+        SIGNED[: 88 + 4 * turn],
+    )
+    for turn in range(9)
+)
 FILES: Mapping[str, bytes] = {
     "a": TEXT[:120],
     "b/c": TEXT,
     "b/e": b"",
     "d": b"x\xff" * 60,
+    "lines": LINES,
     "é": "✓ done\n".encode() * 9,
 }
+RANDOM = "cfg:hidden=64,layers=1,seed=7;policy:schedule=0..300:train(scope=all,opt=sgd,lr=0.01);300..:infer"
 TINY = ExpertsConfig(slot_bits=10, history_bits=10, index_bits=6)
 NUMBERS = (0, 1, 2, 3, 5, 63, 100, 16383, 16384, 65535, 2**18 - 1, 2**18, 2**31, 2**32 - 1)
 WORDS: tuple[Any, ...] = (
     *("native", "portable", "experts", "mini+experts", "model+experts", "mini[learning]+experts"),
-    *("mini[learned]+experts", "model[learned]+model+experts", "model[learning]+experts", "cfg:hidden=64"),
+    *(
+        "mini[learned]+experts",
+        "model[learned]+model+experts",
+        "model[learning]+experts",
+        "cfg:hidden=64",
+        "experts[primed]",
+    ),
     *("file:/dev/zero", "../../outside", "/outside", "a/../../b", "\ud800", "\0", "a" * 300, "b/c", "b", "~"),
     *("rans", "ac", 1e400, float("nan"), 2**31, 2**62, 2**64, 24, 25, 30, 64, 65),
 )
@@ -80,8 +101,10 @@ class Archives:
         self.networks: list[bytes] = []
         ways = {
             "experts": method_of("fast"),
+            "network": method_of(method=f"file:{self.model}", streams=3),
             "portable": method_of("default", model=self.model, streams=3),
             "native": method_of("default", model=self.model, profile="native"),
+            "random": method_of(method=RANDOM, profile="native"),
         }
         for way, method in ways.items():
             small = dataclasses.replace(method, experts=TINY)
@@ -137,7 +160,7 @@ def _joined(header: bytes, records: list[Record], dice: random.Random | None = N
         records: in their order.
         dice: changes the format's version, and where the index is said to be, now and then.
     """
-    version = dice.choice((0, 1, 3, 65535)) if dice and dice.random() < 0.01 else 2
+    version = dice.choice((0, 1, 3, 65535)) if dice and dice.random() < 0.01 else VERSION
     start = MAGIC + _START.pack(version, len(header)) + header
     data = start + _CHECK.pack(zlib.crc32(start))
     for head, payload in records:
@@ -181,7 +204,7 @@ def _forged(data: bytes, other: bytes, dice: random.Random) -> bytes:
 def _forge_head(head: dict[str, Any], dice: random.Random) -> None:
     """Change a field of a head."""
     if dice.random() < 0.1:
-        head["kind"] = dice.choice((BLOCK, FILE, INDEX, b"Z"))
+        head["kind"] = dice.choice((BLOCK, FILE, INDEX, STORED, b"Z"))
     name = dice.choice(_FORGED)
     near = head[name] + dice.choice((-1, 1))
     most = 65535 if name == "more" else 2**32 - 1

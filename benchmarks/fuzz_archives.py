@@ -95,6 +95,11 @@ def read(path: Path, archives: Archives, number: int, counts: Counter[str]) -> N
         through_sttx(path, archives.model, counts)
 
 
+def printable(problem: str) -> str:
+    """Return the end of a traceback, whatever its messages hold."""
+    return problem.encode("ascii", "backslashreplace").decode()[-3000:]
+
+
 def limit_memory(more_mb: int) -> None:
     """Let a call that needs more address space than now and so many megabytes fail with `MemoryError`."""
     status = Path("/proc/self/statm")
@@ -134,7 +139,7 @@ def main() -> int:
             if problem:
                 failed += 1
                 again = f"--seed {options.seed} --networks {options.networks} --first {number} --files 1"
-                print(f"FAILED at archive {number}: {again}\n{problem}", flush=True)
+                print(f"FAILED at archive {number}: {again}\n{printable(problem)}", flush=True)
                 if not options.all:
                     return 1
             counts["damaged"] += 1
