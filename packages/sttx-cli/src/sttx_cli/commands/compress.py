@@ -46,8 +46,8 @@ _SHOWN = 5  # names that a note lists
     "--method",
     type=Name(),
     metavar="METHOD",
-    help="What predicts, instead of what the level takes: experts, mini, mini+experts, file:PATH, cfg:… and "
-    "more, each perhaps with +experts and ;policy:…",
+    help="What predicts, instead of what the level takes: experts, mini, mini+experts, file:PATH, cfg:… or "
+    "another of docs/compressing.md.",
 )
 @model_option
 @click.option(
@@ -137,12 +137,9 @@ def command(
     chosen = method_of(level, method=method, profile=profile, policy=policy, **needs)
     config = CompressConfig(coder=coder, segment_mb=segment_mb)
     members, total, left_out = members_of(files)
-    target = _target(files, out)
+    target = _target(files, out, needs_file="--json" if as_json else "--resume" if resume else None)
     _refuse_itself(files, target)
     members = [member for member in members if not _is_same(member.path, target)]
-    if not isinstance(target, Path) and (as_json or resume):
-        option = "--json" if as_json else "--resume"
-        raise UsageError(f"{option} needs a file: name the archive with -o")
     learned = None if save_learned is None else Path(save_learned)
     check_target(target, chosen, members, config, resume=resume, save_learned=learned)
     _check_models(chosen.model, chosen.checkpoint)
@@ -211,14 +208,21 @@ def _line(done: "Compressed") -> str:
     return f"{count(done.files, 'file')}, {done.bytes_in:,} bytes in, {done.bytes_out:,} bytes out{paid}"
 
 
-def _target(files: tuple[str, ...], out: str | None) -> Path | BinaryIO:
+def _target(files: tuple[str, ...], out: str | None, *, needs_file: str | None) -> Path | BinaryIO:
     """Return where the archive goes.
 
+    Args:
+        files: what is compressed.
+        out: the name of the archive, or that of standard output.
+        needs_file: an option that was given and needs a file; None for none.
+
     Raises:
-        UsageError: it has no name, or is a terminal.
+        UsageError: it has no name, is a terminal, or is standard output where a file is needed.
     """
     first, *more = files
     if out == STREAM or (out is None and first == STREAM and not more):
+        if needs_file is not None:
+            raise UsageError(f"{needs_file} needs a file: name the archive with -o")
         return binary_out()
     if out is not None:
         return Path(out)

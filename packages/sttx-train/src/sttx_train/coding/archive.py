@@ -245,27 +245,9 @@ class Archive:
             position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
         return None
 
-    def catch_up(self, number: int, codec: Codec) -> tuple[int, int] | None:
-        """Let a codec stand where a segment ends, by decoding all of it.
-
-        Returns:
-            The bytes in it, and the number of its last file; None if it is damaged.
-        """
-        position, size, last = self.segments[number], 0, -1
-        codec.start_segment()
-        while position < self.end:
-            head = head_at(self._file, position)
-            if head is None:
-                return None
-            if head.kind == BLOCK:
-                batch = self._batch(position, head, codec)
-                if batch is None or not _write(codec, batch, {}, lambda _: None):
-                    return None
-                position += sum(HEAD_BYTES + head.size for head, _ in batch)
-                size, last = size + sum(head.plain for head, _ in batch), batch[-1][0].file
-            else:
-                position += HEAD_BYTES + head.size + (END_BYTES if head.kind == INDEX else 0)
-        return size, last
+    def catch_up(self, number: int, codec: Codec) -> bool:
+        """Let a codec stand where a segment ends, by decoding it; return whether it is intact."""
+        return self._read_segment(number, codec, {}, lambda _: None)
 
     def _read_segment(
         self,
@@ -274,10 +256,14 @@ class Archive:
         files: Mapping[int, "_File"],
         advance: Callable[[int], object],
     ) -> bool:
-        """Decode a segment as far as the last of these files; return whether it is intact so far."""
+        """Decode a segment as far as the last of these files, all of it without any.
+
+        Returns:
+            Whether it is intact so far.
+        """
         if number not in self.segments:
             return False
-        last = max(files)
+        last = max(files, default=2**32)
         position = self.segments[number]
         codec.start_segment()
         while position < self.end:

@@ -44,6 +44,8 @@ class Codec:
         method: what predicts.
         header: of an archive that it writes.
         batch_bytes: bytes that a batch should have.
+        size: bytes that were coded in the segment.
+        last_file: number of the file that was coded last; -1 at a segment's start.
     """
 
     def __init__(
@@ -70,11 +72,11 @@ class Codec:
         self._document: ExpertsDocument | None = None
         self._lanes: Lanes | None = None
         self._learning: LearningRows | None = None
-        self._file = -1
+        self.size, self.last_file = 0, -1
 
     def start_segment(self) -> None:
         """Forget everything."""
-        self._file = -1
+        self.size, self.last_file = 0, -1
         self._experts = self._new_experts() if self.method.with_experts else None
         self._lanes = None if self._loaded is None else self._new_lanes(self._loaded)
 
@@ -132,6 +134,7 @@ class Codec:
             advance: called with the number of bytes as they are coded.
         """
         ids = [np.array(self._tokenizer.encode_bytes(data), np.int64) for _, data in blocks]
+        self.size += sum(len(data) for _, data in blocks)
         goes_on = self._goes_on(blocks[0][0], blocks[-1][0])
         if self._lanes is not None:
             payloads = self._lanes.encode(ids, goes_on=goes_on, advance=self._counted(advance))
@@ -159,11 +162,13 @@ class Codec:
             document = self._current(goes_on)
             ids = [self._experts.decode(document, payloads[0], counts[0], self._coder)]
             advance(int(self._lengths[ids[0]].sum()))
-        return [b"".join(map(self._tokens.__getitem__, block.tolist())) for block in ids]
+        plains = [b"".join(map(self._tokens.__getitem__, block.tolist())) for block in ids]
+        self.size += sum(map(len, plains))
+        return plains
 
     def _goes_on(self, first: int, last: int) -> bool:
         """Return whether the first block continues the last one of the batch before."""
-        before, self._file = self._file, last
+        before, self.last_file = self.last_file, last
         return before == first
 
     def _current(self, goes_on: bool) -> ExpertsDocument:

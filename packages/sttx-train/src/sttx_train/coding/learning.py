@@ -103,7 +103,7 @@ class LearningRows:
     def save(self, folder: Path) -> Path:
         """Write what was learned, with the optimizer and the windows for replay; return the checkpoint.
 
-        A policy's ``load_from`` goes on from there, and so does all that reads what a run learned.
+        A policy's ``load_from`` continues from there; all that reads what a run learned reads it.
 
         Raises:
             CheckpointError: it cannot be written.

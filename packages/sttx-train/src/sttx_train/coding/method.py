@@ -100,7 +100,7 @@ class Method:
         """Read a method.
 
         Raises:
-            UsageError: it is none; says why.
+            UsageError: it cannot be read; says why.
 
         >>> print(Method.parse("cfg:64,0,2,sgd,1,0.1+experts"))
         cfg:hidden=64,layers=2,seed=1,train=sgd,lr=0.1+experts
@@ -202,7 +202,7 @@ def method_of(
         level: fast, network or best; default is another name of network.
         method: what predicts, instead of what the level mixes.
         model: the network's model, None for goose-mini.
-        checkpoint: what was learned of it; a network that learns goes on from there.
+        checkpoint: what was learned of it; a network that learns continues from there.
         streams: most blocks that are coded side by side.
         profile: portable, or native, where the network learns while it codes.
         policy: when it learns, and how; always, and only S0, when None.
@@ -238,7 +238,7 @@ def _policy_of(policy: str | None, checkpoint: str | None) -> Policy:
     """Return when a network learns: as it is given, or always; from a checkpoint if there is one.
 
     Raises:
-        UsageError: the policy is none, or says itself what it starts from.
+        UsageError: the policy cannot be read, or says itself what it starts from.
     """
     parsed = Policy.parse(policy or _ALWAYS)
     if checkpoint is not None and parsed.load_from is not None:

@@ -81,7 +81,7 @@ class RandomModel:
         """Read a model.
 
         Raises:
-            UsageError: it is none; says why.
+            UsageError: it cannot be read; says why.
 
         >>> print(RandomModel.parse("cfg:64,128,2,adam,7,0.0030"))
         cfg:hidden=64,layers=2,intermediate=128,seed=7,train=adam,lr=0.003

@@ -1,4 +1,4 @@
-"""What is to be written: its options and files, checked before anything is loaded or compiled."""
+"""What `compress` takes: options and files, checked before anything is loaded or compiled."""
 
 import os
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ def check_target(
     resume: bool = False,
     save_learned: Path | None = None,
 ) -> None:
-    """Check what `compress` is to write, before anything is loaded; its arguments are those of `compress`.
+    """Check the arguments of `compress`, before anything is loaded.
 
     Raises:
         UsageError: it would refuse them.

@@ -198,10 +198,10 @@ class _Writer:
     def catch_up(self, archive: Archive) -> bool:
         """Go on in the last segment, with all that was learned in it; return False if it is damaged."""
         done = archive.catch_up(self._segment, self._codec)
-        if done is not None:
-            self._in_segment, last = done
-            self._number = max(self._number, last + 1)  # blocks of a file that was not finished stay unused
-        return done is not None
+        self._in_segment = self._codec.size
+        # Blocks of a file that was not finished stay there, unused.
+        self._number = max(self._number, self._codec.last_file + 1)
+        return done
 
     def write_all(
         self, members: Iterable[Member], stdin: BinaryIO | None, advance: Callable[[int], object]

@@ -120,7 +120,7 @@ class Policy:
     Attributes:
         phases: in order; the first starts at 0.
         percent: whether positions are percentages.
-        load_from: where what was learned before is, to go on from; None to start from nothing.
+        load_from: where what was learned before is, to continue it; None to start from nothing.
     """
 
     phases: tuple[Phase, ...]
