@@ -9,7 +9,7 @@ from sttx_cli.output import count
 
 def run_summary(report: Mapping[str, Any]) -> str:
     """Write a run's report as a few lines for a person."""
-    lines = [_length(report), _price(report), _phrases(report), _learned(report)]
+    lines = [_length(report), _price(report), _phrases(report), _learned(report), _bank(report)]
     lines += [redacted_line(report.get("source", {}).get("redacted", {})), _where(report)]
     return "\n".join(line for line in lines if line)
 
@@ -95,6 +95,13 @@ def _learned(report: Mapping[str, Any]) -> str:
     if report["skipped_steps"]:
         text += f"; {report['skipped_steps']:,} steps were skipped, because their gradient was not finite"
     return f"{text}; model {report['model']['id']} on {report['device']}, kernel {report['kernel']}."
+
+
+def _bank(report: Mapping[str, Any]) -> str:
+    if (bank := report.get("bank")) is None:
+        return ""
+    states = count(bank["states"], "state")
+    return f"Bank: {states} of at most {bank['capacity']:,}, {bank['bytes']:,} bytes."
 
 
 def _where(report: Mapping[str, Any]) -> str:

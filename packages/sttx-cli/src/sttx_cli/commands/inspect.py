@@ -99,15 +99,24 @@ def _run(report: Mapping[str, Any]) -> dict[str, object]:
         "positions saved": f"{phrases['steps_saved']:,} ({saved:.1f}%)",
         "replay": f"{replay['size']:,} windows, drawn {replay['draws']:,} times",
         "documents carried": f"{report['sessions']['carried']:,}",
+        **({"bank of states": _bank(report["bank"])} if "bank" in report else {}),
         "learned": f"{report['trainable_parameters']:,} parameters (scope {','.join(report['scope'])})",
-        "norm of S0": number(report["norm_s0"]),
         "policy": report["stream"].get("policy") or "always learns",
+        "norm of S0": number(report["norm_s0"]),
         "model": f"{model['id']}: {count(model['num_layers'], 'layer')} of {model['hidden_size']}, "
         f"{model['vocab_size']:,} tokens, sha256 {model['sha256'][:16]}…",
         "device": f"{report['device']}, {report['dtype']}",
         "kernel": f"{report['kernel']} ({report['kernel_reason']})",
         "traces read": _origins(report["taken"]),
     }
+
+
+def _bank(bank: Mapping[str, Any]) -> str:
+    """Write how many states a bank holds, of how many at most, and their size."""
+    return (
+        f"{bank['states']:,} of at most {bank['capacity']:,}, {bank['bytes']:,} bytes; means of "
+        f"{count(bank['taken_in'], 'state')}"
+    )
 
 
 def _phrases(phrases: Mapping[str, Any]) -> str:
@@ -166,6 +175,13 @@ def _model(report: Mapping[str, Any]) -> dict[str, object]:
     return {name: value for name, value in rows.items() if value}
 
 
+def _parameters(report: Mapping[str, Any]) -> str | None:
+    if "parameters" not in report:
+        return None
+    dense = f", {report['dense_parameters']:,} if all were dense" if "dense_parameters" in report else ""
+    return f"{report['parameters']:,}{dense}"
+
+
 def _hypernetwork(report: Mapping[str, Any]) -> str | None:
     hypernetwork = report["hypernetwork"]
     return hypernetwork and f"{hypernetwork['parameters']:,} parameters, trained to make vectors of phrases"
@@ -174,13 +190,6 @@ def _hypernetwork(report: Mapping[str, Any]) -> str | None:
 def _format(report: Mapping[str, Any]) -> str | None:
     container = {"safetensors": ".safetensors", "pth": ".pth"}.get(report.get("container", ""))
     return ", ".join(word for word in (report.get("format"), container) if word) or None
-
-def _parameters(report: Mapping[str, Any]) -> str | None:
-    if "parameters" not in report:
-        return None
-    dense = f", {report['dense_parameters']:,} if all were dense" if "dense_parameters" in report else ""
-    return f"{report['parameters']:,}{dense}"
-
 
 
 def _sizes(sizes: Mapping[str, Any]) -> dict[str, str | None]:

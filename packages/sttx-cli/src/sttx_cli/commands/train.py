@@ -115,7 +115,7 @@ def command(
     per byte, and then learned from. Ctrl-C finishes the step, saves and stops; --resume continues from there.
     """
     learning, stream, phrases = _configs(options)
-    named = named_sources(arguments, from_sources, beside=checkpoint_dir)
+    named = named_sources(arguments, from_sources, beside=checkpoint_dir, model=model)
     check_model(model, EMBEDDED)
     _check_places(checkpoint_dir, stream, state, resume)
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
@@ -151,6 +151,7 @@ def _configs(options: dict[str, Any]) -> tuple[LearnerConfig, StreamConfig, Phra
     """Make the configs of the options, and refuse options without effect."""
     phrases = build(PhraseConfig, options, prefix="phrase_")
     stream = build(StreamConfig, options)
+    refuse_unused(stream.without_effect())
     learning = build(LearnerConfig, options)
     refuse_unused(learning.without_effect())
     if learning.phrases == "off":

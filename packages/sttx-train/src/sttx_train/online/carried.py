@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from sttx_core.saved_state import checked
 from sttx_train.online.states import CarriedState
 from sttx_train.rwkv7 import RecurrentState
+
+if TYPE_CHECKING:
+    from sttx_train.online.bank import StateBank
+    from sttx_train.online.window import Window
 
 _FIELDS = ("att_shift", "wkv", "ffn_shift")
 
@@ -41,12 +45,34 @@ class CarriedStates:
     Attributes:
         entries: the carried states by document, least recently used first.
         evictions: how many documents were evicted so far.
+        bank: from which documents start; None to start from nothing.
     """
 
     def __init__(self, capacity: int, eot_id: int) -> None:
         self.capacity, self.eot_id = capacity, eot_id
         self.evictions = 0
         self.entries: OrderedDict[str, Carried] = OrderedDict()
+        self.bank: StateBank | None = None
+
+    def of(self, windows: Sequence[Window]) -> list[Carried]:
+        """Return what the document of each window carries; a new one starts from the bank. Pure."""
+        found = [self.get(window.document) for window in windows]
+        return found if self.bank is None else list(map(self.bank.start, windows, found))
+
+    def learn(self, window: Window, after: Carried, bits: float, size: int) -> None:
+        """Store what a document carries after a window, and show the window to the bank.
+
+        Args:
+            window: the window.
+            after: what its document carries then.
+            bits: what the network paid for the window.
+            size: the UTF-8 bytes that were paid for.
+        """
+        before = self.get(window.document)
+        self.put(window.document, after)
+        if self.bank is not None and after.state is not None:
+            self.bank.learn(window, before, after.state, bits, size)
+            self.bank.keep_only(self.entries)
 
     def get(self, document: str) -> Carried:
         """Return the carried state of a document, a fresh one if the document is unknown. Pure."""

@@ -137,7 +137,7 @@ class OnlineLearner:
         """
         if not windows:
             return []
-        carried = [self.carried.get(window.document) for window in windows]
+        carried = self.carried.of(windows)
         with torch.no_grad():
             batch, learned = self.networks.read(windows, carried, phrases=self.gate.on)
         frozen = self.networks.read_frozen(windows, carried)
@@ -183,7 +183,7 @@ class OnlineLearner:
                 "two windows of one step are of the same document: learn them one after the other"
             )
         config, count = self.config, len(windows)
-        carried = [self.carried.get(window.document) for window in windows]
+        carried = self.carried.of(windows)
         learns = self.how is not None
         drawn = self.replay.draw(config.replay_rows) if learns and len(self.replay) else []
         replayed = [item.item for item in drawn]
@@ -192,7 +192,7 @@ class OnlineLearner:
         new_nats, replayed_nats = learned.nats_B[:count], learned.nats_B[count:]
         if not math.isfinite(float(learned.nats_B.detach().sum())):
             raise ModelError(_NOT_FINITE)
-        tokens = sum(_paid_tokens(window) for window in windows)
+        tokens = sum(int(window.paid_T.sum()) for window in windows)
         frozen = self.networks.read_frozen(windows, carried)
         mixed = config.loss == "mixed"
         payment = pay(windows, batch, learned, frozen, paid or self.mixture, learn=True, loss=mixed)
@@ -202,7 +202,7 @@ class OnlineLearner:
         score, prices = payment.score(self.byte_lengths), payment.prices()
         # With nothing paid the gradient is zero, but the optimizer would still apply its weight decay.
         norms = self._update(loss if tokens or replayed else loss.detach())
-        self._carry(windows, batch, learned.state.detach(), frozen)
+        self._carry(windows, batch, learned.state.detach(), frozen, new_nats.detach().tolist())
         self._learn_phrases(windows)
         self._refresh(drawn, replayed_nats.detach().tolist())
         self._remember(windows, [entry.context[-1] for entry in carried], new_nats.detach().tolist())
@@ -252,9 +252,11 @@ class OnlineLearner:
         replay, carried = self.replay.state_dict(), self.carried.state_dict()
         trainable = self.trainable()
         mixture = self.mixture.state_dict() if self.mixture else None
+        bank = self.carried.bank.state_dict() if self.carried.bank else None
         return {
             "tensors": {
                 **({"experts": mixture["tensors"]} if mixture else {}),
+                **({"bank": bank["tensors"]} if bank else {}),
                 "learned": self._learned(),
                 "optimizer": optimizer_tensors(self.optimizer, trainable),
                 "sessions": carried["tensors"],
@@ -268,6 +270,7 @@ class OnlineLearner:
                     "skipped_steps": self.skipped_steps,
                     "averaged": self.average.steps,
                     **({"experts": mixture["documents"]} if mixture else {}),
+                    **({"bank": bank["meta"]} if bank else {}),
                     **carried["meta"],
                 },
             },
@@ -289,8 +292,8 @@ class OnlineLearner:
                 f"the checkpoint was made with another --scope: tensor {shown(different[0])} differs"
             )
         sizes, phrases = self.model.config, self.table.config
-        has_experts = self.mixture is not None
-        meta = checked_learner(state, trainable, sizes, self.model.dtype, self.config, phrases, has_experts)
+        parts = (self.mixture is not None, self.carried.bank and self.carried.bank.capacity)
+        meta = checked_learner(state, trainable, sizes, self.model.dtype, self.config, phrases, *parts)
         self.gate.load_state_dict(meta.gate)
         self._take(tensors, meta)
         self.table.load_state_dict(state["documents"]["phrases"])
@@ -300,6 +303,9 @@ class OnlineLearner:
         states = {name: tensor.to(device) for name, tensor in tensors["sessions"].items()}
         if self.mixture is not None:
             self.mixture.load_state_dict({"tensors": tensors["experts"], "documents": meta.experts})
+        if self.carried.bank is not None:
+            kept = {name: tensor.to(device) for name, tensor in tensors["bank"].items()}
+            self.carried.bank.load_state_dict({"tensors": kept, "meta": meta.bank})
         carried = {"evictions": meta.evictions, "sessions": meta.sessions}
         self.carried.load_state_dict({"tensors": states, "meta": carried})
 
@@ -360,18 +366,15 @@ class OnlineLearner:
         batch: Batch,
         state: RecurrentState,
         frozen: Priced | None,
+        nats: Sequence[float],
     ) -> None:
-        """Store the state of each document after its window."""
+        """Store the state of each document after its window, which cost so many nats."""
         for index, window in enumerate(windows):
-            last = batch.merged[index][-1]
-            self.carried.put(
-                window.document,
-                Carried(
-                    state=state.select([index]),
-                    context=self.table.tokens(last),
-                    frozen=frozen.state.select([index]) if frozen else None,
-                ),
-            )
+            context = self.table.tokens(batch.merged[index][-1])
+            beside = frozen.state.select([index]) if frozen else None
+            after = Carried(state.select([index]), context, beside)
+            size = window_bytes(window, self.byte_lengths)
+            self.carried.learn(window, after, nats[index] * NATS_TO_BITS, size)
 
     def _learn_phrases(self, windows: Sequence[Window]) -> None:
         """Count the pairs of neighboring phrases in the windows; frequent pairs become phrases."""
@@ -394,7 +397,3 @@ class OnlineLearner:
             if window.paid is None:
                 item = np.array([context, *window.ids], dtype=np.int32)
                 self.replay.add(item, value * NATS_TO_BITS / max(window_bytes(window, self.byte_lengths), 1))
-
-
-def _paid_tokens(window: Window) -> int:
-    return len(window.ids) if window.paid is None else sum(window.paid)

@@ -15,7 +15,7 @@ from sttx_core.saved_state import checked, damaged
 from sttx_train.online.average import AVERAGE
 from sttx_train.online.config import LearnerConfig
 from sttx_train.online.optimizer import MOMENTUM
-from sttx_train.online.states import CarriedState, LearnerState, check_carried
+from sttx_train.online.states import CarriedState, LearnerState, check_bank, check_carried
 from sttx_train.rwkv7 import ModelConfig, RecurrentState
 from sttx_train.saved_tensors import check_moments, check_tensor, check_tensors
 
@@ -30,6 +30,7 @@ def checked_learner(
     config: LearnerConfig,
     phrases: PhraseConfig,
     experts: bool,
+    bank: int | None,
 ) -> LearnerState:
     """Return the learner's document, if it and the tensors fit a learner.
 
@@ -41,6 +42,7 @@ def checked_learner(
         config: of the learner.
         phrases: of its phrase table.
         experts: whether it has a mixture.
+        bank: most states of its bank; None if it has none, and then a saved one is left out.
 
     Raises:
         CheckpointError: says what does not fit.
@@ -50,6 +52,9 @@ def checked_learner(
         raise damaged("learner", f"it was saved {'without' if experts else 'with'} experts")
     check_carried(meta, config.max_documents, sizes.vocab_size, phrases.max_length)
     check_carried_tensors(meta, tensors["sessions"], sizes, dtype)
+    if bank is not None:
+        check_bank(meta, bank)
+        _check_bank_tensors(meta, tensors.get("bank", {}), sizes, dtype)
     return meta
 
 
@@ -102,6 +107,15 @@ def _check_optimizer(tensors: Mapping[str, Tensor], trainable: Mapping[str, nn.P
         check_tensor(file, path, tensors[path], parameter.shape, (parameter.dtype,))
     moments = {path: tensor for path, tensor in tensors.items() if path not in steps}
     check_moments(file, moments, trainable)
+
+
+def _check_bank_tensors(
+    meta: LearnerState, tensors: Mapping[str, Tensor], sizes: ModelConfig, dtype: torch.dtype
+) -> None:
+    """Check the states of a bank: as many rows as projects."""
+    count = 0 if meta.bank is UNSET else len(meta.bank.means)
+    like = RecurrentState.zeros(sizes, count, device="meta", dtype=dtype)
+    check_tensors("bank.safetensors", tensors, vars(like) if count else {})
 
 
 def _check_replayed(tensors: Mapping[str, Tensor], vocab_size: int) -> None:

@@ -17,11 +17,13 @@ class Window:
         document: name of the document that it continues.
         ids: its base tokens, at least one.
         paid: which tokens are paid for and learned from; all when None.
+        project: what the document works on; a bank of states keeps projects apart.
     """
 
     document: str
     ids: tuple[int, ...]
     paid: tuple[bool, ...] | None = None
+    project: str = ""
 
     @property
     def paid_T(self) -> np.ndarray:

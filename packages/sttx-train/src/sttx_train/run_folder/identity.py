@@ -22,7 +22,7 @@ _RENAMED = {
 """Options by the name under which older runs saved them, for each group of a manifest or document."""
 
 _OLDER: dict[str, dict[str, Any]] = {
-    "stream_config": {"experts": "off", "policy": None},
+    "stream_config": {"experts": "off", "policy": None, "memory": "none", "bank_states": 16},
     "learning": {"loss": "network"},
 }
 """Values of options that older runs did not save, because they did not have what the option is for."""

@@ -39,6 +39,8 @@ class _StreamOptions(msgspec.Struct):
     batch: Positive | UnsetType = UNSET
     api_pairs: bool | UnsetType = UNSET
     policy: Line | None | UnsetType = UNSET
+    memory: Literal["none", "bank"] | UnsetType = UNSET
+    bank_states: Positive | UnsetType = UNSET
 
 
 class _PretrainOptions(msgspec.Struct):

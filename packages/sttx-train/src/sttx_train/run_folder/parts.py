@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from sttx_core.foreign_files import shown
 from sttx_core.pairs import PairMaker
@@ -17,16 +17,20 @@ from sttx_core.phrase_state import PhraseTableState, checked_table
 from sttx_core.phrases import PhraseConfig
 from sttx_core.replay import ReplayState
 from sttx_core.saved_state import Count, Number, State, checked, damaged
-from sttx_train.online.states import LearnerState, check_carried, checked_gate
+from sttx_train.online.states import LearnerState, check_bank, check_carried, checked_gate
 
 _WINDOWS = "unfinished windows"
 Buffer = tuple[str, Annotated[list[Count], Meta(min_length=1)], list[Literal[0, 1]], bool]
 
 
 class WindowsState(State):
-    """What `TraceWindows.state_dict` returns: of each document its name, ids, flags and whether it ended."""
+    """What `TraceWindows.state_dict` returns: of each document its name, ids, flags and whether it ended.
+
+    `projects` has the project of each document; earlier versions did not save it.
+    """
 
     buffers: list[Buffer]
+    projects: dict[str, str] = {}
 
 
 class GuardState(State):
@@ -51,12 +55,15 @@ def checked_windows(state: Any, vocab_size: int) -> list[Buffer]:
     Raises:
         CheckpointError: they are damaged, or hold other ids than the vocabulary.
     """
-    buffers = checked(WindowsState, state, _WINDOWS).buffers
+    saved = checked(WindowsState, state, _WINDOWS)
+    buffers = saved.buffers
     for name, ids, paid, _ in buffers:
         if len(ids) != len(paid) or max(ids) >= vocab_size:
             raise damaged(_WINDOWS, f"document {shown(name)} has other ids than the vocabulary, or flags")
     if len({name for name, *_ in buffers}) != len(buffers):
         raise damaged(_WINDOWS, "a document is there twice")
+    if unknown := saved.projects.keys() - {name for name, *_ in buffers}:
+        raise damaged(_WINDOWS, f"a project is that of document {shown(min(unknown))}, which is not there")
     return buffers
 
 
@@ -82,6 +89,7 @@ def check_stream(
     check_carried(
         learner, learning.get("max_documents", len(learner.sessions)), vocab_size, config.max_length
     )
+    check_bank(learner, bank_capacity(options["stream_config"]))
     checked_windows(stream["windows"], vocab_size)
     if (stream["pairs"] is None) == options["stream_config"].get("api_pairs", False):
         raise damaged("stream", "it is of a run with other pairs")
@@ -107,11 +115,20 @@ def check_stream(
         **{name: totals[name] for name in _SUMS},
         **{name: manifest[name] for name in ("device", "dtype", "kernel")},
     }
+    facts["bank"] = None
+    if (bank := learner.bank) is not UNSET:
+        counts = {"states": len(bank.means), "taken_in": sum(count for _, count in bank.means)}
+        facts["bank"] = {**report.get("bank", {}), **counts, "evictions": bank.evictions}
     if gate.steps == 0:
         facts["phrases"]["on"] = gate.on
     for name, value in facts.items():
-        if report[name] != value:
+        if report.get(name) != value:
             raise damaged("report", f"its {name!r} is not that of the other files")
+
+
+def bank_capacity(stream: Mapping[str, Any]) -> int | None:
+    """Return the most states of a run's bank, by its options; None if it has none."""
+    return stream.get("bank_states") if stream.get("memory") == "bank" else None
 
 
 _COUNTED = ("merges", "promotions", "evictions")

@@ -20,7 +20,7 @@ from sttx_core.phrase_state import PhraseTableState
 from sttx_core.saved_state import Amount, Count, Line, Number, Positive, Sha256, State, converted, expectation
 from sttx_train.checkpoint.folder import OWN_FIELDS
 from sttx_train.checkpoint.store import Checkpoint
-from sttx_train.online.states import LearnerState
+from sttx_train.online.states import BankReport, LearnerState
 from sttx_train.run_folder.options import Sizes, Values, check_options, check_sizes
 from sttx_train.run_folder.parts import (
     GuardState,
@@ -141,6 +141,7 @@ class _Report(State):
     kernel: Kernel
     kernel_reason: Line
     checkpoint: str | None
+    bank: BankReport | UnsetType = UNSET
 
 
 class _ListedPhrase(State):
@@ -222,7 +223,6 @@ class _TuneProgress(State):
     unimproved: Count
 
 
-_PRETRAIN: dict[str, Any] = {"config": Values, "model": Sizes, "data": _Data}
 class _CodingManifest(State):
     kind: Literal["coding"]
     base_model: Line
@@ -234,6 +234,7 @@ class _CodingManifest(State):
     torch_threads: Count
 
 
+_PRETRAIN: dict[str, Any] = {"config": Values, "model": Sizes, "data": _Data}
 _DOCUMENTS: dict[str, dict[str, Any]] = {
     "stream": {
         "stream": _Stream,
@@ -246,23 +247,23 @@ _DOCUMENTS: dict[str, dict[str, Any]] = {
     "pretrain": {**_PRETRAIN, "progress": _Progress},
     "pretrain-best": {**_PRETRAIN, "validation": SavedValidation | None},
     "tune": {"progress": _TuneProgress},
-}
     "coding": {"learner": LearnerState, "phrases": PhraseTableState},
+}
 _MORE = {"pretrain": {"phrases": list[PhraseStreamState]}}
 _MANIFESTS: dict[str, type[State]] = {
     "stream": _StreamManifest,
     "pretrain": _PretrainManifest,
     "pretrain-best": _BestManifest,
     "tune": _TuneManifest,
-}
     "coding": _CodingManifest,
+}
 _TENSORS = {
-    "stream": ({"learned", "optimizer", "sessions", "replay"}, {"experts"}),
+    "stream": ({"learned", "optimizer", "sessions", "replay"}, {"experts", "bank"}),
     "pretrain": ({"model", "optimizer", "state"}, {"hypernet", "hypernet_optimizer"}),
     "pretrain-best": ({"model"}, {"hypernet"}),
     "tune": ({"tuned", "optimizer"}, set()),
-}
     "coding": ({"learned", "optimizer", "sessions", "replay"}, set()),
+}
 """The files of tensors that must be there, and those that may be, of each kind."""
 
 _RENAMED = {"held_out": "validation"}
@@ -312,9 +313,9 @@ def check_checkpoint(saved: Checkpoint) -> None:
             _check_stream(saved)
         case "tune":
             _check_tuning(saved)
-        case _:
         case "coding":
             _options(saved, "manifest.json", "learning", saved.manifest["learning"])
+        case _:
             _check_pretraining(saved, documents)
 
 

@@ -16,6 +16,9 @@ class StreamConfig:
     Attributes:
         experts: mix experts into the price: tables, over all that was read, of what followed what and of
             repeats. They need no gradients and know exact text, which a network forgets.
+        memory: keep a bank of states too: a document then starts from the mean of the states that others of
+            its project had early on. With experts this saves nothing.
+        bank_states: most states in the bank, one for each project; the least recently used is dropped.
         steps: stop after this many steps, counted from the stream's start (0: at the stream's end).
         window: base tokens of a window, which is priced and then learned from.
         batch: largest number of windows in a step, each of another document.
@@ -27,6 +30,8 @@ class StreamConfig:
     """
 
     experts: Literal["on", "off"] = "on"
+    memory: Literal["none", "bank"] = "none"
+    bank_states: int = 16
     steps: int = 0
     window: int = 64
     batch: int = 1
@@ -38,13 +43,26 @@ class StreamConfig:
     def __post_init__(self) -> None:
         if self.experts not in ("on", "off"):
             raise UsageError(f"--experts must be on or off, not {self.experts!r}")
-        for name, least in (("steps", 0), ("window", 1), ("batch", 1), ("checkpoint_every", 0), ("keep", 1)):
+        if self.memory not in ("none", "bank"):
+            raise UsageError(f"--memory must be none or bank, not {self.memory!r}")
+        for name, least in (
+            ("bank_states", 1),
+            ("steps", 0),
+            ("window", 1),
+            ("batch", 1),
+            ("checkpoint_every", 0),
+            ("keep", 1),
+        ):
             if getattr(self, name) < least:
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} must be at least {least}, not {getattr(self, name)!r}")
         if self.policy is not None:
             _check_policy(policy := Policy.parse(self.policy), self.steps)
             object.__setattr__(self, "policy", str(policy))
+
+    def without_effect(self) -> dict[str, str]:
+        """Return the fields that have no effect because of the others, each with the reason."""
+        return {} if self.memory == "bank" else {"bank_states": "there is no bank without --memory bank"}
 
 
 def _check_policy(policy: Policy, steps: int) -> None:

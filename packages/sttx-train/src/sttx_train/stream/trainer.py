@@ -28,13 +28,15 @@ from sttx_train.online import LearnerConfig, StepReport, Window
 from sttx_train.predict import Predictor
 from sttx_train.predict.learned import check_origin, find_learned
 from sttx_train.run_folder import RunFolder, current_names, require_same_run
+from sttx_train.stream.bank import bank_of
 from sttx_train.stream.config import StreamConfig
 from sttx_train.stream.phrase_list import phrase_list
 from sttx_train.stream.schedule import Schedule
 from sttx_train.stream.totals import Progress, Totals, finite, ratio
 from sttx_train.stream.windows import TraceWindows
 
-_SHAPING = ("experts", "window", "batch", "api_pairs")  # options of a stream that a resumed run must share
+_SHAPING = ("experts", "memory", "bank_states", "window", "batch", "api_pairs")
+"""Options of a stream that a resumed run must share."""
 TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")
 """Metrics that differ between two runs that are otherwise equal."""
 
@@ -94,8 +96,11 @@ class StreamTrainer:
             window=self.config.window,
         )
         self.learner = self.predictor.learner
+        self.learner.carried.bank = bank_of(self.config, self.learning)
         self._schedule = Schedule(self.config, self.learner)
         self._state_sha256 = None if state is None else self._start_from(state)
+        if self._schedule.load_from is not None and not resume:
+            self._go_on_from(self._schedule.load_from, state)
         self.folder = RunFolder(directory, kind="stream", keep=self.config.keep) if directory else None
         self.pairs = PairMaker() if self.config.api_pairs else None
         self.taken: dict[str, int] = {}
@@ -105,8 +110,6 @@ class StreamTrainer:
         self.log = EventLog("train")
         self._stopping = False
         self._saved_step: int | None = None
-        if self._schedule.load_from is not None and not resume:
-            self._go_on_from(self._schedule.load_from, state)
         if resume:
             self._resume()
         elif self.folder is not None:
@@ -282,15 +285,6 @@ class StreamTrainer:
             self.learner.s0.copy_(tuned.s0)
         return sha256_of([state])
 
-    def _require_consistent(self, saved: Checkpoint) -> None:
-        """Refuse a checkpoint whose parts are of different steps or window sizes."""
-        stream, offsets = saved.documents["stream"], saved.tensors["replay"].get("offsets")
-        if stream["totals"]["steps"] != saved.step or (stream["pairs"] is None) != (self.pairs is None):
-            raise damaged("stream", f"it is of another step than {saved.step}, or of a run with other pairs")
-        if offsets is not None and offsets.numel() > 1 and int(offsets.diff().max()) > self.config.window + 1:
-            raise damaged("replay buffer", f"an item is longer than a window of {self.config.window}")
-
-    def _identity(self) -> dict[str, Any]:
     def _go_on_from(self, path: str, state: Path | None) -> None:
         """Start with what another run learned, and its optimizer, as the policy says.
 
@@ -305,6 +299,15 @@ class StreamTrainer:
             raise UsageError(f"{path!r} is a tuned state, without an optimizer: give it as --state")
         self.learner.go_on_from(found.state)
 
+    def _require_consistent(self, saved: Checkpoint) -> None:
+        """Refuse a checkpoint whose parts are of different steps or window sizes."""
+        stream, offsets = saved.documents["stream"], saved.tensors["replay"].get("offsets")
+        if stream["totals"]["steps"] != saved.step or (stream["pairs"] is None) != (self.pairs is None):
+            raise damaged("stream", f"it is of another step than {saved.step}, or of a run with other pairs")
+        if offsets is not None and offsets.numel() > 1 and int(offsets.diff().max()) > self.config.window + 1:
+            raise damaged("replay buffer", f"an item is longer than a window of {self.config.window}")
+
+    def _identity(self) -> dict[str, Any]:
         """Return what a checkpoint records about this run.
 
         `_as_options` names what a resumed run must share.
@@ -331,7 +334,7 @@ class StreamTrainer:
     def report(self) -> dict[str, Any]:
         """Return the run as one JSON-able object: what it cost, what was gained, what was learned."""
         learner, sizes, totals = self.learner, self.loaded.model.config, self.totals
-        stats = learner.table.stats
+        stats, bank = learner.table.stats, learner.carried.bank
         return {
             "steps": totals.steps,
             "windows": totals.windows,
@@ -351,6 +354,7 @@ class StreamTrainer:
             },
             "replay": {"size": len(learner.replay), "draws": learner.replay.draws},
             "sessions": {"carried": len(learner.carried), "evictions": learner.carried.evictions},
+            **({"bank": bank.report()} if bank else {}),
             "skipped_steps": learner.skipped_steps,
             "scope": list(self.learning.scope),
             "norm_s0": finite(float(learner.s0.detach().norm())),

@@ -24,9 +24,13 @@ _WHAT = "unfinished windows"
 
 
 class _Saved(State):
-    """What `TraceWindows.state_dict` returns: of each document its name, ids, flags and whether it ended."""
+    """What `TraceWindows.state_dict` returns: of each document its name, ids, flags and whether it ended.
+
+    `projects` has the project of each document; earlier versions did not save it.
+    """
 
     buffers: list[tuple[str, Annotated[list[Count], Meta(min_length=1)], list[Literal[0, 1]], bool]]
+    projects: dict[str, str] = {}
 
 
 @dataclass
@@ -36,6 +40,7 @@ class _Buffer:
     ids: deque[int] = field(default_factory=deque)
     paid: deque[bool] = field(default_factory=deque)
     ended: bool = False  # the session has ended, so the rest does not wait for a full window
+    project: str = ""
 
 
 class TraceWindows:
@@ -71,6 +76,7 @@ class TraceWindows:
                 tokens += len(ids)
         if (waiting := self._buffers.get(trace.document)) is not None:
             waiting.ended = isinstance(trace, SessionEnd)
+            waiting.project = trace.meta.project
             self._buffers.move_to_end(trace.document)
         return tokens
 
@@ -98,15 +104,17 @@ class TraceWindows:
         paid = tuple(buffer.paid.popleft() for _ in range(length))
         if not buffer.ids:
             del self._buffers[name]
-        return Window(document=name, ids=ids, paid=None if all(paid) else paid)
+        return Window(document=name, ids=ids, paid=None if all(paid) else paid, project=buffer.project)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the buffered tokens, JSON-able, in order."""
+        projects = {name: buffer.project for name, buffer in self._buffers.items() if buffer.project}
         return {
             "buffers": [
                 [name, list(buffer.ids), [int(paid) for paid in buffer.paid], buffer.ended]
                 for name, buffer in self._buffers.items()
-            ]
+            ],
+            **({"projects": projects} if projects else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,13 +123,16 @@ class TraceWindows:
         Raises:
             CheckpointError: the state is damaged.
         """
-        saved = checked(_Saved, state, _WHAT).buffers
+        meta = checked(_Saved, state, _WHAT)
+        saved, projects = meta.buffers, meta.projects
         for name, ids, paid, _ in saved:
             if len(ids) != len(paid) or max(ids) >= self.tokenizer.vocab_size:
                 raise damaged(_WHAT, f"document {shown(name)} has other ids than the vocabulary, or flags")
         self._buffers = OrderedDict(
-            (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid), ended))
+            (name, _Buffer(deque(ids), deque(bool(flag) for flag in paid), ended, projects.get(name, "")))
             for name, ids, paid, ended in saved
         )
         if len(self._buffers) != len(saved):
             raise damaged(_WHAT, "a document is there twice")
+        if unknown := projects.keys() - self._buffers.keys():
+            raise damaged(_WHAT, f"a project is that of document {shown(min(unknown))}, which is not there")
