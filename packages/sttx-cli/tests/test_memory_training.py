@@ -75,7 +75,7 @@ def test_training_reports_and_continues_where_it_was_saved(sttx, base, sessions,
     arguments = ("memory", "train", sessions, "--base", base, "--out", tmp_path / "run", *QUICK)
     result = sttx(*arguments, "--json")
     assert result.code == 0, result.err
-    assert result.json["steps"] == 4 and result.json["sessions"] == {"trained": 3, "held_out": 2}
+    assert result.json["steps"] == 4 and result.json["sessions"] == {"trained": 3, "validation": 2}
     assert result.json["bpb"] > 0 and "memory: " in result.err
     assert sttx(*arguments).code == 2  # there is a run already
     CheckpointStore(tmp_path / "half").save(

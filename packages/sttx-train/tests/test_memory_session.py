@@ -47,9 +47,11 @@ def same(first: OnlineMemorySession, second: OnlineMemorySession) -> None:
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-@pytest.mark.parametrize("cut", ["chunk", "block"])
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "unit", "cut"),
+    [*((family, unit, "chunk") for family in FAMILIES for unit in UNITS)]
+    + [("llama", unit, "block") for unit in UNITS],
+)
 def test_a_session_that_is_saved_and_loaded_continues_bit_for_bit(family, unit, cut, tmp_path: Path):
     messages, start = some_messages(), (1,) if family == "gemma3" else ()
     whole = a_session(a_memory(family, cut), unit, start)
@@ -249,7 +251,7 @@ _JSON = st.recursive(
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -284,7 +286,7 @@ def test_what_cannot_work_is_refused():
     memory = a_memory()
     with pytest.raises(UsageError, match="not an id of the base, which has 64"):
         a_session(memory).ingest([64])
-    with pytest.raises(UsageError, match="sentences cannot be told apart"):
+    with pytest.raises(UsageError, match="nothing says where a sentence ends"):
         OnlineMemorySession(memory, SessionConfig(unit="sentence"))
     with pytest.raises(UsageError, match="--window must be above 3 here"):
         OnlineMemorySession(memory, SessionConfig(window=3, overlap=2), start=[1])

@@ -179,11 +179,11 @@ def test_windows_are_inside_their_sessions_and_cover_them():
         long_enough(sessions, 91)
 
 
-def test_whole_sessions_are_held_out_whatever_their_order():
+def test_whole_sessions_are_for_validation_whatever_their_order():
     sessions = some_sessions(10)
-    trained, held_out = split_sessions(sessions, 0.3, 0)
-    assert len(held_out) == 3 and len(trained) == 7
-    assert split_sessions(sessions[::-1], 0.3, 0) == (trained, held_out)
+    trained, validation = split_sessions(sessions, 0.3, 0)
+    assert len(validation) == 3 and len(trained) == 7
+    assert split_sessions(sessions[::-1], 0.3, 0) == (trained, validation)
     assert [len(part) for part in split_sessions(sessions[:2], 0.99, 0)] == [1, 1]
     with pytest.raises(DataError, match="give more"):
         split_sessions(sessions[:1], 0.5, 0)

@@ -9,7 +9,7 @@ import click
 
 from sttx_cli.memory_options import Layers, base_options, open_base, session_tokens
 from sttx_cli.options import Grouped, Name, PathName, build, config_options
-from sttx_cli.output import count, emit_json, emit_text, note, say
+from sttx_cli.output import count, emit_json, emit_text, note, number, say
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import redact_options
 from sttx_cli.signals import Interruptible
@@ -19,7 +19,7 @@ from sttx_core.errors import DataError, UsageError
 from sttx_train.memory import MemoryConfig, MemoryEvalConfig, MemoryTrainConfig
 
 if TYPE_CHECKING:
-    from sttx_train.memory import Base, MemoryReport, SessionTokens, TrainStep
+    from sttx_train.memory import Base, MemoryReport, MemoryTrainer, SessionTokens, TrainStep
 
 _LINE_SECONDS = 10.0
 _RUN = PathName(path_type=Path, file_okay=False)
@@ -31,7 +31,7 @@ _RUN = PathName(path_type=Path, file_okay=False)
 @click.option("--out", type=_RUN, required=True, metavar="RUN", help="Folder of the run's checkpoints.")
 @base_options
 @click.option(
-    "--held-out",
+    "--validation",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.4,
     show_default=True,
@@ -55,7 +55,7 @@ def train(
     out: Path,
     base: str,
     dtype: str,
-    held_out: float,
+    validation: float,
     control: bool,
     resume: bool,
     threads: int,
@@ -81,7 +81,7 @@ def train(
     opened = open_base(base, dtype)
     use_threads(choose_threads(threads), say)
     sessions = session_tokens(named, opened, no_redact=no_redact, redact_rules=redact_rules)
-    learned, _ = split_sessions(long_enough(sessions, config.length), held_out, 0)
+    learned, others = split_sessions(long_enough(sessions, config.length), validation, 0)
     memory = attach(opened.model, memory_config)
     trainer = MemoryTrainer(
         memory,
@@ -93,25 +93,33 @@ def train(
         control=LowRank(memory) if control else None,
         identity={"base": base, "dtype": str(opened.model.dtype).removeprefix("torch.")},
     )
-    layers = ", ".join(map(str, memory.config.layers or ()))
+    _run(trainer, out, {"trained": len(learned), "validation": len(others)}, as_json=as_json)
+
+
+def _run(trainer: "MemoryTrainer", out: Path, sessions: dict[str, int], *, as_json: bool) -> None:
+    """Train, and report."""
+    steps, what = trainer.config.steps, "memory" if trainer.learns is trainer.memory else "control"
     numbers = sum(parameter.numel() for parameter in trainer.parameters.values())
-    say(f"{'control' if control else 'memory'}: {numbers:,} numbers in layers {layers}")
-    if resume:
-        say(f"resumed: at step {trainer.step} of {config.steps}")
-    shown = _Progress(config.steps)
+    say(f"{what}: {numbers:,} numbers in layers {', '.join(map(str, trainer.memory.config.layers or ()))}")
+    if trainer.step:
+        say(f"resumed: at step {trainer.step} of {steps}")
+    shown = _Progress(steps)
     with Interruptible(lambda: None, lambda: say("saving; interrupt again to end at once")) as interruptible:
         trainer.run(shown.show, stop=lambda: interruptible.signaled is not None)
-    result = {
-        "steps": trainer.step,
-        "bpb": shown.mean(),
-        "sessions": {"trained": len(learned), "held_out": len(sessions) - len(learned)},
-        "parameters": numbers,
-        "out": str(out),
-    }
     if as_json:
-        emit_json(result)
-    text = f"{count(trainer.step, 'step')}; the last ones paid {shown.mean():.3f} bits per byte. Run: {out}."
-    if trainer.step < config.steps:
+        emit_json(
+            {
+                "steps": trainer.step,
+                "bpb": shown.mean(),
+                "sessions": sessions,
+                "parameters": numbers,
+                "out": str(out),
+            }
+        )
+    text = (
+        f"{count(trainer.step, 'step')}; the last ones paid {number(shown.mean())} bits per byte. Run: {out}."
+    )
+    if trainer.step < steps:
         text += " Interrupted; continue with the same command and --resume."
     emit_text(text, err=as_json)
 
@@ -123,17 +131,17 @@ class _Progress:
         self._steps, self._last_line = steps, 0.0
         self._paid: list[float] = []
 
-    def mean(self) -> float:
-        """Return the mean price of the last 20 steps."""
+    def mean(self) -> float | None:
+        """Return the mean price of the last 20 steps; None before the first."""
         last = self._paid[-20:]
-        return sum(last) / max(len(last), 1)
+        return sum(last) / len(last) if last else None
 
     def show(self, step: "TrainStep") -> None:
         self._paid.append(step.bpb)
         if time.monotonic() - self._last_line > _LINE_SECONDS or step.step == self._steps:
             self._last_line = time.monotonic()
             say(
-                f"step {step.step}/{self._steps} · {step.bpb:.3f} bpb, {self.mean():.3f} lately · "
+                f"step {step.step}/{self._steps} · {step.bpb:.3f} bpb, {number(self.mean())} lately · "
                 f"lr {step.lr:.2e} · |grad| {step.grad_norm:.2f}"
             )
 
@@ -183,8 +191,8 @@ def evaluate(
     opened = open_base(first["base"], first["dtype"])
     use_threads(choose_threads(threads), say)
     sessions = session_tokens(from_sources, opened, no_redact=no_redact, redact_rules=redact_rules)
-    held_out = _held_out(sessions, manifests, config.length)
-    result = _evaluated(runs, controls, opened, held_out, config)
+    untrained = _untrained(sessions, manifests, config.length)
+    result = _evaluated(runs, controls, opened, untrained, config)
     if as_json:
         emit_json(result.as_dict())
     emit_text(_sentences(result), err=as_json)
@@ -220,7 +228,7 @@ def _comparable(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {name: manifest.get(name) for name in names} | training | memory
 
 
-def _held_out(
+def _untrained(
     sessions: "list[SessionTokens]", manifests: "list[dict[str, Any]]", length: int
 ) -> "list[SessionTokens]":
     from sttx_train.memory import long_enough

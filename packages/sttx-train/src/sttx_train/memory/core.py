@@ -188,7 +188,7 @@ def normalized(x_BTD: Tensor) -> Tensor:
 def scan(
     adapter: LayerAdapter, state: LayerState, h_BTD: Tensor, writing: Writing | None
 ) -> tuple[Tensor, Tensor, LayerState]:
-    """Read for each token, and write those that are to be written.
+    """Read for each token, and write those that `writing` names.
 
     Args:
         adapter: the layer's weights.

@@ -81,7 +81,7 @@ class OnlineMemorySession:
         self.memory, self.config = memory, config or SessionConfig()
         self.start, self.ends_sentence = list(start), ends_sentence
         if self.config.unit == "sentence" and ends_sentence is None:
-            raise UsageError("sentences cannot be told apart: give ends_sentence, or use another unit")
+            raise UsageError("nothing says where a sentence ends: give ends_sentence, or use another unit")
         if len(self.start) + self.config.overlap >= self.config.window:
             raise UsageError(f"--window must be above {len(self.start) + self.config.overlap} here")
         self.reset()
@@ -212,7 +212,7 @@ class OnlineMemorySession:
 
         load_session(self, folder)
 
-    def restore(self, ids: list[int], ends: list[int], written: int, seen: Seen) -> None:
+    def replay(self, ids: list[int], ends: list[int], written: int, seen: Seen) -> None:
         """Become a session with these tokens, and run the calls of its window again."""
         self.ids, self.ends, self.written = ids, ends, seen.first
         self.seen = Seen(seen.first, list(seen.context), [], seen.state)

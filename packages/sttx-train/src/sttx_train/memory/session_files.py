@@ -6,6 +6,7 @@ the calls of the window are run again when a session is loaded. They must lead t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,37 +51,50 @@ class _Manifest(msgspec.Struct):
 def save_session(session: OnlineMemorySession, folder: Path) -> None:
     """Save a session, as `OnlineMemorySession.save`."""
     store = CheckpointStore(folder, keep=1)
-    seen = session.seen
-    tensors = {"state": session.memory.state_tensors(), "window": seen.state}
+    tensors, document = session_parts(session)
     store.save(
         (store.last_step() or 0) + 1,
         tensors={name: group for name, group in tensors.items() if group},
-        documents={
-            "session": {
-                "ids": session.ids,
-                "ends": session.ends,
-                "written": session.written,
-                "first": seen.first,
-                "context": seen.context,
-                "calls": seen.calls,
-            }
-        },
+        documents={"session": document},
         manifest=_identity(session),
     )
+
+
+def session_parts(session: OnlineMemorySession) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return a session as the tensors of the groups ``state`` and ``window``, and as a document."""
+    seen = session.seen
+    document = {
+        "ids": session.ids,
+        "ends": session.ends,
+        "written": session.written,
+        "first": seen.first,
+        "context": seen.context,
+        "calls": seen.calls,
+    }
+    return {"state": session.memory.state_tensors(), "window": seen.state}, document
 
 
 def load_session(session: OnlineMemorySession, folder: Path) -> None:
     """Load a session, as `OnlineMemorySession.load`."""
     saved = CheckpointStore(folder).load()
     _check_identity(session, saved, folder)
-    document = checked(_Session, saved.documents.get("session"), "session")
-    state = _tensors(saved, "state", session.memory)
-    window = _tensors(saved, "window", session.memory)
-    _check_numbers(session, document, state, window)
+    load_parts(session, saved.tensors, saved.documents.get("session"))
+
+
+def load_parts(session: OnlineMemorySession, tensors: Mapping[str, dict[str, Tensor]], document: Any) -> None:
+    """Become the session that `session_parts` was given.
+
+    Raises:
+        CheckpointError: the parts are damaged, or of another memory; the session keeps what it had.
+    """
+    saved = checked(_Session, document, "session")
+    state = _tensors(tensors, "state", session.memory)
+    window = _tensors(tensors, "window", session.memory)
+    _check_numbers(session, saved, state, window)
     before = _everything(session)
     try:
-        seen = Seen(document.first, document.context, document.calls, window)
-        session.restore(document.ids, document.ends, document.written, seen)
+        seen = Seen(saved.first, saved.context, saved.calls, window)
+        session.replay(saved.ids, saved.ends, saved.written, seen)
         _check_same(session.memory.state_tensors(), state)
         session.memory.load_state_tensors(state)
     except BaseException:
@@ -136,8 +150,8 @@ def _check_identity(session: OnlineMemorySession, saved: Checkpoint, folder: Pat
         )
 
 
-def _tensors(saved: Checkpoint, name: str, memory: AttachedMemory) -> dict[str, Tensor]:
-    group = saved.tensors.get(name, {})
+def _tensors(saved: Mapping[str, dict[str, Tensor]], name: str, memory: AttachedMemory) -> dict[str, Tensor]:
+    group = saved.get(name, {})
     if group:
         check_tensors(f"{name}.safetensors", group, memory.empty_tensors(1))
     return group
@@ -181,7 +195,7 @@ def _are_counts(counts_BN: Tensor, written: int) -> bool:
 
 
 def _check_same(now: dict[str, Tensor], saved: dict[str, Tensor]) -> None:
-    """Check that the calls of the window led to the saved memory, but for rounding."""
+    """Check that the calls of the window led to the saved memory, except for rounding."""
     for name, tensor in saved.items():
         other = now[name]
         exact = not tensor.is_floating_point()

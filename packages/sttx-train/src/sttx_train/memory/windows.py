@@ -72,13 +72,13 @@ def long_enough(sessions: Iterable[SessionTokens], length: int) -> list[SessionT
 
 
 def split_sessions(
-    sessions: Sequence[SessionTokens], held_out: float, seed: int
+    sessions: Sequence[SessionTokens], validation: float, seed: int
 ) -> tuple[list[SessionTokens], list[SessionTokens]]:
     """Split sessions into those to train on and those to evaluate on, drawn by the seed.
 
     Args:
         sessions: at least two.
-        held_out: the share to evaluate on, above 0 and below 1; at least one session.
+        validation: the share to evaluate on, above 0 and below 1; at least one session.
         seed: of the draw; the order of the sessions does not matter.
 
     Raises:
@@ -87,7 +87,7 @@ def split_sessions(
     if len(sessions) < 2:
         raise DataError("one session cannot be split into training and evaluation: give more")
     ordered = sorted(sessions, key=lambda session: session.sha256)
-    count = min(max(round(held_out * len(ordered)), 1), len(ordered) - 1)
+    count = min(max(round(validation * len(ordered)), 1), len(ordered) - 1)
     drawn = set(np.random.default_rng(seed).permutation(len(ordered))[:count].tolist())
     return (
         [session for at, session in enumerate(ordered) if at not in drawn],
