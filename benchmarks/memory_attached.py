@@ -200,8 +200,8 @@ def _config(seed: int, rank: int = 8) -> MemoryConfig:
     return MemoryConfig(rank=rank, slots=8, chunk=CHUNK, layers=LAYERS, write_reads=False, seed=seed)
 
 
-def main() -> None:
-    """Run what is not finished."""
+def parsed() -> argparse.Namespace:
+    """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("files", nargs="+")
@@ -212,7 +212,12 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=0.01)
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--windows", type=int, default=5)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is not finished."""
+    arguments = parsed()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     base = load_base("smollm2", arguments.out / "cache", dtype=torch.bfloat16)
