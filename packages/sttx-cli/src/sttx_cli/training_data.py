@@ -7,12 +7,36 @@ from typing import TYPE_CHECKING
 from sttx_ccsniff.redact import Redactor
 from sttx_cli.output import count, skipped_files
 from sttx_cli.progress import progress_bar
+from sttx_cli.redaction import redaction_of_sessions
 from sttx_cli.session_texts import SessionTexts
+from sttx_cli.sources import check_sources
 from sttx_core.tokenizers import AnyTokenizer
 from sttx_train.environment import is_first_process
+from sttx_train.formats import EMBEDDED
 
 if TYPE_CHECKING:
     from sttx_train.data import Data
+
+
+def checked_sessions(
+    sessions: Sequence[str], model_option: str, no_redact: bool, redact_rules: Path | None
+) -> Redactor | bool:
+    """Check that sources of sessions are there, and return how they are redacted.
+
+    Args:
+        sessions: Sources of sessions.
+        model_option: The option that takes a model, for the message if one was named as a source.
+        no_redact: `--no-redact`.
+        redact_rules: `--redact-rules`.
+
+    Raises:
+        UsageError: One is not there, or an option of redaction has no effect.
+    """
+    redact = redaction_of_sessions(sessions, no_redact, redact_rules)
+    if sessions:
+        with progress_bar("looking for the sessions"):
+            check_sources(sessions, model_option, EMBEDDED, follow=False, redact=redact)
+    return redact
 
 
 def opened_data(

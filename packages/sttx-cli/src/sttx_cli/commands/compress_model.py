@@ -12,15 +12,15 @@ from sttx_cli.options import Grouped, Name, PathName, build, config_options
 from sttx_cli.output import emit_json, emit_table, facts, number, say
 from sttx_cli.places import check_writable
 from sttx_cli.progress import progress_bar
-from sttx_cli.redaction import redact_options, redaction_of_sessions
+from sttx_cli.redaction import redact_options
 from sttx_cli.runs import check_model
 from sttx_cli.session_texts import split_sessions
-from sttx_cli.sources import SESSIONS_HELP, check_sources, from_option
+from sttx_cli.sources import SESSIONS_HELP, from_option
 from sttx_cli.threads import choose_threads, threads_option, use_threads
-from sttx_cli.training_data import opened_data
+from sttx_cli.training_data import checked_sessions, opened_data
 from sttx_core.errors import UsageError
 from sttx_train.formats import EMBEDDED
-from sttx_train.shrink.config import ShrinkConfig, option
+from sttx_train.shrink import ShrinkConfig
 
 _NEEDS_DATA = ("calibration", "validation", "heal_minutes")
 
@@ -53,7 +53,7 @@ def command(
     reads, and best what the model will read: a share of it prices both models, the rest says which errors
     matter (--calibration) and trains the smaller model (--heal-minutes). Without DATA nothing is priced.
 
-    The folder in --out works wherever a model is named; docs/smaller.md has the forms and what they cost.
+    Every command takes the folder in --out as a model; docs/smaller.md has the forms and what they cost.
     """
     config = build(ShrinkConfig, options)
     check_model(model, EMBEDDED)
@@ -62,10 +62,7 @@ def command(
     _check_places(out, paths)
     if not paths and not sessions:
         _refuse_without_data(config)
-    redact = redaction_of_sessions(sessions, no_redact, redact_rules)
-    if sessions:
-        with progress_bar("looking for the sessions"):
-            check_sources(sessions, "--model", EMBEDDED, follow=False, redact=redact)
+    redact = checked_sessions(sessions, "MODEL", no_redact, redact_rules)
     with progress_bar("loading PyTorch"):
         from sttx_train.shrink import check_shrinkable, shrink_to
     use_threads(choose_threads(threads), say)
@@ -96,7 +93,9 @@ def _refuse_without_data(config: ShrinkConfig) -> None:
     defaults = ShrinkConfig(bits=8)
     for name in _NEEDS_DATA:
         if getattr(config, name) != getattr(defaults, name):
-            raise UsageError(f"{option(name)} would have no effect without DATA: name some, or leave it out")
+            raise UsageError(
+                f"--{name.replace('_', '-')} would have no effect without DATA: name some, or leave it out"
+            )
 
 
 def _show(report: Mapping[str, Any], out: Path) -> None:

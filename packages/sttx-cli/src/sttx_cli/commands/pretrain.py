@@ -13,14 +13,14 @@ from sttx_cli.options import Grouped, Name, PathName, build, config_options, ref
 from sttx_cli.output import count, emit_json, emit_text, number, say
 from sttx_cli.places import check_log_dir, check_writable
 from sttx_cli.progress import progress_bar
-from sttx_cli.redaction import redact_options, redaction_of_sessions
+from sttx_cli.redaction import redact_options
 from sttx_cli.runs import check_model, log_option
 from sttx_cli.session_texts import split_sessions
 from sttx_cli.signals import Interruptible
-from sttx_cli.sources import SESSIONS_HELP, check_sources, from_option, require_data
+from sttx_cli.sources import SESSIONS_HELP, from_option, require_data
 from sttx_cli.threads import choose_threads, threads_before, threads_option, use_threads
 from sttx_cli.tokenizer import chosen_tokenizer, say_numbering, tokenizer_option
-from sttx_cli.training_data import opened_data
+from sttx_cli.training_data import checked_sessions, opened_data
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
 from sttx_train.environment import is_first_process, torchrun_launched
@@ -30,7 +30,6 @@ from sttx_train.pretrain import PretrainConfig
 if TYPE_CHECKING:
     from sttx_train.data import Data
     from sttx_train.pretrain import Pretrainer, PretrainReport, PretrainStep, Validation
-    from sttx_train.rwkv7 import LanguageModel
 
 _LINE_SECONDS = 10.0
 _SIZES = ("architecture", "ghost_ratio", "hidden_size", "layers", "head_size")
@@ -105,18 +104,13 @@ def command(
     sttx_cli pretrain ...
     """
     require_data(data, from_sources)
-    config = _config(options, start)
-    if store is not None and config.architecture != "x070":
-        raise UsageError(f"--store is for --architecture x070, not {config.architecture}: leave it out")
+    config = _config(options, start, store)
     directory = checkpoint_dir or out.parent / f"{out.name or 'model'}-run"
     paths, sessions = split_sessions(data)
     sessions += from_sources
     check_model(start, EMBEDDED)
     _check_places(out, directory, paths, resume=resume)
-    redact = redaction_of_sessions(sessions, no_redact, redact_rules)
-    if sessions:
-        with progress_bar("looking for the sessions"):
-            check_sources(sessions, "--start-from", EMBEDDED, follow=False, redact=redact)
+    redact = checked_sessions(sessions, "--start-from", no_redact, redact_rules)
     with progress_bar("loading PyTorch"):
         from sttx_train.pretrain import Pretrainer
     talk = say if is_first_process() else _silent
@@ -134,30 +128,32 @@ def command(
             log=log,
             say=lambda text: talk(f"note: {text}"),
         )
-    if store is not None and pretrainer.start is not None:
-        _check_store(pretrainer.start.model, store)
+    _check_store(pretrainer, store)
     if is_first_process():  # only now is it known: a run to resume may number otherwise
         say_numbering(pretrainer.tokenizer)
     opened = opened_data(paths, sessions, redact, pretrainer.tokenizer, talk)
     report, ended = _train(pretrainer, opened, talk)
     if is_first_process():
-        written = out if ended == "done" else None
-        _finish(pretrainer, report, opened, out=written, store=store, as_json=as_json)
+        _finish(pretrainer, report, opened, out if ended == "done" else None, store, as_json=as_json)
 
 
-def _config(options: dict[str, Any], start: str | None) -> PretrainConfig:
+def _config(options: dict[str, Any], start: str | None, store: str | None) -> PretrainConfig:
     """Make the config of the options, and refuse options without effect."""
     config = build(PretrainConfig, options)
+    if store is not None and config.architecture != "x070":
+        raise UsageError(f"--store is for --architecture x070, not {config.architecture}: leave it out")
     refuse_unused(config.without_effect(alone=not torchrun_launched()))
     if start is not None:
         refuse_unused(dict.fromkeys(_SIZES, "the architecture and sizes are those of --start-from"))
     return config
 
 
-def _check_store(model: "LanguageModel", store: str) -> None:
-    from sttx_train.shrink import ShrinkConfig, check_shrinkable
+def _check_store(pretrainer: "Pretrainer", store: str | None) -> None:
+    """Check, before the training, that the model to start from can be stored in codes."""
+    if store is not None and pretrainer.start is not None:
+        from sttx_train.shrink import ShrinkConfig, check_shrinkable
 
-    check_shrinkable(model, ShrinkConfig(bits=8 if store == "int8" else 4))
+        check_shrinkable(pretrainer.start.model, ShrinkConfig(bits=8 if store == "int8" else 4))
 
 
 def _stored(pretrainer: "Pretrainer", data: "Data", out: Path, store: str) -> None:
@@ -177,9 +173,9 @@ def _finish(
     pretrainer: "Pretrainer",
     report: "PretrainReport",
     data: "Data",
-    *,
     out: Path | None,
     store: str | None,
+    *,
     as_json: bool,
 ) -> None:
     """Write the model, unless the run was interrupted, and print the report."""

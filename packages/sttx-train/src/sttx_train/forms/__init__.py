@@ -15,9 +15,9 @@ __all__ = [
     "StoredMatrix",
     "StoredTensor",
     "encode",
+    "install",
     "relative_error",
     "singular_values",
-    "install",
 ]
 
 __getattr__ = lazy_names(

@@ -59,7 +59,7 @@ def encode(form: Form, matrix_OI: Tensor, gram_II: Tensor | None = None) -> dict
 
 
 def start(form: Form, matrix_OI: Tensor) -> dict[str, Tensor]:
-    """Return the tensors of a matrix that is to be trained from a dense one of random values.
+    """Return the tensors from which a matrix starts to be trained, made of a dense one of random values.
 
     The rows of an orthogonal matrix say nothing about each other, so a ghost form keeps its first rows as
     core. Its cheap rows are random combinations of these, of the same mean size.
@@ -148,7 +148,7 @@ def _compensated(matrix_RC: Tensor, gram_CC: Tensor, nearest: Callable[[int, Ten
 
 
 def _without(matrix_OI: Tensor, mask_OI: Tensor, gram_II: Tensor | None) -> Tensor:
-    """Return a matrix whose numbers outside a mask are to be left out; the others make up for them."""
+    """Return a matrix without the numbers outside a mask; the others make up for them."""
     if gram_II is None:
         return matrix_OI
     return _compensated(matrix_OI, gram_II, lambda column, left: left[:, column] * mask_OI[:, column])

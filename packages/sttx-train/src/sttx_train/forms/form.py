@@ -71,7 +71,7 @@ class Form:
         """Read the text of a form.
 
         Raises:
-            UsageError: it is none.
+            UsageError: the text is not one of a form.
         """
         if not isinstance(text, str) or not text or len(text) > _LONGEST:
             raise UsageError(f"{shown(text)} is not a form of a matrix, such as 'low-rank:64+int8'")

@@ -218,7 +218,7 @@ def stored_forms(config: ModelConfig) -> dict[str, Form]:
     shapes, forms = parameter_shapes(config), {}
     for name, text in config.forms:
         if len(shapes.get(name, ())) != 2 or name.endswith("r_k"):
-            raise UsageError(f"forms names {shown(name)}, which is no matrix of this model")
+            raise UsageError(f"forms names {shown(name)}, but this model has no such matrix")
         form = forms[name] = Form.parse(text)
         form.tensors((shapes[name][0], shapes[name][1]))
     return forms
