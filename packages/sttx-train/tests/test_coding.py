@@ -277,6 +277,15 @@ def test_impossible_segments_are_refused(tmp_path, spans):
         Archive(path)
 
 
+@pytest.mark.parametrize("modified", [float("nan"), float("inf"), -float("inf"), "now"])
+def test_impossible_times_are_refused(modified):
+    value = {"path": "f", "size": 0, "sha256": "", "mode": 0, "number": 0, "segments": [-1, -1]}
+    value |= {"form": "bytes", "coded": 0}
+    assert container.read_entry({**value, "modified": 10**12}).modified == 10**12
+    with pytest.raises(DataError, match="entry in the archive is damaged"):
+        container.read_entry({**value, "modified": modified})
+
+
 def index_of(**value):
     """Return an index that says so, and the end of the archive, for an archive with nothing else."""
     position = len(container.write_header({}))

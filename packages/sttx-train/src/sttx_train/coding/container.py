@@ -13,6 +13,7 @@ An archive whose writing was interrupted has no index at its end; then its recor
 """
 
 import json
+import math
 import os
 import struct
 import zlib
@@ -272,6 +273,7 @@ def read_entry(value: Any) -> Entry:
     right = all(isinstance(value[name], kind) for name, kind in kinds.items())
     spans = value["segments"]
     right = right and value["form"] in FORMS and value["coded"] >= 0
+    right = right and abs(value["modified"]) < math.inf  # also False of NaN
     if not (right and isinstance(spans, list) and list(map(type, spans)) == [int, int]):
         raise DataError("a file's entry in the archive is damaged")
     if not (0 <= spans[0] <= spans[1] if value["size"] > 0 else value["size"] == 0 and spans == [-1, -1]):
