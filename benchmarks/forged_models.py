@@ -11,6 +11,7 @@ import random
 import shutil
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,10 @@ class Models:
         for format in ("sttx", "huggingface"):
             save_model(model, folder / format, format=format, tokenizer=ByteTokenizer())
         save_model(model, folder / "json", tokenizer=self._tokenizer())
+        forms = {"emb.weight": "int8", "head.weight": "low-rank:4+int4:8", "blocks.0.att.key.weight": "2:4"}
+        forms |= {"blocks.1.att.value.weight": "sparse:99", "blocks.1.ffn.key.weight": "ghost:12:3+int8"}
+        stored = RWKV7(replace(model.config, forms=forms), seed=1)
+        save_model(stored, folder / "stored", tokenizer=ByteTokenizer())
         self._sharded(folder / "huggingface", folder / "sharded")
         for name in ("pth", "legacy", "wrapped", "state"):
             (folder / name).mkdir()

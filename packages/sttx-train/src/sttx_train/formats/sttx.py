@@ -7,6 +7,7 @@ the model's sizes, which are checked against the tensors on reading.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +113,11 @@ def read_stored_config(saved: Mapping[str, Any], source: str) -> RWKV7Config | N
         raise ModelError(
             f"{source!r} has format version {shown(saved.get('version'))}, and its forms need {STORED}: "
             "update sttx, or download it again"
+        )
+    if unknown := sorted(given.keys() - {field.name for field in fields(RWKV7Config)} - {"architecture"}):
+        raise ModelError(
+            f"config.json of {source!r} is damaged, its 'model' has an unknown {shown(unknown[0])}: "
+            "download it again"
         )
     layers = given.get("num_layers")
     if not isinstance(layers, int) or layers > MOST_LAYERS:
