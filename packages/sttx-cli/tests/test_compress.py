@@ -260,6 +260,7 @@ def test_an_archive_of_profile_native_says_so(sttx, folder, tmp_path):
     made = ("--method", method, "--profile", "native", "--policy", policy, "--save-learned", learned)
     done = sttx("compress", source, "-o", out, *made, "--json")
     assert done.json["profile"] == "native" and "profile native computes" in done.err
+    assert sttx("info", "size", source, *made[:6], "--json").json["bytes_out"] == done.json["bytes_out"]
     with Archive(out) as opened:
         half = opened.entries[0].coded // 2  # of the text that the lines of JSON become
     canonical = f"{method};policy:schedule=0..{half}:train(scope=all,lr=0.01);{half}..:infer"

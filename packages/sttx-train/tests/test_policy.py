@@ -222,6 +222,22 @@ def test_a_run_resumes_inside_a_schedule(make, talk):
         make(None, "run", resume=True)
 
 
+def test_a_run_goes_on_from_another_one_and_resumes_without_it(make, talk, tmp_path):
+    make(None, "first", steps=4).run(talk(24))
+    policy = f"schedule=0..:train;load_from={tmp_path / 'first'}"
+    whole, part = make(policy, steps=6), make(policy, "run", steps=3)
+    assert torch.equal(part.learner.s0, make(None, "first", resume=True).learner.s0) and part.learner.s0.any()
+    whole.run(talk(24))
+    part.run(talk(24))
+    (tmp_path / "first").rename(tmp_path / "gone")
+    again = make(policy, "run", steps=6, resume=True)
+    again.run(talk(24)[sum(again.taken.values()) :])
+    assert torch.equal(again.learner.s0, whole.learner.s0)
+    plain = make(None, steps=6)
+    plain.run(talk(24))
+    assert not torch.equal(plain.learner.s0, whole.learner.s0)
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
     from sttx_train.information import Meter
 
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
-_OF_COMPRESS = ("level", "method", "model", "checkpoint", "streams", "coder", "segment_mb")
+_OF_COMPRESS = (
+    *("level", "method", "model", "checkpoint", "streams", "profile", "policy"),
+    *("coder", "segment_mb"),
+)
 
 
 @click.group("info", cls=SuggestingGroup)
@@ -337,6 +340,8 @@ def size(
     model: str | None,
     checkpoint: str | None,
     streams: int | None,
+    profile: str,
+    policy: str | None,
     coder: str,
     segment_mb: float,
     as_json: bool,
@@ -350,7 +355,8 @@ def size(
     from sttx_train.information import compress_size
 
     learned = None if checkpoint is None else without_pointer(checkpoint)
-    chosen = method_of(level, method=method, model=model, checkpoint=learned, streams=streams)
+    how = {"method": method, "model": model, "checkpoint": learned, "profile": profile, "policy": policy}
+    chosen = method_of(level, streams=streams, **how)
     members, total, _ = members_of(files)
     prepare_coding(chosen.profile if chosen.networks else None)
     config = CompressConfig(coder=coder, segment_mb=segment_mb)
