@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sttx_core.experts import ExpertsConfig
 from sttx_core.phrases import PhraseConfig
+from sttx_core.tokenizers import Tokenizer
 from sttx_train.byte_lengths import every_token
 from sttx_train.formats import LoadedModel
 from sttx_train.generate import Constraint, Generation, SamplingConfig
@@ -92,6 +93,11 @@ class Predictor:
             self._load(found)
         if experts != with_memory:
             self.learner.use(self._new_mixture(config) if experts else None)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's vocabulary."""
+        return self.loaded.tokenizer
 
     @property
     def has_learned(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from asyncio import to_thread
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -23,7 +23,7 @@ from sttx_train.serve.conversation import newest
 from sttx_train.serve.failures import RequestError
 from sttx_train.serve.guard import Guard
 from sttx_train.serve.jobs import Ask
-from sttx_train.serve.page import add_page
+from sttx_train.serve.page import Panel, add_page
 from sttx_train.serve.reading_bodies import body_of, slot_of, tenant_of
 from sttx_train.serve.responses import Responses, new_of_response, response_ask
 from sttx_train.serve.service import Service
@@ -32,19 +32,35 @@ from sttx_train.serve.streaming import Channel, EventStream, collect
 from sttx_train.serve.text_routes import add_text_routes
 
 
-def make_app(service: Service, keys: list[str]) -> ASGIApp:
+class Extension(Protocol):
+    """Further routes, and their part of the page."""
+
+    @property
+    def panel(self) -> Panel:
+        """The part of the page."""
+        ...
+
+    def add(self, app: FastAPI, service: Service) -> None:
+        """Add the routes to an application."""
+        ...
+
+
+def make_app(service: Service, keys: list[str], extension: Extension | None = None) -> ASGIApp:
     """Return the application.
 
     Args:
         service: what answers.
         keys: keys of which a request needs one; none to let only this machine ask.
+        extension: further routes.
     """
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     _add_model_routes(app, service)
     _add_generating_routes(app, service)
     add_text_routes(app, service)
     add_slot_routes(app, service)
-    add_page(app, service, needs_key=bool(keys))
+    if extension is not None:
+        extension.add(app, service)
+    add_page(app, service, needs_key=bool(keys), panel=extension.panel if extension else None)
 
     @app.exception_handler(RequestError)
     async def failed(request: Request, error: RequestError) -> Response:

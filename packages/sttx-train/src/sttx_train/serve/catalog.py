@@ -19,6 +19,7 @@ from sttx_train.formats import LoadedModel
 from sttx_train.predict import Predictor
 from sttx_train.run_folder import load_checkpoint
 from sttx_train.serve.failures import RequestError
+from sttx_train.serve.readers import AnyPredictor
 
 EXPERTS = ExpertsConfig(slot_bits=16, history_bits=14, index_bits=14)
 """Experts of one request, 5 MB: a context of 4,096 tokens costs 0.6% more bits than with 44 MB."""
@@ -39,11 +40,17 @@ class Served:
     """
 
     id: str
-    predictor: Predictor
+    predictor: AnyPredictor
     digest: str
     step: int = 0
     created: int = field(default_factory=lambda: int(time.time()))
     base: Served | None = None
+
+    @property
+    def learner(self) -> Predictor:
+        """The predictor of a model of sttx itself, of which others can be made that learn."""
+        assert isinstance(self.predictor, Predictor), self.predictor
+        return self.predictor
 
     @property
     def fingerprint(self) -> str:

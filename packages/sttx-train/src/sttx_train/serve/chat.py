@@ -41,7 +41,7 @@ def chat_asks(
     body.check(most, asked, name)
     if body.top_logprobs and not body.logprobs:
         raise bad("top_logprobs has no effect without logprobs", "top_logprobs")
-    tokenizer = served.predictor.loaded.tokenizer
+    tokenizer = served.predictor.tokenizer
     sampling = body.sampling(len(served.predictor.tokens))
     tools = body.tools or []
     form = form_of(body.response_format, "response_format", served)

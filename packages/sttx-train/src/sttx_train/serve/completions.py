@@ -74,7 +74,7 @@ def _prompts(body: Completion, served: Served) -> list[tuple[int, ...]]:
 
 def encoded(text: str, served: Served) -> tuple[int, ...]:
     """Return the ids of a text, each turn encoded by itself as in training; a blank line ends a turn."""
-    return encode_turns(_TURNS.split(text), served.predictor.loaded.tokenizer)
+    return encode_turns(_TURNS.split(text), served.predictor.tokenizer)
 
 
 def checked(ids: Iterable[int], served: Served, name: str = "prompt") -> tuple[int, ...]:

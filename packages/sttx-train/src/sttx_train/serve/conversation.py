@@ -65,7 +65,7 @@ def newest(messages: Sequence[Message], served: Served) -> tuple[int, ...]:
     """Return the ids of the turns after the last answer: what was not sent before."""
     answers = [index for index, message in enumerate(messages) if message.role == "assistant"]
     after = answers[-1] + 1 if answers else 0
-    return encode_turns(turns(messages)[after:], served.predictor.loaded.tokenizer)
+    return encode_turns(turns(messages)[after:], served.predictor.tokenizer)
 
 
 def openings(

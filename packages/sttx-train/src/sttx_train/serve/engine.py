@@ -18,10 +18,12 @@ import numpy as np
 
 from sttx_core.errors import SttxError
 from sttx_core.experts import NextToken
+from sttx_train.predict import Predictor
 from sttx_train.predict.twins import are_twins
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.failures import RequestError
 from sttx_train.serve.jobs import Ask, Failed, Job
+from sttx_train.serve.readers import AnyPredictor
 from sttx_train.serve.rows import Row
 from sttx_train.serve.slots import Slot, SlotName
 from sttx_train.serve.states import StateCache
@@ -283,12 +285,18 @@ def _shows_prompt(ask: Ask) -> bool:
 
 
 def _groups(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Yield the rows that one batch can hold: those whose predictors differ by S0 alone."""
+    """Yield the rows that one batch can hold: those of a predictor, and of others that differ by S0 alone."""
     groups: list[list[Row]] = []
     for row in rows:
-        group = next((one for one in groups if are_twins(one[0].predictor, row.predictor)), None)
+        group = next((one for one in groups if _fit(one[0].predictor, row.predictor)), None)
         if group is None:
             groups.append([row])
         else:
             group.append(row)
     yield from groups
+
+
+def _fit(one: AnyPredictor, other: AnyPredictor) -> bool:
+    if isinstance(one, Predictor) and isinstance(other, Predictor):
+        return are_twins(one, other)
+    return one is other

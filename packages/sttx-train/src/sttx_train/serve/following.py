@@ -57,9 +57,7 @@ class FollowedRun:
         if step is None or step in (self.step, self._failed):
             return False
         try:
-            served = learned_model(
-                self._loaded, self._run, experts=self._catalog.frozen.predictor.own_experts
-            )
+            served = learned_model(self._loaded, self._run, experts=self._catalog.frozen.learner.own_experts)
         except (SttxError, OSError) as error:
             _LOG.warning("step %d of %r is not served: %s", step, str(self._run), error)
             self._failed = step

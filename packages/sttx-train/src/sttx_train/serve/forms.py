@@ -53,7 +53,7 @@ def _constraint(schema: dict[str, Any], field: str, served: Served, name: str = 
     predictor = served.predictor
     try:
         constraint = Constraint.of_schema(schema, what)
-        constraint.start(predictor.tokens, predictor.loaded.tokenizer.eot_id)
+        constraint.start(predictor.tokens, predictor.tokenizer.eot_id)
     except UsageError as error:
         raise bad(str(error), field, "invalid_schema") from error
     return constraint

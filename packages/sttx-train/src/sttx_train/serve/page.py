@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from dataclasses import dataclass
 from importlib.resources import files
 
 from fastapi import FastAPI
@@ -18,9 +19,25 @@ from starlette.responses import HTMLResponse, Response
 from sttx_train.serve.service import Service
 
 
-def add_page(app: FastAPI, service: Service, *, needs_key: bool) -> None:
-    """Add the page to an application; with a key, its person types it."""
-    style, script = _asset("page.css"), _asset("page.js")
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """A further part of the page.
+
+    Attributes:
+        html: what it shows, before the chat.
+        script: appended to the page's own, whose functions it may call.
+        style: appended to the page's own.
+    """
+
+    html: str = ""
+    script: str = ""
+    style: str = ""
+
+
+def add_page(app: FastAPI, service: Service, *, needs_key: bool, panel: Panel | None = None) -> None:
+    """Add the page to an application, with a further part if there is one; a person types the key."""
+    panel = panel or Panel()
+    style, script = _asset("page.css") + panel.style, _asset("page.js") + panel.script
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(
         _asset("page.html.j2")
     )
@@ -37,6 +54,7 @@ def add_page(app: FastAPI, service: Service, *, needs_key: bool) -> None:
         html = template.render(
             style=Markup(style),
             script=Markup(script),
+            panel=Markup(panel.html),
             models=models,
             ready=service.ready,
             needs_key=needs_key,

@@ -63,7 +63,7 @@ def response_ask(
     body.check(most, body.max_output_tokens, "max_output_tokens")
     if body.n not in (None, 1):
         raise bad("n must be 1: a response has one answer", "n")
-    tokenizer = served.predictor.loaded.tokenizer
+    tokenizer = served.predictor.tokenizer
     tools = [_tool(tool) for tool in body.tools or () if tool.type == "function"]
     form = form_of(body.text.format if body.text else None, "text", served)
     starts = openings(tools, _choice(body.tool_choice), served, form)
@@ -101,7 +101,7 @@ def last_called(before: tuple[int, ...], served: Served) -> str:
 
     An answer has one call, so what a request sends after it as the output of a call is that of this one.
     """
-    tokenizer, size = served.predictor.loaded.tokenizer, _TAIL
+    tokenizer, size = served.predictor.tokenizer, _TAIL
     while True:
         text = tokenizer.decode(before[-size:]).removesuffix(END)
         _, end, turn = text.rpartition(END)
@@ -198,7 +198,7 @@ class Responses:
         """Keep what was read, at the end of an answer, unless the request forbids it."""
         if isinstance(found, Ended) and self._body.store is not False:
             missing = next(END[size:] for size in (2, 1, 0) if found.data.endswith(END[:size].encode()))
-            tokenizer = self._ask.served.predictor.loaded.tokenizer
+            tokenizer = self._ask.served.predictor.tokenizer
             rest = tokenizer.encode_bytes(found.unread + missing.encode())
             await self._keep(self._id, (*found.ids, *rest), self._ask.served)
 

@@ -12,8 +12,9 @@ import numpy as np
 from sttx_core.experts import NextToken
 from sttx_train.generate import Generation
 from sttx_train.generate.samplers import draw
-from sttx_train.predict import Predictor, Prices, Reader
+from sttx_train.predict import Prices
 from sttx_train.serve.jobs import Ended, Generated, Job, PromptRead
+from sttx_train.serve.readers import AnyPredictor, AnyReader
 from sttx_train.serve.slots import Slot
 from sttx_train.serve.states import GrowingKey, StateCache
 from sttx_train.serve.tokens import Token, token_at
@@ -34,13 +35,13 @@ class Row:
     def __init__(self, job: Job, cache: StateCache, *, chunk: int, every: int) -> None:
         self.job, self.ask, self._cache = job, job.ask, cache
         self._chunk, self._every = chunk, every
-        self.predictor: Predictor = job.ask.served.predictor
+        self.predictor: AnyPredictor = job.ask.served.predictor
         # Every document opens with the end of text: a prompt that does so too starts after it.
-        self._opened = self.ask.ids[:1] == (self.predictor.loaded.tokenizer.eot_id,)
+        self._opened = self.ask.ids[:1] == (self.predictor.tokenizer.eot_id,)
         self._ids = np.asarray(self.ask.ids[self._opened :], np.uint32)
         self._key = GrowingKey(self._digest)
         known, reader = (0, None) if self.ask.reads_all else cache.find(self._digest, self._ids)
-        self.reader: Reader = reader or self.predictor.read()
+        self.reader: AnyReader = reader or self.predictor.read()
         self.cached = self._read = known
         self._tokens: list[Token] = []
         self._prices: list[Prices] = []

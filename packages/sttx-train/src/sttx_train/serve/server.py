@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import uvicorn
 
 from sttx_core.errors import UsageError
-from sttx_train.serve.app import make_app
+from sttx_train.serve.app import Extension, make_app
 from sttx_train.serve.catalog import Catalog
 from sttx_train.serve.config import ServeConfig
 from sttx_train.serve.service import Service
@@ -27,6 +27,7 @@ class Server:
     Args:
         config: how it serves.
         keys: keys of which a request needs one.
+        extension: further routes, and their part of the page.
 
     Attributes:
         service: what the routes share.
@@ -38,7 +39,9 @@ class Server:
         OSError: the port is taken, or the host is not of this machine.
     """
 
-    def __init__(self, config: ServeConfig, keys: Sequence[str] = ()) -> None:
+    def __init__(
+        self, config: ServeConfig, keys: Sequence[str] = (), extension: Extension | None = None
+    ) -> None:
         if not config.loopback and not keys:
             raise UsageError(
                 f"--host {config.host!r} is reached from other machines: give --api-key-file, or leave it out"
@@ -48,7 +51,7 @@ class Server:
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         options = uvicorn.Config(
-            make_app(self.service, list(keys)),
+            make_app(self.service, list(keys), extension),
             log_config=None,
             access_log=False,
             loop="asyncio",

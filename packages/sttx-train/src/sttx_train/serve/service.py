@@ -147,7 +147,7 @@ class Service:
         cache = self.engine.cache
         for ask in {ask.ids: ask for ask in asks if not ask.reads_all}.values():
             served = ask.served
-            opened = ask.ids[:1] == (served.predictor.loaded.tokenizer.eot_id,)
+            opened = ask.ids[:1] == (served.predictor.tokenizer.eot_id,)
             digest, ids = served.digest, ask.ids[opened:]
             known = await self._in_engine(lambda d=digest, i=ids: cache.known(d, i))
             found = await asyncio.to_thread(states.find, digest, served.predictor, ids, known)
@@ -163,7 +163,7 @@ class Service:
         """
         if not name:
             return ()
-        vocabulary = served.predictor.loaded.tokenizer.sha256
+        vocabulary = served.predictor.tokenizer.sha256
         return await asyncio.to_thread(self.responses.find, name, vocabulary)
 
     async def keep_response(self, name: str, ids: tuple[int, ...], served: Served) -> None:
@@ -172,7 +172,7 @@ class Service:
         Raises:
             RequestError: the store does not answer, or has no room.
         """
-        vocabulary = served.predictor.loaded.tokenizer.sha256
+        vocabulary = served.predictor.tokenizer.sha256
         await asyncio.to_thread(self.responses.put, name, ids, vocabulary)
         if self.states is not None:
             await asyncio.to_thread(self.states.settle)

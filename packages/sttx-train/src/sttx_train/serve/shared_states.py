@@ -21,7 +21,7 @@ import numpy as np
 
 from sttx_core.errors import DataError
 from sttx_core.foreign_files import parse_json
-from sttx_train.predict import Predictor, Reader
+from sttx_train.serve.readers import AnyPredictor, AnyReader
 from sttx_train.serve.states import Ids
 from sttx_train.stores import StateStore, StoreConflict, StoreDown, pack, unpack
 
@@ -45,7 +45,7 @@ class SharedStates:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
-        self._queue: queue.Queue[tuple[str, np.ndarray, Reader] | threading.Event | None]
+        self._queue: queue.Queue[tuple[str, np.ndarray, AnyReader] | threading.Event | None]
         self._queue = queue.Queue(_WAITING)
         self._written: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class SharedStates:
         self._thread = threading.Thread(target=self._run, name="sttx-states", daemon=True)
         self._thread.start()
 
-    def put(self, digest: str, ids: Ids, reader: Reader) -> None:
+    def put(self, digest: str, ids: Ids, reader: AnyReader) -> None:
         """Share where a reader stands after a text; it is written in the background.
 
         Args:
@@ -76,8 +76,8 @@ class SharedStates:
         reached.wait()
 
     def find(
-        self, digest: str, predictor: Predictor, ids: Sequence[int], beyond: int
-    ) -> tuple[int, Reader] | None:
+        self, digest: str, predictor: AnyPredictor, ids: Sequence[int], beyond: int
+    ) -> tuple[int, AnyReader] | None:
         """Return the longest prefix with a state, as its length and a reader at its end; None without one.
 
         Args:
@@ -107,7 +107,7 @@ class SharedStates:
 
     # -- reading -------------------------------------------------------------------------------------------
 
-    def _read(self, name: str, predictor: Predictor) -> Reader | None:
+    def _read(self, name: str, predictor: AnyPredictor) -> AnyReader | None:
         """Return a state; None if it was dropped, or is damaged, which the log then says."""
         try:
             if (entry := self._store.read(f"state/{name}")) is None:
@@ -154,7 +154,7 @@ class SharedStates:
             except Exception:  # noqa: BLE001  the states after it are written
                 _LOG.exception("a state is not shared")
 
-    def _write(self, digest: str, ids: np.ndarray, reader: Reader) -> None:
+    def _write(self, digest: str, ids: np.ndarray, reader: AnyReader) -> None:
         name = _hash(digest, ids)
         state = reader.state_dict()
         with suppress(StoreConflict):  # another server has read the same text

@@ -17,9 +17,9 @@ import torch
 from sttx_core.errors import DataError
 from sttx_core.own_files import make_private_folder, replacing_file
 from sttx_train.formats.tensorfiles import read_tensors, write_tensors
-from sttx_train.predict import Reader
 from sttx_train.serve.catalog import Catalog, Served
 from sttx_train.serve.failures import bad
+from sttx_train.serve.readers import AnyReader
 
 _IDS, _ABOUT, _READER = "ids", "about", "reader."
 _MOST_BYTES = 2**31
@@ -57,7 +57,7 @@ class Slot:
 
     served: Served
     ids: tuple[int, ...]
-    reader: Reader
+    reader: AnyReader
 
 
 def save_slot(slot: Slot, folder: Path, name: str) -> int:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from sttx_train.predict import Reader
+from sttx_train.serve.readers import AnyReader
 
 Ids: TypeAlias = Sequence[int] | np.ndarray
 
@@ -22,7 +22,7 @@ Ids: TypeAlias = Sequence[int] | np.ndarray
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
     digest: str
-    reader: Reader
+    reader: AnyReader
     count: int
     nbytes: int
 
@@ -40,7 +40,7 @@ class StateCache:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.share: Callable[[str, Ids, Reader], None] | None = None
+        self.share: Callable[[str, Ids, AnyReader], None] | None = None
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
         self._lengths: Counter[int] = Counter()
         self._of: dict[str, set[bytes]] = {}
@@ -49,7 +49,7 @@ class StateCache:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, digest: str, ids: Ids) -> tuple[int, Reader | None]:
+    def find(self, digest: str, ids: Ids) -> tuple[int, AnyReader | None]:
         """Return the longest prefix that is known, as its length and a reader of its own at its end.
 
         Args:
@@ -78,7 +78,7 @@ class StateCache:
                 key = found
         return key
 
-    def put(self, digest: str, ids: Ids, reader: Reader, key: bytes | None = None) -> None:
+    def put(self, digest: str, ids: Ids, reader: AnyReader, key: bytes | None = None) -> None:
         """Keep where a reader stands after a text; a state larger than the limit is not kept.
 
         Args:

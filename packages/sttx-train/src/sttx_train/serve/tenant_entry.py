@@ -94,8 +94,8 @@ class _Saved(State):
 
 def nothing_learned(base: Served, config: LearnerConfig) -> Learned:
     """Return what a new tenant has."""
-    s0 = nn.Parameter(torch.zeros_like(base.predictor.learner.s0))
-    carried = Carried(None, (base.predictor.loaded.tokenizer.eot_id,))
+    s0 = nn.Parameter(torch.zeros_like(base.learner.learner.s0))
+    carried = Carried(None, (base.predictor.tokenizer.eot_id,))
     optimizer = online_optimizer({"s0": s0}, config)
     return Learned(s0=s0, optimizer=optimizer, carried=carried, step=0, progress=Progress(), version=0)
 
@@ -114,7 +114,7 @@ def answering(base: Served, name: str, s0: Tensor, step: int) -> Served:
     digest.update(values.cpu().numpy().tobytes())
     return Served(
         id=base.id,
-        predictor=with_s0(base.predictor, values),
+        predictor=with_s0(base.learner, values),
         digest=digest.hexdigest(),
         step=step,
         created=base.created,
@@ -189,7 +189,7 @@ def _load(learned: Learned, saved: _Saved, tensors: dict[str, Tensor], base: Ser
     check_names(_WHAT, kinds, ("s0", "optimizer", "carried"))
     check_tensors(_WHAT, kinds["s0"], {"": learned.s0})
     check_moments(_WHAT, kinds["optimizer"], {"s0": learned.s0})
-    carried, model = checked(CarriedState, saved.carried, _WHAT), base.predictor.loaded.model
+    carried, model = checked(CarriedState, saved.carried, _WHAT), base.learner.loaded.model
     check_carried_tensors(carried, kinds["carried"], model.config, model.dtype)
     if len(carried.sessions) != 1 or max(carried.sessions[0][1]) >= model.config.vocab_size:
         raise CheckpointError(f"{_WHAT} does not fit the model: its document has other ids")

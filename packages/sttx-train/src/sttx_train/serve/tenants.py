@@ -200,7 +200,7 @@ class Tenants:
             del tenant.pending[conversation]
 
     def _learn(self, windows: Sequence[_Window]) -> None:
-        networks = self._base.predictor.learner.networks
+        networks = self._base.learner.learner.networks
         all_learned = [window.tenant.learned for window in windows]
         rows = [
             Row(context=learned.carried.context, ids=window.ids, paid=None)
@@ -296,5 +296,5 @@ def _window_of(tenant: Tenant) -> _Window | None:
 
 
 def _zeros(served: Served) -> RecurrentState:
-    model = served.predictor.loaded.model
+    model = served.learner.loaded.model
     return RecurrentState.zeros(model.config, device=model.device, dtype=model.dtype)

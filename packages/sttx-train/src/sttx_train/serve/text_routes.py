@@ -77,7 +77,7 @@ def _add_tokenizer_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/tokenizer_info")
     async def tokenizer_info(request: Request) -> Response:
-        tokenizer = service.catalog.default.predictor.loaded.tokenizer
+        tokenizer = service.catalog.default.predictor.tokenizer
         return JSONResponse(
             {
                 "tokenizer_class": type(tokenizer).__name__,
@@ -98,7 +98,7 @@ def _named(service: Service, name: str | None) -> Served:
 
 def _ids(body: Tokenize, served: Served) -> tuple[int, ...]:
     """Return the ids of a text or of messages; the name of the end of text is its id."""
-    tokenizer = served.predictor.loaded.tokenizer
+    tokenizer = served.predictor.tokenizer
     text = body.content if body.prompt is None else body.prompt
     if (text is None) == (body.messages is None):
         raise bad("give either prompt or messages", "prompt")
@@ -108,17 +108,22 @@ def _ids(body: Tokenize, served: Served) -> tuple[int, ...]:
     return (tokenizer.eot_id,) if text == END else encoded(text or "", served)
 
 
+def _known(bits: float) -> float | None:
+    """Return a price; None if it was not computed."""
+    return None if np.isnan(bits) else float(bits)
+
+
 def _priced(index: int, text: str, ask: Ask, bits: np.ndarray, frozen: np.ndarray) -> dict[str, Any]:
     names = ask.served.predictor.tokens
     size = len(text.encode(errors="replace"))
     return {
         "index": index,
         "bits": float(bits.sum()),
-        "frozen_bits": float(frozen.sum()),
+        "frozen_bits": _known(frozen.sum()),
         "bytes": size,
         "bits_per_byte": float(bits.sum()) / size,
         "tokens": [
-            {"id": token, "text": shown(names[token]), "bits": float(paid), "frozen_bits": float(before)}
+            {"id": token, "text": shown(names[token]), "bits": float(paid), "frozen_bits": _known(before)}
             for token, paid, before in zip(ask.ids, bits, frozen, strict=True)
         ],
     }
@@ -126,13 +131,14 @@ def _priced(index: int, text: str, ask: Ask, bits: np.ndarray, frozen: np.ndarra
 
 def _scores(served: Served, data: list[dict[str, Any]]) -> dict[str, Any]:
     tokens = sum(len(entry["tokens"]) for entry in data)
+    frozen = [entry["frozen_bits"] for entry in data]
     return {
         "object": "list",
         "model": served.id,
         "system_fingerprint": served.fingerprint,
         "data": data,
         "bits": sum(entry["bits"] for entry in data),
-        "frozen_bits": sum(entry["frozen_bits"] for entry in data),
+        "frozen_bits": None if None in frozen else sum(frozen),
         "bytes": sum(entry["bytes"] for entry in data),
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
     }
