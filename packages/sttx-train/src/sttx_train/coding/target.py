@@ -64,7 +64,7 @@ def check_target(
     """
     if isinstance(out, Path):
         check_out(out, resume=resume)
-    in_bytes(method, members, config)
+    _check_percentages(method, members)
     names: set[str] = set()
     for member in members:
         check_name(member.name, names)
@@ -90,6 +90,12 @@ def check_out(out: Path, *, resume: bool) -> None:
         raise UsageError(f"there is no folder {str(out.parent)!r} for the archive: make it, or name another")
 
 
+def _check_percentages(method: Method, members: Sequence[Member]) -> None:
+    percent = method.policy is not None and method.policy.percent
+    if percent and any(member.path is None for member in members):
+        raise UsageError("the policy's percentages need files of known size: give positions in bytes")
+
+
 def in_bytes(method: Method, members: Sequence[Member], config: CompressConfig) -> Method:
     """Return a method whose policy has no percentages: they are of all text, or of a segment's if it is less.
 
@@ -100,11 +106,10 @@ def in_bytes(method: Method, members: Sequence[Member], config: CompressConfig) 
     """
     if method.policy is None or not method.policy.percent:
         return method
+    _check_percentages(method, members)
     size = text = 0
-    for member in members:
-        if member.path is None:
-            raise UsageError("the policy's percentages need files of known size: give positions in bytes")
-        with open_regular(member.path) as file:
+    for path in [member.path for member in members if member.path is not None]:
+        with open_regular(path) as file:
             read, coded = sizes(iter(lambda file=file: file.read(BLOCK_BYTES), b""))
         size, text = size + read, text + coded
     segment = int(config.segment_mb * 1e6)
