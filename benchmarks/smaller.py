@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ghost 0.25": {"ghost": 0.25},
     "ghost 0.5": {"ghost": 0.5},
 }
-HEALED = ("int4, a scale for 32", "factors, 9 MB", "2:4, int8", "ghost 0.5")
+HEALED = ("original", "int4, a scale for 32", "factors, 9 MB", "2:4, int8", "ghost 0.5")
 
 
 class Bench:
@@ -64,10 +64,12 @@ class Bench:
         self.grams = input_grams(loaded.model, train, ShrinkConfig(bits=8).calibration)
 
     def run(self, setting: dict[str, Any], minutes: float) -> dict[str, Any]:
-        """Return bytes, multiplications, prices and seconds of a setting."""
-        config = ShrinkConfig(**setting, validation=self.validation, heal_minutes=minutes)
+        """Return bytes, multiplications, prices and seconds of a setting; an empty one is the original."""
+        config = ShrinkConfig(**(setting or {"bits": 8}), validation=self.validation, heal_minutes=minutes)
         started = time.monotonic()
-        small, errors = shrink_model(self.loaded.model, config, self.grams if config.calibration else None)
+        small, errors = self.loaded.model, {"": 0.0}
+        if setting:
+            small, errors = shrink_model(small, config, self.grams if config.calibration else None)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "model"
             save_model(small, out, tokenizer=self.loaded.vocabulary, dtype=torch.bfloat16)
@@ -110,7 +112,7 @@ def main() -> None:
     for name in HEALED if options.minutes else SETTINGS:
         key = f"{name}, healed for {options.minutes:g} minutes" if options.minutes else name
         if key not in found:
-            found[key] = bench.run(SETTINGS[name], options.minutes)
+            found[key] = bench.run(SETTINGS.get(name, {}), options.minutes)
             options.results.write_text(json.dumps(found, indent=1))
         print(line(key, found[key]), flush=True)
 
