@@ -18,11 +18,10 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from sttx_ccsniff import open_source
 from sttx_core.experts import ExpertsConfig
@@ -32,15 +31,12 @@ from sttx_train.evaluate.intervals import interval
 from sttx_train.formats import LoadedModel, load_model
 from sttx_train.online import LearnerConfig, Mixture, Window
 from sttx_train.online.bank import StateBank
-from sttx_train.online.carried import Carried
+from sttx_train.online.carried import Carried, CarriedStates
+from sttx_train.online.payment import NATS_TO_BITS, window_bytes
 from sttx_train.predict import Predictor
 from sttx_train.rwkv7 import RecurrentState
 from sttx_train.stream import TraceWindows
 
-LEARNERS: dict[str, LearnerConfig] = {
-    "frozen": LearnerConfig(scope=(), inject="none", phrases="off", replay_rows=0, frozen=False),
-    "state": LearnerConfig(phrases="off", replay_rows=0, frozen=False),
-}
 LARGER = ExpertsConfig(index_bits=19)  # 3.1 MB more than by default: six states of goose-mini have 3.2 MB
 SMALL = ExpertsConfig(slot_bits=15, history_bits=18, index_bits=16)  # 2.9 MB, instead of a bank
 _BYTES = 8  # of text, more than a window's tokens have on average
@@ -91,32 +87,6 @@ class Zero(Changed):
         return torch.zeros_like(tensor)
 
 
-class Compared(Mixture):
-    """Experts that are paid, and others that read the same beside them.
-
-    Attributes:
-        others: the other experts, by arm.
-        bits: what each of them would have been paid so far, for each document.
-    """
-
-    others: dict[str, Mixture]
-    bits: dict[str, dict[str, float]]
-
-    def pay(
-        self,
-        windows: Sequence[Window],
-        network: Sequence[Tensor | None],
-        frozen: Sequence[Tensor | None],
-        *,
-        loss: bool = False,
-    ) -> tuple[list[np.ndarray], Tensor | None]:
-        """Let all read the windows; return what the experts that are paid cost."""
-        for arm, other in self.others.items():
-            for window, prices in zip(windows, other.pay(windows, network, frozen)[0], strict=True):
-                self.bits[arm][window.document] += float(prices.sum())
-        return super().pay(windows, network, frozen, loss=loss)
-
-
 BANKS: dict[str, type[StateBank]] = {
     "bank": StateBank,
     "another project's": Donor,
@@ -124,7 +94,8 @@ BANKS: dict[str, type[StateBank]] = {
     "zero": Zero,
 }
 EXPERTS: dict[str, ExpertsConfig] = {"larger experts": LARGER, "small experts": SMALL}
-ARMS = ("none", *BANKS)
+ARMS = ("none", *BANKS, *EXPERTS)
+Result: TypeAlias = tuple[str, dict[str, Any]]
 
 
 def main() -> None:
@@ -149,42 +120,76 @@ def main() -> None:
     for seed in map(int, args.seeds.split(",")):
         order = sorted(windows)
         random.Random(seed).shuffle(order)
+        every = [window for file in order for window in windows[file]]
         for learner in args.learners.split(","):
-            for arm in args.arms.split(","):
-                if (learner, seed, arm) in done:
-                    continue
-                every = [window for file in order for window in windows[file]]
-                for name, result in run(loaded, every, learner, arm).items():
-                    line = json.dumps({"learner": learner, "seed": seed, "arm": name} | result)
-                    print(line, flush=True)
-                    if args.out:
-                        with args.out.open("a") as file:
-                            file.write(line + "\n")
+            arms = [arm for arm in args.arms.split(",") if (learner, seed, arm) not in done]
+            for arm, result in LEARNERS[learner](loaded, every, arms):
+                line = json.dumps({"learner": learner, "seed": seed, "arm": arm} | result)
+                print(line, flush=True)
+                if args.out:
+                    with args.out.open("a") as out:
+                        out.write(line + "\n")
 
 
-def run(loaded: LoadedModel, windows: Sequence[Window], learner: str, arm: str) -> dict[str, dict[str, Any]]:
-    """Read the windows in one arm.
-
-    Returns:
-        By arm what each document cost (bytes, bits paid, bits of the network alone), and the bank's size.
-        Without a bank, also what other experts would have cost beside the same network.
-    """
-    predictor = Predictor(loaded, learning=LEARNERS[learner])
-    bank = predictor.learner.carried.bank = BANKS[arm](16) if arm in BANKS else None
-    experts = Compared(predictor.tokens)
-    kinds = EXPERTS if bank is None else {}
-    experts.others = {name: Mixture(predictor.tokens, 64, kind) for name, kind in kinds.items()}
-    experts.bits = {name: defaultdict(float) for name in kinds}
-    predictor.learner.use(experts)
-    documents: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
+def frozen(loaded: LoadedModel, windows: Sequence[Window], arms: Sequence[str]) -> Iterator[Result]:
+    """Read the windows with the frozen network, the arms as rows of one batch; each has its own experts."""
+    nothing = LearnerConfig(scope=(), inject="none", phrases="off", replay_rows=0, frozen=False)
+    predictor = Predictor(loaded, learning=nothing)
+    learner, tokens = predictor.learner, predictor.tokens
+    networks = ["none", *(arm for arm in arms if arm in BANKS)]  # other experts need the plain network
+    carried = {arm: CarriedStates(64, loaded.tokenizer.eot_id) for arm in networks}
+    for arm, states in carried.items():
+        states.bank = BANKS[arm](16) if arm in BANKS else None
+    experts = {arm: Mixture(tokens, 64, EXPERTS.get(arm)) for arm in arms}
+    costs = {arm: Costs() for arm in arms}
     for window in windows:
-        score, row = predictor.step([window]).score, documents[window.document]
-        row[:] = row[0] + score.bytes, row[1] + score.bits, row[2] + score.network_bits
-    found = {arm: {"documents": dict(documents), "bank": bank and bank.report()}}
-    for name, bits in experts.bits.items():
-        rows = {document: [row[0], bits[document], row[2]] for document, row in documents.items()}
-        found[name] = {"documents": rows, "bank": None}
-    return found
+        before = [states.of([window])[0] for states in carried.values()]
+        with torch.no_grad():
+            _, said = learner.networks.read([window] * len(networks), before, phrases=False)
+        size = window_bytes(window, learner.byte_lengths)
+        log_p = dict(zip(networks, said.log_p_MV.split(len(window.ids)), strict=True))
+        nats = dict(zip(networks, said.nats_B.tolist(), strict=True))
+        for row, (arm, states) in enumerate(carried.items()):
+            after = Carried(said.state.select([row]), window.ids[-1:])
+            states.learn(window, after, nats[arm] * NATS_TO_BITS, size)
+        for arm in arms:
+            source = arm if arm in log_p else "none"
+            paid = float(experts[arm].pay([window], [log_p[source]], [None])[0][0].sum())
+            costs[arm].add(window, size, paid, nats[source] * NATS_TO_BITS)
+    for arm in arms:
+        bank = carried[arm].bank if arm in carried else None
+        yield arm, {"documents": costs[arm].documents, "bank": bank and bank.report()}
+
+
+def state(loaded: LoadedModel, windows: Sequence[Window], arms: Sequence[str]) -> Iterator[Result]:
+    """Read the windows in one arm after another, while S0 learns."""
+    for arm in arms:
+        predictor = Predictor(loaded, learning=LearnerConfig(phrases="off", replay_rows=0, frozen=False))
+        bank = predictor.learner.carried.bank = BANKS[arm](16) if arm in BANKS else None
+        costs = Costs()
+        for window in windows:
+            score = predictor.step([window]).score
+            costs.add(window, score.bytes, score.bits, score.network_bits)
+        yield arm, {"documents": costs.documents, "bank": bank and bank.report()}
+
+
+class Costs:
+    """What documents cost.
+
+    Attributes:
+        documents: of each its bytes, the bits that were paid, and those of the network alone.
+    """
+
+    def __init__(self) -> None:
+        self.documents: dict[str, list[float]] = {}
+
+    def add(self, window: Window, size: int, paid: float, network: float) -> None:
+        """Count a window."""
+        row = self.documents.setdefault(window.document, [0.0, 0.0, 0.0])
+        row[:] = row[0] + size, row[1] + paid, row[2] + network
+
+
+LEARNERS = {"frozen": frozen, "state": state}
 
 
 def cut(loaded: LoadedModel, file: Path, most: int) -> Iterator[Window]:
