@@ -19,6 +19,8 @@ NEEDS_AN_EXTRA = {
     "sttx_core.hypernet": "sttx-core[torch]",
     "sttx_cli.plotting": "sttx-cli[plot]",
     "sttx_train.generate.constraint": "sttx-train[constrain]",
+    "sttx_train.memory.routes": "sttx-train[serve]",
+    "sttx_train.memory.suite": "sttx-train[serve]",
     "sttx_train.serve": "sttx-train[serve]",
     "sttx_train.stores.redis_store": "sttx-train[serve]",
 }

@@ -9,6 +9,7 @@ import click
 
 from sttx_cli.memory_adapter import compare, export, inspect, materialize
 from sttx_cli.memory_chat import chat
+from sttx_cli.memory_serve import prompts, serve
 from sttx_cli.memory_training import evaluate, train
 from sttx_cli.options import PathName, SuggestingGroup
 from sttx_cli.output import count, emit_json, emit_text
@@ -104,5 +105,5 @@ def _sentences(short: Mapping[str, Any], verdicts: Mapping[str, bool]) -> str:
     return "\n".join(lines)
 
 
-for one in (train, evaluate, chat, export, inspect, materialize, compare):
+for one in (train, evaluate, chat, export, inspect, materialize, compare, serve, prompts):
     command.add_command(one)

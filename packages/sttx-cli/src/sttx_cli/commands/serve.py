@@ -1,7 +1,6 @@
 """`sttx serve`: a model, and what was learned of it, for OpenAI clients. Connects paths to a server."""
 
 from contextlib import nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,12 @@ from sttx_cli.options import Grouped, Name, PathName, build, config_options
 from sttx_cli.output import say
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import check_model, kernel_option, model_option, named_learned, named_state
+from sttx_cli.serving import api_key_option, api_keys, require_serving
 from sttx_cli.signals import Interruptible
 from sttx_cli.threads import choose_threads, threads_option, use_threads
-from sttx_core.errors import UsageError
 from sttx_train.formats import EMBEDDED
 from sttx_train.serve import ServeConfig
 from sttx_train.wkv import Backend
-
-_NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 @click.command("serve", cls=Grouped)
@@ -47,13 +44,7 @@ _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
     help="Serve a tuned state as well: a .safetensors, .pth or .st file. May be repeated.",
 )
 @model_option
-@click.option(
-    "--api-key-file",
-    type=PathName(path_type=Path, exists=True, dir_okay=False),
-    default=None,
-    metavar="FILE",
-    help="A file of keys, one a line; each request must then have one of them.",
-)
+@api_key_option
 @click.option(
     "--experts",
     type=click.Choice(["on", "off"]),
@@ -83,8 +74,8 @@ def command(
     --api-key-file say otherwise. Ctrl-C ends it.
     """
     config = build(ServeConfig, options)
-    _require_extra()
-    keys = _keys(api_key_file)
+    require_serving()
+    keys = api_keys(api_key_file)
     learned = [str(named_learned(path, None)) for path in checkpoint]
     learned += [str(named_state(path)) for path in state]
     check_model(model, EMBEDDED)
@@ -108,24 +99,3 @@ def command(
                     say(f"listening on {server.url}")
                     server.wait()
         say("stopping: requests that are not answered get an error")
-
-
-def _require_extra() -> None:
-    if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise UsageError(f"`sttx serve` needs {missing[0]}: install 'sttx-train[serve]'")
-
-
-def _keys(path: Path | None) -> list[str]:
-    """Return the keys in a file.
-
-    Raises:
-        UsageError: It has none, or one that cannot be sent in a header.
-    """
-    if path is None:
-        return []
-    keys = path.read_text("utf-8", errors="replace").split()
-    if not keys:
-        raise UsageError(f"--api-key-file {str(path)!r} has no key: write one on each line")
-    if not all(key.isascii() and key.isprintable() for key in keys):
-        raise UsageError(f"--api-key-file {str(path)!r} has a key that is not of ASCII letters and signs")
-    return keys

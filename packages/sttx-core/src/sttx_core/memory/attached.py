@@ -62,7 +62,7 @@ class Layer:
         )
 
     def step(self, x: Array, *, write: bool) -> dict[str, Any]:
-        """Read for a token, and then write it if it is to be written.
+        """Read for a token, and then write it if it is written.
 
         Args:
             x: the input of ``q_proj`` ``[D]``.

@@ -198,7 +198,7 @@ def _from_sidecar(path: Path, file: Gguf) -> SavedAdapter:
         if _seal(adapter) != fields.get(f"{_PREFIX}sha256"):
             raise _Unfit("it was changed: its SHA-256 does not match")
     except _Unfit as unfit:
-        raise ModelError(f"{str(path)!r} is no sidecar of a memory that can be read: {unfit}") from unfit
+        raise ModelError(f"{str(path)!r} cannot be read as the sidecar of a memory: {unfit}") from unfit
     return adapter
 
 
@@ -207,7 +207,7 @@ def _seal(adapter: SavedAdapter) -> str:
 
 
 class _Unfit(Exception):
-    """Why something is no adapter."""
+    """Why something cannot be read as an adapter."""
 
 
 def _checked(config: Any, base_sha256: Any, step: int, tensors: Mapping[str, Tensor]) -> SavedAdapter:

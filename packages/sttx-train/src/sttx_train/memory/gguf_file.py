@@ -101,7 +101,7 @@ def write_gguf_file(path: Path, architecture: str, fields: Mapping[str, Value], 
 
 
 def read_gguf_file(path: Path) -> Gguf:
-    """Read a file, whoever made it.
+    """Read a file, from any program.
 
     Raises:
         ModelError: it is unreadable, larger than `MOST_BYTES`, not GGUF, damaged, or has tensors that are not
@@ -119,7 +119,7 @@ def read_gguf_file(path: Path) -> Gguf:
             raise _Damaged(f"it has {size:,} bytes, and {MOST_BYTES:,} are the most")
         return _parsed(data)
     except _Damaged as damage:
-        raise ModelError(f"{str(path)!r} is no GGUF file that can be read: {damage}") from damage
+        raise ModelError(f"{str(path)!r} cannot be read as a GGUF file: {damage}") from damage
 
 
 class _Damaged(Exception):
