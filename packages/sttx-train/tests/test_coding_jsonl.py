@@ -228,7 +228,7 @@ def test_a_line_that_would_come_back_wrong_is_kept_as_it_is(monkeypatch, name, w
         ("_MOST_SHAPES", 2),
         ("MOST_TEMPLATES", 2),
         ("_MOST_SKELETONS", 300),
-        ("_LONGEST_LAST", 20),
+        ("LONGEST_LAST", 20),
         ("_MOST_PLACES", 2),
     ],
 )
@@ -243,7 +243,7 @@ def test_what_is_remembered_is_bounded(monkeypatch, name, least):
     assert len(seen.templates) <= memory.MOST_TEMPLATES and len(seen.shapes) <= memory._MOST_SHAPES
     assert len(seen.recent) <= memory._MOST_RECENT and len(seen.last) <= memory._MOST_PATHS
     assert sum(map(len, seen.text.lines)) <= memory._MOST_TEXT
-    assert all(len(value) <= memory._LONGEST_LAST for value in seen.last.values())
+    assert all(len(value) <= memory.LONGEST_LAST for value in seen.last.values())
 
 
 def test_more_templates_than_have_a_code_of_one_byte():
@@ -261,11 +261,25 @@ def test_more_templates_than_have_a_code_of_one_byte():
         b'{"a":"' + b"x" * 32_000_000 + b'"}',
         b'{"a":"' + b"line\\n" * 150_000 + b'"}',
         b"[" * 1_000_000 + b"]" * 1_000_000,
+        b'{"a":1,' + b'"a":1,' * 1_000_000 + b'"a":1}',
+        b'{"a":[' + b'"a",' * 1_000_000 + b'"a"]}',
+        b'{"a":"' + rb"\n" * 2_000_000 + b'"}',
     ],
-    ids=["deep", "open string", "list of both", "long list", "32 MB", "many lines", "nested lists"],
+    ids=[
+        *("deep", "open string", "list of both", "long list", "32 MB", "many lines", "nested lists"),
+        *("many keys", "list of strings", "empty lines"),
+    ],
 )
 def test_large_lines_come_back_in_bounded_memory(start):
-    data = b'{"a":1}\n' + start + b"\n" + start[:100_000] + b"\n"
+    check_memory(b'{"a":1}\n' + start + b"\n" + start[:100_000] + b"\n", most=300_000_000)
+
+
+def test_long_strings_are_forgotten():
+    letters = "abcdefghijklmnopqrst"
+    check_memory(b"".join(line({"a": f"{letter} " * 600_000}) for letter in letters), most=70_000_000)
+
+
+def check_memory(data, most):
     decoder, encoder = LinesDecoder(), LinesEncoder()
     parts = [data[at : at + (1 << 18)] for at in range(0, len(data), 1 << 18)]
     tracemalloc.start()
@@ -280,7 +294,7 @@ def test_large_lines_come_back_in_bounded_memory(start):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert at == len(data)
-    assert peak < 300_000_000
+    assert peak < most
 
 
 @quick

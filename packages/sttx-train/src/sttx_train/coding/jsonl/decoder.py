@@ -7,7 +7,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator
 
 from sttx_train.coding.jsonl import values
-from sttx_train.coding.jsonl.memory import MOST_LINE, MOST_SKELETON, Damaged, Memory, Shape
+from sttx_train.coding.jsonl.memory import (
+    MOST_LINE,
+    MOST_LINES,
+    MOST_SKELETON,
+    Damaged,
+    Memory,
+    Shape,
+)
 from sttx_train.coding.jsonl.syntax import join
 
 END, REPEAT_NEXT, REPEAT, RAW, NEW, UNENDED = 0, 1, 2, 3, 4, 5
@@ -23,7 +30,7 @@ MOST_RAW = 1 << 16
 
 _SIGNS = re.compile(rb"[\x00-\x02]")
 _MOST_DIGITS = 6
-_MOST_CHARACTERS = 8 * MOST_LINE  # of a line, each counted in all values that it is part of
+_MOST_CHARACTERS = 3 * MOST_LINE  # of a line, each counted as text and as part of a value
 _MOST_WAITING = 4 * MOST_LINE
 _TEMPLATES, _MORE_TEMPLATES, _SIX_BITS = 0x80, 0xC0, 0x3F
 
@@ -210,6 +217,8 @@ class LinesDecoder:
             if sign is None:
                 raise _Incomplete
             run = self._text[self._at : sign.start()].decode()
+            if len(found) + run.count("\n") > MOST_LINES:
+                raise Damaged("a string has more lines than it may have")
             self._at = sign.end()
             if run or sign[0] == b"\0":
                 more = [f"{line}\n" for line in run.split("\n")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sttx_train.coding.jsonl import values
 from sttx_train.coding.jsonl.decoder import END, MOST_RAW, NEW, RAW, UNENDED, LinesDecoder
-from sttx_train.coding.jsonl.memory import MOST_LINE, MOST_SKELETON, Damaged, Shape
+from sttx_train.coding.jsonl.memory import LONGEST_LAST, MOST_LINE, MOST_SKELETON, Damaged, Shape
 from sttx_train.coding.jsonl.repeats import Repeats, number_bytes
 from sttx_train.coding.jsonl.syntax import take_apart
 
@@ -128,7 +128,7 @@ class LinesEncoder:
 
     def _note(self, value: str, path: int) -> None:
         """Note at which path a value stands."""
-        if len(value) >= _SHORTEST_COPIED:
+        if _SHORTEST_COPIED <= len(value) <= LONGEST_LAST:
             self._where[value] = path
             if len(self._where) > 4 * len(self._memory.last) + 1000:
                 self._where = {value: path for path, value in self._memory.last.items()}

@@ -11,6 +11,12 @@ from sttx_train.coding.jsonl.syntax import paths_of
 MOST_LINE = 1 << 23
 """Most bytes of a line that is taken apart, and most characters that an encoded one becomes."""
 
+MOST_LINES = 1 << 17
+"""Most lines of a string that is written without escapes."""
+
+LONGEST_LAST = 1 << 12
+"""Characters of a value that later ones can refer to."""
+
 MOST_SKELETON = 1 << 16
 MOST_TEMPLATES = 64 + 32 * 64
 """As many as have a code of one or two bytes."""
@@ -18,10 +24,10 @@ MOST_TEMPLATES = 64 + 32 * 64
 _MOST_SHAPES, _MOST_SKELETONS = 1 << 12, 1 << 22
 _MOST_PLACES = 1 << 9
 _MOST_PATHS = 1 << 12
-_LONGEST_LAST = 1 << 12
 _MOST_RECENT = 1 << 15
 _SHORTEST_RECENT, _LONGEST_RECENT = 12, 200
-_MOST_TEXT = 1 << 22
+_MOST_TEXT = 12 << 20
+_EACH_LINE = 48  # bytes that a line needs besides its characters
 
 
 class Damaged(ValueError):
@@ -54,31 +60,31 @@ class EarlierText:
         forgotten: number of lines that stood before these.
     """
 
-    __slots__ = ("_characters", "_kept", "forgotten", "lines", "starts")
+    __slots__ = ("_kept", "_size", "forgotten", "lines", "starts")
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.starts = [0]
-        self.forgotten = self._characters = 0
+        self.forgotten = self._size = 0
         self._kept = (0, 1, 0)
 
     def add(self, lines: list[str]) -> None:
         """Add a string."""
         self.lines += lines
         self.starts.append(len(self.lines))
-        self._characters += sum(map(len, lines))
+        self._size += _size(lines)
 
     def keep(self) -> None:
         """Keep what was added; the older half is forgotten if all of it has become too much."""
-        if self._characters > _MOST_TEXT:
+        if self._size > _MOST_TEXT:
             self._forget()
-        self._kept = len(self.lines), len(self.starts), self._characters
+        self._kept = len(self.lines), len(self.starts), self._size
 
     def _forget(self) -> None:
         strings = 0
-        while self._characters > _MOST_TEXT // 2:
+        while self._size > _MOST_TEXT // 2:
             first, last = self.starts[strings : strings + 2]
-            self._characters -= sum(map(len, self.lines[first:last]))
+            self._size -= _size(self.lines[first:last])
             strings += 1
         lines = self.starts[strings]
         del self.lines[:lines]
@@ -87,8 +93,12 @@ class EarlierText:
 
     def undo(self) -> None:
         """Forget what was added since the last `keep`."""
-        lines, starts, self._characters = self._kept
+        lines, starts, self._size = self._kept
         del self.lines[lines:], self.starts[starts:]
+
+
+def _size(lines: list[str]) -> int:
+    return sum(map(len, lines)) + _EACH_LINE * len(lines)
 
 
 class Memory:
@@ -127,7 +137,7 @@ class Memory:
     def set(self, path: int, value: str, *, is_new: bool) -> None:
         """Note a value at a path; if it is a new string, also among the recent ones."""
         self._before.append((path, self.last.get(path)))
-        if len(value) <= _LONGEST_LAST:
+        if len(value) <= LONGEST_LAST:
             self.last[path] = value
         else:
             self.last.pop(path, None)

@@ -33,6 +33,7 @@ class Repeats:
     def __init__(self, text: EarlierText) -> None:
         self._text = text
         self._places: dict[str, int] = {}  # of a line, counted with those that are forgotten
+        self._forgotten = 0
 
     def write(self, string: str) -> bytes:
         """Return a string with references to lines that stood before, and its end."""
@@ -84,9 +85,11 @@ class Repeats:
 
     def _note(self, lines: list[str], place: int) -> None:
         """Note where lines stand; if the line that encodes them is given up, nothing will be found there."""
+        forgotten = self._text.forgotten
+        if forgotten > self._forgotten or len(self._places) > 2 * len(self._text.lines) + 1000:
+            last = forgotten + len(self._text.lines)
+            self._places = {line: at for line, at in self._places.items() if forgotten <= at < last}
+            self._forgotten = forgotten
         for number, line in enumerate(lines, place):
             if len(line) >= _LEAST_LINE:
                 self._places[line] = number
-        if len(self._places) > 2 * len(self._text.lines) + 1000:
-            forgotten = self._text.forgotten
-            self._places = {line: place for line, place in self._places.items() if place >= forgotten}

@@ -24,13 +24,19 @@ _CLOSED = re.compile(rf'(?:[^"]++|{_STRING})*+')
 _STEP = re.compile(rf"({_STRING})\s*+:|([{{\[])|([}}\]])|([{VALUE}{LIST}])")
 _PLACE = re.compile(f"[{VALUE}{LIST}]")
 _MOST_KEYS, _MOST_KEY = 6, 48
+_MOST_TOKENS = 1 << 15
 
 
 def take_apart(line: str) -> tuple[str, list[str]] | None:
-    """Return the skeleton of a line and its values, as they are written; None if a string has no end."""
+    """Return the skeleton of a line and its values, as they are written.
+
+    None if a string has no end, or if there are more keys and values than a line of a session has.
+    """
     if CONTROL.search(line) or not _CLOSED.fullmatch(line):
         return None
-    parts = _TOKEN.split(line)
+    parts = _TOKEN.split(line, _MOST_TOKENS)
+    if len(parts) > 2 * _MOST_TOKENS:
+        return None
     tokens = parts[1::2]
     parts[1::2] = [token if token[-1] == ":" else LIST if token[0] == "[" else VALUE for token in tokens]
     return "".join(parts), [token for token in tokens if token[-1] != ":"]

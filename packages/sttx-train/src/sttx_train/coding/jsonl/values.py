@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from json.decoder import scanstring  # type: ignore[attr-defined]  # the C function behind json.loads
 from json.encoder import encode_basestring, encode_basestring_ascii  # type: ignore[attr-defined]
 
-from sttx_train.coding.jsonl.memory import MOST_LINE, Damaged
+from sttx_train.coding.jsonl.memory import MOST_LINE, MOST_LINES, Damaged
 from sttx_train.coding.jsonl.syntax import CONTROL, items_of
 
 UUID = re.compile(r'"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"')
@@ -28,6 +28,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _NUMBERED = re.compile(r"( *)([1-9][0-9]{0,6})([→\t])")
 _NUMBERINGS = ("%6d→", "%d\t", "%6d\t", "%d→", "%5d→")
 _WORTH_PACKING = 512
+_LONGEST_LIST = 1 << 19
 _LZMA_MEMORY = 1 << 27
 
 
@@ -142,7 +143,7 @@ def unescape(value: str) -> tuple[str, str]:
         text.encode()
     except ValueError:  # no such escape, or half of a surrogate pair
         return "L", inner
-    if CONTROL.search(text):
+    if CONTROL.search(text) or text.count("\n") >= MOST_LINES:
         return "L", inner
     if encode_basestring(text) == value:
         return "S", text
@@ -195,6 +196,8 @@ def with_numbers(way: int, first: int, text: str, rest: str) -> str:
 
 def list_as_lines(value: str) -> str | None:
     """Return a list of strings as lines; None if something else is in it, or one of them has lines."""
+    if len(value) > _LONGEST_LIST:
+        return None
     items = items_of(value)
     if not items or any(item[0] != '"' for item in items):
         return None
