@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from sttx_core.errors import ModelError, UsageError
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_train import RWKV7, RecurrentState, RWKV7Config, load_model, save_model
+from sttx_train.coding.networks import load_networks
 from sttx_train.export import export_model, model_to_export
 from sttx_train.inspect import inspect_model
 from sttx_train.online.scope import s0_cannot_learn, weights_in_scope
@@ -108,6 +109,12 @@ def test_other_formats_get_expanded_matrices(model, folder, tmp_path):
     export_model(merged, tmp_path / "x.pth", "blinkdl", "float32")
     other = load_model(tmp_path / "x.pth").model
     assert not other.config.forms and torch.allclose(logits(other), logits(model), atol=1e-4)
+
+
+def test_archives_are_coded_with_the_expanded_matrices(model, folder):
+    coded = load_networks(str(folder), None).frozen.parameters
+    assert coded.keys() == parameter_shapes(model.config).keys()
+    assert all(torch.equal(coded[name], weight) for name, weight in dense_model(model).state_dict().items())
 
 
 def test_scopes_name_parts_and_refuse_codes(model):
