@@ -131,9 +131,8 @@ def command(
     """
     from sttx_train.coding import CompressConfig, check_target, compress, members_of, method_of
 
-    if checkpoint is not None:
-        checkpoint = without_pointer(checkpoint)
-    needs: dict[str, Any] = {"model": model, "checkpoint": checkpoint, "streams": streams}
+    run = None if checkpoint is None else without_pointer(checkpoint)
+    needs: dict[str, Any] = {"model": model, "checkpoint": run, "streams": streams}
     chosen = method_of(level, method=method, profile=profile, policy=policy, **needs)
     config = CompressConfig(coder=coder, segment_mb=segment_mb)
     members, total, left_out = members_of(files)
@@ -158,9 +157,8 @@ def command(
             advance=advance,
             save_learned=learned,
         )
-    seconds = time.monotonic() - started
     if as_json:
-        emit_json(_summary(done, seconds))
+        emit_json(_summary(done, time.monotonic() - started))
     elif isinstance(target, Path):
         emit_line(f"{target}: {_line(done)}")
     else:
