@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sttx_ccsniff.environment import cache_folder
+from sttx_ccsniff import cache_folder
 from sttx_cli.options import PathName
 from sttx_cli.output import count, emit_json, emit_line, emit_table, facts, say
 from sttx_cli.places import check_writable
@@ -15,7 +15,7 @@ from sttx_core.os_errors import explain
 from sttx_core.own_files import refuse_to_replace
 
 if TYPE_CHECKING:
-    from sttx_train.memory.adapter import SavedAdapter
+    from sttx_train.memory import SavedAdapter
 
 _SUFFIX = ".gguf"
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -36,7 +36,7 @@ def export(adapter: Path, out: Path, as_json: bool) -> None:
     _refuse_existing(out)
     check_writable(out.parent, "the folder of --out,")
     refuse_to_replace(out)
-    from sttx_train.memory.adapter import write_sidecar
+    from sttx_train.memory import write_sidecar
 
     found = _read(adapter)
     try:
@@ -95,7 +95,7 @@ def materialize(sidecar: Path, out: Path, as_json: bool) -> None:
 
     The run has one checkpoint, without the optimizer's moments: it cannot be trained on.
     """
-    from sttx_train.memory.adapter import write_run
+    from sttx_train.memory import write_run
 
     check_writable(out, "--out")
     found = _read(sidecar)
@@ -114,7 +114,7 @@ def compare(context: click.Context, first: Path, second: Path, as_json: bool) ->
     Each is a sidecar, or the folder of a run or of a checkpoint. The exit code is 0 if they are equal, and
     1 if not.
     """
-    from sttx_train.memory.adapter import differences
+    from sttx_train.memory import differences
 
     one, other = _read(first), _read(second)
     tensors = differences(one, other)
@@ -144,7 +144,7 @@ def _sentences(report: dict[str, Any]) -> list[str]:
 
 def _read(path: Path) -> "SavedAdapter":
     with progress_bar("loading PyTorch"):
-        from sttx_train.memory.adapter import read_adapter
+        from sttx_train.memory import read_adapter
     return read_adapter(path)
 
 
@@ -154,8 +154,7 @@ def _check_base(adapter: "SavedAdapter", base: str) -> None:
     Raises:
         ModelError: it is for another base.
     """
-    from sttx_train.memory import attach
-    from sttx_train.memory.base import load_base
+    from sttx_train.memory import attach, load_base
 
     with progress_bar("loading the base"):
         memory = attach(load_base(base, cache_folder()).model, adapter.config)
