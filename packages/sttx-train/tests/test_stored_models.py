@@ -184,6 +184,16 @@ def test_training_keeps_the_forms_and_resumes_bit_for_bit(model, folder, tmp_pat
     assert set(best) == set(model_in_training(model).state_dict())
 
 
+def test_a_checkpoint_with_impossible_places_is_refused(folder, tmp_path):
+    run = pretrained(folder, tmp_path / "run", steps=1)
+    model, tensors = run.model, dict(run.model.state_dict())
+    tensors["blocks.0.att.value.order"] = tensors["blocks.0.att.value.order"] + 2**30
+    model.load_state_dict(tensors)
+    run.save()  # with hashes that are right
+    with pytest.raises(ModelError, match="places of 'blocks.0.att.value.weight' are impossible"):
+        pretrained(folder, tmp_path / "run", steps=2, resume=True)
+
+
 def test_what_is_trained_for_codes_predicts_as_what_is_written(model):
     trained = model_in_training(model)
     assert all("training" in text for _, text in trained.config.forms if "int" in text)

@@ -35,7 +35,7 @@ from sttx_train.formats.tensorfiles import (
 from sttx_train.formats.vocabulary import FILES, tokenizer_files, tokenizer_for
 from sttx_train.formats.weights import Format, Weights, check_fit, check_runs, interpret
 from sttx_train.rwkv7 import LanguageModel, ModelConfig, RWKV7Config
-from sttx_train.rwkv7.stored import dense_model, model_at_rest, stored_matrices
+from sttx_train.rwkv7.stored import check_places, dense_model, model_at_rest
 from sttx_train.rwkv56 import RWKV56Config
 from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
@@ -269,8 +269,7 @@ def _build(
         for name, tensor in weights.tensors.items()
     }
     model.load_state_dict(copies, strict=True, assign=True)
-    for name, matrix in stored_matrices(model).items():
-        matrix.check(name, source)
+    check_places(model, source)
     return model.eval().requires_grad_(False)
 
 

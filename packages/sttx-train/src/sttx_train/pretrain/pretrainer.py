@@ -39,6 +39,7 @@ from sttx_train.pretrain.start import StartingModel, TrainingData, training_kern
 from sttx_train.pretrain.trainer import PretrainStep, Trainer
 from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
 from sttx_train.rwkv7 import LanguageModel, compile_kernels, kernels_are_compiled
+from sttx_train.rwkv7.stored import check_places
 from sttx_train.saved_tensors import check_tensors
 
 Array = np.ndarray | Sequence[Sequence[int]]
@@ -220,6 +221,7 @@ class Pretrainer:
             model = build_model(model.config, initialize=False)
             check_tensors("model.safetensors", best["model"], model.state_dict())
             model.load_state_dict(best["model"])
+            check_places(model, str(self.folder.path))
             if hypernet is not None:
                 hypernet = HyperNetwork(model.config.hidden_size)
                 check_tensors("hypernet.safetensors", best.get("hypernet", {}), hypernet.state_dict())

@@ -41,6 +41,7 @@ from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
 from sttx_train.pretrain.start import StartingModel, TrainingData, model_to_train, training_kernel
 from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RecurrentState
+from sttx_train.rwkv7.stored import check_places
 from sttx_train.saved_tensors import check_tensors
 
 
@@ -137,6 +138,7 @@ class Trainer:
             require_same_pretraining(saved, self._manifest(), self._documents())
             check_tensors("model.safetensors", saved.tensors["model"], self.model.state_dict())
             self.model.load_state_dict(saved.tensors["model"])
+            check_places(self.model, str(saved.path))
         self._wrapped = self.workers.wrap(self._module, config.parallel)
         self._forward = torch.compile(self._wrapped) if config.compile else self._wrapped
         self.optimizer = make_optimizer(self.model, config, self.hypernet)

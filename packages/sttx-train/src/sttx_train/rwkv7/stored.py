@@ -21,6 +21,16 @@ def stored_matrices(model: LanguageModel) -> dict[str, StoredMatrix]:
     return {name: matrix for name, matrix in found.items() if isinstance(matrix, StoredMatrix)}
 
 
+def check_places(model: LanguageModel, source: str) -> None:
+    """Check the masks, places and orders of stored matrices that were read from a file.
+
+    Raises:
+        ModelError: one is impossible; the message names the matrix.
+    """
+    for name, matrix in stored_matrices(model).items():
+        matrix.check(name, source)
+
+
 def dense_model(model: LanguageModel) -> LanguageModel:
     """Return a model with expanded matrices; the model itself if they are."""
     if not isinstance(model, RWKV7) or not model.config.forms:
