@@ -6,7 +6,6 @@
 import base64
 import copy
 import dataclasses
-import json
 import random
 import struct
 import zlib
@@ -22,6 +21,7 @@ from sttx_core.experts import ExpertsConfig
 from sttx_core.tokenizers import ByteTokenizer
 from sttx_train.coding import MAGIC, CompressConfig, Member, Method, codec, compress, method_of, networks
 from sttx_train.coding.container import BLOCK, FILE, HEAD_BYTES, INDEX, STORED, VERSION
+from sttx_train.coding.packed import pack, unpack
 from sttx_train.formats import save_model
 from sttx_train.rwkv7 import RWKV7, RWKV7Config
 
@@ -216,18 +216,15 @@ def _forged_payload(head: Mapping[str, Any], payload: bytes, dice: random.Random
     if head["kind"] == FILE:
         return _forged_json(payload, dice)
     if head["kind"] == INDEX:
-        try:
-            text = _forged_json(zlib.decompress(payload), dice)
-        except zlib.error:  # it is forged already
-            return damaged_bytes(payload, dice)
-        return zlib.compress(text + bytes(1 << 24) if dice.random() < 0.02 else text)
+        more = {"files": [[]] * 1_000_000, "segments": []}
+        return pack(more, bounded=False) if dice.random() < 0.01 else _forged_json(payload, dice)
     return payload[: dice.randrange(len(payload) + 1)] + bytes(dice.choice((0, 0, 1, 1000)))
 
 
 def _forged_json(text: bytes, dice: random.Random) -> bytes:
-    """Change values of a JSON document, or its text."""
+    """Change values of a packed JSON document, or its bytes."""
     try:
-        value = json.loads(text)
+        value = unpack(text, 1 << 20)
     except ValueError:  # it is forged already
         value = None
     if value is None or dice.random() < 0.1:
@@ -248,4 +245,4 @@ def _forged_json(text: bytes, dice: random.Random) -> bytes:
                 inner[key] = copy.deepcopy(dice.choice(ODD)) if dice.random() < 0.9 else nested(dice)
             case _:
                 inner[key] = dice.choice(WORDS)
-    return json.dumps(value).encode()
+    return pack(value, bounded=dice.random() < 0.5)

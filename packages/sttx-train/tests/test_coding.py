@@ -7,7 +7,6 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from sttx_core.experts import ExpertsConfig
 from sttx_train.coding import Archive, CompressConfig, Member, codec, compress, container, method
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
+from sttx_train.coding.packed import MOST_TIMES, pack, unpack
 
 SESSION = b"".join(
     json.dumps({"type": "user", "uuid": f"u-{turn}", "text": f"Run test {turn} ✓ again"}).encode() + b"\n"
@@ -237,7 +237,7 @@ def test_other_files_are_refused(tmp_path, start, said):
         Archive(path)
 
 
-@pytest.mark.parametrize(("version", "said"), [(b"\x02", "an earlier"), (b"\x04", "a later")])
+@pytest.mark.parametrize(("version", "said"), [(b"\x03", "an earlier"), (b"\x05", "a later")])
 def test_other_versions_are_refused(archive, tmp_path, version, said):
     path = tmp_path / "x.sttx"
     data = archive.read_bytes()
@@ -289,7 +289,7 @@ def test_impossible_times_are_refused(modified):
 def index_of(**value):
     """Return an index that says so, and the end of the archive, for an archive with nothing else."""
     position = len(container.write_header({}))
-    payload = zlib.compress(json.dumps({"files": [], "segments": [], **value}).encode())
+    payload = pack({"files": [], "segments": [], **value}, bounded=False)
     return container.write_record(container.INDEX, payload) + container._END.pack(position, b"sttx-end")
 
 
@@ -319,6 +319,28 @@ def test_an_index_is_not_expanded_beyond_what_the_archive_can_hold(tmp_path):
         Archive(path)
     assert tracemalloc.get_traced_memory()[1] < 1_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 10_000, "s-7f3a.jsonl"])
+def test_entries_are_small_and_bound_the_index(tmp_path, name):
+    entry = container.Entry(
+        path=name, size=9, sha256="7f" * 32, mode=420, modified=1.5, number=3, segments=(0, 1), coded=9
+    )
+    payload, plain = container.write_entry(entry), json.dumps(asdict(entry)).encode()
+    assert len(payload) < len(plain) <= MOST_TIMES * (len(payload) + container.HEAD_BYTES)
+    assert container.read_file(payload) == entry
+    path = tmp_path / "x.sttx"
+    path.write_bytes(b"".join(container.write_record(container.FILE, payload) for _ in range(90)))
+    end = container.write_index([entry] * 90, {0: 0}, path.stat().st_size)
+    with path.open("ab+") as file:
+        file.write(end)
+        found = container.read_index(file, file.tell())
+    assert found == ([entry] * 90, {0: 0})
+    for damaged in (payload[:-1], payload + b"x", pack({"a": "b" * 10_000}, bounded=False)):
+        with pytest.raises(DataError, match="entry in the archive is damaged"):
+            container.read_file(damaged)
+    with pytest.raises(ValueError, match="larger than allowed"):
+        unpack(pack({"a": "b" * 100}, bounded=False), 100)
 
 
 def test_a_batch_where_there_is_no_network_is_damage(archive, tmp_path):

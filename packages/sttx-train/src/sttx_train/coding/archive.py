@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.foreign_files import open_regular, parse_json
+from sttx_core.foreign_files import open_regular
 from sttx_train.coding.codec import Codec, codec_for
 from sttx_train.coding.container import (
     BLOCK,
@@ -21,7 +21,7 @@ from sttx_train.coding.container import (
     Head,
     head_at,
     is_plain,
-    read_entry,
+    read_file,
     read_header,
     read_index,
     read_payload,
@@ -159,7 +159,7 @@ class Archive:
             elif (payload := read_payload(self._file, position, head)) is None:
                 continue
             elif head.kind == FILE:
-                entries.append(read_entry(_parsed(payload)))
+                entries.append(read_file(payload))
                 self.end = position + HEAD_BYTES + head.size
             elif (end := position + HEAD_BYTES + head.size + END_BYTES) <= self.size:
                 self.end = end
@@ -390,10 +390,3 @@ class _File:
             self._kept = False
             if self._sink:
                 self._sink.drop()
-
-
-def _parsed(payload: bytes) -> object:
-    try:
-        return parse_json(payload)
-    except ValueError as error:
-        raise DataError("a file's entry in the archive is damaged") from error

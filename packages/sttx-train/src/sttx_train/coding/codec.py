@@ -14,6 +14,7 @@ import numpy as np
 
 from sttx_core.errors import DataError, UsageError
 from sttx_core.experts import CoderName, Experts, ExpertsDocument, rows_without_experts
+from sttx_core.foreign_files import shown
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.byte_lengths import every_token
 from sttx_train.coding.container import BLOCK_BYTES
@@ -238,7 +239,7 @@ def _check_options(
         raise UsageError("the archive was made without a checkpoint: leave out --checkpoint")
     if checkpoint is None and learned is not None:
         raise DataError(
-            f"the archive was made with what a run learned, SHA-256 {learned[:16]}…: name the run, "
+            f"the archive was made with what a run learned, SHA-256 {_start_of(learned)}: name the run, "
             "checkpoint or tuned state with --checkpoint"
         )
 
@@ -267,11 +268,16 @@ def _fingerprint(method: Method, loaded: Loaded | None) -> dict[str, Any] | None
     return fingerprint(loaded.base, 4 * TEXT, method.learns, loaded.start)
 
 
+def _start_of(digest: object) -> str:
+    """Return the start of a digest for a message; an archive may have anything in its place."""
+    return f"{ascii(digest)[1:17]}…" if isinstance(digest, str) else shown(digest)
+
+
 def _check_same(what: str, needed: str | None, found: str | None, advice: str) -> None:
     if needed != found:
         raise DataError(
-            f"the archive was made with another {what}, SHA-256 {str(needed)[:16]}… and not "
-            f"{str(found)[:16]}…: name {advice}"
+            f"the archive was made with another {what}, SHA-256 {_start_of(needed)} and not "
+            f"{_start_of(found)}: name {advice}"
         )
 
 
@@ -285,6 +291,6 @@ def _load(method: Method, model: str | None, checkpoint: str | None) -> Loaded:
 def _check_vocabulary(header: Mapping[str, Any], tokenizer: Tokenizer) -> None:
     if header["vocabulary"] != tokenizer.sha256:
         raise DataError(
-            f"the archive was made with another vocabulary ({str(header['vocabulary'])[:12]}…, here "
-            f"{tokenizer.sha256[:12]}…): use the version of sttx that made it"
+            f"the archive was made with another vocabulary ({_start_of(header['vocabulary'])}, here "
+            f"{_start_of(tokenizer.sha256)}): use the version of sttx that made it"
         )

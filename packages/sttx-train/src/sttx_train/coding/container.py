@@ -12,7 +12,6 @@ with a checksum of its own, and a payload. There are four kinds:
 An archive whose writing was interrupted has no index at its end; then its records are read one by one.
 """
 
-import json
 import math
 import os
 import struct
@@ -23,11 +22,11 @@ from hashlib import blake2b
 from typing import Any, BinaryIO
 
 from sttx_core.errors import DataError
-from sttx_core.foreign_files import parse_json
 from sttx_train.coding.forms import FORMS, Form
+from sttx_train.coding.packed import MOST_TIMES, pack, unpack
 
 MAGIC = b"\x8bsttx\r\n\x1a"
-VERSION = 3
+VERSION = 4
 BLOCK_BYTES = 1 << 18
 """Most bytes of text that a block holds."""
 
@@ -107,7 +106,7 @@ class Entry:
 
 def write_header(header: Mapping[str, Any]) -> bytes:
     """Return the start of an archive."""
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text = pack(header)
     start = MAGIC + _START.pack(VERSION, len(text)) + text
     return start + _CHECK.pack(zlib.crc32(start))
 
@@ -131,7 +130,7 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
     if len(text) < size or file.read(_CHECK.size) != _CHECK.pack(zlib.crc32(start + text)):
         raise DataError("the archive's header is damaged")
     try:
-        header = parse_json(text)
+        header = unpack(text, _MOST_HEADER)
     except ValueError as error:
         raise DataError("the archive's header is damaged") from error
     if not isinstance(header, dict):
@@ -257,7 +256,20 @@ def read_payload(file: BinaryIO, position: int, head: Head) -> bytes | None:
 
 def write_entry(entry: Entry) -> bytes:
     """Return the payload of a file's record."""
-    return json.dumps(asdict(entry), separators=(",", ":")).encode()
+    return pack(asdict(entry))
+
+
+def read_file(payload: bytes) -> Entry:
+    """Return the entry in the payload of a file's record.
+
+    Raises:
+        DataError: as in `read_entry`.
+    """
+    try:
+        value = unpack(payload, MOST_TIMES * len(payload))
+    except ValueError as error:
+        raise DataError("a file's entry in the archive is damaged") from error
+    return read_entry(value)
 
 
 def read_entry(value: Any) -> Entry:
@@ -299,8 +311,7 @@ def is_inside(path: str) -> bool:
 def write_index(entries: list[Entry], segments: Mapping[int, int], position: int) -> bytes:
     """Return the index that is written at a position, and the end of the archive."""
     value = {"files": [asdict(entry) for entry in entries], "segments": sorted(segments.items())}
-    payload = zlib.compress(json.dumps(value, separators=(",", ":")).encode(), 9)
-    return write_record(INDEX, payload) + _END.pack(position, _END_MAGIC)
+    return write_record(INDEX, pack(value, bounded=False)) + _END.pack(position, _END_MAGIC)
 
 
 def read_index(file: BinaryIO, size: int) -> tuple[list[Entry], dict[int, int]] | None:
@@ -320,11 +331,11 @@ def read_index(file: BinaryIO, size: int) -> tuple[list[Entry], dict[int, int]] 
     if head is None or head.kind != INDEX or (payload := read_payload(file, position, head)) is None:
         return None
     try:
-        # Each item here also has a record in the archive, which is longer.
-        value = parse_json(zlib.decompressobj().decompress(payload, position + _KEYS_OF_INDEX))
+        # Each item here also has a record in the archive, which unpacks to more.
+        value = unpack(payload, MOST_TIMES * position + _KEYS_OF_INDEX)
         if not all(type(one) is int and one >= 0 for pair in value["segments"] for one in pair):
             raise ValueError("a segment's number or position is impossible")
         segments = dict(value["segments"])
         return [read_entry(entry) for entry in value["files"]], segments
-    except (zlib.error, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError("the archive's index is damaged") from error

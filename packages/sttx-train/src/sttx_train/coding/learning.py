@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from sttx_core.errors import DataError
+from sttx_core.foreign_files import shown
 from sttx_train.checkpoint.store import CheckpointStore
 from sttx_train.formats import LoadedModel
 from sttx_train.online import LearnerConfig
@@ -193,7 +194,7 @@ def check_fingerprint(needed: Any, here: Mapping[str, Any]) -> None:
         raise DataError("the archive's header is damaged: it lacks the fingerprint of profile native")
     if any(needed[name] != value for name, value in here.items()):
         made, now = (
-            f"torch {one['torch']} on {one['processor']} with {one['threads']} threads"
+            f"torch {shown(one['torch'])} on {shown(one['processor'])} with {shown(one['threads'])} threads"
             for one in (needed, here)
         )
         raise DataError(

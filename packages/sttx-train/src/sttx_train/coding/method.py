@@ -37,6 +37,9 @@ STREAMS = 8
 """By default; with more the rate hardly grows, and the archive does."""
 
 MOST_STREAMS = 64
+_ALONE = ExpertsConfig(slot_bits=21, history_bits=21, index_bits=19)
+"""Of experts without a network: about the memory that `zpaq -m5` takes, and a history of a whole segment."""
+
 _LARGE = ExpertsConfig(slot_bits=22, history_bits=22, index_bits=20)
 _POLICY = ";policy:"
 _NETWORKS = re.compile(r"(?P<network>.+?)(?P<learned>\[learned\])?(?P<beside>\+(?P=network))?", re.DOTALL)
@@ -228,7 +231,7 @@ def method_of(
     _check_effect(chosen, level, model, checkpoint, streams, native=native)
     return replace(
         chosen,
-        experts=_LARGE if level == "best" else ExpertsConfig(),
+        experts=_LARGE if level == "best" else ExpertsConfig() if chosen.network else _ALONE,
         streams=1 if not chosen.network or chosen.learns else streams or STREAMS,
         checkpoint=checkpoint if chosen.learned else chosen.learns.load_from if chosen.learns else None,
     )
