@@ -40,6 +40,9 @@ OTHERS = {
     "zstd --ultra -22 --long=27": ["zstd", "--ultra", "-22", "--long=27", "-q", "-c", "IN"],
     "brotli -q 11": ["brotli", "-q", "11", "--lgwin=24", "-c", "IN"],
 }
+PART_BYTES = 1 << 14
+"""Least bytes of what is coded side by side."""
+
 WITHOUT_LIMIT = CompressConfig(segment_mb=1e6)
 
 
@@ -159,7 +162,7 @@ def compare(form: str, contents: Mapping[str, bytes], levels: Sequence[str], one
 def compare_rwkvzip(session: bytes, most: int, python: str) -> None:
     """Print rows for rwkvzip and for level network, on the same bytes and one core.
 
-    Level network also codes as many bytes for each of its streams, because its rate depends on them.
+    Level network also codes so much that it has all of its streams, because its rate depends on them.
 
     Args:
         session: its text.
@@ -177,7 +180,7 @@ def compare_rwkvzip(session: bytes, most: int, python: str) -> None:
             alone = os.environ | {"OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
             done = subprocess.run(words, check=True, capture_output=True, env=alone)
             print_rates(f"rwkvzip, {way}", len(content), *json.loads(done.stdout))
-    for part in (content, session[: STREAMS * most]):
+    for part in (content, session[: STREAMS * PART_BYTES]):
         run = in_folder(ours("network"), {"session": part})
         print_rates(f"sttx, network, {len(part):,} bytes", len(part), run.size, run.seconds, run.decoding)
 
