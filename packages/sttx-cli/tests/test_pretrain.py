@@ -56,7 +56,8 @@ def test_the_summary(sttx, line, tmp_path):
     out = tmp_path / "out"
     assert result.out.splitlines()[-1] == f"Model: {out}; use it with --model {out}. Run: {out}-run."
     assert "Validation: " in result.out
-    assert "model: 1 layer of 64, " in result.err and "validation at step 4: " in result.err
+    assert "model: 1 layer of 64, " in result.err and ", RWKV-7\n" in result.err
+    assert "validation at step 4: " in result.err
     assert "step 4 · 100% · loss " in result.err
 
 

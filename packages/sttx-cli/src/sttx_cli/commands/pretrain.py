@@ -23,6 +23,7 @@ from sttx_cli.tokenizer import chosen_tokenizer, say_numbering, tokenizer_option
 from sttx_cli.training_data import checked_sessions, opened_data
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer
+from sttx_train.architectures import NAMES, architecture_of
 from sttx_train.environment import is_first_process, torchrun_launched
 from sttx_train.formats import EMBEDDED
 from sttx_train.pretrain import PretrainConfig
@@ -252,7 +253,10 @@ class _Progress:
         if not self._last_line:
             sizes = trainer.model.config
             parameters = f"{trainer.parameters:,} parameters"
-            self._talk(f"model: {count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {parameters}")
+            name = NAMES[architecture_of(sizes)]
+            self._talk(
+                f"model: {count(sizes.num_layers, 'layer')} of {sizes.hidden_size}, {parameters}, {name}"
+            )
         if step.validation is not None:
             self._talk(f"validation at step {step.step}: {_validation(step.validation)}")
         if time.monotonic() - self._last_line > _LINE_SECONDS or trainer.progress() >= 1:
