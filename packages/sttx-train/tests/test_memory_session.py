@@ -288,6 +288,10 @@ def test_what_cannot_work_is_refused():
         a_session(memory).ingest([64])
     with pytest.raises(UsageError, match="nothing says where a sentence ends"):
         OnlineMemorySession(memory, SessionConfig(unit="sentence"))
+    memory.detach()
+    silent = attach(memory.model, MemoryConfig(write_reads=False))
+    with pytest.raises(UsageError, match="--unit token would never read"):
+        OnlineMemorySession(silent, SessionConfig(unit="token"))
     with pytest.raises(UsageError, match="--window must be above 3 here"):
         OnlineMemorySession(memory, SessionConfig(window=3, overlap=2), start=[1])
     for config, message in (

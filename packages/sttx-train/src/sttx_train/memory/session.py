@@ -67,7 +67,8 @@ class OnlineMemorySession:
         written: how many of the tokens are written.
 
     Raises:
-        UsageError: the unit is ``sentence``, and nothing says where one ends.
+        UsageError: the unit is ``sentence``, and nothing says where one ends; it is ``token``, and written tokens
+            do not read; or the window is too small.
     """
 
     def __init__(
@@ -82,6 +83,8 @@ class OnlineMemorySession:
         self.start, self.ends_sentence = list(start), ends_sentence
         if self.config.unit == "sentence" and ends_sentence is None:
             raise UsageError("nothing says where a sentence ends: give ends_sentence, or use another unit")
+        if self.config.unit == "token" and not memory.config.write_reads:
+            raise UsageError("--unit token would never read: this memory was trained with --no-write-reads")
         if len(self.start) + self.config.overlap >= self.config.window:
             raise UsageError(f"--window must be above {len(self.start) + self.config.overlap} here")
         self.reset()
