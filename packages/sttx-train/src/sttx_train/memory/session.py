@@ -67,8 +67,8 @@ class OnlineMemorySession:
         written: how many of the tokens are written.
 
     Raises:
-        UsageError: the unit is ``sentence``, and nothing says where one ends; it is ``token``, and written tokens
-            do not read; or the window is too small.
+        UsageError: the unit is ``sentence``, and nothing says where one ends; it is ``token``, and written
+            tokens do not read; or the window is too small.
     """
 
     def __init__(
