@@ -9,6 +9,7 @@ from sttx_train.coding.random_model import RandomModel
 from sttx_train.rwkv7.config import RWKV7Config
 
 ALWAYS = ";policy:schedule=0..:train"
+DEFAULT = ";policy:schedule=0..:train(lr=0.03)"
 CANONICAL = {
     "experts": (),
     "experts[primed]": (),
@@ -114,14 +115,14 @@ def test_levels_mean_methods():
 
 def test_profile_native_learns_by_a_policy():
     native = {"profile": "native"}
-    assert str(method_of("network", **native)) == f"mini+experts{ALWAYS}"
-    assert str(method_of("best", **native)) == f"mini+mini+experts{ALWAYS}"
-    assert str(method_of(method="mini", **native)) == f"mini{ALWAYS}"
+    assert str(method_of("network", **native)) == f"mini+experts{DEFAULT}"
+    assert str(method_of("best", **native)) == f"mini+mini+experts{DEFAULT}"
+    assert str(method_of(method="mini", **native)) == f"mini{DEFAULT}"
     assert str(method_of("network", policy="schedule=0..:infer", **native)).endswith("schedule=0..:infer")
     random = method_of(method="cfg:hidden=64,layers=1", policy="schedule=0..:train", **native)
     assert str(random) == f"cfg:hidden=64,layers=1{ALWAYS}"
     started = method_of("network", checkpoint="run", **native)
-    assert str(started) == f"mini+experts{ALWAYS};load_from=run" and started.checkpoint == "run"
+    assert str(started) == f"mini+experts{DEFAULT};load_from=run" and started.checkpoint == "run"
     named = method_of(method=f"mini{ALWAYS};load_from=run", **native)
     assert (named.checkpoint, named.streams) == ("run", 1)
 

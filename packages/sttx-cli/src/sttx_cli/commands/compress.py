@@ -77,7 +77,7 @@ _SHOWN = 5  # names that a note lists
     type=Name(),
     metavar="POLICY",
     help="When the network learns and how, with --profile native, such as schedule=0..10%:train;10%..:infer. "
-    "Positions are bytes, or percentages of the files. By default S0 always learns.",
+    "Positions are bytes, or percentages of the files. By default S0 always learns, at 0.03.",
 )
 @click.option(
     "--save-learned",
