@@ -14,7 +14,7 @@ from sttx_train.generate import SamplingConfig
 from sttx_train.memory import SessionConfig
 from sttx_train.memory.health import PROBE, REFERENCE, check_health
 from sttx_train.memory.serving import MemoryPredictor, _seal
-from sttx_train.memory.suite import compare, read_prompts, require_active
+from sttx_train.memory.suite import compare_answers, read_prompts, require_active
 from sttx_train.serve.bodies import Message
 
 from .memory_served import END, base_of, predictor_of, write_base
@@ -215,7 +215,7 @@ def test_a_trained_memory_is_active_and_an_untrained_one_is_not(folder, predicto
 
 def test_a_prompt_with_and_without_memory(predictor):
     messages = [Message(role="user", content="the build"), Message(role="user", content="what?")]
-    found = compare(predictor, messages, GREEDY, max_tokens=10)
+    found = compare_answers(predictor, messages, GREEDY, max_tokens=10)
     assert found["prompt"] == "User: what?" and found["divergence"] > 1e-3 and not found["same"]
     assert found["written"] == len(predictor.tokenizer.encode("User: the build\n\n"))
     bare = predictor.read(writes=False)
@@ -224,9 +224,9 @@ def test_a_prompt_with_and_without_memory(predictor):
     text = "".join(bare.generate(GREEDY, max_tokens=10, stop=("\n\n",)))
     assert found["without_memory"]["text"] == text.strip()
     with pytest.raises(UsageError, match="memory would be empty"):
-        compare(predictor, messages[1:], GREEDY, max_tokens=10)
+        compare_answers(predictor, messages[1:], GREEDY, max_tokens=10)
     with pytest.raises(UsageError, match="has no text"):
-        compare(predictor, [messages[0], Message(role="user", content="")], GREEDY, max_tokens=10)
+        compare_answers(predictor, [messages[0], Message(role="user", content="")], GREEDY, max_tokens=10)
 
 
 def test_a_suite_is_read_line_by_line():

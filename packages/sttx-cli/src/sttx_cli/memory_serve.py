@@ -17,11 +17,11 @@ from sttx_cli.signals import Interruptible
 from sttx_cli.threads import choose_threads, threads_option, use_threads
 from sttx_core.errors import UsageError
 from sttx_train.generate import SamplingConfig
-from sttx_train.memory.session_config import SessionConfig
+from sttx_train.memory import SessionConfig
 from sttx_train.serve import ServeConfig
 
 if TYPE_CHECKING:
-    from sttx_train.memory.serving import MemoryPredictor
+    from sttx_train.memory import MemoryPredictor
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -73,7 +73,7 @@ def serve(
     require_serving()
     keys = api_keys(api_key_file)
     with progress_bar("loading PyTorch"):
-        from sttx_train.memory.routes import MemoryRoutes
+        from sttx_train.memory import MemoryRoutes
         from sttx_train.serve import Catalog, Served, Server
     with Server(config, keys, MemoryRoutes()) as server:
         with Interruptible(server.request_stop, server.request_stop) as interruptible:
@@ -122,8 +122,13 @@ def prompts(
     """
     require_serving()
     with progress_bar("loading PyTorch"):
-        from sttx_train.memory.health import check_health
-        from sttx_train.memory.suite import as_line, compare, read_prompts, require_active
+        from sttx_train.memory import (
+            answer_line,
+            check_health,
+            compare_answers,
+            read_prompts,
+            require_active,
+        )
     with file.open("rb") as lines:
         found = list(read_prompts(lines))
     if not found:
@@ -132,8 +137,8 @@ def prompts(
     _, predictor = _predictor(adapter, base, dtype, SessionConfig(window=window, overlap=overlap), threads)
     require_active(check_health(predictor))
     for prompt in found:
-        compared = compare(predictor, prompt.messages, sampling, max_tokens=tokens)
-        emit_json_lines([json.dumps(as_line(prompt, compared)).encode()])
+        compared = compare_answers(predictor, prompt.messages, sampling, max_tokens=tokens)
+        emit_json_lines([json.dumps(answer_line(prompt, compared)).encode()])
 
 
 def _predictor(
@@ -145,10 +150,7 @@ def _predictor(
         UsageError: there is no such base or adapter.
         ModelError, CheckpointError: one cannot be read, or they do not fit.
     """
-    from sttx_train.memory import attach
-    from sttx_train.memory.adapter import read_adapter
-    from sttx_train.memory.serving import MemoryPredictor
-    from sttx_train.memory.vocabulary import served_vocabulary
+    from sttx_train.memory import MemoryPredictor, attach, read_adapter, served_vocabulary
 
     saved = read_adapter(adapter)
     opened = open_base(*base_of(adapter, base, dtype))

@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from sttx_train.memory.base import SMOLLM2, Base, Vocabulary, cached_smollm2, load_base
     from sttx_train.memory.core import LayerAdapter, LayerState, scan
     from sttx_train.memory.evaluation import WITH_STATE, WITH_TEXT, Evaluator
+    from sttx_train.memory.health import check_health
     from sttx_train.memory.lora import LowRank, read_control
+    from sttx_train.memory.routes import MemoryRoutes
+    from sttx_train.memory.serving import MemoryPredictor
     from sttx_train.memory.session import OnlineMemorySession
+    from sttx_train.memory.suite import answer_line, compare_answers, read_prompts, require_active
     from sttx_train.memory.training import MemoryTrainer, TrainStep
     from sttx_train.memory.verdict import EFFECTS, MemoryReport, memory_report
+    from sttx_train.memory.vocabulary import ServedVocabulary, served_vocabulary
     from sttx_train.memory.windows import SessionTokens, long_enough, split_sessions
 
 __all__ = [
@@ -33,27 +38,36 @@ __all__ = [
     "LowRank",
     "MemoryConfig",
     "MemoryEvalConfig",
+    "MemoryPredictor",
     "MemoryReport",
+    "MemoryRoutes",
     "MemoryTrainConfig",
     "MemoryTrainer",
     "OnlineMemorySession",
     "SMOLLM2",
     "SavedAdapter",
+    "ServedVocabulary",
     "SessionConfig",
     "SessionTokens",
     "TrainStep",
     "Vocabulary",
     "WITH_STATE",
     "WITH_TEXT",
+    "answer_line",
     "attach",
     "cached_smollm2",
+    "check_health",
+    "compare_answers",
     "differences",
     "load_base",
     "long_enough",
     "memory_report",
     "read_adapter",
     "read_control",
+    "read_prompts",
+    "require_active",
     "scan",
+    "served_vocabulary",
     "split_sessions",
     "write_run",
     "write_sidecar",
@@ -67,10 +81,15 @@ __getattr__ = lazy_names(
         "base": ["Base", "SMOLLM2", "Vocabulary", "cached_smollm2", "load_base"],
         "core": ["LayerAdapter", "LayerState", "scan"],
         "evaluation": ["Evaluator", "WITH_STATE", "WITH_TEXT"],
+        "health": ["check_health"],
         "lora": ["LowRank", "read_control"],
+        "routes": ["MemoryRoutes"],
+        "serving": ["MemoryPredictor"],
         "session": ["OnlineMemorySession"],
+        "suite": ["answer_line", "compare_answers", "read_prompts", "require_active"],
         "training": ["MemoryTrainer", "TrainStep"],
         "verdict": ["EFFECTS", "MemoryReport", "memory_report"],
+        "vocabulary": ["ServedVocabulary", "served_vocabulary"],
         "windows": ["SessionTokens", "long_enough", "split_sessions"],
     },
 )

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from sttx_core.errors import UsageError
 from sttx_train.memory.health import Health, check_health
 from sttx_train.memory.serving import MemoryPredictor
-from sttx_train.memory.suite import compare
+from sttx_train.memory.suite import compare_answers
 from sttx_train.serve.bodies import Message, Sampled, parse
 from sttx_train.serve.failures import RequestError, bad
 from sttx_train.serve.page import Panel
@@ -71,7 +71,9 @@ class MemoryRoutes:
             try:
                 answers: Any = await _in_engine(
                     service,
-                    lambda: compare(predictor, body.messages, sampling, max_tokens=most, stop=body.stops),
+                    lambda: compare_answers(
+                        predictor, body.messages, sampling, max_tokens=most, stop=body.stops
+                    ),
                 )
             except UsageError as error:
                 raise bad(str(error), "messages") from error

@@ -79,7 +79,7 @@ def require_active(health: Health) -> None:
         raise UsageError(f"the memory is not active, so there is nothing to compare: {health.reason}")
 
 
-def compare(
+def compare_answers(
     predictor: MemoryPredictor,
     messages: Sequence[Message],
     sampling: SamplingConfig,
@@ -130,6 +130,6 @@ def _said(reader: MemoryReader, sampling: SamplingConfig, most: int, stop: Seque
     return Said(text=text.strip(), tokens=len(generation.ids), finish=generation.finish_reason)
 
 
-def as_line(prompt: Prompt, compared: Compared) -> dict[str, Any]:
+def answer_line(prompt: Prompt, compared: Compared) -> dict[str, Any]:
     """Return the line of a result."""
     return {**({} if prompt.id is None else {"id": prompt.id}), **compared}
