@@ -220,6 +220,9 @@ def main() -> None:
     arguments = parsed()
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if all((arguments.out / f"seed{seed}.json").is_file() for seed in range(arguments.seeds)):
+        show(arguments.out)
+        return
     base = load_base("smollm2", arguments.out / "cache", dtype=torch.bfloat16)
     config = MemoryTrainConfig(
         steps=arguments.steps, lr=arguments.lr, write=WRITE, score=SCORE, lead=LEAD, warmup=10
