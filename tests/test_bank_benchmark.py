@@ -36,7 +36,7 @@ def test_controls_read_the_same_and_differ_where_they_must(bank, windows, tiny_m
     assert {tuple(row[0] for row in one.values()) for one in rows.values()} == {
         tuple(row[0] for row in rows["none"].values())
     }
-    assert rows["zero"] == rows["none"], "a state of zeros is no state"
+    assert rows["zero"] == rows["none"], "a state of zeros is the same as none"
     for arm in ("bank", "another project's", "shuffled"):
         changed = [name for name, row in rows[arm].items() if row[2] != rows["none"][name][2]]
         assert changed == ["2", "3"], "only these start where their project is known"

@@ -86,15 +86,11 @@ def check_stream(
     learner = checked(LearnerState, documents["learner"], "learner")
     replay = checked(ReplayState, learner.replay, "replay buffer")
     gate = checked_gate(learner.gate, learning.get("phrases", "auto"))
-    check_carried(
-        learner, learning.get("max_documents", len(learner.sessions)), vocab_size, config.max_length
-    )
+    most = learning.get("max_documents", len(learner.sessions))
+    check_carried(learner, most, vocab_size, config.max_length)
     check_bank(learner, bank_capacity(options["stream_config"]))
     checked_windows(stream["windows"], vocab_size)
-    if (stream["pairs"] is None) == options["stream_config"].get("api_pairs", False):
-        raise damaged("stream", "it is of a run with other pairs")
-    if stream["pairs"] is not None:
-        PairMaker().load_state_dict(stream["pairs"])
+    _check_pairs(stream["pairs"], options["stream_config"].get("api_pairs", False))
     _check_table(table, config, options["phrase_config"], vocab_size)
     _check_list(documents["phrase_list"], table)
     if replay.capacity != learning.get("replay_capacity", replay.capacity):
@@ -109,21 +105,32 @@ def check_stream(
         },
         "replay": {**report["replay"], "draws": replay.draws},
         "sessions": {"carried": len(learner.sessions), "evictions": learner.evictions},
+        "bank": _bank_facts(report, learner),
         "skipped_steps": learner.skipped_steps,
         "scope": list(learning.get("scope", report["scope"])),
         "model": {**report["model"], "id": manifest["base_model"], "sha256": manifest["base_sha256"]},
         **{name: totals[name] for name in _SUMS},
         **{name: manifest[name] for name in ("device", "dtype", "kernel")},
     }
-    facts["bank"] = None
-    if (bank := learner.bank) is not UNSET:
-        counts = {"states": len(bank.means), "taken_in": sum(count for _, count in bank.means)}
-        facts["bank"] = {**report.get("bank", {}), **counts, "evictions": bank.evictions}
     if gate.steps == 0:
         facts["phrases"]["on"] = gate.on
-    for name, value in facts.items():
-        if report.get(name) != value:
-            raise damaged("report", f"its {name!r} is not that of the other files")
+    if different := [name for name, value in facts.items() if report.get(name) != value]:
+        raise damaged("report", f"its {different[0]!r} is not that of the other files")
+
+
+def _check_pairs(saved: Mapping[str, Any] | None, wanted: bool) -> None:
+    if (saved is None) == wanted:
+        raise damaged("stream", "it is of a run with other pairs")
+    if saved is not None:
+        PairMaker().load_state_dict(saved)
+
+
+def _bank_facts(report: Mapping[str, Any], learner: LearnerState) -> dict[str, Any] | None:
+    """Return what the report must say of the bank; None if the run has none."""
+    if (bank := learner.bank) is UNSET:
+        return None
+    counts = {"states": len(bank.means), "taken_in": sum(count for _, count in bank.means)}
+    return {**report.get("bank", {}), **counts, "evictions": bank.evictions}
 
 
 def bank_capacity(stream: Mapping[str, Any]) -> int | None:
