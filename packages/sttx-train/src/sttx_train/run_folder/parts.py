@@ -118,7 +118,7 @@ def check_stream(
         raise damaged("report", f"its {different[0]!r} is not that of the other files")
 
 
-def _check_pairs(saved: Mapping[str, Any] | None, wanted: bool) -> None:
+def _check_pairs(saved: dict[str, Any] | None, wanted: bool) -> None:
     if (saved is None) == wanted:
         raise damaged("stream", "it is of a run with other pairs")
     if saved is not None:
