@@ -297,12 +297,13 @@ def index_of(**value):
     ("start", "rest", "said"),
     [
         ([1], b"", "header is damaged"),
+        ({"coder": float("inf")}, b"", "header is damaged"),
         ({}, index_of(segments=[[0, -5]]), "index is damaged"),
         ({}, index_of(segments=[[0, 1e400]]), "index is damaged"),
         ({}, index_of(segments=[["0", "9"]]), "index is damaged"),
         ({}, index_of(segments=7), "index is damaged"),
     ],
-    ids=["list", "negative", "infinite", "text", "number"],
+    ids=["list", "header", "negative", "infinite", "text", "number"],
 )
 def test_impossible_headers_and_indexes_are_refused(tmp_path, start, rest, said):
     path = tmp_path / "x.sttx"

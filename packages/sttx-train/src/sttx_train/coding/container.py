@@ -12,6 +12,7 @@ with a checksum of its own, and a payload. There are four kinds:
 An archive whose writing was interrupted has no index at its end; then its records are read one by one.
 """
 
+import json
 import math
 import os
 import struct
@@ -131,7 +132,8 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
         raise DataError("the archive's header is damaged")
     try:
         header = unpack(text, _MOST_HEADER)
-    except ValueError as error:
+        json.dumps(header, allow_nan=False)  # numbers such as 1e999 are none
+    except (ValueError, RecursionError) as error:
         raise DataError("the archive's header is damaged") from error
     if not isinstance(header, dict):
         raise DataError("the archive's header is damaged")
