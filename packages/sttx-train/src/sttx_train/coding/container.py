@@ -132,7 +132,7 @@ def read_header(file: BinaryIO) -> dict[str, Any]:
         raise DataError("the archive's header is damaged")
     try:
         header = unpack(text, _MOST_HEADER)
-        json.dumps(header, allow_nan=False)  # numbers such as 1e999 are none
+        json.dumps(header, allow_nan=False)  # refuses infinite numbers such as 1e999
     except (ValueError, RecursionError) as error:
         raise DataError("the archive's header is damaged") from error
     if not isinstance(header, dict):
