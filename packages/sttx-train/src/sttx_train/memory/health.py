@@ -142,8 +142,10 @@ def _restored(predictor: MemoryPredictor, source: MemoryReader, probe: list[int]
         going.advance([token])
         restored.advance([token])
     equal = equal and np.array_equal(going.log_probs(), restored.log_probs())
-    what = "equal in every bit" if equal else "different"
-    detail = f"saved and restored, it continues with {what} over {len(probe[:_TOKENS])} tokens"
+    what = "equal" if equal else "different"
+    detail = (
+        f"after it was saved and restored, its next {len(probe[:_TOKENS])} tokens have {what} probabilities"
+    )
     return Check(name="restore", passed=equal, detail=detail)
 
 
