@@ -58,6 +58,8 @@ SEEN_ELSEWHERE = {
     "--replay-capacity",
     "--max-documents",
     "--frozen",
+    "--memory",
+    "--bank-states",
 }
 
 
@@ -182,3 +184,16 @@ def test_the_named_model_is_used(trained, other_model):
     report = trained("--model", other_model)
     assert report["model"]["id"] == "other"
     assert report["bpb"]["frozen"] != trained()["bpb"]["frozen"]
+
+
+def test_a_bank_of_states_is_counted(trained):
+    assert "bank" not in trained()
+    bank = trained("--memory", "bank", "--bank-states", "3")["bank"]
+    assert bank["capacity"] == 3
+    assert (bank["states"] > 0) == (bank["bytes"] > 0) == (bank["taken_in"] > 0)
+
+
+def test_a_size_of_no_bank_is_refused(sttx, base, tmp_path):
+    result = sttx(*base, "--bank-states", "3", "--checkpoint-dir", tmp_path / "run")
+    assert result.code == 2
+    assert "--bank-states would have no effect: there is no bank without --memory bank" in result.err
