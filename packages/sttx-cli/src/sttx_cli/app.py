@@ -48,7 +48,7 @@ COMMANDS = {
     "info": "Measure information in texts, in bits by the predictor.",
     "data": "Pack data to pretrain on, or show what it holds.",
     "pretrain": "Train a base model on text, numbers or sessions.",
-    "compress-model": "Store a model's weights in fewer bytes, and show what that costs.",
+    "compress-model": "Store a model's weights in fewer bytes, and price them.",
     "vocab": "Learn a vocabulary from text files.",
     "doctor": "Check what works on this machine.",
 }

@@ -47,7 +47,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Store a model's weights in fewer bytes, and show what that costs.
+    """Store a model's weights in fewer bytes, and price them.
 
     MODEL is a folder, a file, an id on the Hugging Face hub, or goose-mini. DATA is what `sttx pretrain`
     reads, and best what the model will read: a share of it prices both models, the rest says which errors
