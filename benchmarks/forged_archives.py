@@ -59,6 +59,7 @@ WORDS: tuple[Any, ...] = (
         "model[learning]+experts",
         "cfg:hidden=64",
         "experts[primed]",
+        "model+experts[primed]",
     ),
     *("file:/dev/zero", "../../outside", "/outside", "a/../../b", "\ud800", "\0", "a" * 300, "b/c", "b", "~"),
     *("rans", "ac", 1e400, float("nan"), 2**31, 2**62, 2**64, 24, 25, 30, 64, 65),

@@ -252,7 +252,7 @@ def test_two_writers_do_not_meet(sttx, folder, archive):
 def test_an_archive_is_made_with_a_network(sttx, folder, archive, tmp_path):
     out = tmp_path / "network.sttx"
     done = sttx("compress", folder, "-o", out, "--level", "default", "--streams", "2", "--json")
-    assert done.json["method"] == "mini+experts" and done.json["profile"] == "portable"
+    assert done.json["method"] == "mini+experts[primed]" and done.json["profile"] == "portable"
     assert sttx("list", out, "--json").json["network"]["streams"] == 2
     assert sttx("decompress", out, "-o", tmp_path / "again").code == 0
     assert content(tmp_path / "again" / "in") == content(folder)

@@ -15,10 +15,11 @@ CANONICAL = {
     "experts[primed]": (),
     "mini": ("frozen",),
     "mini+experts": ("frozen",),
+    "mini+experts[primed]": ("frozen",),
     "mini[learned]": ("learned",),
     "mini[learned]+mini+experts": ("learned", "frozen"),
     "file:a folder/m.pth+experts": ("frozen",),
-    "file:a+b[learned]+file:a+b+experts": ("learned", "frozen"),
+    "file:a+b[learned]+file:a+b+experts[primed]": ("learned", "frozen"),
     "file:m;policy:schedule=0..10%:train(scope=all,lr=0.01);10%..:infer": ("learning",),
     "mini+mini+experts;policy:schedule=0..:train;load_from=a run": ("learning", "frozen"),
     "cfg:hidden=64,layers=2,intermediate=128,decay_rank=8,seed=7,train=adam,lr=0.003,stride=2": ("learning",),
@@ -59,6 +60,7 @@ def test_other_texts_have_a_canonical_one(text, canonical):
         ("file:", "network cannot be 'file:'"),
         (f"experts{ALWAYS}", "no network that could learn"),
         ("mini+mini", "add .experts"),
+        ("mini[primed]", "unknown"),
         ("mini+mini+experts", "says the same"),
         (f"mini[learned]+experts{ALWAYS}", "load_from"),
         (f"cfg:hidden=64,layers=1,train=adam{ALWAYS}", "give one of them"),
@@ -103,11 +105,11 @@ def test_an_archive_has_names_and_no_paths():
 def test_levels_mean_methods():
     assert str(method_of("fast")) == "experts[primed]"
     assert str(method_of("best", method=" experts ")) == "experts"
-    assert str(method_of("network")) == str(method_of("default")) == "mini+experts"
-    assert str(method_of("best", model="goose-mini")) == "mini+experts"
-    assert str(method_of("network", checkpoint="run")) == "mini[learned]+experts"
+    assert str(method_of("network")) == str(method_of("default")) == "mini+experts[primed]"
+    assert str(method_of("best", model="goose-mini")) == "mini+experts[primed]"
+    assert str(method_of("network", checkpoint="run")) == "mini[learned]+experts[primed]"
     both = method_of("best", checkpoint="run", model="folder")
-    assert str(both) == "file:folder[learned]+file:folder+experts"
+    assert str(both) == "file:folder[learned]+file:folder+experts[primed]"
     assert (both.model, both.checkpoint, both.networks) == ("folder", "run", ("learned", "frozen"))
     assert both.experts.slot_bits > method_of("network").experts.slot_bits
     assert (method_of("fast").streams, method_of("network").streams) == (1, method.STREAMS)
@@ -115,14 +117,14 @@ def test_levels_mean_methods():
 
 def test_profile_native_learns_by_a_policy():
     native = {"profile": "native"}
-    assert str(method_of("network", **native)) == f"mini+experts{DEFAULT}"
-    assert str(method_of("best", **native)) == f"mini+mini+experts{DEFAULT}"
+    assert str(method_of("network", **native)) == f"mini+experts[primed]{DEFAULT}"
+    assert str(method_of("best", **native)) == f"mini+mini+experts[primed]{DEFAULT}"
     assert str(method_of(method="mini", **native)) == f"mini{DEFAULT}"
     assert str(method_of("network", policy="schedule=0..:infer", **native)).endswith("schedule=0..:infer")
     random = method_of(method="cfg:hidden=64,layers=1", policy="schedule=0..:train", **native)
     assert str(random) == f"cfg:hidden=64,layers=1{ALWAYS}"
     started = method_of("network", checkpoint="run", **native)
-    assert str(started) == f"mini+experts{DEFAULT};load_from=run" and started.checkpoint == "run"
+    assert str(started) == f"mini+experts[primed]{DEFAULT};load_from=run" and started.checkpoint == "run"
     named = method_of(method=f"mini{ALWAYS};load_from=run", **native)
     assert (named.checkpoint, named.streams) == ("run", 1)
 

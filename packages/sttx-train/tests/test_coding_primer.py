@@ -51,7 +51,7 @@ def payloads(path):
 def test_level_fast_is_primed_and_small_sessions_are_smaller(tmp_path):
     primed = replace(method_of("fast"), experts=SMALL)
     plain = replace(primed, primed=False)
-    assert str(method_of("fast")) == "experts[primed]" and method_of("best").primed is False
+    assert str(method_of("fast")) == "experts[primed]" and method_of("best").primed is True
     paths = [archive_of(tmp_path, method, [TEXT]) for method in (primed, plain)]
     assert [read(path) for path in paths] == [[TEXT], [TEXT]]
     sizes = [sum(map(len, payloads(path))) for path in paths]
@@ -70,23 +70,34 @@ def test_the_primer_knows_lines_as_claude_code_writes_them(tmp_path):
 
 def test_each_segment_starts_with_the_primer_and_nothing_else(tmp_path):
     method = replace(method_of("fast"), experts=SMALL)
-    tokens = primer.primed(vocabulary(), SMALL).tokens_read
+    sizes = vocabulary().vocab_size, SMALL
+    shared = primer.primed(vocabulary(), *sizes, with_network=False)
+    tokens = shared.tokens_read
     path = archive_of(tmp_path, method, [TEXT, b"between", TEXT], segment_mb=0)
     assert read(path) == [TEXT, b"between", TEXT]
-    assert primer.primed(vocabulary(), SMALL).tokens_read == tokens > 10_000, "what is shared reads a file"
+    assert primer.primed(vocabulary(), *sizes, with_network=False) is shared, "it is made for each segment"
+    assert shared.tokens_read == tokens > 10_000, "what is shared reads a file"
     first, between, last = payloads(path)
     assert first == last != between
 
 
 def test_another_primer_is_refused_before_decoding(tmp_path, monkeypatch):
     path = archive_of(tmp_path, replace(method_of("fast"), experts=SMALL), [TEXT])
-    monkeypatch.setattr("sttx_train.coding.header.primer_sha256", lambda: "ab" * 32)
+    monkeypatch.setattr("sttx_train.coding.header.primer_sha256", lambda _: "ab" * 32)
     with Archive(path) as archive, pytest.raises(DataError, match="primer is"):
         archive.read(archive.entries, lambda _: pytest.fail("decoded"))
 
 
-def test_a_network_is_not_primed():
-    with pytest.raises(UsageError, match=r"leave out \[primed\]"):
-        Method(network="mini", primed=True)
-    with pytest.raises(UsageError, match="unknown"):
-        Method.parse("mini+experts[primed]")
+def test_experts_beside_a_network_know_lines_too(tmp_path):
+    lines = Path(primer.__file__).with_name("primer.jsonl").read_bytes().split(b"\n")
+    session = b"\n".join(line.replace(b"calm-green-river", b"odd-blue-hill") for line in lines[2:6])
+    primed = replace(method_of("network"), experts=SMALL)
+    paths = [archive_of(tmp_path, method, [session]) for method in (primed, replace(primed, primed=False))]
+    assert [read(path) for path in paths] == [[session], [session]]
+    sizes = [sum(map(len, payloads(path))) for path in paths]
+    assert sizes[0] < 0.8 * sizes[1]
+
+
+def test_a_network_alone_is_not_primed():
+    with pytest.raises(UsageError, match="reads no primer"):
+        Method(network="mini", with_experts=False, primed=True)

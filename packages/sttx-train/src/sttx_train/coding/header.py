@@ -45,7 +45,7 @@ def header_of(
         "vocabulary": vocabulary_sha256,
         "experts_version": EXPERTS_VERSION,
         "experts": asdict(method.experts),
-        "primer": primer_sha256() if method.primed else None,
+        "primer": _primer(method),
     }
 
 
@@ -75,6 +75,11 @@ def network_of(
     }
 
 
+def _primer(method: Method) -> str | None:
+    """Return the SHA-256 of what its experts have read, None for nothing."""
+    return primer_sha256(method.network is not None) if method.primed else None
+
+
 def method_in(header: Any) -> Method:
     """Return the method of an archive, without its model.
 
@@ -96,7 +101,7 @@ def method_in(header: Any) -> Method:
     elif network is not None:
         raise DataError("the archive's header is damaged: its method has no network")
     _require("profile", header["profile"], method.profile)
-    _require("primer", header["primer"], primer_sha256() if method.primed else None)
+    _require("primer", header["primer"], _primer(method))
     return replace(method, experts=_sizes(header["experts"]))
 
 

@@ -7,7 +7,8 @@ machine:
     mini+experts
     mini[learned]+experts               with what a run learned
     mini[learned]+mini+experts          beside it the network as it was
-    experts[primed]                     experts alone, which have read the text of `primer`
+    experts[primed]                     experts alone, which have read the texts of `primer`
+    mini+experts[primed]                the same beside a network: those of JSON lines
 
 A network that learns while it codes does not. After `;policy:` stands when it learns, and how:
 
@@ -56,7 +57,7 @@ class Method:
         learned: the network has what a run learned.
         beside: mix in the network as it was, too.
         with_experts: mix in experts.
-        primed: experts alone have read a text before the first file.
+        primed: the experts have read texts before the first file.
         policy: when the network learns, and how; None if it does not, or a random model says it.
         experts: sizes of the experts.
         streams: most blocks that are coded side by side; 1 without a network.
@@ -78,8 +79,8 @@ class Method:
             if self.policy is not None:
                 raise UsageError("experts alone have no network that could learn: leave out the policy")
             return
-        if self.primed:
-            raise UsageError("a network knows what the primer says: leave out [primed]")
+        if self.primed and not self.with_experts:
+            raise UsageError("a network reads no primer: add experts")
         if not (self.network == MINI or self.random or self.network[len(FILE) :].strip()):
             raise UsageError(f"a method's network cannot be {self.network!r}: use mini, file:PATH or cfg:…")
         if self.beside and not self.with_experts:
@@ -113,7 +114,8 @@ class Method:
         parsed = Policy.parse(policy) if learns else None
         if predictors in (EXPERTS, PRIMED):
             return cls(primed=predictors == PRIMED, policy=parsed)
-        names = predictors.removesuffix(f"+{EXPERTS}")
+        unprimed = predictors.removesuffix("[primed]") if predictors.endswith(f"+{PRIMED}") else predictors
+        names = unprimed.removesuffix(f"+{EXPERTS}")
         found = _NETWORKS.fullmatch(names)
         network = found["network"] if found else ""
         if network.startswith(CONFIG):
@@ -126,15 +128,17 @@ class Method:
             network=network,
             learned=bool(found and found["learned"]),
             beside=bool(found and found["beside"]),
-            with_experts=names != predictors,
+            with_experts=names != unprimed,
+            primed=unprimed != predictors,
             policy=parsed,
         )
 
     def __str__(self) -> str:
+        experts = PRIMED if self.primed else EXPERTS
         if self.network is None:
-            return PRIMED if self.primed else EXPERTS
+            return experts
         first = self.network + ("[learned]" if self.learned else "")
-        parts = [first, *([self.network] if self.beside else []), *([EXPERTS] if self.with_experts else [])]
+        parts = [first, *([self.network] if self.beside else []), *([experts] if self.with_experts else [])]
         return "+".join(parts) + ("" if self.policy is None else f"{_POLICY}{self.policy}")
 
     @property
@@ -255,7 +259,7 @@ def _of_level(level: str, model: str | None, learned: bool, policy: Policy | Non
         return Method(primed=True)
     network = MINI if model in (None, EMBEDDED) else f"{FILE}{model}"
     beside = level == "best" and (learned or policy is not None)
-    return Method(network=network, learned=learned, beside=beside, policy=policy)
+    return Method(network=network, learned=learned, beside=beside, policy=policy, primed=True)
 
 
 def _with_policy(method: Method, policy: Policy | None, given: tuple[str | None, str | None]) -> Method:

@@ -1,13 +1,15 @@
 """What experts have read before the first file of an archive, so that small files cost less.
 
 `primer.txt` holds starts of made-up sessions about sttx's own files, and `primer.jsonl` a session as Claude
-Code stores it, which is taken apart as in an archive. The recipe of goose-mini makes both. An archive names
-the digest of what was read, because other texts would make other bytes.
+Code stores it, which is taken apart as in an archive. The recipe of goose-mini makes both. Experts beside a
+network read only the second: with the first, sessions that are rendered as text become larger there. An
+archive names the digest of what was read, because other texts would make other bytes.
 """
 
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,29 +22,45 @@ _SEPARATOR = b"\f"
 
 
 @cache
-def _texts() -> tuple[bytes, ...]:
+def _texts(with_network: bool) -> tuple[bytes, ...]:
     here = Path(__file__)
     lines, _ = LinesEncoder().feed(here.with_name("primer.jsonl").read_bytes())
+    if with_network:
+        return (lines,)
     return *here.with_name("primer.txt").read_bytes().split(_SEPARATOR), lines
 
 
 @cache
-def primer_sha256() -> str:
-    """Return the SHA-256 of the texts."""
-    return sha256(_SEPARATOR.join(_texts())).hexdigest()
+def primer_sha256(with_network: bool) -> str:
+    """Return the SHA-256 of the texts that experts read, beside a network or alone."""
+    return sha256(_SEPARATOR.join(_texts(with_network))).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def primed(tokenizer: Tokenizer, config: ExpertsConfig) -> Experts:
+class _Last(NamedTuple):
+    """What was asked for last, and the experts."""
+
+    key: tuple[str, int, ExpertsConfig, bool]
+    experts: Experts
+
+
+_last: list[_Last] = []
+
+
+def primed(tokenizer: Tokenizer, vocab_size: int, config: ExpertsConfig, *, with_network: bool) -> Experts:
     """Return experts that have read the texts and nothing else; takes a second the first time.
 
     They are shared: read with a `copy` of them.
 
     Args:
         tokenizer: their vocabulary.
+        vocab_size: number of tokens that they tell apart, at least as many as the vocabulary has.
         config: their sizes.
+        with_network: a network stands beside them.
     """
-    experts = Experts(every_token(tokenizer, tokenizer.vocab_size), config)
-    for text in _texts():
-        experts.encode(experts.document(), np.array(tokenizer.encode_bytes(text), np.int64))
-    return experts
+    key = tokenizer.sha256, vocab_size, config, with_network
+    if not _last or _last[0].key != key:
+        experts = Experts(every_token(tokenizer, vocab_size), config)
+        for text in _texts(with_network):
+            experts.encode(experts.document(), np.array(tokenizer.encode_bytes(text), np.int64))
+        _last[:] = [_Last(key, experts)]
+    return _last[0].experts

@@ -41,5 +41,5 @@ def computes_as_expected() -> bool:
     Raises:
         ModelError: the embedded model cannot be read.
     """
-    methods = {"experts": Method(), "mini+experts": method_of("default", streams=2)}
+    methods = {"experts": Method(), "mini+experts": method_of(method="mini+experts", streams=2)}
     return all(payloads_sha256(method) == EXPECTED[name] for name, method in methods.items())
