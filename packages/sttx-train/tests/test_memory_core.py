@@ -144,3 +144,13 @@ def test_all_tensors_of_the_adapter_get_a_gradient_through_what_was_written():
     (y @ adapter.delta_q.T).square().sum().add((y @ adapter.delta_o.T).square().sum()).backward()
     for name, parameter in adapter.named_parameters():
         assert parameter.grad is not None and bool(parameter.grad.any()), name
+
+
+def test_the_first_written_token_has_no_key_and_does_not_enlarge_the_gradient():
+    """Nothing is before it, so its key is zero, where the gradient of a unit vector would be 1e6-fold."""
+    adapter = LayerAdapter(6, 3, 5, 4, torch.Generator().manual_seed(0))
+    h = normalized(torch.randn(1, 8, 6, generator=torch.Generator().manual_seed(1)))
+    writing = Writing(torch.ones(1, 8, dtype=torch.bool), torch.ones(1, dtype=torch.bool), 0)
+    y, _, state = scan(adapter, LayerState.empty(1, adapter, 2), h, writing)
+    (y.square().sum() + state.keys.square().sum()).backward()
+    assert adapter.shift.grad is not None and 0 < float(adapter.shift.grad.norm()) < 1e3

@@ -5,7 +5,7 @@ Nothing is downloaded, no code of a model is run, and only safetensors and GGUF 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -56,6 +56,7 @@ class Vocabulary:
     Attributes:
         start: ids that the base wants before a text, such as a token for its begin; often none.
         sha256: of the file.
+        size: one more than the largest id, those of added tokens aside; a model may lack some of these.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,6 +70,7 @@ class Vocabulary:
         self._backend.no_padding()
         self._backend.no_truncation()
         self.start: list[int] = self._backend.encode("").ids
+        self.size = max(self._backend.get_vocab(with_added_tokens=False).values(), default=-1) + 1
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text, without `start`."""
@@ -97,21 +99,42 @@ def load_base(name: str, cache: Path, *, dtype: torch.dtype | None = None) -> Ba
 
     Raises:
         UsageError: there is no such folder, or the package is missing.
-        ModelError: the model or its vocabulary cannot be read.
+        ModelError: the model or its vocabulary cannot be read, or weights are missing or unknown.
     """
     folder = cached_smollm2(cache) if name == SMOLLM2 else Path(name).expanduser()
     if not (folder / "config.json").is_file():
         raise UsageError(f"{name!r} is not a folder with a model of Transformers: give one, or {SMOLLM2!r}")
     vocabulary = Vocabulary(folder / _TOKENIZER)
     with _quiet() as transformers, _readable(name):
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype or "auto",
             local_files_only=True,
             use_safetensors=True,
             trust_remote_code=False,
+            output_loading_info=True,
+        )
+    _check_complete(name, loading)
+    if vocabulary.size > (ids := model.get_input_embeddings().num_embeddings):
+        raise ModelError(
+            f"{name!r} has a tokenizer with {vocabulary.size:,} ids and a model with {ids:,}: give a folder "
+            "where they belong together"
         )
     return Base(name=name, model=model.eval(), vocabulary=vocabulary, folder=folder)
+
+
+def _check_complete(name: str, loading: Mapping[str, Any]) -> None:
+    """Refuse a model of which Transformers made weights up, or left some unread.
+
+    Raises:
+        ModelError: the weights are not those of the model in ``config.json``.
+    """
+    for what, named in (("lacks", "missing_keys"), ("has the unknown", "unexpected_keys")):
+        if keys := sorted(loading[named]):
+            raise ModelError(
+                f"the weights of {name!r} are not those of its config.json: it {what} {keys[0]!r}"
+                + (f" and {len(keys) - 1} more" if len(keys) > 1 else "")
+            )
 
 
 def installed_smollm2() -> Path:
@@ -176,10 +199,12 @@ def _quiet() -> Iterator[Any]:
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
     """Turn what Transformers raises about files into one sentence."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
+    odd_config = (TypeError, AttributeError, StrictDataclassError)  # a field has a value of another type
     try:
         yield
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, *odd_config) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{name!r} cannot be read as a model of Transformers: {reason}") from error

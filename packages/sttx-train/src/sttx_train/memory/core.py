@@ -260,7 +260,10 @@ class _Open:
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(_LEAST_LENGTH)
+    """Return the vectors at length 1; almost zero ones get no gradient, which would be 1e6-fold."""
+    lengths = vectors.norm(dim=-1, keepdim=True)
+    vectors = torch.where(lengths < _LEAST_LENGTH, vectors.detach(), vectors)
+    return vectors / lengths.clamp_min(_LEAST_LENGTH)
 
 
 def _before(last_BD: Tensor, h_BTD: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
