@@ -105,7 +105,7 @@ def run(block: Block, folder: Path) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
         check=False,
     )
 
@@ -119,7 +119,7 @@ def about_the_same(printed: str, shown: str) -> bool:
     return bool(match) and [float(number) for number in match.groups()] == pytest.approx(numbers, rel=0.02)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", RUNNABLE)
 def test_the_blocks_of_a_page_run_in_order(page, tmp_path):
     folder = tmp_path / "sttx"
