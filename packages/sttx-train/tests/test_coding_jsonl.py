@@ -348,6 +348,15 @@ def test_a_line_does_not_expand_without_bound():
     tracemalloc.stop()
 
 
+def test_repeats_of_empty_lines_are_bounded():
+    start = bytes([NEW]) + number_bytes(0) + b'{"a":\1}\0S'
+    whole = bytes([REPEAT]) + number_bytes(1) + number_bytes(0) + number_bytes(1000)
+    text = start + b"\n" * 1000 + b"\0" + start
+    assert len(list(LinesDecoder().feed(text + whole * 130 + b"\0"))) == 2
+    with pytest.raises(Damaged, match="more lines than it may have"):
+        list(LinesDecoder().feed(text + whole * 132 + b"\0"))
+
+
 def test_packed_bytes_do_not_expand_without_bound():
     how, packed = values.pack(bytes(100_000))
     assert values.unpack(how, packed, 100_000) == bytes(100_000)

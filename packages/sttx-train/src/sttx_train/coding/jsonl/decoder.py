@@ -231,6 +231,8 @@ class LinesDecoder:
                 found += more
             if sign[0] != b"\0":
                 start, count = self._repeat(sign[0][0], expected)
+                if len(found) + count > MOST_LINES:
+                    raise Damaged("a string has more lines than it may have")
                 repeated = earlier.lines[start : start + count]
                 self._spend(sum(map(len, repeated)))
                 found += repeated
