@@ -55,7 +55,7 @@ def primed(tokenizer: Tokenizer, vocab_size: int, config: ExpertsConfig, *, with
         tokenizer: their vocabulary.
         vocab_size: number of tokens that they tell apart, at least as many as the vocabulary has.
         config: their sizes.
-        with_network: a network stands beside them.
+        with_network: whether they are for use beside a network.
     """
     key = tokenizer.sha256, vocab_size, config, with_network
     if not _last or _last[0].key != key:
