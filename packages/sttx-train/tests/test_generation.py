@@ -244,7 +244,7 @@ def test_the_interpreted_fla_kernel_writes_the_same_greedy_text(tiny_path):
 
 
 if __name__ == "__main__":
-    from sttx_train.rwkv7 import model as of_model
+    from sttx_train.rwkv7 import language_model
     from sttx_train.wkv import dispatch
     from sttx_train.wkv.backends import KernelChoice
 
@@ -252,6 +252,6 @@ if __name__ == "__main__":
     of_fla = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(of_fla)
     of_fla.prepare_interpreter()
-    for module in (dispatch, of_model):
+    for module in (dispatch, language_model):
         module.choose_backend = lambda device, requested: KernelChoice(requested, "interpreted")
     sys.stdout.write(json.dumps(greedy_ids(sys.argv[1], "fla")))

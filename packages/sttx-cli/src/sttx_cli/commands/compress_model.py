@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sttx_cli.loading import load
+from sttx_cli.loading import load, prepare_kernels
 from sttx_cli.options import Grouped, Name, PathName, build, config_options
 from sttx_cli.output import emit_json, emit_table, facts, number, say
 from sttx_cli.places import check_writable
@@ -70,6 +70,7 @@ def command(
     check_shrinkable(loaded.model, config)
     documents = None
     if paths or sessions:
+        prepare_kernels(loaded, learns=config.heal_minutes > 0)
         documents = opened_data(paths, sessions, redact, loaded.vocabulary, say).documents
     report = shrink_to(loaded, out, config, documents, say=say)
     if as_json:
