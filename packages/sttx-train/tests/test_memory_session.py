@@ -281,8 +281,8 @@ def test_hostile_sessions_never_crash_or_load(data, original: Path, tmp_path: Pa
     except SttxError:
         assert session.ids == [] and session.memory.is_empty
     else:
-        assert forged
-        document = CheckpointStore(folder).load().documents["session"]
+        written = folder if forged else original  # damage that changes nothing, such as a space, is harmless
+        document = CheckpointStore(written).load().documents["session"]
         assert json.loads(json.dumps(session_parts(session)[1])) == document
         assert session.next_logits().isfinite().all()
         session.reset()
