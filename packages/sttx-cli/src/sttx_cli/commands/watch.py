@@ -140,7 +140,9 @@ def command(
         arrivals = Arrivals(source, tail=waiting, clip=lambda trace: clipped(trace, _MOST))
         with Hook(words) as running:
             watch = _Watch(watcher, source, arrivals, running, once=once, as_json=as_json)
-            return watch.run()
+            code = watch.run()
+        watch.summarize()  # once all commands of the hook have ended, so that their failures are counted
+        return code
 
 
 class _Watch:
@@ -181,7 +183,6 @@ class _Watch:
                 SCREEN.clear()
         if self._once and not self._watcher.traces and interruptible.signaled is None:
             raise SourceError(no_text(self._source))
-        self._summary()
         return ALARM if self._once and self._table.alarms else 0
 
     def _show(self, rounds: "list[Watched]") -> None:
@@ -208,7 +209,8 @@ class _Watch:
                 Drawn(self._table.table(SCREEN.rows) if self._table.rounds else "waiting for a round")
             )
 
-    def _summary(self) -> None:
+    def summarize(self) -> None:
+        """Print what the run was, as its last lines."""
         table = self._table
         if self._once and not self._as_json and table.rounds:
             emit_table(f"last rounds of {count(table.rows, 'agent')}", table.table())
