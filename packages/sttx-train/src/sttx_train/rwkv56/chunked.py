@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sttx_train.wkv.chunked import document_masks
+from sttx_train.wkv.chunked import document_masks, in_chunks
 
 CHUNK = 16  # the decays of a chunk are [C + 1, C + 1, N]: memory grows with C, steps in order with 1 / C
 
@@ -32,12 +32,7 @@ def wkv6_chunked(
     B, T, H, N = r.shape
     chunk = min(chunk, T)
     padding = -T % chunk
-
-    def split(x: Tensor) -> Tensor:
-        x = F.pad(x, (0, 0, 0, 0, 0, padding)) if padding else x
-        return x.view(B, -1, chunk, H, N).permute(0, 3, 1, 2, 4)  # [B, H, G, C, N]
-
-    r, log_w, k, v = (split(x) for x in (r, log_w, k, v))
+    r, log_w, k, v = (in_chunks(x, chunk) for x in (r, log_w, k, v))
     v = v.contiguous()
     decay = _decays(log_w)
     scores = (r.unsqueeze(-2) * k.unsqueeze(-3) * decay[..., :chunk, 1:, :]).sum(-1)  # [.., C, C]

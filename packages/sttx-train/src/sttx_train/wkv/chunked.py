@@ -32,12 +32,7 @@ def wkv_chunked(
     B, T, H, N = r.shape
     chunk = min(chunk, T)
     padding = -T % chunk
-
-    def split(x: Tensor) -> Tensor:
-        x = F.pad(x, (0, 0, 0, 0, 0, padding)) if padding else x
-        return x.view(B, -1, chunk, H, N).permute(0, 3, 1, 2, 4)  # [B, H, G, C, N]
-
-    r, log_w, k, v, a, b = (split(x) for x in (r, log_w, k, v, a, b))
+    r, log_w, k, v, a, b = (in_chunks(x, chunk) for x in (r, log_w, k, v, a, b))
     v = v.contiguous()
     total = log_w.cumsum(-2)  # P: log decay from the chunk's start to each step
     end, grow = total[..., -1:, :], torch.exp(-total)
@@ -77,6 +72,14 @@ def _in_order(step: Tensor, added: Tensor, state: Tensor) -> tuple[Tensor, Tenso
         entering.append(state)
         state = matrix @ state + term
     return torch.stack(entering, dim=2), state
+
+
+def in_chunks(x: Tensor, chunk: int) -> Tensor:
+    """Return ``[B, T, H, N]`` as chunks ``[B, H, G, C, N]``; zeros fill the last one."""
+    B, T, H, N = x.shape
+    padding = -T % chunk
+    x = F.pad(x, (0, 0, 0, 0, 0, padding)) if padding else x
+    return x.view(B, -1, chunk, H, N).permute(0, 3, 1, 2, 4)
 
 
 def document_masks(starts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
