@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sttx_cli.memory_options import DTYPES, open_base
-from sttx_cli.options import Grouped, Name, PathName, build, config_options
+from sttx_cli.memory_options import DTYPES, answer_options, open_base, own_base_options
+from sttx_cli.options import Grouped, PathName, build, config_options
 from sttx_cli.output import count, emit_text, say
 from sttx_cli.progress import progress_bar
 from sttx_cli.threads import choose_threads, threads_option, use_threads
@@ -34,25 +34,8 @@ _FORGET = "/forget"
     metavar="DIR",
     help="Folder of the conversation: it is continued if it exists, and saved after every answer.",
 )
-@click.option(
-    "--base",
-    type=Name(),
-    default=None,
-    metavar="MODEL",
-    help="The frozen model; by default the one that RUN was trained beside.",
-)
-@click.option("--dtype", type=click.Choice(DTYPES), default=None, help="Data type of its weights; as in RUN.")
-@click.option(
-    "--tokens", type=click.IntRange(min=1), default=200, show_default=True, help="Most tokens of an answer."
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="How random answers are; 0 takes the likeliest token each time.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random answers.")
+@own_base_options
+@answer_options(200)
 @config_options(SessionConfig)
 @threads_option
 def chat(

@@ -56,6 +56,48 @@ def base_options(command: Decorated) -> Decorated:
     )(command)
 
 
+def own_base_options(command: Decorated) -> Decorated:
+    """Add `--base` and `--dtype` to a command that takes an adapter, which names its own."""
+    command = click.option(
+        "--dtype",
+        type=click.Choice(DTYPES),
+        default=None,
+        help="Data type of its weights; by default as in RUN.",
+    )(command)
+    return click.option(
+        "--base",
+        type=Name(),
+        default=None,
+        metavar="MODEL",
+        help="The frozen model; by default the one that RUN was trained beside.",
+    )(command)
+
+
+def answer_options(tokens: int) -> Callable[[Decorated], Decorated]:
+    """Return what adds `--tokens`, by default so many, `--temperature` and `--seed` to a command."""
+
+    def decorate(command: Decorated) -> Decorated:
+        command = click.option(
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random answers."
+        )(command)
+        command = click.option(
+            "--temperature",
+            type=click.FloatRange(min=0),
+            default=0.0,
+            show_default=True,
+            help="How random answers are; 0 takes the likeliest token each time.",
+        )(command)
+        return click.option(
+            "--tokens",
+            type=click.IntRange(min=1),
+            default=tokens,
+            show_default=True,
+            help="Most tokens of an answer.",
+        )(command)
+
+    return decorate
+
+
 def open_base(name: str, dtype: str) -> "Base":
     """Load a base, and say what it is.
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from sttx_cli.memory_chat import base_of
-from sttx_cli.memory_options import DTYPES, open_base
-from sttx_cli.options import Grouped, Name, PathName, build, config_options
+from sttx_cli.memory_options import answer_options, open_base, own_base_options
+from sttx_cli.options import Grouped, PathName, build, config_options
 from sttx_cli.output import emit_json_lines, say
 from sttx_cli.progress import progress_bar
 from sttx_cli.serving import api_key_option, api_keys, require_serving
@@ -31,19 +31,7 @@ _NOT_HERE = ("learn", "tenants", "state_store", "state_bytes")
 def _memory_options(command: Decorated) -> Decorated:
     """Add the adapter, its base, and what the base sees."""
     command = config_options(SessionConfig, title="Memory", skip=("unit",))(command)
-    for option in (
-        click.option("--dtype", type=click.Choice(DTYPES), default=None, help="Data type of its weights."),
-        click.option(
-            "--base",
-            type=Name(),
-            default=None,
-            metavar="MODEL",
-            help="The frozen model; by default the one that RUN was trained beside.",
-        ),
-        click.argument("adapter", type=PathName(path_type=Path), metavar="RUN"),
-    ):
-        command = option(command)
-    return command
+    return click.argument("adapter", type=PathName(path_type=Path), metavar="RUN")(own_base_options(command))
 
 
 @click.command("serve", cls=Grouped)
@@ -90,17 +78,7 @@ def serve(
 @click.command("prompts", cls=Grouped)
 @_memory_options
 @click.argument("file", type=PathName(path_type=Path, exists=True, dir_okay=False))
-@click.option(
-    "--tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Most tokens of an answer."
-)
-@click.option(
-    "--temperature",
-    type=click.FloatRange(min=0),
-    default=0.0,
-    show_default=True,
-    help="How random answers are; 0 takes the likeliest token each time.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random answers.")
+@answer_options(64)
 @threads_option
 def prompts(
     adapter: Path,

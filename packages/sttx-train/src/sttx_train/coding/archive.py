@@ -30,7 +30,7 @@ from sttx_train.coding.container import (
 from sttx_train.coding.forms import decoder_of, scaled
 from sttx_train.coding.header import method_in
 from sttx_train.coding.jsonl import Damaged
-from sttx_train.coding.method import Profile
+from sttx_train.coding.method import Method, Profile
 
 
 class Sink(Protocol):
@@ -121,11 +121,14 @@ class Archive:
         Raises:
             DataError: this installation cannot decode it, or the header is damaged.
         """
+        method = self._method()
+        return method.profile if method.networks else None
+
+    def _method(self) -> Method:
         try:
-            method = method_in(self.header)
+            return method_in(self.header)
         except DataError as error:
             raise DataError(f"cannot read {self._name!r}: {error}") from error
-        return method.profile if method.networks else None
 
     def leave_out_unneeded(self) -> None:
         """Forget the model or the checkpoint if it was made without one.
@@ -133,10 +136,7 @@ class Archive:
         Raises:
             DataError: this installation cannot decode it, or the header is damaged.
         """
-        try:
-            method = method_in(self.header)
-        except DataError as error:
-            raise DataError(f"cannot read {self._name!r}: {error}") from error
+        method = self._method()
         network, (model, checkpoint) = self.header["network"], self._needs
         has_learned = network is not None and network["learned"] is not None
         self._needs = model if method.model else None, checkpoint if has_learned else None
