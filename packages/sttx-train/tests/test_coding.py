@@ -206,7 +206,7 @@ def changed_header(archive, path, **changes):
         ({"vocabulary": "00" * 32}, "another vocabulary"),
         ({"experts_version": 2}, "experts version is 2"),
         ({"coder": "huffman"}, "coder is 'huffman'"),
-        ({"experts": {"slot_bits": 23}}, "larger than any"),
+        ({"experts": {"slot_bits": 25}}, "larger than any"),
         ({"experts": 5}, "lacks the sizes"),
         ({"experts": {**asdict(ExpertsConfig()), "limit": 255.0}}, "lacks the sizes"),
         ({"primer": "00" * 32}, "primer is '0000"),

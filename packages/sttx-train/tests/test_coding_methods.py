@@ -105,26 +105,35 @@ def test_an_archive_has_names_and_no_paths():
 def test_levels_mean_methods():
     assert str(method_of("fast")) == "experts[primed]"
     assert str(method_of("best", method=" experts ")) == "experts"
-    assert str(method_of("network")) == str(method_of("default")) == "mini+experts[primed]"
-    assert str(method_of("best", model="goose-mini")) == "mini+experts[primed]"
-    assert str(method_of("network", checkpoint="run")) == "mini[learned]+experts[primed]"
+    assert str(method_of("network")) == str(method_of("default")) == "mini+experts"
+    assert str(method_of("best", model="goose-mini")) == "mini+experts"
+    assert str(method_of("network", checkpoint="run")) == "mini[learned]+experts"
     both = method_of("best", checkpoint="run", model="folder")
-    assert str(both) == "file:folder[learned]+file:folder+experts[primed]"
+    assert str(both) == "file:folder[learned]+file:folder+experts"
     assert (both.model, both.checkpoint, both.networks) == ("folder", "run", ("learned", "frozen"))
     assert both.experts.slot_bits > method_of("network").experts.slot_bits
-    assert (method_of("fast").streams, method_of("network").streams) == (1, method.STREAMS)
+    streams = {level: method_of(level).streams for level in ("fast", "network", "best")}
+    assert streams == {"fast": 1, "network": method.STREAMS, "best": 1}
+    assert method_of("best", streams=4).streams == 4
+
+
+def test_the_first_file_decides_about_the_primer_beside_a_network_only():
+    primed = {level: method_of(level).primed for level in ("fast", "network", "best")}
+    assert primed == {"fast": True, "network": None, "best": None}
+    assert method_of(method="mini+experts").primed is False
+    assert method_of(method="mini+experts[primed]").primed is True
 
 
 def test_profile_native_learns_by_a_policy():
     native = {"profile": "native"}
-    assert str(method_of("network", **native)) == f"mini+experts[primed]{DEFAULT}"
-    assert str(method_of("best", **native)) == f"mini+mini+experts[primed]{DEFAULT}"
+    assert str(method_of("network", **native)) == f"mini+experts{DEFAULT}"
+    assert str(method_of("best", **native)) == f"mini+mini+experts{DEFAULT}"
     assert str(method_of(method="mini", **native)) == f"mini{DEFAULT}"
     assert str(method_of("network", policy="schedule=0..:infer", **native)).endswith("schedule=0..:infer")
     random = method_of(method="cfg:hidden=64,layers=1", policy="schedule=0..:train", **native)
     assert str(random) == f"cfg:hidden=64,layers=1{ALWAYS}"
     started = method_of("network", checkpoint="run", **native)
-    assert str(started) == f"mini+experts[primed]{DEFAULT};load_from=run" and started.checkpoint == "run"
+    assert str(started) == f"mini+experts{DEFAULT};load_from=run" and started.checkpoint == "run"
     named = method_of(method=f"mini{ALWAYS};load_from=run", **native)
     assert (named.checkpoint, named.streams) == ("run", 1)
 

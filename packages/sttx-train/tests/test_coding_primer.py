@@ -1,11 +1,13 @@
 """The text that experts have read before the first file: it saves bytes, and an archive names it."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from sttx_core.errors import DataError, UsageError
+from sttx_core.errors import DataError, SttxError, UsageError
 from sttx_core.experts import ExpertsConfig
 from sttx_train.coding import Archive, CompressConfig, Member, Method, compress, method_of, primer
 from sttx_train.coding.container import BLOCK, read_header, read_payload, walk
@@ -51,7 +53,7 @@ def payloads(path):
 def test_level_fast_is_primed_and_small_sessions_are_smaller(tmp_path):
     primed = replace(method_of("fast"), experts=SMALL)
     plain = replace(primed, primed=False)
-    assert str(method_of("fast")) == "experts[primed]" and method_of("best").primed is True
+    assert str(method_of("fast")) == "experts[primed]"
     paths = [archive_of(tmp_path, method, [TEXT]) for method in (primed, plain)]
     assert [read(path) for path in paths] == [[TEXT], [TEXT]]
     sizes = [sum(map(len, payloads(path))) for path in paths]
@@ -88,14 +90,50 @@ def test_another_primer_is_refused_before_decoding(tmp_path, monkeypatch):
         archive.read(archive.entries, lambda _: pytest.fail("decoded"))
 
 
-def test_experts_beside_a_network_know_lines_too(tmp_path):
+def session_lines():
     lines = Path(primer.__file__).with_name("primer.jsonl").read_bytes().split(b"\n")
-    session = b"\n".join(line.replace(b"calm-green-river", b"odd-blue-hill") for line in lines[2:6])
-    primed = replace(method_of("network"), experts=SMALL)
-    paths = [archive_of(tmp_path, method, [session]) for method in (primed, replace(primed, primed=False))]
+    return b"\n".join(line.replace(b"calm-green-river", b"odd-blue-hill") for line in lines[2:6])
+
+
+def test_experts_beside_a_network_know_lines_too(tmp_path):
+    session = session_lines()
+    level = replace(method_of("network"), experts=SMALL)
+    paths = [archive_of(tmp_path, replace(level, primed=primed), [session]) for primed in (True, False)]
     assert [read(path) for path in paths] == [[session], [session]]
     sizes = [sum(map(len, payloads(path))) for path in paths]
     assert sizes[0] < 0.8 * sizes[1]
+
+
+@pytest.mark.parametrize(
+    ("files", "method"),
+    [
+        ([session_lines(), TEXT], "mini+experts[primed]"),
+        ([TEXT, session_lines()], "mini+experts"),
+        ([b"", session_lines()], "mini+experts"),
+    ],
+)
+def test_beside_a_network_the_primer_is_read_if_the_first_file_is_json_lines(tmp_path, files, method):
+    level = replace(method_of("network"), experts=SMALL)
+    path = archive_of(tmp_path, level, files)
+    with Archive(path) as archive:
+        assert archive.header["method"] == method
+    assert sorted(read(path)) == sorted(files)
+    out = io.BytesIO()
+    members = [Member(name="stdin", path=None), Member(name="1", path=tmp_path / "1")]
+    compress(members, out, method=level, stdin=io.BytesIO(files[0]))
+    (tmp_path / "piped").write_bytes(out.getvalue())
+    with Archive(tmp_path / "piped") as archive:
+        assert archive.header["method"] == method
+    assert sorted(read(tmp_path / "piped")) == sorted(files)
+    # What is added later does not decide again.
+    added = [Member(name=name, path=tmp_path / name) for name in "10"]
+    assert compress(added, path, method=level, resume=True).method == method
+
+
+def test_what_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("sttx_core.experts.experts.new_memory", Mock(side_effect=MemoryError))
+    with pytest.raises(SttxError, match="not enough memory for the tables of this method, over 134 MB"):
+        archive_of(tmp_path, method_of(method="experts"), [TEXT])
 
 
 def test_a_network_alone_is_not_primed():

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from sttx_core.errors import DataError, UsageError
+from sttx_core.errors import DataError, SttxError, UsageError
 from sttx_core.experts import CoderName, Experts, ExpertsDocument, rows_without_experts
 from sttx_core.foreign_files import shown
 from sttx_core.tokenizers import Tokenizer
@@ -56,6 +56,7 @@ class Codec:
         loaded: Loaded | None,
         fingerprint: Mapping[str, Any] | None = None,
     ) -> None:
+        assert method.primed is not None, "the first file decides whether the primer is read"
         self.method = method
         self.batch_bytes = method.streams * _STREAM_BYTES if loaded else BLOCK_BYTES
         self._coder: CoderName = coder
@@ -76,9 +77,21 @@ class Codec:
         self.size, self.last_file = 0, -1
 
     def start_segment(self) -> None:
-        """Forget everything."""
+        """Forget everything.
+
+        Raises:
+            SttxError: there is not enough memory for the experts.
+        """
         self.size, self.last_file = 0, -1
-        self._experts = self._new_experts() if self.method.with_experts else None
+        self._experts = None  # before the next ones take as much
+        try:
+            self._experts = self._new_experts() if self.method.with_experts else None
+        except MemoryError as error:
+            slots = 1 << self.method.experts.slot_bits
+            raise SttxError(
+                f"there is not enough memory for the tables of this method, over {slots * 32 / 1e6:.0f} MB: "
+                "free some; level fast takes the least"
+            ) from error
         self._lanes = None if self._loaded is None else self._new_lanes(self._loaded)
 
     def _new_experts(self) -> Experts:

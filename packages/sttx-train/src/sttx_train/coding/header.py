@@ -23,7 +23,7 @@ EXPERTS_VERSION = 1
 NETWORK_VERSION = 1
 """The same of the compiled step of networks, and of how blocks are coded side by side."""
 
-_MOST_BITS = 22
+_MOST_BITS = 24
 """No level needs larger tables."""
 
 

@@ -9,6 +9,7 @@ machine:
     mini[learned]+mini+experts          beside it the network as it was
     experts[primed]                     experts alone, which have read the texts of `primer`
     mini+experts[primed]                the same beside a network: those of JSON lines
+                                        (a level decides by the first file)
 
 A network that learns while it codes does not. After `;policy:` stands when it learns, and how:
 
@@ -35,13 +36,15 @@ Reading = Literal["learning", "learned", "frozen"]
 """How a network reads: it learns, it has learned, or it is as it was."""
 
 STREAMS = 8
-"""By default; with more the rate hardly grows, and the archive does."""
+"""By default, but of level best one; with more the rate hardly grows, and the archive does."""
 
 MOST_STREAMS = 64
-_ALONE = ExpertsConfig(slot_bits=21, history_bits=21, index_bits=19)
-"""Of experts without a network: about the memory that `zpaq -m5` takes, and a history of a whole segment."""
+_USUAL = ExpertsConfig(slot_bits=22, history_bits=22, index_bits=20)
+"""Tables of 160 MB: counts of some megabytes of text, and a history of twelve."""
 
-_LARGE = ExpertsConfig(slot_bits=22, history_bits=22, index_bits=20)
+_LARGE = ExpertsConfig(slot_bits=24, history_bits=22, index_bits=22)
+"""Of level best: 600 MB."""
+
 _POLICY = ";policy:"
 _NETWORKS = re.compile(r"(?P<network>.+?)(?P<learned>\[learned\])?(?P<beside>\+(?P=network))?", re.DOTALL)
 _ALWAYS = "schedule=0..:train(lr=0.03)"
@@ -57,7 +60,8 @@ class Method:
         learned: the network has what a run learned.
         beside: mix in the network as it was, too.
         with_experts: mix in experts.
-        primed: the experts have read texts before the first file.
+        primed: the experts have read texts before the first file; None if that file is JSON lines, which
+            `priming` finds out. The text does not say None.
         policy: when the network learns, and how; None if it does not, or a random model says it.
         experts: sizes of the experts.
         streams: most blocks that are coded side by side; 1 without a network.
@@ -68,7 +72,7 @@ class Method:
     learned: bool = False
     beside: bool = False
     with_experts: bool = True
-    primed: bool = False
+    primed: bool | None = False
     policy: Policy | None = None
     experts: ExpertsConfig = field(default_factory=ExpertsConfig)
     streams: int = 1
@@ -211,7 +215,7 @@ def method_of(
         method: what predicts, instead of what the level mixes.
         model: the network's model, None for goose-mini.
         checkpoint: what was learned of it; a network that learns continues from there.
-        streams: most blocks that are coded side by side.
+        streams: most blocks that are coded side by side; 8 by default, 1 of level best.
         profile: portable, or native, where the network learns while it codes.
         policy: when it learns, and how; always, and only S0 at a rate of 0.03, when None.
 
@@ -236,8 +240,8 @@ def method_of(
     _check_effect(chosen, level, model, checkpoint, streams, native=native)
     return replace(
         chosen,
-        experts=_LARGE if level == "best" else ExpertsConfig() if chosen.network else _ALONE,
-        streams=1 if not chosen.network or chosen.learns else streams or STREAMS,
+        experts=_LARGE if level == "best" else _USUAL,
+        streams=1 if not chosen.network or chosen.learns else streams or (1 if level == "best" else STREAMS),
         checkpoint=checkpoint if chosen.learned else chosen.learns.load_from if chosen.learns else None,
     )
 
@@ -259,7 +263,7 @@ def _of_level(level: str, model: str | None, learned: bool, policy: Policy | Non
         return Method(primed=True)
     network = MINI if model in (None, EMBEDDED) else f"{FILE}{model}"
     beside = level == "best" and (learned or policy is not None)
-    return Method(network=network, learned=learned, beside=beside, policy=policy, primed=True)
+    return Method(network=network, learned=learned, beside=beside, policy=policy, primed=None)
 
 
 def _with_policy(method: Method, policy: Policy | None, given: tuple[str | None, str | None]) -> Method:

@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -36,6 +36,7 @@ from sttx_train.coding.container import (
 from sttx_train.coding.forms import Form, encoder_of, form_of, scaled
 from sttx_train.coding.locking import only_writer
 from sttx_train.coding.method import Method
+from sttx_train.coding.priming import decide_primer, read_part
 from sttx_train.coding.target import CompressConfig, Member, check_name, check_out, check_target, in_bytes
 
 
@@ -89,6 +90,9 @@ def compress(
     """
     config, members, method = config or CompressConfig(), list(members), method or Method()
     check_target(out, method, members, config, resume=resume, save_learned=save_learned)
+    if resume and method.primed is None:
+        method = replace(method, primed=_is_primed(cast(Path, out)))
+    method, stdin = decide_primer(method, members, stdin)
     codec = new_codec(in_bytes(method, members, config), cast(CoderName, config.coder))
     if not isinstance(out, Path):
         done = _started(out, codec, config).write_all(members, stdin, advance)
@@ -101,6 +105,12 @@ def compress(
     if save_learned is not None:
         codec.save_learned(save_learned)
     return done
+
+
+def _is_primed(path: Path) -> bool:
+    """Return whether the experts of an archive read the primer."""
+    with Archive(path) as archive:
+        return archive.header.get("primer") is not None
 
 
 def _started(file: BinaryIO, codec: Codec, config: CompressConfig) -> "_Writer":
@@ -240,7 +250,7 @@ class _Writer:
         encoder = encoder_of(form)
         with _reading(member, stdin) as file:
             found = os.fstat(file.fileno()) if member.path else None
-            while data := _read_part(file, min(BLOCK_BYTES, self._codec.batch_bytes)):
+            while data := read_part(file, min(BLOCK_BYTES, self._codec.batch_bytes)):
                 if not size:
                     form = form_of(data)
                     encoder = encoder_of(form)
@@ -341,11 +351,3 @@ def _reading(member: Member, stdin: BinaryIO | None) -> Iterator[BinaryIO]:
     else:
         assert stdin is not None, "a member without a path is read from stdin"
         yield stdin
-
-
-def _read_part(file: BinaryIO, size: int) -> bytes:
-    """Read so many bytes, also from a pipe that gives less at a time; less at the end."""
-    data = file.read(size)
-    while data and len(data) < size and (more := file.read(size - len(data))):
-        data += more
-    return data
