@@ -14,7 +14,8 @@ import torch
 
 from sttx_cli import run
 from sttx_core.tokenizers import ByteTokenizer
-from sttx_train import RWKV7, RWKV7Config, initialize, save_model
+from sttx_train import save_model
+from sttx_train.architectures import Architecture, build_model, new_config
 
 
 class Result(NamedTuple):
@@ -48,9 +49,10 @@ def process(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(command, text=True, **(streams | options))
 
 
-def write_model(folder: Path, seed: int) -> Path:
+def write_model(folder: Path, seed: int, *, architecture: Architecture = "x070", **sizes: Any) -> Path:
     """Write a random model over bytes, with enough noise in every tensor that each path has an effect."""
-    model = initialize(RWKV7(RWKV7Config(vocab_size=257, hidden_size=64, num_layers=2)), seed=seed)
+    sizes = {"vocab_size": 257, "hidden_size": 64, "num_layers": 2, **sizes}
+    model = build_model(new_config(architecture, **sizes), seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -93,6 +95,21 @@ def sttx() -> Command:
 def tiny_model(tmp_path_factory) -> Path:
     """Return the folder of a random model of two layers of 64."""
     return write_model(tmp_path_factory.mktemp("models") / "tiny", seed=1)
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "stored": {
+        "forms": {"emb.weight": "int8", "blocks.0.att.key.weight": "ghost:32:4", "head.weight": "int4:16"}
+    },
+    "RWKV-6": {"architecture": "x060"},
+    "RWKV-5.2": {"architecture": "x052"},
+}
+
+
+@pytest.fixture
+def variant(request, tmp_path) -> Path:
+    """Return the folder of a random model of the variant that the test names."""
+    return write_model(tmp_path / "model", seed=1, **VARIANTS[request.param])
 
 
 @pytest.fixture(scope="session")

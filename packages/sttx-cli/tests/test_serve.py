@@ -10,6 +10,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from sttx_train import Predictor, load_model
+
 
 @pytest.fixture
 def serving(start, tiny_model):
@@ -68,6 +70,20 @@ def test_it_serves_until_it_is_interrupted(serving, tmp_path):
     waiting.join()
     assert (server.returncode, out) == (0, "") and "stopping" in err and "Traceback" not in err
     assert failed == ["the server is shutting down: try again later"]
+
+
+@pytest.mark.parametrize("variant", ["stored", "RWKV-6"], indirect=True)
+def test_a_variant_is_served_with_the_prices_of_a_reader(serving, variant):
+    server, url, _ = serving("--model", variant)
+    name = ask(f"{url}/v1/models")["data"][0]["id"]
+    text = "Please run test number 3."
+    priced = ask(f"{url}/v1/score", {"model": name, "input": text})
+    server.send_signal(signal.SIGINT)
+    server.communicate(timeout=300)
+    assert server.returncode == 0
+    loaded = load_model(variant)
+    expected = Predictor(loaded, experts=False).read().score(loaded.tokenizer.encode(text)).bits
+    assert priced["bits"] == pytest.approx(float(expected.sum()), abs=1e-3)
 
 
 def ask_metrics(url):
