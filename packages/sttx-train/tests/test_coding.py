@@ -9,13 +9,15 @@ import sys
 import tracemalloc
 from dataclasses import asdict
 from pathlib import Path
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sttx_core.errors import DataError, UsageError
-from sttx_core.experts import ExpertsConfig
+from sttx_core.experts import Experts, ExpertsConfig
 from sttx_train.coding import Archive, CompressConfig, Member, codec, compress, container, method
 from sttx_train.coding.extract import Nowhere, ToStream, extract
 from sttx_train.coding.members import members_of
@@ -286,6 +288,14 @@ def test_impossible_times_are_refused(modified):
         container.read_entry({**value, "modified": modified})
 
 
+def test_a_file_that_is_coded_as_it_is_has_as_many_bytes_as_its_text():
+    value = {"path": "f", "sha256": "", "mode": 0, "modified": 0, "number": 0, "segments": [0, 0], "coded": 9}
+    assert container.read_entry({**value, "form": "lines", "size": 10**12}).size == 10**12
+    assert container.read_entry({**value, "form": "bytes", "size": 9}).size == 9
+    with pytest.raises(DataError, match="entry in the archive is damaged"):
+        container.read_entry({**value, "form": "bytes", "size": 10})
+
+
 def index_of(**value):
     """Return an index that says so, and the end of the archive, for an archive with nothing else."""
     position = len(container.write_header({}))
@@ -546,3 +556,38 @@ def test_no_file_is_written_through_a_link(tmp_path):
     with Archive(out) as opened, pytest.raises(UsageError, match="is a link"):
         extract(opened, opened.entries, tmp_path / "out", one_file=False)
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_files_that_do_not_fit_on_the_disk_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    out = archive_of(tmp_path, {"a": b"{}\n" * 20_000, "b": b"b"})
+    assert out.stat().st_size < 2_000, "repeated lines become many from a small archive"
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: Mock(free=60_000))
+    with Archive(out) as archive:
+        with pytest.raises(DataError, match="60,001 bytes, .* has room for 60,000"):
+            extract(archive, archive.entries, tmp_path / "out", one_file=False)
+        assert not (tmp_path / "out").exists()
+        assert not extract(archive, archive.named(["b"]), tmp_path / "b", one_file=True).lost
+
+
+def test_a_block_gives_no_more_bytes_than_a_block_has(archive, monkeypatch):
+    with Archive(archive) as opened:
+        coder = codec.codec_for(opened.header)
+    longest = int(coder._lengths.argmax())
+    monkeypatch.setattr(Experts, "decode", lambda *_: np.full(container.BLOCK_BYTES, longest))
+    coder.start_segment()
+    tracemalloc.start()
+    assert coder.decode([(0, container.BLOCK_BYTES, b"")], lambda _: None) == [b""]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 * container.BLOCK_BYTES
+
+
+def test_an_archive_says_how_large_its_tables_are(tmp_path):
+    for bits in (20, 21, 24):  # as levels had and have them
+        sizes = ExpertsConfig(slot_bits=bits, history_bits=18, index_bits=16)
+        (tmp_path / f"{bits}").mkdir()
+        out = tmp_path / f"{bits}" / "x.sttx"
+        compress(write(tmp_path / "in", FILES), out, method=method.Method(experts=sizes))
+        with Archive(out) as opened:
+            assert opened.header["experts"]["slot_bits"] == bits
+        assert contents(out)[0] == FILES

@@ -177,9 +177,14 @@ class Codec:
             document = self._current(goes_on)
             ids = [self._experts.decode(document, payloads[0], counts[0], self._coder)]
             advance(int(self._lengths[ids[0]].sum()))
-        plains = [b"".join(map(self._tokens.__getitem__, block.tolist())) for block in ids]
+        plains = [self._text_of(block) for block in ids]
         self.size += sum(map(len, plains))
         return plains
+
+    def _text_of(self, ids: np.ndarray) -> bytes:
+        """Return the bytes of tokens, b"" if they are more than a block has."""
+        fits = self._lengths[ids].sum() <= BLOCK_BYTES
+        return b"".join(map(self._tokens.__getitem__, ids.tolist())) if fits else b""
 
     def _goes_on(self, first: int, last: int) -> bool:
         """Return whether the first block continues the last one of the batch before."""

@@ -287,6 +287,7 @@ def read_entry(value: Any) -> Entry:
     right = all(isinstance(value[name], kind) for name, kind in kinds.items())
     spans = value["segments"]
     right = right and value["form"] in FORMS and value["coded"] >= 0
+    right = right and (value["form"] != "bytes" or value["coded"] == value["size"])
     right = right and abs(value["modified"]) < math.inf  # also False of NaN
     if not (right and isinstance(spans, list) and list(map(type, spans)) == [int, int]):
         raise DataError("a file's entry in the archive is damaged")

@@ -1,12 +1,13 @@
 """Where files of an archive go: a folder, one file, a stream, or nowhere. Nothing is overwritten."""
 
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from sttx_core.errors import UsageError
+from sttx_core.errors import DataError, UsageError
 from sttx_core.own_files import replacing_file
 from sttx_train.coding.archive import Archive, Damage, Sink
 from sttx_train.coding.container import Entry
@@ -96,7 +97,7 @@ def extract(
 
     Raises:
         UsageError: a file exists, or a link leads out of the folder. Nothing is written.
-        DataError: this installation cannot decode the archive.
+        DataError: this installation cannot decode the archive, or its files do not fit on the disk.
         OSError: a file cannot be written.
     """
     paths = {entry.number: out if one_file else out.joinpath(*entry.path.split("/")) for entry in entries}
@@ -106,8 +107,24 @@ def extract(
     for folder in {folder for path in paths.values() for folder in path.parents if out in folder.parents}:
         if folder.is_symlink():
             raise UsageError(f"{str(folder)!r} is a link: move it away, or name another folder")
+    _check_room(entries, out)
 
     def open_sink(entry: Entry) -> Sink:
         return ToFile(paths[entry.number], entry)
 
     return archive.read(entries, open_sink, advance)
+
+
+def _check_room(entries: Sequence[Entry], out: Path) -> None:
+    """Check that the disk has room for files: repeated lines can become very many from a small archive.
+
+    Raises:
+        DataError: it has not.
+    """
+    size = sum(entry.size for entry in entries)
+    folder = next(folder for folder in out.absolute().parents if folder.exists())
+    if size > (free := shutil.disk_usage(folder).free):
+        raise DataError(
+            f"the files would be {size:,} bytes, and {str(folder)!r} has room for {free:,}: make room, or "
+            "name some of the files"
+        )
