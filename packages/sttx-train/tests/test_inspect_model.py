@@ -38,7 +38,7 @@ def no_loading(monkeypatch):
         raise AssertionError("weights were loaded")
 
     monkeypatch.setattr("sttx_train.formats.store.read_tensors", refuse)
-    monkeypatch.setattr("sttx_train.formats.store.read_folder", refuse)
+    monkeypatch.setattr("sttx_train.formats.store.map_folder", refuse)
     monkeypatch.setattr("sttx_train.formats.store._build", refuse)
     monkeypatch.setattr("safetensors.torch.load_file", refuse)
 

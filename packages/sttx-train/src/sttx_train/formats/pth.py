@@ -16,6 +16,7 @@ from sttx_core.errors import ModelError
 from sttx_core.foreign_files import open_regular
 from sttx_core.os_errors import explain
 from sttx_core.own_files import replacing_file
+from sttx_train.formats.mapped import MappedFile
 from sttx_train.formats.pickled import PickleReader, StoredTensor
 from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo
 from sttx_train.formats.unwrap import unwrap_content
@@ -51,25 +52,27 @@ def read_pth(path: Path) -> Contents[Tensor]:
     Raises:
         ModelError: the file is unreadable, damaged, compressed, or not a dictionary of tensors.
     """
+    return map_pth(path)[0]
+
+
+def map_pth(path: Path) -> tuple[Contents[Tensor], MappedFile]:
+    """Return the tensors of a ``.pth`` as views of the file, and the mapped file. No pickled code is run.
+
+    Raises:
+        ModelError: as `read_pth`.
+    """
     import torch
 
     stored, spans, notes = _described(path)
-    try:
-        whole = torch.UntypedStorage.from_file(str(path), False, path.stat().st_size)
-    except RuntimeError as error:
-        raise ModelError(
-            f"{str(path)!r} has {path.stat().st_size:,} bytes, which this machine cannot map into its "
-            "memory: download it again, or use a machine with more memory"
-        ) from error
+    file = MappedFile(path)
     tensors: dict[str, Tensor] = {}
     for name, tensor in stored.items():
         made = torch.empty(0, dtype=getattr(torch, tensor.info.dtype))
         if tensor.info.numel():
-            span = spans[tensor.storage.key]
-            part = whole[span.start : span.start + span.bytes]
+            part = file.view(*spans[tensor.storage.key]).untyped_storage()
             made = made.set_(part, tensor.offset, tensor.info.shape, tensor.stride)  # pyright: ignore[reportArgumentType]
         tensors[name] = made if tensor.info.numel() else made.new_empty(tensor.info.shape)
-    return Contents(tensors, notes)
+    return Contents(tensors, notes), file
 
 
 def read_pth_infos(path: Path) -> Contents[TensorInfo]:

@@ -21,12 +21,15 @@ from sttx_core.tokenizers.protocol import EOT_ID
 from sttx_train.architectures import build_model
 from sttx_train.files import refuse_foreign, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, huggingface56, sttx
+from sttx_train.formats.fitting import check_memory
 from sttx_train.formats.locate import locate_model
-from sttx_train.formats.pth import read_pth, read_pth_infos, write_pth
+from sttx_train.formats.mapped import MappedFile
+from sttx_train.formats.pth import map_pth, read_pth_infos, write_pth
 from sttx_train.formats.tensorfiles import (
     SINGLE,
     is_safetensors,
-    read_folder,
+    map_folder,
+    map_tensors,
     read_folder_infos,
     read_infos,
     read_tensors,
@@ -39,6 +42,7 @@ from sttx_train.rwkv7.stored import check_places, dense_model, model_at_rest
 from sttx_train.rwkv56 import RWKV56Config
 from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
+_MAPPED_FROM = 1 << 26  # bytes of weights; smaller ones are copied, and outlive any change of their file
 _FOLDER_FILES = FILES | {"config.json", SINGLE, sttx.HYPERNET}
 
 
@@ -95,6 +99,10 @@ def load_model(
 ) -> LoadedModel:
     """Load a model for prediction; its tensors say which architecture it has.
 
+    On a CPU, weights of 64 MiB or more that have the wanted dtype on disk stay in their file. It is mapped
+    into memory, and must not be overwritten in place while the model is in use (`formats.mapped`). Other
+    weights are copied one by one, so that no more is in memory than the model itself.
+
     Args:
         spec: a folder (ours or Hugging Face's), a ``.pth`` or ``.safetensors`` file, an id of Hugging
             Face's hub such as ``RWKV/RWKV7-Goose-World3-1.5B-HF``; None or ``goose-mini`` mean the embedded
@@ -104,14 +112,14 @@ def load_model(
         kernel: the wkv kernel to run.
 
     Raises:
-        ModelError: it is not found, damaged, incomplete, or of another architecture.
+        ModelError: it is not found, damaged, incomplete, of another architecture, or larger than the memory.
         UsageError: there is no such path, or the kernel cannot run on the device.
     """
     device = torch.device(device)
     choice = choose_backend(device, kernel)
     name, path = locate_model(spec)
-    weights = _read(path)
-    model = _build(weights, str(path), device, dtype, choice.backend)
+    weights, files = _read(path)
+    model = _build(weights, files, str(path), device, dtype, choice.backend)
     hypernet = _load_hypernet(weights, str(path))
     return LoadedModel(
         model=model,
@@ -246,31 +254,55 @@ def _save_folder(
             write(folder / name)
 
 
-def _read(path: Path) -> Weights[Tensor]:
-    """Read the tensors of a folder or a file, once their names and shapes are known to be a model's."""
+def _read(path: Path) -> tuple[Weights[Tensor], tuple[MappedFile, ...]]:
+    """Map the tensors of a folder or a file, once their names and shapes are known to be a model's."""
     if path.is_dir():
         check_runs(path, *read_folder_infos(path))
-        return interpret(path, *read_folder(path))
+        (tensors, mapped), files = map_folder(path)
+        return interpret(path, tensors, files), mapped
     if is_safetensors(path):
         check_runs(path, read_infos(path), (path,))
-        return interpret(path, read_tensors(path), (path,))
+        tensors, mapped = map_tensors(path)
+        return interpret(path, tensors, (path,)), mapped
     check_runs(path, read_pth_infos(path).tensors, (path,))
-    tensors, notes = read_pth(path)
-    return interpret(path, tensors, (path,), notes)
+    (tensors, notes), file = map_pth(path)
+    return interpret(path, tensors, (path,), notes), (file,)
 
 
 def _build(
-    weights: Weights[Tensor], source: str, device: torch.device, dtype: torch.dtype, backend: Backend
+    weights: Weights[Tensor],
+    files: tuple[MappedFile, ...],
+    source: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    backend: Backend,
 ) -> LanguageModel:
-    """Return the model with converted copies of the tensors, so that no file stays mapped."""
+    """Return the model with the mapped tensors where they have the dtype, and else with converted copies."""
     model = _skeleton(weights, source, backend)
-    copies = {
-        name: torch.empty(tensor.shape, dtype=_dtype_of(tensor, dtype), device=device).copy_(tensor)
-        for name, tensor in weights.tensors.items()
-    }
-    model.load_state_dict(copies, strict=True, assign=True)
+    tensors = dict(weights.tensors)
+    copied = {name: tensors[name] for name in tensors.keys() - _mapped(tensors, device, dtype)}
+    if device.type == "cpu":
+        needed = sum(tensor.numel() * _dtype_of(tensor, dtype).itemsize for tensor in copied.values())
+        check_memory(needed, {tensor.dtype for tensor in copied.values()}, dtype, source)
+    for name, tensor in copied.items():
+        copy = torch.empty(tensor.shape, dtype=_dtype_of(tensor, dtype), device=device)
+        tensors[name] = copy.copy_(tensor)
+        for file in files:
+            file.release()
+    model.load_state_dict(tensors, strict=True, assign=True)
     check_places(model, source)
     return model.eval().requires_grad_(False)
+
+
+def _mapped(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> set[str]:
+    """Return which tensors need no copy; two never share their numbers, since each may learn."""
+    found: dict[int, str] = {}
+    for name, tensor in tensors.items():
+        whole = tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes
+        if whole and tensor.dtype == _dtype_of(tensor, dtype):
+            found.setdefault(tensor.data_ptr(), name)
+    large = sum(tensors[name].nbytes for name in found.values()) >= _MAPPED_FROM
+    return set(found.values()) if large and device.type == "cpu" else set()
 
 
 def _dtype_of(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from sttx_core.errors import ModelError
 from sttx_core.foreign_files import is_regular, open_regular, parse_json, read_at_most, shown
 from sttx_core.os_errors import explain
+from sttx_train.formats.mapped import Mapped, MappedFile
 from sttx_train.formats.tensorinfo import AnyTensor, TensorInfo, checked_shape
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Header(NamedTuple):
     Attributes:
         tensors: shape and dtype of each tensor.
         metadata: strings saved with them.
+        starts: where each tensor starts in the file.
         size: bytes of the file.
         end: bytes that the file should have.
         gapless: whether the tensors have the bytes that their shapes need, one after the other.
@@ -66,6 +67,7 @@ class Header(NamedTuple):
 
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
+    starts: dict[str, int]
     size: int
     end: int
     gapless: bool
@@ -124,7 +126,9 @@ def read_header(path: Path) -> Header:
         lengths = [end - start for start, end in (entry["data_offsets"] for entry in header.values())]
         gapless = sizes == lengths and all(end == start for (_, end), (start, _) in _pairs(places))
         strings = {str(name): str(text) for name, text in dict(metadata).items()}
-        return Header(tensors, strings, size, 8 + length + places[-1][1] if places else 8 + length, gapless)
+        starts = {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
+        end = 8 + length + (places[-1][1] if places else 0)
+        return Header(tensors, strings, starts, size, end, gapless)
     except OSError as error:
         raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
     except (ValueError, RecursionError, LookupError, TypeError, AttributeError, OverflowError) as error:
@@ -141,12 +145,17 @@ def read_infos(path: Path) -> dict[str, TensorInfo]:
     Raises:
         ModelError: the file is unreadable or damaged.
     """
+    return _whole_header(path).tensors
+
+
+def _whole_header(path: Path) -> Header:
+    """Read the header of a safetensors file whose data is what the header says."""
     header = read_header(path)
     if header.size != header.end:
         raise ModelError(wrong_size(path, header))
     if not header.gapless:
         raise ModelError(gaps(path))
-    return header.tensors
+    return header
 
 
 def gaps(path: Path) -> str:
@@ -167,23 +176,27 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ModelError: the file is unreadable or damaged.
     """
-    from safetensors.torch import load_file
-
-    read_infos(path)
-    with _damage_named(path):
-        return load_file(path)
+    return map_tensors(path).tensors
 
 
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ModelError(f"cannot read {str(path)!r}: {explain(error)}") from error
-    except (SafetensorError, ValueError) as error:
-        raise ModelError(
-            f"{str(path)!r} is damaged or not safetensors ({error}): download it again"
-        ) from error
+def map_tensors(path: Path) -> Mapped[Tensor]:
+    """Return the tensors of a safetensors file as views of the file, and the mapped file.
+
+    Raises:
+        ModelError: the file is unreadable or damaged.
+    """
+    import torch
+
+    header, file = _whole_header(path), MappedFile(path)
+    return Mapped(
+        {
+            name: file.view(header.starts[name], info.nbytes())
+            .view(getattr(torch, info.dtype))
+            .view(info.shape)
+            for name, info in header.tensors.items()
+        },
+        (file,),
+    )
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -255,34 +268,35 @@ def check_inside(folder: Path, name: str) -> None:
         )
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...]]:
-    """Return a model folder's tensors and the files they come from.
+def map_folder(folder: Path) -> tuple[Mapped[Tensor], tuple[Path, ...]]:
+    """Return a model folder's tensors as views of its files, and where the files are.
 
     Raises:
         ModelError: a file is missing or damaged, or the files hold other tensors than the index lists.
     """
-    return _join(folder, read_tensors)
+    return _join(folder, map_tensors)
 
 
 def read_folder_infos(folder: Path) -> tuple[dict[str, TensorInfo], tuple[Path, ...]]:
-    """Return shape and dtype of a folder's tensors, and the files they are in; as strict as `read_folder`."""
-    return _join(folder, read_infos)
+    """Return shape and dtype of a folder's tensors, and the files they are in; as strict as `map_folder`."""
+    infos, files = _join(folder, lambda path: Mapped(read_infos(path)))
+    return infos.tensors, files
 
 
 def _join(
-    folder: Path, read: Callable[[Path], dict[str, AnyTensor]]
-) -> tuple[dict[str, AnyTensor], tuple[Path, ...]]:
+    folder: Path, read: Callable[[Path], Mapped[AnyTensor]]
+) -> tuple[Mapped[AnyTensor], tuple[Path, ...]]:
     files = folder_files(folder)
     parts = {path.name: read(path) for path in files}
-    tensors = {name: tensor for part in parts.values() for name, tensor in part.items()}
+    tensors = {name: tensor for part in parts.values() for name, tensor in part.tensors.items()}
     if has_file(folder / INDEX):
-        found = {(name, file) for file, part in parts.items() for name in part}
+        found = {(name, file) for file, part in parts.items() for name in part.tensors}
         if differing := found ^ set(weight_map(folder / INDEX).items()):
             raise ModelError(
                 f"the index of {str(folder)!r} and its files differ in {shown(min(differing)[0])}: "
                 "download them again"
             )
-    return tensors, files
+    return Mapped(tensors, tuple(file for part in parts.values() for file in part.files)), files
 
 
 def weight_map(index: Path) -> dict[str, str]:
