@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from sttx_train.data.documents import Documents
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
-from sttx_train.pretrain.parallel import Workers
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
 from sttx_train.rwkv7 import ModelConfig, RecurrentState
+from sttx_train.workers import Workers
 
 STREAMS = 8
 """Number of streams; a few more if the processes cannot share these evenly."""

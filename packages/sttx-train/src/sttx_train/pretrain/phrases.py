@@ -26,9 +26,9 @@ from sttx_train.online.config import PHRASES
 from sttx_train.online.phrase_head import Batch, PhraseHead, Row
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.optimizer import weights
-from sttx_train.pretrain.parallel import Workers
 from sttx_train.rwkv7 import LanguageModel, RecurrentState
 from sttx_train.saved_tensors import check_tensors
+from sttx_train.workers import Workers
 
 _DRAW = 1  # makes these draws differ from the sampler's, which use the same seed
 

@@ -31,16 +31,15 @@ from sttx_train.data.documents import Documents, split
 from sttx_train.data.reader import Data
 from sttx_train.data.scanning import text_bytes
 from sttx_train.devices import Device, choose_device, choose_products
-from sttx_train.environment import local_rank, torchrun_launched
 from sttx_train.formats import LoadedModel, load_model, save_model
 from sttx_train.pretrain.config import PretrainConfig
-from sttx_train.pretrain.parallel import Workers, joined
 from sttx_train.pretrain.start import StartingModel, TrainingData, training_kernel
 from sttx_train.pretrain.trainer import PretrainStep, Trainer
 from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
 from sttx_train.rwkv7 import LanguageModel, compile_kernels, kernels_are_compiled
 from sttx_train.rwkv7.stored import check_places
 from sttx_train.saved_tensors import check_tensors
+from sttx_train.workers import Workers, joined, own_device
 
 Array = np.ndarray | Sequence[Sequence[int]]
 
@@ -317,9 +316,7 @@ class Pretrainer:
     def _choose_device(self, requested: Device) -> torch.device:
         """Choose a device and say why; under `torchrun`, the CUDA device of this process."""
         device, reason = choose_device(requested)
-        if device.type == "cuda" and torchrun_launched():
-            device = torch.device("cuda", local_rank())
-            torch.cuda.set_device(device)
+        device = own_device(device)
         kernel = training_kernel(device, compile=self.config.compile)
         products = choose_products(device, self.config.bf16)
         self.config = replace(self.config, bf16=products.bf16)

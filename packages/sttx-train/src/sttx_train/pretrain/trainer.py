@@ -35,7 +35,7 @@ from sttx_train.pretrain.optimizer import (
     weights,
     whole,
 )
-from sttx_train.pretrain.parallel import Workers, gradients, split_by_fsdp
+from sttx_train.pretrain.parallel import gradients, split_by_fsdp, wrap
 from sttx_train.pretrain.phrases import PhraseTraining
 from sttx_train.pretrain.spike_guard import PATIENCE, SpikeGuard
 from sttx_train.pretrain.start import StartingModel, TrainingData, model_to_train, training_kernel
@@ -43,6 +43,7 @@ from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RecurrentState
 from sttx_train.rwkv7.stored import check_places
 from sttx_train.saved_tensors import check_tensors
+from sttx_train.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Trainer:
             check_tensors("model.safetensors", saved.tensors["model"], self.model.state_dict())
             self.model.load_state_dict(saved.tensors["model"])
             check_places(self.model, str(saved.path))
-        self._wrapped = self.workers.wrap(self._module, config.parallel)
+        self._wrapped = wrap(self._module, self.workers, config.parallel)
         self._forward = torch.compile(self._wrapped) if config.compile else self._wrapped
         self.optimizer = make_optimizer(self.model, config, self.hypernet)
         if saved is not None:
