@@ -10,11 +10,14 @@ bfloat16 where that holds every weight exactly, which halves what is read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sttx_core.experts.arithmetic import compiled
 from sttx_train.fused.lanes import LANES, tile
 
+_BLOCK = 64 * LANES  # rows or outputs that are packed at a time
 _MOST_ROWS = 8
 _PANELS = 2  # panels are padded to a multiple of it
 _one, _one_wide = tile(1, 2), tile(1, 8)
@@ -22,24 +25,36 @@ _four, _four_wide = tile(4, 2), tile(4, 4)
 _eight = tile(8, 2)
 
 
-def pack(matrices: np.ndarray, *, halved: bool) -> np.ndarray:
-    """Return matrices ``[L, K, O]`` float32 packed: ``[L, panels, K, 16]`` of uint32, or uint16 if halved.
+def pack(matrices: Sequence[np.ndarray | None], *, halved: bool) -> np.ndarray:
+    """Return matrices ``[K, O]`` float32 of one shape packed: ``[L, panels, K, 16]`` of uint32, or uint16.
 
-    >>> pack(np.ones((1, 3, 5), np.float32), halved=True).shape
+    They are packed a block of outputs at a time, so that little more than the result is in memory.
+
+    Args:
+        matrices: of each layer; None stands for zeros.
+        halved: whether bfloat16 holds all weights exactly, of which the upper halves are kept.
+
+    >>> pack([np.ones((3, 5), np.float32)], halved=True).shape
     (1, 2, 3, 16)
     """
-    layers, inputs, outputs = matrices.shape
-    width = _PANELS * LANES
-    wide = -(-outputs // width) * width
-    bits = np.ascontiguousarray(matrices).view(np.uint32)
-    packed = np.zeros((layers, inputs, wide), np.uint16 if halved else np.uint32)
-    packed[..., :outputs] = bits >> 16 if halved else bits
-    return np.ascontiguousarray(packed.reshape(layers, inputs, wide // LANES, LANES).swapaxes(1, 2))
+    inputs, outputs = next(matrix.shape for matrix in matrices if matrix is not None)
+    panels = -(-outputs // (_PANELS * LANES)) * _PANELS
+    packed = np.zeros((len(matrices), panels, inputs, LANES), np.uint16 if halved else np.uint32)
+    for layer, matrix in ((layer, matrix) for layer, matrix in enumerate(matrices) if matrix is not None):
+        for start in range(0, outputs, _BLOCK):
+            bits = np.ascontiguousarray(matrix[:, start : start + _BLOCK]).view(np.uint32)
+            wide = np.zeros((inputs, -(-bits.shape[1] // LANES) * LANES), packed.dtype)
+            wide[:, : bits.shape[1]] = bits >> 16 if halved else bits
+            first = start // LANES
+            blocks = wide.reshape(inputs, -1, LANES).swapaxes(0, 1)
+            packed[layer, first : first + len(blocks)] = blocks
+    return packed
 
 
-def is_halved_exactly(array: np.ndarray) -> bool:
-    """Return whether bfloat16 holds all these float32 values exactly."""
-    return not (array.view(np.uint32) & 0xFFFF).any()
+def is_halved_exactly(matrix: np.ndarray) -> bool:
+    """Return whether bfloat16 holds all float32 values of a matrix exactly."""
+    parts = (np.ascontiguousarray(matrix[row : row + _BLOCK]) for row in range(0, len(matrix), _BLOCK))
+    return not any((part.view(np.uint32) & 0xFFFF).any() for part in parts)
 
 
 @compiled

@@ -124,12 +124,12 @@ def packed_weights(parameters: Mapping[str, Tensor]) -> Weights:
     """Return the weights of a model, by name, as the compiled step reads them."""
     arrays = {name: _array(parameter) for name, parameter in parameters.items()}
     layers = 1 + max(int(name.split(".")[1]) for name in arrays if name.startswith("blocks."))
-    matrices = {
-        field: _of_layers(arrays, f"{name}", layers).swapaxes(1, 2) for field, name in _BY_OUTPUT.items()
-    }
-    matrices |= {field: _of_layers(arrays, f"att.{field}", layers) for field in _LOW_RANK}
-    matrices["head"] = arrays["head.weight"].T[None]
-    halved = all(is_halved_exactly(np.ascontiguousarray(matrix)) for matrix in matrices.values())
+    by_output = {field: _of_layers(arrays, name, layers) for field, name in _BY_OUTPUT.items()}
+    by_output["head"] = [arrays["head.weight"]]
+    by_input = {field: _of_layers(arrays, f"att.{field}", layers) for field in _LOW_RANK}
+    stored = [matrix for each in (by_output | by_input).values() for matrix in each if matrix is not None]
+    halved = all(map(is_halved_exactly, stored))
+    turned = {field: [matrix.T for matrix in each if matrix is not None] for field, each in by_output.items()}
     vectors = [
         [arrays.get(f"blocks.{layer}.{name}", arrays["ln_out.bias"] * 0).reshape(-1) for name in VECTORS]
         for layer in range(layers)
@@ -138,16 +138,15 @@ def packed_weights(parameters: Mapping[str, Tensor]) -> Weights:
     return Weights(
         vectors=np.array(vectors, np.float32),
         norms=np.stack(norms),
-        **{name: pack(matrix, halved=halved) for name, matrix in matrices.items()},
+        **{name: pack(each, halved=halved) for name, each in (turned | by_input).items()},
     )
 
 
-def _of_layers(arrays: Mapping[str, np.ndarray], name: str, layers: int) -> np.ndarray:
-    """Return a matrix of each layer, stacked; zeros where the first layer has none."""
-    like = arrays[f"blocks.{layers - 1}.{name}"] if layers > 1 else None
+def _of_layers(arrays: Mapping[str, np.ndarray], name: str, layers: int) -> list[np.ndarray | None]:
+    """Return a matrix of each layer; None where the first layer has none, and zeros if no layer has one."""
     found = [arrays.get(f"blocks.{layer}.{name}") for layer in range(layers)]
-    missing = np.zeros((1, arrays["ln_out.bias"].size) if like is None else like.shape, np.float32)
-    return np.stack([missing if matrix is None else matrix for matrix in found])
+    width = arrays["ln_out.bias"].size
+    return found if any(matrix is not None for matrix in found) else [np.zeros((1, width), np.float32)]
 
 
 def _array(x: Tensor) -> np.ndarray:
