@@ -223,3 +223,16 @@ def test_a_row_costs_what_reading_with_its_network_costs():
     paid = experts.read(experts.document(), wide - np.log(np.exp(wide).sum(-1, keepdims=True)), ids).sum()
     [payload] = in_rows([ids], "ac")
     assert 8 * len(payload) == pytest.approx(paid, rel=1e-3, abs=70)
+
+
+def test_experts_start_with_what_others_knew():
+    first = Experts(TOKENS, SMALL)
+    first.encode(first.document(), text(900))
+    known = first.known()
+    assert sum(part.nbytes for pair in known.values() for part in pair) < first.nbytes / 2
+    again = Experts(TOKENS, SMALL, known)
+    assert all((array == again.state_dict()[name]).all() for name, array in first.state_dict().items())
+    more = text(300, seed=1)
+    payload = first.encode(first.document(), more)
+    assert payload == again.encode(again.document(), more) != encoded(more, "ac")
+    assert payload == Experts(TOKENS, SMALL, known).encode(first.document(), more), "what is known changed"

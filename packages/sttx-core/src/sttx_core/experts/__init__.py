@@ -15,7 +15,7 @@ from sttx_core.experts.compiling import (
     experts_are_compiled,
 )
 from sttx_core.experts.config import ExpertsConfig
-from sttx_core.experts.experts import Experts, ExpertsDocument
+from sttx_core.experts.experts import Experts, ExpertsDocument, Known
 from sttx_core.experts.next_token import NextToken, Parts
 from sttx_core.experts.rows import AloneRows, CodedRows, rows_without_experts
 
@@ -26,6 +26,7 @@ __all__ = [
     "Experts",
     "ExpertsConfig",
     "ExpertsDocument",
+    "Known",
     "NextToken",
     "Parts",
     "compile_choosing",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,6 @@ from sttx_core.experts.entry import entry_points
 from sttx_core.experts.memory import (
     Memory,
     Place,
-    aligned,
     bounds,
     new_memory,
     new_place,
@@ -35,6 +33,9 @@ from sttx_core.experts.reading import Rates, new_seen, new_work
 from sttx_core.experts.rows import CodedRows
 from sttx_core.experts.vocabulary import vocabulary_of
 from sttx_core.saved_state import damaged
+
+Known = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""For each array of a memory the places that differ from a new one, and their values; slots are whole."""
 
 
 class ExpertsDocument:
@@ -77,6 +78,7 @@ class Experts:
     Args:
         tokens: bytes of each id. Ids without bytes are allowed.
         config: sizes and rates.
+        known: what they know already, as `known` of experts with the same tokens and config returned it.
 
     Attributes:
         config: the sizes and rates.
@@ -97,7 +99,9 @@ class Experts:
     True
     """
 
-    def __init__(self, tokens: Sequence[bytes], config: ExpertsConfig | None = None) -> None:
+    def __init__(
+        self, tokens: Sequence[bytes], config: ExpertsConfig | None = None, known: Known | None = None
+    ) -> None:
         if len(tokens) < 2:
             raise UsageError(f"experts need a vocabulary of two tokens or more, not {len(tokens)}")
         self.config = config or ExpertsConfig()
@@ -106,6 +110,9 @@ class Experts:
         self.order = self._vocabulary.order.astype(np.int64)
         self.depth = (len(tokens) - 1).bit_length()
         self._memory = new_memory(len(tokens), self.depth, self.config)
+        for name, (places, values) in (known or {}).items():
+            array = getattr(self._memory, name)
+            (array if name == "slots" else array.reshape(-1))[places] = values
         self._seen, self._work = new_seen(), new_work(len(tokens), self.depth)
         rates = self.config
         self._rates = Rates(rates.rate, rates.first_rate, rates.final_rate, rates.limit)
@@ -125,15 +132,18 @@ class Experts:
         """Return the start of a document."""
         return ExpertsDocument(self._memory, self.vocab_size)
 
-    def copy(self) -> Experts:
-        """Return experts that know the same; what either reads does not change the other."""
-        other = copy.copy(self)
-        slots = aligned(len(self._memory.slots))
-        slots[...] = self._memory.slots
-        others = {name: array.copy() for name, array in self._memory._asdict().items() if name != "slots"}
-        other._memory = Memory(slots=slots, **others)
-        other._seen, other._work = new_seen(), new_work(self.vocab_size, self.depth)
-        return other
+    def known(self) -> Known:
+        """Return what they know, as differences from experts that have read nothing."""
+        fresh = new_memory(self.vocab_size, self.depth, self.config)
+        known = {}
+        for name, array in self._memory._asdict().items():
+            if name == "slots":
+                places = np.flatnonzero(array[:, 0])
+                known[name] = places.astype(np.int32), array[places]
+            else:
+                places = np.flatnonzero(array != getattr(fresh, name))
+                known[name] = places.astype(np.int32), array.reshape(-1)[places]
+        return known
 
     def read(
         self,

@@ -97,7 +97,7 @@ class Codec:
     def _new_experts(self) -> Experts:
         if self.method.primed:
             sizes = len(self._tokens), self.method.experts
-            return primed(self._tokenizer, *sizes, with_network=self._loaded is not None).copy()
+            return primed(self._tokenizer, *sizes, with_network=self._loaded is not None)
         return Experts(self._tokens, self.method.experts)
 
     def _new_lanes(self, loaded: Loaded) -> Lanes:

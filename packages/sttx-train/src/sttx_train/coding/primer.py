@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sttx_core.experts import Experts, ExpertsConfig
+from sttx_core.experts import Experts, ExpertsConfig, Known
 from sttx_core.tokenizers import Tokenizer
 from sttx_train.byte_lengths import every_token
 from sttx_train.coding.jsonl import LinesEncoder
@@ -37,19 +37,17 @@ def primer_sha256(with_network: bool) -> str:
 
 
 class _Last(NamedTuple):
-    """What was asked for last, and the experts."""
+    """What was asked for last, and what such experts know."""
 
     key: tuple[str, int, ExpertsConfig, bool]
-    experts: Experts
+    known: Known
 
 
 _last: list[_Last] = []
 
 
 def primed(tokenizer: Tokenizer, vocab_size: int, config: ExpertsConfig, *, with_network: bool) -> Experts:
-    """Return experts that have read the texts and nothing else; takes a second the first time.
-
-    They are shared: read with a `copy` of them.
+    """Return new experts that have read the texts and nothing else; takes a second the first time.
 
     Args:
         tokenizer: their vocabulary.
@@ -58,9 +56,12 @@ def primed(tokenizer: Tokenizer, vocab_size: int, config: ExpertsConfig, *, with
         with_network: whether they are for use beside a network.
     """
     key = tokenizer.sha256, vocab_size, config, with_network
-    if not _last or _last[0].key != key:
-        experts = Experts(every_token(tokenizer, vocab_size), config)
-        for text in _texts(with_network):
-            experts.encode(experts.document(), np.array(tokenizer.encode_bytes(text), np.int64))
-        _last[:] = [_Last(key, experts)]
-    return _last[0].experts
+    tokens = every_token(tokenizer, vocab_size)
+    if _last and _last[0].key == key:
+        return Experts(tokens, config, _last[0].known)
+    _last.clear()
+    experts = Experts(tokens, config)
+    for text in _texts(with_network):
+        experts.encode(experts.document(), np.array(tokenizer.encode_bytes(text), np.int64))
+    _last.append(_Last(key, experts.known()))
+    return experts
