@@ -1,15 +1,16 @@
 """Compresses files and decompresses them again, and compares every byte: real ones, and generated ones.
 
     python benchmarks/roundtrip.py FOLDER... [--levels fast network] [--coders ac rans] [--most-bytes N]
-                                   [--generated N] [--long-line MB] [--apart]
+                                   [--generated N] [--long-line MB] [--apart] [--profile native]
 
 All files below the folders stand in one archive, or with --apart each in an archive of its own. Generated
 files are empty, single bytes, random, text that is cut within characters, long lines, and lines of JSON with
-odd spacing, numbers, escapes, repeated names and ends. Decompressing is done by another process, so that
-nothing is remembered. Exits with 1 at the first file that differs.
+odd spacing, numbers, escapes, repeated names and ends. They are decompressed by this process, and by another
+one, which remembers nothing. Exits with 1 at the first file that differs.
 """
 
 import argparse
+import itertools
 import random
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sttx_core.experts import compile_coding
-from sttx_train.coding import CompressConfig, Member, compress, method_of
+from sttx_train.coding import Archive, CompressConfig, Member, compress, extract, method_of
 
 ODD_VALUES = (
     *("1", "-0", "1.0", "1e5", "1E+05", "0.1000", "123456789012345678901234567890", "true", "null", "NaN"),
@@ -93,22 +94,28 @@ def groups(paths: list[Path], apart: bool) -> Iterator[list[Path]]:
         yield paths
 
 
-def check(paths: list[Path], level: str, coder: str) -> tuple[int, int]:
+def check(paths: list[Path], level: str, coder: str, profile: str) -> tuple[int, int]:
     """Compress and decompress files; return their bytes, and those of the archive.
 
     Raises:
         SystemExit: a file is not what it was.
     """
     with tempfile.TemporaryDirectory() as folder:
-        archive, out = Path(folder, "a.sttx"), Path(folder, "out")
+        archive = Path(folder, "a.sttx")
         members = [Member(name=f"f/{number}", path=path) for number, path in enumerate(paths)]
-        done = compress(members, archive, CompressConfig(coder=coder), method=method_of(level))
-        again = [sys.executable, "-m", "sttx_cli", "decompress", str(archive), "-o", str(out)]
+        method = method_of(level, profile=profile)
+        done = compress(members, archive, CompressConfig(coder=coder), method=method)
+        here, there = Path(folder, "here"), Path(folder, "there")
+        with Archive(archive) as opened:
+            extract(opened, opened.entries, here, one_file=False)
+        again = [sys.executable, "-m", "sttx_cli", "decompress", str(archive), "-o", f"{there}/"]
         subprocess.run(again, check=True, capture_output=True)
-        for member in members:
+        for out, member in itertools.product((here, there), members):
             assert member.path is not None
             if (out / member.name).read_bytes() != member.path.read_bytes():
-                raise SystemExit(f"{member.path} came back as other bytes (level {level}, coder {coder})")
+                raise SystemExit(
+                    f"{member.path} came back as other bytes ({level}, {coder}, {profile}, {out.name})"
+                )
     return done.bytes_in, done.bytes_out
 
 
@@ -118,6 +125,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--levels", nargs="+", default=["fast"], choices=["fast", "network", "best"])
     parser.add_argument("--coders", nargs="+", default=["ac", "rans"], choices=["ac", "rans"])
+    parser.add_argument("--profile", default="portable", choices=["portable", "native"])
     parser.add_argument("--most-bytes", type=int, default=1 << 40)
     parser.add_argument("--generated", type=int, default=0, metavar="N")
     parser.add_argument("--long-line", type=int, default=0, metavar="MB", help="one line of so many MB")
@@ -133,12 +141,14 @@ def main() -> None:
         for level in arguments.levels:
             for coder in arguments.coders:
                 start = time.process_time()
-                totals = [check(group, level, coder) for group in groups(paths, arguments.apart)]
+                totals = [
+                    check(group, level, coder, arguments.profile) for group in groups(paths, arguments.apart)
+                ]
                 read, written = (sum(column) for column in zip(*totals, strict=True))
                 seconds = time.process_time() - start
                 print(
-                    f"{level}, {coder}: {len(paths)} files, {read:,} bytes in, {written:,} out, all the "
-                    f"same; {seconds:.0f} s of processor time to compress",
+                    f"{level}, {coder}, {arguments.profile}: {len(paths)} files, {read:,} bytes in, "
+                    f"{written:,} out, all the same twice; {seconds:.0f} s of processor time in this process",
                     flush=True,
                 )
 
