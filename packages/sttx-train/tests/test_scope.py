@@ -77,6 +77,8 @@ def test_the_frozen_model_is_a_copy_only_if_weights_learn(make_model):
     assert shared.frozen_model is shared.model
     apart = OnlineLearner(make_model(), sizes, LearnerConfig(scope=("head",)))
     assert apart.frozen_model.head.weight.data_ptr() != apart.model.head.weight.data_ptr()
+    twins = zip(apart.frozen_model.named_parameters(), apart.model.parameters(), strict=True)
+    assert [name for (name, one), other in twins if one is not other] == ["head.weight"]
     assert (
         OnlineLearner(make_model(), sizes, LearnerConfig(scope=("head",), frozen=False)).frozen_model
         is not None

@@ -34,7 +34,7 @@ from sttx_train.online.payment import NATS_TO_BITS, pay, window_bytes
 from sttx_train.online.phrase_head import Batch, PhraseHead, Priced
 from sttx_train.online.policy import Train
 from sttx_train.online.saved import checked_learned, checked_learner
-from sttx_train.online.scope import Scope, s0_cannot_learn, weights_in_scope
+from sttx_train.online.scope import Scope, frozen_beside, s0_cannot_learn, weights_in_scope
 from sttx_train.online.states import LearnerState
 from sttx_train.online.update import in_scope, take_step
 from sttx_train.online.window import Score, StepReport, Window
@@ -100,7 +100,7 @@ class OnlineLearner:
         self.gate = PhraseGate(config.phrases)
         self.carried = CarriedStates(config.max_documents, eot_id)
         self.weights = weights_in_scope(model, config.scope)
-        self.frozen_model = copy.deepcopy(model) if self.weights and config.frozen else model
+        self.frozen_model = frozen_beside(model, config.scope) if config.frozen else model
         for parameter in (self.s0, self.bias, *self.hypernet.parameters()):
             parameter.requires_grad_(False)
         for parameter in self.trainable().values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -63,6 +64,18 @@ def weights_in_scope(model: LanguageModel, scopes: Sequence[Scope]) -> dict[str,
         ):
             chosen[name] = parameter
     return chosen
+
+
+def frozen_beside(model: LanguageModel, scopes: Sequence[Scope]) -> LanguageModel:
+    """Return the model as it is now, to compare with what it learns in these scopes.
+
+    Weights that no scope names are shared with the model; if none learns, it is the model itself.
+    """
+    learning = weights_in_scope(model, scopes)
+    if not learning:
+        return model
+    rest = [p for name, p in model.named_parameters() if name not in learning]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in [*rest, *model.buffers()]})
 
 
 def s0_cannot_learn(model: nn.Module, scopes: Sequence[Scope], *, inject: bool) -> bool:
