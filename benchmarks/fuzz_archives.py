@@ -13,7 +13,6 @@ archive again (`--first K --files 1`) and exits with 1. An archive that takes mo
 time, or a process that needs M megabytes of address space more than at its start, is a failure.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import functools
@@ -24,12 +23,12 @@ import resource
 import shutil
 import sys
 import tempfile
-import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from forged_archives import Archives
-from fuzz_models import answer, attempt
+from forging import answer, check_all, parser_of
 
 from sttx_cli.app import run
 from sttx_core.errors import DataError
@@ -106,11 +105,6 @@ def read(path: Path, archives: Archives, number: int, counts: Counter[str]) -> N
         through_sttx(path, archives.model, counts)
 
 
-def printable(problem: str) -> str:
-    """Return the end of a traceback, whatever its messages hold."""
-    return problem.encode("ascii", "backslashreplace").decode()[-3000:]
-
-
 def limit_memory(more_mb: int) -> None:
     """Let a call that needs more address space than now and so many megabytes fail with `MemoryError`."""
     status = Path("/proc/self/statm")
@@ -121,43 +115,22 @@ def limit_memory(more_mb: int) -> None:
 
 def main() -> int:
     """Forge and read archives, and print the counts."""
-    arguments = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    arguments.add_argument("--files", type=int, default=10_000)
-    arguments.add_argument("--networks", type=float, default=0.1, metavar="P")
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("--first", type=int, default=0, help="number of the first archive")
-    arguments.add_argument("--limit-mb", type=int, default=2500)
-    arguments.add_argument("--seconds", type=int, default=20)
-    arguments.add_argument("--all", action="store_true", help="go on after a failure")
-    options = arguments.parse_args()
+    parser = parser_of(str(__doc__), files=10_000, limit_mb=2500, seconds=20)
+    parser.add_argument("--networks", type=float, default=0.1, metavar="P")
+    options = parser.parse_args()
     counts: Counter[str] = Counter()
-    failed = 0
     compile_coding()
-    with tempfile.TemporaryDirectory() as place:
-        archives = Archives(Path(place))
-        began, slowest = time.monotonic(), (0.0, 0)
-        for number in range(options.first, options.first + options.files):
-            dice = random.Random(f"{options.seed}/{number}")
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, "x.sttx")
-                path.write_bytes(archives.forged(dice, options.networks))
-                if number == options.first:
-                    read(path, archives, 0, Counter())  # imports what is needed
-                    limit_memory(options.limit_mb)
-                start = time.process_time()
-                problem = attempt(functools.partial(read, path, archives, number, counts), options.seconds)
-            slowest = max(slowest, (time.process_time() - start, number))
-            if problem:
-                failed += 1
-                again = f"--seed {options.seed} --networks {options.networks} --first {number} --files 1"
-                print(f"FAILED at archive {number}: {again}\n{printable(problem)}", flush=True)
-                if not options.all:
-                    return 1
-            counts["damaged"] += 1
-    print(", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())))
-    print(f"{time.monotonic() - began:.0f} s; slowest {slowest[0]:.2f} s (archive {slowest[1]}); ", end="")
-    print(f"{failed or 'no'} failures")
-    return int(failed > 0)
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as folder:
+        archives, path = Archives(Path(place)), Path(folder, "x.sttx")
+
+        def made(number: int, dice: random.Random) -> Callable[[], None]:
+            path.write_bytes(archives.forged(dice, options.networks))
+            return functools.partial(read, path, archives, number, counts)
+
+        made(options.first, random.Random(f"{options.seed}/{options.first}"))
+        read(path, archives, 0, Counter())  # imports what is needed
+        limit_memory(options.limit_mb)
+        return check_all(options, "archive", made, counts, also=f" --networks {options.networks}")
 
 
 if __name__ == "__main__":

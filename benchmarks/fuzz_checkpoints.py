@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from forging import answer, attempt
 from fuzz import ODD, damaged_bytes, nested, peak_mb, places
-from fuzz_models import answer, attempt
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
