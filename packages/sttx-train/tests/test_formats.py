@@ -155,6 +155,25 @@ class TestPublishedShapes:
         assert loaded.id == "RWKV/Goose"
         assert_same_weights(loaded.model, make_model())
 
+    def test_a_file_of_the_hub_is_downloaded(self, monkeypatch, saved, make_model):
+        import huggingface_hub
+
+        file, asked = saved("blinkdl"), []
+
+        def download(name, *, allow_patterns):
+            asked.append((name, allow_patterns))
+            return str(file.parent)
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+        loaded = load_model("BlinkDL/rwkv-7-world/model.pth")
+        assert loaded.id == "BlinkDL/rwkv-7-world/model.pth"
+        assert asked == [("BlinkDL/rwkv-7-world", ["model.pth", "*.json", "*.txt"])]
+        assert_same_weights(loaded.model, make_model())
+        with pytest.raises(ModelError, match=r"'BlinkDL/rwkv-7-world' has no file 'other.pth'"):
+            load_model("BlinkDL/rwkv-7-world/other.pth")
+        with pytest.raises(ModelError, match=r"has no .safetensors .* BlinkDL/rwkv-7-world/NAME.pth"):
+            load_model("BlinkDL/rwkv-7-world")
+
 
 class TestShards:
     @pytest.fixture

@@ -168,6 +168,13 @@ class TestRefusals:
         monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
         with pytest.raises(ModelError, match=r"'RWKV/Goose'.*no route to host.*give a local folder"):
             load_model("RWKV/Goose")
+        with pytest.raises(ModelError, match=r"no model at 'RWKV/Goose/a.pth' here"):
+            load_model("RWKV/Goose/a.pth")
+
+    @pytest.mark.parametrize("name", ["RWKV/Goose/../a.pth", "RWKV/Goose/a.bin", "/RWKV/Goose/a.pth"])
+    def test_other_paths_are_not_of_the_hub(self, name):
+        with pytest.raises(UsageError, match="no model at"):
+            load_model(name)
 
     def test_a_kernel_that_cannot_run_is_refused_first(self):
         with pytest.raises(UsageError, match="'fla' needs a CUDA device"):

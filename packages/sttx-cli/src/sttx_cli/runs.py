@@ -19,7 +19,7 @@ from sttx_train.wkv import BACKENDS
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _POINTER = "latest"
-_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:(?:/\w[\w.-]*)+\.(?:pth|safetensors))?")
 
 
 def checkpoint_option(command: Decorated) -> Decorated:
@@ -65,8 +65,8 @@ def model_option(command: Decorated) -> Decorated:
         "--model",
         type=Name(),
         default=None,
-        help="A folder, a .pth or .safetensors file, or an id on the Hugging Face hub; by default "
-        f"{EMBEDDED}.",
+        help="A folder, a .pth or .safetensors file, or an id on the Hugging Face hub, also with a file: "
+        f"ORG/NAME/FILE.pth; by default {EMBEDDED}.",
     )(command)
 
 
@@ -180,6 +180,8 @@ def may_be_model(spec: str, embedded: str) -> bool:
     """Whether a model may have this name: it is a path, an id of the hub, or the embedded model's name.
 
     >>> may_be_model("RWKV/RWKV7-Goose-World3-1.5B-HF", "goose-mini"), may_be_model("nobody", "goose-mini")
+    (True, False)
+    >>> may_be_model("RWKV/Goose/a.pth", "goose-mini"), may_be_model("RWKV/Goose/a.txt", "goose-mini")
     (True, False)
     """
     return spec == embedded or Path(spec).exists() or _HUB_ID.fullmatch(spec) is not None
