@@ -11,6 +11,7 @@ import pytest
 from sttx_cli import loading
 from sttx_cli.commands import generate as generate_command
 from sttx_train import rwkv7
+from sttx_train.devices import ChosenProducts
 
 
 @pytest.mark.parametrize("ready", [True, False])
@@ -35,3 +36,13 @@ def test_every_command_that_computes_prepares_the_kernels():
         "doctor",  # that load is the processor's
         "export",
     }
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_slow_dtype_is_reported(tiny_model, monkeypatch, capsys, bf16, dtype):
+    monkeypatch.setattr(loading, "choose_products", lambda device: ChosenProducts(bf16, "because"))
+    loading.load(str(tiny_model), "cpu", dtype)
+    said = capsys.readouterr().err
+    assert f"dtype: {dtype} (asked for)" in said
+    assert ("dtype: slow here (because)" in said) == (dtype == "bfloat16" and not bf16)

@@ -177,6 +177,21 @@ class TestMemory:
         assert load_model(path, dtype=torch.bfloat16).model.dtype == torch.bfloat16
 
 
+class TestRemarks:
+    def test_mapped_weights_are_mentioned(self, always_mapped, stored):
+        path, _ = stored("sttx")
+        (remark,) = load_model(path, dtype=torch.bfloat16).notes
+        assert remark == "0.0 GB of weights stay in their file: replace it, but do not write into it"
+
+    def test_large_converted_weights_are_mentioned(self, stored, monkeypatch):
+        path, _ = stored("sttx")
+        assert load_model(path).notes == ()
+        monkeypatch.setattr(store, "_MENTIONED_FROM", 0)
+        (remark,) = load_model(path).notes
+        assert remark.startswith("its weights take 0.0 GB in float32; in bfloat16, as on disk, 0.0 GB would")
+        assert load_model(path, dtype=torch.bfloat16).notes == ()
+
+
 class TestBfloat16:
     @pytest.mark.parametrize("experts", ["off", "on"])
     def test_a_mapped_model_learns_about_the_same_as_in_float32(self, always_mapped, stored, talk, experts):

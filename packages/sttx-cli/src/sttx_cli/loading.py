@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sttx_cli.output import count, say
 from sttx_cli.progress import progress_bar
 from sttx_cli.threads import choose_threads, use_threads
-from sttx_train.devices import Device, DtypeName, choose_device, choose_dtype
+from sttx_train.devices import Device, DtypeName, choose_device, choose_dtype, choose_products
 from sttx_train.formats import EMBEDDED
 from sttx_train.wkv import Backend
 
@@ -41,7 +41,10 @@ def load(
     for remark in loaded.notes:
         say(f"model: {remark}")
     say(f"device: {device_choice.device} ({device_choice.reason})")
-    say(f"dtype: {str(dtype_choice.dtype).removeprefix('torch.')} ({why or dtype_choice.reason})")
+    weights = str(dtype_choice.dtype).removeprefix("torch.")
+    say(f"dtype: {weights} ({why or dtype_choice.reason})")
+    if weights == "bfloat16" and not (products := choose_products(device_choice.device)).bf16:
+        say(f"dtype: slow here ({products.reason}); float32 reads and learns several times as fast")
     say(f"kernel: {loaded.kernel.backend} ({loaded.kernel.reason})")
     return loaded
 

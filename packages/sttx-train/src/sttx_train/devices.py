@@ -57,7 +57,7 @@ def choose_dtype(device: torch.device, requested: DtypeName = "auto") -> ChosenD
 
     >>> import torch
     >>> choose_dtype(torch.device("cpu"))
-    ChosenDtype(dtype=torch.float32, reason='exact, and fastest on a cpu')
+    ChosenDtype(dtype=torch.float32, reason='exact, and fast on every cpu')
     """
     import torch
 
@@ -65,13 +65,13 @@ def choose_dtype(device: torch.device, requested: DtypeName = "auto") -> ChosenD
         return ChosenDtype(getattr(torch, requested), "asked for")
     if device.type == "cuda":
         return ChosenDtype(torch.bfloat16, "half the memory, and the dtype that models are published in")
-    return ChosenDtype(torch.float32, f"exact, and fastest on a {device.type}")
+    return ChosenDtype(torch.float32, f"exact, and fast on every {device.type}")
 
 
 def choose_products(device: torch.device, requested: bool | None = None) -> ChosenProducts:
     """Return whether matrix products run in bfloat16: where the device has instructions for it.
 
-    Without them such products take some fifty times as long as in float32 (docs/log.md).
+    Without them such products take several times as long as in float32 (docs/log.md).
 
     >>> import torch
     >>> choose_products(torch.device("cpu"), False)

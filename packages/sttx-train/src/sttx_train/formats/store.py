@@ -18,7 +18,7 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.own_files import replacing_file
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_core.tokenizers.protocol import EOT_ID
-from sttx_train.architectures import build_model
+from sttx_train.architectures import build_model, refuse_inner_steps
 from sttx_train.files import refuse_foreign, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, huggingface56, sttx
 from sttx_train.formats.fitting import check_memory
@@ -43,6 +43,7 @@ from sttx_train.rwkv56 import RWKV56Config
 from sttx_train.wkv import Backend, KernelChoice, choose_backend
 
 _MAPPED_FROM = 1 << 26  # bytes of weights; smaller ones are copied, and outlive any change of their file
+_MENTIONED_FROM = 1 << 30  # bytes of weights that are worth a remark
 _FOLDER_FILES = FILES | {"config.json", SINGLE, sttx.HYPERNET}
 
 
@@ -116,9 +117,9 @@ def load_model(
         UsageError: there is no such path, or the kernel cannot run on the device.
     """
     device = torch.device(device)
-    choice = choose_backend(device, kernel)
     name, path = locate_model(spec)
     weights, files = _read(path)
+    choice = choose_backend(device, kernel, plain=weights.config.plain_recurrence)
     model = _build(weights, files, str(path), device, dtype, choice.backend)
     hypernet = _load_hypernet(weights, str(path))
     return LoadedModel(
@@ -129,7 +130,7 @@ def load_model(
         format=weights.format,
         kernel=choice,
         hypernet=None if hypernet is None else hypernet.to(device),
-        notes=weights.notes,
+        notes=weights.notes + _in_memory(weights.tensors, device, dtype),
     )
 
 
@@ -186,6 +187,8 @@ def save_model(
     path = Path(path)
     if hypernet is not None and format != "sttx":
         raise UsageError(f"{format!r} cannot hold the hypernetwork of this model: save as 'sttx'")
+    if format != "sttx":
+        refuse_inner_steps(model.config, f"which {format!r} cannot hold: save as 'sttx'")
     model = model_at_rest(model) if format == "sttx" else dense_model(model)
     tensors = {
         name: tensor.detach().to("cpu", _dtype_of(tensor, dtype))
@@ -303,6 +306,23 @@ def _mapped(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dt
             found.setdefault(tensor.data_ptr(), name)
     large = sum(tensors[name].nbytes for name in found.values()) >= _MAPPED_FROM
     return set(found.values()) if large and device.type == "cpu" else set()
+
+
+def _in_memory(tensors: Mapping[str, Tensor], device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
+    """Say where weights are that are mapped, or that take a GiB or more and more than on disk."""
+    if mapped := _mapped(tensors, device, dtype):
+        size = sum(tensors[name].nbytes for name in mapped)
+        return (f"{size / 1e9:.1f} GB of weights stay in their file: replace it, but do not write into it",)
+    needed = sum(tensor.numel() * _dtype_of(tensor, dtype).itemsize for tensor in tensors.values())
+    stored = sum(tensor.nbytes for tensor in tensors.values())
+    if device.type != "cpu" or needed < max(_MENTIONED_FROM, stored + 1):
+        return ()
+    largest = max(tensors.values(), key=lambda tensor: tensor.nbytes)
+    on_disk, wanted = (str(each).removeprefix("torch.") for each in (largest.dtype, dtype))
+    return (
+        f"its weights take {needed / 1e9:.1f} GB in {wanted}; in {on_disk}, as on disk, "
+        f"{stored / 1e9:.1f} GB would stay in their file",
+    )
 
 
 def _dtype_of(tensor: Tensor, dtype: torch.dtype | None) -> torch.dtype:
