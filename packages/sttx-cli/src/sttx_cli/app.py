@@ -19,7 +19,7 @@ import click
 from sttx_cli.environment import wait_passively
 from sttx_cli.failures import error_sentence
 from sttx_cli.options import SuggestingGroup
-from sttx_cli.output import guarded_output, say, warnings_as_notes
+from sttx_cli.output import SCREEN, guarded_output, say, warnings_as_notes
 from sttx_cli.streams import ReaderLeft, open_closed_streams
 from sttx_core.errors import SourceError, SttxError
 
@@ -143,5 +143,6 @@ def _outcome(arguments: Sequence[str] | None) -> int:
 
 
 def _failed(message: str, code: int) -> int:
+    SCREEN.silent = False  # every process of a run says why it fails
     say(f"sttx: {message}")
     return code

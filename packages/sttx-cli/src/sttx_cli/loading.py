@@ -28,11 +28,13 @@ def load(
 ) -> "LoadedModel":
     """Load a model; the embedded one for None. ``why`` is the reason for a dtype that nobody asked for."""
     from sttx_train import load_model
+    from sttx_train.workers import own_device
 
     device_choice = choose_device(device)
     dtype_choice = choose_dtype(device_choice.device, dtype)
     with progress_bar(f"loading the model {model or EMBEDDED}"):
-        loaded = load_model(model, device=device_choice.device, dtype=dtype_choice.dtype, kernel=kernel)
+        own = own_device(device_choice.device)
+        loaded = load_model(model, device=own, dtype=dtype_choice.dtype, kernel=kernel)
     sizes = loaded.model.config
     say(
         f"model: {loaded.id}, {'as asked' if model else 'which comes with sttx'} "
@@ -40,7 +42,7 @@ def load(
     )
     for remark in loaded.notes:
         say(f"model: {remark}")
-    say(f"device: {device_choice.device} ({device_choice.reason})")
+    say(f"device: {own} ({device_choice.reason})")
     weights = str(dtype_choice.dtype).removeprefix("torch.")
     say(f"dtype: {weights} ({why or dtype_choice.reason})")
     if weights == "bfloat16" and not (products := choose_products(device_choice.device)).bf16:

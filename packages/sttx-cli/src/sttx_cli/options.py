@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from types import UnionType
-from typing import Any, ClassVar, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
@@ -63,6 +63,18 @@ class FiniteFloat(click.types.FloatParamType):
         if math.isinf(result):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return result
+
+
+class IntOrWord(click.types.IntParamType):
+    """A whole number, or one of some words."""
+
+    def __init__(self, words: tuple[str, ...]) -> None:
+        self._words = words
+        self.name = "|".join(("integer", *words))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Parse the number; a word stays."""
+        return value if value in self._words else super().convert(value, param, ctx)
 
 
 class Moment(click.ParamType):
@@ -244,8 +256,12 @@ def help_text(text: str) -> str:
 def _click_type(hint: Any) -> click.ParamType:
     if get_origin(hint) is Literal:
         return click.Choice(get_args(hint))
-    if get_origin(hint) is UnionType:  # a value, or None if it is not given
-        (hint,) = (one for one in get_args(hint) if one is not type(None))
+    if get_origin(hint) in (UnionType, Union):
+        first, *others = (one for one in get_args(hint) if one is not type(None))  # None: it is not given
+        if others:
+            assert first is int and len(others) == 1, hint
+            return IntOrWord(get_args(others[0]))
+        hint = first
     return {int: click.INT, float: FiniteFloat(), bool: click.BOOL, str: click.STRING}[hint]
 
 

@@ -75,16 +75,21 @@ class _Inset:
 
 
 class Screen:
-    """Standard error: lines of text, and at most one live display below them."""
+    """Standard error: lines of text, and at most one live display below them.
+
+    Attributes:
+        silent: Whether nothing is written, because another process of the same run reports.
+    """
 
     def __init__(self) -> None:
+        self.silent = False
         self._live: Live | None = None
         self._unfinished = ""
 
     @property
     def is_terminal(self) -> bool:
         """Whether standard error is a terminal, where a display can be redrawn."""
-        return _Console(sys.stderr).is_terminal
+        return not self.silent and _Console(sys.stderr).is_terminal
 
     @property
     def rows(self) -> int:
@@ -97,6 +102,8 @@ class Screen:
 
     def put(self, text: str) -> None:
         """Write text that was made safe; above the live display, as soon as its line is complete."""
+        if self.silent:
+            return
         if self._live is None:
             stream = unguarded(sys.stderr)
             stream.write(text)

@@ -14,6 +14,11 @@ def torchrun_launched() -> bool:
     return bool(os.environ.get("RANK")) and bool(os.environ.get("WORLD_SIZE"))
 
 
+def process_count() -> int:
+    """Return how many processes there are: one, unless `torchrun` started more."""
+    return int(os.environ.get("WORLD_SIZE") or 1) if torchrun_launched() else 1
+
+
 def local_rank() -> int:
     """Return the number of this process on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK") or 0)

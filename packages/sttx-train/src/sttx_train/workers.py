@@ -40,7 +40,7 @@ def joined(device: torch.device) -> Iterator[Workers]:
         DataError: another process has ended before it joined.
     """
     if not torchrun_launched() or dist.is_initialized():
-        yield Workers(device)
+        yield _present(device)
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     if not dist.is_available() or not dist.is_backend_available(backend):
@@ -48,10 +48,16 @@ def joined(device: torch.device) -> Iterator[Workers]:
     with _answering():
         dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Workers(device)
+        yield _present(device)
     finally:
         gc.collect()  # a remaining reference to the group would keep its threads alive
         dist.destroy_process_group()
+
+
+def _present(device: torch.device) -> Workers:
+    if not (dist.is_available() and dist.is_initialized()):
+        return Workers(device)
+    return Workers(device, rank=dist.get_rank(), count=dist.get_world_size())
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -63,7 +69,7 @@ def own_device(device: torch.device) -> torch.device:
 
 
 class Workers:
-    """The processes of a run, including this one.
+    """The processes of a run, including this one; by default it is alone.
 
     Every process must call the same methods in the same order.
 
@@ -76,11 +82,9 @@ class Workers:
         DataError: (all methods) another process has ended, or does not answer.
     """
 
-    def __init__(self, device: torch.device | None = None) -> None:
+    def __init__(self, device: torch.device | None = None, *, rank: int = 0, count: int = 1) -> None:
         self.device = device or torch.device("cpu")
-        several = dist.is_available() and dist.is_initialized()
-        self.rank: int = dist.get_rank() if several else 0
-        self.count: int = dist.get_world_size() if several else 1
+        self.rank, self.count = rank, count
 
     @property
     def is_first(self) -> bool:
@@ -137,8 +141,9 @@ class Workers:
     # -- states ----------------------------------------------------------------------------------------------
 
     def rows(self, state: RecurrentState) -> RecurrentState:
-        """Return the states of all rows of all processes, in order. Every process must call this."""
-        return RecurrentState(**{name: self._gathered(value) for name, value in vars(state).items()})
+        """Return the states of all rows of all processes, in order."""
+        found = {name: value for name, value in vars(state).items() if value is not None}
+        return RecurrentState(**{name: self._gathered(value) for name, value in found.items()})
 
     def own(self, state: RecurrentState) -> RecurrentState:
         """Return this process's rows out of the states of all rows."""

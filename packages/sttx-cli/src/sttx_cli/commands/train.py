@@ -1,6 +1,8 @@
 """`sttx train`: traces in, a state that has learned out. Connects a source to the trainer and reports."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +12,10 @@ import click
 from sttx_ccsniff import Source, open_source
 from sttx_cli.loading import load, prepare_experts, prepare_kernels
 from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, config_options, refuse_unused
-from sttx_cli.output import emit_json, emit_text, note, say
+from sttx_cli.output import count, emit_json, emit_text, note, say
 from sttx_cli.panel import StepPanel
 from sttx_cli.places import check_log_dir
+from sttx_cli.processes import hush_others, settle_follow
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.runs import check_model, device_options, kernel_option, model_option, named_state
@@ -44,7 +47,7 @@ from sttx_train.stream import StreamConfig
 from sttx_train.wkv import Backend
 
 if TYPE_CHECKING:
-    from sttx_train import Progress, StreamTrainer
+    from sttx_train import LoadedModel, Progress, StreamTrainer
 
 _RENAMED = {"--sessions": "--max-documents", "--phrase-window": "--phrase-pair-window"}
 
@@ -113,38 +116,65 @@ def command(
 
     SOURCE is what to read; --from SOURCE means the same. Every window of a session is first paid for, in bits
     per byte, and then learned from. Ctrl-C finishes the step, saves and stops; --resume continues from there.
+
+    Several processes share the documents of each step: torchrun --nproc-per-node N -m sttx_cli train ...
     """
     learning, stream, phrases = _configs(options)
-    named = named_sources(arguments, from_sources, beside=checkpoint_dir, model=model)
+    first = hush_others()
     check_model(model, EMBEDDED)
-    _check_places(checkpoint_dir, stream, state, resume)
     redact = chosen_redaction(options.pop("no_redact"), options.pop("redact_rules"))
     reading: dict[str, Any] = {"follow": follow, "since": since, "redact": redact}
-    with progress_bar("looking for the source"):
-        sources = sources_or_default(named)
-        check_sources(sources, "--model", EMBEDDED, **reading)
-    with progress_bar("loading PyTorch"):
-        from sttx_train import StreamTrainer
-    follows = _yield_to_live_work(sources, follow)
+    sources: list[str] = []
+    if first:
+        named = named_sources(arguments, from_sources, beside=checkpoint_dir, model=model)
+        _check_places(checkpoint_dir, stream, state, resume)
+        with progress_bar("looking for the source"):
+            sources = sources_or_default(named)
+            reading["follow"] = settle_follow(sources, follow, say)
+            check_sources(sources, "--model", EMBEDDED, **reading)
+    follows = _yield_to_live_work(sources, reading["follow"])
     loaded = load(model, device, dtype, kernel)
     before = threads_before(checkpoint_dir) if resume else None
-    step = stream.window * stream.batch * loaded.model.config.hidden_size
+    step = stream.window * (1 if stream.batch == "auto" else stream.batch) * loaded.model.config.hidden_size
     choice = choose_threads(threads, before=before, most=useful_threads(step, follows=follows))
     use_threads(choice, say, before=before)
     prepare_kernels(loaded, learns=bool(learning.scope))
     if stream.experts == "on":
         prepare_experts()
-    with progress_bar("preparing the learner"):
-        places: dict[str, Any] = {"directory": checkpoint_dir, "resume": resume, "state": state}
-        trainer = StreamTrainer(loaded, learning, stream, phrase_config=phrases, **places)
-    if resume:
-        say(f"resumed: at step {trainer.totals.steps} of {str(trainer.checkpoint)!r}")
-    with open_source(sources, cursor=trainer.cursor, say=note, **reading) as source:
-        say(f"source: {source.description}")
-        report = _train(trainer, source, fresh=not resume, verbose=verbose)
+    places: dict[str, Any] = {"directory": checkpoint_dir, "resume": resume, "state": state}
+    with _trainer(loaded, learning, stream, phrase_config=phrases, history=not follows, **places) as trainer:
+        if not first:
+            _follow(trainer)
+            return
+        with open_source(sources, cursor=trainer.cursor, say=note, **reading) as source:
+            say(f"source: {source.description}")
+            report = _train(trainer, source, fresh=not resume, verbose=verbose)
     emit_text(run_summary(report), err=as_json)
     if as_json:
         emit_json(report)
+
+
+@contextmanager
+def _trainer(loaded: "LoadedModel", *configs: Any, resume: bool, **options: Any) -> Iterator["StreamTrainer"]:
+    """Make the trainer, together with the other processes if there are any, and say how it runs."""
+    with progress_bar("loading PyTorch"):
+        from sttx_train import StreamTrainer
+        from sttx_train.workers import joined
+    with joined(loaded.model.device) as workers:
+        with progress_bar("preparing the learner"):
+            trainer = StreamTrainer(loaded, *configs, resume=resume, workers=workers, **options)
+        if workers.count > 1:
+            say(f"processes: {workers.count}, each with its share of the documents")
+        say(f"batch: {count(int(trainer.config.batch), 'window')} a step ({trainer.batch_reason})")
+        if resume:
+            say(f"resumed: at step {trainer.totals.steps} of {str(trainer.checkpoint)!r}")
+        yield trainer
+
+
+def _follow(trainer: "StreamTrainer") -> None:
+    """Compute for the first process until it ends the run; a first signal is for that one, which saves."""
+    with Interruptible(lambda: None, lambda: None):
+        trainer.run([])
 
 
 def _configs(options: dict[str, Any]) -> tuple[LearnerConfig, StreamConfig, PhraseConfig]:

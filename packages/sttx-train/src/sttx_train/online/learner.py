@@ -36,9 +36,10 @@ from sttx_train.online.policy import Train
 from sttx_train.online.saved import checked_learned, checked_learner
 from sttx_train.online.scope import Scope, frozen_beside, s0_cannot_learn, weights_in_scope
 from sttx_train.online.states import LearnerState
-from sttx_train.online.update import in_scope, take_step
+from sttx_train.online.update import backward, in_scope, take_step
 from sttx_train.online.window import Score, StepReport, Window
-from sttx_train.rwkv7 import LanguageModel, RecurrentState
+from sttx_train.rwkv7 import LanguageModel
+from sttx_train.workers import Workers
 
 _NOT_FINITE = "the loss is not finite: the weights are damaged or the learning rate is too high"
 _S0_CANNOT_LEARN = (
@@ -111,6 +112,7 @@ class OnlineLearner:
         self.average = RunningAverage(self.s0)
         self.head = PhraseHead(model, self.hypernet, self.table)
         self.mixture = mixture
+        self.workers: Workers | None = None  # `share_steps` sets it
         self.networks = Networks(
             self.head,
             PhraseHead(self.frozen_model, self.hypernet, self.table) if config.frozen else None,
@@ -202,7 +204,7 @@ class OnlineLearner:
         score, prices = payment.score(self.byte_lengths), payment.prices()
         # With nothing paid the gradient is zero, but the optimizer would still apply its weight decay.
         norms = self._update(loss if tokens or replayed else loss.detach())
-        self._carry(windows, batch, learned.state.detach(), frozen, new_nats.detach().tolist())
+        self._carry(windows, batch, learned, frozen, new_nats.detach().tolist())
         self._learn_phrases(windows)
         self._refresh(drawn, replayed_nats.detach().tolist())
         self._remember(windows, [entry.context[-1] for entry in carried], new_nats.detach().tolist())
@@ -341,11 +343,10 @@ class OnlineLearner:
 
     def _update(self, loss: Tensor) -> dict[str, float]:
         """Take one optimizer step; return the norms of the gradient, of the gradient of S0, and of S0."""
-        grad_norm, grad_s0, how = 0.0, 0.0, self.how
-        if self.optimizer is not None and how is not None and loss.requires_grad:
-            loss.backward()
+        grad_norm, grad_s0, how, every = 0.0, 0.0, self.how, self.trainable()
+        if self.optimizer is not None and how is not None and backward(loss, every.values(), self.workers):
             learning = self.in_scope(how.scope)
-            for name, parameter in self.trainable().items():
+            for name, parameter in every.items():
                 if name not in learning:
                     parameter.grad = None
             if self.s0.grad is not None:
@@ -364,15 +365,15 @@ class OnlineLearner:
         self,
         windows: Sequence[Window],
         batch: Batch,
-        state: RecurrentState,
+        learned: Priced,
         frozen: Priced | None,
         nats: Sequence[float],
     ) -> None:
         """Store the state of each document after its window, which cost so many nats."""
         for index, window in enumerate(windows):
             context = self.table.tokens(batch.merged[index][-1])
-            beside = frozen.state.select([index]) if frozen else None
-            after = Carried(state.select([index]), context, beside)
+            beside = frozen.state_of(index) if frozen else None
+            after = Carried(learned.state_of(index), context, beside)
             size = window_bytes(window, self.byte_lengths)
             self.carried.learn(window, after, nats[index] * NATS_TO_BITS, size)
 

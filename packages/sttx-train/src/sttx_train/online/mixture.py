@@ -66,15 +66,28 @@ class Mixture:
             frozen: the same by the frozen network; None where it is not computed.
             loss: also return the loss in nats of all paid tokens, whose gradient is that of these prices.
         """
-        prices, losses = [], []
+        bits, slopes = self.read_all(windows, network, frozen, slopes=loss)
+        paid = AlreadyPaid(bits=bits, slopes=slopes, experts=self.experts)
+        return paid.pay(windows, network, frozen, loss=loss)
+
+    def read_all(
+        self,
+        windows: Sequence[Window],
+        network: Sequence[Tensor | None],
+        frozen: Sequence[Tensor | None],
+        *,
+        slopes: bool,
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Read windows as :meth:`pay` does; return the price of their tokens, and the slopes if asked for."""
+        prices, found = [], []
         for window, network_TV, frozen_TV in zip(windows, network, frozen, strict=True):
-            slopes = np.zeros((len(window.ids), self.experts.depth)) if loss else None
-            bits = self.read(window.document, window.ids, network_TV, frozen_TV, slopes_TD=slopes)
+            slopes_TD = np.zeros((len(window.ids), self.experts.depth if slopes else 0))
+            into = slopes_TD if slopes else None
+            bits = self.read(window.document, window.ids, network_TV, frozen_TV, slopes_TD=into)
+            slopes_TD[~window.paid_T] = 0.0
             prices.append(np.where(window.paid_T, bits, 0.0))
-            if slopes is not None and network_TV is not None:
-                slopes[~window.paid_T] = 0.0
-                losses.append(mixed_loss(self.experts, window.ids, network_TV, slopes).sum())
-        return prices, torch.stack(losses).sum() if losses else None
+            found.append(slopes_TD)
+        return prices, found
 
     def score(
         self, windows: Sequence[Window], network: Sequence[Tensor | None], frozen: Sequence[Tensor | None]

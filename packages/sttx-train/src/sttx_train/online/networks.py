@@ -77,7 +77,6 @@ class Networks:
                 of the new ones in turn; but where S0 enters only at a document's start, from S0 alone.
             at_start: for each of the windows, whether it is one from its start, as all are by default.
         """
-        rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
         states = [entry.state for entry in carried]
         for_replay = islice(cycle([None] if self.inject == "start" else states), len(replayed))
         begins = [*(at_start or [True] * len(states)), *[True] * len(replayed)]
@@ -85,9 +84,17 @@ class Networks:
             self.start(state, at_start=begin)
             for state, begin in zip([*states, *for_replay], begins, strict=True)
         ]
-        rows += [Row(context=ids[:1], ids=ids[1:]) for ids in (tuple(row.tolist()) for row in replayed)]
+        rows = self.rows(windows, carried, replayed)
         batch = self.learning.prepare(rows, phrases=phrases, every=self.every)
         return batch, self.learning.forward(batch, RecurrentState.stack(starts), self.bias)
+
+    def rows(
+        self, windows: Sequence[Window], carried: Sequence[Carried], replayed: Sequence[np.ndarray] = ()
+    ) -> list[Row]:
+        """Return what :meth:`read` reads: the windows after their documents' context, then the replayed."""
+        rows = [_row(window, entry.context) for window, entry in zip(windows, carried, strict=True)]
+        again = (tuple(row.tolist()) for row in replayed)
+        return rows + [Row(context=ids[:1], ids=ids[1:]) for ids in again]
 
     def step(self, carried: Sequence[Carried], *, at_start: Sequence[bool]) -> tuple[Stepped, Stepped | None]:
         """Read the one base token of context of each document; return what both networks say follows it.

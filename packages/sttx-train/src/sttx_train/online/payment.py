@@ -136,7 +136,7 @@ def window_bytes(window: Window, byte_lengths: np.ndarray) -> int:
 def _by_window(windows: Sequence[Window], said: Priced | None) -> Sequence[Tensor | None]:
     """Return a network's log-probabilities ``[T, V]`` for each window."""
     sizes = [len(window.ids) for window in windows]
-    return [None] * len(sizes) if said is None else said.log_p_MV[: sum(sizes)].split(sizes)
+    return [None] * len(sizes) if said is None else said.of_windows(sizes)
 
 
 def _total_bits(nats: Tensor) -> float:

@@ -91,6 +91,17 @@ class Priced:
     log_p_MV: Tensor
     state: RecurrentState
 
+    def of_windows(self, sizes: Sequence[int]) -> Sequence[Tensor | None]:
+        """Return the log-probabilities ``[T, V]`` of each of the first rows, which have so many priced steps.
+
+        None stands for what is not known in this process.
+        """
+        return self.log_p_MV[: sum(sizes)].split(list(sizes))
+
+    def state_of(self, row: int) -> RecurrentState | None:
+        """Return the state at the end of a row, without gradients; None if it is not known here."""
+        return self.state.detach().select([row])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stepped:

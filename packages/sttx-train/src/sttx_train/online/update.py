@@ -5,14 +5,15 @@ Knows tensors by their names in :meth:`OnlineLearner.trainable`; neither windows
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from sttx_train.online.optimizer import OnlineOptimizer
 from sttx_train.online.policy import Train
 from sttx_train.online.scope import Scope, weights_in_scope
 from sttx_train.rwkv7 import LanguageModel
+from sttx_train.workers import Workers
 
 _OWN_RATE = "hypernet."  # the hypernetwork keeps its rate, which is far from that of S0
 
@@ -29,6 +30,17 @@ def in_scope(
         for name, parameter in parameters.items()
         if name in named or ("state" in scope and (name == "s0" or name.startswith(_OWN_RATE)))
     }
+
+
+def backward(loss: Tensor, parameters: Iterable[nn.Parameter], workers: Workers | None) -> bool:
+    """Compute the gradients of a loss; return whether there are any.
+
+    With several processes the gradients are added up. One that has read no window of the step has a loss
+    without gradients, and gets those of the others.
+    """
+    if loss.requires_grad:
+        loss.backward()
+    return loss.requires_grad if workers is None else workers.add_gradients(parameters)
 
 
 def take_step(optimizer: OnlineOptimizer, how: Train) -> None:

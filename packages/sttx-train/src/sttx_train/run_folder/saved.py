@@ -59,6 +59,7 @@ class _StreamManifest(State):
     torch_threads: Count | UnsetType = UNSET
     metrics_bytes: Count | UnsetType = UNSET
     state_sha256: Sha256 | UnsetType = UNSET
+    processes: Positive | UnsetType = UNSET
 
 
 class SavedTotals(State, kw_only=True):

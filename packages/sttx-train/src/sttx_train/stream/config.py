@@ -21,7 +21,8 @@ class StreamConfig:
         bank_states: most states in the bank, one for each project; the least recently used is dropped.
         steps: stop after this many steps, counted from the stream's start (0: at the stream's end).
         window: base tokens of a window, which is priced and then learned from.
-        batch: largest number of windows in a step, each of another document.
+        batch: largest number of windows in a step, each of another document. auto takes 1, and with several
+            processes one for each; a resumed run keeps its number.
         checkpoint_every: steps between checkpoints (0: only at the end).
         keep: number of checkpoints to keep; older ones are removed.
         api_pairs: make pairs of prompt and completion, and pay for the completions only.
@@ -34,7 +35,7 @@ class StreamConfig:
     bank_states: int = 16
     steps: int = 0
     window: int = 64
-    batch: int = 1
+    batch: int | Literal["auto"] = "auto"
     checkpoint_every: int = 50
     keep: int = 3
     api_pairs: bool = False
@@ -53,9 +54,10 @@ class StreamConfig:
             ("checkpoint_every", 0),
             ("keep", 1),
         ):
-            if getattr(self, name) < least:
+            value = getattr(self, name)
+            if value != "auto" and value < least:
                 option = name.replace("_", "-")
-                raise UsageError(f"--{option} must be at least {least}, not {getattr(self, name)!r}")
+                raise UsageError(f"--{option} must be at least {least}, not {value!r}")
         if self.policy is not None:
             _check_policy(policy := Policy.parse(self.policy), self.steps)
             object.__setattr__(self, "policy", str(policy))

@@ -45,9 +45,9 @@ class Schedule:
         """Where what was learned before is, for a run to start with."""
         return None if self._policy is None else self._policy.load_from
 
-    @property
-    def identity(self) -> str | None:
-        """What a resumed run must share; None without a policy."""
-        if self._policy is None or not self._policy.percent:
-            return self._policy and str(self._policy)
-        return f"{self._policy} of {self._steps} steps"
+
+def policy_identity(config: StreamConfig) -> str | None:
+    """Return what a resumed run must share of the policy; None without one."""
+    if config.policy is None or not Policy.parse(config.policy).percent:
+        return config.policy
+    return f"{config.policy} of {config.steps} steps"

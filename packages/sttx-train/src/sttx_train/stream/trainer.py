@@ -7,7 +7,7 @@ sources nor the screen: it takes traces and calls a listener after each step.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,21 @@ from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.files import sha256_of
 from sttx_train.formats import LoadedModel, load_state
 from sttx_train.online import LearnerConfig, StepReport, Window
+from sttx_train.online.sharing import require_same, share_steps
 from sttx_train.predict import Predictor
 from sttx_train.predict.learned import check_origin, find_learned
-from sttx_train.run_folder import RunFolder, current_names, require_same_run
+from sttx_train.run_folder import RunFolder, require_same_run
 from sttx_train.stream.bank import bank_of
+from sttx_train.stream.batching import READ_AHEAD, settle_batch
 from sttx_train.stream.config import StreamConfig
+from sttx_train.stream.identity import as_options, identity_of, require_same_options, saved_batch
 from sttx_train.stream.phrase_list import phrase_list
 from sttx_train.stream.schedule import Schedule
 from sttx_train.stream.totals import Progress, Totals, finite, ratio
 from sttx_train.stream.windows import TraceWindows
+from sttx_train.workers import Workers
 
-_SHAPING = ("experts", "memory", "bank_states", "window", "batch", "api_pairs")
-"""Options of a stream that a resumed run must share."""
+_SAVE = "save"
 TIME_FIELDS = ("seconds", "tokens_per_second", "bytes_per_second", "memory_mb")
 """Metrics that differ between two runs that are otherwise equal."""
 
@@ -52,8 +55,13 @@ class StreamTrainer:
         phrase_config: how phrases are found.
         resume: continue the run in ``directory``.
         state: the file of a tuned state to start from.
+        history: whether the stream ends by itself; then it is read ahead for steps of several windows.
+        workers: the processes that share each step. Every one makes a trainer and runs it; the first reads
+            the stream, reports and saves.
 
     Attributes:
+        config: how the stream is cut and saved, with the number of windows of a step.
+        batch_reason: why it is that number.
         predictor: who pays and learns.
         learner: the part of it that learns.
         folder: the run folder; None without a directory.
@@ -77,16 +85,21 @@ class StreamTrainer:
         phrase_config: PhraseConfig | None = None,
         resume: bool = False,
         state: Path | None = None,
+        history: bool = False,
+        workers: Workers | None = None,
     ) -> None:
-        self.loaded = loaded
-        self.learning = learning or LearnerConfig()
-        self.config = config or StreamConfig()
-        tokenizer = loaded.tokenizer
+        self.loaded, self.workers = loaded, workers or Workers()
+        self.learning, config = learning or LearnerConfig(), config or StreamConfig()
+        folder = RunFolder(directory, kind="stream", keep=config.keep) if directory else None
+        saved = saved_batch(folder) if folder and resume else None
+        count = self.workers.count
+        self.config, self.batch_reason = settle_batch(config, history=history, processes=count, saved=saved)
         self.windows = TraceWindows(
-            tokenizer,
+            loaded.tokenizer,
             size=self.config.window,
-            batch=self.config.batch,
+            batch=int(self.config.batch),
             documents=self.learning.max_documents,
+            ahead=READ_AHEAD if history else 0,
         )
         self.predictor = Predictor(
             loaded,
@@ -97,11 +110,13 @@ class StreamTrainer:
         )
         self.learner = self.predictor.learner
         self.learner.carried.bank = bank_of(self.config, self.learning)
+        if count > 1:
+            share_steps(self.learner, self.workers)
         self._schedule = Schedule(self.config, self.learner)
         self._state_sha256 = None if state is None else self._start_from(state)
         if self._schedule.load_from is not None and not resume:
             self._go_on_from(self._schedule.load_from, state)
-        self.folder = RunFolder(directory, kind="stream", keep=self.config.keep) if directory else None
+        self.folder = folder if self.workers.is_first else None
         self.pairs = PairMaker() if self.config.api_pairs else None
         self.taken: dict[str, int] = {}
         self.cursor: Any = None
@@ -111,9 +126,10 @@ class StreamTrainer:
         self._stopping = False
         self._saved_step: int | None = None
         if resume:
-            self._resume()
+            self._resume(folder)
         elif self.folder is not None:
             self.folder.expect(resume=False)
+        require_same_options(self.workers, self._identity())
 
     @property
     def checkpoint(self) -> Path | None:
@@ -144,13 +160,13 @@ class StreamTrainer:
             ModelError: the loss is not finite; earlier checkpoints stay.
             CheckpointError: the metrics or a checkpoint cannot be written.
         """
+        if not self.workers.is_first:
+            return self._follow()
         self._read_cursor = cursor
         self.log.write("started", step=self.totals.steps, **self._identity())
         for windows in self._batches(traces):
             started = time.monotonic()
-            self.learner.how = self._schedule.how(self.totals)
-            report = self.predictor.step(windows)
-            self.totals.add(report.score, len(windows))
+            report = self._learn(self.workers.tell(windows))
             metrics = self._metrics(report, time.monotonic() - started)
             if self.folder is not None:
                 self.folder.append_metrics(metrics)
@@ -163,7 +179,24 @@ class StreamTrainer:
                 self.save()
         if save_empty or self.totals.steps or self._stopping:
             self.save()
+        self.workers.tell(None)
         self.log.write("ended", **self.report())
+        return self.totals
+
+    def _learn(self, windows: list[Window]) -> StepReport:
+        self.learner.how = self._schedule.how(self.totals)
+        report = self.predictor.step(windows)
+        self.totals.add(report.score, len(windows))
+        return report
+
+    def _follow(self) -> Totals:
+        """Share the steps and checkpoints of the first process until it ends the run."""
+        while (order := self.workers.tell()) is not None:
+            if order == _SAVE:
+                require_same(self.learner)
+                self.learner.carried.state_dict()
+            else:
+                self._learn(order)
         return self.totals
 
     def stop(self) -> None:
@@ -230,6 +263,8 @@ class StreamTrainer:
             return self.checkpoint
         if self._read_cursor is not None:
             self.cursor = self._read_cursor()
+        self.workers.tell(_SAVE)
+        require_same(self.learner)
         learner = self.learner.state_dict()
         self.folder.save(
             steps,
@@ -252,11 +287,11 @@ class StreamTrainer:
         self.log.write("saved", step=steps, checkpoint=str(self.checkpoint))
         return self.checkpoint
 
-    def _resume(self) -> None:
-        if self.folder is None:
+    def _resume(self, folder: RunFolder | None) -> None:
+        if folder is None:
             raise UsageError("--resume needs the --checkpoint-dir of the run to continue")
-        saved = self.folder.load()
-        require_same_run(saved.path, _as_options(saved.manifest), _as_options(self._identity()))
+        saved = folder.load()
+        require_same_run(saved.path, as_options(saved.manifest), as_options(self._identity()))
         stream = saved.documents["stream"]
         self._require_consistent(saved)
         self.learner.load_state_dict({"tensors": saved.tensors, "documents": saved.documents})
@@ -267,7 +302,8 @@ class StreamTrainer:
         self.totals = Totals(**{"network_bits": totals["bits"], **totals})  # older runs had no experts
         self.taken = dict(stream["taken"])
         self.cursor = saved.documents["source"]["cursor"]
-        self.folder.resume_from(saved)
+        if self.folder is not None:
+            self.folder.resume_from(saved)
         self._saved_step = saved.step
 
     def _start_from(self, state: Path) -> str:
@@ -308,25 +344,12 @@ class StreamTrainer:
             raise damaged("replay buffer", f"an item is longer than a window of {self.config.window}")
 
     def _identity(self) -> dict[str, Any]:
-        """Return what a checkpoint records about this run.
-
-        `_as_options` names what a resumed run must share.
-        """
-        stream = {name: value for name, value in asdict(self.config).items() if name in _SHAPING}
-        stream["policy"] = self._schedule.identity
+        """Return what a checkpoint records about this run."""
         return {
-            "base_model": self.loaded.id,
-            "base_sha256": self.loaded.sha256,
-            "tokenizer_sha256": self.loaded.tokenizer.sha256,
-            "learning": asdict(self.learning),
+            **identity_of(self.loaded, self.learning, self.config),
             "phrase_config": asdict(self.learner.table.config),
-            "stream_config": stream,
-            "kernel": self.loaded.kernel.backend,
-            "device": str(self.loaded.model.device),
-            "dtype": str(self.loaded.model.dtype).removeprefix("torch."),
-            "torch_threads": torch.get_num_threads(),
-            "torch": torch.__version__,
             **({} if self._state_sha256 is None else {"state_sha256": self._state_sha256}),
+            "processes": self.workers.count,
         }
 
     # -- reporting -----------------------------------------------------------------------------------------
@@ -372,23 +395,3 @@ class StreamTrainer:
             "kernel_reason": self.loaded.kernel.reason,
             "checkpoint": str(self.checkpoint) if self.checkpoint else None,
         }
-
-
-def _as_options(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what two runs must share, by the options of the command line.
-
-    The number of torch's threads and its version are recorded but may differ: they change only the last bits.
-    """
-    options = {
-        "a --model of SHA-256": identity["base_sha256"],
-        "a vocabulary of SHA-256": identity["tokenizer_sha256"],
-        "--kernel": identity["kernel"],
-        "--device": identity["device"],
-        "--dtype": identity["dtype"],
-    }
-    if "state_sha256" in identity:
-        options["a --state of SHA-256"] = identity["state_sha256"]
-    for group, prefix in (("stream_config", "--"), ("learning", "--"), ("phrase_config", "--phrase-")):
-        values = current_names(group, identity[group])
-        options |= {prefix + name.replace("_", "-"): value for name, value in values.items()}
-    return options

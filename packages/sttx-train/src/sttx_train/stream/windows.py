@@ -5,7 +5,7 @@ Sessions interleave, so each document has its own buffer; a batch has at most on
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from sttx_core.tokenizers import Tokenizer
 from sttx_core.traces import SessionEnd, Trace
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.online import Window
+from sttx_train.online.sharing import share_of
 
 _WHAT = "unfinished windows"
 
@@ -46,8 +47,10 @@ class _Buffer:
 class TraceWindows:
     """Buffers rendered traces and returns them in windows.
 
-    A batch is ready when ``batch`` documents have a full window, or when one document has two. With
-    ``batch=1`` every full window is ready at once. The windows depend on the traces alone.
+    A batch is ready when ``batch`` documents have a full window, or when one document has two; with
+    ``ahead``, when so many tokens wait. With ``batch=1`` every full window is ready at once. The windows
+    depend on the traces alone. A batch prefers documents of different shares, which several processes read at
+    the same time.
 
     Args:
         tokenizer: the model's tokenizer.
@@ -55,12 +58,16 @@ class TraceWindows:
         batch: largest number of windows in a batch, each of another document.
         documents: largest number of documents with an unfinished window; beyond it the least recently used
             document's window is returned short.
+        ahead: tokens that may wait for windows of other documents.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, size: int = 64, batch: int = 1, documents: int = 64) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, size: int = 64, batch: int = 1, documents: int = 64, ahead: int = 0
+    ) -> None:
         if size < 1 or batch < 1:
             raise UsageError(f"--window and --batch must be at least 1, not {size!r} and {batch!r}")
         self.tokenizer, self.size, self.batch, self.documents = tokenizer, size, batch, documents
+        self.ahead = ahead
         self.byte_lengths = token_byte_lengths(tokenizer)
         self._buffers: OrderedDict[str, _Buffer] = OrderedDict()
 
@@ -83,19 +90,35 @@ class TraceWindows:
     def take(self) -> list[Window] | None:
         """Return the next batch of windows, full or at a session's end; None until more traces come."""
         full = [name for name, buffer in self._buffers.items() if self._is_ready(buffer)]
-        two = any(self._is_ready(self._buffers[name], windows=2) for name in full)
-        if len(full) >= self.batch or two:
-            return [self._cut(name) for name in full[: self.batch]]
+        if len(full) >= self.batch or (full and self._waits_long(full)):
+            return [self._cut(name) for name in self._chosen(full)]
         if len(self._buffers) > self.documents:
             return [self._cut(next(iter(self._buffers)))]
         return None
+
+    def _waits_long(self, full: list[str]) -> bool:
+        """Whether a batch is to be returned though more documents could have a window later."""
+        if self.ahead:
+            return sum(len(buffer.ids) for buffer in self._buffers.values()) > self.ahead
+        return any(self._is_ready(self._buffers[name], windows=2) for name in full)
+
+    def _chosen(self, names: list[str]) -> list[str]:
+        """Return the documents of a batch: the first of each share, then the second of each, and so on."""
+        seen: Counter[int] = Counter()
+        rounds = []
+        for name in names:
+            share = share_of(name, self.batch)
+            rounds.append(seen[share])
+            seen[share] += 1
+        order = sorted(range(len(names)), key=rounds.__getitem__)
+        return [names[index] for index in order[: self.batch]]
 
     def _is_ready(self, buffer: _Buffer, windows: int = 1) -> bool:
         return buffer.ended or len(buffer.ids) >= windows * self.size
 
     def flush(self) -> list[Window] | None:
         """Return a batch of what is left at the end of the stream, None if nothing is."""
-        return [self._cut(name) for name in list(self._buffers)[: self.batch]] or None
+        return [self._cut(name) for name in self._chosen(list(self._buffers))] or None
 
     def _cut(self, name: str) -> Window:
         buffer = self._buffers[name]
