@@ -110,7 +110,8 @@ def test_experts_beside_a_network_know_lines_too(tmp_path):
     [
         ([session_lines(), TEXT], "mini+experts[primed]"),
         ([TEXT, session_lines()], "mini+experts"),
-        ([b"", session_lines()], "mini+experts"),
+        ([b"", session_lines()], "mini+experts[primed]"),
+        ([b"", b""], "mini+experts"),
     ],
 )
 def test_beside_a_network_the_primer_is_read_if_the_first_file_is_json_lines(tmp_path, files, method):

@@ -39,8 +39,8 @@ _SHOWN = 5  # names that a note lists
     default="fast",
     show_default=True,
     help="What predicts: fast is experts alone. Network adds a network: smaller, and some 30 times slower; "
-    "default is another name of it. Best has larger tables, and with --checkpoint also mixes in the model as "
-    "it was before.",
+    "default is another name of it. Best has larger tables and one stream, and with --checkpoint also mixes "
+    "in the model as it was before.",
 )
 @click.option(
     "--method",
@@ -61,8 +61,8 @@ _SHOWN = 5  # names that a note lists
     "--streams",
     type=click.IntRange(1, 64),
     metavar="N",
-    help="Parts that a network reads side by side, by default 8. More are faster, fewer make the archive "
-    "smaller.",
+    help="Parts that a network reads side by side, by default 8, at level best 1. More are faster, fewer "
+    "make the archive smaller.",
 )
 @click.option(
     "--profile",

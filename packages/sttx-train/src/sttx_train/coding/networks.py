@@ -16,7 +16,7 @@ import torch
 
 from sttx_core.errors import UsageError
 from sttx_core.tokenizers import Tokenizer
-from sttx_train.architectures import require_x070
+from sttx_train.architectures import refuse_inner_steps, require_x070
 from sttx_train.byte_lengths import every_token
 from sttx_train.coding.random_model import RandomModel
 from sttx_train.formats import LoadedModel, load_model
@@ -98,6 +98,7 @@ def load_networks(
     """
     loaded = load_model(model) if random is None else _drawn(random)
     config = require_x070(loaded.model.config, "coding runs RWKV-7 alone: give such a model, or --level fast")
+    refuse_inner_steps(config, "which coding does not compute: give a plain RWKV-7, or --level fast")
     parameters = loaded.model.dense_weights()
     if (count := sum(parameter.numel() for parameter in parameters.values())) > MOST_WEIGHTS:
         raise UsageError(

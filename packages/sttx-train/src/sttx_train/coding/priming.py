@@ -1,7 +1,8 @@
 """Whether experts beside a network read the primer: they do if the first file is JSON lines.
 
 The primer's lines make such sessions smaller, and text that is rendered larger. So levels with a network
-leave it open (`Method.primed` is None), and the start of the first file decides. Knows files, no coders.
+leave it open (`Method.primed` is None), and the start of the first file that is not empty decides. Knows
+files, no coders.
 """
 
 from __future__ import annotations
@@ -55,16 +56,19 @@ def decide_primer(
         stdin: what a member without a path is read from.
 
     Raises:
-        OSError: the first file cannot be read.
+        OSError: a file cannot be read.
     """
     if method.primed is not None:
         return method, stdin
-    start, first = b"", next(iter(members), None)
-    if first is not None and first.path is not None:
-        with open_regular(first.path) as file:
-            start = read_part(file, BLOCK_BYTES)
-    elif first is not None:
-        assert stdin is not None, "a member without a path is read from stdin"
-        start = read_part(stdin, BLOCK_BYTES)
-        stdin = cast(BinaryIO, _Ahead(start, stdin))
+    start = b""
+    for member in members:
+        if member.path is not None:
+            with open_regular(member.path) as file:
+                start = read_part(file, BLOCK_BYTES)
+        else:
+            assert stdin is not None, "a member without a path is read from stdin"
+            start = read_part(stdin, BLOCK_BYTES)
+            stdin = cast(BinaryIO, _Ahead(start, stdin))
+        if start:
+            break
     return replace(method, primed=form_of(start) == "lines"), stdin
