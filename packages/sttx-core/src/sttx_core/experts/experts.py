@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ from sttx_core.experts.entry import entry_points
 from sttx_core.experts.memory import (
     Memory,
     Place,
+    aligned,
     bounds,
     new_memory,
     new_place,
@@ -131,6 +133,16 @@ class Experts:
     def document(self) -> ExpertsDocument:
         """Return the start of a document."""
         return ExpertsDocument(self._memory, self.vocab_size)
+
+    def copy(self) -> Experts:
+        """Return experts that know the same; what either reads does not change the other."""
+        other = copy.copy(self)
+        slots = aligned(len(self._memory.slots))
+        slots[...] = self._memory.slots
+        others = {name: array.copy() for name, array in self._memory._asdict().items() if name != "slots"}
+        other._memory = Memory(slots=slots, **others)
+        other._seen, other._work = new_seen(), new_work(self.vocab_size, self.depth)
+        return other
 
     def known(self) -> Known:
         """Return what they know, as differences from experts that have read nothing."""
