@@ -61,7 +61,7 @@ class Changed(StateBank):
         found = super().start(window, carried)
         if found is carried or found.state is None:
             return found
-        parts = {name: self.changed(tensor) for name, tensor in vars(found.state).items()}
+        parts = {name: self.changed(tensor) for name, tensor in found.state.tensors().items()}
         return Carried(RecurrentState(**parts), found.context, found.frozen)
 
     def changed(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ NEW = Carried(None, (0,))
 def filled(value):
     """Return a state of which all numbers are the same."""
     zeros = RecurrentState.zeros(SIZES)
-    return RecurrentState(**{name: torch.full_like(tensor, value) for name, tensor in vars(zeros).items()})
+    return RecurrentState(**{name: torch.full_like(tensor, value) for name, tensor in zeros.tensors().items()})
 
 
 def window(document="a", project="p", ids=(1,)):
@@ -60,7 +60,7 @@ class TestWhatABankTakesIn:
         read(bank, "a", "p", range(1, LONGEST + 1))
         start = bank.start(window("b"), NEW)
         assert start.state is not None and start.context == NEW.context and start.frozen is None
-        for tensor in vars(start.state).values():
+        for tensor in start.state.tensors().values():
             assert bool((tensor == LONGEST).all())
 
     def test_a_surprising_window_ends_a_part_before_it(self):

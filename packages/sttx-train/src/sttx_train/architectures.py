@@ -99,3 +99,17 @@ def require_x070(config: ModelConfig, what: str) -> RWKV7Config:
         return config
     architecture = architecture_of(config)
     raise UsageError(f"the model is {NAMES[architecture]} ({architecture}): {what}")
+
+
+def refuse_inner_steps(config: ModelConfig, what: str) -> None:
+    """Refuse a model with inner steps.
+
+    Args:
+        config: the sizes.
+        what: why, and what to do instead: the end of a sentence.
+
+    Raises:
+        UsageError: it has inner steps.
+    """
+    if isinstance(config, RWKV7Config) and config.inner_steps:
+        raise UsageError(f"the model takes inner steps, {what}")

@@ -20,7 +20,7 @@ from torch import Tensor
 from sttx_core.errors import UsageError
 from sttx_core.own_files import replacing_file
 from sttx_core.tokenizers import Tokenizer
-from sttx_train.architectures import require_x070
+from sttx_train.architectures import refuse_inner_steps, require_x070
 from sttx_train.byte_lengths import every_token
 from sttx_train.formats import HuggingFaceTokenizer
 from sttx_train.rwkv7 import LanguageModel, ModelConfig, RWKV7Config
@@ -88,6 +88,7 @@ def check_gguf(config: ModelConfig, tokenizer: Tokenizer) -> RWKV7Config:
     sizes = require_x070(
         config, "GGUF is written of RWKV-7 alone, so export with --to blinkdl or huggingface"
     )
+    refuse_inner_steps(config, "which llama.cpp does not compute: keep it in the folder of `sttx pretrain`")
     if config.head_size != _HEAD_SIZE:
         raise UsageError(
             f"the model has heads of {config.head_size}, and llama.cpp normalizes as for {_HEAD_SIZE}: "

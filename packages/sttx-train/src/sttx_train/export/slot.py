@@ -18,7 +18,7 @@ from sttx_core.errors import ModelError, UsageError
 from sttx_core.foreign_files import read_at_most
 from sttx_core.os_errors import explain
 from sttx_core.own_files import make_private_folder, replacing_file
-from sttx_train.architectures import require_x070
+from sttx_train.architectures import refuse_inner_steps, require_x070
 from sttx_train.export.state import Exported, injected_note
 from sttx_train.formats import LoadedModel, TunedState
 from sttx_train.formats.state import OPENING
@@ -49,6 +49,7 @@ def export_slot(
         ModelError: the slot cannot be read, or is of another model, prompt or layout.
     """
     require_x070(loaded.model.config, "slots are written for RWKV-7 alone, so export with --to state-pth")
+    refuse_inner_steps(loaded.model.config, "which llama.cpp does not compute: export with --to state-pth")
     path, data = Path(out), _read(Path(slot))
     shape = RecurrentState.zeros(loaded.model.config).wkv[:, 0].shape
     if state.s0.shape != shape:

@@ -18,7 +18,7 @@ from sttx_core.hypernet import HyperNetwork
 from sttx_core.own_files import replacing_file
 from sttx_core.tokenizers import AnyTokenizer, Tokenizer, require_text
 from sttx_core.tokenizers.protocol import EOT_ID
-from sttx_train.architectures import build_model
+from sttx_train.architectures import build_model, refuse_inner_steps
 from sttx_train.files import refuse_foreign, replacing_folder, sha256_of
 from sttx_train.formats import blinkdl, huggingface, huggingface56, sttx
 from sttx_train.formats.fitting import check_memory
@@ -117,9 +117,9 @@ def load_model(
         UsageError: there is no such path, or the kernel cannot run on the device.
     """
     device = torch.device(device)
-    choice = choose_backend(device, kernel)
     name, path = locate_model(spec)
     weights, files = _read(path)
+    choice = choose_backend(device, kernel, plain=weights.config.plain_recurrence)
     model = _build(weights, files, str(path), device, dtype, choice.backend)
     hypernet = _load_hypernet(weights, str(path))
     return LoadedModel(
@@ -187,6 +187,8 @@ def save_model(
     path = Path(path)
     if hypernet is not None and format != "sttx":
         raise UsageError(f"{format!r} cannot hold the hypernetwork of this model: save as 'sttx'")
+    if format != "sttx":
+        refuse_inner_steps(model.config, f"which {format!r} cannot hold: save as 'sttx'")
     model = model_at_rest(model) if format == "sttx" else dense_model(model)
     tensors = {
         name: tensor.detach().to("cpu", _dtype_of(tensor, dtype))

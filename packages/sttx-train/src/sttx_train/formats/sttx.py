@@ -27,6 +27,8 @@ FORMAT = "sttx"
 VERSION = 1
 STORED = 2
 """The version of a folder whose ``config.json`` names forms of matrices; earlier programs refuse it."""
+INNER = 3
+"""The version of a folder whose model takes inner steps; earlier programs refuse it."""
 HYPERNET = "hypernet.safetensors"
 """The file of the hypernetwork that was trained with the model, if there is one."""
 
@@ -38,11 +40,17 @@ def config_dict(config: ModelConfig, hypernet: bool = False) -> dict[str, Any]:
     """Return the ``config.json`` of a model folder; it names the hypernetwork if there is one."""
     content = {
         "format": FORMAT,
-        "version": STORED if isinstance(config, RWKV7Config) and config.forms else VERSION,
+        "version": _version_of(config),
         "architecture": _NAMES[architecture_of(config)],
         "model": config.to_dict(),
     }
     return content | ({"hypernet": HYPERNET} if hypernet else {})
+
+
+def _version_of(config: ModelConfig) -> int:
+    if not isinstance(config, RWKV7Config):
+        return VERSION
+    return INNER if config.inner_steps else STORED if config.forms else VERSION
 
 
 def hypernet_file(saved: Mapping[str, Any], folder: Path) -> Path | None:
@@ -99,7 +107,7 @@ def check_hypernet(shapes: Mapping[str, Sequence[int]], width: int, source: str)
 
 
 def read_stored_config(saved: Mapping[str, Any], source: str) -> RWKV7Config | None:
-    """Read the sizes of a ``config.json`` that names forms of matrices; None if it names none.
+    """Read the sizes of a ``config.json`` that names forms of matrices or inner steps; None if it names none.
 
     They cannot be detected in the tensors, so the caller checks every tensor against them.
 
@@ -107,11 +115,12 @@ def read_stored_config(saved: Mapping[str, Any], source: str) -> RWKV7Config | N
         ModelError: the file has another version, or is damaged.
     """
     given = saved.get("model")
-    if not isinstance(given, dict) or "forms" not in given:
+    if not isinstance(given, dict) or not {"forms", "inner_steps"} & given.keys():
         return None
-    if saved.get("version") != STORED:
+    what, version = ("inner steps", INNER) if "inner_steps" in given else ("forms", STORED)
+    if saved.get("version") != version:
         raise ModelError(
-            f"{source!r} has format version {shown(saved.get('version'))}, and its forms need {STORED}: "
+            f"{source!r} has format version {shown(saved.get('version'))}, and its {what} need {version}: "
             "update sttx, or download it again"
         )
     if unknown := sorted(given.keys() - {field.name for field in fields(RWKV7Config)} - {"architecture"}):
@@ -123,8 +132,8 @@ def read_stored_config(saved: Mapping[str, Any], source: str) -> RWKV7Config | N
     if not isinstance(layers, int) or layers > MOST_LAYERS:
         raise ModelError(f"config.json of {source!r} says num_layers = {shown(layers)}: download it again")
     config = _config_of(given, source)
-    if not isinstance(config, RWKV7Config) or not config.forms:
-        raise ModelError(f"config.json of {source!r} names forms that no model has: download it again")
+    if not isinstance(config, RWKV7Config) or not (config.forms or config.inner_steps):
+        raise ModelError(f"config.json of {source!r} names {what} that no model has: download it again")
     return config
 
 

@@ -61,7 +61,8 @@ def interpret(
     if ours and (stored := sttx.read_stored_config(saved, source)) is not None:
         hypernet = sttx.hypernet_file(saved, path)
         files += () if hypernet is None else (hypernet,)
-        return Weights("sttx", files, stored, dict(tensors), hypernet, (*notes, described(stored)))
+        notes += (described(stored),) if stored.forms else ()
+        return Weights("sttx", files, stored, dict(tensors), hypernet, notes)
     tensors, taken_off = unwrap_names(tensors, source)
     naming = detect_naming(tensors)
     if naming is None:
@@ -72,6 +73,11 @@ def interpret(
         tensors = huggingface.to_model(tensors) if x070 else huggingface56.to_model(tensors, source)
         tensors, added = huggingface.completed(tensors, {} if ours else saved, source)
     tensors = blinkdl.to_model(tensors)
+    if any(name.endswith("att.inner_rate") for name in tensors):
+        raise ModelError(
+            f"{source!r} is a model with inner steps, whose number only its config.json says: "
+            "give the folder with both"
+        )
     config = detect_config({name: tensor.shape for name, tensor in tensors.items()}, source)
     format: Format = naming
     hypernet = None

@@ -21,8 +21,6 @@ from sttx_train.online.states import BankState
 from sttx_train.online.window import Window
 from sttx_train.rwkv7 import RecurrentState
 
-_FIELDS = ("att_shift", "wkv", "ffn_shift")
-
 
 @dataclass
 class Mean:
@@ -113,11 +111,10 @@ class StateBank:
     @torch.no_grad()
     def _take_in(self, project: str, state: RecurrentState) -> None:
         """Average a state into the mean of its project."""
-        mean = self.means.get(project) or Mean(
-            RecurrentState(**{f: getattr(state, f).clone() for f in _FIELDS}), 0
-        )
+        mean = self.means.get(project) or Mean(state.clone(), 0)
         states = mean.states + 1
-        fields = {f: getattr(mean.state, f).lerp(getattr(state, f), share(states)) for f in _FIELDS}
+        before, now = mean.state.tensors(), state.tensors()
+        fields = {name: before[name].lerp(now[name], share(states)) for name in before}
         self.means[project] = Mean(RecurrentState(**fields), states)
         self.means.move_to_end(project)
         while len(self.means) > self.capacity:
@@ -131,7 +128,7 @@ class StateBank:
         states = [mean.state for mean in self.means.values()]
         stacked = RecurrentState.stack(states) if states else None
         return {
-            "tensors": {} if stacked is None else {field: getattr(stacked, field) for field in _FIELDS},
+            "tensors": {} if stacked is None else stacked.tensors(),
             "meta": {
                 "means": [[project, mean.states] for project, mean in self.means.items()],
                 "parts": [[name, *astuple(part)] for name, part in self.parts.items()],
@@ -148,7 +145,7 @@ class StateBank:
         meta, tensors = state["meta"], state["tensors"]
         if not isinstance(meta, BankState):
             meta = checked(BankState, meta, "bank of states")
-        stacked = RecurrentState(**{field: tensors[field] for field in _FIELDS}) if meta.means else None
+        stacked = RecurrentState(**tensors) if meta.means else None
         self.means = OrderedDict(
             (project, Mean(stacked.select([row]), states))
             for row, (project, states) in enumerate(meta.means)

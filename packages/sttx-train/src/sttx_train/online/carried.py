@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from sttx_train.online.bank import StateBank
     from sttx_train.online.window import Window
 
-_FIELDS = ("att_shift", "wkv", "ffn_shift")
-
 
 @dataclass
 class Carried:
@@ -133,11 +131,11 @@ def _stacked(which: Literal["state", "frozen"], entries: Sequence[Carried]) -> d
     states = [state for entry in entries if (state := getattr(entry, which)) is not None]
     if not states:
         return {}
-    stacked = RecurrentState.stack(states)
-    return {f"{which}.{field}": getattr(stacked, field) for field in _FIELDS}
+    return {f"{which}.{name}": tensor for name, tensor in RecurrentState.stack(states).tensors().items()}
 
 
 def _unstacked(which: Literal["state", "frozen"], tensors: Mapping[str, Tensor]) -> Iterator[RecurrentState]:
-    if f"{which}.wkv" in tensors:
-        stacked = RecurrentState(**{field: tensors[f"{which}.{field}"] for field in _FIELDS})
+    start = f"{which}."
+    if own := {name.removeprefix(start): x for name, x in tensors.items() if name.startswith(start)}:
+        stacked = RecurrentState(**own)
         yield from (stacked.select([row]) for row in range(stacked.batch))

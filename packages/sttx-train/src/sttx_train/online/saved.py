@@ -85,7 +85,7 @@ def check_carried_tensors(
     for index, which in ((2, "state"), (3, "frozen")):
         if rows := [session[index] for session in meta.sessions].count(True):
             like = RecurrentState.zeros(sizes, rows, device="meta", dtype=dtype)
-            expected |= {f"{which}.{field}": tensor for field, tensor in vars(like).items()}
+            expected |= {f"{which}.{field}": tensor for field, tensor in like.tensors().items()}
     check_tensors("sessions.safetensors", tensors, expected)
 
 
@@ -115,7 +115,7 @@ def _check_bank_tensors(
     """Check the states of a bank: as many rows as projects."""
     count = 0 if meta.bank is UNSET else len(meta.bank.means)
     like = RecurrentState.zeros(sizes, count, device="meta", dtype=dtype)
-    check_tensors("bank.safetensors", tensors, vars(like) if count else {})
+    check_tensors("bank.safetensors", tensors, like.tensors() if count else {})
 
 
 def _check_replayed(tensors: Mapping[str, Tensor], vocab_size: int) -> None:

@@ -8,11 +8,12 @@ from typing import Literal, get_args
 
 from sttx_core.errors import UsageError
 from sttx_train.architectures import ARCHITECTURES, Architecture
+from sttx_train.rwkv7.config import MOMENTA, MOST_INNER
 
 Schedule = Literal["cosine", "wsd", "constant"]
 Parallel = Literal["ddp", "fsdp"]
 
-_COUNTS = ("vocab_size", "epochs", "steps", "tokens", "warmup", "seed")
+_COUNTS = ("inner_steps", "vocab_size", "epochs", "steps", "tokens", "warmup", "seed")
 _AT_LEAST_ONE = (
     "hidden_size",
     "layers",
@@ -20,11 +21,13 @@ _AT_LEAST_ONE = (
     "ctx",
     "batch",
     "accumulate",
+    "inner_batch",
     "eval_every",
     "checkpoint_every",
 )
+_INNER = ("inner_lr", "inner_momentum", "inner_batch")
 _NOT_NEGATIVE = (*_COUNTS, "minutes", "weight_decay")
-_SHARES = ("final", "decay", "phrase_prob")
+_SHARES = ("inner_lr", "final", "decay", "phrase_prob")
 _ABOVE_ZERO = ("lr", "clip")
 
 
@@ -39,6 +42,11 @@ class PretrainConfig:
         architecture: the model's equations: RWKV-7 (x070), RWKV-6 (x060) or RWKV-5.2 (x052).
         ghost_ratio: share of the rows of the channel mix and the projections that a small projection makes of
             the others (0: none), for RWKV-7.
+        inner_steps: extra steps of gradient descent that each token takes on the state, for RWKV-7 (0: none).
+        inner_lr: start of the learned rates of these steps, from 0 to 1; with 0 the model starts as plain
+            RWKV-7.
+        inner_momentum: share of its velocity that each of these steps keeps: 0, or from 0.05 to 0.99.
+        inner_batch: number of the last tokens whose errors these steps lower.
         vocab_size: size of the vocabulary: rows of the embedding and of the head (0: the tokenizer's).
         hidden_size: width of the model, a multiple of the head size.
         layers: number of the model's layers.
@@ -74,6 +82,10 @@ class PretrainConfig:
 
     architecture: Architecture = "x070"
     ghost_ratio: float = 0.0
+    inner_steps: int = 0
+    inner_lr: float = 0.0
+    inner_momentum: float = 0.0
+    inner_batch: int = 1
     vocab_size: int = 0
     hidden_size: int = 256
     layers: int = 8
@@ -111,6 +123,11 @@ class PretrainConfig:
             "be above 0": (_ABOVE_ZERO, lambda value: value > 0),
             "be a share from 0 to 1": (_SHARES, lambda value: 0 <= value <= 1),
             "be a share from 0 to below 1": (("validation", "ghost_ratio"), lambda value: 0 <= value < 1),
+            "be 0, or from 0.05 to 0.99": (
+                ("inner_momentum",),
+                lambda value: value == 0 or MOMENTA[0] <= value <= MOMENTA[1],
+            ),
+            f"be at most {MOST_INNER}": (("inner_steps", "inner_batch"), lambda value: value <= MOST_INNER),
             "be finite": (("lr", "minutes", "weight_decay", "clip", "spike"), math.isfinite),
             f"be one of {', '.join(get_args(Schedule))}": (("schedule",), get_args(Schedule).__contains__),
             f"be one of {', '.join(ARCHITECTURES)}": (("architecture",), ARCHITECTURES.__contains__),
@@ -124,6 +141,10 @@ class PretrainConfig:
         if self.ghost_ratio and self.architecture != "x070":
             raise UsageError(
                 f"--ghost-ratio is for x070, not --architecture {self.architecture}: leave it out"
+            )
+        if self.inner_steps and self.architecture != "x070":
+            raise UsageError(
+                f"--inner-steps is for x070, not --architecture {self.architecture}: leave it out"
             )
         if self.phrase_prob and self.compile:
             raise UsageError(
@@ -146,9 +167,20 @@ class PretrainConfig:
             reasons["final"] = "with --schedule constant the learning rate never falls"
         if not self.validation:
             reasons["eval_every"] = "--validation 0 leaves nothing to measure"
+        if not self.inner_steps:
+            reasons |= dict.fromkeys(_INNER, "--inner-steps is 0")
         if alone:
             reasons["parallel"] = "there is one process; torchrun starts several"
         return reasons
+
+    @property
+    def plain_recurrence(self) -> bool:
+        """Whether a new model's recurrence is the architecture's own (`ModelConfig.plain_recurrence`)."""
+        return not self.inner_steps or (not self.inner_momentum and self.inner_batch == 1)
+
+    def inner(self) -> dict[str, int | float]:
+        """Return the sizes of the model's inner steps; none without them."""
+        return {name: getattr(self, name) for name in ("inner_steps", *_INNER)} if self.inner_steps else {}
 
     def share_done(self, step: int, tokens: int, epochs: float, seconds: float) -> float:
         """Return the share of the run that is done, from 0 to 1, by the limit that is nearest.

@@ -317,7 +317,8 @@ class Pretrainer:
         """Choose a device and say why; under `torchrun`, the CUDA device of this process."""
         device, reason = choose_device(requested)
         device = own_device(device)
-        kernel = training_kernel(device, compile=self.config.compile)
+        plain = self.config.plain_recurrence and (not self.start or self.start.model.config.plain_recurrence)
+        kernel = training_kernel(device, compile=self.config.compile, plain=plain)
         products = choose_products(device, self.config.bf16)
         self.config = replace(self.config, bf16=products.bf16)
         dtype = "products in bfloat16, weights in float32" if products.bf16 else "float32"

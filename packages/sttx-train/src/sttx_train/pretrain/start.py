@@ -12,7 +12,7 @@ from sttx_train.architectures import build_model, new_config
 from sttx_train.data.documents import Documents
 from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.rwkv7 import LanguageModel, ModelConfig
-from sttx_train.rwkv7.stored import model_in_training
+from sttx_train.rwkv7.stored import model_in_training, with_inner_steps
 from sttx_train.wkv import KernelChoice, choose_backend
 
 
@@ -48,11 +48,17 @@ class StartingModel:
     sha256: str | None = None
 
 
-def training_kernel(device: torch.device, *, compile: bool) -> KernelChoice:
-    """Return the kernel that a run takes on a device, and why; `torch.compile` works on plain torch only."""
+def training_kernel(device: torch.device, *, compile: bool, plain: bool = True) -> KernelChoice:
+    """Return the kernel that a run takes on a device, and why; `torch.compile` works on plain torch only.
+
+    Args:
+        device: where the run trains.
+        compile: whether it uses `torch.compile`.
+        plain: whether the recurrence is the architecture's own (`ModelConfig.plain_recurrence`).
+    """
     if compile and device.type == "cpu":
         return KernelChoice("chunked", "torch.compile needs plain torch")
-    return choose_backend(device)
+    return choose_backend(device, plain=plain)
 
 
 def model_to_train(config: PretrainConfig, start: LanguageModel | None) -> LanguageModel:
@@ -72,6 +78,8 @@ def model_to_train(config: PretrainConfig, start: LanguageModel | None) -> Langu
             f"the model to start from has {start.config.vocab_size} rows, and the vocabulary has "
             f"{config.vocab_size} ids: give the model's own vocabulary"
         )
+    if config.inner_steps:
+        start = with_inner_steps(start, **config.inner())
     return model_in_training(start).float().train().requires_grad_(True)
 
 
@@ -96,4 +104,5 @@ def model_sizes(config: PretrainConfig) -> ModelConfig:
         num_layers=config.layers,
         head_size=config.head_size,
         **({"ghost_ratio": config.ghost_ratio} if config.ghost_ratio else {}),
+        **config.inner(),
     )

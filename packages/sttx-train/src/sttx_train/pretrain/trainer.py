@@ -127,7 +127,9 @@ class Trainer:
         self._spike_guard = SpikeGuard(config.spike)
         self.model = model_to_train(config, start and start.model).to(self.device)
         self.model.recompute = config.recompute
-        self.model.backend = training_kernel(self.device, compile=config.compile).backend
+        self.model.backend = training_kernel(
+            self.device, compile=config.compile, plain=self.model.config.plain_recurrence
+        ).backend
         self._state = self._zeros(self._own_rows)
         self._phrases: PhraseTraining | None = None
         if config.phrase_prob:
@@ -299,7 +301,7 @@ class Trainer:
         if self.folder is None:
             return None
         folder = self.folder
-        state = {name: value.float() for name, value in vars(self.workers.rows(self._state)).items()}
+        state = {name: value.float() for name, value in self.workers.rows(self._state).tensors().items()}
         tensors = {
             "model": weights(self.model),
             "optimizer": optimizer_state(self.model, self.optimizer),
@@ -368,7 +370,7 @@ class Trainer:
         assert self.folder is not None
         load_optimizer_state(self.model, self.optimizer, saved.tensors["optimizer"])
         like = RecurrentState.zeros(self.model.config, self._all_rows, device="meta")
-        check_tensors("state.safetensors", saved.tensors["state"], vars(like))
+        check_tensors("state.safetensors", saved.tensors["state"], like.tensors())
         state = RecurrentState(
             **{name: value.to(self.device) for name, value in saved.tensors["state"].items()}
         )

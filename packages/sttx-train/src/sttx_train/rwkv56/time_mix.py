@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sttx_train.rwkv7.language_model import shifted
 from sttx_train.rwkv56.config import RWKV56Config, mix_prefix, time_mix_shapes
 from sttx_train.rwkv56.dispatch import wkv6
-from sttx_train.wkv import Backend
+from sttx_train.wkv import Backend, LayerState
 
 LARGEST_DECAY = 5.0
 """Bound of the raw decay: exp(-exp(5)) is 0 in float32, and beyond it the logarithm would overflow."""
@@ -62,32 +62,32 @@ class TimeMix(nn.Module):
         self,
         x: Tensor,
         shift_BD: Tensor,
-        state_BHNN: Tensor,
+        state: LayerState,
         handed_on: Tensor | None,
         valid_BT1: Tensor | None,
         starts_BT: Tensor | None,
         backend: Backend,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the output ``[B, T, D]``, the new wkv state and None: these layers hand nothing on."""
+    ) -> tuple[Tensor, LayerState, Tensor | None]:
+        """Return the output ``[B, T, D]``, the recurrence's state and None: these layers hand nothing on."""
         B, T, D = x.shape
         mixed = self.inputs(x, shifted(x, shift_BD, starts_BT) - x)
         r, k, v = self.receptance(mixed.r), self.key(mixed.k), self.value(mixed.v)
-        log_w = -mixed.raw_decay.to(state_BHNN.dtype).clamp(max=LARGEST_DECAY).exp().expand(B, T, D)
+        log_w = -mixed.raw_decay.to(state.wkv.dtype).clamp(max=LARGEST_DECAY).exp().expand(B, T, D)
         if valid_BT1 is not None:  # a padded step must not change the state
             log_w, k = log_w * valid_BT1, k * valid_BT1
         heads = (B, T, self.heads, self.size)
-        y, state_BHNN = wkv6(
+        y, matrices_BHNN = wkv6(
             r.view(heads),
             log_w.reshape(heads),
             k.view(heads),
             v.view(heads),
             self.time_faaaa,
-            state_BHNN,
+            state.wkv,
             starts_BT,
             backend=backend,
         )
         y = self.ln_x(y.reshape(B * T, D).to(self.ln_x.weight.dtype)).view(B, T, D)
-        return self.output(y * F.silu(self.gate(mixed.g))), state_BHNN, handed_on
+        return self.output(y * F.silu(self.gate(mixed.g))), LayerState(matrices_BHNN), handed_on
 
     def inputs(self, x: Tensor, delta: Tensor) -> Inputs:
         """Return what the projections read.

@@ -12,6 +12,10 @@ from sttx_core.errors import UsageError
 from sttx_core.foreign_files import shown
 from sttx_train.forms.form import Form, StoredTensor, module_of
 
+MOST_INNER = 64
+"""Most inner steps, and most tokens of their batch: a bound on what a forged file can ask for."""
+MOMENTA = (0.05, 0.99)
+"""Least and largest momentum: smaller ones have next to no effect, larger ones lose digits of the state."""
 _MOST_GHOSTS = 1000  # layers: a bound on what a forged file can ask for
 _GHOSTS = (
     *(f".att.{name}.weight" for name in ("receptance", "key", "value", "output")),
@@ -80,6 +84,11 @@ class ModelConfig:
         """Epsilon of the GroupNorm of the heads' outputs."""
         raise NotImplementedError
 
+    @property
+    def plain_recurrence(self) -> bool:
+        """Whether the architecture's own kernels compute the recurrence."""
+        return True
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a JSON-able dictionary, from which the class of the config restores it."""
         return asdict(self)
@@ -103,6 +112,14 @@ class RWKV7Config(ModelConfig):
             mapping is taken too (`sttx_train.forms`).
         ghost_ratio: share of the rows of the channel mix and of the four projections that are made of the
             others (0: none). Without ``forms`` it gives those matrices a ghost form.
+        inner_steps: extra steps of gradient descent that each token takes on the state, at most 64; 0 is
+            plain RWKV-7 (`sttx_train.wkv.inner` has the equations).
+        inner_lr: what the learned rates of these steps start at, one for each head, from 0 to 1; a rate of 0
+            is plain RWKV-7.
+        inner_momentum: share of the velocity that each of these steps keeps: 0, or from 0.05 to 0.99. The
+            velocity is part of the state: as many numbers as ``wkv``.
+        inner_batch: number of the last tokens whose errors these steps lower, at most 64. The keys and values
+            of all but the current token are part of the state: ``3 * hidden_size`` numbers a token and layer.
 
     The other attributes are those of `ModelConfig`.
 
@@ -116,12 +133,17 @@ class RWKV7Config(ModelConfig):
     gate_rank: int = 0
     forms: Any = ()  # ((name, text), ...): dataclasses compare and hash it
     ghost_ratio: float = 0.0
+    inner_steps: int = 0
+    inner_lr: float = 0.0
+    inner_momentum: float = 0.0
+    inner_batch: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         ratio = self.ghost_ratio
         if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not 0 <= ratio < 1:
             raise UsageError(f"ghost_ratio must be a share from 0 to below 1, not {shown(ratio)}")
+        _check_inner(self)
         forms = self.forms.items() if isinstance(self.forms, Mapping) else self.forms
         if not isinstance(forms, Iterable) or not all(map(_is_pair, forms)):
             raise UsageError(f"forms must be texts by the names of matrices, not {shown(self.forms)}")
@@ -131,13 +153,13 @@ class RWKV7Config(ModelConfig):
             object.__setattr__(self, "forms", _ghost_forms(self))
 
     def _require_whole(self, name: str, value: object) -> None:
-        if name not in ("forms", "ghost_ratio"):
+        if name not in ("forms", "ghost_ratio", "inner_lr", "inner_momentum"):
             super()._require_whole(name, value)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a JSON-able dictionary; a model of dense matrices has no forms in it."""
+        """Return the fields as a JSON-able dictionary, without the variants that the model does not use."""
         sizes = asdict(self) | {"forms": dict(self.forms)}
-        return {name: value for name, value in sizes.items() if value or name not in ("forms", "ghost_ratio")}
+        return {name: value for name, value in sizes.items() if value != _UNUSED.get(name)}
 
     def _defaults(self) -> dict[str, int]:
         return {
@@ -152,6 +174,45 @@ class RWKV7Config(ModelConfig):
     def group_norm_eps(self) -> float:
         """Epsilon of the per-head GroupNorm (64e-5 for heads of 64)."""
         return self.head_size * 1e-5
+
+    @property
+    def plain_recurrence(self) -> bool:
+        """Whether RWKV-7's kernels compute the recurrence: not inner steps with a momentum or a batch."""
+        return not self.inner_steps or (not self.inner_momentum and self.inner_batch == 1)
+
+    @property
+    def recent_tokens(self) -> int:
+        """Number of tokens whose keys and values are part of the state."""
+        return self.inner_batch - 1 if self.inner_steps else 0
+
+
+_UNUSED: dict[str, Any] = {
+    "forms": {},
+    "ghost_ratio": 0.0,
+    "inner_steps": 0,
+    "inner_lr": 0.0,
+    "inner_momentum": 0.0,
+    "inner_batch": 1,
+}
+"""The values of a plain model, which `RWKV7Config.to_dict` leaves out."""
+
+
+def _check_inner(config: RWKV7Config) -> None:
+    """Raise a UsageError unless the inner steps are possible and all their settings have an effect."""
+    if max(config.inner_steps, config.inner_batch) > MOST_INNER or config.inner_batch < 1:
+        raise UsageError(
+            f"inner_steps must be at most {MOST_INNER} and inner_batch from 1 to {MOST_INNER}, "
+            f"not {shown(config.inner_steps)} and {shown(config.inner_batch)}"
+        )
+    for name, (low, high) in {"inner_lr": (0, 1), "inner_momentum": MOMENTA}.items():
+        value = getattr(config, name)
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or (value != 0 and not low <= value <= high):
+            raise UsageError(f"{name} must be 0, or a number from {low} to {high}, not {shown(value)}")
+    if not config.inner_steps:
+        for name in ("inner_lr", "inner_momentum", "inner_batch"):
+            if (value := getattr(config, name)) != _UNUSED[name]:
+                raise UsageError(f"{name} {shown(value)} has no effect without inner_steps: leave it out")
 
 
 def parameter_shapes(config: RWKV7Config) -> dict[str, tuple[int, ...]]:
@@ -203,6 +264,7 @@ def _time_mix(config: RWKV7Config, layer: int) -> dict[str, tuple[int, ...]]:
         shapes |= {f"{name}0": (width,), f"{name}1": (width, rank), f"{name}2": (rank, width)}
     shapes |= {"g1": (width, config.gate_rank), "g2": (config.gate_rank, width)}
     shapes |= {"k_k": (width,), "k_a": (width,), "r_k": (config.num_heads, config.head_size)}
+    shapes |= {"inner_rate": (config.num_heads,)} if config.inner_steps else {}
     shapes |= {f"{name}.weight": (width, width) for name in ("receptance", "key", "value", "output")}
     return shapes | _norm("ln_x", width)
 

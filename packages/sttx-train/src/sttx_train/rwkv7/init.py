@@ -30,7 +30,7 @@ def initialize(model: RWKV7, *, seed: int | None = 0) -> RWKV7:
     with torch.no_grad():
         fill_outside(model, generator)
         for layer, block in enumerate(model.blocks):
-            _initialize_block(cast("Block", block), layer, config.num_layers, generator)
+            _initialize_block(cast("Block", block), layer, config.num_layers, config.inner_lr, generator)
     return model
 
 
@@ -42,7 +42,9 @@ def fill_outside(model: LanguageModel, generator: torch.Generator | None) -> Non
     fill_with_ones(model.ln_out)
 
 
-def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Generator | None) -> None:
+def _initialize_block(
+    block: Block, layer: int, layers: int, inner_rate: float, generator: torch.Generator | None
+) -> None:
     for norm in (block.ln1, block.ln2, *([block.ln0] if layer == 0 else [])):
         fill_with_ones(norm)
     att, ffn = cast("TimeMix", block.att), cast("ChannelMix", block.ffn)
@@ -69,6 +71,8 @@ def _initialize_block(block: Block, layer: int, layers: int, generator: torch.Ge
     att.k_k.copy_(0.71 - linear * 0.1)
     att.k_a.fill_(1.02)
     att.r_k.fill_(-0.04)
+    if att.inner is not None:
+        att.inner_rate.fill_(inner_rate)
     orthogonal(att.receptance.weight, 1.0, generator)
     orthogonal(att.key.weight, 0.1, generator)
     orthogonal(att.value.weight, 1.0, generator)

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from sttx_train.fused import StepChoice
 from sttx_train.rwkv7.config import ModelConfig
 from sttx_train.rwkv7.state import RecurrentState
-from sttx_train.wkv import Backend, KernelChoice, choose_backend
+from sttx_train.wkv import Backend, KernelChoice, LayerState, choose_backend
 
 
 def shifted(x_BTD: Tensor, last_BD: Tensor, starts_BT: Tensor | None) -> Tensor:
@@ -60,26 +60,24 @@ class Block(nn.Module):
         self,
         x: Tensor,
         att_shift_BD: Tensor,
-        state_BHNN: Tensor,
+        state: LayerState,
         ffn_shift_BD: Tensor,
         v_first: Tensor | None,
         valid_BT1: Tensor | None,
         starts_BT: Tensor | None,
         backend: Backend,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
-        """Return the output ``[B, T, D]``, both halves' inputs, the new wkv state and what layers hand on.
+    ) -> tuple[Tensor, Tensor, Tensor, LayerState, Tensor | None]:
+        """Return the output ``[B, T, D]``, both halves' inputs, the recurrence's state and what is handed on.
 
-        That is layer 0's value in RWKV-7; the time mixes of other architectures return None.
+        The last is layer 0's value in RWKV-7; the time mixes of other architectures return None.
         """
         if self.layer == 0:
             x = self.ln0(x)
         x_att = self.ln1(x)
-        y, state_BHNN, value = self.att(
-            x_att, att_shift_BD, state_BHNN, v_first, valid_BT1, starts_BT, backend
-        )
+        y, state, value = self.att(x_att, att_shift_BD, state, v_first, valid_BT1, starts_BT, backend)
         x = x + y
         x_ffn = self.ln2(x)
-        return x + self.ffn(x_ffn, ffn_shift_BD, starts_BT), x_att, x_ffn, state_BHNN, value
+        return x + self.ffn(x_ffn, ffn_shift_BD, starts_BT), x_att, x_ffn, state, value
 
 
 class LanguageModel(nn.Module):
@@ -148,22 +146,19 @@ class LanguageModel(nn.Module):
             valid_BT1 = valid_BT1.unsqueeze(-1).to(x_BTD.dtype)
         x, backend = x_BTD, self.kernel(x_BTD.device).backend
         v_first: Tensor | None = None
-        att_shift, matrices, ffn_shift = [], [], []
+        att_shift, layers, ffn_shift = [], [], []
         for layer, block in enumerate(self.blocks):
-            arguments = (x, state.att_shift[layer], state.wkv[layer], state.ffn_shift[layer])
+            arguments = (x, state.att_shift[layer], state.layer(layer), state.ffn_shift[layer])
             run = partial(checkpoint, block, use_reentrant=False) if self.recompute else block
-            x, x_att, x_ffn, matrix, v_first = run(*arguments, v_first, valid_BT1, starts_BT, backend)
+            x, x_att, x_ffn, after, v_first = run(*arguments, v_first, valid_BT1, starts_BT, backend)
             att_shift.append(_last_valid(x_att, lengths_B))
             ffn_shift.append(_last_valid(x_ffn, lengths_B))
-            matrices.append(matrix)
-        new_state = RecurrentState(
-            att_shift=torch.stack(att_shift), wkv=torch.stack(matrices), ffn_shift=torch.stack(ffn_shift)
-        )
-        return self.ln_out(x), new_state
+            layers.append(after)
+        return self.ln_out(x), RecurrentState.of_layers(att_shift, layers, ffn_shift)
 
     def kernel(self, device: torch.device) -> KernelChoice:
         """Return the wkv kernel that runs on a device, and why."""
-        return choose_backend(device, self.backend)
+        return choose_backend(device, self.backend, plain=self.config.plain_recurrence)
 
     @property
     def step_choice(self) -> StepChoice:

@@ -24,7 +24,7 @@ from sttx_train.rwkv7.elementwise import gated_output, recurrence_inputs, shifte
 from sttx_train.rwkv7.init import initialize as fill_parameters
 from sttx_train.rwkv7.language_model import Block, LanguageModel, shifted
 from sttx_train.rwkv7.state import RecurrentState
-from sttx_train.wkv import Backend, recurrence, wkv
+from sttx_train.wkv import Backend, InnerSteps, LayerState, folded, inner_wkv, recurrence, wkv
 
 DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoid(.), so decay > 0.545
 
@@ -66,6 +66,10 @@ class TimeMix(nn.Module):
         self.k_k = nn.Parameter(torch.empty(width))
         self.k_a = nn.Parameter(torch.empty(width))
         self.r_k = nn.Parameter(torch.empty(heads, size))
+        self.inner: InnerSteps | None = None
+        if config.inner_steps:
+            self.inner = InnerSteps(config.inner_steps, config.inner_momentum, config.inner_batch)
+            self.inner_rate = nn.Parameter(torch.empty(heads))
         self.receptance = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
@@ -76,15 +80,15 @@ class TimeMix(nn.Module):
         self,
         x: Tensor,
         shift_BD: Tensor,
-        state_BHNN: Tensor,
+        state: LayerState,
         v_first: Tensor | None,
         valid_BT1: Tensor | None,
         starts_BT: Tensor | None,
         backend: Backend,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the output ``[B, T, D]``, the new wkv state and layer 0's value."""
+    ) -> tuple[Tensor, LayerState, Tensor]:
+        """Return the output ``[B, T, D]``, the recurrence's new state and layer 0's value."""
         if backend == "compiled" and x.dtype == torch.float32:
-            return self._compiled(x, shift_BD, state_BHNN, v_first, valid_BT1, starts_BT)
+            return self._compiled(x, shift_BD, state, v_first, valid_BT1, starts_BT)
         B, T, D = x.shape
         delta = shifted(x, shift_BD, starts_BT) - x
         r = self.receptance(torch.addcmul(x, delta, self.x_r))
@@ -106,31 +110,30 @@ class TimeMix(nn.Module):
         if valid_BT1 is not None:  # a padded step must not change the state
             log_w, kk, b, v_in = log_w * valid_BT1, kk * valid_BT1, b * valid_BT1, v * valid_BT1
         heads = (B, T, self.heads, self.size)
-        y, state_BHNN = wkv(
-            r.view(heads),
-            log_w.view(heads),
-            k.view(heads),
-            v_in.view(heads),
-            -kk.view(heads),
-            b.view(heads),
-            state_BHNN,
-            starts_BT,
-            backend=backend,
-        )
+        r_in, log_w, k_in, v_in, a, b = (one.view(heads) for one in (r, log_w, k, v_in, -kk, b))
+        operands = (r_in, log_w, k_in, v_in, a, b)
+        if self.inner is None:
+            y, matrices_BHNN = wkv(*operands, state.wkv, starts_BT, backend=backend)
+            state = LayerState(matrices_BHNN)
+        else:
+            valid_BT = None if valid_BT1 is None else valid_BT1.squeeze(-1)
+            y, state = inner_wkv(
+                *operands, state, self.inner_rate, self.inner, starts_BT, valid_BT, backend=backend
+            )
         y = self.ln_x(y.reshape(B * T, D).to(self.ln_x.weight.dtype)).view(B, T, D)
         bonus = (r.view(heads) * k.view(heads) * self.r_k).sum(-1, keepdim=True) * v.view(heads)
         assert v_first is not None
-        return self.output((y + bonus.view(B, T, D)) * g), state_BHNN, v_first
+        return self.output((y + bonus.view(B, T, D)) * g), state, v_first
 
     def _compiled(
         self,
         x: Tensor,
         shift_BD: Tensor,
-        state_BHNN: Tensor,
+        state: LayerState,
         v_first: Tensor | None,
         valid_BT1: Tensor | None,
         starts_BT: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, LayerState, Tensor]:
         """Do what `forward` does, with all that is not a product of matrices compiled."""
         shares = (self.x_r, self.x_w, self.x_k, self.x_v, self.x_a, self.x_g)
         x_r, x_w, x_k, x_v, x_a, x_g = shifted_mixes(x, shift_BD, starts_BT, shares)
@@ -145,18 +148,12 @@ class TimeMix(nn.Module):
         if valid_BT1 is not None:  # a padded step must not change the state
             w, a, b, v_in = 1 + (w - 1) * valid_BT1, a * valid_BT1, b * valid_BT1, v * valid_BT1
         heads = (*x.shape[:2], self.heads, self.size)
-        y, state_BHNN = recurrence(
-            r.view(heads),
-            w.view(heads),
-            k.view(heads),
-            v_in.view(heads),
-            a.view(heads),
-            b.view(heads),
-            state_BHNN,
-            starts_BT,
-        )
+        r_in, w, k_in, v_in, a, b = (one.view(heads) for one in (r, w, k, v_in, a, b))
+        if self.inner is not None:
+            b, k_in = folded(a, b, k_in, self.inner_rate, self.inner.steps)
+        y, matrices_BHNN = recurrence(r_in, w, k_in, v_in, a, b, state.wkv, starts_BT)
         y = gated_output(y, r, k, v, g, self.r_k, self.ln_x.weight, self.ln_x.bias, self.ln_x.eps)
-        return self.output(y), state_BHNN, own_v if v_first is None else v_first
+        return self.output(y), LayerState(matrices_BHNN), own_v if v_first is None else v_first
 
 
 class ChannelMix(nn.Module):
@@ -210,6 +207,8 @@ class RWKV7(LanguageModel):
     @property
     def step_choice(self) -> StepChoice:
         """Whether :meth:`step` takes the compiled step where no gradient is wanted, and why."""
+        if self.config.inner_steps:
+            return StepChoice(False, "the compiled step takes no inner steps")
         count = sum(map(math.prod, parameter_shapes(self.config).values()))
         choice = choose_step(dict(self.named_parameters()), self.backend, count=count)
         if choice.fused and self.config.forms:

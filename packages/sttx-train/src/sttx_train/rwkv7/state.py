@@ -1,18 +1,20 @@
-"""The recurrent state: three tensors whose size does not depend on the number of tokens read.
+"""The recurrent state: tensors whose size does not depend on the number of tokens read.
 
-Legend: L layers, B rows, D hidden size, H heads, N head size. ``wkv`` is indexed ``[..., value, key]``.
+Legend: L layers, B rows, D hidden size, H heads, N head size, M recent tokens. ``wkv`` is indexed
+``[..., value, key]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from sttx_train.rwkv7.config import ModelConfig
+from sttx_train.rwkv7.config import ModelConfig, RWKV7Config
+from sttx_train.wkv import LayerState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +25,16 @@ class RecurrentState:
         att_shift: ``[L, B, D]`` the previous input of each time mix.
         wkv: ``[L, B, H, N, N]`` float32, the heads' matrices, ``[value, key]``.
         ffn_shift: ``[L, B, D]`` the previous input of each channel mix.
+        velocity: the matrices' velocities, as ``wkv``; None without inner steps with momentum.
+        recent: ``[L, B, M, 3, H, N]`` keys, directions and values of the last M tokens, in the dtype of
+            ``wkv``; None without inner steps on several tokens.
     """
 
     att_shift: Tensor
     wkv: Tensor
     ffn_shift: Tensor
+    velocity: Tensor | None = None
+    recent: Tensor | None = None
 
     @classmethod
     def zeros(
@@ -42,20 +49,46 @@ class RecurrentState:
         layers, width = config.num_layers, config.hidden_size
         heads, size = config.num_heads, config.head_size
         wkv_dtype = torch.float64 if dtype == torch.float64 else torch.float32
+        shapes = {"wkv": (heads, size, size)}
+        if isinstance(config, RWKV7Config) and config.inner_steps:
+            shapes |= {"velocity": (heads, size, size)} if config.inner_momentum else {}
+            shapes |= {"recent": (config.recent_tokens, 3, heads, size)} if config.recent_tokens else {}
         return cls(
             att_shift=torch.zeros(layers, batch, width, device=device, dtype=dtype),
-            wkv=torch.zeros(layers, batch, heads, size, size, device=device, dtype=wkv_dtype),
             ffn_shift=torch.zeros(layers, batch, width, device=device, dtype=dtype),
+            **{
+                name: torch.zeros(layers, batch, *shape, device=device, dtype=wkv_dtype)
+                for name, shape in shapes.items()
+            },
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of this state by name: three, and those of inner steps."""
+        found = {name: getattr(self, name) for name in _NAMES}
+        return {name: tensor for name, tensor in found.items() if tensor is not None}
+
+    def layer(self, layer: int) -> LayerState:
+        """Return what the recurrence of a layer carries."""
+        own = {name: tensor[layer] for name, tensor in self.tensors().items() if name in LayerState._fields}
+        return LayerState(**own)
+
+    @classmethod
+    def of_layers(
+        cls, att_shifts: Sequence[Tensor], layers: Sequence[LayerState], ffn_shifts: Sequence[Tensor]
+    ) -> RecurrentState:
+        """Return the state of a model from those of its layers."""
+        parts = zip(LayerState._fields, zip(*layers, strict=True), strict=True)
+        return cls(
+            att_shift=torch.stack(list(att_shifts)),
+            ffn_shift=torch.stack(list(ffn_shifts)),
+            **{name: torch.stack(found) for name, found in parts if found[0] is not None},
         )
 
     @classmethod
     def stack(cls, states: Sequence[RecurrentState]) -> RecurrentState:
         """Join states along the batch dimension."""
-        return cls(
-            att_shift=torch.cat([s.att_shift for s in states], dim=1),
-            wkv=torch.cat([s.wkv for s in states], dim=1),
-            ffn_shift=torch.cat([s.ffn_shift for s in states], dim=1),
-        )
+        every = [state.tensors() for state in states]
+        return cls(**{name: torch.cat([one[name] for one in every], dim=1) for name in every[0]})
 
     @classmethod
     def joined(cls, states: Sequence[RecurrentState]) -> RecurrentState:
@@ -76,29 +109,22 @@ class RecurrentState:
     def select(self, rows: Sequence[int]) -> RecurrentState:
         """Return a copy of the given rows of the batch, in that order."""
         index = torch.tensor(list(rows), device=self.wkv.device)
-        return RecurrentState(
-            att_shift=self.att_shift.index_select(1, index),
-            wkv=self.wkv.index_select(1, index),
-            ffn_shift=self.ffn_shift.index_select(1, index),
-        )
+        return self._changed(lambda x: x.index_select(1, index))
 
     def detach(self) -> RecurrentState:
         """Return the same values, detached from the autograd graph."""
-        return RecurrentState(
-            att_shift=self.att_shift.detach(), wkv=self.wkv.detach(), ffn_shift=self.ffn_shift.detach()
-        )
+        return self._changed(torch.Tensor.detach)
 
     def clone(self) -> RecurrentState:
         """Return a copy that shares no memory."""
-        return RecurrentState(
-            att_shift=self.att_shift.clone(), wkv=self.wkv.clone(), ffn_shift=self.ffn_shift.clone()
-        )
+        return self._changed(torch.Tensor.clone)
 
     def inject(self, s0: Tensor) -> RecurrentState:
         """Return this state with ``s0 [L, H, N, N]`` added to every row's matrices; differentiable in s0."""
-        return RecurrentState(
-            att_shift=self.att_shift, wkv=self.wkv + s0.unsqueeze(1), ffn_shift=self.ffn_shift
-        )
+        return RecurrentState(**self.tensors() | {"wkv": self.wkv + s0.unsqueeze(1)})
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> RecurrentState:
+        return RecurrentState(**{name: change(tensor) for name, tensor in self.tensors().items()})
 
     @property
     def batch(self) -> int:
@@ -107,8 +133,11 @@ class RecurrentState:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the three tensors in bytes."""
-        return self.att_shift.nbytes + self.wkv.nbytes + self.ffn_shift.nbytes
+        """Memory of the tensors in bytes."""
+        return sum(tensor.nbytes for tensor in self.tensors().values())
+
+
+_NAMES = tuple(field.name for field in fields(RecurrentState))
 
 
 class _Row(RecurrentState):
@@ -139,3 +168,13 @@ class _Row(RecurrentState):
     def ffn_shift(self) -> Tensor:  # type: ignore[override]
         """As there."""
         return self.whole.ffn_shift[:, self.row : self.row + 1]
+
+    @cached_property
+    def velocity(self) -> Tensor | None:  # type: ignore[override]
+        """As there."""
+        return None if self.whole.velocity is None else self.whole.velocity[:, self.row : self.row + 1]
+
+    @cached_property
+    def recent(self) -> Tensor | None:  # type: ignore[override]
+        """As there."""
+        return None if self.whole.recent is None else self.whole.recent[:, self.row : self.row + 1]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from sttx_core.errors import UsageError
 from sttx_train.forms.form import Form, module_of
 from sttx_train.forms.matrix import StoredMatrix
 from sttx_train.rwkv7.config import RWKV7Config, stored_forms
@@ -50,6 +51,28 @@ def model_in_training(model: LanguageModel) -> LanguageModel:
 def model_at_rest(model: LanguageModel) -> LanguageModel:
     """Return a model with codes in the place of numbers that are rounded when they are used."""
     return _recoded(model, training=False)
+
+
+def with_inner_steps(model: LanguageModel, **inner: int | float) -> LanguageModel:
+    """Return a model that takes inner steps; its other weights are copies.
+
+    Args:
+        model: a plain RWKV-7.
+        inner: the fields of `RWKV7Config` whose names start with ``inner_``.
+
+    Raises:
+        UsageError: the model is another architecture's, or takes inner steps already.
+    """
+    if not isinstance(model, RWKV7):
+        raise UsageError("only an RWKV-7 (x070) model can take inner steps: leave --inner-steps out")
+    if model.config.inner_steps:
+        raise UsageError("the model takes inner steps already, and keeps them: leave --inner-steps out")
+    config = replace(model.config, **inner)
+    rates = {
+        f"blocks.{layer}.att.inner_rate": model.ln_out.weight.new_full((config.num_heads,), config.inner_lr)
+        for layer in range(config.num_layers)
+    }
+    return _filled(model, config, model.state_dict() | rates)
 
 
 def _recoded(model: LanguageModel, *, training: bool) -> LanguageModel:

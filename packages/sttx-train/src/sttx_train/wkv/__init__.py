@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from sttx_train.wkv.chunked import wkv_chunked
     from sttx_train.wkv.compiled import recurrence
     from sttx_train.wkv.dispatch import wkv
+    from sttx_train.wkv.inner import InnerSteps, folded, inner_wkv
     from sttx_train.wkv.recurrent import wkv_recurrent
+    from sttx_train.wkv.state import LayerState
 
 __all__ = [
     "BACKENDS",
     "Backend",
+    "InnerSteps",
     "KernelChoice",
+    "LayerState",
     "choose_backend",
+    "folded",
+    "inner_wkv",
     "recurrence",
     "wkv",
     "wkv_chunked",
@@ -32,6 +38,8 @@ __getattr__ = lazy_names(
         "chunked": ["wkv_chunked"],
         "compiled": ["recurrence"],
         "dispatch": ["wkv"],
+        "inner": ["InnerSteps", "folded", "inner_wkv"],
         "recurrent": ["wkv_recurrent"],
+        "state": ["LayerState"],
     },
 )

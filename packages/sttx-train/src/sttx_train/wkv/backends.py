@@ -22,13 +22,19 @@ class KernelChoice(NamedTuple):
     reason: str
 
 
-def choose_backend(device: torch.device, requested: Backend = "auto") -> KernelChoice:
+def choose_backend(device: torch.device, requested: Backend = "auto", *, plain: bool = True) -> KernelChoice:
     """Return the kernel that runs on a device, and the reason.
 
     fla is imported only if ``auto`` is requested on a CUDA device.
 
+    Args:
+        device: where it runs.
+        requested: the kernel that was asked for.
+        plain: whether the recurrence is the architecture's own; inner steps with a momentum or a batch are
+            not.
+
     Raises:
-        UsageError: the requested kernel cannot run on the device.
+        UsageError: the requested kernel cannot run on the device, or cannot compute the recurrence.
 
     >>> import torch
     >>> choose_backend(torch.device("cpu")).reason
@@ -38,8 +44,14 @@ def choose_backend(device: torch.device, requested: Backend = "auto") -> KernelC
         raise UsageError(f"kernel 'fla' needs a CUDA device, not {device.type!r}; use --kernel auto")
     if requested == "compiled" and device.type not in _COMPILED:
         raise UsageError(f"kernel 'compiled' needs a CPU, not {device.type!r}; use --kernel auto")
+    if not plain and requested in ("compiled", "fla"):
+        raise UsageError(
+            f"kernel {requested!r} cannot compute inner steps with a momentum or a batch; use --kernel auto"
+        )
     if requested != "auto":
         return KernelChoice(requested, "asked for")
+    if not plain:
+        return KernelChoice("chunked", f"{device.type}: it computes inner steps with a momentum or a batch")
     if device.type in _COMPILED:
         return KernelChoice("compiled", f"{device.type}: the compiled kernel is the fastest")
     if device.type != "cuda":

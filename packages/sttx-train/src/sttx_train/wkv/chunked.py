@@ -5,7 +5,8 @@ enters it by one affine map, ``S -> M S + G``, so only these small products run 
 from DeltaNet's chunked form (Yang et al. 2024) with RWKV-7's vector decay. The state here is [key, value],
 the transpose of the public layout.
 
-Legend: B rows, H heads, G chunks, C steps of a chunk, N head size.
+Legend: B rows, H heads, G chunks, C steps of a chunk, N head size, K its keys' size (N but for inner steps),
+I removed and J added values of a step (1, but for inner steps).
 """
 
 from __future__ import annotations
@@ -29,40 +30,86 @@ def wkv_chunked(
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Same contract as :func:`~sttx_train.wkv.recurrent.wkv_recurrent`; about 15 times faster on a CPU."""
-    B, T, H, N = r.shape
+    k, v, a, b = (x.unsqueeze(2) for x in (k, v, a, b))
+    return wkv_several(r, log_w, k, v, a, b, state, starts, chunk)
+
+
+def wkv_several(
+    r: Tensor,
+    log_w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    state: Tensor,
+    starts: Tensor | None = None,
+    chunk: int = CHUNK,
+) -> tuple[Tensor, Tensor]:
+    """Run ``S = S diag(w) + sum_i (S a_i) b_i^T + sum_j v_j k_j^T; y = S r``.
+
+    Args:
+        r: receptance ``[B, T, H, K]``.
+        log_w: natural logarithm of the decay, same shape; ``exp(-chunk * log_w)`` must not overflow.
+        k: keys ``[B, T, J, H, K]``, with J values a step.
+        v: values ``[B, T, J, H, N]``.
+        a: directions in which the state before the step is read ``[B, T, I, H, K]``, with I of them a step.
+        b: directions along which they are written back, same shape.
+        state: ``[B, H, N, K]``, ``[value, key]``.
+        starts: bool ``[B, T]``, true at the first step of a document: the state is zeroed before it.
+        chunk: C.
+
+    Returns:
+        y ``[B, T, H, N]`` and the state after the last step.
+    """
+    B, T, H, K = r.shape
+    I, J, N = a.shape[2], k.shape[2], v.shape[-1]  # noqa: E741  the legend's names
     chunk = min(chunk, T)
     padding = -T % chunk
-    r, log_w, k, v, a, b = (in_chunks(x, chunk) for x in (r, log_w, k, v, a, b))
+    r, log_w = (in_chunks(x, chunk) for x in (r, log_w))
+    k, v, a, b = (in_chunks(x.flatten(1, 2), chunk * x.shape[2]) for x in (k, v, a, b))
     v = v.contiguous()
     total = log_w.cumsum(-2)  # P: log decay from the chunk's start to each step
     end, grow = total[..., -1:, :], torch.exp(-total)
     r_in = r * torch.exp(total)
-    a_in = a * torch.exp(total - log_w)
-    keys = torch.cat([b * grow, k * grow], dim=-2)  # [.., 2C, N]
-    scores = torch.cat([a_in, r_in], dim=-2) @ keys.transpose(-1, -2)  # [.., 2C, 2C]
-    (ab, ak), (rb, rk) = (half.split(chunk, -1) for half in scores.split(chunk, -2))
+    a_in = a * _repeated(torch.exp(total - log_w), I)
+    keys = torch.cat([b * _repeated(grow, I), k * _repeated(grow, J)], dim=-2)  # [.., C (I + J), K]
+    scores = torch.cat([a_in, r_in], dim=-2) @ keys.transpose(-1, -2)  # [.., C I + C, C (I + J)]
+    halves = (half.split((chunk * I, chunk * J), -1) for half in scores.split((chunk * I, chunk), -2))
+    (ab, ak), (rb, rk) = halves
     lower = torch.ones(chunk, chunk, device=r.device, dtype=torch.bool).tril()
     kept = torch.exp(end)  # decay of the incoming state
     to_end = kept * grow  # exp(P_C - P)
     if starts is not None:
         same, from_before, in_last = document_masks(F.pad(starts, (0, padding)).view(B, 1, -1, chunk))
         lower = lower & same
-        r_in, a_in, to_end = r_in * from_before, a_in * from_before, to_end * in_last
+        r_in, a_in = r_in * from_before, a_in * _repeated(from_before, I)
+        to_end = to_end * in_last
         kept = kept * from_before[..., -1:, :]
     strict = lower.tril(-1)
-    a_b, a_k, r_b, r_k = ab * strict, ak * strict, rb * lower, rk * lower
-    unknown = torch.eye(chunk, device=r.device, dtype=r.dtype) - a_b
+    a_b, a_k = ab * _spread(strict, I, I), ak * _spread(strict, I, J)
+    r_b, r_k = rb * _spread(lower, 1, I), rk * _spread(lower, 1, J)
+    unknown = torch.eye(chunk * I, device=r.device, dtype=r.dtype) - a_b
     known = torch.cat([a_in, a_k @ v], dim=-1)
     solved = torch.linalg.solve_triangular(unknown, known, upper=False, unitriangular=True)  # U = W S_0 + U_0
-    through, through_0 = (r_b @ solved).split(N, -1)
+    through, through_0 = (r_b @ solved).split((K, N), -1)
     read = r_in + through
     local = through_0 + r_k @ v
-    carried, carried_0 = ((b * to_end).transpose(-1, -2) @ solved).split(N, -1)
+    carried, carried_0 = ((b * _repeated(to_end, I)).transpose(-1, -2) @ solved).split((K, N), -1)
     step = torch.diag_embed(kept.squeeze(-2)) + carried
-    added = carried_0 + (k * to_end).transpose(-1, -2) @ v
+    added = carried_0 + (k * _repeated(to_end, J)).transpose(-1, -2) @ v
     entering, final = _in_order(step, added, state.transpose(-1, -2))
     y = (read @ entering + local).permute(0, 2, 3, 1, 4).reshape(B, T + padding, H, N)
     return y[:, :T], final.transpose(-1, -2)
+
+
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """Return the rows of ``[..., C, K]``, each so many times."""
+    return x if times == 1 else x.repeat_interleave(times, -2)
+
+
+def _spread(mask: Tensor, rows: int, columns: int) -> Tensor:
+    """Return a mask of steps as a mask of their terms, so many a step."""
+    return mask if rows == columns == 1 else mask.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
 
 
 def _in_order(step: Tensor, added: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
