@@ -1,5 +1,6 @@
 """Several processes share the steps of a stream: as one process with as many windows, killed or resumed."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -17,9 +18,12 @@ import torch.distributed as dist
 from sttx_core.errors import DataError, UsageError
 from sttx_core.phrases import PhraseConfig
 from sttx_train.checkpoint.store import CheckpointStore
+from sttx_train.evaluate import Evaluation, help_evaluate, score_traces
 from sttx_train.formats import load_model
 from sttx_train.online import LearnerConfig
 from sttx_train.online.sharing import share_of
+from sttx_train.predict import Predictor
+from sttx_train.predict.shared import SharedReading
 from sttx_train.run_folder import METRICS
 from sttx_train.stream import StreamConfig, StreamTrainer
 from sttx_train.stream.batching import settle_batch
@@ -55,9 +59,39 @@ def left_traces(folder, trainer):
     return left
 
 
+def scored(folder, workers=None):
+    """Return what each trace costs; with several processes, those that are not the first return None."""
+    predictor = Predictor(load_model(folder / "model", dtype=torch.float64))
+    networks = SharedReading(predictor, workers) if workers else None
+    if networks and not workers.is_first:
+        return networks.help()
+    traces = pickle.loads((folder / "traces").read_bytes())
+    with networks.asking() if networks else contextlib.nullcontext():
+        found = score_traces(predictor, traces, batch=100, documents=3, networks=networks)
+        return [[one.bits, one.network_bits, one.bytes] for one in found]
+
+
+def evaluated(folder, workers=None):
+    """Return the report of three arms, without what differs from run to run, as :func:`scored` does."""
+    if workers and not workers.is_first:
+        return help_evaluate(workers)
+    traces = pickle.loads((folder / "traces").read_bytes())
+    model = str(folder / "model")
+    evaluation = Evaluation(load_model(model), traces, model=model, arms=("frozen", "experts", "paid"))
+    report = evaluation.run(processes=workers)
+    for arm in report["arms"].values():
+        del arm["seconds"], arm["memory_mb"]
+    return report | {"sentences": None}
+
+
 def work(folder, options):
     """Act as one process of a run that `torchrun` starts."""
     with joined(torch.device("cpu")) as workers:
+        if options["run"] in ("scored", "evaluated"):
+            found = globals()[options["run"]](folder, workers)
+            if workers.is_first:
+                (folder / "found.json").write_text(json.dumps(found))
+            return
         trainer = trainer_of(folder, options, workers)
         if workers.rank == options.get("killed"):
             step = trainer.predictor.step
@@ -148,7 +182,8 @@ def assert_same_run(folder, one, other):
     assert len(ours) == len(theirs) > 9
     for row, expected in zip(ours, theirs, strict=True):
         prices, others = row.pop("bpb"), expected.pop("bpb")
-        assert prices == pytest.approx(others, rel=1e-7)
+        assert prices.keys() == others.keys()
+        assert [*filter(None, prices.values())] == pytest.approx([*filter(None, others.values())], rel=1e-7)
         for field in TIME_FIELDS:
             del row[field], expected[field]
         assert row == pytest.approx(expected, rel=1e-6)
@@ -195,6 +230,25 @@ def test_after_a_kill_the_others_end_and_the_run_resumes(folder, launched, kille
     alone(folder, run="run")
     alone(folder, run="whole")
     assert_same_run(folder, "run", "whole")
+
+
+def assert_near(found, expected):
+    """Compare values of JSON: numbers up to rounding."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        found, expected = [found[name] for name in expected], list(expected.values())
+    if isinstance(expected, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_near(one, other)
+    else:
+        assert found == (pytest.approx(expected, rel=1e-6) if isinstance(expected, float) else expected)
+
+
+@pytest.mark.parametrize("what", [scored, evaluated])
+def test_processes_that_share_documents_or_arms_find_what_one_finds(folder, launched, what):
+    assert launched(folder, 2, run=what.__name__) == [0, 0]
+    assert_near(json.loads((folder / "found.json").read_text()), json.loads(json.dumps(what(folder))))
 
 
 def test_what_several_processes_cannot_share_is_refused(folder):

@@ -14,6 +14,7 @@ from sttx_cli.options import CommaList, Name, PathName
 from sttx_cli.output import count, emit_json, emit_line, emit_table, emit_text, note, say
 from sttx_cli.places import check_log_dir, check_page
 from sttx_cli.plain import one_line
+from sttx_cli.processes import hush_others
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.runs import check_model, model_option, named_learned
@@ -32,6 +33,7 @@ from sttx_cli.threads import load as running
 from sttx_core.errors import SourceError, UsageError
 from sttx_core.render import render
 from sttx_core.traces import Trace
+from sttx_train.environment import process_count
 from sttx_train.evaluate import ARMS, DEFAULT_ARMS, check_arms, parse_arms
 from sttx_train.formats import EMBEDDED, STATE_SUFFIXES
 
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
     default=None,
     metavar="N",
     help="Processes that run at once; the result is the same for any number. By default one for each free "
-    "core.",
+    "core, and under torchrun one for each of its processes.",
 )
 @click.option(
     "--threads",
@@ -118,7 +120,11 @@ def command(
     not followed. Every arm predicts the same windows and pays for each before it learns from it. Without
     --checkpoint or --state the arms learn from the start, as `sttx train` does; with one of them they are
     scored as they were saved, beside controls that a tuned state must beat.
+
+    Several processes or machines share the arms: torchrun --nproc-per-node N -m sttx_cli eval ...
     """
+    if not hush_others():
+        return _help(workers or 1)
     learned, other = _learned(checkpoint, state, donor, arms), _donor(donor)
     if out is not None:
         check_page(out)
@@ -193,15 +199,33 @@ def _sample() -> list[Trace]:
         return list(source)
 
 
+def _help(workers: int) -> None:
+    """Run this process's share of the arms and controls of the first one."""
+    import torch
+
+    from sttx_train.evaluate import help_evaluate
+    from sttx_train.workers import joined
+
+    with joined(torch.device("cpu")) as processes:
+        help_evaluate(processes, workers=workers)
+
+
 def _run(evaluation: "Evaluation", workers: int | None) -> dict[str, Any]:
-    """Run the arms and controls; show progress and warnings."""
-    jobs = len(evaluation.jobs)
+    """Run the arms and controls, with the other processes if there are any; show progress and warnings."""
+    from sttx_train.workers import joined
+
+    jobs, several = len(evaluation.jobs), process_count()
+    if several > 1:
+        say(f"processes: {several}, which share {count(jobs, 'run')}")
+        workers = workers or 1
     if workers is None:
         free = free_cores(cores(), running())
         workers = min(free.threads, jobs)
         say(f"workers: {workers} ({free.reason}; {count(jobs, 'run')} to do)")
-    with progress_bar("evaluating", evaluation.tokens, "tokens") as advance:
-        report = evaluation.run(workers=min(workers, jobs), advance=advance)
+    total = evaluation.tokens if several == 1 else None  # the other processes do not tell how far they are
+    group, bar = joined(evaluation.loaded.model.device), progress_bar("evaluating", total, "tokens")
+    with group as processes, bar as advance:
+        report = evaluation.run(workers=min(workers, jobs), advance=advance, processes=processes)
     for text in report["warnings"]:
         note(text)
     return report

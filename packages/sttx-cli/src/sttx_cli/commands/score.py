@@ -1,15 +1,18 @@
 """`sttx score`: what sessions cost, trace by trace. Connects a source to a predictor that does not learn."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sttx_ccsniff import Source
 from sttx_cli.loading import load, prepared
 from sttx_cli.options import Name
-from sttx_cli.output import count, emit_json_lines, emit_line, emit_table, out_is_terminal
+from sttx_cli.output import count, emit_json_lines, emit_line, emit_table, out_is_terminal, say
 from sttx_cli.plain import one_line
+from sttx_cli.processes import hush_others
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.runs import check_model, learned_options, model_option, named_learned
@@ -27,6 +30,10 @@ from sttx_cli.summary import redacted_line
 from sttx_cli.threads import threads_option
 from sttx_core.errors import UsageError
 from sttx_train.formats import EMBEDDED
+
+if TYPE_CHECKING:
+    from sttx_train import Predictor
+    from sttx_train.predict.shared import SharedReading
 
 
 @click.command("score")
@@ -76,35 +83,60 @@ def command(
 
     Every token costs as many bits as it was unexpected. The network learns nothing and no file is written;
     experts remember what was read before, so that repeats become cheap.
+
+    Several processes share the documents: torchrun --nproc-per-node N -m sttx_cli score ...
     """
+    first = hush_others()
     if tokens and not as_json:
         raise UsageError("--tokens would have no effect: it goes with --json; leave it out")
-    named = named_sources(arguments, from_sources, model=model, checkpoint=checkpoint)
     learned = named_learned(checkpoint, state)
     check_model(model, EMBEDDED)
     redact = chosen_redaction(no_redact, redact_rules)
-    on = experts == "on"
+    options: dict[str, Any] = {"threads": threads, "experts": experts == "on"}
+    if not first:
+        with _reading(model, learned, **options) as (_, networks):
+            return networks.help() if networks else None
+    named = named_sources(arguments, from_sources, model=model, checkpoint=checkpoint)
     sources = find_sources(named, follow=False, redact=redact)
-    with opened(sources, follow=False, redact=redact) as source:
+    with opened(sources, follow=False, redact=redact) as source, contextlib.ExitStack() as stack:
         traces = with_text(source, sources)
-        with progress_bar("loading PyTorch"):
-            from sttx_train import Predictor
-            from sttx_train.evaluate import score_traces
-        loaded = load(model)
-        predictor = prepared(
-            loaded, lambda loaded: Predictor(loaded, learned, experts=on), threads=threads, experts=on
-        )
-        scored = score_traces(predictor, traces, batch=batch)
+        predictor, networks = stack.enter_context(_reading(model, learned, **options))
+        if networks is not None:
+            stack.enter_context(networks.asking())
+        from sttx_train.evaluate import score_traces
+
+        scored = score_traces(predictor, traces, batch=batch, networks=networks)
         # On a terminal the lines themselves are the progress.
-        lines_only = as_json and out_is_terminal()
-        with contextlib.nullcontext() if lines_only else reading_progress(source, sources):
-            if as_json:
-                emit_json_lines(trace_line(one, loaded.tokenizer, tokens=tokens) for one in scored)
-                return
-            scores = Scores(loaded.tokenizer)
-            for one in scored:
-                scores.add(one)
+        if not (as_json and out_is_terminal()):
+            stack.enter_context(reading_progress(source, sources))
+        tokenizer = predictor.tokenizer
+        if as_json:
+            emit_json_lines(trace_line(one, tokenizer, tokens=tokens) for one in scored)
+            return None
+        scores = Scores(tokenizer)
+        for one in scored:
+            scores.add(one)
     _show(scores, source)
+    return None
+
+
+@contextlib.contextmanager
+def _reading(
+    model: str | None, learned: str | None, *, threads: int, experts: bool
+) -> Iterator[tuple["Predictor", "SharedReading | None"]]:
+    """Prepare the predictor, and join the other processes if there are any, which share its reading."""
+    with progress_bar("loading PyTorch"):
+        from sttx_train import Predictor
+        from sttx_train.predict.shared import SharedReading
+        from sttx_train.workers import joined
+    loaded = load(model)
+    predictor = prepared(
+        loaded, lambda loaded: Predictor(loaded, learned, experts=experts), threads=threads, experts=experts
+    )
+    with joined(loaded.model.device) as workers:
+        if workers.count > 1:
+            say(f"processes: {workers.count}, each with its share of the sessions")
+        yield predictor, SharedReading(predictor, workers) if workers.count > 1 else None
 
 
 def _show(scores: Scores, source: Source) -> None:

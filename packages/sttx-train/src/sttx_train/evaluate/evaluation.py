@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -24,10 +24,31 @@ from sttx_train.online import LearnerConfig
 from sttx_train.predict import Predictor
 from sttx_train.predict.learned import Learned, find_learned
 from sttx_train.stream import StreamConfig
+from sttx_train.workers import Workers
 
 _SAMPLE = "a state tuned in this run on the sample sessions that come with sttx"
 _FEWEST = 4  # sessions for transfer
 _EARLY = 3 / 4  # share of the sessions from which a state is tuned for transfer
+
+
+def help_evaluate(processes: Workers, *, workers: int = 1) -> None:
+    """Run, in a process that is not the first, its share of the runs of an evaluation.
+
+    Args:
+        processes: those of the `torchrun`.
+        workers: processes that run at once here; one is this process.
+    """
+    _run_share(processes.tell(), processes, workers, lambda more: None)
+
+
+def _run_share(
+    jobs: Sequence[Job], processes: Workers, workers: int, advance: Callable[[int], None]
+) -> list[Outcome]:
+    """Run every job whose turn is this process's; return the outcomes of all, in the first process."""
+    own = range(processes.rank, len(jobs), processes.count)
+    done = run_all(run_job, [jobs[index] for index in own], workers=workers, advance=advance)
+    every = processes.collect_first(list(zip(own, done, strict=True)))
+    return [outcome for _, outcome in sorted(every, key=lambda entry: entry[0])]
 
 
 class Evaluation:
@@ -99,14 +120,22 @@ class Evaluation:
         self._early = self._add_transfer()
         self.tokens = sum(len(window.ids) for job in self.jobs.values() for window in job.windows)
 
-    def run(self, *, workers: int = 1, advance: Callable[[int], None] = lambda more: None) -> dict[str, Any]:
+    def run(
+        self,
+        *,
+        workers: int = 1,
+        advance: Callable[[int], None] = lambda more: None,
+        processes: Workers | None = None,
+    ) -> dict[str, Any]:
         """Run everything; return the report, JSON-able. It does not depend on the number of workers.
 
         Args:
             workers: processes that run at once; one is this process.
-            advance: called with how many more tokens were read.
+            advance: called with how many more tokens were read in this process and its workers.
+            processes: those of a `torchrun`, which share the runs; the others call :func:`help_evaluate`.
         """
-        outcomes = run_all(run_job, list(self.jobs.values()), workers=workers, advance=advance)
+        jobs, processes = list(self.jobs.values()), processes or Workers()
+        outcomes = _run_share(processes.tell(jobs), processes, workers, advance)
         frozen, _ = general_prices(Predictor(self.loaded, experts=False))
         return make_report(
             Found(

@@ -17,6 +17,7 @@ from sttx_core.render import render_parts
 from sttx_core.traces import Trace
 from sttx_train.byte_lengths import token_byte_lengths
 from sttx_train.predict import Predictor, Prices, Reader
+from sttx_train.predict.shared import SharedReading
 
 _MOST = 4096
 _NUMBERS = 2**24  # most log-probabilities that are held at once, by each network
@@ -57,7 +58,12 @@ class ScoredTrace:
 
 
 def score_traces(
-    predictor: Predictor, traces: Iterable[Trace], *, batch: int | None = None, documents: int | None = None
+    predictor: Predictor,
+    traces: Iterable[Trace],
+    *,
+    batch: int | None = None,
+    documents: int | None = None,
+    networks: SharedReading | None = None,
 ) -> Iterator[ScoredTrace]:
     """Yield what each trace with text costs, in the order of the stream.
 
@@ -71,6 +77,7 @@ def score_traces(
             memory. By default 4,096, fewer with a vocabulary of more than 4,096 tokens.
         documents: most documents whose readers are kept; beyond it the least recently used starts again. By
             default as while learning, ``LearnerConfig.max_documents``.
+        networks: those of several processes, which read the documents together.
 
     Raises:
         UsageError: ``batch`` or ``documents`` is less than 1.
@@ -82,7 +89,7 @@ def score_traces(
     for name, value in (("batch", batch), ("documents", documents)):
         if value < 1:
             raise UsageError(f"--{name} must be at least 1, not {value!r}")
-    return _scored(TraceScorer(predictor, batch=batch, documents=documents), traces)
+    return _scored(TraceScorer(predictor, batch=batch, documents=documents, networks=networks), traces)
 
 
 def _scored(buffer: TraceScorer, traces: Iterable[Trace]) -> Iterator[ScoredTrace]:
@@ -112,11 +119,19 @@ class TraceScorer:
         batch: tokens that are read together, of one or many documents.
         documents: most documents whose readers are kept.
         alone: each document has a memory of experts of its own, at first a copy of the predictor's.
+        networks: those of several processes, which read the documents together.
     """
 
     def __init__(
-        self, predictor: Predictor, *, batch: int = _MOST, documents: int = 64, alone: bool = False
+        self,
+        predictor: Predictor,
+        *,
+        batch: int = _MOST,
+        documents: int = 64,
+        alone: bool = False,
+        networks: SharedReading | None = None,
     ) -> None:
+        self._networks = networks
         self.predictor, self.batch, self.documents, self.alone = predictor, batch, documents, alone
         self.byte_lengths = token_byte_lengths(predictor.loaded.tokenizer)
         self._readers: OrderedDict[str, Reader] = OrderedDict()
@@ -156,7 +171,7 @@ class TraceScorer:
 
     def read(self) -> Iterator[ScoredTrace]:
         """Read what is buffered, and yield the traces that are read to their end."""
-        prices = self.predictor.batch(self._rows).advance_in_order(self._pieces)
+        prices = self.predictor.batch(self._rows).advance_in_order(self._pieces, networks=self._networks)
         for waiting, price in zip(self._owners, prices, strict=True):
             waiting.prices.append(price)
             waiting.left -= len(price)

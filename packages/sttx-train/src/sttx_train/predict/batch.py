@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sttx_core.experts import NextToken
     from sttx_train.predict.predictor import Predictor
     from sttx_train.predict.reader import Reader
+    from sttx_train.predict.shared import SharedReading
 
 
 class PredictorBatch:
@@ -90,7 +91,9 @@ class PredictorBatch:
         with undone(self.readers):
             return advance_rows(self.predictor, self.readers, ids, keep=False)
 
-    def advance_in_order(self, pieces: Sequence[tuple[int, Sequence[int]]]) -> list[Prices]:
+    def advance_in_order(
+        self, pieces: Sequence[tuple[int, Sequence[int]]], *, networks: SharedReading | None = None
+    ) -> list[Prices]:
         """Read pieces of documents, and return what each cost.
 
         The networks read the pieces of a row as one text and many rows at once; the experts read piece by
@@ -99,8 +102,9 @@ class PredictorBatch:
         Args:
             pieces: row of each piece, and the next tokens of that row. Until all are read, what the networks
                 said of every token is held: V numbers a token, with experts.
+            networks: those of several processes, which read the pieces together.
         """
-        return advance_in_order(self.predictor, self.readers, pieces)
+        return advance_in_order(self.predictor, self.readers, pieces, networks)
 
     def learn(self, ids: Sequence[Sequence[int]]) -> list[Prices]:
         """Pay for the tokens of each row, and learn the windows that they complete, as `Reader.learn` does.

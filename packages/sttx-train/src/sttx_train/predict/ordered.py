@@ -20,6 +20,7 @@ from sttx_train.predict.reading import ask, checked, inputs, move, network_price
 if TYPE_CHECKING:
     from sttx_train.predict.predictor import Predictor
     from sttx_train.predict.reader import Reader
+    from sttx_train.predict.shared import SharedReading
 
 PASS = 1024  # most tokens of one forward pass, padding included
 _LOGITS = 2**23  # most logits of one forward pass; a large vocabulary shortens it
@@ -27,7 +28,7 @@ _PADDING = 16  # steps of padding that any row may have
 
 
 @dataclass
-class _Segment:
+class Segment:
     """What was computed for consecutive tokens of a row that the experts have not read yet.
 
     Attributes:
@@ -39,7 +40,7 @@ class _Segment:
     network_TV: np.ndarray | None = None
     frozen_TV: np.ndarray | None = None
 
-    def cut(self, count: int) -> _Segment:
+    def cut(self, count: int) -> Segment:
         """Return the first tokens and keep the others."""
         first, rest = (_sliced(self, part) for part in (slice(count), slice(count, None)))
         self.prices, self.network_TV, self.frozen_TV = rest.prices, rest.network_TV, rest.frozen_TV
@@ -47,26 +48,41 @@ class _Segment:
 
 
 def advance_in_order(
-    predictor: Predictor, readers: Sequence[Reader], pieces: Sequence[tuple[int, Sequence[int]]]
+    predictor: Predictor,
+    readers: Sequence[Reader],
+    pieces: Sequence[tuple[int, Sequence[int]]],
+    networks: SharedReading | None = None,
 ) -> list[Prices]:
-    """Read pieces, each the next tokens of a row; return what each cost."""
+    """Read pieces, each the next tokens of a row; return what each cost.
+
+    ``networks`` read in several processes, if they are given.
+    """
     tokens = [checked(predictor, ids) for _, ids in pieces]
     left: list[list[int]] = [[] for _ in readers]
     for (row, _), ids in zip(pieces, tokens, strict=True):
         left[row] += ids
-    read: list[deque[_Segment]] = [deque() for _ in readers]
+    read = networks(readers, left) if networks else read_by_networks(predictor, readers, left)
+    return [
+        Prices.join([_mixed(readers[row], *part) for part in _taken(read[row], ids)])
+        for (row, _), ids in zip(pieces, tokens, strict=True)
+    ]
+
+
+def read_by_networks(
+    predictor: Predictor, readers: Sequence[Reader], left: Sequence[list[int]]
+) -> list[deque[Segment]]:
+    """Read the next tokens of each row with the networks; return what these say of them, row by row."""
+    left = [list(ids) for ids in left]
+    read: list[deque[Segment]] = [deque() for _ in readers]
     for rows, segments in _passes(predictor, readers, left):
         saying = ask(predictor, [readers[row] for row in rows], segments)
         for row, segment, said in zip(rows, segments, saying, strict=True):
             prices = network_prices(predictor, segment, said)
             with_experts = readers[row].mixture is not None
             says = inputs(predictor, said) if with_experts else (None, None)
-            read[row].append(_Segment(prices, *says))
+            read[row].append(Segment(prices, *says))
             move(predictor, readers[row], segment, said)
-    return [
-        Prices.join([_mixed(readers[row], *part) for part in _taken(read[row], ids)])
-        for (row, _), ids in zip(pieces, tokens, strict=True)
-    ]
+    return read
 
 
 def _passes(
@@ -108,7 +124,7 @@ def grouped(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
         yield group
 
 
-def _taken(segments: deque[_Segment], ids: list[int]) -> Iterator[tuple[list[int], _Segment]]:
+def _taken(segments: deque[Segment], ids: list[int]) -> Iterator[tuple[list[int], Segment]]:
     """Yield the tokens of a piece with what was computed for them, and remove that."""
     start = 0
     while start < len(ids):
@@ -119,7 +135,7 @@ def _taken(segments: deque[_Segment], ids: list[int]) -> Iterator[tuple[list[int
             segments.popleft()
 
 
-def _mixed(reader: Reader, ids: list[int], segment: _Segment) -> Prices:
+def _mixed(reader: Reader, ids: list[int], segment: Segment) -> Prices:
     """Let the experts read tokens, and return what these cost."""
     if reader.mixture is None or reader.place is None or segment.network_TV is None:
         return segment.prices
@@ -128,9 +144,9 @@ def _mixed(reader: Reader, ids: list[int], segment: _Segment) -> Prices:
     return replace(segment.prices, bits=bits)
 
 
-def _sliced(segment: _Segment, part: slice) -> _Segment:
+def _sliced(segment: Segment, part: slice) -> Segment:
     prices = segment.prices
-    return _Segment(
+    return Segment(
         Prices(bits=prices.bits[part], network=prices.network[part], frozen=prices.frozen[part]),
         None if segment.network_TV is None else segment.network_TV[part],
         None if segment.frozen_TV is None else segment.frozen_TV[part],
