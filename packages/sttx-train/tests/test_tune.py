@@ -14,7 +14,7 @@ from sttx_train.formats import TunedState
 from sttx_train.inspect import inspect_path
 from sttx_train.online import LearnerConfig
 from sttx_train.run_folder import check_checkpoint, load_checkpoint
-from sttx_train.tune import TuneConfig, Tuner, read_examples, split_examples
+from sttx_train.tune import TuneConfig, Tuner, pricing, read_examples, split_examples
 
 QUICK = {"epochs": 2, "batch": 3, "warmup": 2, "bf16": False, "patience": 0}
 
@@ -241,3 +241,10 @@ def test_the_best_state_is_saved_when_it_is_measured(make, tmp_path):
     saved = state_to_export(tmp_path / "run")
     assert saved.metadata["steps"] == str(tuner.best_step)
     assert torch.equal(saved.s0, tuner.best)
+
+
+@pytest.mark.parametrize("most", [1, 257 * 20])
+def test_the_size_of_a_pass_does_not_change_what_is_measured(make, monkeypatch, most):
+    usual = make().measure()
+    monkeypatch.setattr(pricing, "_PROBABILITIES", most)
+    assert make().measure() == pytest.approx(usual, rel=1e-5)

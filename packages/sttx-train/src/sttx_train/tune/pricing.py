@@ -12,7 +12,8 @@ from sttx_train.online import OnlineLearner, Window
 from sttx_train.online.carried import Carried
 from sttx_train.tune.examples import Example
 
-_TOKENS = 1 << 13  # tokens of a pass when nothing is learned
+_TOKENS = 1 << 13  # most tokens of a pass when nothing is learned
+_PROBABILITIES = 1 << 27  # most of a pass: half a gigabyte, several times
 
 
 def nats_of(learner: OnlineLearner, examples: Sequence[Example], *, bf16: bool) -> Tensor:
@@ -43,16 +44,17 @@ def bits_per_byte(learner: OnlineLearner, examples: Sequence[Example], *, rows: 
     """
     nats, size = 0.0, sum(example.bytes for example in examples)
     with torch.no_grad():
-        for batch in _batches(examples, rows):
+        most = min(_TOKENS, _PROBABILITIES // learner.model.config.vocab_size)
+        for batch in _batches(examples, rows, most):
             nats += float(nats_of(learner, batch, bf16=bf16).double().sum())
     return nats / math.log(2) / size if size else math.nan
 
 
-def _batches(examples: Sequence[Example], rows: int) -> Iterator[list[Example]]:
-    """Yield examples of similar length together."""
+def _batches(examples: Sequence[Example], rows: int, most: int) -> Iterator[list[Example]]:
+    """Yield examples of similar length together, with at most so many rows and tokens."""
     batch: list[Example] = []
     for example in sorted(examples, key=lambda one: len(one.ids)):
-        if len(batch) == rows or (batch and len(example.ids) * (len(batch) + 1) > _TOKENS):
+        if len(batch) == rows or (batch and len(example.ids) * (len(batch) + 1) > most):
             yield batch
             batch = []
         batch.append(example)
