@@ -1,7 +1,7 @@
 """Measures what models of the published sizes need on a CPU: time and memory to load, learn and generate.
 
     uv run python benchmarks/models.py [--sizes 0.1B,0.4B,1.5B] [--dtypes float32,bfloat16] [--suffix pth]
-                                       [--works load,train,generate] [--folder FOLDER] [--older]
+                                       [--works load,train,tune,generate] [--folder FOLDER] [--older]
 
 The weights are random, of the shapes of the published files and in bfloat16 as those are. The vocabulary is
 World's, from the PyPI package rwkv. Models are written once to --folder, which needs 2 bytes a parameter.
@@ -9,6 +9,7 @@ Each measurement is a process of its own, on one thread, that starts only if eno
 
 - load: `load_model` alone, which also reads the whole file for its hash;
 - train: default steps of `sttx train` (64 tokens, the frozen network, a replayed window, experts);
+- tune: a step of `sttx tune --batch 1 --recompute`, an example of 1,024 tokens that are all learned;
 - generate: one text, by the network alone.
 
 Reported are seconds of CPU and of the clock (which says little on a busy machine), the peak of resident
@@ -45,6 +46,7 @@ WORLD = 65536
 VOCABULARY = "rwkv_vocab_v20230424.txt"
 PROMPT = "User: Please fix the failing test.\n\nAssistant:"
 STEPS, TOKENS, WARM_UP = 6, 16, 2
+CONTEXT = 1024  # tokens of the example that is tuned on
 SPARE = 1 << 30  # bytes that must stay available to others
 
 
@@ -53,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", default=",".join(SIZES), help="with commas between")
     parser.add_argument("--dtypes", default="float32,bfloat16", help="of the weights in memory")
-    parser.add_argument("--works", default="load,train,generate", help="what to measure")
+    parser.add_argument("--works", default="load,train,tune,generate", help="what to measure")
     parser.add_argument("--suffix", choices=["safetensors", "pth"], default="safetensors")
     parser.add_argument("--folder", type=Path, default=Path("models"), help="where the weights are kept")
     parser.add_argument("--older", action="store_true", help="measure RWKV-6 and RWKV-5.2 too")
@@ -136,6 +138,20 @@ def train(size: str, file: Path, dtype: str) -> tuple[dict[str, Any], Any]:
     return _medians(times[WARM_UP:]) | {"bpb": trainer.totals.bpb_paid}, trainer
 
 
+def tune(size: str, file: Path, dtype: str) -> tuple[dict[str, Any], Any]:
+    """Take one step of state tuning."""
+    from sttx_train.tune import Example, TuneConfig, Tuner
+
+    ids = tuple(range(1, CONTEXT))
+    example = Example(context=0, ids=ids, paid=(True,) * len(ids), bytes=len(ids))
+    config = TuneConfig(steps=1, batch=1, ctx=CONTEXT, recompute=True)
+    tuner = Tuner(_loaded(file, dtype), config, [example])
+    times: list[tuple[float, float]] = []
+    with _timed(times):
+        tuner.run()
+    return _medians(times), tuner
+
+
 def generate(size: str, file: Path, dtype: str) -> tuple[dict[str, Any], Any]:
     """Generate a text; reading the prompt and the first two tokens are not timed."""
     from sttx_train import Predictor, SamplingConfig
@@ -156,6 +172,7 @@ WORKS: dict[str, Callable[[str, Path, str], tuple[dict[str, Any], Any]]] = {
     "write": write,
     "load": load,
     "train": train,
+    "tune": tune,
     "generate": generate,
 }
 

@@ -10,7 +10,7 @@ from sttx_train import load_model
 @pytest.fixture
 def models(benchmark, monkeypatch):
     module = benchmark("models")
-    for name, value in {"STEPS": 4, "TOKENS": 3}.items():
+    for name, value in {"STEPS": 4, "TOKENS": 3, "CONTEXT": 20}.items():
         monkeypatch.setattr(module, name, value)
     monkeypatch.setitem(module.SIZES, "tiny", {"num_layers": 2, "hidden_size": 64})
     monkeypatch.setitem(module.OLDER, "old", {"architecture": "x060", "num_layers": 2, "hidden_size": 64})
@@ -24,7 +24,7 @@ def test_every_work_is_measured(models, tmp_path, size, suffix):
     file = tmp_path / f"model.{suffix}"
     models.measure("write", size, file, "bfloat16")
     assert sum(p.numel() for p in load_model(file).model.parameters()) == models.parameters(size)
-    for work in ("load", "train", "generate"):
+    for work in ("load", "train", "tune", "generate"):
         found = models.measure(work, size, file, "bfloat16")
         assert found["cpu_seconds"] > 0 and found["peak_gb"] >= found["anonymous_gb"] > 0
         assert (0 < found["bpb"] < 8) if work == "train" else "bpb" not in found
