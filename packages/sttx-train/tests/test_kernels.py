@@ -82,7 +82,9 @@ def test_the_compiled_kernel_takes_transposed_inputs_and_keeps_its_own():
 
 def test_states_are_kept_only_for_gradients(monkeypatch):
     kept, share = [], compiled._share
-    monkeypatch.setattr(compiled, "_share", lambda *x: (kept.append(x[10].shape[2]), share(*x))[1])
+    monkeypatch.setattr(
+        compiled, "_share", lambda *x: (kept.append(x[11].shape[0] * x[11].shape[2]), share(*x))[1]
+    )
     inputs = [x.requires_grad_() for x in draw(1, 20, 1, 4)]
     wkv_compiled(*inputs)
     for quiet in (torch.no_grad, torch.inference_mode):

@@ -35,7 +35,7 @@ def fma(typingctx, x, y, z):
     """Return ``x * y + z`` of float32 numbers, rounded once."""
 
     def generate(context, builder, signature, args):
-        return _fma(builder, *args)
+        return fused_sum(builder, *args)
 
     return types.float32(types.float32, types.float32, types.float32), generate
 
@@ -52,11 +52,11 @@ def dot_of_whole(typingctx, x, y, size):
     """
 
     def generate(context, builder, signature, args):
-        x, y = (_start(context, builder, signature.args[i], args[i]) for i in (0, 1))
+        x, y = (start(context, builder, signature.args[i], args[i]) for i in (0, 1))
         sums = cgutils.alloca_once_value(builder, _ZEROS)
-        with _steps(builder, args[2], LANES) as i:
-            products = _load(builder, x, i), _load(builder, y, i)
-            builder.store(_fma(builder, *products, builder.load(sums)), sums)
+        with steps(builder, args[2], LANES) as i:
+            products = load(builder, x, i), load(builder, y, i)
+            builder.store(fused_sum(builder, *products, builder.load(sums)), sums)
         return _sum(builder, builder.load(sums))
 
     return types.float32(x, y, types.intp), generate
@@ -90,7 +90,7 @@ def tile(rows: int, vectors: int) -> Callable[..., Any]:
             given = dict(zip(names, args, strict=True))
             for name, kind in zip(names, signature.args, strict=True):
                 if isinstance(kind, types.Array):
-                    given[name] = _start(context, builder, kind, given[name])
+                    given[name] = start(context, builder, kind, given[name])
             _tile(builder, rows, vectors, **given)
             return context.get_dummy_value()
 
@@ -104,7 +104,7 @@ def _tile(builder, rows, vectors, *, inputs, used, count, bits, panel, depth, ou
     size = builder.mul(depth, one(LANES))
     start = builder.mul(panel, size)
     sums = [[cgutils.alloca_once_value(builder, _ZEROS) for _ in range(vectors)] for _ in range(rows)]
-    with _steps(builder, count, 1) as i:
+    with steps(builder, count, 1) as i:
         line = builder.add(start, builder.mul(builder.load(builder.gep(used, [i])), one(LANES)))
         weights = [
             _widened(builder, bits, builder.add(line, builder.mul(size, one(vector))))
@@ -112,15 +112,15 @@ def _tile(builder, rows, vectors, *, inputs, used, count, bits, panel, depth, ou
         ]
         for row in range(rows):
             at = builder.add(builder.mul(i, one(rows)), one(row))
-            x = _everywhere(builder, builder.load(builder.gep(inputs, [at])))
+            x = everywhere(builder, builder.load(builder.gep(inputs, [at])))
             for weight, total in zip(weights, sums[row], strict=True):
-                builder.store(_fma(builder, x, weight, builder.load(total)), total)
+                builder.store(fused_sum(builder, x, weight, builder.load(total)), total)
     for row in range(rows):
         line = builder.mul(builder.add(first, one(row)), width)
         for vector in range(vectors):
             at = builder.add(line, builder.mul(builder.add(panel, one(vector)), one(LANES)))
             # Adding 0 turns -0 into 0: the sign of a 0 would tell which rows were multiplied beside it.
-            _store(builder, builder.fadd(builder.load(sums[row][vector]), _ZEROS), outputs, at)
+            store(builder, builder.fadd(builder.load(sums[row][vector]), _ZEROS), outputs, at)
 
 
 @_generated
@@ -137,7 +137,7 @@ def renew(typingctx, old, new, lines, values, outputs):
     """
 
     def generate(context, builder, signature, args):
-        starts = [_start(context, builder, *pair) for pair in zip(signature.args, args, strict=True)]
+        starts = [start(context, builder, *pair) for pair in zip(signature.args, args, strict=True)]
         _renew(builder, *starts)
         return context.get_dummy_value()
 
@@ -147,31 +147,31 @@ def renew(typingctx, old, new, lines, values, outputs):
 def _renew(builder, old, new, lines, values, outputs):
     one, firsts = ir.IntType(64), range(0, HEAD, LANES)
     unit, write, decay, key, read = (
-        [_load(builder, lines, one(line * HEAD + first)) for first in firsts] for line in range(5)
+        [load(builder, lines, one(line * HEAD + first)) for first in firsts] for line in range(5)
     )
-    with _steps(builder, one(HEAD), 1) as value:
+    with steps(builder, one(HEAD), 1) as value:
         places = [builder.add(builder.mul(value, one(HEAD)), one(first)) for first in firsts]
-        line = [_load(builder, old, place) for place in places]
-        removed = _everywhere(builder, builder.fneg(_dot(builder, line, unit)))
-        added = _everywhere(builder, builder.load(builder.gep(values, [value])))
+        line = [load(builder, old, place) for place in places]
+        removed = everywhere(builder, builder.fneg(_dot(builder, line, unit)))
+        added = everywhere(builder, builder.load(builder.gep(values, [value])))
         for part, place in enumerate(places):
-            kept = _fma(builder, removed, write[part], builder.fmul(line[part], decay[part]))
-            line[part] = _fma(builder, added, key[part], kept)
-            _store(builder, line[part], new, place)
+            kept = fused_sum(builder, removed, write[part], builder.fmul(line[part], decay[part]))
+            line[part] = fused_sum(builder, added, key[part], kept)
+            store(builder, line[part], new, place)
         builder.store(_dot(builder, line, read), builder.gep(outputs, [value]))
 
 
 # -- parts of them -----------------------------------------------------------------------------------------
 
 
-def _start(context, builder, kind, array):
+def start(context, builder, kind, array):
     """Return the address of an array's first number; the others must follow without gaps."""
     assert kind.layout == "C", kind
     return context.make_array(kind)(context, builder, array).data
 
 
 @contextmanager
-def _steps(builder, stop, step):
+def steps(builder, stop, step):
     """Give each ``step``-th index before ``stop`` to the code that is generated in the block."""
     with cgutils.for_range_slice(builder, stop.type(0), stop, stop.type(step), inc=True) as (index, _):
         yield index
@@ -181,11 +181,13 @@ def _vector_at(builder, start, index, kind):
     return builder.bitcast(builder.gep(start, [index]), kind.as_pointer())
 
 
-def _load(builder, start, index):
+def load(builder, start, index):
+    """Return the 16 numbers from an index on."""
     return builder.load(_vector_at(builder, start, index, _VECTOR), align=4)
 
 
-def _store(builder, vector, start, index):
+def store(builder, vector, start, index):
+    """Write 16 numbers from an index on."""
     builder.store(vector, _vector_at(builder, start, index, _VECTOR), align=4)
 
 
@@ -198,7 +200,7 @@ def _widened(builder, bits, index):
     return builder.bitcast(words, _VECTOR)
 
 
-def _everywhere(builder, number):
+def everywhere(builder, number):
     """Return a vector of one number."""
     nothing = ir.Constant(_VECTOR, ir.Undefined)
     vector = builder.insert_element(nothing, number, ir.IntType(32)(0))
@@ -226,11 +228,11 @@ def _dot(builder, x, y):
     """Return what `dot_of_whole` does, of lists of vectors."""
     sums = _ZEROS
     for some, others in zip(x, y, strict=True):
-        sums = _fma(builder, some, others, sums)
+        sums = fused_sum(builder, some, others, sums)
     return _sum(builder, sums)
 
 
-def _fma(builder, x, y, z):
+def fused_sum(builder, x, y, z):
     """Return ``x * y + z``, rounded once."""
     name = "llvm.fma.f32" if x.type == _FLOAT else f"llvm.fma.v{LANES}f32"
     kind = ir.FunctionType(x.type, [x.type] * 3)

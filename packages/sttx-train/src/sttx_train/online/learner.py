@@ -141,8 +141,7 @@ class OnlineLearner:
             return []
         carried = self.carried.of(windows)
         with torch.no_grad():
-            batch, learned = self.networks.read(windows, carried, phrases=self.gate.on)
-        frozen = self.networks.read_frozen(windows, carried)
+            batch, learned, frozen = self.networks.read_both(windows, carried, phrases=self.gate.on)
         payment = pay(windows, batch, learned, frozen, self.mixture, learn=False)
         return [payment.score(self.byte_lengths, slice(row, row + 1)) for row in range(len(windows))]
 
@@ -190,12 +189,13 @@ class OnlineLearner:
         drawn = self.replay.draw(config.replay_rows) if learns and len(self.replay) else []
         replayed = [item.item for item in drawn]
         with torch.set_grad_enabled(learns):
-            batch, learned = self.networks.read(windows, carried, phrases=self.gate.on, replayed=replayed)
+            batch, learned, frozen = self.networks.read_both(
+                windows, carried, phrases=self.gate.on, replayed=replayed
+            )
         new_nats, replayed_nats = learned.nats_B[:count], learned.nats_B[count:]
         if not math.isfinite(float(learned.nats_B.detach().sum())):
             raise ModelError(_NOT_FINITE)
         tokens = sum(int(window.paid_T.sum()) for window in windows)
-        frozen = self.networks.read_frozen(windows, carried)
         mixed = config.loss == "mixed"
         payment = pay(windows, batch, learned, frozen, paid or self.mixture, learn=True, loss=mixed)
         loss = (new_nats.sum() if payment.loss is None else payment.loss) / max(tokens, 1)

@@ -77,6 +77,35 @@ class Networks:
                 of the new ones in turn; but where S0 enters only at a document's start, from S0 alone.
             at_start: for each of the windows, whether it is one from its start, as all are by default.
         """
+        batch, starts = self._prepared(windows, carried, phrases, replayed, at_start)
+        return batch, self.learning.forward(batch, starts, self.bias)
+
+    def read_both(
+        self,
+        windows: Sequence[Window],
+        carried: Sequence[Carried],
+        *,
+        phrases: bool,
+        replayed: Sequence[np.ndarray] = (),
+    ) -> tuple[Batch, Priced, Priced | None]:
+        """Return what `read` does and what `read_frozen` does: in one pass, if both are one network."""
+        frozen = self.frozen
+        if frozen is None or frozen.model is not self.learning.model or not frozen.model.reads_whole:
+            batch, learned = self.read(windows, carried, phrases=phrases, replayed=replayed)
+            return batch, learned, self.read_frozen(windows, carried)
+        batch, starts = self._prepared(windows, carried, phrases, replayed, None)
+        beside = self._prepared_frozen(frozen, windows, carried)
+        return batch, *self.learning.forward_beside(batch, starts, self.bias, *beside)
+
+    def _prepared(
+        self,
+        windows: Sequence[Window],
+        carried: Sequence[Carried],
+        phrases: bool,
+        replayed: Sequence[np.ndarray],
+        at_start: Sequence[bool] | None,
+    ) -> tuple[Batch, RecurrentState]:
+        """Return the rows of `read` and the states from which they start."""
         states = [entry.state for entry in carried]
         for_replay = islice(cycle([None] if self.inject == "start" else states), len(replayed))
         begins = [*(at_start or [True] * len(states)), *[True] * len(replayed)]
@@ -86,7 +115,7 @@ class Networks:
         ]
         rows = self.rows(windows, carried, replayed)
         batch = self.learning.prepare(rows, phrases=phrases, every=self.every)
-        return batch, self.learning.forward(batch, RecurrentState.stack(starts), self.bias)
+        return batch, RecurrentState.stack(starts)
 
     def rows(
         self, windows: Sequence[Window], carried: Sequence[Carried], replayed: Sequence[np.ndarray] = ()
@@ -117,11 +146,15 @@ class Networks:
         """Read windows as base tokens with the frozen network; None if it is not wanted."""
         if self.frozen is None:
             return None
-        rows = [_row(window, entry.context[-1:]) for window, entry in zip(windows, carried, strict=True)]
-        starts = [entry.frozen or self._zeros() for entry in carried]
         with torch.no_grad():
-            batch = self.frozen.prepare(rows, phrases=False, every=self.every)
-            return self.frozen.forward(batch, RecurrentState.stack(starts))
+            return self.frozen.forward(*self._prepared_frozen(self.frozen, windows, carried))
+
+    def _prepared_frozen(
+        self, frozen: PhraseHead, windows: Sequence[Window], carried: Sequence[Carried]
+    ) -> tuple[Batch, RecurrentState]:
+        rows = [_row(window, entry.context[-1:]) for window, entry in zip(windows, carried, strict=True)]
+        batch = frozen.prepare(rows, phrases=False, every=self.every)
+        return batch, RecurrentState.stack([entry.frozen or self._zeros() for entry in carried])
 
     def _zeros(self) -> RecurrentState:
         model = self.learning.model

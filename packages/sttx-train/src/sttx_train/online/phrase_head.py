@@ -21,6 +21,7 @@ from torch import Tensor
 
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import STOP, DynamicTokenizer
+from sttx_train.online.cross_entropy import cross_entropy
 from sttx_train.rwkv7 import LanguageModel, RecurrentState
 
 
@@ -193,6 +194,29 @@ class PhraseHead:
         nats_B, log_p_MV = self.price(hidden, batch, rows_out, bias_V)
         return Priced(nats_B=nats_B, log_p_MV=log_p_MV, state=state)
 
+    def forward_beside(
+        self,
+        batch: Batch,
+        state: RecurrentState,
+        bias_V: Tensor | None,
+        other: Batch,
+        other_state: RecurrentState,
+    ) -> tuple[Priced, Priced]:
+        """Return `forward` of a batch, and of another one without phrases, bias or gradients: in one pass."""
+        rows_in, rows_out = self.rows() if batch.phrases else (None, None)
+        count, steps = len(batch.steps), max(*batch.steps, *other.steps)
+        embedded = self.embed(batch.inputs_BT, rows_in), self.model.emb(other.inputs_BT)
+        x = torch.cat([F.pad(x, (0, 0, 0, steps - x.shape[1])) for x in embedded])
+        lengths = torch.cat([batch.lengths_B, other.lengths_B])
+        padded = None if len({*batch.steps, *other.steps}) == 1 else lengths
+        started = RecurrentState.stack([state, other_state])
+        hidden, after = self.model.hidden(x, started, padded, learning=count)
+        nats_B, log_p_MV = self.price(hidden[:count], batch, rows_out, bias_V)
+        learned = Priced(nats_B=nats_B, log_p_MV=log_p_MV, state=after.span(0, count))
+        with torch.no_grad():
+            nats_B, log_p_MV = self.price(hidden[count:], other, None)
+        return learned, Priced(nats_B=nats_B, log_p_MV=log_p_MV, state=after.span(count, len(x)).detach())
+
     @torch.no_grad()
     def step(self, ids_B: Tensor, state: RecurrentState, bias_V: Tensor | None = None) -> Stepped:
         """Read one base token of each row, as :meth:`forward` does; no gradients."""
@@ -214,8 +238,7 @@ class PhraseHead:
             bias_V: a learned output bias.
         """
         hidden_MD = hidden_BTD[batch.row_M, batch.step_M]
-        log_p = F.log_softmax(self._logits(hidden_MD, bias_V, batch.impossible), dim=-1)
-        nats_M = -log_p.gather(-1, batch.target_M.unsqueeze(-1)).squeeze(-1)
+        nats_M, log_p = cross_entropy(self._logits(hidden_MD, bias_V, batch.impossible), batch.target_M)
         if batch.paid_M is not None:
             nats_M = torch.where(batch.paid_M, nats_M, 0.0)
         nats_B = nats_M.new_zeros(len(batch.steps)).index_add(0, batch.row_M, nats_M)

@@ -135,6 +135,18 @@ class _SharedNetworks(Networks):
             _, priced = super().read(windows, carried, phrases=phrases, replayed=chosen, at_start=begins)
         return batch, self._together(priced, [*mine, *(count + row for row in again)], len(rows))
 
+    def read_both(
+        self,
+        windows: Sequence[Window],
+        carried: Sequence[Carried],
+        *,
+        phrases: bool,
+        replayed: Sequence[np.ndarray] = (),
+    ) -> tuple[Batch, Priced, Priced | None]:
+        """Read windows with both networks, each process its own."""
+        batch, learned = self.read(windows, carried, phrases=phrases, replayed=replayed)
+        return batch, learned, self.read_frozen(windows, carried)
+
     def read_frozen(self, windows: Sequence[Window], carried: Sequence[Carried]) -> Priced | None:
         """Read windows with the frozen network, each process its own."""
         if self.frozen is None:

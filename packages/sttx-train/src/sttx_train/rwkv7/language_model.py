@@ -135,8 +135,19 @@ class LanguageModel(nn.Module):
         state: RecurrentState | None = None,
         lengths_B: Tensor | None = None,
         starts_BT: Tensor | None = None,
+        *,
+        learning: int | None = None,
     ) -> tuple[Tensor, RecurrentState]:
-        """Run the blocks on embeddings ``[B, T, D]``; return the input of the head and the new state."""
+        """Run the blocks on embeddings ``[B, T, D]``; return the input of the head and the new state.
+
+        Args:
+            x_BTD: what takes the place of the embeddings of the tokens.
+            state: as in `forward`.
+            lengths_B: as in `forward`.
+            starts_BT: as in `forward`.
+            learning: only the first so many rows have gradients; all when None. Of the others gradients may
+                be computed nevertheless.
+        """
         B, T, _ = x_BTD.shape
         if state is None:
             state = RecurrentState.zeros(self.config, B, device=x_BTD.device, dtype=x_BTD.dtype)
@@ -155,6 +166,11 @@ class LanguageModel(nn.Module):
             ffn_shift.append(_last_valid(x_ffn, lengths_B))
             layers.append(after)
         return self.ln_out(x), RecurrentState.of_layers(att_shift, layers, ffn_shift)
+
+    @property
+    def reads_whole(self) -> bool:
+        """Whether `hidden` reads rows end to end: padding, and rows that do not learn, cost nothing more."""
+        return False
 
     def kernel(self, device: torch.device) -> KernelChoice:
         """Return the wkv kernel that runs on a device, and why."""

@@ -1,7 +1,9 @@
-"""The loops of :mod:`sttx_train.rwkv7.elementwise`, compiled: token by token, D numbers at a time.
+"""What happens between the products of matrices, compiled: token by token, D numbers at a time.
 
-Every array of tokens is ``[..., B, T, D]``. A kernel takes the tokens from ``first`` to ``last - 1``, counted
-over all rows, and adds the gradients of vectors to its own part of ``sums``, so that threads share nothing.
+`elementwise` makes differentiable functions of these loops, `whole` a pass through all layers. Every array
+of tokens is ``[..., M, D]``, the tokens of all rows one after the other. A kernel takes the tokens from
+``first`` to ``last - 1`` and adds the gradients of vectors to its own part of ``sums``, so that threads share
+nothing. ``previous[m]`` says which token is before token m: an index, or -1 - r for row r of ``before``.
 Forward every operation is rounded as written; the order of a gradient's sums is the compiler's.
 """
 
@@ -170,80 +172,84 @@ def _norm_back(d, normed, weight, scale, to_x, to_weight, to_bias):
         to_x[j] = scale * (d[j] * weight[j] - level - normed[j] * along)
 
 
-def _mix(x, before, starts, shares, mixes, _, first, last, part):
-    """Write the mixtures of each token with the token before it."""
-    steps, width = x.shape[1], x.shape[2]
-    none, change = np.zeros(width, np.float32), np.empty(width, np.float32)
+@_inlined
+def _step_from(x, before, previous, m, change):
+    """Write what leads from a token to the one before it."""
+    own, past = x[m], x[previous[m]] if previous[m] >= 0 else before[-1 - previous[m]]
+    for i in range(own.size):
+        change[i] = past[i] - own[i]
+
+
+@_inlined
+def _add_scaled(x, scale, total):
+    for i in range(x.size):
+        total[i] += x[i] * scale[i]
+
+
+def _mix(x, before, previous, shares, mixes, _, first, last, part):
+    """Write the mixtures of each token with the one before it."""
+    width = x.shape[1]
+    change = np.empty(width, np.float32)
     for m in range(first, last):
-        row, t = m // steps, m % steps
-        own = x[row, t]
-        previous = none if starts[row, t] else before[row] if t == 0 else x[row, t - 1]
-        for i in range(width):
-            change[i] = previous[i] - own[i]
+        own = x[m]
+        _step_from(x, before, previous, m, change)
         for p in range(shares.shape[0]):
-            share, mixed = shares[p], mixes[p, row, t]
+            share, mixed = shares[p], mixes[p, m]
             for i in range(width):
                 mixed[i] = own[i] + change[i] * share[i]
 
 
-def _mix_back(x, before, starts, shares, given, dx, dbefore, sums, _, first, last, part):
-    """Write the gradients by the tokens and the tokens before the first; add those by the shares."""
-    steps, width = x.shape[1], x.shape[2]
-    none, change = np.zeros(width, np.float32), np.empty(width, np.float32)
+def _mix_back(x, before, previous, shares, given, dx, dbefore, sums, _, first, last, part):
+    """Write the gradients by the tokens and those before; add those by the shares if there are parts."""
+    tokens, width = dx.shape
+    change = np.empty(width, np.float32)
     for m in range(first, last):
-        row, t = m // steps, m % steps
-        own, total = x[row, t], dx[row, t]
-        previous = none if starts[row, t] else before[row] if t == 0 else x[row, t - 1]
-        read_by_next = t + 1 < steps and not starts[row, t + 1]
-        for i in range(width):
-            change[i] = previous[i] - own[i]
-            total[i] = 0
+        total = dx[m]
+        read_by_next = m + 1 < tokens and previous[m + 1] == m
+        total[:] = 0
         for p in range(shares.shape[0]):
-            share, d, into = shares[p], given[p, row, t], sums[part, p]
-            for i in range(width):
-                into[i] += d[i] * change[i]
+            share, d = shares[p], given[p, m]
             for i in range(width):
                 total[i] += d[i] - d[i] * share[i]
             if read_by_next:
-                later = given[p, row, t + 1]
-                for i in range(width):
-                    total[i] += later[i] * share[i]
-            if t == 0 and not starts[row, 0]:
-                past = dbefore[row]
-                for i in range(width):
-                    past[i] += d[i] * share[i]
+                _add_scaled(given[p, m + 1], share, total)
+            if -dbefore.shape[0] <= previous[m] < 0:
+                _add_scaled(d, share, dbefore[-1 - previous[m]])
+        if sums.shape[0]:
+            _step_from(x, before, previous, m, change)
+            for p in range(shares.shape[0]):
+                _add_scaled(given[p, m], change, sums[part, p])
 
 
 @_inlined
 def _prepare(k, v, raw_w, raw_a, first_v, raw_v, shares, found, inner, norms, mixed, first, last, part):
     """Write what the recurrence reads, and what its gradients need."""
-    steps, width = k.shape[1], k.shape[2]
+    width = k.shape[1]
     w0, a0, k_k, k_a, v0 = shares[0], shares[1], shares[2], shares[3], shares[4]
     for m in range(first, last):
-        row, t = m // steps, m % steps
-        key, decay, w = k[row, t], inner[0, row, t], found[0, row, t]
-        _add(w0, raw_w[row, t], decay)
+        key, decay, w = k[m], inner[0, m], found[0, m]
+        _add(w0, raw_w[m], decay)
         sigmoids(decay)
         for i in range(width):
             w[i] = -_DECAY_SCALE * decay[i]
         exponentials(w)
-        rate, new_key = inner[1, row, t], found[1, row, t]
-        _add(a0, raw_a[row, t], rate)
+        rate, new_key = inner[1, m], found[1, m]
+        _add(a0, raw_a[m], rate)
         sigmoids(rate)
         for i in range(width):
             new_key[i] = key[i] * (_ONE + (rate[i] - _ONE) * k_a[i])
         if mixed:
             value, other, new_value, share = (
-                v[row, t],
-                first_v[row, t],
-                found[2, row, t],
-                inner[2, row, t],
+                v[m],
+                first_v[m],
+                found[2, m],
+                inner[2, m],
             )
-            _add(v0, raw_v[row, t], share)
+            _add(v0, raw_v[m], share)
             sigmoids(share)
             for i in range(width):
                 new_value[i] = value[i] + (other[i] - value[i]) * share[i]
-        a, b, norm = found[3, row, t], found[4, row, t], norms[row, t]
+        a, b, norm = found[3, m], found[4, m], norms[m]
         for i in range(width):
             a[i] = key[i] * k_k[i]
         _normalize(a, norm)
@@ -253,13 +259,12 @@ def _prepare(k, v, raw_w, raw_a, first_v, raw_v, shares, found, inner, norms, mi
 
 def _prepare_back(k, v, first_v, shares, found, inner, norms, given, back, sums, mixed, first, last, part):
     """Write the gradients by all inputs of `_prepare`; add those by the vectors."""
-    steps, width = k.shape[1], k.shape[2]
+    width = k.shape[1]
     k_k, k_a, change = shares[2], shares[3], np.empty(width, np.float32)
     for m in range(first, last):
-        row, t = m // steps, m % steps
-        key, rate, dk = k[row, t], inner[1, row, t], given[1, row, t]
-        _decay_back(given[0, row, t], found[0, row, t], inner[0, row, t], back[2, row, t], sums[part, 0])
-        da, db, a, to_a = given[3, row, t], given[4, row, t], found[3, row, t], back[3, row, t]
+        key, rate, dk = k[m], inner[1, m], given[1, m]
+        _decay_back(given[0, m], found[0, m], inner[0, m], back[2, m], sums[part, 0])
+        da, db, a, to_a = given[3, m], given[4, m], found[3, m], back[3, m]
         for i in range(width):
             to_a[i] = (dk[i] * key[i] * k_a[i] - db[i] * a[i]) * rate[i] * (_ONE - rate[i])
         _accumulate(to_a, sums[part, 1])
@@ -268,16 +273,16 @@ def _prepare_back(k, v, first_v, shares, found, inner, norms, given, back, sums,
             into[i] += dk[i] * key[i] * (rate[i] - _ONE)
         for i in range(width):
             change[i] = db[i] * rate[i] - da[i]
-        _normalize_back(a, norms[row, t], change)
-        to_k, into = back[0, row, t], sums[part, 2]
+        _normalize_back(a, norms[m], change)
+        to_k, into = back[0, m], sums[part, 2]
         for i in range(width):
             to_k[i] = dk[i] * (_ONE + (rate[i] - _ONE) * k_a[i]) + change[i] * k_k[i]
         for i in range(width):
             into[i] += change[i] * key[i]
-        dv, to_v = given[2, row, t], back[1, row, t]
+        dv, to_v = given[2, m], back[1, m]
         if mixed:
-            share, to_first, to_share = inner[2, row, t], back[4, row, t], back[5, row, t]
-            _value_back(dv, v[row, t], first_v[row, t], share, to_v, to_first, to_share)
+            share, to_first, to_share = inner[2, m], back[4, m], back[5, m]
+            _value_back(dv, v[m], first_v[m], share, to_v, to_first, to_share)
             _accumulate(to_share, sums[part, 4])
         else:
             to_v[:] = dv
@@ -285,34 +290,32 @@ def _prepare_back(k, v, first_v, shares, found, inner, norms, given, back, sums,
 
 def _finish(y, r, k, v, gate, shares, out, eps, first, last, part):
     """Write the gated output."""
-    steps, heads, size = y.shape[1], y.shape[2], y.shape[3]
+    heads, size = y.shape[1], y.shape[2]
     epsilon, normed = np.float32(eps), np.empty(size, np.float32)
     for m in range(first, last):
-        row, t = m // steps, m % steps
         for head in range(heads):
             of = slice(head * size, (head + 1) * size)
-            value, g, to = v[row, t, of], gate[row, t, of], out[row, t, of]
+            value, g, to = v[m, of], gate[m, of], out[m, of]
             weight, bias = shares[1, of], shares[2, of]
-            _standardize(y[row, t, head], epsilon, normed)
-            bonus = _product_of_three(r[row, t, of], k[row, t, of], shares[0, of])
+            _standardize(y[m, head], epsilon, normed)
+            bonus = _product_of_three(r[m, of], k[m, of], shares[0, of])
             for j in range(size):
                 to[j] = (normed[j] * weight[j] + bias[j] + bonus * value[j]) * g[j]
 
 
 def _finish_back(y, r, k, v, gate, shares, given, back, sums, eps, first, last, part):
     """Write the gradients by all inputs of `_finish`; add those by the vectors."""
-    steps, heads, size = y.shape[1], y.shape[2], y.shape[3]
+    heads, size = y.shape[1], y.shape[2]
     epsilon, normed = np.float32(eps), np.empty(size, np.float32)
     inner = np.empty(size, np.float32)
     for m in range(first, last):
-        row, t = m // steps, m % steps
         for head in range(heads):
             of = slice(head * size, (head + 1) * size)
-            ask, key, value, r_k = r[row, t, of], k[row, t, of], v[row, t, of], shares[0, of]
-            weight, bias, g, d = shares[1, of], shares[2, of], gate[row, t, of], given[row, t, of]
-            scale = _standardize(y[row, t, head], epsilon, normed)
+            ask, key, value, r_k = r[m, of], k[m, of], v[m, of], shares[0, of]
+            weight, bias, g, d = shares[1, of], shares[2, of], gate[m, of], given[m, of]
+            scale = _standardize(y[m, head], epsilon, normed)
             bonus = _product_of_three(ask, key, r_k)
-            to_gate, to_v, to_y = back[4, row, t, of], back[3, row, t, of], back[0, row, t, of]
+            to_gate, to_v, to_y = back[4, m, of], back[3, m, of], back[0, m, of]
             for j in range(size):
                 to_gate[j] = d[j] * (normed[j] * weight[j] + bias[j] + bonus * value[j])
             for j in range(size):
@@ -322,5 +325,5 @@ def _finish_back(y, r, k, v, gate, shares, given, back, sums, eps, first, last, 
                 change += inner[j] * value[j]
             for j in range(size):
                 to_v[j] = inner[j] * bonus
-            _bonus_back(change, ask, key, r_k, back[1, row, t, of], back[2, row, t, of], sums[part, 0, of])
+            _bonus_back(change, ask, key, r_k, back[1, m, of], back[2, m, of], sums[part, 0, of])
             _norm_back(inner, normed, weight, scale, to_y, sums[part, 1, of], sums[part, 2, of])

@@ -24,6 +24,7 @@ from sttx_train.rwkv7.elementwise import gated_output, recurrence_inputs, shifte
 from sttx_train.rwkv7.init import initialize as fill_parameters
 from sttx_train.rwkv7.language_model import Block, LanguageModel, shifted
 from sttx_train.rwkv7.state import RecurrentState
+from sttx_train.rwkv7.whole import Weights, read_whole, rows_of, weights_of
 from sttx_train.wkv import Backend, InnerSteps, LayerState, folded, inner_wkv, recurrence, wkv
 
 DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoid(.), so decay > 0.545
@@ -204,6 +205,43 @@ class RWKV7(LanguageModel):
         if forms := stored_forms(config):
             install(self, forms, fill=fill)
 
+    def hidden(
+        self,
+        x_BTD: Tensor,
+        state: RecurrentState | None = None,
+        lengths_B: Tensor | None = None,
+        starts_BT: Tensor | None = None,
+        *,
+        learning: int | None = None,
+    ) -> tuple[Tensor, RecurrentState]:
+        """As in `LanguageModel`; all blocks are one function where no weight of theirs learns."""
+        if x_BTD.dtype != torch.float32 or (weights := self._whole()) is None:
+            return super().hidden(x_BTD, state, lengths_B, starts_BT, learning=learning)
+        B, T, _ = x_BTD.shape
+        state = state or RecurrentState.zeros(self.config, B)
+        rows = rows_of(B, T, lengths_B, starts_BT, learning)
+        hidden, *after = read_whole(weights, rows, x_BTD, state.att_shift, state.wkv, state.ffn_shift)
+        return hidden, RecurrentState(att_shift=after[0], wkv=after[1], ffn_shift=after[2])
+
+    @property
+    def reads_whole(self) -> bool:
+        """As in `LanguageModel`."""
+        return self._whole() is not None
+
+    def _whole(self) -> Weights | None:
+        """Return the weights for `read_whole`; None where they learn, or where it does not run."""
+        fits = self.kernel(self.device).backend == "compiled" and self.dtype == torch.float32
+        if not fits or self.recompute or torch.is_autocast_enabled("cpu"):
+            return None
+        known, kind = _WHOLE.get(self), self.ln_out.weight.data_ptr()
+        if known is None or known.kind != kind:
+            named = [*self.blocks.named_parameters(prefix="blocks"), *self.ln_out.named_parameters("ln_out")]
+            known = _WHOLE[self] = _Known(kind, dict(named))
+        learn = any(one.requires_grad for one in known.parameters.values())
+        if (learn and torch.is_grad_enabled()) or stored_forms(self.config) or self.config.inner_steps:
+            return None
+        return known.weights(self.config, again=learn)
+
     @property
     def step_choice(self) -> StepChoice:
         """Whether :meth:`step` takes the compiled step where no gradient is wanted, and why."""
@@ -275,6 +313,31 @@ def _expand(model: RWKV7) -> Callable[[], Mapping[str, Tensor]]:
 
     return expand
 
+
+class _Known:
+    """A model's weights as `read_whole` takes them, made again after torch has changed one of them."""
+
+    def __init__(self, kind: int, parameters: dict[str, nn.Parameter]) -> None:
+        self.kind, self.parameters = kind, parameters
+        self._of, self._weights = -1, None
+
+    def weights(self, config: RWKV7Config, *, again: bool) -> Weights:
+        """Return the weights as they are now.
+
+        Args:
+            config: the model's.
+            again: make them again in any case: torch does not count changes by its fused optimizers.
+        """
+        now = sum(one._version for one in self.parameters.values())  # each of them only grows
+        if self._weights is None or self._of != now or again:
+            self._of = now
+            sizes = (config.num_layers, config.num_heads, config.layer_norm_eps, config.group_norm_eps)
+            self._weights = weights_of(self.parameters, *sizes)
+        return self._weights
+
+
+_WHOLE: WeakKeyDictionary[RWKV7, _Known] = WeakKeyDictionary()
+"""Not in the model, as `_STEPS`."""
 
 _Kind = tuple[int, torch.dtype, Backend]
 _STEPS: WeakKeyDictionary[RWKV7, tuple[_Kind, FusedStep | None]] = WeakKeyDictionary()

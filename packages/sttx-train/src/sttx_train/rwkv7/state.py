@@ -106,6 +106,10 @@ class RecurrentState:
         """Return each row of the batch; they share this state's memory."""
         return [_Row(self, row) for row in range(self.batch)]
 
+    def span(self, first: int, last: int) -> RecurrentState:
+        """Return the rows from ``first`` to ``last - 1``; they share this state's memory."""
+        return self._changed(lambda x: x[:, first:last])
+
     def select(self, rows: Sequence[int]) -> RecurrentState:
         """Return a copy of the given rows of the batch, in that order."""
         index = torch.tensor(list(rows), device=self.wkv.device)
