@@ -14,7 +14,7 @@ from sttx_cli.options import CommaList, Name, PathName
 from sttx_cli.output import count, emit_json, emit_line, emit_table, emit_text, note, say
 from sttx_cli.places import check_log_dir, check_page
 from sttx_cli.plain import one_line
-from sttx_cli.processes import hush_others
+from sttx_cli.processes import hush_others, together
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.runs import check_model, model_option, named_learned
@@ -204,16 +204,13 @@ def _help(workers: int) -> None:
     import torch
 
     from sttx_train.evaluate import help_evaluate
-    from sttx_train.workers import joined
 
-    with joined(torch.device("cpu")) as processes:
+    with together(torch.device("cpu")) as processes:
         help_evaluate(processes, workers=workers)
 
 
 def _run(evaluation: "Evaluation", workers: int | None) -> dict[str, Any]:
     """Run the arms and controls, with the other processes if there are any; show progress and warnings."""
-    from sttx_train.workers import joined
-
     jobs, several = len(evaluation.jobs), process_count()
     if several > 1:
         say(f"processes: {several}, which share {count(jobs, 'run')}")
@@ -223,7 +220,7 @@ def _run(evaluation: "Evaluation", workers: int | None) -> dict[str, Any]:
         workers = min(free.threads, jobs)
         say(f"workers: {workers} ({free.reason}; {count(jobs, 'run')} to do)")
     total = evaluation.tokens if several == 1 else None  # the other processes do not tell how far they are
-    group, bar = joined(evaluation.loaded.model.device), progress_bar("evaluating", total, "tokens")
+    group, bar = together(evaluation.loaded.model.device), progress_bar("evaluating", total, "tokens")
     with group as processes, bar as advance:
         report = evaluation.run(workers=min(workers, jobs), advance=advance, processes=processes)
     for text in report["warnings"]:

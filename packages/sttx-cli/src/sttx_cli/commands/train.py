@@ -15,7 +15,7 @@ from sttx_cli.options import CommaList, Grouped, Moment, Name, PathName, build, 
 from sttx_cli.output import count, emit_json, emit_text, note, say
 from sttx_cli.panel import StepPanel
 from sttx_cli.places import check_log_dir
-from sttx_cli.processes import hush_others, settle_follow
+from sttx_cli.processes import hush_others, settle_follow, together
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.runs import check_model, device_options, kernel_option, model_option, named_state
@@ -159,8 +159,7 @@ def _trainer(loaded: "LoadedModel", *configs: Any, resume: bool, **options: Any)
     """Make the trainer, together with the other processes if there are any, and say how it runs."""
     with progress_bar("loading PyTorch"):
         from sttx_train import StreamTrainer
-        from sttx_train.workers import joined
-    with joined(loaded.model.device) as workers:
+    with together(loaded.model.device) as workers:
         with progress_bar("preparing the learner"):
             trainer = StreamTrainer(loaded, *configs, resume=resume, workers=workers, **options)
         if workers.count > 1:
