@@ -252,7 +252,7 @@ def test_processes_that_share_documents_or_arms_find_what_one_finds(folder, laun
 
 
 def test_what_several_processes_cannot_share_is_refused(folder):
-    with pytest.raises(UsageError, match="--batch 4 is no multiple of the 3 processes"):
+    with pytest.raises(UsageError, match="--batch 4 is not a multiple of the 3 processes"):
         trainer_of(folder, {"run": "run"}, Workers(rank=0, count=3))
     with pytest.raises(UsageError, match="--memory bank needs all states in one process"):
         trainer_of(folder, {"run": "run", "stream": {"memory": "bank"}}, Workers(rank=1, count=2))

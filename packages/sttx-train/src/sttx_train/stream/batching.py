@@ -42,6 +42,6 @@ def settle_batch(
         batch, why = 1, "live work is learned as it comes"
     if batch % processes:
         raise UsageError(
-            f"--batch {batch} is no multiple of the {processes} processes that share each step: change one"
+            f"--batch {batch} is not a multiple of the {processes} processes that share each step: change one"
         )
     return replace(config, batch=batch), why

@@ -97,7 +97,7 @@ class TraceWindows:
         return None
 
     def _waits_long(self, full: list[str]) -> bool:
-        """Whether a batch is to be returned though more documents could have a window later."""
+        """Whether a batch is ready, though more documents could have a window later."""
         if self.ahead:
             return sum(len(buffer.ids) for buffer in self._buffers.values()) > self.ahead
         return any(self._is_ready(self._buffers[name], windows=2) for name in full)
