@@ -10,6 +10,8 @@ import pytest
 
 from sttx_cli import loading
 from sttx_cli.commands import generate as generate_command
+from sttx_cli.commands import serve as serve_command
+from sttx_core.errors import UsageError
 from sttx_train import rwkv7
 from sttx_train.devices import ChosenProducts
 
@@ -46,3 +48,22 @@ def test_a_slow_dtype_is_reported(tiny_model, monkeypatch, capsys, bf16, dtype):
     said = capsys.readouterr().err
     assert f"dtype: {dtype} (asked for)" in said
     assert ("dtype: slow here (because)" in said) == (dtype == "bfloat16" and not bf16)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["generate", "a", "--max-tokens", 1], ["score", "SOURCE"], ["watch", "SOURCE", "--once"]]
+)
+def test_weights_are_read_in_the_dtype_that_was_asked_for(sttx, sessions, tiny_model, arguments):
+    arguments = [sessions if word == "SOURCE" else word for word in arguments]
+    result = sttx(*arguments, "--model", tiny_model, "--dtype", "bfloat16", "--threads", 1)
+    assert result.code == (3 if arguments[0] == "watch" else 0), result.err  # 3: there are loops
+    assert "dtype: bfloat16 (asked for)" in result.err
+
+
+def test_a_server_reads_weights_in_the_dtype_that_was_asked_for(sttx, tiny_model, monkeypatch):
+    def refused(model, *, dtype, kernel):
+        raise UsageError(f"loaded in {dtype}")
+
+    monkeypatch.setattr(serve_command, "load", refused)
+    result = sttx("serve", "--model", tiny_model, "--dtype", "bfloat16", "--port", 0)
+    assert (result.code, "loaded in bfloat16" in result.err) == (2, True)

@@ -70,15 +70,20 @@ def model_option(command: Decorated) -> Decorated:
     )(command)
 
 
-def device_options(command: Decorated) -> Decorated:
-    """Add `--device` and `--dtype` to a command."""
-    command = click.option(
+def dtype_option(command: Decorated) -> Decorated:
+    """Add `--dtype` to a command."""
+    return click.option(
         "--dtype",
         type=click.Choice(get_args(DtypeName)),
         default="auto",
         show_default=True,
         help="Data type of the model's weights; auto takes float32 on a CPU, bfloat16 on a GPU.",
     )(command)
+
+
+def device_options(command: Decorated) -> Decorated:
+    """Add `--device` and `--dtype` to a command."""
+    command = dtype_option(command)
     return click.option(
         "--device",
         type=click.Choice(get_args(Device)),

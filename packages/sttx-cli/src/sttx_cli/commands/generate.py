@@ -15,6 +15,7 @@ from sttx_cli.output import PieceOutput, count, emit_json, say
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import (
     check_model,
+    dtype_option,
     kernel_option,
     learned_options,
     model_option,
@@ -22,6 +23,7 @@ from sttx_cli.runs import (
 )
 from sttx_cli.threads import threads_option
 from sttx_core.errors import UsageError
+from sttx_train.devices import DtypeName
 from sttx_train.formats import EMBEDDED
 from sttx_train.generate import SamplingConfig
 from sttx_train.wkv import Backend
@@ -39,6 +41,7 @@ _WHOLE = "the constraint is met"
 @click.argument("prompt", type=Name(), default=None, required=False, metavar="[PROMPT|-]")
 @learned_options("Generate")
 @model_option
+@dtype_option
 @click.option(
     "--experts",
     type=click.Choice(["on", "off"]),
@@ -80,6 +83,7 @@ def command(
     checkpoint: str | None,
     state: Path | None,
     model: str | None,
+    dtype: DtypeName,
     experts: str,
     chat: bool,
     learn: bool,
@@ -115,7 +119,7 @@ def command(
     # A checkpoint says how it learns.
     learning = LearnerConfig(phrases="off") if learn and learned is None else None
     predictor = prepared(
-        _loaded(model, kernel),
+        _loaded(model, dtype, kernel),
         lambda loaded: Predictor(loaded, learned, experts=on, learning=learning, learns=learn),
         threads=threads,
         experts=on,
@@ -149,9 +153,9 @@ def _check(prompt: str | None, chat: bool, learn: bool, as_json: bool) -> None:
         )
 
 
-def _loaded(model: str | None, kernel: Backend) -> "LoadedModel":
+def _loaded(model: str | None, dtype: DtypeName, kernel: Backend) -> "LoadedModel":
     """Load a model; say which step reads its tokens, and compile that."""
-    loaded = load(model, kernel=kernel)
+    loaded = load(model, dtype=dtype, kernel=kernel)
     step = loaded.model.step_choice
     say(f"step: {'compiled' if step.fused else 'torch'} ({step.reason})")
     from sttx_train.fused import step_is_compiled

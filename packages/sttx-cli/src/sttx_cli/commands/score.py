@@ -12,10 +12,10 @@ from sttx_cli.loading import load, prepared
 from sttx_cli.options import Name
 from sttx_cli.output import count, emit_json_lines, emit_line, emit_table, out_is_terminal, say
 from sttx_cli.plain import one_line
-from sttx_cli.processes import hush_others, together
+from sttx_cli.processes import hush_others
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
-from sttx_cli.runs import check_model, learned_options, model_option, named_learned
+from sttx_cli.runs import check_model, dtype_option, learned_options, model_option, named_learned
 from sttx_cli.scores import Scores, trace_line
 from sttx_cli.sources import (
     SOURCES,
@@ -29,6 +29,7 @@ from sttx_cli.sources import (
 from sttx_cli.summary import redacted_line
 from sttx_cli.threads import threads_option
 from sttx_core.errors import UsageError
+from sttx_train.devices import DtypeName
 from sttx_train.formats import EMBEDDED
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 @from_option(f"What to read: {SOURCES}. May be repeated; the same as SOURCE.")
 @learned_options("Score")
 @model_option
+@dtype_option
 @click.option(
     "--experts",
     type=click.Choice(["on", "off"]),
@@ -68,6 +70,7 @@ def command(
     checkpoint: str | None,
     state: Path | None,
     model: str | None,
+    dtype: DtypeName,
     experts: str,
     batch: int | None,
     threads: int,
@@ -92,7 +95,7 @@ def command(
     learned = named_learned(checkpoint, state)
     check_model(model, EMBEDDED)
     redact = chosen_redaction(no_redact, redact_rules)
-    options: dict[str, Any] = {"threads": threads, "experts": experts == "on"}
+    options: dict[str, Any] = {"dtype": dtype, "threads": threads, "experts": experts == "on"}
     if not first:
         with _reading(model, learned, **options) as (_, networks):
             return networks.help() if networks else None
@@ -122,17 +125,18 @@ def command(
 
 @contextlib.contextmanager
 def _reading(
-    model: str | None, learned: str | None, *, threads: int, experts: bool
+    model: str | None, learned: str | None, *, dtype: DtypeName, threads: int, experts: bool
 ) -> Iterator[tuple["Predictor", "SharedReading | None"]]:
     """Prepare the predictor, and join the other processes if there are any, which share its reading."""
     with progress_bar("loading PyTorch"):
         from sttx_train import Predictor
         from sttx_train.predict.shared import SharedReading
-    loaded = load(model)
+        from sttx_train.workers import joined
+    loaded = load(model, dtype=dtype)
     predictor = prepared(
         loaded, lambda loaded: Predictor(loaded, learned, experts=experts), threads=threads, experts=experts
     )
-    with together(loaded.model.device) as workers:
+    with joined(loaded.model.device) as workers:
         if workers.count > 1:
             say(f"processes: {workers.count}, each with its share of the sessions")
         yield predictor, SharedReading(predictor, workers) if workers.count > 1 else None

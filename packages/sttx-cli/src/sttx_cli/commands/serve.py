@@ -10,10 +10,11 @@ from sttx_cli.loading import load, prepare_experts, prepare_kernels
 from sttx_cli.options import Grouped, Name, PathName, build, config_options
 from sttx_cli.output import say
 from sttx_cli.progress import progress_bar
-from sttx_cli.runs import check_model, kernel_option, model_option, named_learned, named_state
+from sttx_cli.runs import check_model, dtype_option, kernel_option, model_option, named_learned, named_state
 from sttx_cli.serving import api_key_option, api_keys, require_serving
 from sttx_cli.signals import Interruptible
 from sttx_cli.threads import choose_threads, threads_option, use_threads
+from sttx_train.devices import DtypeName
 from sttx_train.formats import EMBEDDED
 from sttx_train.serve import ServeConfig
 from sttx_train.wkv import Backend
@@ -44,6 +45,7 @@ from sttx_train.wkv import Backend
     help="Serve a tuned state as well: a .safetensors, .pth or .st file. May be repeated.",
 )
 @model_option
+@dtype_option
 @api_key_option
 @click.option(
     "--experts",
@@ -60,6 +62,7 @@ def command(
     run: Path | None,
     state: tuple[Path, ...],
     model: str | None,
+    dtype: DtypeName,
     api_key_file: Path | None,
     experts: str,
     kernel: Backend,
@@ -83,7 +86,7 @@ def command(
         from sttx_train.serve import Catalog, FollowedRun, Server
     with Server(config, keys) as server:
         with Interruptible(server.request_stop, server.request_stop) as interruptible:
-            loaded = load(model, kernel=kernel)
+            loaded = load(model, dtype=dtype, kernel=kernel)
             use_threads(choose_threads(threads), say)
             prepare_kernels(loaded, learns=config.learn)
             if experts == "on":

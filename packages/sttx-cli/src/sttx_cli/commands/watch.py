@@ -29,12 +29,13 @@ from sttx_cli.output import (
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.rounds_table import RoundsTable, alarm_sentence, round_facts, round_line
-from sttx_cli.runs import check_model, learned_options, model_option, named_learned
+from sttx_cli.runs import check_model, dtype_option, learned_options, model_option, named_learned
 from sttx_cli.signals import Interruptible
 from sttx_cli.sources import SOURCES, find_sources, from_option, named_sources, no_text, opened
 from sttx_cli.summary import redacted_line
 from sttx_cli.threads import lower_priority, threads_option
 from sttx_core.errors import SourceError, UsageError
+from sttx_train.devices import DtypeName
 from sttx_train.formats import EMBEDDED
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ _MOST = 1024  # characters of each trace that are priced
 )
 @learned_options("Price")
 @model_option
+@dtype_option
 @threads_option
 @redact_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line for each round.")
@@ -100,6 +102,7 @@ def command(
     checkpoint: str | None,
     state: Path | None,
     model: str | None,
+    dtype: DtypeName,
     threads: int,
     no_redact: bool,
     redact_rules: Path | None,
@@ -130,7 +133,7 @@ def command(
     with progress_bar("loading PyTorch"):
         from sttx_train.watch import Watcher, clipped
     watcher = prepared(
-        load(model),
+        load(model, dtype=dtype),
         lambda loaded: Watcher(loaded, learned, alarm=alarm, most=_MOST),
         threads=threads,
         most_threads=2 if once else 1,
