@@ -152,14 +152,18 @@ def command(
         )
     report = {"source": description} | _run(evaluation, workers) | {"redacted": redacted}
     if out is not None:
-        from sttx_cli.evaluation_page import write_page
-
-        write_page(report, out)
-        say(f"page: {str(out.absolute())!r}")
+        _write_page(report, out)
     if as_json:
         emit_json(report)
     else:
         _emit(report)
+
+
+def _write_page(report: dict[str, Any], out: Path) -> None:
+    from sttx_cli.evaluation_page import write_page
+
+    write_page(report, out)
+    say(f"page: {str(out.absolute())!r}")
 
 
 def _learned(

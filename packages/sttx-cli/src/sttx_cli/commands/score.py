@@ -12,7 +12,7 @@ from sttx_cli.loading import load, prepared
 from sttx_cli.options import Name
 from sttx_cli.output import count, emit_json_lines, emit_line, emit_table, out_is_terminal, say
 from sttx_cli.plain import one_line
-from sttx_cli.processes import hush_others
+from sttx_cli.processes import hush_others, together
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
 from sttx_cli.runs import check_model, dtype_option, learned_options, model_option, named_learned
@@ -34,7 +34,7 @@ from sttx_train.formats import EMBEDDED
 
 if TYPE_CHECKING:
     from sttx_train import Predictor
-    from sttx_train.predict.shared import SharedReading
+    from sttx_train.predict import SharedReading
 
 
 @click.command("score")
@@ -130,13 +130,12 @@ def _reading(
     """Prepare the predictor, and join the other processes if there are any, which share its reading."""
     with progress_bar("loading PyTorch"):
         from sttx_train import Predictor
-        from sttx_train.predict.shared import SharedReading
-        from sttx_train.workers import joined
+        from sttx_train.predict import SharedReading
     loaded = load(model, dtype=dtype)
     predictor = prepared(
         loaded, lambda loaded: Predictor(loaded, learned, experts=experts), threads=threads, experts=experts
     )
-    with joined(loaded.model.device) as workers:
+    with together(loaded.model.device) as workers:
         if workers.count > 1:
             say(f"processes: {workers.count}, each with its share of the sessions")
         yield predictor, SharedReading(predictor, workers) if workers.count > 1 else None

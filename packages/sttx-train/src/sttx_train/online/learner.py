@@ -111,8 +111,7 @@ class OnlineLearner:
         self.how: Train | None = Train()
         self.average = RunningAverage(self.s0)
         self.head = PhraseHead(model, self.hypernet, self.table)
-        self.mixture = mixture
-        self.workers: Workers | None = None  # `share_steps` sets it
+        self.mixture, self.workers = mixture, Workers()
         self.networks = Networks(
             self.head,
             PhraseHead(self.frozen_model, self.hypernet, self.table) if config.frozen else None,

@@ -62,7 +62,7 @@ def require_same(learner: OnlineLearner) -> None:
         ModelError: they have not, so their steps are no longer those of one run.
     """
     sums = [(name, float(p.detach().double().sum())) for name, p in learner.trainable().items()]
-    every = learner.workers.collect([sums]) if learner.workers else [sums]
+    every = learner.workers.collect([sums])
     if any(repr(other) != repr(every[0]) for other in every):
         raise ModelError(
             "the processes have learned different numbers: run them on machines of one kind, with the same "

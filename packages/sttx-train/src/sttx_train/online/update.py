@@ -32,7 +32,7 @@ def in_scope(
     }
 
 
-def backward(loss: Tensor, parameters: Iterable[nn.Parameter], workers: Workers | None) -> bool:
+def backward(loss: Tensor, parameters: Iterable[nn.Parameter], workers: Workers) -> bool:
     """Compute the gradients of a loss; return whether there are any.
 
     With several processes the gradients are added up. One that has read no window of the step has a loss
@@ -40,7 +40,7 @@ def backward(loss: Tensor, parameters: Iterable[nn.Parameter], workers: Workers 
     """
     if loss.requires_grad:
         loss.backward()
-    return loss.requires_grad if workers is None else workers.add_gradients(parameters)
+    return workers.add_gradients(parameters)
 
 
 def take_step(optimizer: OnlineOptimizer, how: Train) -> None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sttx_train.predict.learned import check_base, check_origin
     from sttx_train.predict.predictor import Predictor
     from sttx_train.predict.reader import Reader
+    from sttx_train.predict.shared import SharedReading
 
 __all__ = [
     "Branch",
@@ -18,6 +19,7 @@ __all__ = [
     "PredictorBatch",
     "Prices",
     "Reader",
+    "SharedReading",
     "branch_log_probs",
     "check_base",
     "check_origin",
@@ -31,5 +33,6 @@ __getattr__ = lazy_names(
         "learned": ["check_base", "check_origin"],
         "predictor": ["Predictor"],
         "reader": ["Reader"],
+        "shared": ["SharedReading"],
     },
 )

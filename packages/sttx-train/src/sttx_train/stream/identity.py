@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from sttx_core.errors import UsageError
+from sttx_core.saved_state import damaged
+from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.formats import LoadedModel
 from sttx_train.online import LearnerConfig
 from sttx_train.run_folder import RunFolder, current_names
@@ -67,6 +69,19 @@ def saved_batch(folder: RunFolder) -> object:
     """
     options = folder.checkpoints.manifest().get("stream_config")
     return options.get("batch") if isinstance(options, dict) else None
+
+
+def require_consistent(saved: Checkpoint, *, pairs: bool, window: int) -> None:
+    """Check that the parts of a checkpoint belong together, and to a run with such pairs and windows.
+
+    Raises:
+        CheckpointError: they are of different steps or window sizes.
+    """
+    stream, offsets = saved.documents["stream"], saved.tensors["replay"].get("offsets")
+    if stream["totals"]["steps"] != saved.step or (stream["pairs"] is None) == pairs:
+        raise damaged("stream", f"it is of another step than {saved.step}, or of a run with other pairs")
+    if offsets is not None and offsets.numel() > 1 and int(offsets.diff().max()) > window + 1:
+        raise damaged("replay buffer", f"an item is longer than a window of {window}")
 
 
 def require_same_options(workers: Workers, identity: Mapping[str, Any]) -> None:

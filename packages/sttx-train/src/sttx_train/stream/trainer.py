@@ -19,9 +19,7 @@ from sttx_core.errors import UsageError
 from sttx_core.eventlog import EventLog
 from sttx_core.pairs import PairMaker
 from sttx_core.phrases import PhraseConfig
-from sttx_core.saved_state import damaged
 from sttx_core.traces import Trace
-from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.files import sha256_of
 from sttx_train.formats import LoadedModel, load_state
 from sttx_train.online import LearnerConfig, StepReport, Window
@@ -32,7 +30,13 @@ from sttx_train.run_folder import RunFolder, require_same_run
 from sttx_train.stream.bank import bank_of
 from sttx_train.stream.batching import READ_AHEAD, settle_batch
 from sttx_train.stream.config import StreamConfig
-from sttx_train.stream.identity import as_options, identity_of, require_same_options, saved_batch
+from sttx_train.stream.identity import (
+    as_options,
+    identity_of,
+    require_consistent,
+    require_same_options,
+    saved_batch,
+)
 from sttx_train.stream.phrase_list import phrase_list
 from sttx_train.stream.schedule import Schedule
 from sttx_train.stream.totals import Progress, Totals, finite, ratio
@@ -101,17 +105,8 @@ class StreamTrainer:
             documents=self.learning.max_documents,
             ahead=READ_AHEAD if history else 0,
         )
-        self.predictor = Predictor(
-            loaded,
-            experts=self.config.experts == "on",
-            learning=self.learning,
-            phrase_config=phrase_config,
-            window=self.config.window,
-        )
+        self.predictor = self._predictor(phrase_config)
         self.learner = self.predictor.learner
-        self.learner.carried.bank = bank_of(self.config, self.learning)
-        if count > 1:
-            share_steps(self.learner, self.workers)
         self._schedule = Schedule(self.config, self.learner)
         self._state_sha256 = None if state is None else self._start_from(state)
         if self._schedule.load_from is not None and not resume:
@@ -130,6 +125,20 @@ class StreamTrainer:
         elif self.folder is not None:
             self.folder.expect(resume=False)
         require_same_options(self.workers, self._identity())
+
+    def _predictor(self, phrase_config: PhraseConfig | None) -> Predictor:
+        """Make who pays and learns, with a bank of states and other processes if the run has them."""
+        predictor = Predictor(
+            self.loaded,
+            experts=self.config.experts == "on",
+            learning=self.learning,
+            phrase_config=phrase_config,
+            window=self.config.window,
+        )
+        predictor.learner.carried.bank = bank_of(self.config, self.learning)
+        if self.workers.count > 1:
+            share_steps(predictor.learner, self.workers)
+        return predictor
 
     @property
     def checkpoint(self) -> Path | None:
@@ -293,7 +302,7 @@ class StreamTrainer:
         saved = folder.load()
         require_same_run(saved.path, as_options(saved.manifest), as_options(self._identity()))
         stream = saved.documents["stream"]
-        self._require_consistent(saved)
+        require_consistent(saved, pairs=self.pairs is not None, window=self.config.window)
         self.learner.load_state_dict({"tensors": saved.tensors, "documents": saved.documents})
         self.windows.load_state_dict(stream["windows"])
         if self.pairs is not None:
@@ -334,14 +343,6 @@ class StreamTrainer:
         if found.state is None:
             raise UsageError(f"{path!r} is a tuned state, without an optimizer: give it as --state")
         self.learner.go_on_from(found.state)
-
-    def _require_consistent(self, saved: Checkpoint) -> None:
-        """Refuse a checkpoint whose parts are of different steps or window sizes."""
-        stream, offsets = saved.documents["stream"], saved.tensors["replay"].get("offsets")
-        if stream["totals"]["steps"] != saved.step or (stream["pairs"] is None) != (self.pairs is None):
-            raise damaged("stream", f"it is of another step than {saved.step}, or of a run with other pairs")
-        if offsets is not None and offsets.numel() > 1 and int(offsets.diff().max()) > self.config.window + 1:
-            raise damaged("replay buffer", f"an item is longer than a window of {self.config.window}")
 
     def _identity(self) -> dict[str, Any]:
         """Return what a checkpoint records about this run."""
