@@ -101,6 +101,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "stored": {
         "forms": {"emb.weight": "int8", "blocks.0.att.key.weight": "ghost:32:4", "head.weight": "int4:16"}
     },
+    "inner steps": {"inner_steps": 2, "inner_lr": 0.4},
+    "momentum": {"inner_steps": 2, "inner_lr": 0.4, "inner_momentum": 0.5, "inner_batch": 2},
     "RWKV-6": {"architecture": "x060"},
     "RWKV-5.2": {"architecture": "x052"},
 }

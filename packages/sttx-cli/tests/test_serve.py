@@ -72,7 +72,7 @@ def test_it_serves_until_it_is_interrupted(serving, tmp_path):
     assert failed == ["the server is shutting down: try again later"]
 
 
-@pytest.mark.parametrize("variant", ["stored", "RWKV-6"], indirect=True)
+@pytest.mark.parametrize("variant", ["stored", "momentum", "RWKV-6"], indirect=True)
 def test_a_variant_is_served_with_the_prices_of_a_reader(serving, variant):
     server, url, _ = serving("--model", variant)
     name = ask(f"{url}/v1/models")["data"][0]["id"]

@@ -1,11 +1,13 @@
-"""Variants of the model through the commands: weights in codes, ghost rows, RWKV-6 and RWKV-5.2."""
+"""Variants of the model through the commands: weights in codes, ghost rows, inner steps, RWKV-6, RWKV-5.2."""
 
 import json
 
 import pytest
 
 
-@pytest.mark.parametrize("variant", ["stored", "RWKV-6", "RWKV-5.2"], indirect=True)
+@pytest.mark.parametrize(
+    "variant", ["stored", "inner steps", "momentum", "RWKV-6", "RWKV-5.2"], indirect=True
+)
 def test_a_variant_learns_is_priced_and_writes(variant, sttx, sessions, tmp_path):
     run, short = tmp_path / "run", ("--threads", 1)
     learned = sttx("train", sessions, "--model", variant, "--checkpoint-dir", run, "--steps", 2, *short)
@@ -27,5 +29,45 @@ def test_a_variant_learns_is_priced_and_writes(variant, sttx, sessions, tmp_path
     started = sttx(*line, "--ctx", 16, "--validation", 0, *short)
     assert started.code == 0, started.err
     reports = [sttx("inspect", folder, "--json").json for folder in (variant, trained)]
-    for name in ("architecture", "forms", "sizes"):
+    for name in ("architecture", "forms", "inner_steps", "sizes"):
         assert reports[0].get(name) == reports[1].get(name)
+
+
+@pytest.fixture
+def inner(tiny_model, sttx, sessions, tmp_path):
+    """Return a model that learned inner steps with momentum, and what `sttx pretrain` said."""
+    out, line = (
+        tmp_path / "out",
+        ("pretrain", sessions, "--start-from", tiny_model, "--batch", 1, "--ctx", 16),
+    )
+    line += ("--out", out, "--steps", 1, "--validation", 0, "--threads", 1)
+    trained = sttx(*line, "--inner-steps", 2, "--inner-momentum", 0.5, "--inner-batch", 3)
+    assert trained.code == 0, trained.err
+    return out, trained.err
+
+
+def test_inner_steps_are_learned_and_named(inner, sttx, tmp_path):
+    out, said = inner
+    assert "kernel: chunked (cpu: it computes inner steps with a momentum or a batch)" in said
+    words = "2 extra steps of gradient descent a token, on the last 3 tokens, momentum 0.5"
+    assert words in " ".join(sttx("inspect", out).out.split())
+    small = sttx("compress-model", out, "--out", tmp_path / "small", "--bits", 8, "--threads", 1)
+    assert small.code == 0, small.err
+    assert words in sttx("inspect", tmp_path / "small", "--json").json["inner_steps"]
+
+
+def test_inner_steps_are_refused_where_they_cannot_be(inner, sttx, sessions, tmp_path):
+    out, new, no_effect = inner[0], tmp_path / "new.gguf", "would have no effect: --inner-steps is 0"
+    refused = {
+        ("pretrain", sessions, "--out", new, "--inner-lr", 0.1): no_effect,
+        ("pretrain", sessions, "--out", new, "--inner-momentum", 0.5): no_effect,
+        ("pretrain", sessions, "--out", new, "--inner-batch", 2): no_effect,
+        ("export", "--model", out, "--to", "huggingface", "--out", new): "which 'huggingface' cannot hold",
+        ("export", "--model", out, "--to", "gguf", "--out", new): "which llama.cpp does not compute",
+        ("compress", sessions, "--level", "network", "--model", out, "--out", new): "which coding does not",
+        ("generate", "--model", out, "--kernel", "compiled", "hello"): "cannot compute inner steps",
+    }
+    for command, message in refused.items():
+        result = sttx(*command)
+        assert result.code != 0 and message in " ".join(result.err.split()), result.err
+    assert not new.exists()

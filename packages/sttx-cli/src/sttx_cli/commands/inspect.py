@@ -158,6 +158,7 @@ def _model(report: Mapping[str, Any]) -> dict[str, object]:
         "parameters": _parameters(report),
         "multiplications": f"{report['multiplications']:,} a token" if "multiplications" in report else None,
         "forms": [f"{count} matrices: {form}" for form, count in report.get("forms", {}).items()],
+        "inner steps": report.get("inner_steps"),
         "dtype": ", ".join(
             dtype if len(report["dtypes"]) == 1 else f"{dtype} ({count:,})"
             for dtype, count in report.get("dtypes", {}).items()

@@ -197,6 +197,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         | {key: sizes[key] for key in summary},
         "sizes": {name: size for name, size in sizes.items() if name != "forms"},
         **_counts(tensors, None if weights is None else weights.config),
+        **({} if weights is None else _inner_steps(weights.config)),
         "vocabulary": vocabulary,
         "hypernetwork": None if hypernet is None else {"parameters": hypernet},
         "runs": weights is not None,
@@ -218,6 +219,19 @@ def _counts(tensors: Mapping[str, TensorInfo], config: ModelConfig | None) -> di
     if config.forms:
         report |= {"dense_parameters": found.dense, "forms": forms_of(config)}
     return report
+
+
+def _inner_steps(config: ModelConfig) -> dict[str, str]:
+    """Return in words what tokens do beyond RWKV-7's own step (``inner_steps``); nothing if plain."""
+    if not isinstance(config, RWKV7Config) or not config.inner_steps:
+        return {}
+    steps = "1 extra step" if config.inner_steps == 1 else f"{config.inner_steps} extra steps"
+    words = [f"{steps} of gradient descent a token"]
+    words += [f"on the last {config.inner_batch} tokens"] if config.inner_batch > 1 else []
+    words += [f"momentum {config.inner_momentum:g}"] if config.inner_momentum else []
+    folds = config.plain_recurrence
+    kernels = "with the kernels of RWKV-7" if folds else "with the kernels 'chunked' and 'recurrent'"
+    return {"inner_steps": f"{', '.join(words)}; {kernels}"}
 
 
 def _runnable(path: Path, outline: Outline) -> tuple[Weights[TensorInfo] | None, int | None]:

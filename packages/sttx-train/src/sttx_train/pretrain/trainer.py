@@ -127,9 +127,8 @@ class Trainer:
         self._spike_guard = SpikeGuard(config.spike)
         self.model = model_to_train(config, start and start.model).to(self.device)
         self.model.recompute = config.recompute
-        self.model.backend = training_kernel(
-            self.device, compile=config.compile, plain=self.model.config.plain_recurrence
-        ).backend
+        plain = self.model.config.plain_recurrence
+        self.model.backend = training_kernel(self.device, compile=config.compile, plain=plain).backend
         self._state = self._zeros(self._own_rows)
         self._phrases: PhraseTraining | None = None
         if config.phrase_prob:
@@ -371,9 +370,8 @@ class Trainer:
         load_optimizer_state(self.model, self.optimizer, saved.tensors["optimizer"])
         like = RecurrentState.zeros(self.model.config, self._all_rows, device="meta")
         check_tensors("state.safetensors", saved.tensors["state"], like.tensors())
-        state = RecurrentState(
-            **{name: value.to(self.device) for name, value in saved.tensors["state"].items()}
-        )
+        tensors = {name: value.to(self.device) for name, value in saved.tensors["state"].items()}
+        state = RecurrentState(**tensors)
         self._state = self.workers.own(state) if self.workers.count > 1 else state
         self._require_phrases(saved)
         if self._phrases is not None:

@@ -5,8 +5,9 @@ enters it by one affine map, ``S -> M S + G``, so only these small products run 
 from DeltaNet's chunked form (Yang et al. 2024) with RWKV-7's vector decay. The state here is [key, value],
 the transpose of the public layout.
 
-Legend: B rows, H heads, G chunks, C steps of a chunk, N head size, K its keys' size (N but for inner steps),
-I removed and J added values of a step (1, but for inner steps).
+Legend: B rows, H heads, G chunks, C steps of a chunk, N head size. Inner steps (`sttx_train.wkv.inner`) have
+keys of another size K, and several removed values (I) and added ones (J) a step; elsewhere K is N, and I and
+J are 1.
 """
 
 from __future__ import annotations
