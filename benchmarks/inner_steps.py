@@ -1,12 +1,12 @@
 """Measures what inner steps are worth: bits per byte after the same tokens, and after the same CPU time.
 
-    uv run python benchmarks/inner_steps.py RESULTS.json DATA.bin VOCABULARY [--tokens N] [--seeds N]
-        [--start-from MODEL] [--only NAME ...]
+    uv run python benchmarks/inner_steps.py RESULTS.json DATA VOCABULARY [--tokens N] [--seeds N] [--layers N]
+        [--hidden-size N] [--start-from MODEL] [--only NAME ...]
 
-DATA.bin is a flat file of ids of VOCABULARY. Small models (four layers of 128) are trained from scratch at a
-constant learning rate, so that every point of a run is the end of a shorter one; they are priced on documents
-that the seed holds back. With --start-from, that model is trained on instead, and its rates start at 0. A run
-that is in RESULTS.json already is not repeated. Prints a table of all results at the end.
+DATA is what `sttx pretrain` reads: texts, or a flat .bin of ids of VOCABULARY. Small models are trained from
+scratch at a constant learning rate, so that every point of a run is the end of a shorter one; they are priced
+on documents that the seed holds back. With --start-from, that model is trained on instead, and its rates
+start at 0. A run that is in RESULTS.json already is not repeated. Prints a table of all results at the end.
 """
 
 from __future__ import annotations
@@ -35,12 +35,18 @@ SETTINGS: dict[str, dict[str, Any]] = {
 _BATCH, _CTX, _POINTS = 4, 256, 6
 
 
-def run(name: str, seed: int, data: Any, tokenizer: Any, tokens: int, start: str | None) -> dict[str, Any]:
+def run(name: str, seed: int, data: Any, tokenizer: Any, arguments: argparse.Namespace) -> dict[str, Any]:
     """Train one model; return its prices, and the CPU seconds of training up to each of them."""
-    steps = max(2 * _POINTS, tokens // (_BATCH * _CTX))
+    steps, start = max(2 * _POINTS, arguments.tokens // (_BATCH * _CTX)), arguments.start_from
     settings = SETTINGS[name] | ({"inner_lr": 0.0} if start and SETTINGS[name] else {})
-    options = {"hidden_size": 128, "layers": 4, "ctx": _CTX, "batch": _BATCH, "bf16": False, "seed": seed}
-    options |= {"steps": steps, "validation": 0.001, "eval_every": steps // _POINTS, "schedule": "constant"}
+    options = {"ctx": _CTX, "batch": _BATCH, "bf16": False, "seed": seed}
+    options |= {} if start else {"hidden_size": arguments.hidden_size, "layers": arguments.layers}
+    options |= {
+        "steps": steps,
+        "validation": arguments.validation,
+        "eval_every": steps // _POINTS,
+        "schedule": "constant",
+    }
     options |= {"lr": 3e-4 if start else 3e-3, "warmup": min(20, steps // 4)}
     config = PretrainConfig(**options, **settings)
     pretrainer = Pretrainer(config, tokenizer=tokenizer, start=start, device="cpu")
@@ -111,6 +117,9 @@ def main() -> None:
     parser.add_argument("vocabulary")
     parser.add_argument("--tokens", type=int, default=300_000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden-size", type=int, default=128)
+    parser.add_argument("--validation", type=float, default=0.001, help="share of the documents")
     parser.add_argument("--start-from", default=None)
     parser.add_argument("--only", nargs="*", choices=SETTINGS, default=list(SETTINGS))
     arguments = parser.parse_args()
@@ -121,7 +130,7 @@ def main() -> None:
         for name in arguments.only:
             if (key := f"{name} #{seed}") in results:
                 continue
-            found = run(name, seed, data, tokenizer, arguments.tokens, arguments.start_from)
+            found = run(name, seed, data, tokenizer, arguments)
             results[key] = found
             arguments.results.write_text(json.dumps(results, indent=1))
             last = found["points"][-1]
