@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from sttx_train.pretrain import PretrainConfig, Pretrainer, pretrainer
-from sttx_train.rwkv7 import RWKV7, RWKV7Config, compile_kernels, compiling, kernels_are_compiled
+from sttx_train.rwkv7 import (
+    RWKV7,
+    RecurrentState,
+    RWKV7Config,
+    compile_kernels,
+    compiling,
+    kernels_are_compiled,
+)
 from sttx_train.rwkv7.loops import kernels
 from sttx_train.wkv.compiled import backward_kernel, forward_kernel
 
@@ -22,6 +29,9 @@ def test_a_model_runs_what_was_compiled_beforehand():
     logits.sum().backward()
     with torch.inference_mode():
         model(ids[:1, :1])
+    model.requires_grad_(False)  # all layers in one function
+    state = RecurrentState.zeros(model.config, 2).inject(torch.zeros(2, 2, 16, 16, requires_grad=True))
+    model(ids, state, torch.tensor([30, 20]), starts)[0].sum().backward()
     assert all(before) and [list(kernel.signatures) for kernel in compiled] == before
 
 

@@ -294,7 +294,7 @@ class PhraseHead:
         return torch.where(phrase.unsqueeze(-1), rows_in[(ids_BT - base).clamp_min(0)].to(x.dtype), x)
 
     def _logits(self, hidden_MD: Tensor, bias_V: Tensor | None, impossible: tuple[Tensor, Tensor]) -> Tensor:
-        logits = _wide(self.model.head(hidden_MD))
+        logits = _wide(self.model.logits(hidden_MD))
         if bias_V is not None:
             logits = logits + bias_V
         if len(impossible[0]):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 
 from sttx_core.experts.kept import is_kept
+from sttx_train.fused.tiles import DEEP, ROWS, multiplying, pack, tiles_reason
 from sttx_train.rwkv7.config import RWKV7Config
 from sttx_train.rwkv7.loops import kernels
 from sttx_train.rwkv7.model import RWKV7
@@ -20,6 +22,7 @@ def kernels_are_compiled(head_size: int, dtype: torch.dtype = torch.float32, *, 
         parts = kernels()
         needed += [parts.mix, parts.prepare, parts.finish]
         needed += [parts.mix_back, parts.prepare_back, parts.finish_back] if learns else []
+        needed += [] if tiles_reason() else [multiplying()]
     return all(map(is_kept, [*needed, backward_kernel(head_size)] if learns else needed))
 
 
@@ -37,3 +40,6 @@ def compile_kernels(head_size: int, dtype: torch.dtype = torch.float32, *, learn
         logits, _ = model(torch.zeros(1, 2, dtype=torch.long))
         if learns:
             logits.sum().backward()
+    if dtype == torch.float32 and not tiles_reason():
+        tiles = pack(np.zeros((DEEP, ROWS), np.float32))
+        multiplying()(np.zeros((1, DEEP), np.float32), tiles, np.zeros((ROWS, ROWS), np.float32), False, 0, 1)

@@ -127,7 +127,7 @@ class LanguageModel(nn.Module):
             starts_BT: true at the first token of a document: it does not see the tokens before it.
         """
         hidden, state = self.hidden(self.emb(ids_BT), state, lengths_B, starts_BT)
-        return self.head(hidden), state
+        return self.logits(hidden), state
 
     def hidden(
         self,
@@ -166,6 +166,10 @@ class LanguageModel(nn.Module):
             ffn_shift.append(_last_valid(x_ffn, lengths_B))
             layers.append(after)
         return self.ln_out(x), RecurrentState.of_layers(att_shift, layers, ffn_shift)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return what the head says of its input ``[..., D]``: ``[..., V]``."""
+        return self.head(hidden)
 
     @property
     def reads_whole(self) -> bool:

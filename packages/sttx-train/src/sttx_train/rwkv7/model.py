@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from sttx_train.forms.form import module_of
 from sttx_train.forms.matrix import StoredMatrix, install
 from sttx_train.fused import FusedStep, StepChoice, choose_step
+from sttx_train.fused.tiles import tiles_reason
 from sttx_train.rwkv7.config import RWKV7Config, parameter_shapes, stored_forms
 from sttx_train.rwkv7.elementwise import gated_output, recurrence_inputs, shifted_mixes
 from sttx_train.rwkv7.init import initialize as fill_parameters
 from sttx_train.rwkv7.language_model import Block, LanguageModel, shifted
+from sttx_train.rwkv7.matrices import MOST_TILED, Matrix
 from sttx_train.rwkv7.state import RecurrentState
 from sttx_train.rwkv7.whole import Weights, read_whole, rows_of, weights_of
-from sttx_train.wkv import Backend, InnerSteps, LayerState, folded, inner_wkv, recurrence, wkv
+from sttx_train.wkv import Backend, InnerSteps, KernelChoice, LayerState, folded, inner_wkv, recurrence, wkv
 
 DECAY_SCALE = 0.6065306597126334  # exp(-0.5): log decay = -DECAY_SCALE * sigmoid(.), so decay > 0.545
 
@@ -223,6 +225,21 @@ class RWKV7(LanguageModel):
         hidden, *after = read_whole(weights, rows, x_BTD, state.att_shift, state.wkv, state.ffn_shift)
         return hidden, RecurrentState(att_shift=after[0], wkv=after[1], ffn_shift=after[2])
 
+    def kernel(self, device: torch.device) -> KernelChoice:
+        """As in `LanguageModel`; the reason says whether the processor's matrix unit multiplies."""
+        choice = super().kernel(device)
+        if choice.backend != "compiled" or device.type != "cpu" or tiles_reason():
+            return choice
+        return choice._replace(reason=f"{choice.reason}; AMX multiplies weights that bfloat16 holds")
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """As in `LanguageModel`."""
+        learns = self.head.weight.requires_grad
+        if learns or hidden.dtype != torch.float32 or not hidden.numel() or not self.reads_whole:
+            return super().logits(hidden)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        return _WHOLE[self].head(self.head.weight).differentiable(rows).view(*hidden.shape[:-1], -1)
+
     @property
     def reads_whole(self) -> bool:
         """As in `LanguageModel`."""
@@ -315,11 +332,18 @@ def _expand(model: RWKV7) -> Callable[[], Mapping[str, Tensor]]:
 
 
 class _Known:
-    """A model's weights as `read_whole` takes them, made again after torch has changed one of them."""
+    """A model's weights as `read_whole` takes them, made again after torch has changed one of them.
+
+    Args:
+        kind: changes if the weights are others.
+        parameters: those of the blocks and the last norm, by name.
+    """
 
     def __init__(self, kind: int, parameters: dict[str, nn.Parameter]) -> None:
         self.kind, self.parameters = kind, parameters
-        self._of, self._weights = -1, None
+        self._tiled = sum(one.numel() for one in parameters.values()) <= MOST_TILED
+        self._weights: tuple[int, Weights] | None = None
+        self._head: tuple[int, Matrix] | None = None
 
     def weights(self, config: RWKV7Config, *, again: bool) -> Weights:
         """Return the weights as they are now.
@@ -329,11 +353,16 @@ class _Known:
             again: make them again in any case: torch does not count changes by its fused optimizers.
         """
         now = sum(one._version for one in self.parameters.values())  # each of them only grows
-        if self._weights is None or self._of != now or again:
-            self._of = now
+        if again or self._weights is None or self._weights[0] != now:
             sizes = (config.num_layers, config.num_heads, config.layer_norm_eps, config.group_norm_eps)
-            self._weights = weights_of(self.parameters, *sizes)
-        return self._weights
+            self._weights = now, weights_of(self.parameters, *sizes, tiled=self._tiled and not again)
+        return self._weights[1]
+
+    def head(self, weight: Tensor) -> Matrix:
+        """Return the head's matrix as it is now."""
+        if self._head is None or self._head[0] != weight._version:
+            self._head = weight._version, Matrix(weight.detach().t(), tiled=self._tiled)
+        return self._head[1]
 
 
 _WHOLE: WeakKeyDictionary[RWKV7, _Known] = WeakKeyDictionary()

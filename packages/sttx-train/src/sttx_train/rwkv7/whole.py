@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from sttx_train.rwkv7.elementwise import parts, share, with_zeros
 from sttx_train.rwkv7.loops import kernels
+from sttx_train.rwkv7.matrices import Matrix
 from sttx_train.wkv.compiled import go_back_rows, kept_states, read_rows
 
 _VECTORS = (
@@ -78,9 +79,9 @@ def rows_of(
 
 
 class Layer(NamedTuple):
-    """Weights of a block, detached: matrices as torch keeps them, vectors stacked as the loops read them."""
+    """Weights of a block: matrices by their names, vectors stacked as the loops read them."""
 
-    matrices: dict[str, Tensor]
+    matrices: dict[str, Matrix]
     shares: Tensor
     inputs: Tensor
     output: Tensor
@@ -99,15 +100,24 @@ class Weights(NamedTuple):
 
 
 def weights_of(
-    parameters: Mapping[str, Tensor], layers: int, heads: int, eps: float, head_eps: float
+    parameters: Mapping[str, Tensor], layers: int, heads: int, eps: float, head_eps: float, *, tiled: bool
 ) -> Weights:
-    """Return the weights of a model from its parameters, by their published names."""
+    """Return the weights of a model from its parameters, by their published names.
+
+    Args:
+        parameters: those of the blocks and the last norm.
+        layers: L.
+        heads: H.
+        eps: epsilon of every LayerNorm.
+        head_eps: epsilon of the norm of each head's output.
+        tiled: pack matrices for the processor's matrix unit when they are first needed.
+    """
     found = {name: parameter.detach() for name, parameter in parameters.items()}
     norm = (found["ln_out.weight"], found["ln_out.bias"])
-    return Weights([_layer(found, layer) for layer in range(layers)], norm, heads, eps, head_eps)
+    return Weights([_layer(found, layer, tiled) for layer in range(layers)], norm, heads, eps, head_eps)
 
 
-def _layer(found: Mapping[str, Tensor], layer: int) -> Layer:
+def _layer(found: Mapping[str, Tensor], layer: int, tiled: bool) -> Layer:
     start = f"blocks.{layer}."
     own = {name.removeprefix(start): x for name, x in found.items() if name.startswith(start)}
     zeros = torch.zeros_like(own["att.w0"])
@@ -117,7 +127,11 @@ def _layer(found: Mapping[str, Tensor], layer: int) -> Layer:
         for name in ("ln0", "ln1", "ln2")
         if f"{name}.bias" in own
     }
-    matrices = {name.removesuffix(".weight"): x for name, x in own.items() if x.ndim == 2}
+    matrices = {  # torch keeps those of its linear layers as [outputs, inputs]
+        name.removesuffix(".weight"): Matrix(x.t() if name.endswith(".weight") else x, tiled=tiled)
+        for name, x in own.items()
+        if x.ndim == 2 and name != "att.r_k"
+    }
     return Layer(matrices, table[:6], table[6:11], table[11:14], table[14:15], norms)
 
 
@@ -221,11 +235,11 @@ class _Block:
         """Return the output ``[M, D]``; the state after the tokens replaces the one before."""
         of, norms, eps = self.layer.matrices, self.layer.norms, self.weights.eps
         self.norms = [_Norm(x, norms["ln1"], eps)]
-        middle = torch.addmm(x, self._attend(self.norms[0].y, att_shift, state), of["att.output"].t())
+        middle = of["att.output"](self._attend(self.norms[0].y, att_shift, state), plus=x)
         self.norms.append(_Norm(middle, norms["ln2"], eps))
         mixed = self._mix(self.norms[1].y, ffn_shift, self.layer.inner_share)
-        self.inner = torch.mm(mixed[0], of["ffn.key"].t()).relu_()
-        return torch.addmm(middle, self.inner.square(), of["ffn.value"].t())
+        self.inner = of["ffn.key"](mixed[0]).relu_()
+        return of["ffn.value"](self.inner.square(), plus=middle)
 
     def _mix(self, x: Tensor, shift: Tensor, shares: Tensor) -> Tensor:
         mixes = x.new_empty(len(shares), *x.shape)
@@ -236,14 +250,10 @@ class _Block:
         """Return the gated output of time mixing, before its last matrix."""
         of, (M, D), H = self.layer.matrices, x.shape, self.weights.heads
         x_r, x_w, x_k, x_v, x_a, x_g = self._mix(x, shift, self.layer.shares)
-        r, k, v = (
-            torch.mm(mix, of[f"att.{name}"].t())
-            for mix, name in ((x_r, "receptance"), (x_k, "key"), (x_v, "value"))
-        )
-        self.w_inner = torch.mm(x_w, of["att.w1"]).tanh_()
-        self.g_inner = torch.mm(x_g, of["att.g1"]).sigmoid_()
-        raw_w, raw_a = torch.mm(self.w_inner, of["att.w2"]), x_a @ of["att.a1"] @ of["att.a2"]
-        first_v, raw_v = (self.first_v, x_v @ of["att.v1"] @ of["att.v2"]) if self.mixed else (v, raw_w)
+        r, k, v = of["att.receptance"](x_r), of["att.key"](x_k), of["att.value"](x_v)
+        self.w_inner, self.g_inner = of["att.w1"](x_w).tanh_(), of["att.g1"](x_g).sigmoid_()
+        raw_w, raw_a = of["att.w2"](self.w_inner), of["att.a2"](of["att.a1"](x_a))
+        first_v, raw_v = (self.first_v, of["att.v2"](of["att.v1"](x_v))) if self.mixed else (v, raw_w)
         assert first_v is not None
         self.first_v, self.k, self.v = first_v, k, v
         self.found = x.new_empty(5, M, D)  # w, k, v, a, b
@@ -253,7 +263,7 @@ class _Block:
         w, k, new_v, a, b = self.found
         self.parts = (r, w, k, new_v if self.mixed else v, a, b)
         self.kept = kept_states(self.rows.bounds[: self.rows.learning + 1], state)
-        self.y, self.gate = x.new_empty(M, H, D // H), torch.mm(self.g_inner, of["att.g2"])
+        self.y, self.gate = x.new_empty(M, H, D // H), of["att.g2"](self.g_inner)
         sequences = [one.view(self.y.shape) for one in self.parts]
         read_rows(sequences, self.rows.starts, self.rows.bounds, state, self.kept, self.y)
         out, (r, _, k, v, _, _) = torch.empty_like(x), self.parts
@@ -283,12 +293,12 @@ class _Block:
             further: whether the gradient by the input is wanted.
         """
         of, S = self.layer.matrices, len(d)
-        inner = torch.mm(d, of["ffn.value"]).mul_(self.inner[:S]).mul_(2)
-        dmixed = torch.mm(inner, of["ffn.key"]).unsqueeze(0)
+        inner = of["ffn.value"].back(d).mul_(self.inner[:S]).mul_(2)
+        dmixed = of["ffn.key"].back(inner).unsqueeze(0)
         dx = self._mix_back(dmixed, self.layer.inner_share, before[1])
         dx[last] += shifts[1]
         d = d + self.norms[1].backward(dx)
-        given, back = self._recurrence_back(torch.mm(d, of["att.output"]), dstate)
+        given, back = self._recurrence_back(of["att.output"].back(d), dstate)
         if not further:
             return d, first_v
         dmixed, first_v = self._inputs_back(given, back, first_v)
@@ -334,14 +344,14 @@ class _Block:
         elif len(first_v):
             dv += first_v
         for place, one, name in ((0, dr, "receptance"), (2, dk, "key"), (3, dv, "value")):
-            torch.mm(one, of[f"att.{name}"], out=dmixed[place])
+            of[f"att.{name}"].back(one, out=dmixed[place])
         if self.mixed:
-            dmixed[3].addmm_(draw_v @ of["att.v2"].t(), of["att.v1"].t())
-        dw = aten.tanh_backward(draw_w @ of["att.w2"].t(), self.w_inner[:S])
-        torch.mm(dw, of["att.w1"].t(), out=dmixed[1])
-        torch.mm(draw_a @ of["att.a2"].t(), of["att.a1"].t(), out=dmixed[4])
-        dg = aten.sigmoid_backward(dgate @ of["att.g2"].t(), self.g_inner[:S])
-        torch.mm(dg, of["att.g1"].t(), out=dmixed[5])
+            dmixed[3] += of["att.v1"].back(of["att.v2"].back(draw_v))
+        dw = aten.tanh_backward(of["att.w2"].back(draw_w), self.w_inner[:S])
+        of["att.w1"].back(dw, out=dmixed[1])
+        of["att.a1"].back(of["att.a2"].back(draw_a), out=dmixed[4])
+        dg = aten.sigmoid_backward(of["att.g2"].back(dgate), self.g_inner[:S])
+        of["att.g1"].back(dg, out=dmixed[5])
         return dmixed, first_v
 
 
