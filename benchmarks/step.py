@@ -4,8 +4,10 @@
 
 First the default step of `sttx train`: a window of 64 tokens beside the replayed ones, the frozen network and
 the experts. One learner for each kernel reads the same stream, step by step in turn; medians of CPU time and
-of the clock are reported, and what each learner paid in all. Then a step of `sttx pretrain` at the size of
-goose-mini, 8 windows of 256 tokens, in float32 and with products in bfloat16. With --profile the operations
+of the clock are reported, what each learner paid in all, and how many times faster it is than the last one:
+with ``chunked`` as the last kernel, than plain torch. Then a step of `sttx pretrain` at the size of
+goose-mini, 8 windows of 256 tokens, in float32 and with products in bfloat16; in float32 also the operations
+of its products in a second, as a share of torch's rate for products of that size. With --profile the operations
 that take the most CPU time in the default step are listed, for the first kernel. Prints one JSON object.
 """
 
@@ -68,7 +70,9 @@ def online(model: str | None, source: str, kernels: list[str], steps: int) -> di
             bits[kernel] += taken[2].score.bits
             if number >= WARM_UP:
                 times[kernel].append(taken[:2])
-    return {kernel: {**medians(times[kernel]), "bits": bits[kernel]} for kernel in kernels}
+    found = {kernel: {**medians(times[kernel]), "bits": bits[kernel]} for kernel in kernels}
+    slowest = found[kernels[-1]]["cpu_ms"]
+    return {kernel: {**one, "times_faster": slowest / one["cpu_ms"]} for kernel, one in found.items()}
 
 
 def trainer(model: str | None, kernel: str) -> StreamTrainer:
@@ -109,7 +113,22 @@ def pretraining(name: str | None, kernels: list[str], bf16: bool, rounds: int) -
         if number:
             times[kernel].append(taken[:2])
     found = {kernel: {**medians(times[kernel]), "loss": loss[kernel]} for kernel in kernels}
-    return {"products": "bfloat16" if bf16 else "float32", **found}
+    if bf16:
+        return {"products": "bfloat16", **found}
+    rate = matrix_rate(8 * 256, model.config.hidden_size, model.config.ffn_size)
+    weights = sum(p.numel() for name, p in model.named_parameters() if p.ndim == 2 and name != "emb.weight")
+    products = (
+        6 * weights * 8 * 256
+    )  # a multiplication and an addition a weight and token, forward and twice back
+    for one in found.values():
+        one["share_of_matrix_rate"] = products / (one["cpu_ms"] / 1000) / rate
+    return {"products": "float32", "matrix_gflops": rate / 1e9, **found}
+
+
+def matrix_rate(rows: int, inputs: int, outputs: int) -> float:
+    """Return how many operations torch's product of two matrices makes in a second of CPU time, at best."""
+    x, matrix = torch.randn(rows, inputs), torch.randn(inputs, outputs)
+    return 2 * rows * inputs * outputs / min(timed(lambda: torch.mm(x, matrix))[0] for _ in range(30))
 
 
 def operations(model: str | None, source: str, kernel: str) -> list[dict[str, Any]]:
