@@ -7,7 +7,7 @@ the experts. One learner for each kernel reads the same stream, step by step in 
 of the clock are reported, what each learner paid in all, and how many times faster it is than the last one:
 with ``chunked`` as the last kernel, than plain torch. Then a step of `sttx pretrain` at the size of
 goose-mini, 8 windows of 256 tokens, in float32 and with products in bfloat16; in float32 also the operations
-of its products in a second, as a share of torch's rate for products of that size. With --profile the operations
+of its products in a second, as a share of torch's rate for such products. With --profile the operations
 that take the most CPU time in the default step are listed, for the first kernel. Prints one JSON object.
 """
 
