@@ -145,6 +145,7 @@ def test_the_prompt_from_standard_input(run, monkeypatch):
     ("arguments", "message"),
     [
         ("x --learn", "--learn would have no effect: it goes with --chat"),
+        ("x --state-decay 0.5", "--state-decay would have no effect: there is no offset without --state-lr"),
         ("--chat --json", "--json would have no effect with --chat"),
         ("--chat -", "- would have no effect with --chat"),
         ("x --temperature 0 --top-p 0.5", "--top-p would have no effect: at temperature 0"),
@@ -163,6 +164,13 @@ def test_mistakes_are_found_before_the_model_is_loaded(sttx, monkeypatch, argume
     monkeypatch.setattr(generate_command, "load", None)
     result = sttx("generate", *arguments.split())
     assert (result.code, result.out) == (2, "") and message in result.err
+
+
+def test_outer_steps_change_what_follows(run):
+    prompt = "the file was read again " * 6
+    texts = [run(prompt, "--max-tokens", 40, "--state-lr", rate).out for rate in (0, 0.5, 0.5)]
+    assert texts[0] != texts[1] == texts[2]
+    assert run(prompt, "--max-tokens", 40).out == texts[0]
 
 
 def test_empty_stops_and_prompts_are_refused(sttx, monkeypatch):

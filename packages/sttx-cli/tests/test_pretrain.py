@@ -162,6 +162,8 @@ def test_another_shape_is_not_resumed(sttx, line, tmp_path, unchanged):
         (["--batch", 0], 2, "--batch must be at least 1, not 0"),
         (["--seed", -1], 2, "--seed must not be negative, not -1"),
         (["--lr", "inf"], 2, "'inf' is not a finite number"),
+        (["--meta-lr", 0.5], 2, "--meta-lr would have no effect: no step is taken without --meta"),
+        (["--meta", "--phrase-prob", 0.5], 2, "--phrase-prob cannot be used with --meta: its windows"),
         (["--decay", 0.5], 2, "--decay would have no effect: --schedule is cosine, not wsd"),
         (["--schedule", "constant", "--final", 0.5], 2, "--final would have no effect: with"),
         (["--validation", 0, "--eval-every", 5], 2, "--eval-every would have no effect: --validation 0"),

@@ -60,6 +60,19 @@ def test_the_table_sums_the_lines(sttx, lines, sessions, tiny_model):
     assert len(table[6:]) == 5 and all(line.split()[0] in ("one", "two") for line in table[6:])
 
 
+def test_states_that_learn_while_they_are_read(lines, finished):
+    plain, outer = lines("--experts", "off"), lines("--experts", "off", "--state-lr", 0.1)
+    short = lines("--experts", "off", "--state-lr", 0.1, "--batch", 70)
+    for row, other, part in zip(outer, plain, short, strict=True):
+        assert row["frozen_bits"] == pytest.approx(other["bits"], rel=1e-4)
+        assert row["bits"] == row["network_bits"] == pytest.approx(part["bits"], rel=1e-3)
+    assert sum(row["bits"] for row in outer) != pytest.approx(sum(row["bits"] for row in plain), rel=1e-4)
+    assert lines("--experts", "off", "--state-lr", 0) == plain
+    own, still = lines("--checkpoint", finished), lines("--checkpoint", finished, "--state-lr", 0)
+    assert own == still, "this run took no outer steps"
+    assert lines("--checkpoint", finished, "--state-lr", 0.1) != own
+
+
 def test_with_what_a_run_has_learned(lines, finished):
     plain = lines("--experts", "off")
     learned = lines("--checkpoint", finished / "latest", "--experts", "off")
@@ -101,6 +114,10 @@ def test_secrets_are_redacted_unless_asked_not_to(sttx, tiny_model, tmp_path, of
     ("arguments", "code", "message"),
     [
         ("--tokens", 2, "--tokens would have no effect: it goes with --json; leave it out"),
+        ("--state-decay 0.1", 2, "--state-decay would have no effect: there is no offset without --state-lr"),
+        ("--state-lr 0 --state-decay 0.1", 2, "--state-decay would have no effect"),
+        ("--state-lr -1", 2, "--state-lr must be a number of 0 or more, not -1.0"),
+        ("--state-lr 1 --state-decay 0", 2, "--state-decay must be above 0 and at most 1, not 0.0"),
         ("--checkpoint RUN --state STATE", 2, "both --checkpoint and --state are given"),
         ("--state MISSING.pth", 2, "no tuned state at"),
         ("--state SESSIONS", 2, "must end in '.safetensors', '.pth' or '.st'"),

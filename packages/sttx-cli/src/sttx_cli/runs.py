@@ -14,6 +14,7 @@ from sttx_cli.options import Name, PathName
 from sttx_core.errors import UsageError
 from sttx_train.devices import Device, DtypeName
 from sttx_train.formats import EMBEDDED, STATE_SUFFIXES
+from sttx_train.online import LearnerConfig
 from sttx_train.wkv import BACKENDS
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -57,6 +58,44 @@ def learned_options(verb: str) -> Callable[[Decorated], Decorated]:
         )(command)
 
     return decorate
+
+
+def outer_options(command: Decorated) -> Decorated:
+    """Add `--state-lr` and `--state-decay` to a command that reads without learning."""
+    command = click.option(
+        "--state-decay",
+        type=float,
+        default=None,
+        help="Share of the offset that each outer step takes away; by default as the run did, or "
+        f"{LearnerConfig.state_decay:g}.",
+    )(command)
+    return click.option(
+        "--state-lr",
+        type=float,
+        default=None,
+        help="Rate of the outer step: after each window the state of a session takes a step of gradient "
+        "descent on what the window cost. 0: none; by default as the run did, or 0.",
+    )(command)
+
+
+def check_outer(rate: float | None, decay: float | None, *, learned: bool) -> dict[str, float | None]:
+    """Return the options of outer steps as a predictor takes them.
+
+    Args:
+        rate: Of the step.
+        decay: Of the offset.
+        learned: Whether something learned is named, which may say the rate.
+
+    Raises:
+        UsageError: One has no effect, or is no rate or share.
+    """
+    if decay is not None and (rate == 0 or (rate is None and not learned)):
+        raise UsageError(
+            "--state-decay would have no effect: there is no offset without --state-lr; leave it out"
+        )
+    given = {"state_lr": rate, "state_decay": decay}
+    LearnerConfig(**{name: value for name, value in given.items() if value is not None})
+    return given
 
 
 def model_option(command: Decorated) -> Decorated:

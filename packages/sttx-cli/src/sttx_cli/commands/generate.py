@@ -15,11 +15,13 @@ from sttx_cli.output import PieceOutput, count, emit_json, say
 from sttx_cli.progress import progress_bar
 from sttx_cli.runs import (
     check_model,
+    check_outer,
     dtype_option,
     kernel_option,
     learned_options,
     model_option,
     named_learned,
+    outer_options,
 )
 from sttx_cli.threads import threads_option
 from sttx_core.errors import UsageError
@@ -40,6 +42,7 @@ _WHOLE = "the constraint is met"
 @click.command("generate", cls=Grouped)
 @click.argument("prompt", type=Name(), default=None, required=False, metavar="[PROMPT|-]")
 @learned_options("Generate")
+@outer_options
 @model_option
 @dtype_option
 @click.option(
@@ -82,6 +85,8 @@ def command(
     prompt: str | None,
     checkpoint: str | None,
     state: Path | None,
+    state_lr: float | None,
+    state_decay: float | None,
     model: str | None,
     dtype: DtypeName,
     experts: str,
@@ -111,6 +116,7 @@ def command(
     _check(prompt, chat, learn, as_json)
     constraint = build_constraint(chat, json_schema=json_schema, regex=regex, tools=tools)
     learned = named_learned(checkpoint, state)
+    outer = check_outer(state_lr, state_decay, learned=learned is not None)
     check_model(model, EMBEDDED)
     text = _standard_input() if prompt == _STDIN else prompt or ""
     with progress_bar("loading PyTorch"):
@@ -120,7 +126,7 @@ def command(
     learning = LearnerConfig(phrases="off") if learn and learned is None else None
     predictor = prepared(
         _loaded(model, dtype, kernel),
-        lambda loaded: Predictor(loaded, learned, experts=on, learning=learning, learns=learn),
+        lambda loaded: Predictor(loaded, learned, experts=on, learning=learning, learns=learn, **outer),
         threads=threads,
         experts=on,
         choosing=True,

@@ -15,7 +15,15 @@ from sttx_cli.plain import one_line
 from sttx_cli.processes import hush_others, together
 from sttx_cli.progress import progress_bar
 from sttx_cli.redaction import chosen_redaction, redact_options
-from sttx_cli.runs import check_model, dtype_option, learned_options, model_option, named_learned
+from sttx_cli.runs import (
+    check_model,
+    check_outer,
+    dtype_option,
+    learned_options,
+    model_option,
+    named_learned,
+    outer_options,
+)
 from sttx_cli.scores import Scores, trace_line
 from sttx_cli.sources import (
     SOURCES,
@@ -41,6 +49,7 @@ if TYPE_CHECKING:
 @click.argument("arguments", nargs=-1, type=Name(), metavar="[SOURCE]...")
 @from_option(f"What to read: {SOURCES}. May be repeated; the same as SOURCE.")
 @learned_options("Score")
+@outer_options
 @model_option
 @dtype_option
 @click.option(
@@ -69,6 +78,8 @@ def command(
     from_sources: tuple[str, ...],
     checkpoint: str | None,
     state: Path | None,
+    state_lr: float | None,
+    state_decay: float | None,
     model: str | None,
     dtype: DtypeName,
     experts: str,
@@ -85,7 +96,8 @@ def command(
     not followed. Without a source, your Claude Code history is read, or a small sample if there is none.
 
     Every token costs as many bits as it was unexpected. The network learns nothing and no file is written;
-    experts remember what was read before, so that repeats become cheap.
+    experts remember what was read before, so that repeats become cheap. With --state-lr the state of each
+    session learns from what was read of it, after it was paid for.
 
     Several processes share the documents: torchrun --nproc-per-node N -m sttx_cli score ...
     """
@@ -93,9 +105,11 @@ def command(
     if tokens and not as_json:
         raise UsageError("--tokens would have no effect: it goes with --json; leave it out")
     learned = named_learned(checkpoint, state)
+    outer = check_outer(state_lr, state_decay, learned=learned is not None)
     check_model(model, EMBEDDED)
     redact = chosen_redaction(no_redact, redact_rules)
     options: dict[str, Any] = {"dtype": dtype, "threads": threads, "experts": experts == "on"}
+    options["outer"] = outer
     if not first:
         with _reading(model, learned, **options) as (_, networks):
             return networks.help() if networks else None
@@ -125,7 +139,13 @@ def command(
 
 @contextlib.contextmanager
 def _reading(
-    model: str | None, learned: str | None, *, dtype: DtypeName, threads: int, experts: bool
+    model: str | None,
+    learned: str | None,
+    *,
+    dtype: DtypeName,
+    threads: int,
+    experts: bool,
+    outer: dict[str, float | None],
 ) -> Iterator[tuple["Predictor", "SharedReading | None"]]:
     """Prepare the predictor, and join the other processes if there are any, which share its reading."""
     with progress_bar("loading PyTorch"):
@@ -133,7 +153,11 @@ def _reading(
         from sttx_train.predict import SharedReading
     loaded = load(model, dtype=dtype)
     predictor = prepared(
-        loaded, lambda loaded: Predictor(loaded, learned, experts=experts), threads=threads, experts=experts
+        loaded,
+        lambda loaded: Predictor(loaded, learned, experts=experts, **outer),
+        threads=threads,
+        experts=experts,
+        learns=bool(outer["state_lr"]),
     )
     with together(loaded.model.device) as workers:
         if workers.count > 1:

@@ -166,6 +166,7 @@ def save_model(
     tokenizer: AnyTokenizer | None = None,
     dtype: torch.dtype | None = None,
     hypernet: HyperNetwork | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model atomically.
 
@@ -179,6 +180,7 @@ def save_model(
             ``NAME.``.
         dtype: dtype on disk, by default the model's.
         hypernet: the hypernetwork that was trained with the model; only ``sttx`` can hold one.
+        metadata: strings to keep beside the tensors; only ``sttx`` has a place for them, others lose them.
 
     Raises:
         UsageError: the format is unknown or cannot hold this model or its hypernetwork, something other than
@@ -198,7 +200,7 @@ def save_model(
         _save_blinkdl(model.config, tensors, path, tokenizer)
     elif format == "sttx":
         config = sttx.config_dict(model.config, hypernet is not None)
-        _save_folder(path, config, tensors, tokenizer, hypernet)
+        _save_folder(path, config, tensors, tokenizer, hypernet, metadata)
     elif format == "huggingface":
         saved_dtype = str(dtype or model.dtype).removeprefix("torch.")
         eot_id = EOT_ID if tokenizer is None else tokenizer.eot_id
@@ -246,11 +248,12 @@ def _save_folder(
     tensors: Mapping[str, Tensor],
     tokenizer: AnyTokenizer | None,
     hypernet: HyperNetwork | None = None,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     files = tokenizer_files(tokenizer) if tokenizer is not None else {}
     with replacing_folder(path, ours=_FOLDER_FILES) as folder:
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-        write_tensors(tensors, folder / SINGLE, {"format": "pt"})
+        write_tensors(tensors, folder / SINGLE, {"format": "pt", **(metadata or {})})
         if hypernet is not None:
             write_tensors(hypernet.state_dict(), folder / sttx.HYPERNET, {"format": "pt"})
         for name, write in files.items():

@@ -75,7 +75,8 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
         ``vocabulary``; ``hypernetwork`` (its
         ``parameters``, None if there is none); ``problems``, each a sentence that says what to do; ``notes``,
         what was taken off or added to read the files; ``uses``, what sttx can do with the model as it is;
-        ``advice`` if it is not for sttx.
+        ``advice`` if it is not for sttx. ``metadata`` are strings kept with the tensors, such as how a
+        model was pretrained with `--meta`.
 
     Raises:
         UsageError: there is nothing at the path.
@@ -200,6 +201,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         **({} if weights is None else _inner_steps(weights.config)),
         "vocabulary": vocabulary,
         "hypernetwork": None if hypernet is None else {"parameters": hypernet},
+        "metadata": {name: text for name, text in outline.metadata.items() if name != "format"},
         "runs": weights is not None,
         "notes": list(outline.notes if weights is None else weights.notes),
         "advice": None if version in ARCHITECTURES else f"only {RUNNING}: {_ELSEWHERE}, or {_OURS}",

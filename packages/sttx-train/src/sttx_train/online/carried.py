@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor
 
 from sttx_core.saved_state import checked
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from sttx_train.online.bank import StateBank
     from sttx_train.online.window import Window
 
+OFFSETS = "offset.wkv"
+"""Name of the tensor of all documents' offsets ``[L, documents, H, N, N]``."""
+
 
 @dataclass
 class Carried:
@@ -26,11 +30,25 @@ class Carried:
         state: the state after everything before ``context``; None at the document's start.
         context: the last phrase, as base tokens, which ``state`` has not read yet.
         frozen: the frozen model's state after everything but the last base token; None at the start.
+        offset: ``[L, H, N, N]`` what outer steps have learned of the document; None without any.
     """
 
     state: RecurrentState | None
     context: tuple[int, ...]
     frozen: RecurrentState | None = None
+    offset: Tensor | None = None
+
+    def alone(self) -> Carried:
+        """Return the same with memory of its own."""
+        state, frozen, offset = (
+            None if one is None else one.clone() for one in (self.state, self.frozen, self.offset)
+        )
+        return Carried(state, self.context, frozen, offset)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of its tensors in bytes."""
+        return sum(one.nbytes for one in (self.state, self.frozen, self.offset) if one is not None)
 
 
 class CarriedStates:
@@ -93,17 +111,20 @@ class CarriedStates:
         Returns:
             ``tensors``, the states of all documents stacked along the batch dimension, in the order of
             ``entries``; and ``meta``, JSON-able: the evictions, and for each document its name, its context
-            and whether it has a state and a frozen state.
+            and whether it has a state and a frozen state; ``offsets`` names those with an offset, if any.
         """
         entries = list(self.entries.values())
         documents = [
             [name, list(entry.context), entry.state is not None, entry.frozen is not None]
             for name, entry in self.entries.items()
         ]
-        return {
-            "tensors": _stacked("state", entries) | _stacked("frozen", entries),
-            "meta": {"evictions": self.evictions, "sessions": documents},
-        }
+        offsets = {name: entry.offset for name, entry in self.entries.items() if entry.offset is not None}
+        meta = {"evictions": self.evictions, "sessions": documents}
+        tensors = _stacked("state", entries) | _stacked("frozen", entries)
+        if offsets:
+            meta["offsets"] = list(offsets)
+            tensors[OFFSETS] = torch.stack(list(offsets.values()), dim=1)
+        return {"tensors": tensors, "meta": meta}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue exactly from what :meth:`state_dict` returned; the tensors are copied where they are.
@@ -113,6 +134,7 @@ class CarriedStates:
         """
         tensors, meta = state["tensors"], checked(CarriedState, state["meta"], "sessions")
         states, frozen = _unstacked("state", tensors), _unstacked("frozen", tensors)
+        offsets = {name: tensors[OFFSETS][:, row].clone() for row, name in enumerate(meta.offsets)}
         self.evictions = meta.evictions
         self.entries = OrderedDict(
             (
@@ -121,6 +143,7 @@ class CarriedStates:
                     state=next(states) if has_state else None,
                     context=tuple(context),
                     frozen=next(frozen) if has_frozen else None,
+                    offset=offsets.get(document),
                 ),
             )
             for document, context, has_state, has_frozen in meta.sessions

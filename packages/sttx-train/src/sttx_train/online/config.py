@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +12,7 @@ from sttx_train.online.gate import PhraseMode
 from sttx_train.online.scope import SCOPES, Scope
 
 PHRASES = PhraseConfig(capacity=512)  # twice the table's default: fewer bits and fewer steps (docs/log.md)
+STATE_DECAY = 0.03  # of an outer step; see docs/log.md
 Injection = Literal["every", "start", "none"]
 Loss = Literal["network", "mixed"]
 _RATES = ("lr_state", "lr_hypernet", "lr_bias", "lr_vectors", "lr_weights")
@@ -47,6 +49,9 @@ class LearnerConfig:
             network learns where the experts are unsure.
         frozen: also compute the price of every window under the frozen model, with its own carried state. It
             is reported, and `--phrases auto` compares with it (otherwise with the bytes, which is noisier).
+        state_lr: rate of the outer step: at each window's end a step of gradient descent on an offset of its
+            document's state, also where a policy learns nothing (0: none).
+        state_decay: share of the offset that each outer step takes away, so that the offset stays bounded.
         seed: seed of the hypernetwork's first layers and of the draws of replay.
     """
 
@@ -66,11 +71,13 @@ class LearnerConfig:
     max_documents: int = 64
     loss: Loss = "network"
     frozen: bool = True
+    state_lr: float = 0.0
+    state_decay: float = STATE_DECAY
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in (*_RATES, "weight_decay", "replay_weight", "replay_rows"):
-            if not getattr(self, name) >= 0:
+        for name in (*_RATES, "weight_decay", "replay_weight", "replay_rows", "state_lr"):
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(
                     f"--{name.replace('_', '-')} must be a number of 0 or more, not {getattr(self, name)!r}"
                 )
@@ -81,6 +88,8 @@ class LearnerConfig:
                 )
         if not self.clip > 0:
             raise UsageError(f"--clip must be above 0, not {self.clip!r}")
+        if not 0 < self.state_decay <= 1:
+            raise UsageError(f"--state-decay must be above 0 and at most 1, not {self.state_decay!r}")
         if self.inject not in get_args(Injection):
             raise UsageError(f"--inject must be every, start or none, not {self.inject!r}")
         if self.loss not in get_args(Loss):
@@ -102,4 +111,6 @@ class LearnerConfig:
             reasons["lr_hypernet"] = "phrases are off"
         if not self.replay_rows:
             reasons |= dict.fromkeys(("replay_weight", "replay_capacity"), "no rows are replayed")
+        if not self.state_lr:
+            reasons["state_decay"] = "there is no offset without --state-lr"
         return reasons

@@ -21,7 +21,7 @@ from sttx_core.errors import CheckpointError, ModelError, SttxWarning, UsageErro
 from sttx_core.foreign_files import shown
 from sttx_core.hypernet import HyperNetwork
 from sttx_core.phrases import DynamicTokenizer, PhraseConfig
-from sttx_core.replay import Drawn, ReplayBuffer
+from sttx_core.replay import ReplayBuffer
 from sttx_core.saved_state import damaged
 from sttx_train.online.average import AVERAGE, RunningAverage, for_reading
 from sttx_train.online.carried import Carried, CarriedStates
@@ -30,9 +30,11 @@ from sttx_train.online.gate import PhraseGate
 from sttx_train.online.mixture import AlreadyPaid, Mixture
 from sttx_train.online.networks import Networks
 from sttx_train.online.optimizer import load_optimizer_tensors, online_optimizer, optimizer_tensors
+from sttx_train.online.outer import OuterStep
 from sttx_train.online.payment import NATS_TO_BITS, pay, window_bytes
 from sttx_train.online.phrase_head import Batch, PhraseHead, Priced
 from sttx_train.online.policy import Train
+from sttx_train.online.replaying import refresh, remember
 from sttx_train.online.saved import checked_learned, checked_learner
 from sttx_train.online.scope import Scope, frozen_beside, s0_cannot_learn, weights_in_scope
 from sttx_train.online.states import LearnerState
@@ -42,9 +44,9 @@ from sttx_train.rwkv7 import LanguageModel
 from sttx_train.workers import Workers
 
 _NOT_FINITE = "the loss is not finite: the weights are damaged or the learning rate is too high"
-_S0_CANNOT_LEARN = (
-    "S0 cannot learn: the attention output matrices of this model are all zero, as before any training, "
-    "so no gradient reaches S0; use a trained model, or --scope all"
+_CANNOT_LEARN = (
+    "cannot learn: the attention output matrices of this model are all zero, as before any training, so no "
+    "gradient reaches it; use a trained model, or --scope all"
 )
 
 
@@ -66,10 +68,11 @@ class OnlineLearner:
     Attributes:
         skipped_steps: steps without an update because the gradient was not finite.
         how: how the next step learns, within the config; None to pay and read only.
+        outer: how each document's offset changes at the end of its windows; None if there are no offsets.
         average: the average of S0 over the steps, if it learns.
 
     Warns:
-        SttxWarning: S0 is to learn, but no gradient can reach it.
+        SttxWarning: a state is to learn, but no gradient can reach it.
     """
 
     def __init__(
@@ -109,6 +112,9 @@ class OnlineLearner:
         self.optimizer = online_optimizer(self.trainable(), config)
         self.skipped_steps = 0
         self.how: Train | None = Train()
+        self.outer: OuterStep | None = None
+        if config.state_lr:
+            self.outer = OuterStep(rate=config.state_lr, decay=config.state_decay)
         self.average = RunningAverage(self.s0)
         self.head = PhraseHead(model, self.hypernet, self.table)
         self.mixture, self.workers = mixture, Workers()
@@ -120,8 +126,9 @@ class OnlineLearner:
             bias=self.bias if "bias" in config.scope else None,
             every=mixture is not None,
         )
-        if s0_cannot_learn(model, config.scope, inject=config.inject != "none"):
-            warnings.warn(_S0_CANNOT_LEARN, SttxWarning, stacklevel=2)
+        if s0_cannot_learn(model, config.scope, inject=config.inject != "none", outer=self.outer is not None):
+            what = "S0" if "state" in config.scope else "an offset"
+            warnings.warn(f"{what} {_CANNOT_LEARN}", SttxWarning, stacklevel=2)
 
     # -- the two verbs, for one window and for many ----------------------------------------------------------
 
@@ -184,10 +191,12 @@ class OnlineLearner:
             )
         config, count = self.config, len(windows)
         carried = self.carried.of(windows)
-        learns = self.how is not None
+        learns, outer = self.how is not None, self.outer
         drawn = self.replay.draw(config.replay_rows) if learns and len(self.replay) else []
         replayed = [item.item for item in drawn]
-        with torch.set_grad_enabled(learns):
+        if outer:
+            carried = outer.tracked(carried, self.s0)
+        with torch.set_grad_enabled(learns or outer is not None):
             batch, learned, frozen = self.networks.read_both(
                 windows, carried, phrases=self.gate.on, replayed=replayed
             )
@@ -201,12 +210,15 @@ class OnlineLearner:
         if replayed:
             loss = loss + config.replay_weight * replayed_nats.sum() / sum(len(row) - 1 for row in replayed)
         score, prices = payment.score(self.byte_lengths), payment.prices()
+        offsets = outer.after(carried, new_nats, windows, retain=learns) if outer else None
         # With nothing paid the gradient is zero, but the optimizer would still apply its weight decay.
         norms = self._update(loss if tokens or replayed else loss.detach())
-        self._carry(windows, batch, learned, frozen, new_nats.detach().tolist())
+        nats = new_nats.detach().tolist()
+        self._carry(windows, batch, learned, frozen, nats, offsets)
         self._learn_phrases(windows)
-        self._refresh(drawn, replayed_nats.detach().tolist())
-        self._remember(windows, [entry.context[-1] for entry in carried], new_nats.detach().tolist())
+        refresh(self.replay, drawn, replayed_nats.detach().tolist(), self.byte_lengths)
+        if config.replay_rows:
+            remember(self.replay, windows, carried, nats, self.byte_lengths)
         self.gate.observe(score.bits, score.frozen_bits if config.frozen else score.bytes)
         return StepReport(
             score=score, loss=float(loss.detach()), replayed=len(replayed), prices=prices, **norms
@@ -307,7 +319,7 @@ class OnlineLearner:
         if self.carried.bank is not None:
             kept = {name: tensor.to(device) for name, tensor in tensors["bank"].items()}
             self.carried.bank.load_state_dict({"tensors": kept, "meta": meta.bank})
-        carried = {"evictions": meta.evictions, "sessions": meta.sessions}
+        carried = {"evictions": meta.evictions, "sessions": meta.sessions, "offsets": meta.offsets}
         self.carried.load_state_dict({"tensors": states, "meta": carried})
 
     def go_on_from(self, state: Mapping[str, Any]) -> None:
@@ -367,12 +379,14 @@ class OnlineLearner:
         learned: Priced,
         frozen: Priced | None,
         nats: Sequence[float],
+        offsets: Sequence[Tensor] | None,
     ) -> None:
         """Store the state of each document after its window, which cost so many nats."""
         for index, window in enumerate(windows):
             context = self.table.tokens(batch.merged[index][-1])
             beside = frozen.state_of(index) if frozen else None
-            after = Carried(learned.state_of(index), context, beside)
+            offset = offsets[index] if offsets else None
+            after = Carried(learned.state_of(index), context, beside, offset)
             size = window_bytes(window, self.byte_lengths)
             self.carried.learn(window, after, nats[index] * NATS_TO_BITS, size)
 
@@ -382,18 +396,3 @@ class OnlineLearner:
             for window in windows:
                 self.table.cut()
                 self.table.observe(self.table.merge(window.ids))
-
-    def _refresh(self, drawn: Sequence[Drawn], nats: Sequence[float]) -> None:
-        """Update the surprise of the replayed windows."""
-        for item, value in zip(drawn, nats, strict=True):
-            surprise = value * NATS_TO_BITS / max(int(self.byte_lengths[item.item[1:]].sum()), 1)
-            self.replay.refresh(item.slot, item.generation, surprise)
-
-    def _remember(self, windows: Sequence[Window], before: Sequence[int], nats: Sequence[float]) -> None:
-        """Offer the windows to replay if all their tokens are paid for, each after the token before it."""
-        if not self.config.replay_rows:
-            return
-        for window, context, value in zip(windows, before, nats, strict=True):
-            if window.paid is None:
-                item = np.array([context, *window.ids], dtype=np.int32)
-                self.replay.add(item, value * NATS_TO_BITS / max(window_bytes(window, self.byte_lengths), 1))

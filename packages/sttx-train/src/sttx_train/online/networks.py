@@ -46,14 +46,19 @@ class Networks:
         self.s0, self.inject, self.bias = s0, inject, bias
         self.every = every
 
-    def start(self, carried: RecurrentState | None, *, at_start: bool = True) -> RecurrentState:
+    def start(
+        self, carried: RecurrentState | None, *, at_start: bool = True, offset: Tensor | None = None
+    ) -> RecurrentState:
         """Return the state from which reading continues: the carried state, plus S0 where it is injected.
 
         Args:
             carried: the state so far; None at a document's start.
             at_start: whether a window starts here.
+            offset: ``[L, H, N, N]`` of the document, also added where a window starts; None without.
         """
         state = carried or self._zeros()
+        if offset is not None and at_start:
+            state = state.inject(offset)
         if self.inject == "none" or not at_start or (self.inject == "start" and carried is not None):
             return state
         return state.inject(self.s0)
@@ -107,11 +112,12 @@ class Networks:
     ) -> tuple[Batch, RecurrentState]:
         """Return the rows of `read` and the states from which they start."""
         states = [entry.state for entry in carried]
+        offsets = [*(entry.offset for entry in carried), *[None] * len(replayed)]
         for_replay = islice(cycle([None] if self.inject == "start" else states), len(replayed))
         begins = [*(at_start or [True] * len(states)), *[True] * len(replayed)]
         starts = [
-            self.start(state, at_start=begin)
-            for state, begin in zip([*states, *for_replay], begins, strict=True)
+            self.start(state, at_start=begin, offset=offset)
+            for state, begin, offset in zip([*states, *for_replay], begins, offsets, strict=True)
         ]
         rows = self.rows(windows, carried, replayed)
         batch = self.learning.prepare(rows, phrases=phrases, every=self.every)
@@ -134,7 +140,8 @@ class Networks:
         """
         ids_B = torch.tensor([entry.context[-1] for entry in carried], device=self.learning.model.device)
         starts = [
-            self.start(entry.state, at_start=begin) for entry, begin in zip(carried, at_start, strict=True)
+            self.start(entry.state, at_start=begin, offset=entry.offset)
+            for entry, begin in zip(carried, at_start, strict=True)
         ]
         learned = self.learning.step(ids_B, RecurrentState.joined(starts), self.bias)
         if self.frozen is None:

@@ -13,6 +13,7 @@ from sttx_core.foreign_files import shown
 from sttx_core.phrases import PhraseConfig
 from sttx_core.saved_state import checked, damaged
 from sttx_train.online.average import AVERAGE
+from sttx_train.online.carried import OFFSETS
 from sttx_train.online.config import LearnerConfig
 from sttx_train.online.optimizer import MOMENTUM
 from sttx_train.online.states import CarriedState, LearnerState, check_bank, check_carried
@@ -86,6 +87,11 @@ def check_carried_tensors(
         if rows := [session[index] for session in meta.sessions].count(True):
             like = RecurrentState.zeros(sizes, rows, device="meta", dtype=dtype)
             expected |= {f"{which}.{field}": tensor for field, tensor in like.tensors().items()}
+    if meta.offsets:
+        names = {name for name, *_ in meta.sessions}
+        if not set(meta.offsets) <= names or len(set(meta.offsets)) != len(meta.offsets):
+            raise damaged("sessions", "an offset is there twice, or of a document that is not carried")
+        expected[OFFSETS] = RecurrentState.zeros(sizes, len(meta.offsets), device="meta", dtype=dtype).wkv
     check_tensors("sessions.safetensors", tensors, expected)
 
 

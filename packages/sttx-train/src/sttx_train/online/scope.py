@@ -78,12 +78,12 @@ def frozen_beside(model: LanguageModel, scopes: Sequence[Scope]) -> LanguageMode
     return copy.deepcopy(model, {id(tensor): tensor for tensor in [*rest, *model.buffers()]})
 
 
-def s0_cannot_learn(model: nn.Module, scopes: Sequence[Scope], *, inject: bool) -> bool:
-    """Return whether S0 is to learn and no gradient can reach it.
+def s0_cannot_learn(model: nn.Module, scopes: Sequence[Scope], *, inject: bool, outer: bool = False) -> bool:
+    """Return whether S0 or documents' offsets are to learn and no gradient can reach them.
 
-    S0 reaches the loss only through the attention output matrices, unless those learn themselves.
+    They reach the loss only through the attention output matrices, unless those learn themselves.
     """
-    if "state" not in scopes or "all" in scopes or not inject:
+    if "all" in scopes or not (outer or ("state" in scopes and inject)):
         return False
     outputs = (layer for name, layer in model.named_modules() if name.endswith("att.output"))
     return not any(bool(cast("Tensor", layer.weight).any()) for layer in outputs)

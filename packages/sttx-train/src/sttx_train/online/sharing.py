@@ -235,4 +235,5 @@ def _on_cpu(entry: Carried) -> Carried:
         tensors = {name: tensor.cpu() for name, tensor in vars(state.detach()).items() if tensor is not None}
         return RecurrentState(**tensors)
 
-    return Carried(moved(entry.state), entry.context, moved(entry.frozen))
+    offset = None if entry.offset is None else entry.offset.cpu()
+    return Carried(moved(entry.state), entry.context, moved(entry.frozen), offset)

@@ -23,14 +23,16 @@ class GateState(State):
     without: Sums
 
 
-class CarriedState(State):
+class CarriedState(State, kw_only=True):
     """What `CarriedStates.state_dict` returns beside its tensors.
 
-    A session is the name of a document, its context, and whether it has a state and a frozen state.
+    A session is the name of a document, its context, and whether it has a state and a frozen state. `offsets`
+    names the documents that have an offset; runs without a rate for it have none.
     """
 
     evictions: Count
     sessions: list[tuple[str, Context, bool, bool]]
+    offsets: list[str] = []
 
 
 class BankState(State):
@@ -55,7 +57,7 @@ class BankReport(State):
     evictions: Count
 
 
-class LearnerState(CarriedState):
+class LearnerState(CarriedState, kw_only=True):
     """The learner's document; the gate and the replay buffer check their own parts.
 
     With experts, `experts` names the documents that they are reading. `averaged` counts the steps that the

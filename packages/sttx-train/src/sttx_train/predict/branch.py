@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sttx_core.errors import UsageError
-from sttx_train.predict.reading import Said, checked, move, next_log_probs
+from sttx_train.predict.reading import Said, adapt, checked, move, next_log_probs
 
 if TYPE_CHECKING:
     from sttx_train.predict.reader import Reader
@@ -50,6 +50,7 @@ class Branch:
             reader.mixture.experts.follow(child._reader.place, np.array([token]))
         assert reader.ahead is not None
         move(reader.predictor, child._reader, [token], _alone(reader.ahead.said))
+        adapt(reader.predictor, [child._reader])
         return child
 
 

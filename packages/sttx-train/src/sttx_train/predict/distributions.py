@@ -10,7 +10,7 @@ import numpy as np
 
 from sttx_core.errors import UsageError
 from sttx_train.online.mixture import as_array
-from sttx_train.predict.reading import Said, ask, checked, inputs, move, reach
+from sttx_train.predict.reading import Said, adapt, ask, checked, inputs, move, reach
 
 if TYPE_CHECKING:
     from sttx_core.experts import NextToken
@@ -60,6 +60,7 @@ def advance_with_expected(
             del left[row][: len(segment)]
             _note_each(predictor, readers[row], segment, said, partial(note, row))
             move(predictor, readers[row], segment, said)
+        adapt(predictor, [readers[row] for row in rows])
 
 
 def _note_each(

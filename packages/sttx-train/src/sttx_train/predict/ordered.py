@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sttx_train.online.prices import Prices
-from sttx_train.predict.reading import ask, checked, inputs, move, network_prices, reach
+from sttx_train.predict.reading import adapt, ask, checked, inputs, move, network_prices, reach
 
 if TYPE_CHECKING:
     from sttx_train.predict.predictor import Predictor
@@ -82,6 +82,7 @@ def read_by_networks(
             says = inputs(predictor, said) if with_experts else (None, None)
             read[row].append(Segment(prices, *says))
             move(predictor, readers[row], segment, said)
+        adapt(predictor, [readers[row] for row in rows])
     return read
 
 

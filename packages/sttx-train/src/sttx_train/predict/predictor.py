@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -42,6 +43,9 @@ class Predictor:
         learns: whether :meth:`Reader.learn` may be called; by default with ``learning``.
         phrase_config: how phrases are found while learning.
         window: base tokens of a window; a checkpoint's own where there is one.
+        state_lr: rate of the outer step, which readers take at a window's end on an offset of their document;
+            0 for none, None for what ``learned`` or ``learning`` says.
+        state_decay: share of the offset that each outer step takes away; None as there.
 
     Attributes:
         learner: the learning network, its experts and what it carries.
@@ -66,11 +70,13 @@ class Predictor:
         learns: bool | None = None,
         phrase_config: PhraseConfig | None = None,
         window: int = 64,
+        state_lr: float | None = None,
+        state_decay: float | None = None,
     ) -> None:
         assert learned is None or learning is None, "a checkpoint says how it learns"
         self.loaded = loaded
         found = None if learned is None else find_learned(learned, loaded)
-        config = found.config if found else learning or _NOTHING_LEARNS
+        config = _with_outer(found.config if found else learning or _NOTHING_LEARNS, state_lr, state_decay)
         self.updates, self.own_experts = 0, False
         self._s0_known: tuple[Tensor, int, bool] | None = None  # S0, its version, whether it is not zero
         self.learns = learning is not None if learns is None else learns
@@ -102,7 +108,12 @@ class Predictor:
     @property
     def has_learned(self) -> bool:
         """Whether its network may differ from the frozen one."""
-        return bool(self.learner.trainable()) or self.has_s0
+        return bool(self.learner.trainable()) or self.has_s0 or self.adapts
+
+    @property
+    def adapts(self) -> bool:
+        """Whether its readers take an outer step at each window's end, also if it does not learn."""
+        return self.learner.outer is not None
 
     @property
     def has_s0(self) -> bool:
@@ -207,3 +218,15 @@ class Predictor:
         else:
             with torch.no_grad():
                 self.learner.s0.copy_(found.s0)
+
+
+def _with_outer(config: LearnerConfig, rate: float | None, decay: float | None) -> LearnerConfig:
+    """Return how to learn, with another rate and decay of the outer step where they are given.
+
+    Where nothing else learns, the frozen network reads beside the one that adapts, as in training.
+    """
+    if rate is None and decay is None:
+        return config
+    changed = {"state_lr": rate, "state_decay": decay}
+    config = replace(config, **{name: value for name, value in changed.items() if value is not None})
+    return replace(config, frozen=config.frozen or config.state_lr > 0)

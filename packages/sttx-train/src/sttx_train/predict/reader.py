@@ -33,14 +33,17 @@ if TYPE_CHECKING:
 
 
 _WHAT = "place in a document"
+_KINDS = ("state", "frozen", "offset", "place", "bits", "slopes", "memory")
+"""How names of a reader's saved tensors start."""
 
 
-class _Saved(State):
+class _Saved(State, kw_only=True):
     """The ``meta`` of what `Reader.state_dict` returns."""
 
     carried: CarriedState
     filled: Count
     window: list[tuple[Annotated[list[Count], Meta(min_length=1)], bool]]
+    seen: list[Count] = []
 
 
 class Reader:
@@ -59,6 +62,7 @@ class Reader:
         filled: tokens of the window so far.
         start: what was carried at the window's start.
         unlearned: the window's tokens so far, if the predictor learns.
+        seen: the window's tokens so far, if the predictor takes outer steps.
         ahead: what was computed for the next token; None if it was not asked for.
     """
 
@@ -68,6 +72,7 @@ class Reader:
         carried = learner.carried.get(document) if go_on else Carried(None, (learner.carried.eot_id,))
         self.carried, self.start, self.filled = carried, carried, 0
         self.unlearned: list[Unlearned] = []
+        self.seen: tuple[int, ...] = ()
         self.ahead: Ahead | None = None
         self.mixture: Mixture | None = None
         self.place: ExpertsDocument | None = None
@@ -152,8 +157,8 @@ class Reader:
         """
         other = copy.copy(self)
         other.unlearned, other.ahead = list(self.unlearned), None
-        other.carried = _alone(self.carried)
-        other.start = other.carried if self.start is self.carried else _alone(self.start)
+        other.carried = self.carried.alone()
+        other.start = other.carried if self.start is self.carried else self.start.alone()
         if self.mixture is not None and self.place is not None:
             if self.mixture is not self.predictor.learner.mixture:
                 other.mixture = self.mixture.copy()
@@ -170,9 +175,8 @@ class Reader:
     def nbytes(self) -> int:
         """Memory of its states and of its own experts in bytes, without what was computed ahead."""
         carried = {id(one): one for one in (self.carried, self.start)}.values()
-        states = [state for one in carried for state in (one.state, one.frozen) if state is not None]
         own = self.mixture.experts.nbytes if self.mixture is not None and self._has_own else 0
-        return own + sum(state.nbytes for state in states)
+        return own + sum(one.nbytes for one in carried)
 
     # -- snapshots -----------------------------------------------------------------------------------------
 
@@ -195,10 +199,10 @@ class Reader:
             memory = self.mixture.state_dict()["tensors"]
             tensors |= {f"memory.{name}": tensor for name, tensor in memory.items()}
         window = [[list(part.ids), part.paid] for part in self.unlearned]
-        return {
-            "tensors": tensors,
-            "meta": {"carried": carried["meta"], "filled": self.filled, "window": window},
-        }
+        meta = {"carried": carried["meta"], "filled": self.filled, "window": window}
+        if self.seen:
+            meta["seen"] = list(self.seen)
+        return {"tensors": tensors, "meta": meta}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Stand where :meth:`state_dict` was called, in this reader or in another one.
@@ -207,13 +211,13 @@ class Reader:
             CheckpointError: the state is damaged, or of a predictor with other experts.
         """
         meta = checked(_Saved, state["meta"], _WHAT)
-        kinds = {name: {} for name in ("state", "frozen", "place", "bits", "slopes", "memory")}
+        kinds = {name: {} for name in _KINDS}
         for name, tensor in state["tensors"].items():
             kinds.setdefault(name.partition(".")[0], {})[name] = tensor
-        if [name for name, *_ in meta.carried.sessions] != ["start", "now"] or len(kinds) != 6:
+        if [name for name, *_ in meta.carried.sessions] != ["start", "now"] or len(kinds) != len(_KINDS):
             raise damaged(_WHAT, "it is not that of one document")
         model = self.predictor.loaded.model
-        carried = kinds["state"] | kinds["frozen"]
+        carried = kinds["state"] | kinds["frozen"] | kinds["offset"]
         check_carried_tensors(meta.carried, carried, model.config, model.dtype)
         self._load_memory(kinds["memory"])
         self._load_place(as_arrays(_WHAT, kinds["place"]))
@@ -221,7 +225,11 @@ class Reader:
         both = CarriedStates(2, 0)
         both.load_state_dict({"tensors": carried, "meta": state["meta"]["carried"]})
         self.start, self.carried = both.entries["start"], both.entries["now"]
-        self.filled, self.ahead = meta.filled, None
+        if max(meta.seen, default=0) >= model.config.vocab_size or len(meta.seen) != (
+            meta.filled if self.predictor.adapts else 0
+        ):
+            raise damaged(_WHAT, "tokens of its window are missing, or not in the vocabulary")
+        self.filled, self.seen, self.ahead = meta.filled, tuple(meta.seen), None
 
     def _load_memory(self, tensors: Mapping[str, Any]) -> None:
         """Load what its own experts remember."""
@@ -259,9 +267,3 @@ class Reader:
         if meta.filled >= self.predictor.window or len(arrays) != 2 * len(meta.window):
             raise damaged(_WHAT, "it does not fit the window")
         return result
-
-
-def _alone(carried: Carried) -> Carried:
-    """Return the same with memory of its own."""
-    state, frozen = (None if one is None else one.clone() for one in (carried.state, carried.frozen))
-    return Carried(state, carried.context, frozen)

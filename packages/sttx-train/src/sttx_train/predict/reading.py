@@ -18,6 +18,7 @@ from torch import Tensor
 from sttx_core.errors import UsageError
 from sttx_train.online.carried import Carried
 from sttx_train.online.mixture import AlreadyPaid, as_array, expert_inputs
+from sttx_train.online.outer import offsets_after
 from sttx_train.online.payment import token_bits
 from sttx_train.online.prices import Prices
 from sttx_train.online.window import Window
@@ -130,6 +131,7 @@ def advance_rows(
         if learns:
             ended = [readers[row] for row in rows if readers[row].filled == 0]
             _learn(predictor, ended)
+        adapt(predictor, [readers[row] for row in rows])
     return [Prices.join(part) for part in parts]
 
 
@@ -149,6 +151,7 @@ def read_rows(predictor: Predictor, readers: Sequence[Reader], ids: Sequence[Seq
         for row, reader, segment, said in zip(rows, some, segments, saying, strict=True):
             del left[row][: len(segment)]
             move(predictor, reader, segment, said)
+        adapt(predictor, some)
 
 
 def learn_rows(
@@ -189,7 +192,11 @@ def checked(predictor: Predictor, ids: Sequence[int]) -> list[int]:
 def reach(predictor: Predictor, reader: Reader, longest: int) -> int:
     """Return how many tokens may be read in one pass: up to the window's end, if anything happens there."""
     learner = reader.predictor.learner
-    windowed = predictor.learns or (learner.networks.inject == "every" and reader.predictor.has_s0)
+    windowed = (
+        predictor.learns
+        or predictor.adapts
+        or (learner.networks.inject == "every" and reader.predictor.has_s0)
+    )
     return predictor.window - reader.filled if windowed else longest
 
 
@@ -272,15 +279,32 @@ def _starts(readers: Sequence[Reader]) -> list[Carried]:
 
 
 def _start(reader: Reader) -> Carried:
-    state = reader.predictor.learner.networks.start(reader.carried.state, at_start=reader.filled == 0)
-    return Carried(state, reader.carried.context, reader.carried.frozen)
+    carried, networks = reader.carried, reader.predictor.learner.networks
+    state = networks.start(carried.state, at_start=reader.filled == 0, offset=carried.offset)
+    return Carried(state, carried.context, carried.frozen)
 
 
 def move(predictor: Predictor, reader: Reader, segment: Sequence[int], said: Said) -> None:
     """Let a reader stand after a segment."""
-    reader.carried = Carried(said.state, (segment[-1],), said.frozen)
+    reader.carried = Carried(said.state, (segment[-1],), said.frozen, reader.carried.offset)
     reader.filled = (reader.filled + len(segment)) % predictor.window
     reader.ahead = None
+    if predictor.adapts:
+        reader.seen = (*reader.seen, *segment)
+
+
+def adapt(predictor: Predictor, readers: Sequence[Reader]) -> None:
+    """Take the outer step of each reader that stands at a window's end, if the predictor takes any."""
+    ended = [reader for reader in readers if reader.filled == 0 and reader.seen]
+    if not ended:
+        return
+    windows = [Window(document="", ids=reader.seen) for reader in ended]
+    learner = predictor.learner
+    assert learner.outer is not None, "only with outer steps a reader remembers its window"
+    offsets = offsets_after(learner.outer, learner.networks, windows, [reader.start for reader in ended])
+    for reader, offset in zip(ended, offsets, strict=True):
+        reader.carried = reader.start = replace(reader.carried, offset=offset)
+        reader.seen, reader.ahead = (), None
 
 
 def network_prices(predictor: Predictor, ids: Sequence[int], said: Said) -> Prices:
@@ -346,7 +370,7 @@ def _learn(predictor: Predictor, readers: Sequence[Reader]) -> None:
     predictor.updates += 1
     for reader in readers:
         reader.carried = reader.start = learner.carried.get(reader.document)
-        reader.filled, reader.unlearned, reader.ahead = 0, [], None
+        reader.filled, reader.unlearned, reader.ahead, reader.seen = 0, [], None, ()
 
 
 def _window(reader: Reader) -> Window:

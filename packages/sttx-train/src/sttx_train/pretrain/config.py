@@ -25,10 +25,20 @@ _AT_LEAST_ONE = (
     "eval_every",
     "checkpoint_every",
 )
+META = "pretrained with --meta"
+"""Name of :func:`meta_facts` among the strings that a model's file keeps."""
+
 _INNER = ("inner_lr", "inner_momentum", "inner_batch")
-_NOT_NEGATIVE = (*_COUNTS, "minutes", "weight_decay")
+_META = ("meta_lr", "meta_weight")
+_NOT_NEGATIVE = (*_COUNTS, "minutes", "weight_decay", "meta_weight")
 _SHARES = ("inner_lr", "final", "decay", "phrase_prob")
-_ABOVE_ZERO = ("lr", "clip")
+_ABOVE_ZERO = ("lr", "clip", "meta_lr")
+_FINITE = ("lr", "minutes", "weight_decay", "clip", "spike", *_META)
+_NOT_WITH_META = {
+    "phrase_prob": "its windows have phrases, which a half may cut",
+    "compile": "compiled kernels have no second gradients",
+    "recompute": "second gradients need the activations",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +82,10 @@ class PretrainConfig:
         compile: compile the model with torch.compile (needs a C++ compiler).
         phrase_prob: probability that a row's window is read in phrases found in the preceding text, as
             `sttx train` does, so that the model and a hypernetwork learn them (0: never, no hypernetwork).
+        meta: train for the price after an outer step (see `sttx train --state-lr`): the first half of each
+            window moves an offset of the state, and the second half is paid for from there.
+        meta_lr: rate of that step, best also the --state-lr of the finished model.
+        meta_weight: weight of the first half's own price; the second half's is 1.
         validation: share of the data that is only measured: whole documents drawn by the seed, or the ends of
             all documents if there are very few.
         eval_every: steps between two measurements of the validation loss.
@@ -109,6 +123,9 @@ class PretrainConfig:
     recompute: bool = False
     compile: bool = False
     phrase_prob: float = 0.0
+    meta: bool = False
+    meta_lr: float = 0.1
+    meta_weight: float = 1.0
     validation: float = 0.01
     eval_every: int = 500
     checkpoint_every: int = 250
@@ -128,7 +145,7 @@ class PretrainConfig:
                 lambda value: value == 0 or MOMENTA[0] <= value <= MOMENTA[1],
             ),
             f"be at most {MOST_INNER}": (("inner_steps", "inner_batch"), lambda value: value <= MOST_INNER),
-            "be finite": (("lr", "minutes", "weight_decay", "clip", "spike"), math.isfinite),
+            "be finite": (_FINITE, math.isfinite),
             f"be one of {', '.join(get_args(Schedule))}": (("schedule",), get_args(Schedule).__contains__),
             f"be one of {', '.join(ARCHITECTURES)}": (("architecture",), ARCHITECTURES.__contains__),
             f"be one of {', '.join(get_args(Parallel))}": (("parallel",), get_args(Parallel).__contains__),
@@ -146,10 +163,20 @@ class PretrainConfig:
             raise UsageError(
                 f"--inner-steps is for x070, not --architecture {self.architecture}: leave it out"
             )
+        self._check_meta()
         if self.phrase_prob and self.compile:
             raise UsageError(
                 "--compile cannot be used with --phrase-prob, whose windows differ in length: leave one out"
             )
+
+    def _check_meta(self) -> None:
+        if not self.meta:
+            return
+        for name, reason in _NOT_WITH_META.items():
+            if getattr(self, name):
+                raise UsageError(f"{option(name)} cannot be used with --meta: {reason}; leave one out")
+        if self.ctx < 2:
+            raise UsageError(f"--meta halves each window: --ctx must be at least 2, not {self.ctx!r}")
 
     def without_effect(self, *, alone: bool) -> dict[str, str]:
         """Return the fields that have no effect with these settings, each with the reason.
@@ -169,6 +196,8 @@ class PretrainConfig:
             reasons["eval_every"] = "--validation 0 leaves nothing to measure"
         if not self.inner_steps:
             reasons |= dict.fromkeys(_INNER, "--inner-steps is 0")
+        if not self.meta:
+            reasons |= dict.fromkeys(_META, "no step is taken without --meta")
         if alone:
             reasons["parallel"] = "there is one process; torchrun starts several"
         return reasons
@@ -220,6 +249,16 @@ class PretrainConfig:
             case "constant":
                 return self.lr * warm
         return self.lr * warm * (self.final + (1 - self.final) * left)
+
+
+def meta_facts(config: PretrainConfig) -> str:
+    """Return how a run with `--meta` took its steps, to keep with the model.
+
+    >>> meta_facts(PretrainConfig(meta=True))
+    '--meta-lr 0.1, --meta-weight 1, windows of 128'
+    """
+    halves = config.ctx // 2
+    return f"--meta-lr {config.meta_lr:g}, --meta-weight {config.meta_weight:g}, windows of {halves}"
 
 
 def option(name: str) -> str:

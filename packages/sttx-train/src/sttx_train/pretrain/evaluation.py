@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from sttx_train.data.documents import Documents
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
+from sttx_train.pretrain.config import PretrainConfig
 from sttx_train.pretrain.phrases import PhraseModel, PhraseStreams
+from sttx_train.pretrain.start import TrainingData
 from sttx_train.rwkv7 import ModelConfig, RecurrentState
 from sttx_train.workers import Workers
 
@@ -144,6 +146,19 @@ class Evaluation:
         return total, counted
 
 
+def evaluation_of(config: PretrainConfig, data: TrainingData, workers: Workers) -> Evaluation | None:
+    """Return what measures the validation loss; None if there are no validation documents."""
+    if data.validation is None or not len(data.validation.lengths):
+        return None
+    return Evaluation(
+        data.validation,
+        rows=config.batch,
+        context=config.ctx,
+        workers=workers,
+        text_bytes=data.text_bytes,
+    )
+
+
 def pay(
     model: Callable[..., tuple[Tensor, RecurrentState]],
     window: WindowBatch,
@@ -157,9 +172,8 @@ def pay(
     """
     inputs, targets = (torch.from_numpy(ids).to(device) for ids in window)
     logits, state = model(inputs, state, None, inputs == eot_id)
-    summed = F.cross_entropy(
-        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    wide = logits if logits.dtype == torch.float64 else logits.float()
+    summed = F.cross_entropy(wide.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
     return summed, state
 
 

@@ -32,7 +32,7 @@ from sttx_train.data.reader import Data
 from sttx_train.data.scanning import text_bytes
 from sttx_train.devices import Device, choose_device, choose_products
 from sttx_train.formats import LoadedModel, load_model, save_model
-from sttx_train.pretrain.config import PretrainConfig
+from sttx_train.pretrain.config import META, PretrainConfig, meta_facts
 from sttx_train.pretrain.start import StartingModel, TrainingData, training_kernel
 from sttx_train.pretrain.trainer import PretrainStep, Trainer
 from sttx_train.run_folder import ExtraWriter, RunFolder, Writer, open_writers, require_installed
@@ -225,7 +225,8 @@ class Pretrainer:
                 hypernet = HyperNetwork(model.config.hidden_size)
                 check_tensors("hypernet.safetensors", best.get("hypernet", {}), hypernet.state_dict())
                 hypernet.load_state_dict(best["hypernet"])
-        save_model(model, out, tokenizer=self.tokenizer, hypernet=hypernet, **options)
+        metadata = {META: meta_facts(self.config)} if self.config.meta else None
+        save_model(model, out, tokenizer=self.tokenizer, hypernet=hypernet, metadata=metadata, **options)
 
     def checkpoints(self) -> list[Path]:
         """Return the run's checkpoints, oldest first; the best one, if there is one, comes last."""
@@ -285,6 +286,8 @@ class Pretrainer:
             )
             if start.hypernet is not None and not config.phrase_prob:
                 self._say("the model's hypernetwork is not used: give --phrase-prob to train it too")
+        if config.meta and workers.count > 1:
+            raise UsageError("--meta cannot be used in several processes, which share only first gradients")
         train, validation = split(documents, config.validation, config.seed)
         text_size = text_bytes(validation, self.tokenizer) if isinstance(self.tokenizer, Tokenizer) else None
         return Trainer(

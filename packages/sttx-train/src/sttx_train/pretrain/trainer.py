@@ -25,8 +25,9 @@ from sttx_train.checkpoint.store import Checkpoint
 from sttx_train.data.documents import fingerprint
 from sttx_train.data.sampling import IGNORED, Sampler, WindowBatch
 from sttx_train.pretrain.config import PretrainConfig
-from sttx_train.pretrain.evaluation import Evaluation, Validation, pay
+from sttx_train.pretrain.evaluation import Validation, evaluation_of, pay
 from sttx_train.pretrain.identity import require_same_pretraining
+from sttx_train.pretrain.meta import pay_after_step
 from sttx_train.pretrain.optimizer import (
     load_optimizer_state,
     make_optimizer,
@@ -123,7 +124,7 @@ class Trainer:
         self._all_rows = self._own_rows * self.workers.count
         self._sampler = Sampler(data.train, rows=self._all_rows, context=config.ctx, seed=config.seed)
         self._fingerprint = fingerprint(data.train)
-        self._evaluation = _evaluation(config, data, self.workers)
+        self._evaluation = evaluation_of(config, data, self.workers)
         self._spike_guard = SpikeGuard(config.spike)
         self.model = model_to_train(config, start and start.model).to(self.device)
         self.model.recompute = config.recompute
@@ -270,6 +271,10 @@ class Trainer:
             merged = self._phrases.merged(self.step)[first:]
             nats, after, _ = self._forward(self._phrases.streams, first, window, merged, state)
             return nats, after
+        if self.config.meta:
+            rate, weight = self.config.meta_lr, self.config.meta_weight
+            eot_id = self.data.train.eot_id
+            return pay_after_step(self.model, window, state, eot_id, rate=rate, first_weight=weight)
         return pay(self._forward, window, state, self.device, self.data.train.eot_id)
 
     def _check_ids(self, window: WindowBatch) -> None:
@@ -385,16 +390,3 @@ class Trainer:
         self.best = Validation(**progress["best"]) if progress["best"] else None
         if self.workers.is_first:
             self.folder.resume_from(saved)
-
-
-def _evaluation(config: PretrainConfig, data: TrainingData, workers: Workers) -> Evaluation | None:
-    """Return what measures the validation loss; None if there are no validation documents."""
-    if data.validation is None or not len(data.validation.lengths):
-        return None
-    return Evaluation(
-        data.validation,
-        rows=config.batch,
-        context=config.ctx,
-        workers=workers,
-        text_bytes=data.text_bytes,
-    )

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sttx_core.errors import UsageError
+from sttx_train.online.config import STATE_DECAY
 
 _RENAMED = {
     "learning": {"sessions": "max_documents"},
@@ -23,7 +24,7 @@ _RENAMED = {
 
 _OLDER: dict[str, dict[str, Any]] = {
     "stream_config": {"experts": "off", "policy": None, "memory": "none", "bank_states": 16},
-    "learning": {"loss": "network"},
+    "learning": {"loss": "network", "state_lr": 0.0, "state_decay": STATE_DECAY},
 }
 """Values of options that older runs did not save, because they did not have what the option is for."""
 

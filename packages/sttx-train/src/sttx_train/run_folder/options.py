@@ -70,6 +70,9 @@ class _PretrainOptions(msgspec.Struct):
     recompute: bool | UnsetType = UNSET
     compile: bool | UnsetType = UNSET
     phrase_prob: _Share | UnsetType = UNSET
+    meta: bool | UnsetType = UNSET
+    meta_lr: _AboveZero | UnsetType = UNSET
+    meta_weight: Amount | UnsetType = UNSET
     validation: Annotated[float, Meta(ge=0, lt=1)] | UnsetType = UNSET
     eval_every: Positive | UnsetType = UNSET
     checkpoint_every: Positive | UnsetType = UNSET
