@@ -30,7 +30,7 @@ from sttx_train.predict import Predictor
 from sttx_train.pretrain import PretrainConfig, Pretrainer
 
 WINDOW = 64
-OUTER: dict[str, dict[str, float]] = {
+OUTER: dict[str, dict[str, Any]] = {
     "frozen": {"state_lr": 0.0},
     "0.1": {"state_lr": 0.1},
     "0.2": {"state_lr": 0.2},
@@ -59,7 +59,7 @@ def texts(folder: Path, sessions: int, size: int) -> list[str]:
     return found
 
 
-def read(loaded: LoadedModel, documents: Sequence[str], outer: dict[str, float]) -> list[float]:
+def read(loaded: LoadedModel, documents: Sequence[str], outer: dict[str, Any]) -> list[float]:
     """Return the bits of each document by a network that learns nothing; they are read as one batch."""
     predictor = Predictor(loaded, experts=False, window=WINDOW, **outer)
     readers = [predictor.read(str(number)) for number in range(len(documents))]
@@ -68,10 +68,10 @@ def read(loaded: LoadedModel, documents: Sequence[str], outer: dict[str, float])
 
 
 def learn(loaded: LoadedModel, documents: Sequence[str], config: LearnerConfig) -> list[float]:
-    """Return the bits of each document by a learner that starts anew with each."""
+    """Return the bits of each document by a learner that is new for each."""
     found = []
     for text in documents:
-        predictor, ids = Predictor(loaded, experts=False, window=WINDOW, learning=config), None
+        predictor = Predictor(loaded, experts=False, window=WINDOW, learning=config)
         ids = loaded.tokenizer.encode(text)
         windows = [Window(document="", ids=tuple(ids[at : at + WINDOW])) for at in range(0, len(ids), WINDOW)]
         found.append(sum(predictor.step([window]).score.network_bits for window in windows))

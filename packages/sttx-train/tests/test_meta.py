@@ -1,5 +1,7 @@
 """Pretraining with --meta: gradients flow through the outer step, exactly, and runs resume bit for bit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,22 @@ from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RecurrentState
 
 EOT = 60
-TINY = {"vocab_size": 13, "hidden_size": 32, "layers": 2, "head_size": 16, "ctx": 16, "batch": 2}
-HOW = {"lr": 6e-3, "warmup": 2, "steps": 6, "checkpoint_every": 2, "validation": 0.0, "bf16": False}
+TINY: dict[str, Any] = {
+    "vocab_size": 13,
+    "hidden_size": 32,
+    "layers": 2,
+    "head_size": 16,
+    "ctx": 16,
+    "batch": 2,
+}
+HOW: dict[str, Any] = {
+    "lr": 6e-3,
+    "warmup": 2,
+    "steps": 6,
+    "checkpoint_every": 2,
+    "validation": 0.0,
+    "bf16": False,
+}
 
 
 def config(**options):

@@ -78,7 +78,7 @@ def outer_options(command: Decorated) -> Decorated:
     )(command)
 
 
-def check_outer(rate: float | None, decay: float | None, *, learned: bool) -> dict[str, float | None]:
+def check_outer(rate: float | None, decay: float | None, *, learned: bool) -> dict[str, Any]:
     """Return the options of outer steps as a predictor takes them.
 
     Args:
@@ -87,13 +87,13 @@ def check_outer(rate: float | None, decay: float | None, *, learned: bool) -> di
         learned: Whether something learned is named, which may say the rate.
 
     Raises:
-        UsageError: One has no effect, or is no rate or share.
+        UsageError: One has no effect, or is out of range.
     """
     if decay is not None and (rate == 0 or (rate is None and not learned)):
         raise UsageError(
             "--state-decay would have no effect: there is no offset without --state-lr; leave it out"
         )
-    given = {"state_lr": rate, "state_decay": decay}
+    given: dict[str, Any] = {"state_lr": rate, "state_decay": decay}
     LearnerConfig(**{name: value for name, value in given.items() if value is not None})
     return given
 

@@ -145,7 +145,7 @@ def _reading(
     dtype: DtypeName,
     threads: int,
     experts: bool,
-    outer: dict[str, float | None],
+    outer: dict[str, Any],
 ) -> Iterator[tuple["Predictor", "SharedReading | None"]]:
     """Prepare the predictor, and join the other processes if there are any, which share its reading."""
     with progress_bar("loading PyTorch"):

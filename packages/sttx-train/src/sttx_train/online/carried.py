@@ -40,10 +40,8 @@ class Carried:
 
     def alone(self) -> Carried:
         """Return the same with memory of its own."""
-        state, frozen, offset = (
-            None if one is None else one.clone() for one in (self.state, self.frozen, self.offset)
-        )
-        return Carried(state, self.context, frozen, offset)
+        state, frozen = (None if one is None else one.clone() for one in (self.state, self.frozen))
+        return Carried(state, self.context, frozen, None if self.offset is None else self.offset.clone())
 
     @property
     def nbytes(self) -> int:

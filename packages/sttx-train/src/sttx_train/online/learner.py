@@ -379,7 +379,7 @@ class OnlineLearner:
         learned: Priced,
         frozen: Priced | None,
         nats: Sequence[float],
-        offsets: Sequence[Tensor] | None,
+        offsets: Sequence[Tensor | None] | None,
     ) -> None:
         """Store the state of each document after its window, which cost so many nats."""
         for index, window in enumerate(windows):

@@ -1,6 +1,6 @@
 """The outer step: at a window's end, one step of gradient descent on an offset of its document's state.
 
-The offset is added to the matrices of the state wherever a window starts, beside S0. It starts at zero. Each
+The offset is added to the matrices of the state where a window starts, beside S0. It starts at zero. Each
 step first shrinks it by a share, and then moves each head's matrix by a gradient that is scaled to a root
 mean square of 1, because gradients of heads differ by orders of magnitude. So no head's root mean square
 exceeds ``rate / decay``, and no window moves it further than another.
