@@ -41,9 +41,8 @@ def memory(field):
 before = memory("VmRSS")
 pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
 loaded = load_model(sys.argv[1], dtype=getattr(torch, sys.argv[2]))
-with torch.inference_mode():
-    logits, _ = loaded.model(torch.tensor([[1, 2, 3]]))
-print(json.dumps({"peak": memory("VmHWM") - before, "finite": bool(logits.isfinite().all())}))
+finite = all(bool(weight.sum().isfinite()) for weight in loaded.model.parameters())  # reads all of them
+print(json.dumps({"peak": memory("VmHWM") - before, "finite": finite}))
 """
 
 
