@@ -85,8 +85,6 @@ def command(
     prompt: str | None,
     checkpoint: str | None,
     state: Path | None,
-    state_lr: float | None,
-    state_decay: float | None,
     model: str | None,
     dtype: DtypeName,
     experts: str,
@@ -116,7 +114,7 @@ def command(
     _check(prompt, chat, learn, as_json)
     constraint = build_constraint(chat, json_schema=json_schema, regex=regex, tools=tools)
     learned = named_learned(checkpoint, state)
-    outer = check_outer(state_lr, state_decay, learned=learned is not None)
+    outer = check_outer(options["state_lr"], options["state_decay"], learned=learned is not None)
     check_model(model, EMBEDDED)
     text = _standard_input() if prompt == _STDIN else prompt or ""
     with progress_bar("loading PyTorch"):

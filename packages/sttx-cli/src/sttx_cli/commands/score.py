@@ -108,8 +108,7 @@ def command(
     outer = check_outer(state_lr, state_decay, learned=learned is not None)
     check_model(model, EMBEDDED)
     redact = chosen_redaction(no_redact, redact_rules)
-    options: dict[str, Any] = {"dtype": dtype, "threads": threads, "experts": experts == "on"}
-    options["outer"] = outer
+    options: dict[str, Any] = {"dtype": dtype, "threads": threads, "experts": experts == "on", "outer": outer}
     if not first:
         with _reading(model, learned, **options) as (_, networks):
             return networks.help() if networks else None

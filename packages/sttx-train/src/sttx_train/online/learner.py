@@ -45,8 +45,8 @@ from sttx_train.workers import Workers
 
 _NOT_FINITE = "the loss is not finite: the weights are damaged or the learning rate is too high"
 _CANNOT_LEARN = (
-    "cannot learn: the attention output matrices of this model are all zero, as before any training, so no "
-    "gradient reaches it; use a trained model, or --scope all"
+    "{} cannot learn: the attention output matrices of this model are all zero, as before any training, so "
+    "no gradient reaches it; use a trained model, or --scope all"
 )
 
 
@@ -110,12 +110,9 @@ class OnlineLearner:
         for parameter in self.trainable().values():
             parameter.requires_grad_(True)
         self.optimizer = online_optimizer(self.trainable(), config)
-        self.skipped_steps = 0
         self.how: Train | None = Train()
-        self.outer: OuterStep | None = None
-        if config.state_lr:
-            self.outer = OuterStep(rate=config.state_lr, decay=config.state_decay)
-        self.average = RunningAverage(self.s0)
+        self.outer = OuterStep.of(config)
+        self.average, self.skipped_steps = RunningAverage(self.s0), 0
         self.head = PhraseHead(model, self.hypernet, self.table)
         self.mixture, self.workers = mixture, Workers()
         self.networks = Networks(
@@ -127,8 +124,7 @@ class OnlineLearner:
             every=mixture is not None,
         )
         if s0_cannot_learn(model, config.scope, inject=config.inject != "none", outer=self.outer is not None):
-            what = "S0" if "state" in config.scope else "an offset"
-            warnings.warn(f"{what} {_CANNOT_LEARN}", SttxWarning, stacklevel=2)
+            warnings.warn(_cannot_learn(config), SttxWarning, stacklevel=2)
 
     # -- the two verbs, for one window and for many ----------------------------------------------------------
 
@@ -396,3 +392,7 @@ class OnlineLearner:
             for window in windows:
                 self.table.cut()
                 self.table.observe(self.table.merge(window.ids))
+
+
+def _cannot_learn(config: LearnerConfig) -> str:
+    return _CANNOT_LEARN.format("S0" if "state" in config.scope else "an offset")

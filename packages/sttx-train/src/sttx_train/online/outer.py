@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from sttx_train.online.carried import Carried
+from sttx_train.online.config import LearnerConfig
 from sttx_train.online.window import Window
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class OuterStep:
 
     rate: float
     decay: float
+
+    @classmethod
+    def of(cls, config: LearnerConfig) -> OuterStep | None:
+        """Return what a config asks for; None if its rate is 0."""
+        return cls(rate=config.state_lr, decay=config.state_decay) if config.state_lr else None
 
     def tracked(self, carried: Sequence[Carried], like: Tensor) -> list[Carried]:
         """Return what documents carry, with offsets that gradients can be taken of; at first they are zeros.
