@@ -28,7 +28,8 @@ NEW = Carried(None, (0,))
 def filled(value):
     """Return a state of which all numbers are the same."""
     zeros = RecurrentState.zeros(SIZES)
-    return RecurrentState(**{name: torch.full_like(tensor, value) for name, tensor in zeros.tensors().items()})
+    filled = {name: torch.full_like(tensor, value) for name, tensor in zeros.tensors().items()}
+    return RecurrentState(**filled)
 
 
 def window(document="a", project="p", ids=(1,)):

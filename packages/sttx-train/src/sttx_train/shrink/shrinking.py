@@ -23,13 +23,13 @@ from sttx_train.forms import encode, relative_error
 from sttx_train.forms.form import module_of
 from sttx_train.pretrain import PretrainConfig, Pretrainer
 from sttx_train.pretrain.evaluation import STREAMS, Evaluation, Validation
-from sttx_train.pretrain.parallel import Workers
 from sttx_train.rwkv7 import RWKV7, LanguageModel
 from sttx_train.rwkv7.config import RWKV7Config, counts, forms_of, stored_forms
 from sttx_train.rwkv7.stored import stored_matrices
 from sttx_train.shrink.calibration import input_grams
 from sttx_train.shrink.config import ShrinkConfig
 from sttx_train.shrink.plan import choose_forms
+from sttx_train.workers import Workers
 
 _DTYPE = torch.bfloat16
 _CONTEXT = 256
