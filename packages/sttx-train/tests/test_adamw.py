@@ -42,3 +42,13 @@ print("torch._dynamo" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("options", [{}, {"foreach": False}, {"fused": True}], ids=str)
+def test_each_change_of_a_weight_is_counted(options):
+    moved, without_gradient = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = AdamW([moved, without_gradient], **options)
+    for _ in range(2):
+        moved.grad, before, other = torch.ones(2), moved._version, without_gradient._version
+        optimizer.step()
+        assert moved._version > before and without_gradient._version == other

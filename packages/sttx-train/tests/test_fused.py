@@ -14,6 +14,10 @@ from numba import njit
 from sttx_train import Predictor, SamplingConfig
 from sttx_train.fused import FusedStep, choose_step, lanes, layers, products
 from sttx_train.fused import arithmetic as exact
+from sttx_train.online import LearnerConfig
+from sttx_train.online.optimizer import online_optimizer
+from sttx_train.pretrain import PretrainConfig
+from sttx_train.pretrain.optimizer import make_optimizer
 from sttx_train.rwkv7 import RecurrentState
 
 FIELDS = ("att_shift", "wkv", "ffn_shift")
@@ -214,6 +218,28 @@ def test_the_step_changes_no_state_and_follows_the_weights(make_model):
     expected, _ = model(ids[:, None], state)
     assert not torch.equal(first, changed)
     torch.testing.assert_close(changed, expected[:, 0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("learning", ["pretraining", "online"])
+def test_the_step_follows_weights_that_an_optimizer_changes(make_model, learning):
+    model = make_model().requires_grad_(True)
+    if learning == "pretraining":
+        optimizer = make_optimizer(model, PretrainConfig(lr=0.01))
+    else:
+        optimizer = online_optimizer(dict(model.named_parameters()), LearnerConfig(scope=("all",)))
+    ids, state = torch.tensor([3]), RecurrentState.zeros(model.config)
+    seen = []
+    for _ in range(2):
+        with torch.inference_mode():
+            fused, _ = model.step(ids, state)
+        with torch.no_grad():
+            expected, _ = model(ids.unsqueeze(1), state)
+        torch.testing.assert_close(fused, expected[:, 0], rtol=1e-4, atol=1e-4)
+        seen.append(fused.clone())
+        model(torch.tensor([[3, 1, 4, 1, 5]]), state)[0].square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert model.step_choice.fused and not torch.allclose(seen[0], seen[1], atol=1e-3)
 
 
 def test_paths_can_be_exchanged_at_any_token(make_model, draw_ids):

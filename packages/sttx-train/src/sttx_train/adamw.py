@@ -7,13 +7,20 @@ called directly, so every step has the same bits.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from inspect import unwrap
 
 import torch
+from torch.autograd.graph import increment_version
+
+_STEP = unwrap(torch.optim.AdamW.step)
 
 
 class AdamW(torch.optim.AdamW):
     """`torch.optim.AdamW` whose step cannot be compiled or differentiated.
+
+    PyTorch does not count the changes that its fused kernels make to a tensor. Here they are counted, because
+    copies of weights in another layout are renewed when that count has changed (`sttx_train.fused`).
 
     >>> weight = torch.nn.Parameter(torch.ones(2))
     >>> optimizer = AdamW([weight], lr=0.5, weight_decay=0.0)
@@ -25,4 +32,12 @@ class AdamW(torch.optim.AdamW):
 
     add_param_group = unwrap(torch.optim.AdamW.add_param_group)
     zero_grad = unwrap(torch.optim.AdamW.zero_grad)
-    step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step with the gradients that are there; count the change of each weight."""
+        loss = _STEP(self, closure)
+        for group in self.param_groups:
+            if group["fused"]:
+                increment_version([weight for weight in group["params"] if weight.grad is not None])
+        return loss

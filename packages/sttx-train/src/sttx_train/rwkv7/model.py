@@ -350,7 +350,7 @@ class _Known:
 
         Args:
             config: the model's.
-            again: make them again in any case: torch does not count changes by its fused optimizers.
+            again: make them again in any case: torch's own fused optimizers do not count their changes.
         """
         now = sum(one._version for one in self.parameters.values())  # each of them only grows
         if again or self._weights is None or self._weights[0] != now:
