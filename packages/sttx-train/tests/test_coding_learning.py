@@ -1,12 +1,13 @@
 """Networks that learn while they code: policies, what is saved and taken up, and where archives decode."""
 
+import contextlib
 import io
 
 import numpy as np
 import pytest
 import torch
 
-from sttx_core.errors import CheckpointError, DataError, UsageError
+from sttx_core.errors import CheckpointError, DataError, SttxWarning, UsageError
 from sttx_core.experts import rows_without_experts
 from sttx_train import Predictor
 from sttx_train.coding import Archive, CompressConfig, Member, compress, lanes, method_of, vector
@@ -238,6 +239,26 @@ def test_load_from_takes_a_run_of_training_and_training_takes_what_coding_learne
         trainer(scope=("state",), policy=f"schedule=0..:train;load_from={learned}")
     with pytest.raises(UsageError, match="no checkpoint"):
         trainer(policy=f"schedule=0..:train;load_from={tmp_path / 'none'}")
+
+
+@pytest.mark.parametrize("profile", ["portable", "native"])
+def test_a_run_with_outer_steps_is_used_without_them_and_that_is_said(tiny, tmp_path, talk, profile):
+    model = str(tiny().path)
+    for rate in (0.0, 0.5):
+        run = tmp_path / f"run{rate}"
+        learning = LearnerConfig(scope=("bias",), phrases="off", replay_rows=0, state_lr=rate)
+        StreamTrainer(tiny(), learning, StreamConfig(window=16, steps=3, experts="off"), directory=run).run(
+            talk(8)
+        )
+        needs = {"model": model, "checkpoint": str(run)}
+        chosen = method_of("network", **needs)
+        if profile == "native":
+            method = f"file:{model};policy:schedule=0..:train(scope=bias);load_from={run}"
+            chosen = method_of(method=method, **NATIVE)
+        said = pytest.warns(SttxWarning, match="took outer steps") if rate else contextlib.nullcontext()
+        with said:
+            out = archive_of(tmp_path / f"x{rate}", {"a": TEXT}, chosen)
+        assert contents(out, **needs) == TEXT  # a warning would be an error
 
 
 @pytest.mark.parametrize("method", ["MODEL", "MODEL+MODEL+experts"])

@@ -10,6 +10,7 @@ import torch
 from sttx_core.errors import CheckpointError, SttxError
 from sttx_train.formats import save_state
 from sttx_train.generate import SamplingConfig
+from sttx_train.online import LearnerConfig
 from sttx_train.predict import Predictor
 from sttx_train.serve import states
 from sttx_train.serve.catalog import Catalog, Served, digest_of
@@ -20,6 +21,7 @@ from sttx_train.serve.jobs import Ask, Ended, Failed, Generated, Job, PromptRead
 from sttx_train.serve.rows import Row
 from sttx_train.serve.slots import SlotName
 from sttx_train.serve.states import StateCache
+from sttx_train.stream import StreamConfig, StreamTrainer
 
 GREEDY = SamplingConfig(temperature=0)
 
@@ -333,6 +335,32 @@ def test_the_digest_follows_everything_that_was_learned(tiny):
     assert same == again != other
     predictors[0].learner.s0.data[0, 0, 0, 0] = 1
     assert digest_of(predictors[0]) != same
+    rates = [{"state_lr": rate, "state_decay": decay} for rate, decay in ((0.0, 0.1), (0.5, 0.1), (0.5, 0.2))]
+    outer = [digest_of(Predictor(tiny(), experts=False, **each)) for each in rates]
+    assert outer[0] == again and len(set(outer)) == 3
+
+
+def test_a_run_with_outer_steps_is_served_at_its_own_rate(tiny, talk, tmp_path, engines):
+    loaded, learning = tiny(), LearnerConfig(phrases="off", replay_rows=0, state_lr=0.5)
+    config = StreamConfig(window=16, steps=3, experts="off")
+    StreamTrainer(tiny(), learning, config, directory=tmp_path / "mine").run(talk(8))
+    served = Catalog.load(loaded, [tmp_path / "mine"]).default
+    engine, prompt = engines(chunk=24, every=20), "the file was read again; " * 3
+    for _ in range(2):
+        (found,) = submit(engine, ask(served, prompt, prices=True, max_tokens=20))
+        for state_lr in (None, 0.0):
+            reader = Predictor(loaded, tmp_path / "mine", experts=False, state_lr=state_lr).read()
+            same = np.allclose(
+                found.wait().read.prices.bits, reader.advance(found.job.ask.ids).bits, atol=1e-4
+            )
+            assert same == (state_lr is None)
+            text = "".join(reader.generate(GREEDY, max_tokens=20))
+            assert state_lr is not None or text == found.text
+        (longer,) = submit(engine, ask(served, prompt + found.text + "!", max_tokens=8))
+        assert (
+            longer.wait().read.cached >= len(prompt)
+            and longer.text == alone(served, prompt + found.text + "!", max_tokens=8)[0]
+        )
 
 
 def test_a_state_is_a_model_of_its_own(tiny, tmp_path):

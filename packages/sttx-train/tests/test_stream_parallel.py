@@ -59,9 +59,14 @@ def left_traces(folder, trainer):
     return left
 
 
-def scored(folder, workers=None):
+def adapted(folder, workers=None):
+    """Return what each trace costs with outer steps, as :func:`scored` does."""
+    return scored(folder, workers, state_lr=0.3)
+
+
+def scored(folder, workers=None, *, state_lr=0.0):
     """Return what each trace costs; with several processes, those that are not the first return None."""
-    predictor = Predictor(load_model(folder / "model", dtype=torch.float64))
+    predictor = Predictor(load_model(folder / "model", dtype=torch.float64), window=16, state_lr=state_lr)
     networks = SharedReading(predictor, workers) if workers else None
     if networks and not workers.is_first:
         return networks.help()
@@ -87,7 +92,7 @@ def evaluated(folder, workers=None):
 def work(folder, options):
     """Act as one process of a run that `torchrun` starts."""
     with joined(torch.device("cpu")) as workers:
-        if options["run"] in ("scored", "evaluated"):
+        if options["run"] in ("scored", "adapted", "evaluated"):
             found = globals()[options["run"]](folder, workers)
             if workers.is_first:
                 (folder / "found.json").write_text(json.dumps(found))
@@ -204,8 +209,9 @@ def assert_same_run(folder, one, other):
         {"learning": {"phrases": "on"}},
         {"learning": {"scope": ("state", "bias", "vectors"), "loss": "mixed", "replay_rows": 5}},
         {"learning": {"inject": "start", "frozen": False}, "stream": {"experts": "off", "batch": 2}},
+        {"learning": {"state_lr": 0.3}},
     ],
-    ids=["history", "phrases", "mixed", "start"],
+    ids=["history", "phrases", "mixed", "start", "outer"],
 )
 def test_two_processes_equal_one_with_as_many_windows(folder, launched, options):
     alone(folder, run="one", **options)
@@ -213,13 +219,16 @@ def test_two_processes_equal_one_with_as_many_windows(folder, launched, options)
     assert_same_run(folder, "two", "one")
 
 
-def test_a_run_resumes_with_another_number_of_processes(folder, launched):
-    alone(folder, run="whole")
-    alone(folder, run="run", stream={"steps": 4})
-    assert launched(folder, 2, run="run", stream={"steps": 7}) == [0, 0]
-    assert launched(folder, 4, run="run", stream={"steps": 9}) == [0] * 4
-    alone(folder, run="run")
+@pytest.mark.parametrize("learning", [{}, {"state_lr": 0.3}], ids=["plain", "outer"])
+def test_a_run_resumes_with_another_number_of_processes(folder, launched, learning):
+    alone(folder, run="whole", learning=learning)
+    alone(folder, run="run", learning=learning, stream={"steps": 4})
+    assert launched(folder, 2, run="run", learning=learning, stream={"steps": 7}) == [0, 0]
+    assert launched(folder, 4, run="run", learning=learning, stream={"steps": 9}) == [0] * 4
+    alone(folder, run="run", learning=learning)
     assert_same_run(folder, "run", "whole")
+    saved = CheckpointStore(folder / "run").load().documents["learner"].get("offsets")
+    assert bool(saved) == bool(learning)
 
 
 @pytest.mark.parametrize("killed", [0, 1])
@@ -245,10 +254,12 @@ def assert_near(found, expected):
         assert found == (pytest.approx(expected, rel=1e-6) if isinstance(expected, float) else expected)
 
 
-@pytest.mark.parametrize("what", [scored, evaluated])
+@pytest.mark.parametrize("what", [scored, adapted, evaluated])
 def test_processes_that_share_documents_or_arms_find_what_one_finds(folder, launched, what):
     assert launched(folder, 2, run=what.__name__) == [0, 0]
-    assert_near(json.loads((folder / "found.json").read_text()), json.loads(json.dumps(what(folder))))
+    found = json.loads((folder / "found.json").read_text())
+    assert_near(found, json.loads(json.dumps(what(folder))))
+    assert what is not adapted or found != json.loads(json.dumps(scored(folder)))
 
 
 def test_what_several_processes_cannot_share_is_refused(folder):

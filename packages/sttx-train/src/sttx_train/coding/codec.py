@@ -6,13 +6,14 @@ blocks of a segment.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from sttx_core.errors import DataError, SttxError, UsageError
+from sttx_core.errors import DataError, SttxError, SttxWarning, UsageError
 from sttx_core.experts import CoderName, Experts, ExpertsDocument, rows_without_experts
 from sttx_core.foreign_files import shown
 from sttx_core.tokenizers import Tokenizer
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from sttx_train.coding.learning import LearningRows
     from sttx_train.coding.networks import Loaded
 
+_OUTER = (
+    "the run of --checkpoint took outer steps (--state-lr), which archives do not take: what the run learned "
+    "for all documents is used, and each document costs more than the run paid"
+)
 _STREAM_BYTES = 1 << 17
 _LEAST_PIECE = 1 << 14
 """Bytes of a block that is coded beside others: its document starts with what the experts know alone."""
@@ -206,8 +211,13 @@ def new_codec(method: Method, coder: CoderName) -> Codec:
 
     Raises:
         UsageError, ModelError, CheckpointError: its model or checkpoint cannot be used.
+
+    Warns:
+        SttxWarning: the run of the checkpoint took outer steps, which coding does not take.
     """
     loaded = _load(method, method.model, method.checkpoint) if method.networks else None
+    if loaded is not None and loaded.leaves_out_outer_steps:
+        warnings.warn(_OUTER, SttxWarning, stacklevel=2)
     return Codec(method, coder, loaded, _fingerprint(method, loaded))
 
 

@@ -67,6 +67,7 @@ class Loaded:
         frozen: the model as it is.
         tuned: the model with what was learned, None for nothing, or if it goes on learning.
         start: what a network that learns starts from, None for nothing.
+        leaves_out_outer_steps: whether the run took outer steps (`--state-lr`), which coding does not take.
     """
 
     base: LoadedModel
@@ -78,6 +79,7 @@ class Loaded:
     frozen: Network
     tuned: Network | None
     start: Mapping[str, Any] | None = None
+    leaves_out_outer_steps: bool = False
 
 
 def load_networks(
@@ -111,13 +113,14 @@ def load_networks(
         eps=config.layer_norm_eps,
         head_eps=config.group_norm_eps,
     )
-    tuned, start, learned = None, None, None
+    tuned, start, learned, outer = None, None, None, False
     if checkpoint is not None and learns:
-        start, learned = _start(checkpoint, loaded)
+        start, learned, outer = _start(checkpoint, loaded)
     elif checkpoint is not None:
         from sttx_train.predict import Predictor
 
-        tuned = _tuned(frozen, Predictor(loaded, checkpoint, experts=False))
+        predictor = Predictor(loaded, checkpoint, experts=False)
+        tuned, outer = _tuned(frozen, predictor), predictor.adapts
         learned = _digest(tuned, changed=tuned.parameters is not parameters)
     return Loaded(
         base=loaded,
@@ -129,6 +132,7 @@ def load_networks(
         frozen=frozen,
         tuned=tuned,
         start=start,
+        leaves_out_outer_steps=outer,
     )
 
 
@@ -143,8 +147,8 @@ def _drawn(random: RandomModel) -> LoadedModel:
     return replace(like, model=model, id="random", sha256=digest.hexdigest(), hypernet=None, notes=())
 
 
-def _start(checkpoint: str, loaded: LoadedModel) -> tuple[Mapping[str, Any], str]:
-    """Return what a network that learns starts from, and its SHA-256.
+def _start(checkpoint: str, loaded: LoadedModel) -> tuple[Mapping[str, Any], str, bool]:
+    """Return what a network that learns starts from, its SHA-256, and whether the run took outer steps.
 
     Raises:
         UsageError: it is a tuned state, or of another model.
@@ -156,7 +160,7 @@ def _start(checkpoint: str, loaded: LoadedModel) -> tuple[Mapping[str, Any], str
     found = find_learned(checkpoint, loaded)
     if found.state is None:
         raise UsageError(f"{checkpoint!r} is a tuned state, without an optimizer: it cannot go on learning")
-    return found.state, digest_of(found.state)
+    return found.state, digest_of(found.state), found.config.state_lr > 0
 
 
 def _tuned(frozen: Network, predictor: Predictor) -> Network:

@@ -161,6 +161,8 @@ def digest_of(predictor: Predictor) -> str:
     about = (loaded.sha256, loaded.tokenizer.sha256, learner.networks.inject, predictor.window)
     if learner.mixture is not None:
         about = (*about, learner.mixture.experts.config)
+    if learner.outer is not None:
+        about = (*about, learner.outer)
     digest = hashlib.sha256(repr(about).encode())
     tensors = {"s0": learner.s0, **learner.trainable()}
     for name, tensor in sorted(tensors.items()):
