@@ -68,6 +68,24 @@ def against(sttx, talks, tiny_model, trained, tmp_path_factory):
     return result.json
 
 
+def test_a_run_with_outer_steps_is_priced_with_them(sttx, talks, tiny_model, tmp_path):
+    model, run = ("--model", tiny_model), tmp_path / "run"
+    line = ("train", "--from", talks, *model, "--threads", 1, "--device", "cpu", "--checkpoint-dir", run)
+    done = sttx(*line, "--window", 16, "--state-lr", 0.5, "--policy", "schedule=0..:infer", "--json")
+    assert done.code == 0, done.err
+    line = ("eval", talks, *model, "--checkpoint", run, "--workers", 1, "--arms", "frozen,network", "--json")
+    report = sttx(*line)
+    assert report.code == 0, report.err
+    arms = report.json["arms"]
+    found = []
+    for rate in ((), ("--state-lr", 0)):
+        scored = sttx("score", talks, *model, "--checkpoint", run, "--experts", "off", "--json", *rate)
+        assert scored.code == 0, scored.err
+        found.append(sum(json.loads(row)["bits"] for row in scored.out.splitlines()))
+    assert arms["network"]["bits"] == pytest.approx(found[0], rel=1e-4)
+    assert arms["network"]["bits"] != pytest.approx(found[1], rel=1e-3)
+
+
 def test_the_json_contract(evaluated):
     report, _ = evaluated
     assert list(report["arms"]) == ARMS

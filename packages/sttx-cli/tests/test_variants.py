@@ -46,8 +46,29 @@ def inner(tiny_model, sttx, sessions, tmp_path):
     return out, trained.err
 
 
-def test_inner_steps_are_learned_and_named(inner, sttx, tmp_path):
+def test_a_state_is_tuned_for_a_model_with_inner_steps(inner, sttx, tmp_path):
+    pairs, out = tmp_path / "pairs.jsonl", tmp_path / "tuned"
+    rows = [{"prompt": f"What is {n}?", "completion": "meow " * 3} for n in range(8)]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sizes = ("--batch", 4, "--epochs", 2, "--warmup", 0, "--lr", 0.3, "--no-bf16", "--threads", 1)
+    tuned = sttx("tune", pairs, "--model", inner[0], "--out", out, *sizes, "--json")
+    assert tuned.code == 0, tuned.err
+    assert tuned.json["validation"]["after"]["bpb"] < tuned.json["validation"]["before"]["bpb"]
+    text = ("--model", inner[0], "--experts", "off", "--temperature", 0, "--max-tokens", 5, "--json")
+    by_run = sttx("generate", "User: What", "--checkpoint", out, *text)
+    by_file = sttx("generate", "User: What", "--state", out / "state.pth", *text)
+    assert by_run.code == 0 and by_run.json == by_file.json, by_run.err
+
+
+def test_inner_steps_are_learned_and_named(inner, sttx, tiny_model, tmp_path):
     out, said = inner
+    plain, own = (sttx("inspect", model, "--json").json for model in (tiny_model, out))
+    sizes = own["sizes"]
+    matrices = sizes["num_layers"] * sizes["hidden_size"] * sizes["head_size"]
+    recent = 2 * 3 * sizes["num_layers"] * sizes["hidden_size"]  # keys, directions and values of two tokens
+    assert own["state"]["numbers"] == plain["state"]["numbers"] + matrices + recent
+    assert own["state"]["bytes"] == 4 * own["state"]["numbers"]
+    assert f"{own['state']['numbers']:,} numbers a document" in sttx("inspect", out).out
     assert "kernel: chunked (cpu: it computes inner steps with a momentum or a batch)" in said
     words = "2 extra steps of gradient descent a token, on the last 3 tokens, momentum 0.5"
     assert words in " ".join(sttx("inspect", out).out.split())

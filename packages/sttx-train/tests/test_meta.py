@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from sttx_core.errors import UsageError
-from sttx_core.tokenizers import IntegerTokenizer
+from sttx_core.tokenizers import ByteTokenizer, IntegerTokenizer
 from sttx_train.data.documents import Packed
 from sttx_train.data.sampling import IGNORED, WindowBatch
+from sttx_train.export.model import model_to_export
+from sttx_train.formats import load_model
 from sttx_train.inspect import inspect_model
 from sttx_train.pretrain import PretrainConfig, Pretrainer
 from sttx_train.pretrain.evaluation import pay
@@ -18,6 +20,8 @@ from sttx_train.pretrain.start import TrainingData
 from sttx_train.pretrain.trainer import Trainer
 from sttx_train.run_folder import RunFolder
 from sttx_train.rwkv7 import RecurrentState
+from sttx_train.shrink import ShrinkConfig, shrink_to
+from sttx_train.workers import Workers
 
 EOT = 60
 TINY: dict[str, Any] = {
@@ -85,10 +89,11 @@ class TestObjective:
             {},
             {"num_layers": 1},
             {"inner_steps": 1, "inner_lr": 0.1},
+            {"inner_steps": 2, "inner_lr": 0.1, "inner_momentum": 0.5, "inner_batch": 2},
             {"architecture": "x060"},
             {"architecture": "x052"},
         ],
-        ids=["x070", "one-layer", "inner-steps", "x060", "x052"],
+        ids=["x070", "one-layer", "inner-steps", "momentum", "x060", "x052"],
     )
     def test_its_gradients_are_those_of_finite_differences(self, learning, window, sizes):
         model, state = learning(**({"num_layers": 2} | sizes))
@@ -162,9 +167,11 @@ class TestObjective:
 
 
 class TestRuns:
-    @pytest.mark.parametrize("layers", [1, 2, 12])
-    def test_losses_are_finite_and_fall(self, layers):
-        losses = [step.loss for step in trainer(config(layers=layers, steps=12, bf16=layers == 2)).run()]
+    @pytest.mark.parametrize(
+        "options", [{"layers": 1}, {"layers": 2, "bf16": True}, {"layers": 12}, {"ghost_ratio": 0.5}], ids=str
+    )
+    def test_losses_are_finite_and_fall(self, options):
+        losses = [step.loss for step in trainer(config(steps=12, **options)).run()]
         assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
     def test_a_run_resumes_bit_for_bit(self, tmp_path, assert_same_tensors):
@@ -184,14 +191,24 @@ class TestRuns:
             trainer(config(meta=False), tmp_path / "torn", resume=True)
 
     def test_a_model_says_how_it_was_pretrained(self, tmp_path):
-        rows = np.arange(60).reshape(6, 10) % 7
         for meta in (True, False):
             made = config(meta=meta, vocab_size=0, steps=2, meta_lr=0.25)
-            pretrainer = Pretrainer(made, tokenizer=IntegerTokenizer(6))
-            pretrainer.fit(rows)
+            pretrainer = Pretrainer(made, tokenizer=ByteTokenizer())
+            pretrainer.fit(documents(6))
             pretrainer.save_model(tmp_path / "m")
             facts = {"pretrained with --meta": "--meta-lr 0.25, --meta-weight 1, windows of 8"}
             assert inspect_model(tmp_path / "m")["metadata"] == (facts if meta else {})
+            loaded = load_model(tmp_path / "m")
+            shrink_to(loaded, tmp_path / "small", ShrinkConfig(bits=8))
+            assert load_model(tmp_path / "small").metadata == (facts if meta else {}) == loaded.metadata
+            assert any("pretrained for outer steps" in note for note in model_to_export(loaded).notes) == meta
+
+    def test_several_processes_are_refused_before_a_step(self):
+        workers = Workers(rank=0, count=2)
+        pretrainer = Pretrainer(config(vocab_size=0), tokenizer=IntegerTokenizer(12))
+        with pytest.raises(UsageError, match="--meta cannot be used in several processes"):
+            pretrainer._trainer(documents(), workers)
+        assert pretrainer._trainer(documents(), Workers()).workers.count == 1
 
     @pytest.mark.parametrize(
         ("options", "said"),

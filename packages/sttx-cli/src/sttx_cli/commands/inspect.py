@@ -147,6 +147,12 @@ def _origins(taken: Mapping[str, int]) -> list[str]:
     return shown or ["none"]
 
 
+def _state(size: Mapping[str, int] | None) -> str | None:
+    if size is None:
+        return None
+    return f"{size['numbers']:,} numbers a document, {size['bytes']:,} bytes in float32"
+
+
 def _model(report: Mapping[str, Any]) -> dict[str, object]:
     """Lay out what is known of a model file; what is unknown has no row."""
     files = report["files"]
@@ -159,6 +165,7 @@ def _model(report: Mapping[str, Any]) -> dict[str, object]:
         "multiplications": f"{report['multiplications']:,} a token" if "multiplications" in report else None,
         "forms": [f"{count} matrices: {form}" for form, count in report.get("forms", {}).items()],
         "inner steps": report.get("inner_steps"),
+        "state": _state(report.get("state")),
         "dtype": ", ".join(
             dtype if len(report["dtypes"]) == 1 else f"{dtype} ({count:,})"
             for dtype, count in report.get("dtypes", {}).items()

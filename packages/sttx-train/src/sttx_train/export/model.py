@@ -19,6 +19,7 @@ from sttx_train.formats.state import MODEL_SHA256, VOCABULARY_SHA256
 from sttx_train.formats.vocabulary import tokenizer_files
 from sttx_train.online.scope import weights_in_scope
 from sttx_train.predict.learned import Learned, find_learned
+from sttx_train.pretrain.config import META
 from sttx_train.rwkv7.config import stored_forms
 from sttx_train.saved_tensors import check_tensors
 
@@ -30,6 +31,11 @@ _STATE = (
     "the run learned a state too, which model files do not hold: export it with --to state-pth; without it "
     "the model predicts differently from the run"
 )
+_OUTER = (
+    "the run took outer steps (--state-lr), which other programs do not take: there the model predicts "
+    "differently from the run"
+)
+_META = "the model was pretrained for outer steps (--meta), which other programs do not take"
 _FORMS = "the model's matrices are stored in forms that other programs do not read: they are expanded"
 _HYPERNET = "the model's hypernetwork is left out: other programs do not read phrases"
 
@@ -64,6 +70,7 @@ def model_to_export(loaded: LoadedModel, source: str | os.PathLike[str] | None =
     identity = {"model": loaded.id, MODEL_SHA256: loaded.sha256, VOCABULARY_SHA256: loaded.tokenizer.sha256}
     notes = () if loaded.hypernet is None else (_HYPERNET,)
     notes += (_FORMS,) if stored_forms(loaded.model.config) else ()
+    notes += (_META,) if META in loaded.metadata else ()
     if source is None:
         return Merged(loaded=loaded, identity=identity, notes=notes)
     found = find_learned(source, loaded)
@@ -77,6 +84,7 @@ def model_to_export(loaded: LoadedModel, source: str | os.PathLike[str] | None =
     scope = found.config.scope
     identity |= {"learned_by": "sttx train", "scope": ",".join(scope)}
     notes += ((_BIAS,) if "bias" in scope else ()) + ((_STATE,) if "state" in scope else ())
+    notes += (_OUTER,) if found.config.state_lr else ()
     return Merged(loaded=merged, identity=identity, notes=notes)
 
 

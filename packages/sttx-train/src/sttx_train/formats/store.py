@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from sttx_train.formats.tensorfiles import (
     map_tensors,
     read_folder_infos,
     read_infos,
+    read_metadata,
     read_tensors,
     write_tensors,
 )
@@ -60,6 +61,7 @@ class LoadedModel:
         kernel: which wkv kernel it runs, and why.
         hypernet: the hypernetwork that was trained with it, in float32; None if there is none.
         notes: what was taken off or added to read its files, each a clause for a person.
+        metadata: strings kept with its tensors, such as how it was pretrained with `--meta`.
     """
 
     model: LanguageModel
@@ -70,6 +72,7 @@ class LoadedModel:
     kernel: KernelChoice
     hypernet: HyperNetwork | None = None
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def vocabulary(self) -> AnyTokenizer:
@@ -131,7 +134,16 @@ def load_model(
         kernel=choice,
         hypernet=None if hypernet is None else hypernet.to(device),
         notes=weights.notes + _in_memory(weights.tensors, device, dtype),
+        metadata=_metadata(weights),
     )
+
+
+def _metadata(weights: Weights[Tensor]) -> dict[str, str]:
+    """Return the strings that :func:`save_model` kept with the tensors; other formats have none of ours."""
+    if weights.format != "sttx":
+        return {}
+    strings = read_metadata(weights.files[0])
+    return {name: text for name, text in strings.items() if name != "format"}
 
 
 def _load_hypernet(weights: Weights[Tensor], source: str) -> HyperNetwork | None:

@@ -31,6 +31,7 @@ from sttx_train.formats.tensorinfo import TensorInfo
 from sttx_train.formats.vocabulary import tokenizer_for
 from sttx_train.formats.weights import Weights, check_runs
 from sttx_train.inspect.outline import Outline, read_outline
+from sttx_train.rwkv7 import RecurrentState
 from sttx_train.rwkv7.config import ModelConfig, RWKV7Config, counts, forms_of
 
 _NAMES: dict[Version, str] = {
@@ -76,7 +77,8 @@ def inspect_model(spec: str | os.PathLike[str] | None) -> dict[str, Any]:
         ``parameters``, None if there is none); ``problems``, each a sentence that says what to do; ``notes``,
         what was taken off or added to read the files; ``uses``, what sttx can do with the model as it is;
         ``advice`` if it is not for sttx. ``metadata`` are strings kept with the tensors, such as how a
-        model was pretrained with `--meta`.
+        model was pretrained with `--meta`. ``state`` has the ``numbers`` and ``bytes`` of the recurrent state
+        of one document in float32, None if the model does not run here.
 
     Raises:
         UsageError: there is nothing at the path.
@@ -199,6 +201,7 @@ def _model(name: str, path: Path, outline: Outline, version: Version) -> dict[st
         "sizes": {name: size for name, size in sizes.items() if name != "forms"},
         **_counts(tensors, None if weights is None else weights.config),
         **({} if weights is None else _inner_steps(weights.config)),
+        "state": None if weights is None else _state_size(weights.config),
         "vocabulary": vocabulary,
         "hypernetwork": None if hypernet is None else {"parameters": hypernet},
         "metadata": {name: text for name, text in outline.metadata.items() if name != "format"},
@@ -234,6 +237,12 @@ def _inner_steps(config: ModelConfig) -> dict[str, str]:
     folds = config.plain_recurrence
     kernels = "with the kernels of RWKV-7" if folds else "with the kernels 'chunked' and 'recurrent'"
     return {"inner_steps": f"{', '.join(words)}; {kernels}"}
+
+
+def _state_size(config: ModelConfig) -> dict[str, int]:
+    """Return how many ``numbers`` the recurrent state of one document has, and its ``bytes`` in float32."""
+    state = RecurrentState.zeros(config, device="meta")
+    return {"numbers": sum(tensor.numel() for tensor in state.tensors().values()), "bytes": state.nbytes}
 
 
 def _runnable(path: Path, outline: Outline) -> tuple[Weights[TensorInfo] | None, int | None]:

@@ -153,7 +153,8 @@ def shrink_to(
         say(f"reading {config.calibration:,} tokens for calibration")
         grams = input_grams(loaded.model, train, config.calibration, seed=config.seed)
     small, errors = shrink_model(loaded.model, config, grams)
-    save_model(small, out, tokenizer=vocabulary, dtype=_DTYPE, hypernet=loaded.hypernet)
+    kept = {"tokenizer": vocabulary, "hypernet": loaded.hypernet, "metadata": loaded.metadata}
+    save_model(small, out, dtype=_DTYPE, **kept)
     measure = None if validation is None else meter(validation, vocabulary)
     prices: dict[str, Validation] = {}
     if measure is not None:
@@ -208,9 +209,10 @@ def heal(
         seed=config.seed,
     )
     pretrainer = Pretrainer(pretraining, tokenizer=tokenizer, start=out, device="cpu", say=say)
-    hypernet = load_model(out).hypernet
+    loaded = load_model(out)
+    kept = {"tokenizer": tokenizer, "hypernet": loaded.hypernet, "metadata": loaded.metadata}
     report = pretrainer.fit(documents)
-    save_model(pretrainer.model.eval(), out, tokenizer=tokenizer, dtype=_DTYPE, hypernet=hypernet)
+    save_model(pretrainer.model.eval(), out, dtype=_DTYPE, **kept)
     return report.steps
 
 

@@ -27,8 +27,9 @@ def settle_batch(
     Raises:
         UsageError: the processes cannot share the windows evenly.
 
-    >>> settle_batch(StreamConfig(batch="auto"), history=True, processes=4)
-    (StreamConfig(...batch=4...), 'a window for each process')
+    >>> config, why = settle_batch(StreamConfig(batch="auto"), history=True, processes=4)
+    >>> config.batch, why
+    (4, 'a window for each process')
     """
     if config.batch != "auto":
         batch, why = config.batch, "as asked"
