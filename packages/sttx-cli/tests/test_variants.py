@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from sttx_train import RecurrentState, load_model
+
 
 @pytest.mark.parametrize(
     "variant", ["stored", "inner steps", "momentum", "RWKV-6", "RWKV-5.2"], indirect=True
@@ -67,7 +69,7 @@ def test_inner_steps_are_learned_and_named(inner, sttx, tiny_model, tmp_path):
     matrices = sizes["num_layers"] * sizes["hidden_size"] * sizes["head_size"]
     recent = 2 * 3 * sizes["num_layers"] * sizes["hidden_size"]  # keys, directions and values of two tokens
     assert own["state"]["numbers"] == plain["state"]["numbers"] + matrices + recent
-    assert own["state"]["bytes"] == 4 * own["state"]["numbers"]
+    assert own["state"]["bytes"] == RecurrentState.zeros(load_model(out).model.config).nbytes
     assert f"{own['state']['numbers']:,} numbers a document" in sttx("inspect", out).out
     assert "kernel: chunked (cpu: it computes inner steps with a momentum or a batch)" in said
     words = "2 extra steps of gradient descent a token, on the last 3 tokens, momentum 0.5"

@@ -31,8 +31,7 @@ from sttx_train.formats.tensorinfo import TensorInfo
 from sttx_train.formats.vocabulary import tokenizer_for
 from sttx_train.formats.weights import Weights, check_runs
 from sttx_train.inspect.outline import Outline, read_outline
-from sttx_train.rwkv7 import RecurrentState
-from sttx_train.rwkv7.config import ModelConfig, RWKV7Config, counts, forms_of
+from sttx_train.rwkv7.config import ModelConfig, RWKV7Config, counts, forms_of, state_shapes
 
 _NAMES: dict[Version, str] = {
     "x040": "RWKV-4",
@@ -241,8 +240,8 @@ def _inner_steps(config: ModelConfig) -> dict[str, str]:
 
 def _state_size(config: ModelConfig) -> dict[str, int]:
     """Return how many ``numbers`` the recurrent state of one document has, and its ``bytes`` in float32."""
-    state = RecurrentState.zeros(config, device="meta")
-    return {"numbers": sum(tensor.numel() for tensor in state.tensors().values()), "bytes": state.nbytes}
+    numbers = config.num_layers * sum(map(math.prod, state_shapes(config).values()))
+    return {"numbers": numbers, "bytes": 4 * numbers}
 
 
 def _runnable(path: Path, outline: Outline) -> tuple[Weights[TensorInfo] | None, int | None]:

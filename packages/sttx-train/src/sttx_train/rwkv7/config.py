@@ -269,6 +269,20 @@ def _time_mix(config: RWKV7Config, layer: int) -> dict[str, tuple[int, ...]]:
     return shapes | _norm("ln_x", width)
 
 
+def state_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of what one layer carries of one document, by their names in `RecurrentState`."""
+    vectors, heads, size = (config.hidden_size,), config.num_heads, config.head_size
+    shapes: dict[str, tuple[int, ...]] = {
+        "att_shift": vectors,
+        "wkv": (heads, size, size),
+        "ffn_shift": vectors,
+    }
+    if isinstance(config, RWKV7Config) and config.inner_steps:
+        shapes |= {"velocity": (heads, size, size)} if config.inner_momentum else {}
+        shapes |= {"recent": (config.recent_tokens, 3, heads, size)} if config.recent_tokens else {}
+    return shapes
+
+
 def stored_forms(config: ModelConfig) -> dict[str, Form]:
     """Return the form of each matrix of a model that is not stored dense.
 

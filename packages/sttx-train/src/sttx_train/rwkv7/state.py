@@ -13,7 +13,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from sttx_train.rwkv7.config import ModelConfig, RWKV7Config
+from sttx_train.rwkv7.config import ModelConfig, state_shapes
 from sttx_train.wkv import LayerState
 
 
@@ -46,20 +46,18 @@ class RecurrentState:
         dtype: torch.dtype = torch.float32,
     ) -> RecurrentState:
         """Return the state before the first token."""
-        layers, width = config.num_layers, config.hidden_size
-        heads, size = config.num_heads, config.head_size
-        wkv_dtype = torch.float64 if dtype == torch.float64 else torch.float32
-        shapes = {"wkv": (heads, size, size)}
-        if isinstance(config, RWKV7Config) and config.inner_steps:
-            shapes |= {"velocity": (heads, size, size)} if config.inner_momentum else {}
-            shapes |= {"recent": (config.recent_tokens, 3, heads, size)} if config.recent_tokens else {}
+        wide = torch.float64 if dtype == torch.float64 else torch.float32
         return cls(
-            att_shift=torch.zeros(layers, batch, width, device=device, dtype=dtype),
-            ffn_shift=torch.zeros(layers, batch, width, device=device, dtype=dtype),
             **{
-                name: torch.zeros(layers, batch, *shape, device=device, dtype=wkv_dtype)
-                for name, shape in shapes.items()
-            },
+                name: torch.zeros(
+                    config.num_layers,
+                    batch,
+                    *shape,
+                    device=device,
+                    dtype=dtype if name.endswith("_shift") else wide,
+                )
+                for name, shape in state_shapes(config).items()
+            }
         )
 
     def tensors(self) -> dict[str, Tensor]:
