@@ -73,6 +73,13 @@ def test_states_that_learn_while_they_are_read(lines, finished):
     assert lines("--checkpoint", finished, "--state-lr", 0.1) != own
 
 
+def test_a_decay_needs_a_rate_in_the_options_or_the_run(sttx, finished, tiny_model, sessions):
+    line = ("score", sessions, "--model", tiny_model, "--checkpoint", finished, "--state-decay", 0.5)
+    refused = sttx(*line)
+    assert refused.code == 2 and "--state-decay would have no effect" in " ".join(refused.err.split())
+    assert sttx(*line, "--state-lr", 0.1, "--experts", "off").code == 0
+
+
 def test_with_what_a_run_has_learned(lines, finished):
     plain = lines("--experts", "off")
     learned = lines("--checkpoint", finished / "latest", "--experts", "off")

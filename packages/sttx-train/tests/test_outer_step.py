@@ -304,7 +304,11 @@ class TestLearning:
         assert own.learner.outer == OuterStep(rate=RATE, decay=0.2)
         other = Predictor(tiny(), tmp_path, experts=False, state_lr=2.0)
         assert other.learner.outer == OuterStep(rate=2.0, decay=0.2)
+        slower = Predictor(tiny(), tmp_path, experts=False, state_decay=0.5)
+        assert slower.learner.outer == OuterStep(rate=RATE, decay=0.5)
         assert Predictor(tiny(), tmp_path, experts=False, state_lr=0.0).learner.outer is None
+        with pytest.raises(UsageError, match="--state-decay would have no effect"):
+            Predictor(tiny(), experts=False, state_decay=0.5)
         prices = [one.read().advance(ids).network[2 * WINDOW :].sum() for one in (own, other)]
         assert prices[0] != prices[1]
 

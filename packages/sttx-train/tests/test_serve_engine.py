@@ -335,7 +335,7 @@ def test_the_digest_follows_everything_that_was_learned(tiny):
     assert same == again != other
     predictors[0].learner.s0.data[0, 0, 0, 0] = 1
     assert digest_of(predictors[0]) != same
-    rates = [{"state_lr": rate, "state_decay": decay} for rate, decay in ((0.0, 0.1), (0.5, 0.1), (0.5, 0.2))]
+    rates = ({"state_lr": 0.0}, {"state_lr": 0.5}, {"state_lr": 0.5, "state_decay": 0.2})
     outer = [digest_of(Predictor(tiny(), experts=False, **each)) for each in rates]
     assert outer[0] == again and len(set(outer)) == 3
 

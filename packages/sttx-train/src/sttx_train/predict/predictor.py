@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sttx_core.errors import UsageError
 from sttx_core.experts import ExpertsConfig
 from sttx_core.phrases import PhraseConfig
 from sttx_core.tokenizers import Tokenizer
@@ -56,7 +57,7 @@ class Predictor:
         tokens: the bytes of each id; none for the end of text and unused ids.
 
     Raises:
-        UsageError: what was learned is of another model.
+        UsageError: what was learned is of another model, or a decay is given without a rate.
         CheckpointError, ModelError: it cannot be read.
     """
 
@@ -224,9 +225,17 @@ def _with_outer(config: LearnerConfig, rate: float | None, decay: float | None) 
     """Return how to learn, with another rate and decay of the outer step where they are given.
 
     Where nothing else learns, the frozen network reads beside the one that adapts, as in training.
+
+    Raises:
+        UsageError: a decay is given, and the rate is 0.
     """
     if rate is None and decay is None:
         return config
     changed = {"state_lr": rate, "state_decay": decay}
     config = replace(config, **{name: value for name, value in changed.items() if value is not None})
+    if decay is not None and not config.state_lr:
+        raise UsageError(
+            "--state-decay would have no effect: there is no offset without --state-lr, and what was learned "
+            "has no rate either; leave it out"
+        )
     return replace(config, frozen=config.frozen or config.state_lr > 0)
