@@ -11,6 +11,7 @@ import torch
 
 from sttx_core.errors import CheckpointError, SttxWarning, UsageError
 from sttx_core.tokenizers import ByteTokenizer
+from sttx_train.export.model import model_to_export
 from sttx_train.formats import load_model, save_model
 from sttx_train.generate import SamplingConfig
 from sttx_train.online import LearnerConfig, OnlineLearner, Window
@@ -311,6 +312,14 @@ class TestLearning:
             Predictor(tiny(), experts=False, state_decay=0.5)
         prices = [one.read().advance(ids).network[2 * WINDOW :].sum() for one in (own, other)]
         assert prices[0] != prices[1]
+
+    def test_an_exported_model_says_that_others_take_no_outer_steps(self, tiny, talk, tmp_path):
+        for rate in (0.0, RATE):
+            learning = LearnerConfig(phrases="off", replay_rows=0, scope=("vectors",), state_lr=rate)
+            config, run = StreamConfig(window=WINDOW, steps=2, experts="off"), tmp_path / str(rate)
+            StreamTrainer(tiny(), learning, config, directory=run).run(talk(6))
+            notes = model_to_export(tiny(), run).notes
+            assert any("took outer steps" in note for note in notes) == bool(rate)
 
 
 def test_options_out_of_range_or_without_effect(tiny):
