@@ -104,7 +104,7 @@ _SHOWN = 5  # names that a note lists
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue an archive: add the files that it lacks. Options must be those that it was made with.",
+    help="Continue an archive: add the files that it lacks. What predicts and the coder must be as before.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object: sizes, ratio and time.")
 def command(
