@@ -254,6 +254,8 @@ class RWKV7(LanguageModel):
         if known is None or known.kind != kind:
             named = [*self.blocks.named_parameters(prefix="blocks"), *self.ln_out.named_parameters("ln_out")]
             known = _WHOLE[self] = _Known(kind, dict(named))
+        if hasattr(next(self.blocks.parameters()), "full_tensor"):  # split over processes
+            return None
         learn = any(one.requires_grad for one in known.parameters.values())
         if (learn and torch.is_grad_enabled()) or stored_forms(self.config) or self.config.inner_steps:
             return None
