@@ -28,6 +28,8 @@ CHANGES_THE_PRICE = {
     "--phrase-max-length 2": "--phrases on",
     "--seed 7": "--replay-rows 2 --steps 16",
     "--scope bias": "",
+    "--state-lr 0.1": "",
+    "--state-decay 0.5": "--state-lr 0.1",
     "--batch 2": "",
     "--window 32": "",
     "--experts off": "",

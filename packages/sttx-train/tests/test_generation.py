@@ -253,5 +253,5 @@ if __name__ == "__main__":
     spec.loader.exec_module(of_fla)
     of_fla.prepare_interpreter()
     for module in (dispatch, language_model):
-        module.choose_backend = lambda device, requested: KernelChoice(requested, "interpreted")
+        module.choose_backend = lambda device, requested, **_: KernelChoice(requested, "interpreted")
     sys.stdout.write(json.dumps(greedy_ids(sys.argv[1], "fla")))

@@ -90,9 +90,9 @@ def test_little_is_held_of_an_endless_stream(tiny, monkeypatch):
         rows = batch(readers)
         read = rows.advance_in_order
 
-        def count(pieces):
+        def count(pieces, **how):
             sizes.append((len(readers), sum(len(ids) for _, ids in pieces)))
-            return read(pieces)
+            return read(pieces, **how)
 
         rows.advance_in_order = count
         return rows

@@ -120,6 +120,7 @@ def load_model(
         UsageError: there is no such path, or the kernel cannot run on the device.
     """
     device = torch.device(device)
+    choose_backend(device, kernel)  # refuses what runs for no model, before a file is read
     name, path = locate_model(spec)
     weights, files = _read(path)
     choice = choose_backend(device, kernel, plain=weights.config.plain_recurrence)

@@ -228,7 +228,8 @@ class RWKV7(LanguageModel):
     def kernel(self, device: torch.device) -> KernelChoice:
         """As in `LanguageModel`; the reason says whether the processor's matrix unit multiplies."""
         choice = super().kernel(device)
-        if choice.backend != "compiled" or device.type != "cpu" or tiles_reason():
+        apart = stored_forms(self.config) or self.config.inner_steps
+        if apart or choice.backend != "compiled" or device.type != "cpu" or tiles_reason():
             return choice
         return choice._replace(reason=f"{choice.reason}; AMX multiplies weights that bfloat16 holds")
 
