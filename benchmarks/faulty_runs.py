@@ -29,7 +29,8 @@ from sttx_train.run_folder.folder import BEST
 from sttx_train.rwkv7 import RWKV7, RWKV7Config, initialize
 from sttx_train.stream.trainer import TIME_FIELDS
 
-TINY = "--window 64 --batch 2 --phrases on --replay-rows 1 --kernel chunked --threads 1 --checkpoint-every 2"
+# One window a step: with more, a run that reads history reads ahead, and one that follows does not.
+TINY = "--window 64 --batch 1 --phrases on --replay-rows 1 --kernel chunked --threads 1 --checkpoint-every 2"
 SIZES = "--hidden-size 32 --layers 1 --head-size 16 --ctx 32 --batch 2 --no-bf16 --threads 1"
 LENGTH = "--steps 16 --validation 0.1 --eval-every 4 --checkpoint-every 2 --phrase-prob 0.5"
 WORDS = ("the", "orchard", "keeps", "a", "list", "of", "trees", "and", "how", "much", "each", "tree", "bore")
