@@ -85,6 +85,12 @@ class Networks:
         batch, starts = self._prepared(windows, carried, phrases, replayed, at_start)
         return batch, self.learning.forward(batch, starts, self.bias)
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether both networks read their windows in one pass, because they are one model."""
+        frozen = self.frozen
+        return frozen is not None and frozen.model is self.learning.model and frozen.model.reads_whole
+
     def read_both(
         self,
         windows: Sequence[Window],
@@ -95,7 +101,7 @@ class Networks:
     ) -> tuple[Batch, Priced, Priced | None]:
         """Return what `read` does and what `read_frozen` does: in one pass, if both are one network."""
         frozen = self.frozen
-        if frozen is None or frozen.model is not self.learning.model or not frozen.model.reads_whole:
+        if frozen is None or not self.one_pass:
             batch, learned = self.read(windows, carried, phrases=phrases, replayed=replayed)
             return batch, learned, self.read_frozen(windows, carried)
         batch, starts = self._prepared(windows, carried, phrases, replayed, None)

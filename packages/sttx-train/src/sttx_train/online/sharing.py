@@ -20,7 +20,7 @@ from torch import Tensor
 
 from sttx_core.errors import ModelError, UsageError
 from sttx_train.online.carried import Carried, CarriedStates
-from sttx_train.online.mixture import AlreadyPaid, Mixture
+from sttx_train.online.mixture import Mixture
 from sttx_train.online.networks import Networks
 from sttx_train.online.phrase_head import Batch, Priced
 from sttx_train.online.window import Window
@@ -38,6 +38,11 @@ def share_of(document: str, shares: int) -> int:
     (0, True)
     """
     return zlib.crc32(document.encode("utf-8", "surrogatepass")) % shares
+
+
+def is_mine(document: str, workers: Workers) -> bool:
+    """Return whether this process reads a document."""
+    return share_of(document, workers.count) == workers.rank
 
 
 def share_steps(learner: OnlineLearner, workers: Workers) -> None:
@@ -59,7 +64,7 @@ def require_same(learner: OnlineLearner) -> None:
     """Check that all processes have learned the same numbers.
 
     Raises:
-        ModelError: they have not, so their steps are no longer those of one run.
+        ModelError: their numbers differ, so they cannot continue as one run.
     """
     sums = [(name, float(p.detach().double().sum())) for name, p in learner.trainable().items()]
     every = learner.workers.collect([sums])
@@ -135,17 +140,10 @@ class _SharedNetworks(Networks):
             _, priced = super().read(windows, carried, phrases=phrases, replayed=chosen, at_start=begins)
         return batch, self._together(priced, [*mine, *(count + row for row in again)], len(rows))
 
-    def read_both(
-        self,
-        windows: Sequence[Window],
-        carried: Sequence[Carried],
-        *,
-        phrases: bool,
-        replayed: Sequence[np.ndarray] = (),
-    ) -> tuple[Batch, Priced, Priced | None]:
-        """Read windows with both networks, each process its own."""
-        batch, learned = self.read(windows, carried, phrases=phrases, replayed=replayed)
-        return batch, learned, self.read_frozen(windows, carried)
+    @property
+    def one_pass(self) -> bool:
+        """As in `Networks`; prices are put together for each network by itself."""
+        return False
 
     def read_frozen(self, windows: Sequence[Window], carried: Sequence[Carried]) -> Priced | None:
         """Read windows with the frozen network, each process its own."""
@@ -156,8 +154,7 @@ class _SharedNetworks(Networks):
         return self._together(super().read_frozen(*own) if mine else None, mine, len(windows))
 
     def _mine(self, windows: Sequence[Window]) -> list[int]:
-        count, rank = self._workers.count, self._workers.rank
-        return [row for row, window in enumerate(windows) if share_of(window.document, count) == rank]
+        return [row for row, window in enumerate(windows) if is_mine(window.document, self._workers)]
 
     def _together(self, priced: Priced | None, rows: Sequence[int], count: int) -> Priced:
         """Return the prices of all rows; gradients flow through those of this process."""
@@ -186,19 +183,19 @@ class _SharedMixture(Mixture):
         vars(self).update(vars(mixture))
         self._workers = workers
 
-    def pay(
+    def read_all(
         self,
         windows: Sequence[Window],
         network: Sequence[Tensor | None],
         frozen: Sequence[Tensor | None],
         *,
-        loss: bool = False,
-    ) -> tuple[list[np.ndarray], Tensor | None]:
-        """Return the prices of all windows; the loss has the gradients of this process's windows."""
-        read = self.read_all(windows, network, frozen, slopes=loss) if self._workers.is_first else None
-        bits, slopes = self._workers.tell(read)
-        paid = AlreadyPaid(bits=bits, slopes=slopes, experts=self.experts)
-        return paid.pay(windows, network, frozen, loss=loss)
+        slopes: bool,
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return what the first process has read; every process must call this."""
+        first = self._workers.is_first
+        return self._workers.tell(
+            super().read_all(windows, network, frozen, slopes=slopes) if first else None
+        )
 
 
 class _SharedStates(CarriedStates):
@@ -210,7 +207,7 @@ class _SharedStates(CarriedStates):
 
     def state_dict(self) -> dict[str, Any]:
         """Return, in the first process, the states of all; every process must call this."""
-        own = [(name, _on_cpu(entry)) for name, entry in self.entries.items() if self._is_mine(name)]
+        own = [(name, _on_cpu(entry)) for name, entry in self.entries.items() if is_mine(name, self._workers)]
         every = dict(self._workers.collect_first(own))
         whole = CarriedStates(self.capacity, self.eot_id)
         whole.evictions = self.evictions
@@ -221,19 +218,15 @@ class _SharedStates(CarriedStates):
         """Restore what :meth:`state_dict` returned, of any number of processes."""
         super().load_state_dict(state)
         for name, entry in self.entries.items():
-            if not self._is_mine(name):
+            if not is_mine(name, self._workers):
                 self.entries[name] = Carried(None, entry.context)
-
-    def _is_mine(self, document: str) -> bool:
-        return share_of(document, self._workers.count) == self._workers.rank
 
 
 def _on_cpu(entry: Carried) -> Carried:
     def moved(state: RecurrentState | None) -> RecurrentState | None:
         if state is None:
             return None
-        tensors = {name: tensor.cpu() for name, tensor in vars(state.detach()).items() if tensor is not None}
-        return RecurrentState(**tensors)
+        return RecurrentState(**{name: tensor.cpu() for name, tensor in state.detach().tensors().items()})
 
     offset = None if entry.offset is None else entry.offset.cpu()
     return Carried(moved(entry.state), entry.context, moved(entry.frozen), offset)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from sttx_core.errors import DataError
-from sttx_train.online.sharing import share_of
+from sttx_train.online.sharing import is_mine
 from sttx_train.predict.ordered import Segment, read_by_networks
 from sttx_train.workers import Workers
 
@@ -76,8 +76,7 @@ class SharedReading:
 
     def _read(self, readers: list[Reader], wanted: list[tuple[str, list[int]]]) -> list[deque[Segment]]:
         """Read the rows of this process; return all rows in the first process."""
-        count, rank = self.workers.count, self.workers.rank
-        own = [row for row, (document, _) in enumerate(wanted) if share_of(document, count) == rank]
+        own = [row for row, (document, _) in enumerate(wanted) if is_mine(document, self.workers)]
         mine = read_by_networks(
             self.predictor, [readers[row] for row in own], [wanted[row][1] for row in own]
         )
